@@ -1,0 +1,27 @@
+# Every verb of the project. `make demo` and `make test` set themselves up.
+PYTHON      ?= python3
+CONSTRAINTS ?= constraints-cpu.txt
+EXTRA       ?= cpu
+BIN          = .venv/bin
+
+demo: .venv/ready          ## make an area and a flight, ingest, search, export, say how to see more
+	$(BIN)/coarseloc demo
+
+test: .venv/ready          ## the whole test suite, offline
+	$(BIN)/python -m pytest
+
+lint: .venv/ready          ## style, types, and who may import whom
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+serve: .venv/ready         ## the web pages of the demonstration
+	$(BIN)/coarseloc --data-dir demo-data serve
+
+help:                      ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ —/'
+
+.venv/ready: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),postgres,dev]'
+	touch $@
+
+.PHONY: demo test lint serve help

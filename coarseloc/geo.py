@@ -1,0 +1,54 @@
+"""Distances and small offsets on the WGS84 ellipsoid. Pure; angles in degrees, lengths in metres."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from coarseloc.types import BBox, LonLat
+
+EARTH_RADIUS_M = 6_371_008.8  # IUGG mean radius
+_A = 6_378_137.0  # WGS84 semi-major axis
+_E2 = 0.006_694_379_990_141_316  # WGS84 first eccentricity squared
+
+
+def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike) -> NDArray[np.float64]:
+    """Great-circle distance by the haversine formula on the mean sphere; broadcasts."""
+    phi1, phi2 = np.radians(lat1), np.radians(lat2)
+    half_dphi = (phi2 - phi1) / 2
+    half_dlam = np.radians(np.subtract(lon2, lon1)) / 2
+    h = np.sin(half_dphi) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin(half_dlam) ** 2
+    return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
+
+
+def metres_per_degree(lat: float) -> tuple[float, float]:
+    """(east, north) metres of one degree of longitude and of latitude at `lat`.
+
+    The radii of curvature of the WGS84 ellipsoid: prime vertical N = a / w, meridian M = a (1-e²) / w³
+    with w = sqrt(1 - e² sin² lat).
+    """
+    phi = math.radians(lat)
+    w = math.sqrt(1 - _E2 * math.sin(phi) ** 2)
+    return math.radians(1) * _A / w * math.cos(phi), math.radians(1) * _A * (1 - _E2) / w**3
+
+
+def offset(origin: LonLat, east_m: float, north_m: float) -> LonLat:
+    """The position `east_m`, `north_m` from `origin` in its local tangent plane; good to a few
+    centimetres over a tile. Longitudes wrap into [-180, 180)."""
+    per_lon, per_lat = metres_per_degree(origin.lat)
+    lon = origin.lon + east_m / per_lon
+    return LonLat((lon + 180.0) % 360.0 - 180.0, origin.lat + north_m / per_lat)
+
+
+def square(center: LonLat, side_m: float) -> BBox:
+    """The north-up square of `side_m` metres around a centre."""
+    half = side_m / 2
+    low, high = offset(center, -half, -half), offset(center, half, half)
+    return BBox(low.lon, low.lat, high.lon, high.lat)
+
+
+def heading_difference(a_deg: float, b_deg: float) -> float:
+    """The circular difference of two headings, in [0, 180]."""
+    return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)

@@ -1,0 +1,45 @@
+"""Identities: how tiles, places, points and collections are named. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+# Fixed for all time: changing it would orphan every point ever written.
+NAMESPACE = UUID("5b6f1c1e-3c0e-4a53-9d3f-0c5a7c0de10c")
+
+
+def tile_id(reference_set: str, index: int) -> str:
+    """The unturned tile `index` of a reference set, e.g. `gangnam-300m/00012`."""
+    return f"{reference_set}/{index:05d}"
+
+
+def place_id(lon: float, lat: float) -> str:
+    """The place a tile's centre marks, the same in every reference set, e.g. `N37.497920_E127.027650`.
+
+    Six decimals of a degree are about 0.1 m: two captures of one grid point share their place.
+    """
+    return f"{'NS'[lat < 0]}{abs(lat):09.6f}_{'EW'[lon < 0]}{abs(lon):010.6f}"
+
+
+def point_id(reference_set: str, tile_index: int, angle_deg: int) -> UUID:
+    """UUIDv5 of (reference set, tile, angle): the same rotated tile has the same id in every collection."""
+    return uuid5(NAMESPACE, f"{tile_id(reference_set, tile_index)}/{angle_deg:03d}")
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of a mapping in canonical JSON, as 64 hex digits."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def slug(text: str) -> str:
+    """A name made safe for folders, collections and URLs: lower case, digits, dots and dashes.
+
+    A plus sign becomes `plus`, so that `vits16` and `vits16+` stay apart.
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("+", "plus")).strip("-.") or "unnamed"

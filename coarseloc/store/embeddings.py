@@ -1,0 +1,328 @@
+"""Embeddings with their vectors, and the bookkeeping that lets the vector store follow behind.
+
+Every write takes the next `generation`; `indexed_generation` is the one the vector store has. A row is
+pending while it is behind. Deletes are marked, drained, then dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from coarseloc import ids
+from coarseloc.errors import StoreError
+from coarseloc.store.tables import CounterRow, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
+from coarseloc.store.upsert import batches, upsert
+from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
+
+_FLOAT32 = np.dtype("<f4")
+Rows = Select[*tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSpec:
+    """An embedding spec as the database holds it."""
+
+    id: int
+    spec: EmbeddingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One embedding the vector store does not have in its present form."""
+
+    id: int
+    generation: int
+    deleted: bool
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """All live vectors of one reference set under one spec, in a stable order."""
+
+    rotated_tile_ids: np.ndarray  # int64 [N]
+    facts: list[TileFacts]
+    vectors: Float32  # [N, D]
+    version: str
+
+
+# --- specs --------------------------------------------------------------------------------------
+
+
+def save_spec(session: Session, spec: EmbeddingSpec) -> StoredSpec:
+    row = session.scalar(select(SpecRow).where(SpecRow.digest == spec.digest))
+    if row is None:
+        row = SpecRow(digest=spec.digest, backbone=spec.backbone, dim=spec.dim, facts=asdict(spec))
+        session.add(row)
+        session.flush()
+    return StoredSpec(row.id, spec)
+
+
+def specs(session: Session, reference_set_id: int | None = None) -> list[StoredSpec]:
+    """Every spec, or those with live embeddings in a reference set; oldest first."""
+    query = select(SpecRow).order_by(SpecRow.id)
+    if reference_set_id is not None:
+        query = query.where(SpecRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.spec_id)))
+    return [stored_spec(row) for row in session.scalars(query)]
+
+
+def stored_spec(row: SpecRow) -> StoredSpec:
+    facts: dict[str, Any] = dict(row.facts)
+    return StoredSpec(row.id, EmbeddingSpec(**facts | {"mean": tuple(facts["mean"]), "std": tuple(facts["std"])}))
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def next_generation(session: Session) -> int:
+    """A number no earlier write has had. Taken inside the write's own transaction."""
+    bumped = session.scalar(
+        update(CounterRow)
+        .where(CounterRow.name == "generation")
+        .values(value=CounterRow.value + 1)
+        .returning(CounterRow.value)
+    )
+    if bumped is None:
+        raise StoreError("the database has lost its generation counter: restore it from a back-up")
+    return bumped
+
+
+def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float32]]) -> None:
+    """Record (rotated tile, spec, content digest, vector float32 [D]) rows; they become pending."""
+    if not rows:
+        return
+    generation = next_generation(session)
+    upsert(
+        session,
+        EmbeddingRow,
+        [
+            {
+                "rotated_tile_id": rotated_tile,
+                "spec_id": spec,
+                "content_digest": content_digest,
+                "vector": np.ascontiguousarray(vector, _FLOAT32).tobytes(),
+                "generation": generation,
+                "deleted": False,
+            }
+            for rotated_tile, spec, content_digest, vector in rows
+        ],
+        ["rotated_tile_id", "spec_id"],
+    )
+
+
+def touch(session: Session, tile_keys: Iterable[int]) -> None:
+    """Make all points of these tiles pending again: what the vector store says of them has changed."""
+    for some in batches(tile_keys, 500):
+        rotated = select(RotatedTileRow.id).where(RotatedTileRow.tile_id.in_(some))
+        session.execute(
+            update(EmbeddingRow)
+            .where(EmbeddingRow.rotated_tile_id.in_(rotated))
+            .values(generation=next_generation(session))
+        )
+
+
+def mark_deleted(session: Session, reference_set_id: int, spec_id: int | None = None) -> int:
+    """Mark a reference set's embeddings (of one spec, or all) for deletion; returns how many."""
+    query = update(EmbeddingRow).where(EmbeddingRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.id)))
+    if spec_id is not None:
+        query = query.where(EmbeddingRow.spec_id == spec_id)
+    marked = session.execute(query.values(deleted=True, generation=next_generation(session)))
+    return int(marked.rowcount)  # type: ignore[attr-defined]
+
+
+# --- what is missing, what is pending -----------------------------------------------------------
+
+
+def embedded(session: Session, reference_set_id: int, spec_id: int) -> dict[int, str]:
+    """{rotated tile: content digest its live embedding was made from}."""
+    query = _live(reference_set_id).with_only_columns(EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest)
+    return {pk: content for pk, content in session.execute(query.where(EmbeddingRow.spec_id == spec_id))}
+
+
+def pending_counts(session: Session) -> dict[str, int]:
+    """{collection: embeddings the vector store is behind by}; empty when it is up to date."""
+    query = (
+        select(EmbeddingRow.spec_id, func.count())
+        .where(EmbeddingRow.indexed_generation < EmbeddingRow.generation)
+        .group_by(EmbeddingRow.spec_id)
+    )
+    counts = {spec_id: count for spec_id, count in session.execute(query)}
+    return {stored.spec.collection: counts[stored.id] for stored in specs(session) if stored.id in counts}
+
+
+def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pending]:
+    """Up to `limit` of a spec's pending embeddings, oldest row first."""
+    query = _with_facts(select(EmbeddingRow)).where(
+        EmbeddingRow.spec_id == stored.id, EmbeddingRow.indexed_generation < EmbeddingRow.generation
+    )
+    rows = session.execute(query.order_by(EmbeddingRow.id).limit(limit))
+    return [
+        Pending(
+            row.EmbeddingRow.id,
+            row.EmbeddingRow.generation,
+            row.EmbeddingRow.deleted,
+            Point(_facts(row), _vector(row.EmbeddingRow.vector)),
+        )
+        for row in rows
+    ]
+
+
+def mark_indexed(session: Session, drained: Sequence[Pending]) -> None:
+    """Record that the vector store durably has these generations; drop the rows whose deletion it has.
+    A row written again meanwhile has a higher generation and stays pending."""
+    kept = [{"row": p.id, "seen": p.generation} for p in drained if not p.deleted]
+    if kept:
+        session.connection().execute(
+            update(EmbeddingRow.__table__)  # type: ignore[arg-type]
+            .where(EmbeddingRow.id == bindparam("row"))
+            .values(indexed_generation=bindparam("seen")),
+            kept,
+        )
+    for p in drained:
+        if p.deleted:
+            session.execute(
+                delete(EmbeddingRow).where(EmbeddingRow.id == p.id, EmbeddingRow.generation == p.generation)
+            )
+
+
+def forget_indexed(session: Session, spec_id: int) -> None:
+    """Make every embedding of a spec pending: its collection was lost or dropped."""
+    session.execute(update(EmbeddingRow).where(EmbeddingRow.spec_id == spec_id).values(indexed_generation=0))
+
+
+# --- reading vectors ----------------------------------------------------------------------------
+
+
+def version(session: Session, reference_set_id: int, spec_id: int) -> str:
+    """A text that changes with every write to these embeddings: what a mirror is held against.
+
+    Generations only grow, so along one history no two states share count, newest and sum.
+    """
+    query = _live(reference_set_id).with_only_columns(
+        func.count(), func.coalesce(func.max(EmbeddingRow.generation), 0), func.sum(EmbeddingRow.generation)
+    )
+    count, newest, total = session.execute(query.where(EmbeddingRow.spec_id == spec_id)).one()
+    return f"{count}-{newest}-{int(total or 0)}"
+
+
+def count(session: Session, reference_set_id: int, spec_id: int) -> int:
+    return int(version(session, reference_set_id, spec_id).split("-")[0])
+
+
+def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> StoredVectors:
+    """Every live vector of a reference set under a spec, ordered by tile then angle."""
+    dim = session.scalars(select(SpecRow.dim).where(SpecRow.id == spec_id)).one()
+    as_of = version(session, reference_set_id, spec_id)
+    query = (
+        _with_facts(select(EmbeddingRow.vector, EmbeddingRow.rotated_tile_id))
+        .where(
+            ReferenceSetRow.id == reference_set_id,
+            EmbeddingRow.spec_id == spec_id,
+            EmbeddingRow.deleted.is_(False),
+        )
+        .order_by(TileRow.index, RotatedTileRow.angle_deg)
+    )
+    rows = session.execute(query).all()
+    vectors = np.frombuffer(b"".join(row.vector for row in rows), _FLOAT32).reshape(len(rows), dim)
+    keys = np.fromiter((row.rotated_tile_id for row in rows), np.int64, len(rows))
+    return StoredVectors(keys, [_facts(row) for row in rows], vectors.astype(np.float32), as_of)
+
+
+def live_points(session: Session, spec_id: int) -> Iterator[tuple[str, Float32]]:
+    """(point id, vector) of every live embedding of a spec: what a reconcile compares with."""
+    query = (
+        select(RotatedTileRow.point_id, EmbeddingRow.vector)
+        .join(RotatedTileRow)
+        .where(EmbeddingRow.spec_id == spec_id, EmbeddingRow.deleted.is_(False))
+        .order_by(EmbeddingRow.id)
+    )
+    for point, vector in session.execute(query.execution_options(yield_per=1000)):
+        yield point, _vector(vector)
+
+
+def facts_by_point(session: Session, point_ids: Sequence[str]) -> dict[str, tuple[int, TileFacts, str | None, str]]:
+    """{point id: (rotated tile, its facts, its file if it is one, content digest)}."""
+    query = _facts_query().where(RotatedTileRow.point_id.in_(point_ids))
+    return {row.point_id: (row.rotated_tile, _facts(row), row.path, row.content) for row in session.execute(query)}
+
+
+def facts_by_key(session: Session, keys: Sequence[int]) -> dict[int, tuple[TileFacts, str | None, str]]:
+    """{rotated tile: (its facts, its file if it is one, content digest)}."""
+    found: dict[int, tuple[TileFacts, str | None, str]] = {}
+    for some in batches(keys, 5000):
+        for row in session.execute(_facts_query().where(RotatedTileRow.id.in_(some))):
+            found[row.rotated_tile] = (_facts(row), row.path, row.content)
+    return found
+
+
+def _facts_query() -> Rows:
+    return (
+        select(
+            RotatedTileRow.id.label("rotated_tile"),
+            RotatedTileRow.path,
+            RotatedTileRow.content_digest.label("content"),
+        )
+        .add_columns(*_FACTS)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .join(ReferenceSetRow, ReferenceSetRow.id == TileRow.reference_set_id)
+    )
+
+
+_FACTS = (
+    RotatedTileRow.point_id,
+    RotatedTileRow.angle_deg,
+    TileRow.index.label("tile_index"),
+    TileRow.place_id,
+    TileRow.lon,
+    TileRow.lat,
+    TileRow.west,
+    TileRow.south,
+    TileRow.east,
+    TileRow.north,
+    ReferenceSetRow.name.label("reference_set"),
+    ReferenceSetRow.altitude_m,
+    ReferenceSetRow.overlap,
+)
+
+
+def _with_facts(query: Rows) -> Rows:
+    return (
+        query.add_columns(*_FACTS)
+        .select_from(EmbeddingRow)
+        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .join(ReferenceSetRow, ReferenceSetRow.id == TileRow.reference_set_id)
+    )
+
+
+def _facts(row: Row[Any]) -> TileFacts:
+    return TileFacts(
+        point_id=row.point_id,
+        reference_set=row.reference_set,
+        tile_id=ids.tile_id(row.reference_set, row.tile_index),
+        place_id=row.place_id,
+        angle_deg=row.angle_deg,
+        altitude_m=row.altitude_m,
+        overlap=row.overlap,
+        center=LonLat(row.lon, row.lat),
+        bbox=BBox(row.west, row.south, row.east, row.north),
+    )
+
+
+def _vector(data: bytes) -> Float32:
+    return np.frombuffer(data, _FLOAT32).astype(np.float32)
+
+
+def _live(reference_set_id: int) -> Rows:
+    return (
+        select(EmbeddingRow)
+        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .where(TileRow.reference_set_id == reference_set_id, EmbeddingRow.deleted.is_(False))
+    )

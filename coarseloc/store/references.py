@@ -1,0 +1,253 @@
+"""Reference sets, their tiles and rotated tiles, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from coarseloc import ids
+from coarseloc.errors import InputError, StoreError
+from coarseloc.store.embeddings import touch
+from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow
+from coarseloc.store.upsert import upsert
+from coarseloc.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
+
+_SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReferenceSet:
+    """A reference set as the database holds it."""
+
+    id: int
+    reference_set: ReferenceSet
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        return self.reference_set.name
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRotatedTile:
+    """What is known of a rotated tile before its picture is read again."""
+
+    id: int
+    stamp: str
+    content_digest: str
+
+
+def save_reference_set(session: Session, wanted: ReferenceSet) -> StoredReferenceSet:
+    """Create the set, or widen the one of that name by new angles.
+
+    Raises InputError where the set exists with another altitude, overlap or footprint: tiles of two
+    geometries under one name would make every count and every recall wrong.
+    """
+    row = session.scalar(select(ReferenceSetRow).where(ReferenceSetRow.name == wanted.name))
+    if row is None:
+        row = ReferenceSetRow(name=wanted.name, kind=wanted.kind, altitude_m=wanted.altitude_m)
+        row.overlap, row.footprint_m, row.angles = wanted.overlap, wanted.footprint_m, []
+        session.add(row)
+    for field in ("kind", "altitude_m", "overlap", "footprint_m"):
+        found, asked = getattr(row, field), getattr(wanted, field)
+        same = found == asked or (
+            isinstance(found, float) and isinstance(asked, float) and abs(found - asked) <= 1e-3 * abs(found)
+        )
+        if not same:
+            raise InputError(
+                f"reference set {wanted.name!r} was built with {field} {found}, and this ingest has {asked}. "
+                f"Give the new build another name, or `coarseloc references delete {wanted.name}` first."
+            )
+    row.source = wanted.source
+    row.parameters = dict(wanted.parameters)
+    row.angles = sorted({*row.angles, *wanted.angles})
+    session.flush()
+    return stored(row)
+
+
+def stored(row: ReferenceSetRow) -> StoredReferenceSet:
+    facts = ReferenceSet(
+        name=row.name,
+        kind=row.kind,
+        source=row.source,
+        altitude_m=row.altitude_m,
+        overlap=row.overlap,
+        footprint_m=row.footprint_m,
+        angles=tuple(row.angles),
+        parameters=row.parameters,
+    )
+    return StoredReferenceSet(row.id, facts, row.created_at)
+
+
+def reference_sets(session: Session) -> list[StoredReferenceSet]:
+    return [stored(row) for row in session.scalars(select(ReferenceSetRow).order_by(ReferenceSetRow.name))]
+
+
+def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet:
+    """The set of that name, or the only one there is. Raises StoreError listing what there is."""
+    known = reference_sets(session)
+    names = ", ".join(one.name for one in known)
+    if not known:
+        raise StoreError("there is no reference set yet: make one with `coarseloc ingest captures` or `orthophoto`")
+    if name is None:
+        if len(known) > 1:
+            raise StoreError(f"there are {len(known)} reference sets ({names}): say which with --reference-set")
+        return known[0]
+    for one in known:
+        if one.name == name:
+            return one
+    raise StoreError(f"reference set {name!r} is not known: expected one of {names}")
+
+
+def delete_reference_set(session: Session, reference_set_id: int) -> None:
+    """Drop the set with its tiles, embeddings, failures and the runs made against it. The vector store must
+    have lost its points before: nothing remembers them afterwards."""
+    session.execute(delete(ReferenceSetRow).where(ReferenceSetRow.id == reference_set_id))
+
+
+def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -> dict[int, int]:
+    """Create or move tiles; returns {tile index: primary key}. A moved tile's points become pending again."""
+    before = {tile.index: (pk, tile) for pk, tile in _tile_rows(session, reference_set_id)}
+    new, moved = [], []
+    for tile in tiles:
+        old = before.get(tile.index)
+        if old is None or _differs(old[1], tile):
+            new.append(_tile_values(reference_set_id, tile))
+            if old:
+                moved.append(old[0])
+    upsert(session, TileRow, new, ["reference_set_id", "index"])
+    touch(session, moved)
+    keys = select(TileRow.index, TileRow.id).where(TileRow.reference_set_id == reference_set_id)
+    return {index: pk for index, pk in session.execute(keys)}
+
+
+def _tile_rows(session: Session, reference_set_id: int) -> Iterable[tuple[int, Tile]]:
+    for row in session.scalars(
+        select(TileRow).where(TileRow.reference_set_id == reference_set_id).order_by(TileRow.index)
+    ):
+        yield (
+            row.id,
+            Tile(row.index, LonLat(row.lon, row.lat), BBox(row.west, row.south, row.east, row.north)),
+        )
+
+
+def _differs(a: Tile, b: Tile) -> bool:
+    return any(abs(x - y) > _SAME_PLACE_DEG for x, y in zip((*a.center, *a.bbox), (*b.center, *b.bbox), strict=True))
+
+
+def _tile_values(reference_set_id: int, tile: Tile) -> dict[str, object]:
+    return {
+        "reference_set_id": reference_set_id,
+        "index": tile.index,
+        "place_id": ids.place_id(*tile.center),
+        **tile.center._asdict(),
+        **tile.bbox._asdict(),
+    }
+
+
+def tiles(session: Session, reference_set_id: int) -> list[Tile]:
+    """The set's unturned tiles in index order."""
+    return [tile for _, tile in _tile_rows(session, reference_set_id)]
+
+
+def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, int], StoredRotatedTile]:
+    """{(tile index, angle): what is stored of it}."""
+    query = (
+        select(
+            TileRow.index.label("tile_index"),
+            RotatedTileRow.angle_deg,
+            RotatedTileRow.id,
+            RotatedTileRow.stamp,
+            RotatedTileRow.content_digest,
+        )
+        .join(TileRow)
+        .where(TileRow.reference_set_id == reference_set_id)
+    )
+    return {
+        (row.tile_index, row.angle_deg): StoredRotatedTile(row.id, row.stamp, row.content_digest)
+        for row in session.execute(query)
+    }
+
+
+def save_views(
+    session: Session,
+    reference_set: str,
+    tile_keys: Mapping[int, int],
+    views: Sequence[tuple[Tile, View, str]],
+) -> dict[tuple[int, int], int]:
+    """Record (tile, view, stamp) rows; returns {(tile index, angle): primary key}."""
+    points = {
+        (tile.index, view.angle_deg): str(ids.point_id(reference_set, tile.index, view.angle_deg))
+        for tile, view, _ in views
+    }
+    upsert(
+        session,
+        RotatedTileRow,
+        [
+            {
+                "tile_id": tile_keys[tile.index],
+                "angle_deg": view.angle_deg,
+                "point_id": points[tile.index, view.angle_deg],
+                "stamp": stamp,
+                "content_digest": view.content_digest,
+                "ground_fraction": view.ground_fraction,
+                "path": str(view.path) if view.path else None,
+            }
+            for tile, view, stamp in views
+        ],
+        ["tile_id", "angle_deg"],
+    )
+    query = select(RotatedTileRow.point_id, RotatedTileRow.id).where(RotatedTileRow.point_id.in_(points.values()))
+    primary = {point: pk for point, pk in session.execute(query)}
+    return {key: primary[point] for key, point in points.items()}
+
+
+def count_views(session: Session, reference_set_id: int) -> dict[int, int]:
+    """{angle: rotated tiles at that angle}."""
+    query = (
+        select(RotatedTileRow.angle_deg, func.count())
+        .join(TileRow)
+        .where(TileRow.reference_set_id == reference_set_id)
+        .group_by(RotatedTileRow.angle_deg)
+        .order_by(RotatedTileRow.angle_deg)
+    )
+    return {angle: count for angle, count in session.execute(query)}
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def save_failures(session: Session, reference_set_id: int, failures: Iterable[Failure]) -> None:
+    rows = {(f.item, f.stage): f for f in failures}.values()
+    upsert(
+        session,
+        FailureRow,
+        [
+            {
+                "reference_set_id": reference_set_id,
+                "item": f.item,
+                "stage": f.stage,
+                "kind": f.kind,
+                "message": f.message,
+            }
+            for f in rows
+        ],
+        ["reference_set_id", "item", "stage"],
+    )
+
+
+def clear_failures(session: Session, reference_set_id: int) -> None:
+    """Forget earlier failures: an ingest names them anew, and those mended are gone."""
+    session.execute(delete(FailureRow).where(FailureRow.reference_set_id == reference_set_id))
+
+
+def failures(session: Session, reference_set: str | None = None) -> list[tuple[str, Failure]]:
+    """(reference set's name, failure), in the order in which they were found."""
+    query = select(ReferenceSetRow.name, FailureRow).join(ReferenceSetRow).order_by(FailureRow.id)
+    if reference_set is not None:
+        query = query.where(ReferenceSetRow.name == reference_set)
+    return [(name, Failure(row.item, row.stage, row.kind, row.message)) for name, row in session.execute(query)]

@@ -1,0 +1,168 @@
+"""Opening the database: engine, schema, and the two kinds of transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from coarseloc.errors import StoreError
+
+BUSY_TIMEOUT_MS = 30_000
+_MIGRATION_LOCK = 5_107_304  # any number, the same in every process
+
+
+class Database:
+    """An engine with its two kinds of transaction. Sessions never leave the `with` that opened them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        # A SQLite reader that turns writer can fail at once with "database is locked"; a writer that
+        # says so from the start waits its turn instead.
+        self._writer = engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with _clear_errors(self.engine), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Commits at the end, rolls back on any error."""
+        with (
+            _clear_errors(self.engine),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def revision(self) -> str | None:
+        """The schema's revision, None for an empty database."""
+        with _clear_errors(self.engine), self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(url: str, *, migrate: bool = True) -> Database:
+    """Connect, and bring the schema to the newest revision (`migrate=False`: refuse an older one).
+
+    Raises StoreError naming the database, what was wrong and what to do.
+    """
+    engine = open_engine(url)
+    database = Database(engine)
+    found, head = database.revision(), head_revision()
+    if found == head:
+        return database
+    if not migrate:
+        raise StoreError(
+            f"the schema of {engine.url!r} is at {found or 'nothing'}, this version needs {head}: "
+            "run `coarseloc migrate`"
+        )
+    _upgrade(engine)
+    return database
+
+
+def open_engine(url: str) -> Engine:
+    """Connect only; says nothing of the schema."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError(
+            f"database URL {url!r} cannot be read: expected sqlite:///FILE or postgresql+psycopg://…"
+        ) from None
+    lite = parsed.get_backend_name() == "sqlite"
+    if lite and parsed.database:
+        _make_folder(Path(parsed.database).parent)
+    try:
+        engine = create_engine(parsed, pool_pre_ping=not lite)
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        raise StoreError(f"database {parsed!r} cannot be used: {error}") from None
+    if lite:
+        _set_up_sqlite(engine)
+    return engine
+
+
+def head_revision() -> str:
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if head is None:
+        raise StoreError("this installation holds no migrations: reinstall coarseloc")
+    return head
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("migrations")))
+    return config
+
+
+def _upgrade(engine: Engine) -> None:
+    """Bring the schema to head in one transaction: one process migrates, the others wait for its lock
+    and find nothing left to do."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = _alembic_config()
+    try:
+        with (
+            _clear_errors(engine),
+            engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE").begin() as connection,
+        ):
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise StoreError(
+            f"the schema of {engine.url!r} cannot be migrated: {error}. "
+            "It may come from a newer coarseloc: upgrade this one, or point COARSELOC_DATABASE_URL elsewhere."
+        ) from None
+
+
+@contextmanager
+def _clear_errors(engine: Engine) -> Iterator[None]:
+    """A database's own failures (unreachable, locked, full, corrupt) as one clear line."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(
+            f"database {engine.url!r}: {str(error.orig).splitlines()[0]}. "
+            "Check that it is reachable, on a local disk with space, and not damaged (`coarseloc doctor`)."
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"folder {folder} cannot be made: {error.strerror}. Set COARSELOC_DATA_DIR to a writable folder."
+        ) from None
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # a committed embedding survives a power cut
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("coarseloc_begin", "BEGIN"))

@@ -1,0 +1,205 @@
+"""The tables: the truth. Vectors are here too; Qdrant and the FAISS mirrors are derived from them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _owned_by(column: str) -> Any:
+    return mapped_column(ForeignKey(column, ondelete="CASCADE"), index=True)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSON, list[int]: JSON, datetime: DateTime(timezone=True)}  # noqa: RUF012
+
+
+class CounterRow(Base):
+    """`generation` only: the number of the latest write, so that every write has one of its own."""
+
+    __tablename__ = "counters"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+class ReferenceSetRow(Base):
+    __tablename__ = "reference_sets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    source: Mapped[str] = mapped_column(Text)
+    altitude_m: Mapped[float | None]
+    overlap: Mapped[float]
+    footprint_m: Mapped[float | None]
+    angles: Mapped[list[int]]
+    parameters: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TileRow(Base):
+    __tablename__ = "tiles"
+    __table_args__ = (UniqueConstraint("reference_set_id", "index"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    reference_set_id: Mapped[int] = _owned_by("reference_sets.id")
+    index: Mapped[int]
+    place_id: Mapped[str] = mapped_column(String(40))
+    lon: Mapped[float]
+    lat: Mapped[float]
+    west: Mapped[float]
+    south: Mapped[float]
+    east: Mapped[float]
+    north: Mapped[float]
+
+
+class RotatedTileRow(Base):
+    __tablename__ = "rotated_tiles"
+    __table_args__ = (UniqueConstraint("tile_id", "angle_deg"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tile_id: Mapped[int] = _owned_by("tiles.id")
+    angle_deg: Mapped[int]
+    point_id: Mapped[str] = mapped_column(String(36), unique=True)
+    stamp: Mapped[str] = mapped_column(String(200))  # changes when the picture may have
+    content_digest: Mapped[str] = mapped_column(String(64))
+    ground_fraction: Mapped[float]
+    path: Mapped[str | None] = mapped_column(Text)  # None: cut from an orthophoto, only the thumbnail exists
+
+
+class SpecRow(Base):
+    __tablename__ = "embedding_specs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    backbone: Mapped[str] = mapped_column(String(100), index=True)
+    dim: Mapped[int]
+    facts: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class EmbeddingRow(Base):
+    __tablename__ = "embeddings"
+    __table_args__ = (
+        UniqueConstraint("rotated_tile_id", "spec_id"),
+        # What the drain asks for stays as small as what is behind, however large the table grows.
+        Index(
+            "ix_embeddings_behind",
+            "spec_id",
+            "id",
+            sqlite_where=text("indexed_generation < generation"),
+            postgresql_where=text("indexed_generation < generation"),
+        ),
+        Index("ix_embeddings_spec_id_generation", "spec_id", "generation"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rotated_tile_id: Mapped[int] = mapped_column(ForeignKey("rotated_tiles.id", ondelete="CASCADE"))
+    spec_id: Mapped[int] = mapped_column(ForeignKey("embedding_specs.id", ondelete="CASCADE"))
+    content_digest: Mapped[str] = mapped_column(String(64))  # of the picture this vector was made from
+    generation: Mapped[int] = mapped_column(BigInteger)
+    indexed_generation: Mapped[int] = mapped_column(BigInteger, default=0)
+    deleted: Mapped[bool] = mapped_column(default=False)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)  # float32 little-endian [dim]
+
+
+class FailureRow(Base):
+    __tablename__ = "failures"
+    __table_args__ = (UniqueConstraint("reference_set_id", "item", "stage"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    reference_set_id: Mapped[int] = _owned_by("reference_sets.id")
+    item: Mapped[str] = mapped_column(String(1000))
+    stage: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str] = mapped_column(String(40))
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class FlightRow(Base):
+    __tablename__ = "flights"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    flight_id: Mapped[str] = mapped_column(String(200), unique=True)
+    path: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
+    truth_source: Mapped[str] = mapped_column(String(20))
+
+
+class FrameRow(Base):
+    __tablename__ = "frames"
+    __table_args__ = (UniqueConstraint("flight_pk", "index"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    flight_pk: Mapped[int] = _owned_by("flights.id")
+    index: Mapped[int]
+    path: Mapped[str] = mapped_column(Text)
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    altitude_label_m: Mapped[float | None]
+    yaw_deg: Mapped[float | None]
+    pitch_deg: Mapped[float | None]
+    roll_deg: Mapped[float | None]
+
+
+class RunRow(Base):
+    """One SearchRun: flight x backbone x parameters."""
+
+    __tablename__ = "search_runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    flight_pk: Mapped[int] = _owned_by("flights.id")
+    reference_set_id: Mapped[int] = _owned_by("reference_sets.id")
+    spec_id: Mapped[int] = _owned_by("embedding_specs.id")
+    parameters: Mapped[dict[str, Any]]  # k, where, per-angle heading, batch: what the user asked
+    parameters_digest: Mapped[str] = mapped_column(String(64))
+    environment: Mapped[dict[str, Any]]  # backend, device, versions, warm-up: what answered
+    index_build_ms: Mapped[float]
+    references: Mapped[int]  # rotated tiles searched
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class FrameResultRow(Base):
+    __tablename__ = "frame_results"
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    frame_id: Mapped[int] = mapped_column(
+        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    decode_ms: Mapped[float | None]
+    embed_ms: Mapped[float | None]
+    search_ms: Mapped[float | None]
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class HitRow(Base):
+    __tablename__ = "hits"
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    frame_id: Mapped[int] = mapped_column(
+        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    rotated_tile_id: Mapped[int] = mapped_column(ForeignKey("rotated_tiles.id", ondelete="CASCADE"))
+    score: Mapped[float]

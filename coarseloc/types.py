@@ -1,0 +1,325 @@
+"""The domain's words as frozen values, and the two interfaces that have several implementations.
+
+No I/O and no torch here. Angles are headings in degrees clockwise from true north that an image's
+upper edge faces; positions are WGS84 degrees in named fields; heights are metres above ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc import ids
+from coarseloc.errors import InputError
+
+Float32 = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
+
+
+class LonLat(NamedTuple):
+    """A position in WGS84 degrees."""
+
+    lon: float
+    lat: float
+
+
+class BBox(NamedTuple):
+    """Bounds in WGS84 degrees, in GeoJSON order. `west > east` means the box crosses the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class Near(NamedTuple):
+    """Within `radius_m` metres (great circle) of a position."""
+
+    lon: float
+    lat: float
+    radius_m: float
+
+
+# --- references ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSet:
+    """One named build: a source cut or captured at one altitude and overlap, turned to `angles`."""
+
+    name: str
+    kind: str  # "captures" or "orthophoto"
+    source: str
+    altitude_m: float | None  # above ground; None where nobody said
+    overlap: float  # fraction in [0, 1)
+    footprint_m: float | None  # side of a tile on the ground
+    angles: tuple[int, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # whatever else the build depended on
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """An unturned square footprint on the ground; its centre is the place. `index` counts from 1 at the
+    north-west corner, west to east, then north to south."""
+
+    index: int
+    center: LonLat
+    bbox: BBox
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A RotatedTile's picture: the tile at one angle, read and ready to embed."""
+
+    angle_deg: int
+    pixels: UInt8  # [H, W, 3], RGB
+    content_digest: str  # SHA-256 of what was seen: equal digests need no new embedding
+    ground_fraction: float  # share of the pixels that hold ground, 1.0 unless the source ends here
+    path: Path | None  # the image file, where the view is one (captures)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that could not be used, and why: a row of the failures table."""
+
+    item: str  # what the user knows it by: a path, or "tile 12 at 045"
+    stage: str  # "list", "read", "embed"
+    kind: str  # "unreadable", "missing-label", "duplicate-tile", "wrong-crs", …
+    message: str
+
+
+class TileSource(Protocol):
+    """Where reference tiles come from: turned captures, or an orthophoto cut on the fly."""
+
+    reference_set: ReferenceSet
+    tiles: Sequence[Tile]
+    failures: Sequence[Failure]  # found while listing: missing labels, duplicates
+
+    def angles_of(self, tile: Tile) -> tuple[int, ...]:
+        """The headings at which this tile exists in the source."""
+        ...
+
+    def stamp(self, tile: Tile, angle_deg: int) -> str:
+        """A cheap text that changes when the picture may have changed (file size and mtime, cut parameters)."""
+        ...
+
+    def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
+        """Read the tile once and yield it at each angle, or why it cannot be. Safe to call from threads."""
+        ...
+
+
+# --- flights ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """What a label, CSV or EXIF says of an image; every field may be unknown."""
+
+    location: LonLat | None = None
+    altitude_label_m: float | None = None  # as the label gives it, its datum unstated
+    yaw_deg: float | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One downward image of a flight."""
+
+    index: int
+    path: Path
+    truth: Pose = Pose()
+
+    @property
+    def filename(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One sortie: a folder of frames. Its id is the folder's name, the local start time."""
+
+    flight_id: str
+    path: Path
+    frames: tuple[Frame, ...]
+    started_at: datetime | None = None  # local time, no zone: the id does not tell one
+    truth_source: str = "none"  # "labels", "csv", "exif" or "none"
+
+
+# --- embeddings ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """Everything that decides an embedding's numbers. Vectors of different digests never mix."""
+
+    backbone: str
+    dim: int
+    weights_digest: str
+    input_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pooling: str  # "cls" or "mean"
+    precision: str = "fp32"
+
+    @property
+    def digest(self) -> str:
+        return ids.digest(asdict(self))
+
+    @property
+    def collection(self) -> str:
+        """The vector store's collection: one per backbone and digest."""
+        return f"{ids.slug(self.backbone)}-{self.digest[:12]}"
+
+
+class Backbone(Protocol):
+    """A loaded encoder. Frames and tiles pass through this one `embed`."""
+
+    spec: EmbeddingSpec
+    device: str  # "cpu", "cuda:0", …
+
+    def embed(self, images: UInt8) -> Float32:
+        """uint8 [B, H, W, 3] RGB → float32 [B, D], each row of unit L2 norm; returns when it is computed
+        (a GPU is synchronised)."""
+        ...
+
+
+# --- vectors ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Filters on reference tiles; None means "any". Built once, translated by each store."""
+
+    reference_set: str | None = None
+    tile_id: str | None = None
+    angles: tuple[int, ...] | None = None
+    altitude_m: tuple[float, float] | None = None  # inclusive
+    overlap_pct: int | None = None
+    touches: BBox | None = None  # the footprint touches this box
+    near: Near | None = None  # the centre lies within
+
+    def __post_init__(self) -> None:
+        if self.altitude_m and self.altitude_m[0] > self.altitude_m[1]:
+            raise InputError(f"altitude range {self.altitude_m} is the wrong way round: give LOW:HIGH")
+        if self.touches and self.touches.south > self.touches.north:
+            raise InputError(f"bounds {tuple(self.touches)} have south above north: give west,south,east,north")
+
+    def boxes(self) -> tuple[BBox, ...]:
+        """`touches` as boxes that do not cross the antimeridian: none, one or two."""
+        if self.touches is None:
+            return ()
+        west, south, east, north = self.touches
+        if west <= east:
+            return (self.touches,)
+        return (BBox(west, south, 180.0, north), BBox(-180.0, south, east, north))
+
+
+@dataclass(frozen=True, slots=True)
+class TileFacts:
+    """What is known of a rotated tile beside its vector: the vector store's payload, a mirror's column,
+    a result's fields."""
+
+    point_id: str
+    reference_set: str
+    tile_id: str
+    place_id: str
+    angle_deg: int
+    altitude_m: float | None
+    overlap: float
+    center: LonLat
+    bbox: BBox
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One row for the vector store."""
+
+    facts: TileFacts
+    vector: Float32  # [D], unit norm
+
+    @property
+    def id(self) -> str:
+        return self.facts.point_id
+
+
+class ScoredPoint(NamedTuple):
+    """A vector store's answer: the point's id and its cosine."""
+
+    id: str
+    score: float
+
+
+class VectorStore(Protocol):
+    """Qdrant, embedded or a server. Derived from SQL: it can be thrown away and rebuilt."""
+
+    backend: str  # "qdrant-edge", "qdrant-server", "qdrant-local"
+    location: str  # folder or URL, for messages
+
+    def collections(self) -> list[str]: ...
+
+    def ensure(self, collection: str, dim: int) -> None:
+        """Create the collection with its payload indexes; raise VectorStoreError if it exists with another dim."""
+        ...
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """All or nothing visible to a validated batch: dimension, finiteness and unique ids are checked first."""
+        ...
+
+    def delete(self, collection: str, point_ids: Sequence[str]) -> None: ...
+
+    def flush(self, collection: str) -> None:
+        """Return when everything written so far survives a power cut."""
+        ...
+
+    def query(self, collection: str, vector: Float32, k: int, where: Where = ...) -> list[ScoredPoint]:
+        """The k best by dot product among those that match, exact, best first."""
+        ...
+
+    def count(self, collection: str, where: Where = ...) -> int: ...
+
+    def ids(self, collection: str) -> Iterator[str]: ...
+
+    def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]: ...
+
+    def drop(self, collection: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked RotatedTile."""
+
+    rank: int  # from 1
+    score: float  # cosine, higher is better
+    tile: TileFacts
+    path: str  # the picture: the capture's file, or the thumbnail of a cut tile
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of one frame. `embed` is resize, normalise and forward with the device synchronised;
+    `search` is the index call alone; `total` is their sum. Decoding the image is `decode`, outside `total`."""
+
+    decode_ms: float
+    embed_ms: float
+    search_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.embed_ms + self.search_ms
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what) by long work; must be cheap."""

@@ -1,0 +1,1 @@
+"""Ingest: reference tiles in, embeddings in SQL, points in the vector store."""

@@ -1,0 +1,23 @@
+"""Alembic's entry: run by `coarseloc.store.session` on a connection it opened, or by the `alembic` command."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from coarseloc import config
+from coarseloc.store.tables import Base
+
+
+def run(connection: Connection) -> None:
+    # SQLite cannot alter most things in place: batch mode rebuilds the table instead.
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    from coarseloc.store.session import open_engine
+
+    with open_engine(config.load().database).begin() as opened:
+        run(opened)

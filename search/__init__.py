@@ -1,0 +1,1 @@
+"""Search: flight frames in, ranked reference tiles, positions and records out."""

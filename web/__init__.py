@@ -1,0 +1,1 @@
+"""The web pages: a gallery of what the searches found."""
