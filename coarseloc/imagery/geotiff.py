@@ -1,0 +1,44 @@
+"""Write a north-up RGB array as a georeferenced, tiled GeoTIFF."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from coarseloc.errors import InputError
+from coarseloc.types import LonLat, UInt8
+
+
+def utm_epsg(center: LonLat) -> int:
+    """The EPSG code of the WGS84 UTM zone that holds a position (the plain six-degree zones)."""
+    if not -80.0 <= center.lat <= 84.0:
+        raise InputError(f"UTM ends at 80° S and 84° N, found latitude {center.lat}: choose another centre")
+    zone = min(int((center.lon + 180.0) // 6.0) + 1, 60)
+    return (32600 if center.lat >= 0 else 32700) + zone
+
+
+def write_rgb(path: Path, pixels: UInt8, *, center: LonLat, gsd_m: float) -> Path:
+    """Write uint8 [H, W, 3] so that its middle lies at `center`, in metres of the UTM zone there, with
+    overviews down to about 256 pixels. Replaces what is there only when the new file is whole."""
+    height, width = pixels.shape[:2]
+    crs = CRS.from_epsg(utm_epsg(center))
+    (east,), (north,) = transform(CRS.from_epsg(4326), crs, [center.lon], [center.lat])
+    # A grid that starts on whole metres keeps coordinates readable.
+    corner = from_origin(round(east - width * gsd_m / 2), round(north + height * gsd_m / 2), gsd_m, gsd_m)
+    levels = [2**n for n in range(1, max(1, math.ceil(math.log2(max(height, width) / 256))) + 1)]
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        part, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=corner,
+        photometric="RGB", tiled=True, blockxsize=256, blockysize=256, compress="deflate", predictor=2,
+    ) as raster:  # fmt: skip
+        raster.write(pixels.transpose(2, 0, 1))
+        raster.build_overviews([level for level in levels if min(height, width) // level > 0], Resampling.average)
+    part.replace(path)
+    return path

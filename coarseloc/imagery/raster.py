@@ -1,0 +1,226 @@
+"""A georeferenced raster that gives north-up or turned views of any place in it, from any thread."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.warp
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageFilter
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from coarseloc import geo, rotation
+from coarseloc.errors import InputError
+from coarseloc.imagery import bands
+from coarseloc.rotation import Affine, Turned
+from coarseloc.types import LonLat, UInt8
+
+Bool = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+_OVERVIEW_PX = 1024
+_SPECK_PX = 5
+
+
+class Raster:
+    """One raster file, checked when opened. Each thread reads through a handle of its own: GDAL's are not
+    to be shared. Raises InputError where the file cannot be read or placed on the Earth."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handles = threading.local()
+        dataset = self._dataset
+        _check_placed(dataset)
+        self.width, self.height = dataset.width, dataset.height
+        self.crs = dataset.crs
+        self._to_crs = Affine(*tuple(dataset.transform)[:6])
+        self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
+        flags = {flag for band in dataset.mask_flag_enums for flag in band}
+        self._has_mask = flags != {MaskFlags.all_valid}
+        self._has_specks = MaskFlags.nodata in flags
+        self.colours = bands.choose(dataset)
+        self._is_float = np.issubdtype(np.dtype(dataset.dtypes[self.colours.bands[0] - 1]), np.floating)
+        if dataset.dtypes[self.colours.bands[0] - 1] != "uint8":
+            values, valid = self._read(Window(0, 0, self.width, self.height), self._overview_shape())
+            self.colours = bands.Colours(self.colours.bands, stretch=bands.stretch_of(values, valid))
+
+    # --- places and pixels -----------------------------------------------------------------------
+
+    def pixels_of(self, lon: ArrayLike, lat: ArrayLike) -> tuple[Float64, Float64]:
+        """WGS84 degrees → continuous pixel coordinates (x, y), same shape; inf where it has no image."""
+        lons, lats = np.asarray(lon, float), np.asarray(lat, float)
+        xs, ys = rasterio.warp.transform("EPSG:4326", self.crs, lons.ravel(), lats.ravel())
+        return _apply(self._to_pixel, np.reshape(xs, lons.shape), np.reshape(ys, lons.shape))
+
+    def positions_of(self, x: ArrayLike, y: ArrayLike) -> tuple[Float64, Float64]:
+        """Continuous pixel coordinates → WGS84 degrees (lon, lat), same shape."""
+        xs, ys = _apply(self._to_crs, np.asarray(x, float), np.asarray(y, float))
+        lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
+        return np.reshape(lons, xs.shape), np.reshape(lats, xs.shape)
+
+    def affines(self, centres: Sequence[LonLat], footprint_m: float, side_px: int) -> list[Affine]:
+        """For each centre the map from its north-up view's pixels to this raster's, fitted to nine points.
+
+        The points are laid in metres east and north, so the view's top is true north whatever the raster's
+        projection, grid convergence, rotation or pixel shape.
+        """
+        u, v = (part.ravel() for part in np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0]))
+        east, north = (u - 0.5) * footprint_m, (0.5 - v) * footprint_m
+        lon, lat = np.array(centres, float).reshape(-1, 2).T
+        per_lon, per_lat = np.array([geo.metres_per_degree(each) for each in lat]).reshape(-1, 2).T
+        x, y = self.pixels_of(
+            (lon[:, None] + east / per_lon[:, None] + 180) % 360 - 180, lat[:, None] + north / per_lat[:, None]
+        )
+        solve = np.linalg.pinv(np.stack([u * side_px, v * side_px, np.ones_like(u)], axis=1))
+        return [Affine(*row) for row in np.concatenate([x @ solve.T, y @ solve.T], axis=1).tolist()]
+
+    def metres_per_pixel(self) -> float:
+        """Ground size of a pixel in the raster's middle: the side of a square of equal area."""
+        lon, lat = self.positions_of([self.width / 2], [self.height / 2])
+        to_pixel = self.affines([LonLat(float(lon[0]), float(lat[0]))], 1.0, 1)[0]
+        return float(1 / np.sqrt(abs(to_pixel.a * to_pixel.e - to_pixel.b * to_pixel.d)))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def views(self, to_source: Affine, side_px: int, angles: Iterable[int]) -> dict[int, Turned]:
+        """One read of the window that all `angles` need; see rotation.affine_views."""
+        wanted = rotation.normalised(angles)
+        cut = self._cut(to_source, side_px, wanted)
+        if cut is None:
+            return {angle: _nothing(side_px) for angle in wanted}
+        window, valid, to_window = cut
+        return rotation.affine_views(window, to_window, side_px, wanted, valid)
+
+    def view(self, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> Turned:
+        """What is seen of `footprint_m` metres around any centre at any heading."""
+        to_source = self.affines([center], footprint_m, side_px)[0]
+        cut = self._cut(to_source, side_px, [heading_deg])
+        if cut is None:
+            return _nothing(side_px)
+        window, valid, to_window = cut
+        return rotation.affine_view(window, to_window, side_px, heading_deg, valid)
+
+    def ground_mask(self) -> Bool | None:
+        """A small bool copy [h, w] of where the raster holds ground, or None where all of it does."""
+        if not (self._has_mask or self._is_float):
+            return None
+        return self._read(Window(0, 0, self.width, self.height), self._overview_shape())[1]
+
+    def _cut(
+        self, to_source: Affine, side_px: int, headings: Iterable[float]
+    ) -> tuple[UInt8, Bool | None, Affine] | None:
+        """(window uint8 [H, W, 3], its valid mask, view pixels → window pixels), or None off the raster.
+
+        Where the raster is finer than the view, the window is read smaller by averaging: Pillow's bicubic
+        samples, it does not average.
+        """
+        scale_x = max(1.0, float(np.hypot(to_source.a, to_source.b)))  # raster pixels per view pixel
+        scale_y = max(1.0, float(np.hypot(to_source.d, to_source.e)))
+        bounds = rotation.source_bounds(to_source, side_px, headings)
+        if not np.isfinite(bounds).all():
+            return None
+        left, top = int(bounds[0] - 2 * scale_x), int(bounds[1] - 2 * scale_y)  # 2: the reach of bicubic
+        right, bottom = int(bounds[2] + 2 * scale_x) + 1, int(bounds[3] + 2 * scale_y) + 1
+        left, top, right, bottom = max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height)
+        if left >= right or top >= bottom:
+            return None
+        width, height = max(1, round((right - left) / scale_x)), max(1, round((bottom - top) / scale_y))
+        values, valid = self._read(Window(left, top, right - left, bottom - top), (height, width))
+        fx, fy = width / (right - left), height / (bottom - top)
+        to_window = Affine(fx, 0.0, -left * fx, 0.0, fy, -top * fy)
+        return self.colours.rgb(values), valid, to_window.after(to_source)
+
+    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[NDArray, Bool | None]:
+        """([B, h, w] of the raster's own type, bool [h, w] or None where all is ground)."""
+        averaged = Resampling.nearest if self.colours.palette is not None else Resampling.average
+        try:
+            values = self._dataset.read(
+                list(self.colours.bands),
+                window=window,
+                out_shape=(len(self.colours.bands), *shape),
+                resampling=averaged,
+            )
+            valid = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128 if self._has_mask else None
+        except RasterioError as error:
+            raise InputError(f"{self.path}: reading failed ({error}). Is the file whole?") from error
+        if valid is not None and self._has_specks and not valid.all():
+            valid = _without_specks(valid)
+        if self._is_float and not np.isfinite(values).all():
+            finite = np.isfinite(values).all(axis=0)
+            valid = finite if valid is None else valid & finite
+        return values, None if valid is None or valid.all() else valid
+
+    @property
+    def _dataset(self) -> DatasetReader:
+        if not hasattr(self._handles, "dataset"):
+            self._handles.dataset = _open(self.path)
+        dataset: DatasetReader = self._handles.dataset
+        return dataset
+
+    def _overview_shape(self) -> tuple[int, int]:
+        factor = max(1.0, max(self.width, self.height) / _OVERVIEW_PX)
+        return max(1, round(self.height / factor)), max(1, round(self.width / factor))
+
+
+def _open(path: Path) -> DatasetReader:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}: expected a GeoTIFF file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): expected a GeoTIFF file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_placed says it better
+            # Named, so that no other of GDAL's drivers is tried on a file of unknown content; COG is GTiff.
+            return rasterio.open(path, driver="VRT" if path.suffix.lower() == ".vrt" else "GTiff")
+    except RasterioError as error:
+        raise InputError(f"{path} cannot be opened as a GeoTIFF: {error}") from error
+
+
+def _check_placed(dataset: DatasetReader) -> None:
+    """Raise InputError unless the raster says where on the Earth it lies."""
+    name = Path(dataset.name).name
+    if dataset.crs is None and dataset.gcps[0]:
+        raise InputError(f"{name} has ground control points only: warp it first (gdalwarp -t_srs EPSG:4326 …)")
+    if dataset.crs is None:
+        raise InputError(
+            f"{name} has no coordinate reference system: expected a georeferenced GeoTIFF. If you know its "
+            "CRS, write it into the file (gdal_edit.py -a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)."
+        )
+    if dataset.transform.is_identity:
+        raise InputError(
+            f"{name} has no geotransform (pixel size and corner): expected a georeferenced GeoTIFF. Export it "
+            "again with its georeference, or beside a world file."
+        )
+    to_crs = Affine(*tuple(dataset.transform)[:6])
+    xs, ys = zip(*(to_crs(x, y) for x in (0, dataset.width) for y in (0, dataset.height)), strict=True)
+    if dataset.crs.is_geographic and (max(map(abs, xs)) > 180.01 or max(map(abs, ys)) > 90.01):
+        raise InputError(
+            f"{name} declares {dataset.crs.to_string()[:60]}, whose unit is the degree, but reaches from "
+            f"({min(xs):.1f}, {min(ys):.1f}) to ({max(xs):.1f}, {max(ys):.1f}), beyond ±180, ±90: these are "
+            "metres of a projected CRS. Write the true one into the file (gdal_edit.py -a_srs EPSG:… FILE)."
+        )
+
+
+def _apply(affine: Affine, x: Float64, y: Float64) -> tuple[Float64, Float64]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+def _without_specks(valid: Bool) -> Bool:
+    """Nodata is a value that ground has too: a white roof, a black shadow. What is thinner than a few pixels
+    is such ground, not a hole."""
+    mask = Image.fromarray(valid.view(np.uint8))
+    closed = mask.filter(ImageFilter.MaxFilter(_SPECK_PX)).filter(ImageFilter.MinFilter(_SPECK_PX))
+    return np.asarray(closed) > 0
+
+
+def _nothing(side_px: int) -> Turned:
+    return Turned(np.zeros((side_px, side_px, 3), np.uint8), 0.0)
