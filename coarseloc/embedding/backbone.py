@@ -1,0 +1,117 @@
+"""A loaded backbone: the one function through which frames and tiles become embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from coarseloc.embedding import preprocess
+from coarseloc.embedding.engine import Engine, load_engine
+from coarseloc.embedding.weights import Found, weights_digest
+from coarseloc.errors import BackboneError
+from coarseloc.types import EmbeddingSpec, Float32, UInt8
+
+PRECISIONS = ("fp32",)
+
+
+def embedding_spec(
+    found: Found, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
+) -> EmbeddingSpec:
+    """Everything that decides the numbers, without loading the model: what is missing is known before.
+
+    `cache_dir` remembers the digests of weight files. Raises BackboneError for a size or precision that
+    the backbone cannot have.
+    """
+    spec = found.spec
+    preprocess.check_side(input_px, spec.patch)
+    if precision not in PRECISIONS:
+        raise BackboneError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    digest = weights_digest(found, cache_dir)
+    return EmbeddingSpec(spec.name, spec.dim, digest, input_px, spec.mean, spec.std, spec.pooling, precision)
+
+
+def load_backbone(
+    found: Found,
+    *,
+    input_px: int = 224,
+    precision: str = "fp32",
+    device: str = "auto",
+    cache_dir: Path | None = None,
+) -> LoadedBackbone:
+    """Load the weights that were found onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
+
+    Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
+    """
+    spec = embedding_spec(found, input_px=input_px, precision=precision, cache_dir=cache_dir)
+    engine = load_engine(found, spec, resolve_device(device))
+    return LoadedBackbone(spec, str(engine.device), engine, found.spec.patch)
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" is the first CUDA device where there is one, else the CPU; BackboneError for one that is not there."""
+    if device == "auto":
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(f"device {device!r} is not known: use auto, cpu or cuda:0") from error
+    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+        raise BackboneError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    if chosen.type not in ("cpu", "cuda"):
+        raise BackboneError(f"device {device!r} is not supported: use auto, cpu or cuda:0")
+    return chosen
+
+
+@dataclass
+class LoadedBackbone:
+    """A `coarseloc.types.Backbone`, made by `load_backbone`. Safe to call from one thread at a time."""
+
+    spec: EmbeddingSpec
+    device: str
+    engine: Engine
+    patch: int
+
+    def embed(self, images: UInt8) -> Float32:
+        """uint8 [B, H, W, 3] RGB of any size → float32 [B, D], each row of unit L2 norm.
+
+        Computed when it returns (a GPU is synchronised). Raises BackboneError where a row is zero or not finite.
+        """
+        preprocess.check_images(images)
+        return unit_rows(self.engine.pooled(images), self.spec.backbone)
+
+    def embed_many(self, images: Sequence[UInt8]) -> Float32:
+        """Images uint8 [H, W, 3] of differing sizes → float32 [N, D] in their order.
+
+        Each is resized by itself; those of one size pass through the encoder together.
+        """
+        out = np.empty((len(images), self.spec.dim), dtype=np.float32)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(i)
+        for rows in by_size.values():
+            out[rows] = self.embed(np.stack([images[i] for i in rows]))
+        return out
+
+    def patch_tokens(self, images: UInt8) -> Float32:
+        """uint8 [B, H, W, 3] → float32 [B, S/patch, S/patch, D]: the patch tokens after the final norm, row by row
+        from the image's upper left; not normalised."""
+        preprocess.check_images(images)
+        side = self.spec.input_px // self.patch
+        return self.engine.patch_tokens(images).reshape(len(images), side, side, self.spec.dim)
+
+
+def unit_rows(vectors: Float32, name: str) -> Float32:
+    """float32 [B, D] → each row divided by its L2 norm; BackboneError names the rows that have none."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12))
+    if len(bad):
+        found = "zero" if norms[bad[0], 0] == 0 else f"of norm {norms[bad[0], 0]}"
+        raise BackboneError(
+            f"backbone {name} gave an embedding {found} for image {bad[0]} of {len(vectors)}: expected a finite "
+            "vector; its weights are damaged, or its precision is too low for it"
+        )
+    return vectors / norms

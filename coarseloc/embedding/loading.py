@@ -1,0 +1,146 @@
+"""A backbone's transformers model from what was found, every failure mapped to one clear WeightsError.
+
+transformers initialises missing tensors at random and only logs it; here that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from coarseloc.embedding import checkpoint
+from coarseloc.embedding.specs import BackboneSpec
+from coarseloc.embedding.weights import Found, read_json
+from coarseloc.errors import WeightsError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_model(found: Found) -> PreTrainedModel:
+    """The model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
+    model, report = _from_pth(found) if found.kind == "pth" else _from_folder(found)
+    _refuse_incomplete(report, found)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _from_pth(found: Found) -> tuple[PreTrainedModel, dict[str, Any]]:
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    original = checkpoint.read(found.path)
+    state = checkpoint.to_transformers(original, found.spec, str(found.path))
+    config = DINOv3ViTConfig(**checkpoint.config_values(found.spec))
+    return _quietly(DINOv3ViTModel, None, config=config, state_dict=state)
+
+
+def _from_folder(found: Found) -> tuple[PreTrainedModel, dict[str, Any]]:
+    from transformers import AutoConfig, AutoModel
+
+    _check_normalisation(found)
+    try:
+        config = AutoConfig.from_pretrained(found.path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{found.path}/config.json is not understood by transformers: {_line(error)}") from error
+    if found.spec.is_dinov3:
+        _check_config(config, found)
+    try:
+        return _quietly(AutoModel, found.path, config=config)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightsError(f"{found.path} cannot be loaded: {_line(error)}") from error
+    except Exception as error:  # safetensors raises its own class, derived from Exception alone
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise WeightsError(
+            f"{found.path} holds a safetensors file that is truncated or damaged ({_line(error)}): copy it again"
+        ) from error
+
+
+def _quietly(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """`from_pretrained` without its progress bar and warnings: we read the report instead."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return model_class.from_pretrained(
+            source,
+            local_files_only=True,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # so that the report names them; they are refused below
+            output_loading_info=True,
+            **arguments,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _refuse_incomplete(report: dict[str, Any], found: Found) -> None:
+    missing = _names(report["missing_keys"])
+    if found.spec.pooling != "pooler":  # an unused head may be absent: many ViT folders have no pooler
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    # A classification head left over in a laboratory's own folder is harmless; in the six it is another model.
+    extra = _names(report["unexpected_keys"]) if found.spec.is_dinov3 else []
+    misshapen = _names(key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"])
+    faults = [
+        f"{what} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        for what, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
+        if keys
+    ]
+    faults += [_line(text) for text in report.get("error_msgs") or []]
+    if faults:
+        raise WeightsError(f"{found.path} does not hold all of {found.spec.name}: {'; '.join(faults)}. Copy it again")
+
+
+def _check_config(config: Any, found: Found) -> None:
+    wrong = [
+        f"{key} {getattr(config, key, None)!r}, expected {value!r}"
+        for key, value in checkpoint.config_values(found.spec).items()
+        if getattr(config, key, None) != value
+    ]
+    if wrong:
+        raise WeightsError(
+            f"{found.path} is another architecture than {found.spec.name}: config.json has {'; '.join(wrong)}"
+        )
+
+
+def _check_normalisation(found: Found) -> None:
+    """A folder that states its mean and std must agree with the row: mixing them up is a silent error."""
+    path = found.path / "preprocessor_config.json"
+    if found.spec.is_dinov3 or not path.is_file():
+        return
+    stated = read_json(path)
+    for key, ours in (("image_mean", found.spec.mean), ("image_std", found.spec.std)):
+        theirs = stated.get(key)
+        if theirs is not None and not _close(theirs, ours):
+            raise WeightsError(
+                f"{path} states {key} {theirs}, the [[backbones]] row of {found.spec.name} has {list(ours)}: "
+                f"correct {key.removeprefix('image_')} in the row"
+            )
+
+
+def _close(theirs: Any, ours: tuple[float, float, float]) -> bool:
+    return len(theirs) == 3 and all(abs(a - b) < 1e-3 for a, b in zip(theirs, ours, strict=True))
+
+
+def _names(keys: Iterable[str]) -> list[str]:
+    return sorted(keys)
+
+
+def _line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def build_empty(spec: BackboneSpec) -> PreTrainedModel:
+    """A row's architecture on the meta device: names and shapes without numbers."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    with torch.device("meta"):
+        return DINOv3ViTModel(DINOv3ViTConfig(**checkpoint.config_values(spec)))

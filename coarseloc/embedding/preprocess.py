@@ -1,0 +1,58 @@
+"""Images to the numbers a backbone was trained on, in transformers' order and with its filter.
+
+rescale to [0, 1] → resize (bilinear, antialiased, in float, aspect squashed to a square) → normalise.
+transformers' own processor needs torchvision; a test holds these lines to reference values instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from coarseloc.embedding.specs import Triple
+from coarseloc.errors import BackboneError, InputError
+from coarseloc.types import UInt8
+
+
+def check_side(side: int, patch: int) -> None:
+    """DINOv3 silently crops a side that is not a multiple of its patch: refuse it instead."""
+    if side < patch or side % patch:
+        below = max(patch, side // patch * patch)
+        raise BackboneError(
+            f"input size {side} px is not a multiple of the patch size {patch}: use {below} or {below + patch}"
+        )
+
+
+def check_images(images: UInt8) -> None:
+    """Raise InputError unless `images` is uint8 [B, H, W, 3] and holds something."""
+    if images.dtype != "uint8" or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise InputError(f"images are {images.dtype} {list(images.shape)}, expected uint8 [B, H, W, 3] (RGB)")
+
+
+def resized(images: UInt8, side: int, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [B, H, W, 3] → float32 [B, 3, side, side] in [0, 1].
+
+    The source is moved to `device` as bytes and resized there.
+    """
+    source = torch.from_numpy(images).to(device, non_blocking=True)
+    pixels = source.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    if pixels.shape[2:] == (side, side):
+        return pixels
+    return interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def normalised(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """float32 [B, 3, H, W] in [0, 1] → the backbone's own scale; writes in place."""
+    return pixels.sub_(_column(mean, pixels)).div_(_column(std, pixels))
+
+
+def preprocessed(images: UInt8, side: int, mean: Triple, std: Triple) -> Tensor:
+    """uint8 [B, H, W, 3] → float32 [B, 3, side, side], ready for a model."""
+    return normalised(resized(images, side), mean, std)
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)

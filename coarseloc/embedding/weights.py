@@ -1,0 +1,255 @@
+"""Where a backbone's weights lie, and the digest of their bytes. Looks at files; loads no model.
+
+In order: a Hugging Face folder under the weights folder, Meta's original `.pth` there, the local
+Hugging Face cache. The network is asked only by `download`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from coarseloc.embedding.specs import BackboneSpec
+from coarseloc.errors import WeightsError
+
+HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model*.safetensors*", "LICENSE*"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A backbone whose weights are there. `spec` has every number, from config.json where the row leaves it open."""
+
+    spec: BackboneSpec
+    kind: str  # "folder", "pth" or "hub" (the local Hugging Face cache)
+    path: Path  # a Hugging Face folder, or the .pth file
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A backbone that cannot be loaded from here: why, and what to do about it."""
+
+    spec: BackboneSpec
+    reason: str
+    remedy: str
+
+    def error(self) -> WeightsError:
+        return WeightsError(f"backbone {self.spec.name}: {self.reason}. {self.remedy}")
+
+
+def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> Found | Missing:
+    """Where the weights are, from file names and config.json alone.
+
+    With `allow_hub` a backbone that is not on this machine is downloaded (gated: an accepted licence and
+    a token are needed); WeightsError says why where that fails.
+    """
+    if spec.folder is not None:
+        return _in_folder(spec, spec.folder, "folder")
+    folders = [weights_dir / name for name in _folder_names(spec)]
+    for folder in folders:
+        if _is_model_folder(folder):  # the first one decides: a broken copy is reported, not passed over
+            return _in_folder(spec, folder, "folder")
+    for folder in (weights_dir, *folders):
+        if pth := _pth_in(spec, folder):
+            return Found(spec, "pth", pth)
+    if cached := _hub_cache(spec):
+        return _in_folder(spec, cached, "hub")
+    if allow_hub:
+        return download(spec)
+    empty = [f"{folder} holds neither config.json nor a .pth" for folder in folders if folder.is_dir()]
+    return Missing(spec, "; ".join(empty) or f"no weights under {weights_dir}", how_to_get(spec, weights_dir))
+
+
+def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> Found:
+    """`find`, with what is missing raised as WeightsError."""
+    found = find(spec, weights_dir, allow_hub=allow_hub)
+    if isinstance(found, Missing):
+        raise found.error()
+    return found
+
+
+def how_to_get(spec: BackboneSpec, weights_dir: Path) -> str:
+    """What a user does to have these weights, in one line."""
+    if spec.hub_id is None:
+        return f"Put its Hugging Face folder (config.json, model.safetensors) at {spec.folder}"
+    return (
+        f"Accept the licence at https://huggingface.co/{spec.hub_id}, then either log in (`hf auth login`) and allow "
+        f"the hub, or copy the model's folder to {weights_dir / spec.slug}, "
+        f"or the original {spec.pth_name} to {weights_dir}"
+    )
+
+
+def _folder_names(spec: BackboneSpec) -> list[str]:
+    hub_name = (spec.hub_id or spec.name).rpartition("/")[2]
+    return list(dict.fromkeys([spec.name, spec.slug, hub_name]))
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
+
+
+def _pth_in(spec: BackboneSpec, folder: Path) -> Path | None:
+    """The original file by its full name, else the one file of that name without or with another hash."""
+    if spec.pth_name is None:
+        return None
+    if (folder / spec.pth_name).is_file():
+        return folder / spec.pth_name
+    stem = spec.pth_name.rpartition("-")[0]
+    others = sorted(folder.glob(f"{stem}*.pth"))
+    return others[0] if len(others) == 1 else None
+
+
+def _hub_cache(spec: BackboneSpec) -> Path | None:
+    """The snapshot in the local Hugging Face cache; never asks the network."""
+    if spec.hub_id is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(spec.hub_id, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+# --- Hugging Face folders ---------------------------------------------------------------------------
+
+
+def _in_folder(spec: BackboneSpec, folder: Path, kind: str) -> Found | Missing:
+    """Check a folder by its file names and config.json, and fill the row's open numbers from it."""
+    if not folder.is_dir():
+        return Missing(spec, f"there is no folder {folder}", how_to_get(spec, folder.parent))
+    try:
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"{folder} has no config.json, so it is no complete Hugging Face folder")
+        weight_files(folder)
+        return Found(_resolved(spec, read_json(folder / "config.json"), folder), kind, folder)
+    except WeightsError as error:
+        return Missing(spec, str(error), f"Mend or remove {folder}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a Hugging Face folder, in order; raises WeightsError where any is missing."""
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "nothing else to load"
+        raise WeightsError(
+            f"{folder} has no {missing[0] if missing else 'safetensors file'} (found: {others}); "
+            "only safetensors are read"
+        )
+    return [folder / name for name in names]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises WeightsError where it is anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def _resolved(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> BackboneSpec:
+    """The row with its open numbers filled from config.json, or refused where config.json contradicts it."""
+    has = {
+        "dim": config.get("hidden_size") or (config.get("hidden_sizes") or [None])[-1],
+        "layers": config.get("num_hidden_layers"),
+        "heads": config.get("num_attention_heads"),
+        "mlp": config.get("intermediate_size"),
+        "patch": _first(config.get("patch_size")),
+        "gated": config.get("use_gated_mlp"),
+    }
+    if spec.is_dinov3:
+        # Keys may be absent from an old config.json; loading compares the complete configuration again.
+        wrong = [f"{k} {v}, expected {getattr(spec, k)}" for k, v in has.items() if v not in (None, getattr(spec, k))]
+        if config.get("model_type") != "dinov3_vit":
+            wrong.insert(0, f"model_type {config.get('model_type')!r}, expected 'dinov3_vit'")
+        if wrong:
+            raise WeightsError(f"{folder} is another architecture than {spec.name}: config.json has {'; '.join(wrong)}")
+        return spec
+    if not has["dim"]:
+        raise WeightsError(
+            f"{folder}/config.json (model_type {config.get('model_type')!r}) states no hidden_size: "
+            "expected a vision encoder alone (of a text-image model, save its vision_model)"
+        )
+    return replace(spec, **{key: value for key, value in has.items() if value is not None})
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
+
+
+# --- the hub ----------------------------------------------------------------------------------------
+
+
+def download(spec: BackboneSpec) -> Found:
+    """Fetch a gated model into the Hugging Face cache, or say in one line why that cannot be."""
+    if spec.hub_id is None:
+        raise WeightsError(f"backbone {spec.name} is not on the Hugging Face hub: it lives in {spec.folder}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    page = f"https://huggingface.co/{spec.hub_id}"
+    try:
+        folder = Path(snapshot_download(spec.hub_id, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise WeightsError(
+            f"{spec.hub_id} is gated and this account may not read it: accept the licence at {page}, "
+            "then log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:  # the hub's answer to a wrong token, too
+        raise WeightsError(f"the hub does not show {spec.hub_id}: check the token (HF_TOKEN) and {page}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"the hub cannot be reached for {spec.hub_id} ({type(error).__name__}): "
+            "go on-line, or copy the weights by hand"
+        ) from error
+    found = _in_folder(spec, folder, "hub")
+    if isinstance(found, Missing):
+        raise found.error()
+    return found
+
+
+# --- digests ----------------------------------------------------------------------------------------
+
+
+def weights_digest(found: Found, cache_dir: Path | None = None) -> str:
+    """SHA-256 over the bytes that decide the numbers: the .pth, or config.json and the safetensors files.
+
+    Per-file digests are remembered in `cache_dir` by (path, size, mtime_ns), so that gigabytes are read once.
+    """
+    if found.kind == "pth":
+        return _file_digest(found.path, cache_dir)
+    files = [found.path / "config.json", *weight_files(found.path)]
+    return hashlib.sha256("".join(_file_digest(path, cache_dir) for path in files).encode()).hexdigest()
+
+
+def _file_digest(path: Path, cache_dir: Path | None) -> str:
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    memory = None if cache_dir is None else cache_dir / "weights-digests.json"
+    known = _known_digests(memory)
+    if key not in known:
+        with path.open("rb") as file:
+            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        if memory is not None:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            partial = memory.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            partial.replace(memory)
+    return known[key]
+
+
+def _known_digests(memory: Path | None) -> dict[str, str]:
+    if memory is None or not memory.is_file():
+        return {}
+    try:
+        return dict(json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # a cache: what cannot be read is computed again
+        return {}

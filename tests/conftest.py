@@ -1,0 +1,107 @@
+"""Fixtures for every room: small models on disk, and a backbone that costs nothing.
+
+A fixture that only one room needs belongs into that room's test file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coarseloc.config import CustomBackbone
+from coarseloc.types import EmbeddingSpec, Float32, UInt8
+
+# --- backbones ----------------------------------------------------------------------------------
+
+
+class FakeBackbone:
+    """A `Backbone` without a model: 8 × 8 RGB thumbnails through a fixed random projection.
+
+    The same picture gives the same vector in every process, similar pictures similar ones, and a turned
+    picture another one. Counts what passes through it.
+    """
+
+    def __init__(self, name: str = "fake", dim: int = 16, input_px: int = 32) -> None:
+        self.spec = EmbeddingSpec(name, dim, f"fake-weights-of-{name}", input_px, (0.5,) * 3, (0.5,) * 3, "cls")
+        self.device = "cpu"
+        self.batches = 0
+        self.images = 0
+        self._projection = np.random.default_rng(zlib.crc32(name.encode())).standard_normal((193, dim))
+
+    def embed(self, images: UInt8) -> Float32:
+        """uint8 [B, H, W, 3] → float32 [B, D], unit norm."""
+        assert images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3, images.shape
+        self.batches += 1
+        self.images += len(images)
+        small = [np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BOX)) for image in images]
+        flat = np.stack(small).reshape(len(images), 192) / 127.5 - 1.0
+        # A constant term keeps a mid-grey picture from being the zero vector.
+        vectors = np.column_stack([flat, np.full(len(images), 0.1)]) @ self._projection
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+@pytest.fixture
+def make_fake_backbone() -> Callable[..., FakeBackbone]:
+    """`FakeBackbone(name="fake", dim=16, input_px=32)`, for tests that need several."""
+    return FakeBackbone
+
+
+@pytest.fixture
+def fake_backbone() -> FakeBackbone:
+    """A deterministic backbone that counts its `batches` and `images`."""
+    return FakeBackbone()
+
+
+def build_dinov3(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """Write a small true-architecture DINOv3 with random weights as a Hugging Face folder.
+
+    Norms, biases and layer scales are random too: at their initial ones and zeros, half of the forward
+    would be untested.
+    """
+    import torch
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    values = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_register_tokens": 4,
+    }
+    generator = torch.Generator().manual_seed(seed)
+    model = DINOv3ViTModel(DINOv3ViTConfig(**(values | changes)))
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            matrix = tensor.ndim > 1 and "token" not in name
+            scale = tensor[0].numel() ** -0.5 if matrix else 0.2
+            center = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            tensor.copy_(center + scale * noise + (0.5 if "lambda1" in name else 0.0))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_dinov3() -> Callable[..., Path]:
+    """`build_dinov3(folder, seed=0, **config changes)`."""
+    return build_dinov3
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder: 2 layers of width 32, 2 heads, patch 16, 4 register tokens. Embeds in milliseconds."""
+    return build_dinov3(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_dinov3: Path) -> CustomBackbone:
+    """The `[[backbones]]` row of `tiny_dinov3`, named `tiny`."""
+    return CustomBackbone(name="tiny", path=tiny_dinov3)
