@@ -1,0 +1,32 @@
+"""Qdrant behind one interface: embedded in this process, or a server by URL. The only package that imports it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coarseloc.types import VectorStore
+
+
+def open_store(
+    data_dir: Path,
+    qdrant_url: str | None = None,
+    api_key: str | None = None,
+    *,
+    timeout: float = 30.0,
+    shard_number: int = 1,
+    replication_factor: int = 1,
+) -> VectorStore:
+    """The vector store of a data folder: the server where a URL is given, else the embedded one in
+    `data_dir/vectors`. `timeout` (seconds), `shard_number` and `replication_factor` are the server's.
+
+    Raises LockedError where another process has the embedded store open, VectorStoreUnavailable where the server
+    does not answer.
+    """
+    if qdrant_url:
+        from coarseloc.vectors.server import ServerStore
+
+        return ServerStore(qdrant_url, api_key, timeout, shard_number, replication_factor)
+
+    from coarseloc.vectors.edge import EdgeStore
+
+    return EdgeStore(Path(data_dir) / "vectors")

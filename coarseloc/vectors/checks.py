@@ -1,0 +1,110 @@
+"""What is refused before a store sees it: the engines take NaN, and apply half of a bad batch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from uuid import UUID
+
+import numpy as np
+
+from coarseloc.errors import VectorStoreError
+from coarseloc.types import Float32, Point, TileFacts
+
+NORM_TOLERANCE = 1e-3
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)*")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be a collection's name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(collection: str) -> str:
+    """The collection's name, if it is one: it becomes a folder and part of URLs."""
+    if not is_name(collection):
+        raise VectorStoreError(
+            f"collection name {collection!r} has other characters than a-z, 0-9, dots and dashes: "
+            "take it from EmbeddingSpec.collection"
+        )
+    return collection
+
+
+def check_batch(points: Sequence[Point], dim: int, collection: str) -> Float32:
+    """The batch's vectors as float32 [N, dim], if every point is fit to be written.
+
+    Raises VectorStoreError naming the first that is not: an id that is no UUID or comes twice, a vector of
+    another length, not finite or not of unit norm, a position off the globe.
+    """
+    seen: set[str] = set()
+    for point in points:
+        _check_id(point.id, seen, collection)
+        _check_facts(point.facts)
+        if np.shape(point.vector) != (dim,):
+            raise VectorStoreError(
+                f"{_named(point)} has a vector of shape {list(np.shape(point.vector))}, {collection} holds "
+                f"[{dim}]: it was embedded with another backbone or spec"
+            )
+    vectors = np.array([point.vector for point in points], np.float32).reshape(-1, dim)
+    unfit = _unfit(vectors)
+    if unfit.any():
+        first = int(unfit.argmax())
+        raise VectorStoreError(f"{_named(points[first])} has {_what(vectors[first])}: embed it again")
+    return vectors
+
+
+def check_query(vector: Float32, k: int, dim: int, collection: str) -> Float32:
+    """The query as float32 [dim], if it and k are fit to be asked with; else VectorStoreError."""
+    if k < 1:
+        raise VectorStoreError(f"k is {k}: ask for at least 1 result")
+    if np.shape(vector) != (dim,):
+        raise VectorStoreError(
+            f"the query has shape {list(np.shape(vector))}, {collection} holds [{dim}]: "
+            "embed it with the backbone and settings of the collection"
+        )
+    query = np.ascontiguousarray(vector, np.float32)
+    if _unfit(query[None])[0]:
+        raise VectorStoreError(f"the query has {_what(query)}")
+    return query
+
+
+def _check_id(point_id: str, seen: set[str], collection: str) -> None:
+    try:
+        canonical = str(UUID(point_id))
+    except (ValueError, AttributeError, TypeError):
+        raise VectorStoreError(f"point id {point_id!r} is not a UUID: use coarseloc.ids.point_id") from None
+    if canonical in seen:
+        raise VectorStoreError(f"point {canonical} comes twice in one batch for {collection}: send each once")
+    seen.add(canonical)
+
+
+def _check_facts(facts: TileFacts) -> None:
+    lon, lat = facts.center
+    west, south, east, north = facts.bbox
+    # `not <=` so that NaN is refused too
+    off = not all(-180 <= degrees <= 180 for degrees in (lon, west, east))
+    off |= not all(-90 <= degrees <= 90 for degrees in (lat, south, north)) or not south <= north
+    if off:
+        raise VectorStoreError(
+            f"{facts.tile_id} at {facts.angle_deg:03d} has centre {tuple(facts.center)} and bounds "
+            f"{tuple(facts.bbox)}: expected WGS84 degrees, west,south,east,north"
+        )
+    if facts.altitude_m is not None and not math.isfinite(facts.altitude_m):
+        raise VectorStoreError(f"{facts.tile_id} has altitude {facts.altitude_m}: give metres, or None for unknown")
+
+
+def _unfit(vectors: Float32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.abs(np.linalg.norm(vectors, axis=1) - 1.0)
+    return ~(off <= NORM_TOLERANCE)  # NaN and infinity compare false
+
+
+def _what(vector: Float32) -> str:
+    if not np.isfinite(vector).all():
+        return f"{np.count_nonzero(~np.isfinite(vector))} values that are not finite"
+    return f"norm {np.linalg.norm(vector):.4g}, expected 1 within {NORM_TOLERANCE}"
+
+
+def _named(point: Point) -> str:
+    return f"{point.facts.tile_id} at {point.facts.angle_deg:03d}"

@@ -1,0 +1,166 @@
+"""Qdrant Edge: the server's engine inside this process, one shard folder a collection."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from coarseloc.errors import VectorStoreError
+from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
+from coarseloc.vectors.lock import hold
+from coarseloc.vectors.shard import BrokenShard, Shard
+from coarseloc.where import ANYTHING
+
+log = logging.getLogger(__name__)
+
+_BROKEN = ".broken-"
+
+
+class EdgeStore:
+    """A VectorStore in a local folder, `folder/<collection>/` each. Threads may share it, processes may not:
+    opening takes the folder's lock and raises LockedError where another process holds it.
+
+    A collection is loaded when first used. One that cannot be is renamed `<collection>.broken-<time>` and from
+    then on is not there: whoever drains finds it lacking and replays it from SQL.
+    """
+
+    backend = "qdrant-edge"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder).absolute()
+        self.location = str(self.folder)
+        self._lock = hold(self.folder)
+        self._open: dict[str, Shard] = {}
+        self._opening = threading.RLock()
+        for leftover in (*self.folder.glob(".*.new"), *self.folder.glob(".*.dropped")):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def __enter__(self) -> EdgeStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def collections(self) -> list[str]:
+        """Those that are sound: each is opened, and a damaged one put aside."""
+        with self._opening:
+            for path in self.folder.iterdir():
+                if path.is_dir() and is_name(path.name) and _BROKEN not in path.name:
+                    self._find(path.name)
+            return sorted(self._open)
+
+    @property
+    def needs_rebuild(self) -> list[str]:
+        """Collections that were put aside as damaged and have not been made anew since."""
+        aside = {path.name.partition(_BROKEN)[0] for path in self.folder.glob(f"*{_BROKEN}*")}
+        return sorted(name for name in aside if not (self.folder / name).is_dir())
+
+    def ensure(self, collection: str, dim: int) -> None:
+        """Open the collection, or create it with its payload indexes. One found damaged is put aside and
+        VectorStoreError raised, so that nobody goes on as if its points were still there."""
+        with self._opening:
+            was_there = (self.folder / collection).is_dir()
+            shard = self._find(collection)
+            if shard is None and was_there:
+                raise self._absent(collection)
+            if shard is None:
+                shard = self._open[collection] = Shard.create(self.folder / collection, dim)
+        if shard.dim != dim:
+            raise VectorStoreError(
+                f"collection {collection} in {self.folder} holds vectors of {shard.dim} values, not {dim}: it belongs "
+                "to another backbone. Use EmbeddingSpec.collection for the name, or drop it first."
+            )
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """Write a batch, replacing points of the same id. The batch is checked first and refused whole."""
+        shard = self._shard(collection)
+        vectors = check_batch(points, shard.dim, collection)
+        if points:
+            shard.upsert(points, vectors)
+
+    def delete(self, collection: str, point_ids: Sequence[str]) -> None:
+        """Delete points; ids that are not there are no error."""
+        if point_ids:
+            self._shard(collection).delete(point_ids)
+
+    def flush(self, collection: str) -> None:
+        """Return when everything written so far survives a power cut."""
+        self._shard(collection).flush()
+
+    def query(self, collection: str, vector: Float32, k: int, where: Where = ANYTHING) -> list[ScoredPoint]:
+        """The k best by dot product among those that match, exact, best first; equal scores by id.
+
+        Where more points share the k-th score than there is room for, which of them come is the engine's choice.
+        """
+        shard = self._shard(collection)
+        hits = shard.query(check_query(vector, k, shard.dim, collection), k, where)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def count(self, collection: str, where: Where = ANYTHING) -> int:
+        return self._shard(collection).count(where)
+
+    def ids(self, collection: str) -> Iterator[str]:
+        return self._shard(collection).ids()
+
+    def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]:
+        """float32 [D] by id; ids that are not there are left out."""
+        return self._shard(collection).vectors(point_ids)
+
+    def drop(self, collection: str) -> None:
+        """Delete the collection, and what was put aside of it; one that is not there is no error."""
+        path = self.folder / check_name(collection)
+        with self._opening:
+            if shard := self._open.pop(collection, None):
+                shard.close()
+            if path.is_dir():
+                rest = self.folder / f".{collection}.{uuid4().hex[:8]}.dropped"
+                path.rename(rest)  # gone in one step, whatever happens to the deletion
+                shutil.rmtree(rest, ignore_errors=True)
+            for broken in self.folder.glob(f"{collection}{_BROKEN}*"):
+                shutil.rmtree(broken, ignore_errors=True)
+
+    def close(self) -> None:
+        """Flush nothing, close the shards and let the folder go to other processes."""
+        with self._opening:
+            while self._open:
+                self._open.popitem()[1].close()
+            self._lock.release()
+
+    def _shard(self, collection: str) -> Shard:
+        """The open shard; VectorStoreError where there is none or it was just found damaged."""
+        if shard := self._open.get(collection):  # no lock: a dict look-up is atomic
+            return shard
+        with self._opening:
+            shard = self._find(collection)
+        if shard is None:
+            raise self._absent(collection)
+        return shard
+
+    def _absent(self, collection: str) -> VectorStoreError:
+        damaged = ": it was damaged and put aside" if collection in self.needs_rebuild else ""
+        return VectorStoreError(
+            f"there is no collection {collection} in {self.folder}{damaged}. "
+            "Run `coarseloc rebuild` to write it from the database."
+        )
+
+    def _find(self, collection: str) -> Shard | None:
+        path = self.folder / check_name(collection)
+        if not self._lock.is_locked:
+            raise VectorStoreError(f"the vector store in {self.folder} was closed: open it again")
+        if collection not in self._open and path.is_dir():
+            try:
+                self._open[collection] = Shard(path)
+            except BrokenShard as error:
+                self._put_aside(path, str(error))
+        return self._open.get(collection)
+
+    def _put_aside(self, path: Path, reason: str) -> None:
+        aside = path.with_name(f"{path.name}{_BROKEN}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+        path.rename(aside)
+        log.warning("collection %s is damaged (%s): put aside as %s, to be rebuilt from SQL", path.name, reason, aside)

@@ -1,0 +1,174 @@
+"""One collection of Qdrant Edge on disk: a shard folder with our manifest in it.
+
+The manifest says what the folder must hold. The engine alone would not notice: where a file of its id tracker is
+gone, it opens the shard with most points missing and no error (measured with 0.9.0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qdrant_edge as qe
+
+from coarseloc.errors import CoarselocError, VectorStoreError
+from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.vectors.filters import edge_filter
+from coarseloc.vectors.payload import INDEXES, payload
+from coarseloc.where import ANYTHING
+
+MANIFEST = "coarseloc.json"
+_PAGE = 1_000
+# The machine's troubles, not the shard's: a folder is not put aside for them.
+_PASSING = ("Permission denied", "Read-only file", "Too many open", "No space left", "Cannot allocate")
+
+
+class BrokenShard(Exception):
+    """The folder does not hold what its manifest says, or the engine cannot read it."""
+
+
+class Shard:
+    """An open collection. Reads may run beside one another and beside a write; writes take turns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing folder. Raises BrokenShard where it is damaged, VectorStoreError where the machine
+        (permissions, disk, memory) is in the way."""
+        self.path = path
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            self.dim, expected = int(manifest["dim"]), manifest["count"]
+            with engine(f"opening {path}"):
+                self._edge = qe.EdgeShard.load(str(path))
+                found = self.count()
+        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+            raise BrokenShard(f"its {MANIFEST} is missing or unreadable: {error}") from error
+        except (OSError, VectorStoreError) as error:
+            if any(trouble in str(error) for trouble in _PASSING):
+                raise VectorStoreError(f"{error}. The vectors are untouched: mend that and try again.") from error
+            raise BrokenShard(str(error)) from error
+        if expected is not None and found != expected:
+            self.close()
+            raise BrokenShard(f"it holds {found} points where {expected} were flushed")
+        self._flushed = expected is not None  # nothing was written since the last flush
+        self._writing = threading.Lock()
+        self._ensure_indexes()
+
+    @classmethod
+    def create(cls, path: Path, dim: int) -> Shard:
+        """A new, empty shard at `path`, made beside it and renamed into place: it is there in full or not at all."""
+        draft = path.with_name(f".{path.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        vectors = qe.EdgeVectorParams(size=dim, distance=qe.Distance.Dot)
+        with engine(f"creating {path}"):
+            edge = qe.EdgeShard.create(str(draft), qe.EdgeConfig(vectors=vectors))  # no HNSW: searches are exact
+            edge.flush()
+            edge.close()
+        _write_manifest(draft, dim, count=0)
+        draft.rename(path)
+        _sync(path.parent)
+        return cls(path)
+
+    def _ensure_indexes(self) -> None:
+        with engine(f"indexing {self.path}"):
+            for field in INDEXES.keys() - self._edge.info().payload_schema.keys():
+                kind: qe.PayloadSchemaType = getattr(qe.PayloadSchemaType, INDEXES[field].capitalize())
+                self._edge.update(qe.UpdateOperation.create_field_index(field, kind))
+
+    def upsert(self, points: Sequence[Point], vectors: Float32) -> None:
+        """Write a checked batch; `vectors` are its vectors as float32 [N, dim]."""
+        rows = [
+            qe.Point(point.id, vector, payload(point.facts))  # an array will do for a list here
+            for point, vector in zip(points, vectors, strict=True)
+        ]
+        self._write(qe.UpdateOperation.upsert_points(rows))
+
+    def delete(self, point_ids: Sequence[str]) -> None:
+        self._write(qe.UpdateOperation.delete_points(list(point_ids)))
+
+    def _write(self, operation: qe.UpdateOperation) -> None:
+        with self._writing, engine(f"writing to {self.path}"):
+            if self._flushed:  # from here to the next flush, a count would be a guess
+                _write_manifest(self.path, self.dim, count=None)
+                self._flushed = False
+            self._edge.update(operation)
+
+    def flush(self) -> None:
+        """Return when all that was written is on the disk, and the manifest with it."""
+        with self._writing, engine(f"flushing {self.path}"):
+            self._edge.flush()
+            if not self._flushed:
+                _write_manifest(self.path, self.dim, self.count())
+                self._flushed = True
+
+    def query(self, vector: Float32, k: int, where: Where) -> list[ScoredPoint]:
+        request = qe.QueryRequest(
+            limit=k,
+            query=qe.Query.Nearest(vector),  # type: ignore[arg-type]
+            filter=edge_filter(where),
+            params=qe.SearchParams(exact=True),
+        )
+        with engine(f"searching {self.path}"):
+            return [ScoredPoint(str(hit.id), hit.score) for hit in self._edge.query(request)]
+
+    def count(self, where: Where = ANYTHING) -> int:
+        with engine(f"counting {self.path}"):
+            return self._edge.count(qe.CountRequest(exact=True, filter=edge_filter(where)))
+
+    def ids(self) -> Iterator[str]:
+        offset: Any = None
+        while True:
+            with engine(f"listing {self.path}"):
+                page, offset = self._edge.scroll(
+                    qe.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=False)
+                )
+            yield from (str(record.id) for record in page)
+            if offset is None:
+                return
+
+    def vectors(self, point_ids: Sequence[str]) -> dict[str, Float32]:
+        with engine(f"reading {self.path}"):
+            records = self._edge.retrieve(list(point_ids), with_payload=False, with_vector=True)
+        return {str(record.id): np.asarray(record.vector, np.float32) for record in records}
+
+    def close(self) -> None:
+        with engine(f"closing {self.path}"):
+            self._edge.close()
+
+
+@contextmanager
+def engine(doing: str) -> Iterator[None]:
+    """Turn whatever the engine raises into VectorStoreError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, CoarselocError):
+        raise
+    except BaseException as error:  # a panic inside the engine is a PanicException, which is no Exception
+        raise VectorStoreError(f"{doing}: {error}") from error
+
+
+def _write_manifest(path: Path, dim: int, count: int | None) -> None:
+    """Replace the manifest in one step; `count` is None while there are writes that were not flushed."""
+    draft = path / f"{MANIFEST}.new"
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump({"dim": dim, "distance": "dot", "count": count}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path / MANIFEST)
+    _sync(path)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in the folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
