@@ -1,0 +1,170 @@
+"""Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
+
+    python tools/train_demo_backbone.py --steps 3000 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+
+The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
+to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
+generators seeded by (seed, n), so a run that was stopped and resumed sees what an unbroken one would.
+What is shipped is the running average of the weights, written every `--save-every` steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as nnf
+from training_views import Area, Pool, alter, cut, draw_poses, pose_distance
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the LVD rows use
+SHARPNESS = 0.5  # of the targets, in units of pose_distance
+SIZES_PX = (96, 112, 128)
+
+
+def build_model() -> DINOv3ViTModel:
+    """Patch 16, four registers, RoPE: the architecture of the six, small."""
+    config = DINOv3ViTConfig(
+        patch_size=16,
+        image_size=128,
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_register_tokens=4,
+        key_bias=False,
+        pos_embed_rescale=None,  # a training-time jitter of positions: here the position is the answer
+        attn_implementation="sdpa",
+    )
+    return DINOv3ViTModel(config)
+
+
+def embed(model: DINOv3ViTModel, pictures: Tensor) -> Tensor:
+    """Float [N, 3, H, W] in 0..1 → unit float [N, D]."""
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    return nnf.normalize(model(pixel_values=(pictures - mean) / std).pooler_output, dim=-1)
+
+
+def draw_batch(areas: list[Area], rng: np.random.Generator, px: int, clusters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and references, float [N, 3, px, px], and how near each pair is: weights float [N, N] in 0..1."""
+    queries, references, near = [], [], []
+    for area in areas:
+        footprint = float(np.exp(rng.uniform(math.log(220), math.log(900))))
+        reference, query = draw_poses(rng, clusters, footprint)
+        first = int(rng.integers(len(area.seasons)))
+        second = (first + int(rng.random() < 0.7)) % len(area.seasons)
+        references.append(cut(area.seasons[first], reference, px, rng, loose=0.15))
+        queries.append(cut(area.seasons[second], query, px, rng, loose=1.0))
+        near.append(np.exp(-(pose_distance(query, reference) ** 2) / (2 * SHARPNESS**2)))
+    weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))
+    return alter(torch.cat(queries), rng), alter(torch.cat(references), rng), weights
+
+
+def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
+    """Cross entropy of similarities [N, N] against the nearness of poses, from both sides."""
+    logits = queries @ references.T / temperature
+    by_query = -(nnf.normalize(weights, p=1, dim=1) * logits.log_softmax(1)).sum(1).mean()
+    by_reference = -(nnf.normalize(weights, p=1, dim=0) * logits.log_softmax(0)).sum(0).mean()
+    return (by_query + by_reference) / 2
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Warm up over 150 steps, stay, and fall to a hundredth over the last 30 %."""
+    fall = max(0.0, (step / steps - 0.7) / 0.3)
+    return peak * min(1.0, (step + 1) / 150) * (1 - 0.99 * fall)
+
+
+def save(average: DINOv3ViTModel, out: Path) -> None:
+    """Write the Hugging Face folder, whole or not at all for each file."""
+    part = out.with_name(f".{out.name}.part")
+    average.save_pretrained(part)
+    out.mkdir(parents=True, exist_ok=True)
+    for file in part.iterdir():
+        file.replace(out / file.name)
+    part.rmdir()
+
+
+def train(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = build_model().train()
+    average = copy.deepcopy(model).eval()
+    log_temperature = torch.nn.Parameter(torch.tensor(math.log(0.07)))
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2] + [log_temperature]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
+    )
+    state, first, spent = options.work / "state.pt", 0, 0.0
+    if options.resume and state.exists():
+        held = torch.load(state, weights_only=True)
+        model.load_state_dict(held["model"])
+        average.load_state_dict(held["average"])
+        optimizer.load_state_dict(held["optimizer"])
+        log_temperature.data.copy_(held["log_temperature"])
+        first, spent = held["step"], held["seconds"]
+    pool = Pool(options.seed * 1_000_000, options.pool, options.refresh)
+    started, log = time.monotonic() - spent, (options.work / "log.jsonl").open("a")
+    for step in range(first, options.steps):
+        rng = np.random.default_rng([options.seed, step])
+        window = pool.at(step)
+        chosen = [window[int(i)] for i in rng.choice(len(window), options.areas, replace=False)]
+        px = 128 if step > 0.7 * options.steps else int(rng.choice(SIZES_PX))
+        queries, references, weights = draw_batch(chosen, rng, px, options.clusters)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, options.steps, options.lr)
+        vectors = embed(model, torch.cat([queries, references]))
+        q, r = vectors.chunk(2)
+        loss = contrastive_loss(q, r, weights, log_temperature.exp().clamp(0.02, 0.2))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        decay = min(0.995, (step + 1) / (step + 20))
+        with torch.no_grad():
+            for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        if step % 10 == 0:
+            hit = (q @ r.T).argmax(1) == weights.argmax(1)
+            line = {
+                "step": step, "loss": loss.item(), "hit": hit.float().mean().item(), "px": px,
+                "temperature": log_temperature.exp().item(), "seconds": time.monotonic() - started,
+            }  # fmt: skip
+            print(json.dumps(line), file=log, flush=True)
+        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
+            held = {
+                "model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
+                "log_temperature": log_temperature.data, "step": step + 1, "seconds": time.monotonic() - started,
+            }  # fmt: skip
+            torch.save(held, state.with_suffix(".part"))
+            state.with_suffix(".part").replace(state)
+            save(average, options.out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the log and the state to resume from")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--areas", type=int, default=8, help="areas in a batch")
+    parser.add_argument("--clusters", type=int, default=4, help="clusters of four pairs in an area")
+    parser.add_argument("--pool", type=int, default=32, help="areas held at a time")
+    parser.add_argument("--refresh", type=int, default=8, help="steps between two new areas")
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
