@@ -56,10 +56,6 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'coarseloc.db'}"
 
     @property
-    def vectors(self) -> Path:
-        return self.data_dir / "vectors"
-
-    @property
     def mirrors(self) -> Path:
         return self.data_dir / "mirrors"
 

@@ -189,8 +189,16 @@ class Backbone(Protocol):
         (a GPU is synchronised)."""
         ...
 
+    def embed_many(self, images: Sequence[UInt8]) -> Float32:
+        """The same for images of differing sizes, in their order."""
+        ...
+
 
 # --- vectors ------------------------------------------------------------------------------------
+
+
+def _on_globe(lon: float, lat: float) -> bool:
+    return -180 <= lon <= 180 and -90 <= lat <= 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +214,22 @@ class Where:
     near: Near | None = None  # the centre lies within
 
     def __post_init__(self) -> None:
-        if self.altitude_m and self.altitude_m[0] > self.altitude_m[1]:
+        # `not low <= high` so that NaN is refused too
+        if self.altitude_m and not self.altitude_m[0] <= self.altitude_m[1]:
             raise InputError(f"altitude range {self.altitude_m} is the wrong way round: give LOW:HIGH")
-        if self.touches and self.touches.south > self.touches.north:
-            raise InputError(f"bounds {tuple(self.touches)} have south above north: give west,south,east,north")
+        if wrong := [angle for angle in self.angles or () if not 0 <= angle < 360]:
+            raise InputError(f"angle {wrong[0]} is no heading: give degrees from 0 to 359")
+        if self.touches:
+            west, south, east, north = self.touches
+            if south > north:
+                raise InputError(f"bounds {tuple(self.touches)} have south above north: give west,south,east,north")
+            if not (_on_globe(west, south) and _on_globe(east, north)):
+                raise InputError(
+                    f"bounds {tuple(self.touches)} are off the globe: give WGS84 degrees, west,south,east,north; "
+                    "west > east crosses the antimeridian"
+                )
+        if self.near and not (_on_globe(self.near.lon, self.near.lat) and 0 < self.near.radius_m < float("inf")):
+            raise InputError(f"near {tuple(self.near)} is no circle: give lon,lat in WGS84 degrees and metres above 0")
 
     def boxes(self) -> tuple[BBox, ...]:
         """`touches` as boxes that do not cross the antimeridian: none, one or two."""

@@ -6,7 +6,7 @@ A fixture that only one room needs belongs into that room's test file.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class FakeBackbone:
         # A constant term keeps a mid-grey picture from being the zero vector.
         vectors = np.column_stack([flat, np.full(len(images), 0.1)]) @ self._projection
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+    def embed_many(self, images: Sequence[UInt8]) -> Float32:
+        """Images of differing sizes → float32 [N, D]."""
+        return np.concatenate([self.embed(image[None]) for image in images])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ pending while it is behind. Deletes are marked, drained, then dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -234,16 +234,39 @@ def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> Store
     return StoredVectors(keys, [_facts(row) for row in rows], vectors.astype(np.float32), as_of)
 
 
-def live_points(session: Session, spec_id: int) -> Iterator[tuple[str, Float32]]:
-    """(point id, vector) of every live embedding of a spec: what a reconcile compares with."""
-    query = (
-        select(RotatedTileRow.point_id, EmbeddingRow.vector)
-        .join(RotatedTileRow)
-        .where(EmbeddingRow.spec_id == spec_id, EmbeddingRow.deleted.is_(False))
-        .order_by(EmbeddingRow.id)
+def point_ids(session: Session, spec_id: int) -> set[str]:
+    """Every live point of a spec."""
+    return set(session.scalars(_points(spec_id)))
+
+
+def indexed_points(session: Session, spec_id: int) -> set[str]:
+    """Those live points of a spec that the vector store should have in their present form."""
+    return set(session.scalars(_points(spec_id).where(EmbeddingRow.indexed_generation == EmbeddingRow.generation)))
+
+
+def has_indexed(session: Session, spec_id: int) -> bool:
+    """Whether the vector store was ever given points of this spec that are still live."""
+    query = select(EmbeddingRow.id).where(
+        EmbeddingRow.spec_id == spec_id, EmbeddingRow.indexed_generation > 0, EmbeddingRow.deleted.is_(False)
     )
-    for point, vector in session.execute(query.execution_options(yield_per=1000)):
-        yield point, _vector(vector)
+    return session.scalar(query.limit(1)) is not None
+
+
+def vectors(session: Session, spec_id: int, points: Sequence[str]) -> dict[str, Float32]:
+    """{point id: vector float32 [D]} of these live points of a spec."""
+    found = {}
+    for some in batches(points, 500):
+        query = _points(spec_id).add_columns(EmbeddingRow.vector).where(RotatedTileRow.point_id.in_(some))
+        found.update({point: _vector(data) for point, data in session.execute(query)})
+    return found
+
+
+def _points(spec_id: int) -> Rows:
+    return (
+        select(RotatedTileRow.point_id)
+        .join(EmbeddingRow, EmbeddingRow.rotated_tile_id == RotatedTileRow.id)
+        .where(EmbeddingRow.spec_id == spec_id, EmbeddingRow.deleted.is_(False))
+    )
 
 
 def facts_by_point(session: Session, point_ids: Sequence[str]) -> dict[str, tuple[int, TileFacts, str | None, str]]:

@@ -1,0 +1,74 @@
+"""What is missing: computed from the database and cheap stamps, before a picture is read or a model loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from coarseloc.store import embeddings, references
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
+from coarseloc.types import EmbeddingSpec, Tile, TileSource, View
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One tile to read, at the angles of which something is missing."""
+
+    tile: Tile
+    angles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The work of one ingest, and what is needed to tell which embeddings a view still lacks."""
+
+    reference_set: StoredReferenceSet
+    specs: tuple[StoredSpec, ...]
+    tile_keys: Mapping[int, int]
+    known: Mapping[tuple[int, int], StoredRotatedTile]
+    embedded: Mapping[int, Mapping[int, str]]  # spec → rotated tile → content digest
+    work: tuple[Work, ...]
+    views: int  # everything the source holds
+    up_to_date: int  # of these, need not even be read
+
+    @property
+    def views_to_read(self) -> int:
+        return sum(len(work.angles) for work in self.work)
+
+    def missing_specs(self, tile: Tile, view: View) -> list[StoredSpec]:
+        """The specs under which this very picture has no embedding yet."""
+        known = self.known.get((tile.index, view.angle_deg))
+        return [
+            spec for spec in self.specs if known is None or self.embedded[spec.id].get(known.id) != view.content_digest
+        ]
+
+
+def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpec]) -> Plan:
+    """Record the source's reference set, tiles and listing failures, and find what is missing."""
+    stored = references.save_reference_set(session, source.reference_set)
+    tile_keys = references.save_tiles(session, stored.id, source.tiles)
+    references.clear_failures(session, stored.id)
+    references.save_failures(session, stored.id, source.failures)
+    stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
+    known = references.rotated_tiles(session, stored.id)
+    embedded = {spec.id: embeddings.embedded(session, stored.id, spec.id) for spec in stored_specs}
+
+    def is_up_to_date(tile: Tile, angle: int) -> bool:
+        seen = known.get((tile.index, angle))
+        return (
+            seen is not None
+            and seen.stamp == source.stamp(tile, angle)
+            and all(embedded[spec.id].get(seen.id) == seen.content_digest for spec in stored_specs)
+        )
+
+    work, views = [], 0
+    for tile in source.tiles:
+        angles = source.angles_of(tile)
+        views += len(angles)
+        if missing := tuple(angle for angle in angles if not is_up_to_date(tile, angle)):
+            work.append(Work(tile, missing))
+    to_read = sum(len(w.angles) for w in work)
+    return Plan(stored, stored_specs, tile_keys, known, embedded, tuple(work), views, views - to_read)

@@ -1,0 +1,204 @@
+"""The main path of ingest: plan → read once → turn once → embed with every backbone → commit.
+
+Reading runs ahead in threads, bounded, so that memory is flat in the number of tiles. Every commit is a
+whole: rows, vectors and failures together. Whatever is interrupted, the next run's plan finds the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
+from coarseloc.store import Database, embeddings, references
+from coarseloc.types import Backbone, EmbeddingSpec, Failure, Float32, Progress, Tile, TileSource, View
+from ingest.plan import Plan, Work, make_plan
+
+READERS = 2
+READ_AHEAD = 8  # tiles decoded and waiting: bounds memory
+BATCH_VIEWS = 16  # views handed to a backbone at once
+COMMIT_ROWS = 256
+COMMIT_SECONDS = 2.0  # what a kill can cost
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an ingest did. `seconds` per stage: reading runs beside the others, so stages may overlap."""
+
+    reference_set: str
+    views: int
+    up_to_date: int
+    read: int = 0
+    embedded: Counter[str] = field(default_factory=Counter)  # by backbone
+    failures: Counter[str] = field(default_factory=Counter)  # by kind
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    work: Work
+    views: list[tuple[View, str]]  # with their stamps
+    failures: list[Failure]
+    seconds: float
+
+
+def run(
+    db: Database,
+    source: TileSource,
+    specs: Sequence[EmbeddingSpec],
+    load: Callable[[EmbeddingSpec], Backbone],
+    thumbnails: Path,
+    progress: Progress | None = None,
+) -> Summary:
+    """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
+
+    `load` is called once per spec, and only if there is work. Ctrl-C commits what is embedded and returns
+    a summary that says `interrupted`. The vector store is not touched: `ingest.index.drain` follows.
+    """
+    with db.write() as session:
+        plan = make_plan(session, source, specs)
+    summary = Summary(source.reference_set.name, plan.views, plan.up_to_date)
+    summary.failures.update(failure.kind for failure in source.failures)
+    if not plan.work:
+        return summary
+    started = time.perf_counter()
+    backbones = {spec.id: load(spec.spec) for spec in plan.specs}
+    summary.seconds["load models"] = time.perf_counter() - started
+    writer = _Writer(db, plan, summary)
+    done = 0
+    try:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
+            reads = _ahead(pool, lambda work: _read(source, work, thumbnails), plan.work, READ_AHEAD)
+            for batch in _batches(reads, summary):
+                for read in batch:
+                    writer.add_failures(read.failures)
+                    done += len(read.work.angles)
+                views = [(read.work.tile, view, stamp) for read in batch for view, stamp in read.views]
+                writer.add(views, _embed(plan, backbones, views, summary))
+                if progress:
+                    progress(done, plan.views_to_read, "tiles")
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    writer.commit()
+    return summary
+
+
+def _ahead(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
+    """`map` in order, at most `ahead` items in the making; leaving early cancels what has not begun."""
+    waiting: deque[Future[B]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _read(source: TileSource, work: Work, thumbnails: Path) -> _Read:
+    """One tile at its missing angles, with thumbnails written; runs in a reader thread."""
+    started = time.perf_counter()
+    views, failures = [], []
+    for seen in source.views(work.tile, work.angles):
+        if isinstance(seen, Failure):
+            failures.append(seen)
+            continue
+        thumbnail = thumbnail_path(thumbnails, seen.content_digest)
+        if not thumbnail.exists():
+            write_thumbnail(seen.pixels, thumbnail)
+        views.append((seen, source.stamp(work.tile, seen.angle_deg)))
+    return _Read(work, views, failures, time.perf_counter() - started)
+
+
+def _batches(reads: Iterable[_Read], summary: Summary) -> Iterator[list[_Read]]:
+    """Group reads until they hold a backbone's batch of views; time what reading took and cost."""
+    batch: list[_Read] = []
+    waited = time.perf_counter()
+    for read in reads:
+        summary.seconds["read (in threads)"] += read.seconds
+        summary.seconds["wait for reading"] += time.perf_counter() - waited
+        summary.read += len(read.views)
+        batch.append(read)
+        if sum(len(r.views) for r in batch) >= BATCH_VIEWS:
+            yield batch
+            batch = []
+        waited = time.perf_counter()
+    if batch:
+        yield batch
+
+
+def _embed(
+    plan: Plan, backbones: Mapping[int, Backbone], views: Sequence[tuple[Tile, View, str]], summary: Summary
+) -> dict[tuple[int, int, int], Float32]:
+    """{(tile index, angle, spec): vector} of what each spec lacks; the same pixels serve every backbone."""
+    lacking: dict[int, list[tuple[Tile, View]]] = {}
+    for tile, view, _ in views:
+        for spec in plan.missing_specs(tile, view):
+            lacking.setdefault(spec.id, []).append((tile, view))
+    vectors = {}
+    for spec_id, some in lacking.items():
+        name = backbones[spec_id].spec.backbone
+        started = time.perf_counter()
+        made = backbones[spec_id].embed_many([view.pixels for _, view in some])
+        vectors.update({(t.index, v.angle_deg, spec_id): row for (t, v), row in zip(some, made, strict=True)})
+        summary.seconds[f"embed {name}"] += time.perf_counter() - started
+        summary.embedded[name] += len(some)
+    return vectors
+
+
+class _Writer:
+    """Gathers results and commits them by rows or by the clock, each time as a whole."""
+
+    def __init__(self, db: Database, plan: Plan, summary: Summary) -> None:
+        self._db, self._plan, self._summary = db, plan, summary
+        self._views: list[tuple[Tile, View, str]] = []
+        self._vectors: dict[tuple[int, int, int], Float32] = {}
+        self._failures: list[Failure] = []
+        self._last = time.monotonic()
+
+    def add_failures(self, failures: Iterable[Failure]) -> None:
+        self._failures.extend(failures)
+
+    def add(self, views: Iterable[tuple[Tile, View, str]], vectors: Mapping[tuple[int, int, int], Float32]) -> None:
+        self._views.extend((tile, _without_pixels(view), stamp) for tile, view, stamp in views)
+        self._vectors.update(vectors)
+        if len(self._vectors) >= COMMIT_ROWS or time.monotonic() - self._last > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        started = time.perf_counter()
+        plan = self._plan
+        with self._db.write() as session:
+            keys = references.save_views(session, plan.reference_set.name, plan.tile_keys, self._views)
+            contents = {(tile.index, view.angle_deg): view.content_digest for tile, view, _ in self._views}
+            embeddings.write_embeddings(
+                session,
+                [
+                    (keys[tile, angle], spec, contents[tile, angle], vector)
+                    for (tile, angle, spec), vector in self._vectors.items()
+                ],
+            )
+            references.save_failures(session, plan.reference_set.id, self._failures)
+        self._summary.failures.update(failure.kind for failure in self._failures)
+        self._views, self._vectors, self._failures = [], {}, []
+        self._last = time.monotonic()
+        self._summary.seconds["write"] += time.perf_counter() - started
+
+
+def _without_pixels(view: View) -> View:
+    """Rows wait for the next commit; their pixels need not."""
+    return View(view.angle_deg, np.empty((0, 0, 3), np.uint8), view.content_digest, view.ground_fraction, view.path)
