@@ -1,0 +1,245 @@
+"""Ingest against a real database, a real vector store and image files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coarseloc.errors import InputError
+from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.decode import thumbnail_path
+from coarseloc.store import Database, embeddings, references
+from coarseloc.types import VectorStore, Where
+from ingest import index, worker
+
+
+@pytest.fixture
+def ingest(db: Database, tmp_path: Path) -> Callable[..., worker.Summary]:
+    """Ingest a capture tree's first source with some backbones."""
+
+    def run(root: Path, *backbones: Any, **options: Any) -> worker.Summary:
+        by_digest = {backbone.spec.digest: backbone for backbone in backbones}
+        source = open_captures(root, **options)[0]
+        specs = [backbone.spec for backbone in backbones]
+        return worker.run(db, source, specs, lambda spec: by_digest[spec.digest], tmp_path / "thumbnails")
+
+    return run
+
+
+def stored(db: Database, backbone: Any, name: str | None = None) -> embeddings.StoredVectors:
+    with db.read() as session:
+        reference_set = references.find_reference_set(session, name)
+        spec = embeddings.save_spec(session, backbone.spec)
+        return embeddings.load_vectors(session, reference_set.id, spec.id)
+
+
+def test_every_tile_has_its_place_heading_and_bounds(db, make_captures, ingest, fake_backbone):
+    root = make_captures(columns=3, rows=2, angles=(0, 45))
+    summary = ingest(root, fake_backbone)
+    assert (summary.views, summary.read, summary.embedded["fake"]) == (12, 12, 12)
+    found = stored(db, fake_backbone)
+    assert [(f.tile_id.split("/")[1], f.angle_deg) for f in found.facts] == [
+        (f"{i:05d}", angle) for i in range(1, 7) for angle in (0, 45)
+    ]
+    first, right, below = (next(f for f in found.facts if f.tile_id.endswith(f"/0000{i}")) for i in (1, 2, 4))
+    assert first.center.lon < right.center.lon and first.center.lat == right.center.lat
+    assert below.center.lat < first.center.lat and below.center.lon == pytest.approx(first.center.lon)
+    # Overlap 50 % at a stride of 150 m is a footprint of 300 m: neighbours' bounds meet each other's centres.
+    assert right.bbox.west == pytest.approx(first.center.lon, abs=1e-5)
+    assert first.altitude_m == 300 and first.overlap == 0.5
+
+
+def test_a_stored_vector_is_the_backbones_own_answer_for_that_file(db, make_captures, ingest, fake_backbone):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    found = stored(db, fake_backbone)
+    path = next(root.glob("*_045/*_00002.jpg"))
+    expected = fake_backbone.embed(np.asarray(Image.open(path).convert("RGB"))[None])[0]
+    row = next(i for i, f in enumerate(found.facts) if f.tile_id.endswith("/00002") and f.angle_deg == 45)
+    np.testing.assert_allclose(found.vectors[row], expected, atol=1e-6)
+
+
+def test_a_second_run_reads_nothing_embeds_nothing_and_loads_no_model(make_captures, ingest, fake_backbone, db):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    source = open_captures(root)[0]
+
+    def refuse(_: object) -> Any:
+        raise AssertionError("a model was loaded although nothing is missing")
+
+    summary = worker.run(db, source, [fake_backbone.spec], refuse, Path("unused"))
+    assert (summary.up_to_date, summary.read, sum(summary.embedded.values())) == (12, 0, 0)
+
+
+def test_a_changed_image_is_embedded_again_and_nothing_else(make_captures, ingest, fake_backbone, db):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    before = stored(db, fake_backbone)
+    path = next(root.glob("*_000/*_00003.jpg"))
+    Image.new("RGB", (64, 64), "red").save(path)
+    summary = ingest(root, fake_backbone)
+    assert (summary.read, summary.embedded["fake"]) == (1, 1)
+    after = stored(db, fake_backbone)
+    changed = np.flatnonzero((before.vectors != after.vectors).any(axis=1))
+    assert [(after.facts[i].tile_id[-5:], after.facts[i].angle_deg) for i in changed] == [("00003", 0)]
+    assert before.version != after.version
+
+
+def test_a_touched_but_equal_image_is_read_and_not_embedded(make_captures, ingest, fake_backbone):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    os.utime(next(root.glob("*_000/*_00003.jpg")), ns=(1, 1))
+    summary = ingest(root, fake_backbone)
+    assert (summary.read, sum(summary.embedded.values())) == (1, 0)
+    assert ingest(root, fake_backbone).read == 0  # the new stamp was kept
+
+
+def test_a_new_backbone_embeds_all_and_leaves_the_other_alone(make_captures, ingest, make_fake_backbone, db):
+    root = make_captures()
+    one, two = make_fake_backbone("one"), make_fake_backbone("two", dim=8)
+    ingest(root, one)
+    summary = ingest(root, one, two)
+    assert dict(summary.embedded) == {"two": 12} and one.images == 12
+    assert stored(db, two).vectors.shape == (12, 8)
+
+
+def test_several_backbones_share_one_reading(make_captures, ingest, make_fake_backbone):
+    summary = ingest(make_captures(), make_fake_backbone("one"), make_fake_backbone("two"))
+    assert summary.read == 12 and dict(summary.embedded) == {"one": 12, "two": 12}
+
+
+def test_a_new_angle_embeds_just_that(make_captures, ingest, fake_backbone, db):
+    root = make_captures(angles=(0,))
+    ingest(root, fake_backbone)
+    make_captures(angles=(90,))
+    summary = ingest(root, fake_backbone)
+    assert (summary.views, summary.up_to_date, summary.embedded["fake"]) == (12, 6, 6)
+    with db.read() as session:
+        assert references.find_reference_set(session, None).reference_set.angles == (0, 90)
+
+
+def test_an_unreadable_image_is_a_failure_and_the_rest_go_on(make_captures, ingest, fake_backbone, db):
+    root = make_captures()
+    broken = next(root.glob("*_045/*_00004.jpg"))
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    summary = ingest(root, fake_backbone)
+    assert summary.embedded["fake"] == 11 and dict(summary.failures) == {"unreadable": 1}
+    with db.read() as session:
+        ((_, failure),) = references.failures(session)
+    assert str(broken) in failure.item and failure.stage == "read"
+    broken.write_bytes(whole)
+    assert ingest(root, fake_backbone).embedded["fake"] == 1
+    with db.read() as session:
+        assert references.failures(session) == []  # mended, so forgotten
+
+
+def test_thumbnails_are_written_by_content(make_captures, ingest, fake_backbone, tmp_path, db):
+    ingest(make_captures(), fake_backbone)
+    found = stored(db, fake_backbone)
+    with db.read() as session:
+        facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
+    for _, _, content in facts.values():
+        with Image.open(thumbnail_path(tmp_path / "thumbnails", content)) as image:
+            assert max(image.size) <= 192
+
+
+def test_ctrl_c_keeps_what_is_embedded_and_the_next_run_goes_on(make_captures, ingest, fake_backbone, db, tmp_path):
+    root = make_captures(columns=10, rows=4)
+    source = open_captures(root)[0]
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done >= total / 2:
+            raise KeyboardInterrupt
+
+    spec = fake_backbone.spec
+    summary = worker.run(db, source, [spec], lambda _: fake_backbone, tmp_path / "t", interrupt)
+    assert summary.interrupted and 0 < len(stored(db, fake_backbone).facts) < 80
+    ingest(root, fake_backbone)
+    assert len(stored(db, fake_backbone).facts) == 80 and fake_backbone.images == 80
+
+
+def test_another_footprint_under_the_same_name_is_refused(make_captures, ingest, fake_backbone):
+    root = make_captures()
+    ingest(root, fake_backbone, footprint_m=300)
+    with pytest.raises(InputError, match="footprint_m 300.*200"):
+        ingest(root, fake_backbone, footprint_m=200)
+
+
+def test_moved_labels_move_the_points(make_captures, ingest, fake_backbone, db, vectors):
+    root = make_captures()
+    ingest(root, fake_backbone, footprint_m=300)
+    index.drain(db, vectors)
+    for path in root.glob("*.json"):
+        labels = json.loads(path.read_text(encoding="utf-8-sig"))
+        for image in labels["images"]:
+            image["position"]["longitude"] += 1.0
+        path.write_text(json.dumps(labels))
+    summary = ingest(root, fake_backbone, footprint_m=300)
+    assert sum(summary.embedded.values()) == 0
+    assert index.drain(db, vectors).upserted == 12
+    far_west = Where(touches=(127.9, 37.0, 128.5, 38.0))  # type: ignore[arg-type]
+    assert vectors.count(fake_backbone.spec.collection, Where(angles=(0,))) == 6
+    assert far_west.touches
+
+
+def test_a_drain_brings_every_point_over_once(make_captures, ingest, make_fake_backbone, db, vectors: VectorStore):
+    one, two = make_fake_backbone("one"), make_fake_backbone("two", dim=8)
+    ingest(make_captures(), one, two)
+    assert index.drain(db, vectors).upserted == 24
+    assert index.drain(db, vectors).upserted == 0
+    found = stored(db, one)
+    hits = vectors.query(one.spec.collection, found.vectors[3], 3, Where())
+    assert hits[0].id == found.facts[3].point_id and hits[0].score == pytest.approx(1.0, abs=1e-5)
+    assert all(not d.missing and not d.orphaned and not d.differing for d in index.reconcile(db, vectors))
+
+
+def test_reconcile_names_what_is_missing_orphaned_and_different(make_captures, ingest, fake_backbone, db, vectors):
+    from coarseloc.types import Point
+
+    ingest(make_captures(), fake_backbone)
+    index.drain(db, vectors)
+    collection = fake_backbone.spec.collection
+    found = stored(db, fake_backbone)
+    vectors.delete(collection, [found.facts[0].point_id])
+    vectors.upsert(collection, [Point(found.facts[1], -found.vectors[1])])
+    from dataclasses import replace
+
+    stranger = replace(found.facts[0], point_id="00000000-0000-4000-8000-000000000000")
+    vectors.upsert(collection, [Point(stranger, found.vectors[0])])
+    (difference,) = index.reconcile(db, vectors)
+    assert difference.missing == (found.facts[0].point_id,)
+    assert difference.orphaned == (stranger.point_id,)
+    assert difference.differing == (found.facts[1].point_id,)
+    assert index.rebuild(db, vectors).upserted == 12
+    (difference,) = index.reconcile(db, vectors)
+    assert not (difference.missing or difference.orphaned or difference.differing)
+
+
+def test_a_lost_collection_is_replayed_and_said_to_be(make_captures, ingest, fake_backbone, db, vectors):
+    ingest(make_captures(), fake_backbone)
+    index.drain(db, vectors)
+    vectors.drop(fake_backbone.spec.collection)
+    done = index.drain(db, vectors)
+    assert done.rebuilt == [fake_backbone.spec.collection] and done.upserted == 12
+
+
+def test_forgetting_a_set_leaves_nothing_of_it_and_the_others_whole(
+    make_captures, ingest, fake_backbone, db, vectors
+):
+    ingest(make_captures(name="first"), fake_backbone)
+    ingest(make_captures(name="second"), fake_backbone)
+    index.drain(db, vectors)
+    assert index.forget(db, vectors, "first-300m-50") == 12
+    with db.read() as session:
+        assert [s.name for s in references.reference_sets(session)] == ["second-300m-50"]
+    assert vectors.count(fake_backbone.spec.collection, Where()) == 12
+    assert len(stored(db, fake_backbone).facts) == 12
+    assert not index.reconcile(db, vectors)[0].orphaned
