@@ -29,7 +29,7 @@ def grid(bounds: BBox, footprint_m: float, overlap: float) -> list[Tile]:
     """
     stride_m = _stride(footprint_m, overlap)
     _check_bounds(bounds)
-    width_deg = (bounds.east - bounds.west) % 360 if bounds.west > bounds.east else bounds.east - bounds.west
+    width_deg = _width_deg(bounds)
     rows = [
         (lat, _count(width_deg * geo.metres_per_degree(lat)[0], footprint_m, stride_m))
         for lat in _row_latitudes(bounds, footprint_m, stride_m)
@@ -41,7 +41,7 @@ def grid(bounds: BBox, footprint_m: float, overlap: float) -> list[Tile]:
             center = geo.offset(edge, footprint_m / 2 + column * stride_m, 0.0)
             tiles.append(Tile(len(tiles) + 1, center, geo.square(center, footprint_m)))
     if not tiles:
-        width_m, height_m = _size(bounds, width_deg)
+        width_m, height_m = _size(bounds)
         raise InputError(
             f"no tile fits: the area is {width_m:.1f} m x {height_m:.1f} m, a footprint {footprint_m:.1f} m "
             "a side. Give a smaller footprint (or a lower altitude), or a larger area."
@@ -90,10 +90,15 @@ def check_overlap(overlap: float) -> float:
     return overlap
 
 
-def _stride(footprint_m: float, overlap: float) -> float:
+def check_footprint(footprint_m: float) -> float:
+    """`footprint_m` itself if it is a length, else InputError."""
     if not (math.isfinite(footprint_m) and footprint_m > 0):
         raise InputError(f"footprint is {footprint_m} m: expected a finite number of metres above 0")
-    return footprint_m * (1 - check_overlap(overlap))
+    return footprint_m
+
+
+def _stride(footprint_m: float, overlap: float) -> float:
+    return check_footprint(footprint_m) * (1 - check_overlap(overlap))
 
 
 def _check_bounds(bounds: BBox) -> None:
@@ -109,7 +114,7 @@ def _row_latitudes(bounds: BBox, footprint_m: float, stride_m: float) -> Iterato
     """The latitude of each row's centres, north to south."""
     height_m = (bounds.north - bounds.south) * geo.metres_per_degree((bounds.north + bounds.south) / 2)[1]
     rows = _count(height_m, footprint_m, stride_m)
-    width_m = _size(bounds, (bounds.east - bounds.west) % 360)[0]
+    width_m = _size(bounds)[0]
     if rows * max(1, _count(width_m, footprint_m, stride_m)) > MAX_TILES:
         raise InputError(
             f"a stride of {stride_m:.3g} m would lay more than {MAX_TILES:,} tiles on {width_m:.0f} m x "
@@ -127,7 +132,11 @@ def _count(length_m: float, footprint_m: float, stride_m: float) -> int:
     return math.floor(room / stride_m) + 1 if room >= 0 else 0
 
 
-def _size(bounds: BBox, width_deg: float) -> tuple[float, float]:
+def _width_deg(bounds: BBox) -> float:
+    return bounds.east - bounds.west + (360 if bounds.west > bounds.east else 0)
+
+
+def _size(bounds: BBox) -> tuple[float, float]:
     """(width, height) in metres at the bounds' middle latitude."""
     per_lon, per_lat = geo.metres_per_degree((bounds.south + bounds.north) / 2)
-    return width_deg * per_lon, (bounds.north - bounds.south) * per_lat
+    return _width_deg(bounds) * per_lon, (bounds.north - bounds.south) * per_lat

@@ -3,12 +3,106 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc import ids, rotation, tiling
 from coarseloc.errors import InputError
+from coarseloc.imagery.decode import content_digest
+from coarseloc.imagery.layout import lay
 from coarseloc.imagery.raster import Raster
-from coarseloc.rotation import Turned
-from coarseloc.types import LonLat
+from coarseloc.rotation import Affine, Turned
+from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
+
+MIN_TILE_PX, MAX_TILE_PX = 64, 1024
+
+_EIGHT = (0, 45, 90, 135, 180, 225, 270, 315)
+_CUT_VERSION = 1  # raise it when the same parameters would give other pixels
+
+
+class OrthophotoSource:
+    """A TileSource that cuts its views out of one raster."""
+
+    def __init__(
+        self,
+        reference_set: ReferenceSet,
+        raster: Raster,
+        tiles: Sequence[Tile],
+        affines: NDArray[np.float64],
+        side_px: int,
+    ) -> None:
+        """affines: float64 [tiles, 6], the maps from each tile's north-up pixels to the raster's."""
+        self.reference_set = reference_set
+        self.tiles = tiles
+        self.failures: Sequence[Failure] = ()
+        self._raster = raster
+        self._affines = {tile.index: row for tile, row in zip(tiles, affines, strict=True)}
+        self._side_px = side_px
+        self._cut = _cut_stamp(raster, reference_set)
+
+    def angles_of(self, tile: Tile) -> tuple[int, ...]:
+        return self.reference_set.angles
+
+    def stamp(self, tile: Tile, angle_deg: int) -> str:
+        """The source's size and mtime, the cut's parameters, and the place: a grid laid otherwise has its tile 7
+        elsewhere."""
+        return f"{self._cut}:{tile.center.lon:.7f},{tile.center.lat:.7f}"
+
+    def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
+        to_source = Affine(*self._affines[tile.index])
+        try:
+            views = self._raster.views(to_source, self._side_px, angles)
+        except InputError as error:
+            for angle in angles:
+                yield Failure(f"tile {tile.index} at {angle:03d}", "read", "unreadable", str(error))
+            return
+        for angle in angles:
+            pixels, ground = views[angle % 360]
+            yield View(angle, pixels, content_digest(pixels), ground, None)
+
+
+def open_orthophoto(
+    path: Path,
+    *,
+    name: str | None = None,
+    footprint_m: float | None = None,
+    altitude_m: float | None = None,
+    fov_deg: float | None = None,
+    overlap: float = 0.5,
+    angles: Sequence[int] = _EIGHT,
+    tile_px: int | None = None,
+) -> OrthophotoSource:
+    """A GeoTIFF as reference tiles, in any CRS, upright by true north.
+
+    A tile's side on the ground is `footprint_m`, or what `fov_deg` sees from `altitude_m` above ground; in
+    pixels `tile_px`, or the source's own resolution within 64 … 1024. Tiles lie where the whole unturned
+    footprint is inside the raster; those with less than half of ground are left out and counted
+    (`parameters["outside"]`). Raises InputError for a file that cannot be read or placed, and where no tile fits.
+    """
+    path = path.resolve()
+    side_m = _footprint(footprint_m, altitude_m, fov_deg)
+    headings = rotation.normalised(angles)
+    raster = Raster(path)
+    gsd_m = raster.metres_per_pixel()
+    side_px = _side_px(tile_px, side_m, gsd_m)
+    tiles, affines, outside = lay(raster, side_m, overlap, side_px)
+    parameters: dict[str, Any] = {
+        "tile_px": side_px,
+        "source_m_per_px": round(gsd_m, 6),
+        "source_px": [raster.width, raster.height],
+        "bands": list(raster.colours.bands),
+        "stretch": list(raster.colours.stretch) if raster.colours.stretch else None,
+        "fov_deg": fov_deg,
+        "outside": outside,
+    }
+    size = f"{altitude_m:g}m" if altitude_m else f"w{side_m:g}m"
+    set_name = name or f"{ids.slug(path.stem)}-{size}-{round(overlap * 100, 3):g}"
+    reference_set = ReferenceSet(set_name, "orthophoto", str(path), altitude_m, overlap, side_m, headings, parameters)
+    return OrthophotoSource(reference_set, raster, tiles, affines, side_px)
 
 
 def cut_view(source_path: Path, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> Turned:
@@ -27,3 +121,40 @@ def cut_view(source_path: Path, center: LonLat, footprint_m: float, heading_deg:
 @functools.lru_cache(maxsize=4)
 def _raster(path: Path, _version: tuple[int, int] | None) -> Raster:
     return Raster(path)
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def _footprint(footprint_m: float | None, altitude_m: float | None, fov_deg: float | None) -> float:
+    if altitude_m is not None and not altitude_m > 0:
+        raise InputError(f"altitude is {altitude_m} m: expected metres above ground, more than 0")
+    if footprint_m is not None and fov_deg is not None:
+        raise InputError("both a footprint and a field of view are given: give the one or the other")
+    if footprint_m is not None:
+        return tiling.check_footprint(footprint_m)
+    if altitude_m is None or fov_deg is None:
+        raise InputError("the size of a tile is not given: give a footprint, or an altitude and a field of view")
+    return tiling.footprint_from_fov(altitude_m, fov_deg)
+
+
+def _side_px(tile_px: int | None, footprint_m: float, gsd_m: float) -> int:
+    if footprint_m < 8 * gsd_m:
+        raise InputError(
+            f"a footprint of {footprint_m:g} m is {footprint_m / gsd_m:.1f} pixels of this raster "
+            f"({gsd_m:g} m a pixel): expected at least 8"
+        )
+    if tile_px is None:
+        return min(max(round(footprint_m / gsd_m), MIN_TILE_PX), MAX_TILE_PX)
+    if not 16 <= tile_px <= 4096:
+        raise InputError(f"a tile of {tile_px} px: expected 16 … 4096")
+    return tile_px
+
+
+def _cut_stamp(raster: Raster, reference_set: ReferenceSet) -> str:
+    """What decides a tile's pixels beside its place: the file and how it is cut."""
+    status = raster.path.stat()
+    keys = ("tile_px", "bands", "stretch")
+    cut = {key: reference_set.parameters[key] for key in keys}
+    cut |= {"footprint_m": reference_set.footprint_m, "version": _CUT_VERSION}
+    return f"{status.st_size}:{status.st_mtime_ns}:{ids.digest(cut)[:16]}"

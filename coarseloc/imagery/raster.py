@@ -66,8 +66,9 @@ class Raster:
         lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
         return np.reshape(lons, xs.shape), np.reshape(lats, xs.shape)
 
-    def affines(self, centres: Sequence[LonLat], footprint_m: float, side_px: int) -> list[Affine]:
-        """For each centre the map from its north-up view's pixels to this raster's, fitted to nine points.
+    def affines(self, centres: Sequence[LonLat], footprint_m: float, side_px: int) -> Float64:
+        """float64 [N, 6]: for each centre the map from its north-up view's pixels to this raster's, an Affine
+        fitted to nine points.
 
         The points are laid in metres east and north, so the view's top is true north whatever the raster's
         projection, grid convergence, rotation or pixel shape.
@@ -80,12 +81,12 @@ class Raster:
             (lon[:, None] + east / per_lon[:, None] + 180) % 360 - 180, lat[:, None] + north / per_lat[:, None]
         )
         solve = np.linalg.pinv(np.stack([u * side_px, v * side_px, np.ones_like(u)], axis=1))
-        return [Affine(*row) for row in np.concatenate([x @ solve.T, y @ solve.T], axis=1).tolist()]
+        return np.concatenate([x @ solve.T, y @ solve.T], axis=1)
 
     def metres_per_pixel(self) -> float:
         """Ground size of a pixel in the raster's middle: the side of a square of equal area."""
         lon, lat = self.positions_of([self.width / 2], [self.height / 2])
-        to_pixel = self.affines([LonLat(float(lon[0]), float(lat[0]))], 1.0, 1)[0]
+        to_pixel = Affine(*self.affines([LonLat(float(lon[0]), float(lat[0]))], 1.0, 1)[0])
         return float(1 / np.sqrt(abs(to_pixel.a * to_pixel.e - to_pixel.b * to_pixel.d)))
 
     # --- reading ---------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class Raster:
 
     def view(self, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> Turned:
         """What is seen of `footprint_m` metres around any centre at any heading."""
-        to_source = self.affines([center], footprint_m, side_px)[0]
+        to_source = Affine(*self.affines([center], footprint_m, side_px)[0].tolist())
         cut = self._cut(to_source, side_px, [heading_deg])
         if cut is None:
             return _nothing(side_px)
@@ -195,6 +196,8 @@ def _check_placed(dataset: DatasetReader) -> None:
             f"{name} has no coordinate reference system: expected a georeferenced GeoTIFF. If you know its "
             "CRS, write it into the file (gdal_edit.py -a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)."
         )
+    if dataset.transform.is_degenerate:
+        raise InputError(f"{name} has pixels of no size (geotransform {tuple(dataset.transform)[:6]})")
     if dataset.transform.is_identity:
         raise InputError(
             f"{name} has no geotransform (pixel size and corner): expected a georeferenced GeoTIFF. Export it "

@@ -1,0 +1,102 @@
+"""What lies in a users' capture tree, `<root>/<capture>/<capture>_<index>.jpg`. Names only: nothing is decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coarseloc import rotation
+from coarseloc.errors import InputError
+from coarseloc.imagery.decode import SUFFIXES
+from coarseloc.types import Failure
+
+FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
+EXAMPLE = "251210182149_300_50_0_045"
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_CAPTURE = re.compile(rf"\d{{12}}_(?P<altitude>{_NUMBER})_(?P<overlap>{_NUMBER})_[^_]+_(?P<angle>\d{{1,3}})", re.ASCII)
+_TILE = re.compile(r"(?P<capture>.+)_(?P<index>\d{1,7})", re.ASCII)
+
+Files = dict[int, dict[int, Path]]
+"""Tile index → angle → image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One folder: the tiles of an area at one heading."""
+
+    path: Path
+    altitude_m: float
+    overlap: float  # fraction in [0, 1)
+    angle_deg: int  # in this project's convention
+
+
+def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]]:
+    """The captures in `root`, or `root` itself if it is one, by name; and a Failure for every other folder that
+    holds images. `turned` as in rotation.stored_angle. InputError where there is no capture."""
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"{root} {what}: expected the folder that holds the captures ({FORM})")
+    own = parse(root, turned)
+    if own is not None:
+        return [own], []
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    parsed = [(folder, parse(folder, turned)) for folder in folders]
+    captures = [capture for _, capture in parsed if capture is not None]
+    if not captures:
+        names = ", ".join(folder.name for folder in folders[:3]) or "none"
+        raise InputError(
+            f"{root} holds no captures: found {len(folders)} folder(s) ({names}), expected folders named {FORM}, "
+            f"such as {EXAMPLE}"
+        )
+    strangers = [folder for folder, capture in parsed if capture is None and any(image_names(folder))]
+    return captures, [
+        Failure(str(folder), "list", "not-a-capture", f"holds images, but is not named {FORM}, such as {EXAMPLE}")
+        for folder in strangers
+    ]
+
+
+def parse(folder: Path, turned: str) -> Capture | None:
+    """The capture that a folder's name declares, or None."""
+    match = _CAPTURE.fullmatch(folder.name)
+    if match is None or float(match["overlap"]) >= 100 or int(match["angle"]) > 360:
+        return None
+    angle = rotation.stored_angle(int(match["angle"]), turned)
+    return Capture(folder, float(match["altitude"]), float(match["overlap"]) / 100, angle)
+
+
+def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
+    """Every capture's images by tile index and angle. Of two for one tile the first is kept: folders, then
+    files, by name."""
+    files: Files = defaultdict(dict)
+    failures: list[Failure] = []
+    for capture in captures:
+        for name in image_names(capture.path):
+            path = capture.path / name
+            key = tile_key(name)
+            if key is None or key[0] != capture.path.name:
+                message = f"is not named {capture.path.name}_<index>, such as {capture.path.name}_00001{path.suffix}"
+                failures.append(Failure(str(path), "list", "bad-name", message))
+                continue
+            first = files[key[1]].setdefault(capture.angle_deg, path)
+            if first is not path:
+                message = f"is tile {key[1]} at {capture.angle_deg:03d}, which is {first} already: that one is kept"
+                failures.append(Failure(str(path), "list", "duplicate-tile", message))
+    return dict(files), failures
+
+
+def tile_key(filename: str) -> tuple[str, int] | None:
+    """(capture, tile index) of a file name, however wide its index is padded and whatever its suffix."""
+    match = _TILE.fullmatch(Path(filename).stem)
+    return (match["capture"], int(match["index"])) if match else None
+
+
+def image_names(folder: Path) -> Iterator[str]:
+    """The image files of a folder, sorted by name; hidden ones left out."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    return (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))

@@ -1,0 +1,186 @@
+"""Reference tiles out of users' capture trees, already turned to their headings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from coarseloc import geo, ids, tiling
+from coarseloc.errors import ImageryError
+from coarseloc.imagery.capture_tree import Capture, Files, find_captures, list_files, tile_key
+from coarseloc.imagery.decode import content_digest, read_with_ground
+from coarseloc.imagery.label import Label
+from coarseloc.imagery.labels import Labels, discover_json, open_labels
+from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
+
+Located = dict[int, dict[int, LonLat]]
+"""Tile index → angle → the position its label gives."""
+
+
+class CaptureSource:
+    """A TileSource over captures of one altitude and overlap. Each view is an image file."""
+
+    def __init__(
+        self, reference_set: ReferenceSet, tiles: Sequence[Tile], files: Files, failures: Sequence[Failure]
+    ) -> None:
+        self.reference_set = reference_set
+        self.tiles = tiles
+        self.failures = failures
+        self._files = files
+
+    def angles_of(self, tile: Tile) -> tuple[int, ...]:
+        return tuple(sorted(self._files[tile.index]))
+
+    def stamp(self, tile: Tile, angle_deg: int) -> str:
+        """File size and modification time; "missing" where the file has gone since it was listed."""
+        try:
+            status = self._files[tile.index][angle_deg].stat()
+        except OSError:
+            return "missing"
+        return f"{status.st_size}:{status.st_mtime_ns}"
+
+    def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
+        for angle in angles:
+            path = self._files[tile.index].get(angle)
+            if path is None:
+                yield Failure(f"tile {tile.index} at {angle:03d}", "read", "missing-file", "no capture has it")
+                continue
+            try:
+                pixels, ground = read_with_ground(path)
+            except ImageryError as error:
+                yield Failure(str(path), "read", error.kind, str(error))
+            else:
+                yield View(angle, pixels, content_digest(pixels), ground, path)
+
+
+def open_captures(
+    root: Path,
+    *,
+    name: str | None = None,
+    labels: Path | None = None,
+    footprint_m: float | None = None,
+    turned: str = "cw",
+) -> list[CaptureSource]:
+    """The capture tree at `root`, or one capture folder, as sources: one per altitude and overlap found.
+
+    Centres come from `labels`, else from every label JSON in `root` and in its captures; the footprint from
+    `footprint_m`, else from the grid's own spacing and overlap. `turned` is "cw" where the folders' angles are
+    headings, "ccw" where the set was turned the other way. Sets are named `<root>-<altitude>m-<overlap>`, or
+    `name`. No image is decoded. What cannot be used is in the sources' `failures` (what concerns the whole tree
+    in the first one's); InputError where nothing can be used.
+    """
+    root = root.resolve()
+    captures, failures = find_captures(root, turned)
+    found = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
+    failures += [Failure(str(path), "list", error.kind, str(error)) for path, error in found.broken.items()]
+    groups: dict[tuple[float, float], list[Capture]] = defaultdict(list)
+    for capture in captures:
+        groups[capture.altitude_m, capture.overlap].append(capture)
+    sources = []
+    for (altitude_m, overlap), group in sorted(groups.items()):
+        suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
+        set_name = name if name is not None and len(groups) == 1 else f"{name or ids.slug(root.name)}-{suffix}"
+        sources.append(_source(root, set_name, group, found, footprint_m, turned))
+    sources[0].failures = [*failures, *sources[0].failures]
+    return sources
+
+
+def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:
+    """Inside the captures and beside them."""
+    return sorted({folder for capture in captures for folder in (capture.path, capture.path.parent)} | {root})
+
+
+def _source(
+    root: Path, name: str, captures: Sequence[Capture], labels: Labels, footprint_m: float | None, turned: str
+) -> CaptureSource:
+    """One altitude and overlap: its files, then where each is, then its tiles."""
+    overlap = captures[0].overlap
+    files, failures = list_files(captures)
+    located, unlabelled = _locate(files, labels)
+    if not located:
+        raise _nothing_located(root, files, unlabelled)
+    centres = {index: by_angle[min(by_angle)] for index, by_angle in located.items()}  # the 000 capture's, if there
+    if footprint_m is None:
+        footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
+    tiling.check_footprint(footprint_m)
+    conflicts = _conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
+    for index, angle, _ in conflicts:
+        del files[index][angle]
+    tiles = [Tile(index, center, geo.square(center, footprint_m)) for index, center in sorted(centres.items())]
+    reference_set = ReferenceSet(
+        name,
+        "captures",
+        str(root),
+        captures[0].altitude_m,
+        overlap,
+        footprint_m,
+        tuple(sorted({angle for index in centres for angle in files[index]})),
+        {"turned": turned, "captures": [c.path.name for c in captures], "labels": [str(p) for p in labels.files]},
+    )
+    return CaptureSource(reference_set, tiles, files, [*failures, *unlabelled, *(why for *_, why in conflicts)])
+
+
+def _locate(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
+    """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places."""
+    by_key = {key: label for label in labels.by_name.values() if (key := tile_key(label.filename))}
+    located: Located = {}
+    failures: list[Failure] = []
+    for index, by_angle in sorted(files.items()):
+        found = {a: by_key.get((path.parent.name, index)) for a, path in by_angle.items()}
+        places = {a: label.pose.location for a, label in found.items() if label and label.pose.location}
+        if places:
+            located[index] = places
+        else:
+            failures.append(_unlabelled(index, by_angle, [label for label in found.values() if label], labels))
+    return located, failures
+
+
+def _unlabelled(index: int, by_angle: Mapping[int, Path], found: Sequence[Label], labels: Labels) -> Failure:
+    first = str(by_angle[min(by_angle)])
+    for label in found:
+        if label.problem is not None:
+            return Failure(first, "list", label.problem.kind, f"tile {index}: {label.problem}")
+    where = ", ".join(str(path) for path in labels.files) or "no label JSON, as there is none inside or beside it"
+    return Failure(first, "list", "missing-label", f"tile {index}: no heading has a label (looked in {where})")
+
+
+def _nothing_located(root: Path, files: Files, unlabelled: Sequence[Failure]) -> ImageryError:
+    if not files:
+        return ImageryError("empty", f"the captures in {root} hold no images named <capture>_<index>.jpg")
+    kinds = [failure.kind for failure in unlabelled]
+    worst = unlabelled[kinds.index("wrong-crs") if "wrong-crs" in kinds else 0]
+    return ImageryError(
+        worst.kind,
+        f"none of the {len(files)} tiles in {root} has a position; the first: {worst.message}. Expected a label JSON "
+        'of the form {"images": [{"imageref": …, "position": {"latitude": …, "longitude": …}}]} in the folder, '
+        "beside it, or named by --labels.",
+    )
+
+
+def _conflicts(
+    located: Located, centres: Mapping[int, LonLat], files: Files, limit_m: float
+) -> list[tuple[int, int, Failure]]:
+    """(index, angle, why) of headings whose own label lies elsewhere than their tile: its picture may show
+    another place, so it is left out."""
+    pairs = [(index, angle) for index, by_angle in located.items() for angle in by_angle]
+    own = np.array([located[index][angle] for index, angle in pairs])
+    center = np.array([centres[index] for index, _ in pairs])
+    away = geo.distance_m(own[:, 0], own[:, 1], center[:, 0], center[:, 1])
+    return [
+        (
+            index,
+            angle,
+            Failure(
+                str(files[index][angle]),
+                "list",
+                "label-conflict",
+                f"its label lies {metres:.0f} m from that of tile {index} at {min(located[index]):03d}: expected one "
+                f"place, at most half a stride ({limit_m:.0f} m) apart; left out",
+            ),
+        )
+        for (index, angle), metres in zip(pairs, away.tolist(), strict=True)
+        if metres > limit_m
+    ]

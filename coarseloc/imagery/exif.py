@@ -1,0 +1,42 @@
+"""Where a camera says it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from coarseloc.imagery.decode import FORMATS
+from coarseloc.imagery.label import number
+from coarseloc.types import LonLat, Pose
+
+
+def exif_pose(path: Path) -> Pose:
+    """The EXIF GPS position and height of an image; an empty Pose where it has none or is no image.
+
+    Latitude and longitude both exactly 0 is what cameras write without a fix. The altitude's datum is as the
+    camera meant it, usually mean sea level. A direction in EXIF is the camera's, not the image's upper edge.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        lat = _dms(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
+        lon = _dms(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
+        altitude = number(gps.get(ExifTags.GPS.GPSAltitude))
+        below = gps.get(ExifTags.GPS.GPSAltitudeRef) in (b"\x01", 1)
+    except Exception:  # a damaged image says nothing here; decoding it names the damage
+        return Pose()
+    if lat is None or lon is None or (lat == 0 and lon == 0) or abs(lat) > 90 or abs(lon) > 180:
+        return Pose()
+    return Pose(LonLat(lon, lat), -altitude if altitude is not None and below else altitude)
+
+
+def _dms(value: Any, reference: Any, negative: str) -> float | None:
+    """Degrees, minutes, seconds and a letter as signed degrees."""
+    parts = [number(part) for part in value] if isinstance(value, tuple | list) and len(value) == 3 else [None]
+    if any(part is None for part in parts):
+        return None
+    degrees, minutes, seconds = (part or 0.0 for part in parts)
+    sign = -1 if str(reference).strip("\x00 ").upper() == negative else 1
+    return sign * (degrees + minutes / 60 + seconds / 3600)

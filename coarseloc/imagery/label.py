@@ -1,0 +1,80 @@
+"""One image's label, as its JSON and CSV readers share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from coarseloc.errors import ImageryError
+from coarseloc.types import LonLat, Pose
+
+MAX_LABEL_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One image's label."""
+
+    filename: str
+    pose: Pose
+    problem: ImageryError | None = None  # why there is no location: "missing-label" or "wrong-crs"
+
+
+class NotLabelsError(ImageryError):
+    """The file is sound, but of another kind."""
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also as text; None for anything else."""
+    if value is None or isinstance(value, bool | bytes):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
+    """A pose without a location; yaw becomes a heading in [0, 360)."""
+    return Pose(None, altitude, yaw if yaw is None else yaw % 360, pitch, roll)
+
+
+def located(name: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
+    """The label with its position, or with the reason why it has none; `usable` names what else is known of it."""
+    if lat is None or lon is None:
+        given = ", ".join(usable) or "nothing"
+        problem = ImageryError(
+            "missing-label",
+            f"the label of {name} has no usable latitude and longitude (of a position it gives: {given})",
+        )
+        return Label(name, pose, problem)
+    if abs(lat) > 90 or abs(lon) > 180:
+        swapped = abs(lon) <= 90 and abs(lat) <= 180
+        guess = "the two seem to be swapped" if swapped else "these look like metres of a projected system such as UTM"
+        return Label(
+            name,
+            pose,
+            ImageryError(
+                "wrong-crs",
+                f"the label of {name} has latitude {lat:g} and longitude {lon:g}: expected WGS84 degrees within "
+                f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees.",
+            ),
+        )
+    return Label(name, replace(pose, location=LonLat(lon, lat)))
+
+
+def read_text(path: Path) -> bytes:
+    """A label file's bytes without a byte order mark."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_LABEL_BYTES:
+            raise ImageryError(
+                "too-large", f"{path} has {size:,} bytes: at most {MAX_LABEL_BYTES:,} are read as labels"
+            )
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ImageryError("missing-file", f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,108 @@
+"""Where the tiles of a raster lie: the grid over it, less what falls outside or holds no ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc import tiling
+from coarseloc.errors import InputError
+from coarseloc.imagery.raster import Raster
+from coarseloc.types import BBox, Tile
+
+MIN_GROUND = 0.5  # tiles with less of it at heading 0 are left out
+
+_EDGE_PX = 0.49  # a footprint may pass the raster's edge by less than half a pixel: its pixels' centres are inside
+_SAMPLES = 16  # a side: where ground is looked for in a tile
+_CHUNK = 4096  # tiles at once
+
+Float64 = NDArray[np.float64]
+
+
+def lay(raster: Raster, footprint_m: float, overlap: float, side_px: int) -> tuple[list[Tile], Float64, int]:
+    """(tiles, their affines float64 [N, 6], how many were left out for want of ground).
+
+    The grid runs along parallels and meridians, the raster seldom quite does. So two grids are tried, over the
+    box inside the raster and over the box around it, and the one with more tiles inside the raster is taken.
+    """
+    layouts = []
+    nothing = InputError(f"{raster.path.name} covers no area")
+    for bounds in _boxes(raster):
+        try:
+            tiles = tiling.grid(bounds, footprint_m, overlap)
+        except InputError as error:
+            nothing = error
+            continue
+        affines = raster.affines([tile.center for tile in tiles], footprint_m, side_px)
+        x, y = _points(affines, side_px, [0.0, 1.0])
+        inside = ((x > -_EDGE_PX) & (x < raster.width + _EDGE_PX)).all(axis=1)
+        inside &= ((y > -_EDGE_PX) & (y < raster.height + _EDGE_PX)).all(axis=1)
+        layouts.append((tiles, affines, inside))
+    if not layouts:
+        raise nothing
+    tiles, affines, inside = max(layouts, key=lambda layout: int(layout[2].sum()))
+    keep = np.flatnonzero(inside)
+    grounded = keep[_ground(raster, affines[keep], side_px) >= MIN_GROUND]
+    if len(grounded) == 0:
+        raise InputError(
+            f"no tile fits in {raster.path.name}: of {len(tiles)} footprints of {footprint_m:g} m, {len(keep)} lie "
+            "inside the raster and none holds half a tile of ground. Give a smaller footprint."
+        )
+    numbered = [replace(tiles[old], index=new) for new, old in enumerate(grounded.tolist(), 1)]
+    return numbered, affines[grounded], len(keep) - len(grounded)
+
+
+def _boxes(raster: Raster) -> list[BBox]:
+    """The box inside the raster's outline, where its edges run roughly north and east, and the box around it."""
+    t = np.linspace(0.0, 1.0, 33)
+    none, full = np.zeros_like(t), np.ones_like(t)
+    x = np.stack([t, t, none, full]) * raster.width  # one row for each edge
+    y = np.stack([none, full, t, t]) * raster.height
+    lon, lat = raster.positions_of(x, y)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise InputError(f"{raster.path.name} reaches beyond where its CRS maps to longitude and latitude: crop it")
+    middle = lon[0, 0]
+    lon = middle + (lon - middle + 180) % 360 - 180  # unwrapped, for rasters across the antimeridian
+    by_lon, by_lat = lon.mean(axis=1), lat.mean(axis=1)
+    inner = (
+        lon[by_lon.argmin()].max(),
+        lat[by_lat.argmin()].max(),
+        lon[by_lon.argmax()].min(),
+        lat[by_lat.argmax()].min(),
+    )
+    outer = (lon.min(), lat.min(), lon.max(), lat.max())
+    return [
+        BBox(_wrapped(west), float(south), _wrapped(east), float(north))
+        for west, south, east, north in (inner, outer)
+        if west < east and south < north
+    ]
+
+
+def _wrapped(lon: float) -> float:
+    return float(lon) if -180 <= lon <= 180 else float((lon + 180) % 360 - 180)
+
+
+def _points(affines: Float64, side_px: int, at: Sequence[float]) -> tuple[Float64, Float64]:
+    """Raster pixels (x, y), [N, len(at)²] each, of a lattice at fractions `at` of every tile's sides."""
+    u, v = (part.ravel() * side_px for part in np.meshgrid(at, at))
+    a, b, c, d, e, f = (column[:, None] for column in affines.T)
+    return a * u + b * v + c, d * u + e * v + f
+
+
+def _ground(raster: Raster, affines: Float64, side_px: int) -> Float64:
+    """float64 [N]: the share of ground in each tile at heading 0, by samples of a small copy of the mask."""
+    mask = raster.ground_mask()
+    if mask is None:
+        return np.ones(len(affines))
+    height, width = mask.shape
+    at = [(i + 0.5) / _SAMPLES for i in range(_SAMPLES)]
+    shares = []
+    for start in range(0, len(affines), _CHUNK):
+        x, y = _points(affines[start : start + _CHUNK], side_px, at)
+        column = np.clip(x * width / raster.width, 0, width - 1).astype(int)
+        row = np.clip(y * height / raster.height, 0, height - 1).astype(int)
+        shares.append(mask[row, column].mean(axis=1))
+    return np.concatenate(shares) if shares else np.empty(0)
