@@ -1,0 +1,42 @@
+"""A whole ingest and drain in a process of its own, for tests that kill it: ROOT STATE [SECONDS_PER_IMAGE]."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+from coarseloc.imagery.captures import open_captures
+from coarseloc.store import open_database
+from coarseloc.vectors import open_store
+from ingest import index, worker
+
+root, state = Path(sys.argv[1]), Path(sys.argv[2])
+pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+
+spec = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
+assert spec and spec.loader
+shared = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shared)
+
+
+class Slow(shared.FakeBackbone):
+    """Slow enough that a kill finds it at work."""
+
+    def embed(self, images):
+        time.sleep(pause * len(images))
+        return super().embed(images)
+
+
+worker.COMMIT_SECONDS = 0.05
+index.BATCH = 10
+backbone = Slow()
+print("ready", flush=True)
+db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
+source = open_captures(root)[0]
+worker.run(db, source, [backbone.spec], lambda _: backbone, state / "thumbnails")
+store = open_store(state)
+index.drain(db, store)
+store.close()
+print("done", flush=True)

@@ -1,0 +1,91 @@
+"""kill -9 at random moments: nothing acknowledged is lost, nothing half-written is seen, the same command ends the work."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from coarseloc.imagery.decode import thumbnail_path
+from coarseloc.store import embeddings, open_database, references
+from coarseloc.vectors import open_store
+from ingest import index
+
+CHILD = Path(__file__).with_name("ingest_child.py")
+KILLS = 10
+
+
+def start(root: Path, state: Path, pause: float = 0.0) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CHILD), str(root), str(state), str(pause)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout and child.stdout.readline() == "ready\n"
+    return child
+
+
+def finish(root: Path, state: Path) -> None:
+    child = start(root, state)
+    assert child.stdout and child.stdout.read() == "done\n" and child.wait() == 0
+
+
+def everything(state: Path) -> dict[tuple[str, int], tuple[bytes, str]]:
+    """{(tile, angle): (vector, content digest)} of the one reference set."""
+    db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
+    with db.read() as session:
+        stored = references.find_reference_set(session, None)
+        (spec,) = embeddings.specs(session, stored.id)
+        found = embeddings.load_vectors(session, stored.id, spec.id)
+        facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
+    db.close()
+    return {
+        (fact.tile_id, fact.angle_deg): (vector.tobytes(), facts[int(key)][2])
+        for fact, vector, key in zip(found.facts, found.vectors, found.rotated_tile_ids, strict=True)
+    }
+
+
+def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captures, tmp_path):
+    root = make_captures(columns=10, rows=6, angles=(0, 45, 90))
+    finish(root, tmp_path / "clean")
+    clean = everything(tmp_path / "clean")
+    assert len(clean) == 180
+    rng = random.Random(20251124)
+    state, progress = tmp_path / "killed", []
+    for _ in range(KILLS):
+        child = start(root, state, pause=0.004)
+        time.sleep(rng.uniform(0.0, 0.5))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        if (state / "coarseloc.db").exists():
+            db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
+            with db.read() as session:
+                progress.append(sum(embeddings.pending_counts(session).values()))
+            db.close()
+    finish(root, state)
+    assert everything(state) == clean
+    for _, content in clean.values():
+        assert thumbnail_path(state / "thumbnails", content).stat().st_size > 0
+    db, store = open_database(f"sqlite:///{state / 'coarseloc.db'}"), open_store(state)
+    (difference,) = index.reconcile(db, store)
+    assert not (difference.missing or difference.orphaned or difference.differing) and difference.compared == 180
+    with db.read() as session:
+        assert embeddings.pending_counts(session) == {}
+    store.close()
+    assert any(0 < count < 180 for count in progress), f"no kill found it half-way ({progress}): the test is too slow"
+
+
+def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_captures, tmp_path, monkeypatch):
+    root, state = make_captures(), tmp_path / "state"
+    finish(root, state)
+    db, store = open_database(f"sqlite:///{state / 'coarseloc.db'}"), open_store(state)
+    with db.write() as session:
+        (spec,) = embeddings.specs(session)
+        embeddings.forget_indexed(session, spec.id)  # as if the kill had come before `mark_indexed`
+    assert index.drain(db, store).upserted == 12
+    found = index.reconcile(db, store)[0]
+    assert not (found.missing or found.orphaned or found.differing)
+    assert np.isfinite(store.vectors(spec.spec.collection, list(store.ids(spec.spec.collection))[:1]).popitem()[1]).all()
+    store.close()
