@@ -1,6 +1,6 @@
 """Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
 
-    python tools/train_demo_backbone.py --steps 3000 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+    python tools/train_demo_backbone.py --steps 2000 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
@@ -26,7 +26,8 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the LVD rows use
 SHARPNESS = 0.5  # of the targets, in units of pose_distance
-SIZES_PX = (96, 112, 128)
+SIZES_PX = (96, 96, 112)  # cheap ones first; the last part of the run is at 128, where the model is used
+FINAL_PX, FINAL_PART = 128, 0.75
 
 
 def build_model() -> DINOv3ViTModel:
@@ -34,10 +35,10 @@ def build_model() -> DINOv3ViTModel:
     config = DINOv3ViTConfig(
         patch_size=16,
         image_size=128,
-        hidden_size=192,
-        intermediate_size=768,
+        hidden_size=160,
+        intermediate_size=640,
         num_hidden_layers=4,
-        num_attention_heads=6,
+        num_attention_heads=5,
         num_register_tokens=4,
         key_bias=False,
         pos_embed_rescale=None,  # a training-time jitter of positions: here the position is the answer
@@ -52,19 +53,24 @@ def embed(model: DINOv3ViTModel, pictures: Tensor) -> Tensor:
     return nnf.normalize(model(pixel_values=(pictures - mean) / std).pooler_output, dim=-1)
 
 
-def draw_batch(areas: list[Area], rng: np.random.Generator, px: int, clusters: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and references, float [N, 3, px, px], and how near each pair is: weights float [N, N] in 0..1."""
+def draw_batch(
+    areas: list[Area], rng: np.random.Generator, px: int, clusters: int, strength: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and references, float [N, 3, px, px], and how near each pair is: weights float [N, N] in 0..1.
+
+    `strength`, 0 to 1, is how much the two pictures of a pair differ in colour, season and camera.
+    """
     queries, references, near = [], [], []
     for area in areas:
         footprint = float(np.exp(rng.uniform(math.log(220), math.log(900))))
         reference, query = draw_poses(rng, clusters, footprint)
         first = int(rng.integers(len(area.seasons)))
-        second = (first + int(rng.random() < 0.7)) % len(area.seasons)
-        references.append(cut(area.seasons[first], reference, px, rng, loose=0.15))
-        queries.append(cut(area.seasons[second], query, px, rng, loose=1.0))
+        second = (first + int(rng.random() < 0.7 * strength)) % len(area.seasons)
+        references.append(cut(area.seasons[first], reference, px, rng, loose=0.15 * strength))
+        queries.append(cut(area.seasons[second], query, px, rng, loose=strength))
         near.append(np.exp(-(pose_distance(query, reference) ** 2) / (2 * SHARPNESS**2)))
     weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))
-    return alter(torch.cat(queries), rng), alter(torch.cat(references), rng), weights
+    return alter(torch.cat(queries), rng, strength), alter(torch.cat(references), rng, strength), weights
 
 
 def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
@@ -75,10 +81,15 @@ def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, tempe
     return (by_query + by_reference) / 2
 
 
+def strength_at(step: int, ramp: int) -> float:
+    """From nearly equal pictures to fully altered ones: started at full strength, the loss stayed at chance."""
+    return min(1.0, 0.1 + 0.9 * step / ramp)
+
+
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up over 150 steps, stay, and fall to a hundredth over the last 30 %."""
-    fall = max(0.0, (step / steps - 0.7) / 0.3)
-    return peak * min(1.0, (step + 1) / 150) * (1 - 0.99 * fall)
+    """Warm up over 100 steps, stay, and fall to a hundredth over the last 35 %."""
+    fall = max(0.0, (step / steps - 0.65) / 0.35)
+    return peak * min(1.0, (step + 1) / 100) * (1 - 0.99 * fall)
 
 
 def save(average: DINOv3ViTModel, out: Path) -> None:
@@ -117,8 +128,8 @@ def train(options: argparse.Namespace) -> None:
         rng = np.random.default_rng([options.seed, step])
         window = pool.at(step)
         chosen = [window[int(i)] for i in rng.choice(len(window), options.areas, replace=False)]
-        px = 128 if step > 0.7 * options.steps else int(rng.choice(SIZES_PX))
-        queries, references, weights = draw_batch(chosen, rng, px, options.clusters)
+        px = FINAL_PX if step >= FINAL_PART * options.steps else int(rng.choice(SIZES_PX))
+        queries, references, weights = draw_batch(chosen, rng, px, options.clusters, strength_at(step, options.ramp))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options.steps, options.lr)
         vectors = embed(model, torch.cat([queries, references]))
@@ -153,13 +164,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and the state to resume from")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--ramp", type=int, default=500, help="steps until pictures are fully altered")
     parser.add_argument("--areas", type=int, default=8, help="areas in a batch")
-    parser.add_argument("--clusters", type=int, default=4, help="clusters of four pairs in an area")
+    parser.add_argument("--clusters", type=int, default=3, help="clusters of four pairs in an area")
     parser.add_argument("--pool", type=int, default=32, help="areas held at a time")
-    parser.add_argument("--refresh", type=int, default=8, help="steps between two new areas")
+    parser.add_argument("--refresh", type=int, default=10, help="steps between two new areas")
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true")

@@ -117,11 +117,11 @@ def cut(pyramid: tuple[Tensor, ...], poses: Poses, px: int, rng: Generator, loos
     return views.reshape(3, count, px, px).transpose(0, 1).contiguous()
 
 
-def alter(views: Tensor, rng: Generator) -> Tensor:
+def alter(views: Tensor, rng: Generator, strength: float) -> Tensor:
     """Another light, camera and season, one for each picture: float [N, 3, H, W] in 0..1 both ways.
 
-    Strong on purpose: what stays is where things lie, which is all that real imagery shares with the
-    generated one.
+    At strength 1 it is strong on purpose: what stays is where things lie, which is all that real imagery
+    shares with the generated one. Below, the picture is mixed with its original.
     """
     count, _, height, width = views.shape
 
@@ -133,8 +133,8 @@ def alter(views: Tensor, rng: Generator) -> Tensor:
 
     # Channels: a random mixture, in some pictures a permutation, in some none at all (grey).
     mean = views.mean((2, 3), keepdim=True)
-    strength = rng.choice([0.05, 0.15, 0.35], (count, 1, 1), p=[0.4, 0.4, 0.2])
-    mixing = np.eye(3) + strength * rng.standard_normal((count, 3, 3))
+    spread = rng.choice([0.05, 0.15, 0.35], (count, 1, 1), p=[0.4, 0.4, 0.2])
+    mixing = np.eye(3) + spread * rng.standard_normal((count, 3, 3))
     shuffled = rng.random(count) < 0.08
     mixing[shuffled] = mixing[shuffled][:, rng.permutation(3)]
     grey = (rng.random((count, 1, 1)) < 0.12) * rng.uniform(0.5, 1.0, (count, 1, 1))
@@ -158,4 +158,5 @@ def alter(views: Tensor, rng: Generator) -> Tensor:
     amount = rng.uniform(-0.5, 1.0, count)  # negative is a sharpened picture
     out = out + (blurred - out) * per_picture(amount)
     grain = torch.from_numpy(rng.standard_normal(out.shape, dtype=np.float32))
-    return (out + grain * per_picture(rng.exponential(0.015, count))).clamp(0, 1)
+    altered = (out + grain * per_picture(rng.exponential(0.015, count))).clamp(0, 1)
+    return views + strength * (altered - views)
