@@ -169,7 +169,7 @@ def test_ctrl_c_keeps_what_is_embedded_and_the_next_run_goes_on(make_captures, i
 def test_another_footprint_under_the_same_name_is_refused(make_captures, ingest, fake_backbone):
     root = make_captures()
     ingest(root, fake_backbone, footprint_m=300)
-    with pytest.raises(InputError, match="footprint_m 300.*200"):
+    with pytest.raises(InputError, match=r"footprint_m 300.*200"):
         ingest(root, fake_backbone, footprint_m=200)
 
 
@@ -231,9 +231,7 @@ def test_a_lost_collection_is_replayed_and_said_to_be(make_captures, ingest, fak
     assert done.rebuilt == [fake_backbone.spec.collection] and done.upserted == 12
 
 
-def test_forgetting_a_set_leaves_nothing_of_it_and_the_others_whole(
-    make_captures, ingest, fake_backbone, db, vectors
-):
+def test_forgetting_a_set_leaves_nothing_of_it_and_the_others_whole(make_captures, ingest, fake_backbone, db, vectors):
     ingest(make_captures(name="first"), fake_backbone)
     ingest(make_captures(name="second"), fake_backbone)
     index.drain(db, vectors)

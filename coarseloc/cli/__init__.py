@@ -1,0 +1,68 @@
+"""The front door: `coarseloc …`. The one package here that may import ingest, search and web.
+
+Exit codes: 0 done, 1 a defect of coarseloc (with its traceback), 2 something the user can mend (one clear
+line, nothing half written), 130 interrupted (what was done is kept, the same command goes on).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from coarseloc import __version__, config
+from coarseloc.cli import admin, demo, ingest, results, search, simulate
+from coarseloc.cli.app import App
+from coarseloc.errors import CoarselocError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where all state lives. [COARSELOC_DATA_DIR]")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings as TOML. [COARSELOC_CONFIG]")
+@click.version_option(__version__, prog_name="coarseloc")
+@click.pass_context
+def cli(context: click.Context, data_dir: Path | None, config_file: Path | None) -> None:
+    """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
+    context.obj = App(config.load(data_dir, config_file))
+
+
+for command in (
+    demo.demo,
+    ingest.ingest,
+    search.search,
+    search.lookup,
+    results.export,
+    results.flights,
+    ingest.references,
+    admin.backbones,
+    admin.serve,
+    admin.drain,
+    admin.reconcile,
+    admin.rebuild,
+    admin.migrate,
+    admin.doctor,
+    simulate.simulate,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script: errors become one line on stderr and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except CoarselocError as error:
+        click.echo(f"coarseloc: {error}", err=True)
+        code = 2
+    except KeyboardInterrupt:
+        click.echo("coarseloc: interrupted; the same command goes on", err=True)
+        code = 130
+    except BrokenPipeError:  # `coarseloc … | head`
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,180 @@
+"""The commands that look after the installation: backbones, serve, drain, reconcile, rebuild, migrate, doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import click
+
+from coarseloc import __version__
+from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
+from coarseloc.embedding import specs
+from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
+from coarseloc.errors import CoarselocError, StoreError
+from coarseloc.store import embeddings, open_database
+from coarseloc.store.session import head_revision
+from ingest import index
+
+
+@click.command()
+@json_option
+@pass_app
+def backbones(app: App, as_json: bool) -> None:
+    """Each encoder, and where its weights were found or how to get them."""
+    entries = inventory(specs.table(app.settings.backbones), app.settings.weights)
+
+    def show() -> None:
+        rows = [
+            (
+                entry.name,
+                entry.params_m and round(entry.params_m, 1),
+                entry.dim,
+                entry.pretraining,
+                f"{entry.kind}: {entry.path}" if entry.path else f"not here: {entry.reason}",
+            )
+            for entry in entries
+        ]
+        table("backbone", "M params", "dim", "pretraining", "weights", rows=rows)
+        for entry in entries:
+            if not entry.path:
+                out.print(f"\n[bold]{entry.name}[/bold]: {entry.remedy}")
+        out.print(f"\n{LICENCE_NOTE}")
+
+    answer(as_json, [asdict(entry) for entry in entries], show)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another address needs COARSELOC_TOKEN.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@pass_app
+def serve(app: App, host: str, port: int) -> None:
+    """The web pages."""
+    import web
+
+    _ = app.db  # migrates the embedded default, or says what is wrong, before anything listens
+    web.serve(app.settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at [bold]{url}[/bold]"))
+
+
+@click.command()
+@json_option
+@pass_app
+def drain(app: App, as_json: bool) -> None:
+    """Bring the vector store up to the database; ingest does this by itself where it can."""
+    with app.vectors() as store, progress_bar("index") as progress:
+        done = index.drain(app.db, store, progress)
+    answer(as_json, asdict(done), lambda: _show_drained(done))
+
+
+@click.command()
+@click.option("--sample", type=click.IntRange(min=1), default=1000, show_default=True, help="Vectors compared of each.")
+@json_option
+@pass_app
+def reconcile(app: App, sample: int, as_json: bool) -> None:
+    """Compare the vector store with the database, and say what differs. Changes nothing."""
+    with app.vectors() as store:
+        found = index.reconcile(app.db, store, sample)
+    with app.db.read() as session:
+        pending = embeddings.pending_counts(session)
+    bad = [d for d in found if d.missing or d.orphaned or d.differing]
+
+    def show() -> None:
+        rows = [(d.collection, len(d.missing), len(d.orphaned), len(d.differing), d.compared) for d in found]
+        table("collection", "missing", "orphaned", "differing", "vectors compared", rows=rows)
+        if pending:
+            out.print(f"{sum(pending.values())} embeddings are pending: `coarseloc drain`")
+        out.print("differences found" if bad else "no differences")
+
+    answer(as_json, {"differences": [asdict(d) for d in found], "pending": pending}, show)
+    if bad:
+        raise StoreError(
+            f"the vector store differs from the database in {', '.join(d.collection for d in bad)}: "
+            "`coarseloc rebuild` replays it"
+        )
+
+
+@click.command()
+@json_option
+@pass_app
+def rebuild(app: App, as_json: bool) -> None:
+    """Drop the vector store's collections and replay the database into new ones."""
+    with app.vectors() as store, progress_bar("rebuild") as progress:
+        done = index.rebuild(app.db, store, progress)
+    answer(as_json, asdict(done), lambda: _show_drained(done))
+
+
+def _show_drained(done: index.Drained) -> None:
+    for collection in done.rebuilt:
+        err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")
+    out.print(f"vector store: {done.upserted} points written, {done.deleted} deleted")
+
+
+@click.command()
+@pass_app
+def migrate(app: App) -> None:
+    """Bring the database's schema to this version's; the embedded default does this by itself."""
+    open_database(app.settings.database).close()
+    out.print(f"the schema is at {head_revision()}")
+
+
+@click.command()
+@json_option
+@pass_app
+def doctor(app: App, as_json: bool) -> None:
+    """Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold."""
+    checks: dict[str, Any] = {"coarseloc": __version__, "python": platform.python_version(), "cpus": os.cpu_count()}
+    problems = []
+
+    def check(name: str, ask: Callable[[], Any]) -> None:
+        try:
+            checks[name] = ask()
+        except CoarselocError as error:
+            checks[name] = f"PROBLEM: {error}"
+            problems.append(name)
+
+    for package in ("torch", "transformers", "qdrant-client", "qdrant-edge-py", "sqlalchemy", "rasterio", "flask"):
+        check(package, lambda package=package: metadata.version(package))  # type: ignore[misc]
+    check("device", lambda: _device(app))
+    check("faiss", _faiss)
+    check("data folder", lambda: f"{app.settings.data_dir} ({_free(app)} free)")
+    check("database", lambda: f"{app.db.engine.url!r}, schema {app.db.revision()}")
+    check("vector store", lambda: _vector_store(app))
+    check("pending", lambda: _pending(app))
+    entries = inventory(specs.table(app.settings.backbones), app.settings.weights)
+    checks["weights found"] = ", ".join(entry.name for entry in entries if entry.path) or "none"
+    answer(as_json, checks, lambda: table("what", "found", rows=list(checks.items())))
+    if problems:
+        raise StoreError(f"doctor found problems with: {', '.join(problems)}")
+
+
+def _device(app: App) -> str:
+    from coarseloc.embedding.backbone import resolve_device
+
+    return str(resolve_device(app.settings.device))
+
+
+def _faiss() -> str:
+    from search.index import faiss_owner
+
+    return faiss_owner()
+
+
+def _free(app: App) -> str:
+    folder = next(f for f in (app.settings.data_dir, *app.settings.data_dir.parents) if f.exists())
+    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
+
+
+def _vector_store(app: App) -> str:
+    with app.vectors() as store:
+        counts = {name: store.count(name) for name in store.collections()}
+        return f"{store.backend} at {store.location}: {counts or 'empty'}"
+
+
+def _pending(app: App) -> str:
+    with app.db.read() as session:
+        return str(embeddings.pending_counts(session) or "nothing")

@@ -1,0 +1,107 @@
+"""What every command shares: the settings, the stores opened on demand, progress, and how to answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from coarseloc import types
+from coarseloc.config import Settings
+from coarseloc.store import Database, open_database
+from coarseloc.vectors import open_store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+class App:
+    """One invocation. Stores open when first asked for, so that `--help` is quick and locks are held briefly."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+
+    @cached_property
+    def db(self) -> Database:
+        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
+        return open_database(self.settings.database, migrate=self.settings.database_url is None)
+
+    @contextmanager
+    def vectors(self) -> Iterator[types.VectorStore]:
+        """The vector store, closed (and its lock given back) at the end."""
+        settings = self.settings
+        key = settings.qdrant_api_key
+        store = open_store(
+            settings.data_dir,
+            settings.qdrant_url,
+            key.get_secret_value() if key else None,
+            timeout=settings.qdrant_timeout_s,
+            shard_number=settings.qdrant_shard_number,
+            replication_factor=settings.qdrant_replication_factor,
+        )
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON on stdout, for programs.")(command)
+
+
+def answer(as_json: bool, facts: Mapping[str, Any] | Sequence[Any], show: Callable[[], None]) -> None:
+    """The end-of-run summary: JSON for programs, else whatever `show` prints."""
+    if as_json:
+        json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+    else:
+        show()
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """Print rows; columns whose values are all numbers stand to the right."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*("" if value is None else str(value) for value in row))
+    out.print(made)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[types.Progress]:
+    """A bar on stderr with count, rate and time left; silent where stderr is no terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def tell(done: int, total: int, what: str) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} {what}/s" if speed else what)
+
+        yield tell

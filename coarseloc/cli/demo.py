@@ -1,0 +1,101 @@
+"""`coarseloc demo`: the main job from nothing, on a generated area, with the encoder that comes along."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from coarseloc import config
+from coarseloc.cli.app import App, out, progress_bar
+from coarseloc.cli.ingest import HEADINGS, run_ingest, show_ingest
+from coarseloc.cli.models import Encoders
+from coarseloc.cli.search import run_searches, show_runs
+
+FOLDER = Path("demo-data")
+SEED = 2025
+FOOTPRINT_M = 400.0
+FLIGHT_ID = "251124155712"
+FRAMES = 48
+INPUT_PX = 128
+
+
+@click.command()
+@click.option("--fresh", is_flag=True, help="Remove the demonstration's folder and begin again.")
+@click.pass_context
+def demo(context: click.Context, fresh: bool) -> None:
+    """Make an area and a flight, ingest, search, export, and say how to see more.
+
+    Works in ./demo-data unless --data-dir says otherwise. Run again, it goes on or finds all done.
+    """
+    chosen = context.parent and context.parent.params["data_dir"]
+    folder = Path(chosen or FOLDER).absolute()
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    app = App(config.load(folder))
+    started = time.perf_counter()
+    area, flight = _area(folder), _flight(folder)
+    from search.export import export
+
+    from coarseloc.imagery.flights import open_flight
+    from coarseloc.imagery.orthophoto import open_orthophoto
+
+    encoders = Encoders(app.settings, input_px=INPUT_PX)
+    out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")
+    source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5, angles=HEADINGS)
+    show_ingest(*run_ingest(app, [source], encoders, ["demo"]))
+    out.print("\n[bold]3. Search[/bold]: the flight's frames against them")
+    show_runs(run_searches(app, open_flight(flight), "demo", encoders, ["demo"]))
+    results = folder / "results"
+    done = export(app.db, app.settings.thumbnails, FLIGHT_ID, results)
+    out.print(f"\n[bold]4. Export[/bold]: {done}")
+    out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
+    out.print("  make serve                           the pages, at http://127.0.0.1:8000")
+    out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, CSV")
+    out.print(
+        f"  .venv/bin/coarseloc --data-dir {_short(folder)} lookup {_short(flight)}/{FLIGHT_ID}_00001.jpg --angle 90"
+    )
+
+
+def _area(folder: Path) -> Path:
+    """The reference orthophoto, and the same place in another month, which the flight will see."""
+    from coarseloc.simulate.terrain import write_area
+
+    out.print("[bold]1. Make[/bold]: an area of 3 × 2.4 km and a flight over it in another season, with known truth")
+    for season, name in enumerate(("area.tif", "area-later.tif")):
+        path = folder / name
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.tif")
+            write_area(partial, SEED, season=season).replace(path)
+    return folder / "area.tif"
+
+
+def _flight(folder: Path) -> Path:
+    from coarseloc.simulate.flight import simulate_flight
+
+    flights = folder / "flights"
+    flight = flights / FLIGHT_ID
+    if len(list(flight.glob("*.jpg"))) == FRAMES and (flight / "labels.json").exists():
+        return flight
+    if flight.exists():  # an earlier run was stopped in the middle
+        shutil.rmtree(flight)
+    with progress_bar("frames") as progress:
+        simulate_flight(
+            folder / "area-later.tif",
+            flights,
+            flight_id=FLIGHT_ID,
+            frames=FRAMES,
+            footprint_m=FOOTPRINT_M,
+            seed=SEED,
+            progress=progress,
+        )
+    return flight
+
+
+def _short(path: Path) -> str:
+    """Relative to where the user stands, where that is shorter."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

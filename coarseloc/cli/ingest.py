@@ -1,0 +1,269 @@
+"""`coarseloc ingest …` and `coarseloc references …`: tiles in, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from filelock import FileLock, Timeout
+
+from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.models import Encoders
+from coarseloc.cli.options import Angles, Overlap, backbone_options
+from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
+from coarseloc.store import embeddings
+from coarseloc.store import references as store_references
+from coarseloc.types import TileSource
+from ingest import index, worker
+from ingest.index import Drained
+from ingest.worker import Summary
+
+HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
+
+
+@click.group()
+def ingest() -> None:
+    """Embed reference tiles and store them. Run again at any time: only what is missing is done."""
+
+
+def _ingest_options(command: Any) -> Any:
+    for option in (
+        json_option,
+        click.option("--allow-hub", is_flag=True, help="Download weights that are not here from the Hugging Face hub."),
+        backbone_options,
+        click.option("--reference-set", "name", help="Name of the reference set; made from the source by default."),
+    ):
+        command = option(command)
+    return command
+
+
+@ingest.command()
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("--labels", type=click.Path(path_type=Path), help="Label JSON, where it is not in or beside the folders.")
+@click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground.")
+@click.option(
+    "--turned", type=click.Choice(["cw", "ccw"]), default="cw", show_default=True, help="Sense of the folders' angles."
+)
+@_ingest_options
+@pass_app
+def captures(
+    app: App,
+    /,
+    root: Path,
+    labels: Path | None,
+    footprint_m: float | None,
+    turned: Any,
+    name: str | None,
+    **options: Any,
+) -> None:
+    """Already turned captures: ROOT/<time>_<altitude>_<overlap>_<n>_<angle>/…_<index>.jpg, with labels."""
+    from coarseloc.imagery.captures import open_captures
+
+    sources = open_captures(root, name=name, labels=labels, footprint_m=footprint_m, turned=turned)
+    _run(app, sources, **options)
+
+
+@ingest.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground.")
+@click.option("--altitude-m", type=click.FloatRange(min=0, min_open=True), help="Height above ground to stand for.")
+@click.option("--fov-deg", type=click.FloatRange(0, 180, min_open=True, max_open=True), help="Camera's field of view.")
+@click.option("--overlap", type=Overlap(), default="50", show_default=True, help="Of neighbouring tiles, percent.")
+@click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]")
+@click.option(
+    "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
+)
+@_ingest_options
+@pass_app
+def orthophoto(
+    app: App,
+    /,
+    file: Path,
+    footprint_m: float | None,
+    altitude_m: float | None,
+    fov_deg: float | None,
+    overlap: float,
+    angles: tuple[int, ...],
+    tile_px: int | None,
+    name: str | None,
+    **options: Any,
+) -> None:
+    """A GeoTIFF in any CRS, cut into tiles on the fly and turned to each heading."""
+    from coarseloc.imagery.orthophoto import open_orthophoto
+
+    source = open_orthophoto(
+        file,
+        name=name,
+        footprint_m=footprint_m,
+        altitude_m=altitude_m,
+        fov_deg=fov_deg,
+        overlap=overlap,
+        angles=angles,
+        tile_px=tile_px,
+    )
+    _run(app, [source], **options)
+
+
+def _run(
+    app: App,
+    sources: Sequence[TileSource],
+    backbones: tuple[str, ...],
+    input_px: int | None,
+    precision: str | None,
+    device: str | None,
+    allow_hub: bool,
+    as_json: bool,
+) -> None:
+    """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
+    encoders = Encoders(app.settings, device, precision, input_px, allow_hub)
+    summaries, drained, note = run_ingest(app, sources, encoders, backbones)
+    facts = {
+        "reference_sets": [asdict(summary) for summary in summaries],
+        "vector_store": {"note": note} if drained is None else asdict(drained),
+    }
+    answer(as_json, facts, lambda: show_ingest(summaries, drained, note))
+    if any(summary.interrupted for summary in summaries):
+        raise KeyboardInterrupt
+    for summary in summaries:
+        if summary.failures and not summary.read and not summary.up_to_date:
+            raise InputError(
+                f"none of the {summary.views} images of {summary.reference_set!r} could be used: "
+                "`coarseloc ingest failures` says why for each"
+            )
+
+
+def run_ingest(
+    app: App, sources: Sequence[TileSource], encoders: Encoders, backbones: Sequence[str]
+) -> tuple[list[Summary], Drained | None, str]:
+    """Embed what is missing, then bring the vector store up to it where this process may."""
+    wanted = encoders.specs(backbones)
+    summaries = []
+    with _only_ingest(app):
+        for source in sources:
+            with progress_bar(f"ingest {source.reference_set.name}") as progress:
+                summaries.append(worker.run(app.db, source, wanted, encoders.load, app.settings.thumbnails, progress))
+            if summaries[-1].interrupted:
+                return summaries, None, "interrupted: nothing was drained"
+    try:
+        with app.vectors() as store, progress_bar("index") as progress:
+            return summaries, index.drain(app.db, store, progress), ""
+    except (LockedError, VectorStoreUnavailable) as error:
+        # Ingest never waits for the vector store: what is pending stays pending and is shown.
+        with app.db.read() as session:
+            pending = sum(embeddings.pending_counts(session).values())
+        return summaries, None, f"{pending} embeddings are pending, the vector store will follow later: {error}"
+
+
+@contextmanager
+def _only_ingest(app: App) -> Iterator[None]:
+    """Two ingests at once would embed the same tiles twice."""
+    app.settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(app.settings.data_dir / "ingest.lock", timeout=0):
+            yield
+    except Timeout:
+        raise LockedError(
+            f"another ingest is at work in {app.settings.data_dir}: wait for it, or stop it and run this again"
+        ) from None
+
+
+def show_ingest(summaries: Sequence[Summary], drained: Drained | None, note: str) -> None:
+    """What an ingest did, for people."""
+    for summary in summaries:
+        made = ", ".join(f"{count} by {name}" for name, count in summary.embedded.items()) or "none"
+        out.print(
+            f"[bold]{summary.reference_set}[/bold]: {summary.views} views, {summary.up_to_date} up to date, "
+            f"{summary.read} read; embeddings made: {made}"
+        )
+        if summary.seconds:
+            out.print("  seconds: " + ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items()))
+        if summary.failures:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
+            out.print(f"  [yellow]failures: {kinds}[/yellow] (`coarseloc ingest failures`)")
+    if drained is None:
+        err.print(f"[yellow]{note}[/yellow]")
+        return
+    for collection in drained.rebuilt:
+        err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")
+    out.print(f"vector store: {drained.upserted} points written, {drained.deleted} deleted")
+
+
+@ingest.command()
+@click.option("--reference-set", "name", help="Only of this set.")
+@json_option
+@pass_app
+def failures(app: App, name: str | None, as_json: bool) -> None:
+    """What could not be used in the latest ingest, and why."""
+    with app.db.read() as session:
+        if name is not None:
+            store_references.find_reference_set(session, name)
+        found = store_references.failures(session, name)
+    facts = [{"reference_set": owner, **asdict(failure)} for owner, failure in found]
+    rows = [(owner, f.kind, f.item, f.message) for owner, f in found]
+    answer(
+        as_json,
+        facts,
+        lambda: table("reference set", "kind", "item", "why", rows=rows) if rows else out.print("no failures"),
+    )
+
+
+@click.group()
+def references() -> None:
+    """The reference sets that are here."""
+
+
+@references.command("list")
+@json_option
+@pass_app
+def list_(app: App, as_json: bool) -> None:
+    """Each set with its tiles, views and embeddings."""
+    facts = []
+    with app.db.read() as session:
+        for stored in store_references.reference_sets(session):
+            specs = embeddings.specs(session, stored.id)
+            views = store_references.count_views(session, stored.id)
+            facts.append(
+                {
+                    **asdict(stored.reference_set),
+                    "views": views,
+                    "embeddings": {
+                        f"{s.spec.backbone} {s.spec.input_px} px {s.spec.precision}": embeddings.count(
+                            session, stored.id, s.id
+                        )
+                        for s in specs
+                    },
+                }
+            )
+    rows = [
+        (
+            f["name"],
+            f["kind"],
+            f["altitude_m"],
+            f"{f['overlap']:.0%}",
+            round(f["footprint_m"]) if f["footprint_m"] else None,
+            sum(f["views"].values()),
+            ", ".join(f"{name}: {count}" for name, count in f["embeddings"].items()),
+        )
+        for f in facts
+    ]
+    columns = ("name", "kind", "altitude m", "overlap", "footprint m", "views", "embeddings")
+    answer(as_json, facts, lambda: table(*columns, rows=rows) if rows else out.print("no reference set yet"))
+
+
+@references.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def delete(app: App, name: str, yes: bool) -> None:
+    """Delete a set with its tiles, embeddings and the runs made against it. Source images stay."""
+    with app.db.read() as session:
+        store_references.find_reference_set(session, name)
+    if not yes:
+        click.confirm(f"Delete reference set {name!r} and every run against it?", abort=True)
+    with _only_ingest(app), app.vectors() as store:
+        count = index.forget(app.db, store, name)
+    out.print(f"deleted {name} with {count} embeddings")

@@ -1,0 +1,184 @@
+"""`coarseloc search` (a flight against the exact mirrors) and `coarseloc lookup` (one image against Qdrant)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.models import Encoders, load_matching, stored_specs
+from coarseloc.cli.options import backbone_options, where_options
+from coarseloc.store import references
+from coarseloc.types import Flight, Hit, Where
+from ingest import index
+
+
+@click.command()
+@click.argument("flight_dir", type=click.Path(path_type=Path))
+@click.option("--reference-set", "name", help="Which references; the only set there is by default.")
+@click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits per frame.")
+@click.option("--per-angle", is_flag=True, help="Search each heading's references as a set of its own.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Frames at once, for throughput."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@click.option("--no-rebuild", is_flag=True, help="Refuse a stale mirror instead of building it anew.")
+@where_options
+@backbone_options
+@json_option
+@pass_app
+def search(
+    app: App,
+    /,
+    flight_dir: Path,
+    name: str | None,
+    backbones: tuple[str, ...],
+    input_px: int | None,
+    precision: str | None,
+    device: str | None,
+    labels: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Match every frame in FLIGHT_DIR against the references, exactly, and time it.
+
+    Every backbone the references are embedded with is used unless --backbone says which. Interrupted, the
+    same command goes on.
+    """
+    from coarseloc.imagery.flights import open_flight
+
+    flight = open_flight(flight_dir, labels=labels)
+    encoders = Encoders(app.settings, device, precision, input_px)
+    done = run_searches(app, flight, name, encoders, backbones, input_px, precision, **options)
+    answer(as_json, done, lambda: show_runs(done))
+
+
+def run_searches(
+    app: App,
+    flight: Flight,
+    name: str | None,
+    encoders: Encoders,
+    backbones: Sequence[str],
+    input_px: int | None = None,
+    precision: str | None = None,
+    *,
+    k: int = 10,
+    where: Where | None = None,
+    per_angle: bool = False,
+    batch: int = 1,
+    no_rebuild: bool = False,
+) -> list[dict[str, Any]]:
+    """A SearchRun per backbone (and heading); returns a summary of each."""
+    from search.summary import summarize
+
+    from search.query import run_search
+
+    with app.db.read() as session:
+        reference_set = references.find_reference_set(session, name)
+    runs: list[int] = []
+    for stored in stored_specs(app, reference_set, backbones, input_px, precision):
+        backbone = load_matching(encoders, stored)
+        with progress_bar(f"search {stored.spec.backbone}") as progress:
+            runs += run_search(
+                app.db,
+                app.settings.mirrors,
+                flight,
+                reference_set,
+                backbone,
+                k=k,
+                where=where or Where(),
+                per_angle=per_angle,
+                batch=batch,
+                rebuild=not no_rebuild,
+                progress=progress,
+            )
+    return [summarize(app.db, run) for run in runs]
+
+
+def show_runs(done: Sequence[dict[str, Any]]) -> None:
+    """One row per run: how far off, how sure, how fast."""
+    rows = [
+        (
+            run["backbone"] + ("" if run["angle_deg"] is None else f" at {run['angle_deg']:03d}"),
+            run["frames"],
+            run["unreadable"],
+            run["references"],
+            *(_number(run[key]) for key in ("median_error_m", "median_heading_error_deg", "median_margin")),
+            *(_number(run["median_ms"][key]) for key in ("decode", "embed", "search", "total")),
+            run["backend"],
+        )
+        for run in done
+    ]
+    columns = ("backbone", "frames", "unreadable", "references", "error m", "heading °", "margin")
+    table(*columns, "decode ms", "embed ms", "search ms", "total ms", "by", rows=rows)
+    out.print("medians over frames; errors only where the truth is known; total = embed + search, after a warm-up")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--reference-set", "name", help="Only this set's references; all sets by default.")
+@click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True)
+@where_options
+@backbone_options
+@json_option
+@pass_app
+def lookup(
+    app: App,
+    image: Path,
+    name: str | None,
+    k: int,
+    where: Where,
+    backbones: tuple[str, ...],
+    input_px: int | None,
+    precision: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """The references most like IMAGE among those that match the filters, answered by Qdrant."""
+    from search.filtered import lookup as filtered_lookup
+
+    from coarseloc.imagery.decode import read_image
+
+    pixels = read_image(image)
+    encoders = Encoders(app.settings, device, precision, input_px)
+    with app.db.read() as session:
+        reference_set = references.find_reference_set(session, name) if name else None
+    where = replace(where, reference_set=name)
+    found = {}
+    with app.vectors() as store:
+        index.drain(app.db, store)
+        for stored in stored_specs(app, reference_set, backbones, input_px, precision):
+            vector = load_matching(encoders, stored).embed(pixels[None])[0]
+            found[stored.spec.backbone] = filtered_lookup(store, app.db, stored, vector, k, where)
+    facts = {name: [asdict(hit) for hit in hits] for name, hits in found.items()}
+    answer(as_json, facts, lambda: _show_hits(found))
+
+
+def _show_hits(found: dict[str, list[Hit]]) -> None:
+    for backbone, hits in found.items():
+        if not hits:
+            out.print(f"{backbone}: no reference matches the filters")
+            continue
+        drop = hits[0].score - hits[-1].score
+        rows = [
+            (
+                hit.rank,
+                f"{hit.score:.4f}",
+                hit.tile.tile_id,
+                f"{hit.tile.angle_deg:03d}",
+                f"{hit.tile.center.lat:.6f}",
+                f"{hit.tile.center.lon:.6f}",
+                hit.filename,
+            )
+            for hit in hits
+        ]
+        title = f"{backbone}: score falls by {drop:.4f} from rank 1 to {len(hits)} (filtered · Qdrant, exact)"
+        table("rank", "score", "tile", "heading", "lat", "lon", "file", rows=rows, title=title)
