@@ -116,7 +116,11 @@ class ExactIndex:
             raise StoreError(f"{path} is not a complete FAISS index: {str(error).splitlines()[0]}") from None
 
     def save(self, path: Path) -> None:
-        _faiss().write_index(self._flat, str(path))
+        """Raises OSError where it cannot be written."""
+        try:
+            _faiss().write_index(self._flat, str(path))
+        except RuntimeError as error:
+            raise OSError(str(error).splitlines()[0]) from None
 
     @property
     def vectors(self) -> Float32:

@@ -148,12 +148,13 @@ def start_run(
     index_build_ms: float,
     references: int,
 ) -> tuple[int, set[int]]:
-    """A new run, or the unfinished one of the same parameters; returns (run, frame keys already done).
+    """A new run, or the unfinished one of the same parameters and environment; returns (run, frame keys already done).
 
-    Whoever calls puts the index's version among `parameters`: a run never mixes two states of the references.
+    Whoever calls puts the index's version among `parameters`: a run never mixes two states of the references, nor
+    the times of two machines.
     """
     asked = ids.digest(parameters)
-    row = session.scalar(
+    unfinished = session.scalars(
         select(RunRow)
         .where(
             RunRow.flight_pk == flight.id,
@@ -164,6 +165,7 @@ def start_run(
         )
         .order_by(RunRow.id.desc())
     )
+    row = next((row for row in unfinished if row.environment == dict(environment)), None)
     if row is None:
         row = RunRow(flight_pk=flight.id, reference_set_id=reference_set.id, spec_id=spec.id)
         row.parameters, row.parameters_digest = dict(parameters), asked

@@ -1,0 +1,53 @@
+"""What a run says of itself: what was asked, and what answered."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from coarseloc.types import Backbone, Where
+from search.index import ExactIndex, faiss_owner
+
+WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
+
+
+def where_facts(where: Where) -> dict[str, Any]:
+    """A filter as JSON: only what it asks for, positions by name."""
+    facts: dict[str, Any] = {
+        "reference_set": where.reference_set,
+        "tile_id": where.tile_id,
+        "angles": where.angles and list(where.angles),
+        "altitude_m": where.altitude_m and list(where.altitude_m),
+        "overlap_pct": where.overlap_pct,
+        "bbox": where.touches and list(where.touches),
+        "near": where.near and where.near._asdict(),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def environment(index: ExactIndex, backbone: Backbone) -> dict[str, Any]:
+    """What answers, for the record of a run: a run is only gone on with in the same one."""
+    return {
+        "backend": index.backend,
+        "device": backbone.device,
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "warm_up": WARM_UP,
+        "versions": {
+            "python": platform.python_version(),
+            "faiss": faiss_owner(),
+            **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
+        },
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

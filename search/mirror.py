@@ -1,0 +1,241 @@
+"""The mirror: one backbone's vectors of one reference set, on disk, ready to be searched exactly.
+
+    mirrors/<collection>/<reference set>/
+        index.faiss             the vectors, memory-mapped when opened
+        rotated_tile_ids.npy    int64 [N], the database's key of each row, memory-mapped
+        columns.npz             what filters ask about each row, read when first asked
+        schema.json             what all this is, and of which state of the database
+
+Derived from SQL: it can be deleted at any time, and is refused, or built anew, when it does not match.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from coarseloc import ids, where
+from coarseloc.errors import LockedError, StaleMirror, StoreError
+from coarseloc.store import Database, embeddings
+from coarseloc.store.embeddings import StoredSpec, StoredVectors
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.types import Where
+from coarseloc.where import TileColumns
+from search.index import ExactIndex, Mask, Rows
+
+FORMAT = 1  # raised when the files change their meaning
+LOCK_TIMEOUT_S = 600.0
+
+_log = logging.getLogger("coarseloc")
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a mirror holds. Two mirrors of equal schemas hold equal vectors."""
+
+    format: int
+    reference_set: str
+    created_at: str  # of the reference set: tells a set from an earlier one of the same name
+    backbone: str
+    spec_digest: str
+    dim: int
+    metric: str
+    version: str  # of the embeddings, see `embeddings.version`
+    count: int
+
+    @property
+    def digest(self) -> str:
+        return ids.digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """An opened mirror. Row i of `index` is `rotated_tile_ids[i]` and row i of `columns`."""
+
+    folder: Path
+    schema: Schema
+    index: ExactIndex
+    rotated_tile_ids: Rows  # int64 [N]
+    build_ms: float  # reading from SQL and indexing, whenever that was
+    open_ms: float  # now
+    built: bool  # now, rather than found
+
+    @cached_property
+    def columns(self) -> TileColumns:
+        """What filters ask about each row. Raises StaleMirror if another process has replaced the mirror meanwhile."""
+        try:
+            with np.load(self.folder / "columns.npz") as file:
+                arrays = dict(file)
+        except (OSError, ValueError, BadZipFile) as error:
+            raise StaleMirror(f"the mirror {self.folder} is damaged: {error}. Delete the folder.") from None
+        if str(arrays.pop("schema")) != self.schema.digest:
+            raise StaleMirror(f"the mirror {self.folder} was built anew while it was open: try again.")
+        return TileColumns(**arrays)
+
+    def mask(self, wanted: Where) -> Mask | None:
+        """bool [N]: the rows that match; None where the filter asks for nothing."""
+        return None if wanted == Where() else where.mask(self.columns, wanted)
+
+
+def open_mirror(
+    db: Database,
+    root: Path,
+    reference_set: StoredReferenceSet,
+    spec: StoredSpec,
+    *,
+    rebuild: bool = True,
+    notice: Notice = _log.warning,
+) -> Mirror:
+    """Open the mirror under `root`; where it is missing, stale or damaged, build it from SQL and say so by `notice`.
+
+    With `rebuild=False` raises StaleMirror saying what differs instead. Raises StoreError where the reference set
+    has no embeddings of this spec, LockedError where another process builds it for longer than ten minutes.
+    """
+    with db.read() as session:
+        version = embeddings.version(session, reference_set.id, spec.id)
+    wanted = _schema(reference_set, spec, version)
+    if wanted.count == 0:
+        raise StoreError(
+            f"reference set {reference_set.name!r} has no embeddings of {spec.spec.backbone} "
+            f"({spec.spec.input_px} px, {spec.spec.precision}): ingest it with this backbone first"
+        )
+    folder = root / spec.spec.collection / ids.slug(reference_set.name)
+    with _lock(folder):
+        try:
+            return _open(folder, wanted)
+        except StaleMirror as stale:
+            if not rebuild:
+                raise
+            if folder.exists():  # the first build is nobody's surprise
+                notice(f"{stale} Building it anew.")
+        return _build(db, folder, reference_set, spec)
+
+
+def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -> Schema:
+    return Schema(
+        format=FORMAT,
+        reference_set=reference_set.name,
+        created_at=_in_utc(reference_set.created_at).isoformat(),
+        backbone=spec.spec.backbone,
+        spec_digest=spec.spec.digest,
+        dim=spec.spec.dim,
+        metric="ip",
+        version=version,
+        count=int(version.split("-")[0]),
+    )
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def _open(folder: Path, wanted: Schema) -> Mirror:
+    """Raises StaleMirror saying what was found, what was expected."""
+    started = time.perf_counter()
+    if not folder.is_dir():
+        raise StaleMirror(f"there is no mirror at {folder} yet: `coarseloc search` builds it.")
+    try:
+        facts = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+        found, sizes, build_ms = Schema(**facts["schema"]), facts["bytes"], float(facts["build_ms"])
+        actual = {name: (folder / name).stat().st_size for name in sizes}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
+    for name, size in sizes.items():
+        if actual[name] != size:
+            raise StaleMirror(f"the mirror {folder} is damaged: {name} has {actual[name]} bytes, expected {size}.")
+    _compare(folder, found, wanted)
+    try:
+        index = ExactIndex.open(folder / "index.faiss")
+        keys = np.load(folder / "rotated_tile_ids.npy", mmap_mode="r")
+    except (StoreError, OSError, ValueError) as error:
+        raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
+    if (index.count, index.dim, len(keys)) != (wanted.count, wanted.dim, wanted.count):
+        raise StaleMirror(
+            f"the mirror {folder} is damaged: it holds {index.count} x {index.dim} vectors and {len(keys)} keys, "
+            f"expected {wanted.count} x {wanted.dim}."
+        )
+    return Mirror(folder, found, index, keys, build_ms, (time.perf_counter() - started) * 1e3, built=False)
+
+
+def _compare(folder: Path, found: Schema, wanted: Schema) -> None:
+    differing = [
+        f"{f.name} is {getattr(found, f.name)}, the database has {getattr(wanted, f.name)}"
+        for f in fields(Schema)
+        if getattr(found, f.name) != getattr(wanted, f.name)
+    ]
+    if differing:
+        raise StaleMirror(f"the mirror {folder} is stale: {'; '.join(differing)}.")
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: StoredSpec) -> Mirror:
+    started = time.perf_counter()
+    with db.read() as session:
+        stored = embeddings.load_vectors(session, reference_set.id, spec.id)
+    index = ExactIndex.of(stored.vectors)
+    build_ms = (time.perf_counter() - started) * 1e3
+    schema = _schema(reference_set, spec, stored.version)  # of what was read, perhaps newer than what was asked
+    try:
+        _write(folder, schema, index, stored, build_ms)
+    except OSError as error:
+        raise StoreError(f"the mirror {folder} cannot be written: {error}. Free or mend that disk.") from None
+    return Mirror(folder, schema, index, stored.rotated_tile_ids, build_ms, build_ms, built=True)
+
+
+def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVectors, build_ms: float) -> None:
+    """Write everything beside the final folder, then put it in place. The caller holds the lock, so what lies
+    there under these names is left from a build that was killed."""
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    fresh.mkdir()
+    index.save(fresh / "index.faiss")
+    np.save(fresh / "rotated_tile_ids.npy", stored.rotated_tile_ids)
+    columns = asdict(where.columns(stored.facts))
+    np.savez(fresh / "columns.npz", schema=np.array(schema.digest), **columns)
+    facts = {
+        "schema": asdict(schema),
+        "build_ms": round(build_ms, 3),
+        "bytes": {path.name: path.stat().st_size for path in sorted(fresh.iterdir())},
+    }
+    (fresh / "schema.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)  # who has it open keeps it: mapped files live until they are let go
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process at a time looks at or builds this mirror."""
+    path = folder.with_name(f"{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the folder {folder.parent} cannot be written: {error.strerror}") from None
+    try:
+        with FileLock(path, timeout=LOCK_TIMEOUT_S):
+            yield
+    except Timeout:
+        raise LockedError(
+            f"another process has been building the mirror {folder} for {LOCK_TIMEOUT_S:.0f} s: wait for it or stop it"
+        ) from None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """SQLite keeps no zone and holds UTC; PostgreSQL answers in the session's zone."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,171 @@
+"""The mirror on disk: opened when it matches, refused or rebuilt when it does not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from coarseloc.errors import StaleMirror, StoreError
+from coarseloc.store import embeddings
+from coarseloc.types import Near, Where
+from search import mirror as module
+from search.mirror import open_mirror
+
+
+@pytest.fixture
+def opened(world, fake_backbone):
+    """(world, spec, a function that opens its mirror)."""
+    spec = world.embed(fake_backbone)
+
+    def open_(**options):
+        return open_mirror(world.db, world.mirrors, world.reference_set, spec, **options)
+
+    return world, spec, open_
+
+
+def test_the_first_opening_builds_quietly_and_the_second_finds_it(opened, caplog):
+    _, _, open_ = opened
+    first, second = open_(), open_()
+    assert (first.built, second.built) == (True, False)
+    assert second.schema == first.schema and second.schema.count == 24
+    assert second.build_ms == pytest.approx(first.build_ms, abs=0.001)
+    np.testing.assert_array_equal(first.index.vectors, second.index.vectors)
+    np.testing.assert_array_equal(first.rotated_tile_ids, second.rotated_tile_ids)
+    assert not caplog.records
+
+
+def test_rows_are_in_the_order_of_tile_then_angle_and_columns_are_in_theirs(opened):
+    world, spec, open_ = opened
+    open_()
+    mirror = open_()
+    assert mirror.columns.angle_deg.tolist() == [0, 90, 180, 270] * 6
+    with world.db.read() as session:
+        stored = embeddings.load_vectors(session, world.reference_set.id, spec.id)
+    assert mirror.rotated_tile_ids.tolist() == stored.rotated_tile_ids.tolist()
+    assert mirror.columns.tile_id.tolist() == [facts.tile_id for facts in stored.facts]
+
+
+def test_filters_become_a_mask_and_no_filter_none(opened):
+    world, _, open_ = opened
+    mirror = open_()
+    assert mirror.mask(Where()) is None
+    assert mirror.mask(Where(angles=(90,))).sum() == 6
+    assert mirror.mask(Where(near=Near(*world.centre(2), 10.0), angles=(0, 90))).sum() == 2
+
+
+def test_changed_embeddings_make_it_stale(opened, fake_backbone):
+    world, _, open_ = opened
+    open_()
+    world.embed(fake_backbone, range(2), shift=10)
+    with pytest.raises(StaleMirror, match=r"stale: version is 24-\S+, the database has 24-"):
+        open_(rebuild=False)
+    said = []
+    rebuilt = open_(notice=said.append)
+    assert rebuilt.built and "stale" in said[0] and "Building it anew" in said[0]
+    assert not open_(rebuild=False).built
+
+
+def test_a_missing_mirror_is_refused_where_it_may_not_be_built(opened):
+    _, _, open_ = opened
+    with pytest.raises(StaleMirror, match="there is no mirror"):
+        open_(rebuild=False)
+
+
+def test_a_reference_set_made_anew_under_its_old_name_makes_it_stale(opened):
+    world, spec, open_ = opened
+    open_()
+    anew = replace(world.reference_set, created_at=world.reference_set.created_at + timedelta(seconds=1))
+    with pytest.raises(StaleMirror, match="created_at"):
+        open_mirror(world.db, world.mirrors, anew, spec, rebuild=False)
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "columns.npz", "schema.json"])
+def test_a_truncated_file_is_found_named_and_mended(opened, name, caplog):
+    _, _, open_ = opened
+    path = open_().folder / name
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(StaleMirror, match="damaged"):
+        open_(rebuild=False)
+    assert open_().built
+    assert "damaged" in caplog.text
+    assert not open_().built
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "schema.json"])
+def test_a_missing_file_is_found(opened, name):
+    _, _, open_ = opened
+    (open_().folder / name).unlink()
+    with pytest.raises(StaleMirror, match="damaged"):
+        open_(rebuild=False)
+
+
+def test_a_mirror_of_another_dimension_is_refused(opened):
+    _, _, open_ = opened
+    path = open_().folder / "schema.json"
+    facts = json.loads(path.read_text())
+    facts["schema"]["dim"] = 8
+    path.write_text(json.dumps(facts))
+    with pytest.raises(StaleMirror, match="dim is 8, the database has 16"):
+        open_(rebuild=False)
+
+
+def test_an_open_mirror_goes_on_answering_after_it_was_replaced(opened, fake_backbone):
+    world, _, open_ = opened
+    open_()
+    before = open_()
+    vectors = before.index.vectors.copy()
+    world.embed(fake_backbone, range(3), shift=10)
+    assert open_().built
+    np.testing.assert_array_equal(before.index.vectors, vectors)
+    with pytest.raises(StaleMirror, match="built anew while it was open"):
+        before.mask(Where(angles=(0,)))
+
+
+def test_a_killed_build_leaves_nothing_in_the_way(opened, monkeypatch):
+    world, _, open_ = opened
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module.np, "savez", killed)
+        open_()
+    assert open_().built
+    assert [path.name for path in world.mirrors.glob("*/*") if path.is_dir()] == ["gangnam-300m"]
+
+
+def test_several_openers_at_once_build_it_once(opened):
+    _, _, open_ = opened
+    built = []
+    threads = [threading.Thread(target=lambda: built.append(open_().built)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(built) == [False, False, False, True]
+
+
+def test_two_backbones_have_mirrors_of_their_own(world, make_fake_backbone):
+    specs = [world.embed(make_fake_backbone(name, dim)) for name, dim in (("vits16", 16), ("vits16+", 24))]
+    mirrors = [open_mirror(world.db, world.mirrors, world.reference_set, spec) for spec in specs]
+    assert [m.index.dim for m in mirrors] == [16, 24]
+    assert all(not open_mirror(world.db, world.mirrors, world.reference_set, s).built for s in specs)
+
+
+def test_a_set_without_embeddings_says_what_to_do(world, fake_backbone):
+    spec = world.embed(fake_backbone)
+    empty = world.add_reference_set("empty")
+    with pytest.raises(StoreError, match="'empty' has no embeddings of fake"):
+        open_mirror(world.db, world.mirrors, empty.reference_set, spec)
+
+
+def test_a_folder_that_cannot_be_written_says_so(world, fake_backbone):
+    spec = world.embed(fake_backbone)
+    world.mirrors.write_text("a file where a folder should be")
+    with pytest.raises(StoreError, match="cannot be written"):
+        open_mirror(world.db, world.mirrors, world.reference_set, spec)
