@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -61,7 +62,8 @@ def conditions(where: Where) -> list[Condition]:
     if where.overlap_pct is not None:
         found.append(Match("overlap_pct", (int(where.overlap_pct),)))
     if where.altitude_m is not None:
-        found.append(Range("altitude_m", *where.altitude_m))
+        low, high = (bound if math.isfinite(bound) else None for bound in where.altitude_m)
+        found.append(Range("altitude_m", low, high))
     if where.touches is not None:
         found.extend(_touching(where.touches))
     if where.near is not None:

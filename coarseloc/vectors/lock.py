@@ -20,7 +20,7 @@ def hold(folder: Path) -> BaseFileLock:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / ".lock", thread_local=False)  # the process owns it, not the thread that opened
         lock.acquire(timeout=0)
         _write_owner(folder / "owner.json")
     except Timeout:

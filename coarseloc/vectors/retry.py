@@ -1,0 +1,115 @@
+"""What a server's troubles mean: which may pass and are tried again, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to go on trying. Before try n (from 2) it waits between half and all of
+    `first_s * 2**(n-2)`, at most `longest_s`; a server's own Retry-After counts where it is longer."""
+
+    tries: int = 5
+    first_s: float = 0.5
+    longest_s: float = 30.0
+
+    def wait_s(self, failures: int, asked_s: float = 0.0) -> float:
+        wait = min(self.first_s * 2 ** (failures - 1), self.longest_s)
+        jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, guards nothing
+        return max(jittered, min(asked_s, self.longest_s))
+
+
+PATIENT = Backoff()
+
+
+def with_retries(call: Callable[[], T], backoff: Backoff = PATIENT) -> T:
+    """The call's answer. It must be idempotent: after a timeout nobody knows whether it was done.
+
+    Tried again on a refused or broken connection, a timeout, 429 and 5xx; anything else is raised at once.
+    """
+    for failures in range(1, backoff.tries):
+        try:
+            return call()
+        except (ApiException, QdrantException) as error:
+            if not may_pass(error):
+                raise
+            asked = float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
+            wait = backoff.wait_s(failures, asked)
+            log.info("vector store: %s; try %d of %d in %.1f s", cause(error), failures + 1, backoff.tries, wait)
+            time.sleep(wait)
+    return call()
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed a little later."""
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, httpx.TransportError)
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 429 or (error.status_code or 0) >= 500
+    return isinstance(error, QdrantException)  # 429 with Retry-After, or with one that the client cannot read
+
+
+@contextmanager
+def answered(location: str, doing: str) -> Iterator[None]:
+    """Turn what the client raises into VectorStoreUnavailable or VectorStoreError with the URL in it."""
+    try:
+        yield
+    except (ApiException, QdrantException) as error:
+        if may_pass(error):
+            raise VectorStoreUnavailable(
+                f"the Qdrant server at {location} is not available ({doing}: {cause(error)}). Start it, or correct "
+                "COARSELOC_QDRANT_URL; unset it to use the embedded store. Exact search works without."
+            ) from error
+        raise VectorStoreError(
+            f"the Qdrant server at {location} refused ({doing}: {cause(error)}). {_advice(error)}"
+        ) from error
+    except (ValueError, RuntimeError, httpx.InvalidURL) as error:  # local mode raises the first two plainly
+        raise VectorStoreError(f"{doing} at {location}: {error}") from error
+
+
+def cause(error: Exception) -> str:
+    """The trouble in a few words."""
+    if isinstance(error, ResponseHandlingException):
+        source = error.source
+        if isinstance(source, httpx.TimeoutException):
+            return "no answer in time"
+        if not isinstance(source, httpx.HTTPError):
+            return "an answer that is not a Qdrant server's"
+        return str(source) or type(source).__name__
+    if isinstance(error, UnexpectedResponse):
+        return f"status {error.status_code}, {_said(error)}"
+    return f"status 429, {error}"
+
+
+def _said(error: UnexpectedResponse) -> str:
+    try:
+        return str(error.structured()["status"]["error"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return error.reason_phrase or "no reason given"
+
+
+def _advice(error: Exception) -> str:
+    status = error.status_code if isinstance(error, UnexpectedResponse) else None
+    if status in (401, 403):
+        return "Correct COARSELOC_QDRANT_API_KEY."
+    if status == 404:
+        return "Run `coarseloc rebuild` to write the collection from the database."
+    return "Its log says more."

@@ -1,0 +1,221 @@
+"""A Qdrant server or cluster through qdrant-client, and the client's local mode for the contract tests."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from coarseloc.errors import VectorStoreError
+from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.vectors.checks import check_batch, check_name, check_query
+from coarseloc.vectors.filters import client_filter
+from coarseloc.vectors.payload import INDEXES, payload
+from coarseloc.vectors.retry import PATIENT, Backoff, answered, with_retries
+from coarseloc.where import ANYTHING
+
+log = logging.getLogger(__name__)
+
+_PAGE = 1_000
+_PREFIX = "coarseloc-"  # a server may hold other people's collections: ours are told apart, theirs never touched
+
+
+class ServerStore:
+    """A VectorStore on a server, safe for threads and for several processes.
+
+    Opening pings the server: VectorStoreUnavailable where it does not answer. Upserts and deletes are idempotent
+    and tried again where the trouble may pass; searches are not, so that their user is told at once.
+    """
+
+    backend = "qdrant-server"
+    _indexed: ClassVar[bool] = True
+    _exact: ClassVar[models.SearchParams | None] = models.SearchParams(exact=True)
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        shard_number: int = 1,
+        replication_factor: int = 1,
+        backoff: Backoff = PATIENT,
+    ) -> None:
+        self.location = url
+        self._shard_number = shard_number
+        self._replication_factor = replication_factor
+        self._backoff = backoff
+        self._dims: dict[str, int] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "insecure connection": normal inside a compose network
+            try:
+                self._client = self._connect(url, api_key, timeout)
+            except ValueError as error:
+                raise VectorStoreError(f"COARSELOC_QDRANT_URL is {url!r}: {error}. Give http(s)://host:port") from None
+        self.version = self._ping()
+
+    def _connect(self, url: str, api_key: str | None, timeout: float) -> QdrantClient:
+        # the client counts whole seconds, and asks for the version in a thread that prints warnings
+        return QdrantClient(url=url, api_key=api_key, timeout=max(1, round(timeout)), check_compatibility=False)
+
+    def _ping(self) -> str:
+        with answered(self.location, "opening it"):
+            return self._client.info().version
+
+    def __enter__(self) -> ServerStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def collections(self) -> list[str]:
+        """Those of coarseloc; others on the same server are not listed."""
+        with answered(self.location, "listing collections"):
+            names = [description.name for description in self._client.get_collections().collections]
+        return sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+
+    def ensure(self, collection: str, dim: int) -> None:
+        """Create the collection with its payload indexes where it lacks; VectorStoreError if its dim is another."""
+        name = _server_name(collection)
+        with answered(self.location, f"creating {collection}"):
+            if not self._client.collection_exists(name):
+                self._create(name, dim)
+            found = self._client.get_collection(name)
+            if self._indexed:
+                for field in INDEXES.keys() - (found.payload_schema or {}).keys():
+                    self._client.create_payload_index(name, field, models.PayloadSchemaType(INDEXES[field]), wait=True)
+        self._dims[collection] = _dim(found)
+        if self._dims[collection] != dim:
+            raise VectorStoreError(
+                f"collection {collection} on {self.location} holds vectors of {self._dims[collection]} values, not "
+                f"{dim}: it belongs to another backbone. Use EmbeddingSpec.collection for the name, or drop it first."
+            )
+
+    def _create(self, name: str, dim: int) -> None:
+        try:
+            self._client.create_collection(
+                name,
+                vectors_config=models.VectorParams(size=dim, distance=models.Distance.DOT),
+                hnsw_config=models.HnswConfigDiff(m=0),  # no graph: searches are exact
+                shard_number=self._shard_number,
+                replication_factor=self._replication_factor,
+            )
+        except UnexpectedResponse as error:
+            if error.status_code != 409:  # another process made it in this very moment
+                raise
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """Write a batch, replacing points of the same id. The batch is checked first and refused whole."""
+        vectors = check_batch(points, self._dim(collection), collection)
+        if not points:
+            return
+        rows = [
+            models.PointStruct(id=point.id, vector=vector, payload=payload(point.facts))
+            for point, vector in zip(points, vectors.tolist(), strict=True)
+        ]
+        with answered(self.location, f"writing to {collection}"):
+            with_retries(lambda: self._client.upsert(_server_name(collection), rows, wait=True), self._backoff)
+
+    def delete(self, collection: str, point_ids: Sequence[str]) -> None:
+        """Delete points; ids that are not there are no error."""
+        if not point_ids:
+            return
+        chosen = models.PointIdsList(points=list(point_ids))
+        with answered(self.location, f"deleting from {collection}"):
+            with_retries(lambda: self._client.delete(_server_name(collection), chosen, wait=True), self._backoff)
+
+    def flush(self, collection: str) -> None:
+        """Nothing to do: every write has waited until the server applied it and had it in its log. How that log
+        survives a power cut there is the server's setting; `reconcile` finds what is missing."""
+
+    def query(self, collection: str, vector: Float32, k: int, where: Where = ANYTHING) -> list[ScoredPoint]:
+        """The k best by dot product among those that match, exact, best first; equal scores by id.
+
+        Where more points share the k-th score than there is room for, which of them come is the server's choice.
+        """
+        query = check_query(vector, k, self._dim(collection), collection)
+        with answered(self.location, f"searching {collection}"):
+            found = self._client.query_points(
+                _server_name(collection),
+                query=query.tolist(),
+                limit=k,
+                query_filter=client_filter(where),
+                search_params=self._exact,
+                with_payload=False,
+            )
+        hits = [ScoredPoint(str(point.id), point.score) for point in found.points]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def count(self, collection: str, where: Where = ANYTHING) -> int:
+        with answered(self.location, f"counting {collection}"):
+            return self._client.count(_server_name(collection), client_filter(where), exact=True).count
+
+    def ids(self, collection: str) -> Iterator[str]:
+        offset: Any = None
+        while True:
+            with answered(self.location, f"listing {collection}"):
+                page, offset = self._client.scroll(
+                    _server_name(collection), offset=offset, limit=_PAGE, with_payload=False, with_vectors=False
+                )
+            yield from (str(record.id) for record in page)
+            if offset is None:
+                return
+
+    def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]:
+        """float32 [D] by id; ids that are not there are left out."""
+        with answered(self.location, f"reading {collection}"):
+            records = self._client.retrieve(
+                _server_name(collection), list(point_ids), with_payload=False, with_vectors=True
+            )
+        return {str(record.id): np.asarray(record.vector, np.float32) for record in records}
+
+    def drop(self, collection: str) -> None:
+        """Delete the collection; one that is not there is no error."""
+        self._dims.pop(collection, None)
+        with answered(self.location, f"dropping {collection}"):
+            self._client.delete_collection(_server_name(collection))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _dim(self, collection: str) -> int:
+        if collection not in self._dims:
+            with answered(self.location, f"looking at {collection}"):
+                self._dims[collection] = _dim(self._client.get_collection(_server_name(collection)))
+        return self._dims[collection]
+
+
+class LocalStore(ServerStore):
+    """The same on qdrant-client's local mode, a folder or `:memory:`. For the contract tests only: it searches
+    hundreds of times slower than Edge."""
+
+    backend = "qdrant-local"
+    _indexed: ClassVar[bool] = False  # it has none,
+    _exact: ClassVar[models.SearchParams | None] = None  # and is always exact
+
+    def __init__(self, path: str = ":memory:") -> None:
+        super().__init__(path)
+
+    def _connect(self, url: str, api_key: str | None, timeout: float) -> QdrantClient:
+        return QdrantClient(":memory:") if url == ":memory:" else QdrantClient(path=url)
+
+    def _ping(self) -> str:
+        return "local"
+
+
+def _server_name(collection: str) -> str:
+    return _PREFIX + check_name(collection)
+
+
+def _dim(info: models.CollectionInfo) -> int:
+    params = info.config.params.vectors
+    if not isinstance(params, models.VectorParams) or params.distance != models.Distance.DOT:
+        raise VectorStoreError(
+            "the collection was not made by coarseloc (it has named vectors or another distance than Dot): "
+            "rename it on the server"
+        )
+    return params.size

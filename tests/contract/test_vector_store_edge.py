@@ -1,0 +1,273 @@
+"""What the embedded store promises beyond the contract: one process, crashes, damage, threads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import qdrant_edge
+
+from coarseloc.errors import LockedError, VectorStoreError
+from coarseloc.types import Point, Where
+from coarseloc.vectors.edge import EdgeStore
+
+DIM = 16
+NAME = "damaged-1234"
+MakePoints = Callable[..., list[Point]]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, make_points: MakePoints) -> Path:
+    """A closed store of 1,500 points; tests work on copies, which is faster than making collections."""
+    folder = tmp_path_factory.mktemp("template")
+    with EdgeStore(folder) as store:
+        store.ensure(NAME, DIM)
+        points = make_points(1_500)
+        for start in (0, 500, 1_000):  # in batches, as a drain does: the log keeps only the last one
+            store.upsert(NAME, points[start : start + 500])
+        store.flush(NAME)
+    return folder
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "vectors"))
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a process that has opened the store as `store`, and wait until it prints `ready`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str) -> subprocess.Popen[str]:
+        opening = f"from coarseloc.vectors.edge import EdgeStore\nstore = EdgeStore({str(folder)!r})\n"
+        process = subprocess.Popen(
+            [sys.executable, "-c", opening + code, "ingest", "captures"], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# --- one process at a time ----------------------------------------------------------------------
+
+WAITING = "print('ready', flush=True)\nimport time; time.sleep(60)"
+
+
+def test_a_second_process_is_told_who_holds_the_folder(folder: Path, start: Callable[..., Any]) -> None:
+    process = start(WAITING)
+    with pytest.raises(LockedError, match=rf"in use by process {process.pid} \(`-c ingest captures`, since 2.*URL"):
+        EdgeStore(folder)
+
+
+def test_the_folder_is_free_again_when_its_owner_is_killed(folder: Path, start: Callable[..., Any]) -> None:
+    process = start(WAITING)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with EdgeStore(folder) as store:
+        assert store.count(NAME) == 1_500
+
+
+def test_closing_lets_the_folder_go_and_ends_the_store(folder: Path) -> None:
+    store = EdgeStore(folder)
+    with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+        EdgeStore(folder)
+    store.close()
+    store.close()
+    EdgeStore(folder).close()
+    with pytest.raises(VectorStoreError, match="was closed"):
+        store.count(NAME)
+
+
+def test_a_folder_that_cannot_be_made_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VectorStoreError, match="make it writable"):
+        EdgeStore(tmp_path / "file" / "vectors")
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+def test_kill_9_after_a_flush_loses_nothing(folder: Path, start: Callable[..., Any], make_points: MakePoints) -> None:
+    process = start(
+        f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("helpers", {str(Path(__file__).with_name("conftest.py"))!r})
+helpers = importlib.util.module_from_spec(spec); spec.loader.exec_module(helpers)
+store.upsert({NAME!r}, helpers.points(800, "flushed"))
+store.delete({NAME!r}, [point.id for point in helpers.points(300)])
+store.flush({NAME!r})
+print("ready", flush=True)
+while True:
+    store.upsert({NAME!r}, helpers.points(500, "unflushed"))
+"""
+    )
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    with EdgeStore(folder) as store:
+        assert NAME in store.collections()
+        assert store.needs_rebuild == []
+        assert store.count(NAME, Where(reference_set="flushed")) == 800
+        assert store.count(NAME, Where(reference_set="area")) == 1_200
+        probe = make_points(800, "flushed")[77]
+        assert store.query(NAME, probe.vector, 1, Where(reference_set="flushed"))[0].id == probe.id
+        store.upsert(NAME, make_points(500, "unflushed"))
+        store.flush(NAME)
+        assert store.count(NAME) == 2_500
+
+
+def test_a_collection_that_was_half_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / f".{NAME}.new" / "segments").mkdir(parents=True)
+    (tmp_path / f".{NAME}.abc.dropped").mkdir()
+    with EdgeStore(tmp_path) as store:
+        assert store.collections() == []
+        store.ensure(NAME, DIM)
+        assert store.count(NAME) == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [NAME]
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+def _remove(pattern: str) -> Callable[[Path], None]:
+    return lambda shard: next(shard.rglob(pattern)).unlink()
+
+
+def _halve(pattern: str) -> Callable[[Path], None]:
+    def halve(shard: Path) -> None:
+        path = next(shard.rglob(pattern))
+        os.truncate(path, path.stat().st_size // 2)
+
+    return halve
+
+
+DAMAGE = {
+    "points lost without a word": _remove("mutable_id_tracker.versions"),
+    "points lost by a cut": _halve("mutable_id_tracker.mappings"),
+    "a segment's state gone": _remove("segment.json"),
+    "a panic in the engine": _halve("vector_storage/vectors/status.dat"),
+    "the engine's settings cut": _halve("edge_config.json"),
+    "our manifest gone": _remove("coarseloc.json"),
+    "our manifest cut": _halve("coarseloc.json"),
+    "everything gone": lambda shard: [shutil.rmtree(path) for path in shard.iterdir() if path.is_dir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_collection_is_put_aside_and_named(folder: Path, damage: Callable[[Path], Any]) -> None:
+    damage(folder / NAME)
+    with EdgeStore(folder) as store:
+        with pytest.raises(VectorStoreError, match=r"it was damaged and put aside\. Run `coarseloc rebuild`"):
+            store.count(NAME)
+        assert store.collections() == []
+        assert store.needs_rebuild == [NAME]
+    assert len(list(folder.glob(f"{NAME}.broken-*"))) == 1
+    with EdgeStore(folder) as later:
+        assert later.needs_rebuild == [NAME]
+
+
+def test_nobody_goes_on_upserting_as_if_the_damaged_points_were_there(folder: Path, make_points: MakePoints) -> None:
+    (folder / NAME / "edge_config.json").write_bytes(b"\xff")
+    with EdgeStore(folder) as store:
+        with pytest.raises(VectorStoreError, match="put aside"):
+            store.ensure(NAME, DIM)
+        assert NAME not in store.collections()
+        store.ensure(NAME, DIM)  # by now it is known to be lacking
+        assert store.needs_rebuild == []
+        store.upsert(NAME, make_points(8))
+        assert store.count(NAME) == 8
+        store.drop(NAME)
+    assert not list(folder.glob(f"{NAME}*"))
+
+
+def test_trouble_of_the_machine_puts_nothing_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any) -> None:
+        raise RuntimeError("IO Error: Too many open files (os error 24)")
+
+    monkeypatch.setattr(qdrant_edge.EdgeShard, "load", load)
+    with EdgeStore(folder) as store:
+        with pytest.raises(VectorStoreError, match=r"Too many open files.*untouched"):
+            store.count(NAME)
+        monkeypatch.undo()
+        assert store.count(NAME) == 1_500
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def test_threads_read_while_one_writes_and_flushes(folder: Path, make_points: MakePoints) -> None:
+    points, extra = make_points(1_500), make_points(400, "extra")
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read(seed: int) -> None:
+        while not done.is_set():
+            try:
+                point = points[seed]
+                hits = store.query(NAME, point.vector, 3, Where(reference_set="area"))
+                assert hits[0].id == point.id and len(hits) == 3
+                assert store.count(NAME, Where(reference_set="area", angles=(90,))) == 188
+                assert len(store.vectors(NAME, [p.id for p in points[:50]])) == 50
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    with EdgeStore(folder) as store:
+        threads = [threading.Thread(target=read, args=(seed,)) for seed in (3, 700, 1_400)]
+        for thread in threads:  # the first reads of all of them open the shard, which must happen once
+            thread.start()
+        for _ in range(4):
+            store.upsert(NAME, extra)
+            store.flush(NAME)
+            store.delete(NAME, [point.id for point in extra])
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_closing_under_readers_ends_them_with_our_error(folder: Path, make_points: MakePoints) -> None:
+    store, point = EdgeStore(folder), make_points(1)[0]
+    ends: list[BaseException] = []
+    all_reading = threading.Barrier(4)
+
+    def read() -> None:
+        try:
+            store.query(NAME, point.vector, 3)
+            all_reading.wait(timeout=20)
+            while True:
+                store.query(NAME, point.vector, 3)
+        except BaseException as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    all_reading.wait(timeout=20)
+    store.close()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert [type(error) for error in ends] == [VectorStoreError] * 3
+
+
+# --- start-up -----------------------------------------------------------------------------------
+
+
+def test_importing_the_room_loads_no_engine() -> None:
+    code = "import sys, coarseloc.vectors; print([m for m in sys.modules if m.startswith('qdrant')])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
