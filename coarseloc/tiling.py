@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coarseloc import geo
 from coarseloc.errors import InputError
@@ -76,11 +77,16 @@ def spacing(centres: Sequence[LonLat]) -> float:
             "which takes two. Give the footprint in metres."
         )
     step = max(1, len(places) // _SAMPLE)
-    nearest = [
-        np.partition(geo.distance_m(lon, lat, places[:, 0], places[:, 1]), 1)[1]  # [0] is the place itself
-        for lon, lat in places[::step]
-    ]
+    nearest = [_nearest_m(LonLat(lon, lat), places) for lon, lat in places[::step]]
     return float(np.median(nearest))
+
+
+def _nearest_m(place: LonLat, places: NDArray[np.float64]) -> float:
+    """Metres to the nearest other place, on the ellipsoid the grid was laid on: the sphere is off by up to 0.5 %."""
+    per_lon, per_lat = geo.metres_per_degree(place.lat)
+    east = (places[:, 0] - place.lon + 180.0) % 360.0 - 180.0
+    distances = np.hypot(east * per_lon, (places[:, 1] - place.lat) * per_lat)
+    return float(np.partition(distances, 1)[1])  # [0] is the place itself
 
 
 def check_overlap(overlap: float) -> float:

@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,11 @@ class Summary:
     failures: Counter[str] = field(default_factory=Counter)  # by kind
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     interrupted: bool = False
+
+    def facts(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in values}
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,23 +69,25 @@ def run_search(
     where: Where = ANYTHING,
     per_angle: bool = False,
     batch: int = 1,
+    rebuild: bool = True,
     progress: Progress | None = None,
 ) -> list[int]:
     """Search every frame of a flight and record it; returns the SearchRuns: one, or one a heading with `per_angle`.
 
     Times are of single frames, one at a time; with `batch` > 1 a frame's time is its batch's, divided by the frames.
-    The mirror is opened, or built, under the folder `mirrors`. A frame that cannot be read is recorded with its
-    error and the rest go on. Stopped at any moment, the same call goes on where it was.
+    The mirror is opened, or built, under the folder `mirrors`; without `rebuild` a stale one raises StaleMirror.
+    A frame that cannot be read is recorded with its error and the rest go on. Stopped at any moment, the same call
+    goes on where it was.
 
     Raises InputError (no frames, nothing matches `where`), StoreError (no embeddings of this backbone),
-    LockedError (the same search is being run by another process).
+    LockedError (the same search is being run by another process), StaleMirror.
     """
     if not flight.frames:
         raise InputError(f"flight {flight.flight_id} has no frames in {flight.path}: expected its images there")
     if k < 1 or batch < 1:
         raise InputError(f"k is {k} and batch is {batch}: expected both to be at least 1")
     spec = find_spec(db, reference_set, backbone.spec)
-    mirror = open_mirror(db, mirrors, reference_set, spec)
+    mirror = open_mirror(db, mirrors, reference_set, spec, rebuild=rebuild)
     searched = _searched(mirror, reference_set, where, per_angle)
     parameters = {"k": k, "where": where_facts(where), "batch": batch, "index_version": mirror.schema.version}
     with _alone(mirrors, flight, reference_set, spec, parameters, per_angle):

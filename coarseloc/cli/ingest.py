@@ -122,7 +122,7 @@ def _run(
     encoders = Encoders(app.settings, device, precision, input_px, allow_hub)
     summaries, drained, note = run_ingest(app, sources, encoders, backbones)
     facts = {
-        "reference_sets": [asdict(summary) for summary in summaries],
+        "reference_sets": [summary.facts() for summary in summaries],
         "vector_store": {"note": note} if drained is None else asdict(drained),
     }
     answer(as_json, facts, lambda: show_ingest(summaries, drained, note))
