@@ -75,9 +75,9 @@ def run_search(
     """Search every frame of a flight and record it; returns the SearchRuns: one, or one a heading with `per_angle`.
 
     Times are of single frames, one at a time; with `batch` > 1 a frame's time is its batch's, divided by the frames.
-    The mirror is opened, or built, under the folder `mirrors`; without `rebuild` a stale one raises StaleMirror.
-    A frame that cannot be read is recorded with its error and the rest go on. Stopped at any moment, the same call
-    goes on where it was.
+    The mirror is opened, or built, under the folder `mirrors`; with `rebuild=False` a stale one is refused. A frame
+    that cannot be read is recorded with its error and the rest go on. Stopped at any moment, the same call goes on
+    where it was.
 
     Raises InputError (no frames, nothing matches `where`), StoreError (no embeddings of this backbone),
     LockedError (the same search is being run by another process), StaleMirror.
