@@ -1,6 +1,6 @@
 """Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
 
-    python tools/train_demo_backbone.py --steps 2000 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+    python tools/train_demo_backbone.py --steps 1600 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
@@ -27,7 +27,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the LVD rows use
 SHARPNESS = 0.5  # of the targets, in units of pose_distance
 SIZES_PX = (96, 96, 112)  # cheap ones first; the last part of the run is at 128, where the model is used
-FINAL_PX, FINAL_PART = 128, 0.75
+FINAL_PX, FINAL_PART = 128, 0.8
 
 
 def build_model() -> DINOv3ViTModel:
@@ -164,16 +164,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and the state to resume from")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--lr", type=float, default=7e-4)
-    parser.add_argument("--ramp", type=int, default=500, help="steps until pictures are fully altered")
+    parser.add_argument("--ramp", type=int, default=400, help="steps until pictures are fully altered")
     parser.add_argument("--areas", type=int, default=8, help="areas in a batch")
     parser.add_argument("--clusters", type=int, default=3, help="clusters of four pairs in an area")
-    parser.add_argument("--pool", type=int, default=32, help="areas held at a time")
+    parser.add_argument("--pool", type=int, default=24, help="areas held at a time")
     parser.add_argument("--refresh", type=int, default=10, help="steps between two new areas")
     parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     train(parser.parse_args())
 

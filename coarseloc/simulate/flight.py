@@ -53,7 +53,6 @@ def simulate_flight(
     folder = out_dir / flight_id
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: choose another flight id, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
     changes = changes if changes is not None else Changes()
     rng = np.random.default_rng([seed, 3])
     season = season_matrix(rng, changes.season)
@@ -66,6 +65,7 @@ def simulate_flight(
         half = reach(to_ground)
         view = cut_view(orthophoto_path, center, 2 * half, yaw, max(1, round(side_px * 2 * half / footprint_m)))
         if view.ground_fraction >= _SEEN:
+            folder.mkdir(parents=True, exist_ok=True)
             picture = develop(photograph(view.pixels, half, to_ground, side_px), rng, changes, season)
             file = folder / f"{flight_id}_{len(taken) + 1:05d}.jpg"
             Image.fromarray(picture).save(file, quality=92)
@@ -118,7 +118,7 @@ def _anywhere(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tu
 def _track(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
     """An endless smooth line: the turn rate wanders, and near the border it leads back to the middle."""
     step = 0.4 * footprint_m / raster.metres_per_pixel()
-    margin = _margin(raster, footprint_m, 0.75)
+    margin = _margin(raster, footprint_m, 0.85)
     room = (raster.width - 2 * margin, raster.height - 2 * margin)
     x, y = (margin + float(rng.uniform(0.2, 0.8)) * side for side in room)
     course, rate, crab = float(rng.uniform(0, 360)), 0.0, float(rng.normal(0, 3))
