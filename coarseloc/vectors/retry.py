@@ -72,14 +72,14 @@ def answered(location: str, doing: str) -> Iterator[None]:
     """Turn what the client raises into VectorStoreUnavailable or VectorStoreError with the URL in it."""
     try:
         yield
-    except (ApiException, QdrantException) as error:
+    except (ApiException, QdrantException, json.JSONDecodeError) as error:
         if may_pass(error):
             raise VectorStoreUnavailable(
                 f"the Qdrant server at {location} is not available ({doing}: {cause(error)}). Start it, or correct "
                 "COARSELOC_QDRANT_URL; unset it to use the embedded store. Exact search works without."
             ) from error
         raise VectorStoreError(
-            f"the Qdrant server at {location} refused ({doing}: {cause(error)}). {_advice(error)}"
+            f"Qdrant at {location} did not do as asked ({doing}: {cause(error)}). {_advice(error)}"
         ) from error
     except (ValueError, RuntimeError, httpx.InvalidURL) as error:  # local mode raises the first two plainly
         raise VectorStoreError(f"{doing} at {location}: {error}") from error
@@ -87,16 +87,21 @@ def answered(location: str, doing: str) -> Iterator[None]:
 
 def cause(error: Exception) -> str:
     """The trouble in a few words."""
+    if _is_foreign(error):
+        return "an answer that is not a Qdrant server's"
     if isinstance(error, ResponseHandlingException):
-        source = error.source
-        if isinstance(source, httpx.TimeoutException):
+        if isinstance(error.source, httpx.TimeoutException):
             return "no answer in time"
-        if not isinstance(source, httpx.HTTPError):
-            return "an answer that is not a Qdrant server's"
-        return str(source) or type(source).__name__
+        return str(error.source) or type(error.source).__name__
     if isinstance(error, UnexpectedResponse):
         return f"status {error.status_code}, {_said(error)}"
     return f"status 429, {error}"
+
+
+def _is_foreign(error: Exception) -> bool:
+    if isinstance(error, ResponseHandlingException):
+        return not isinstance(error.source, httpx.HTTPError)  # the client could not make sense of the body
+    return isinstance(error, json.JSONDecodeError)
 
 
 def _said(error: UnexpectedResponse) -> str:
@@ -107,6 +112,8 @@ def _said(error: UnexpectedResponse) -> str:
 
 
 def _advice(error: Exception) -> str:
+    if _is_foreign(error):
+        return "Correct COARSELOC_QDRANT_URL: something else answers there."
     status = error.status_code if isinstance(error, UnexpectedResponse) else None
     if status in (401, 403):
         return "Correct COARSELOC_QDRANT_API_KEY."

@@ -230,7 +230,7 @@ def test_threads_read_while_one_writes_and_flushes(folder: Path, make_points: Ma
         threads = [threading.Thread(target=read, args=(seed,)) for seed in (3, 700, 1_400)]
         for thread in threads:  # the first reads of all of them open the shard, which must happen once
             thread.start()
-        for _ in range(4):
+        for _ in range(2):
             store.upsert(NAME, extra)
             store.flush(NAME)
             store.delete(NAME, [point.id for point in extra])
