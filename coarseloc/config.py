@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     input_px: int = Field(default=224, gt=0)
     device: str = "auto"
     token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
+    trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's
     backbones: tuple[CustomBackbone, ...] = ()
 
     @property

@@ -1,0 +1,259 @@
+"""Reading for people who look: the few columns a page shows, of a whole run at once.
+
+`runs.results` gives everything of a frame; a page over 500 frames and six runs wants a thin table instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from coarseloc.store.tables import (
+    EmbeddingRow,
+    FailureRow,
+    FlightRow,
+    FrameResultRow,
+    FrameRow,
+    HitRow,
+    RotatedTileRow,
+    SpecRow,
+    TileRow,
+)
+from coarseloc.types import BBox
+
+
+class FlightCard(NamedTuple):
+    """A flight as a list shows it."""
+
+    flight_id: str
+    path: str
+    truth_source: str
+    frames: int
+
+
+class HitPlace(NamedTuple):
+    """One hit with its place, and nothing else."""
+
+    frame: int  # index in the flight
+    rank: int
+    score: float
+    rotated_tile: int
+    content_digest: str
+    angle_deg: int
+    place_id: str
+    lon: float
+    lat: float
+
+
+class FrameTiming(NamedTuple):
+    """One frame of a run: its times in milliseconds, or its error."""
+
+    frame: int
+    decode_ms: float | None
+    embed_ms: float | None
+    search_ms: float | None
+    error: str | None
+
+
+class Picture(NamedTuple):
+    """Where a rotated tile's picture is."""
+
+    content_digest: str  # names the thumbnail
+    path: str | None  # the capture's file, None for a cut tile
+
+
+class GroundTile(NamedTuple):
+    """An unturned tile with the picture that is nearest to north-up."""
+
+    number: int  # its index in the set
+    bbox: BBox
+    rotated_tile: int
+    angle_deg: int
+    content_digest: str
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A reference set in numbers: what there is, at which angle, and what was embedded."""
+
+    tiles: int
+    views: dict[int, int]  # {angle: rotated tiles}
+    embedded: dict[tuple[str, str], dict[int, int]]  # {(backbone, spec digest): {angle: live embeddings}}
+    pending: dict[str, int]  # {backbone: embeddings the vector store is behind by}
+    failures: int
+    bbox: BBox | None  # of all tiles; None without any
+
+
+def flight_cards(session: Session, limit: int, offset: int = 0) -> list[FlightCard]:
+    """Flights, the newest id first."""
+    frames = func.count(FrameRow.id)
+    query = (
+        select(FlightRow.flight_id, FlightRow.path, FlightRow.truth_source, frames)
+        .outerjoin(FrameRow, FrameRow.flight_pk == FlightRow.id)
+        .group_by(FlightRow.id)
+        .order_by(FlightRow.flight_id.desc())
+    )
+    return [FlightCard(*row) for row in session.execute(query.limit(limit).offset(offset))]
+
+
+def count_flights(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(FlightRow)) or 0
+
+
+def frame_path(session: Session, flight_id: str, index: int) -> str | None:
+    """The file of a frame, None where there is no such frame."""
+    query = select(FrameRow.path).join(FlightRow, FlightRow.id == FrameRow.flight_pk)
+    return session.scalar(query.where(FlightRow.flight_id == flight_id, FrameRow.index == index))
+
+
+def hit_places(session: Session, run: int, max_rank: int | None = None) -> list[HitPlace]:
+    """All hits of a run up to a rank, by frame and rank."""
+    query = (
+        select(
+            FrameRow.index,
+            HitRow.rank,
+            HitRow.score,
+            RotatedTileRow.id,
+            RotatedTileRow.content_digest,
+            RotatedTileRow.angle_deg,
+            TileRow.place_id,
+            TileRow.lon,
+            TileRow.lat,
+        )
+        .join(FrameRow, FrameRow.id == HitRow.frame_id)
+        .join(RotatedTileRow, RotatedTileRow.id == HitRow.rotated_tile_id)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .where(HitRow.run_id == run)
+        .order_by(FrameRow.index, HitRow.rank)
+    )
+    if max_rank is not None:
+        query = query.where(HitRow.rank <= max_rank)
+    return [HitPlace(*row) for row in session.execute(query)]
+
+
+def timings(session: Session, run: int) -> list[FrameTiming]:
+    """A run's frames in order, with times or errors."""
+    query = (
+        select(
+            FrameRow.index,
+            FrameResultRow.decode_ms,
+            FrameResultRow.embed_ms,
+            FrameResultRow.search_ms,
+            FrameResultRow.error,
+        )
+        .join(FrameRow, FrameRow.id == FrameResultRow.frame_id)
+        .where(FrameResultRow.run_id == run)
+        .order_by(FrameRow.index)
+    )
+    return [FrameTiming(*row) for row in session.execute(query)]
+
+
+def picture(session: Session, rotated_tile: int) -> Picture | None:
+    """A rotated tile's picture by its primary key, None where there is no such tile."""
+    query = select(RotatedTileRow.content_digest, RotatedTileRow.path).where(RotatedTileRow.id == rotated_tile)
+    row = session.execute(query).one_or_none()
+    return Picture(*row) if row else None
+
+
+def ground(session: Session, reference_set_id: int, bbox: BBox | None = None) -> list[GroundTile]:
+    """Tiles (those that touch `bbox`, or all) in index order, each with its picture of the smallest turn."""
+    query = (
+        select(
+            TileRow.index.label("number"),
+            TileRow.west,
+            TileRow.south,
+            TileRow.east,
+            TileRow.north,
+            RotatedTileRow.id,
+            RotatedTileRow.angle_deg,
+            RotatedTileRow.content_digest,
+            RotatedTileRow.path,
+        )
+        .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
+        .where(TileRow.reference_set_id == reference_set_id)
+        .order_by(TileRow.index, RotatedTileRow.angle_deg.desc())
+    )
+    if bbox is not None:
+        query = query.where(
+            TileRow.west <= bbox.east,
+            TileRow.east >= bbox.west,
+            TileRow.south <= bbox.north,
+            TileRow.north >= bbox.south,
+        )
+    found: dict[int, GroundTile] = {}
+    for row in session.execute(query):  # the last one of a tile, its smallest angle, stays
+        found[row.number] = GroundTile(
+            row.number,
+            BBox(row.west, row.south, row.east, row.north),
+            row.id,
+            row.angle_deg,
+            row.content_digest,
+            row.path,
+        )
+    return list(found.values())
+
+
+def extent(session: Session, reference_set_id: int) -> BBox | None:
+    """The bounds of all tiles of a set; None while it has none."""
+    query = select(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north))
+    west, south, east, north = session.execute(query.where(TileRow.reference_set_id == reference_set_id)).one()
+    return None if west is None else BBox(west, south, east, north)
+
+
+def coverage(session: Session, reference_set_id: int) -> Coverage:
+    """What a set holds, counted by the database."""
+    of_set = TileRow.reference_set_id == reference_set_id
+    tiles = session.scalar(select(func.count()).select_from(TileRow).where(of_set)) or 0
+    angle = RotatedTileRow.angle_deg
+    views = select(angle, func.count()).join(TileRow).where(of_set).group_by(angle).order_by(angle)
+    live = (
+        select(EmbeddingRow.spec_id, angle, func.count())
+        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .where(of_set, EmbeddingRow.deleted.is_(False))
+        .group_by(EmbeddingRow.spec_id, angle)
+        .order_by(EmbeddingRow.spec_id, angle)
+    )
+    behind = (
+        select(SpecRow.backbone, func.count())
+        .select_from(EmbeddingRow)
+        .join(SpecRow, SpecRow.id == EmbeddingRow.spec_id)
+        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
+        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
+        .where(of_set, EmbeddingRow.indexed_generation < EmbeddingRow.generation)
+        .group_by(SpecRow.backbone)
+    )
+    failed = select(func.count()).select_from(FailureRow).where(FailureRow.reference_set_id == reference_set_id)
+    names = {
+        pk: (name, digest) for pk, name, digest in session.execute(select(SpecRow.id, SpecRow.backbone, SpecRow.digest))
+    }
+    embedded: dict[tuple[str, str], dict[int, int]] = {}
+    for spec, at, count in session.execute(live):
+        embedded.setdefault(names[spec], {})[at] = count
+    return Coverage(
+        tiles=tiles,
+        views={at: count for at, count in session.execute(views)},
+        embedded=embedded,
+        pending={name: count for name, count in session.execute(behind)},
+        failures=session.scalar(failed) or 0,
+        bbox=extent(session, reference_set_id),
+    )
+
+
+def tracks(session: Session, flight_ids: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """{flight: its track as (lon, lat)} of frames whose position is known."""
+    query = (
+        select(FlightRow.flight_id, FrameRow.lon, FrameRow.lat)
+        .join(FrameRow, FrameRow.flight_pk == FlightRow.id)
+        .where(FlightRow.flight_id.in_(flight_ids), FrameRow.lon.is_not(None), FrameRow.lat.is_not(None))
+        .order_by(FlightRow.flight_id, FrameRow.index)
+    )
+    found: dict[str, list[tuple[float, float]]] = {}
+    for flight, lon, lat in session.execute(query):
+        found.setdefault(flight, []).append((lon, lat))  # type: ignore[arg-type]  # not null, by the query
+    return found

@@ -1,0 +1,297 @@
+"""A drawn area, its reference tiles, two flights and their searches, written through the store's own functions.
+
+What the pages show without a model: hits are made up (near the truth for large backbones, farther for small
+ones), deterministic, and every picture exists. `python tests/support/gallery_sample.py FOLDER --scale` makes
+one of the users' size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from coarseloc import geo
+from coarseloc.config import Settings
+from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
+from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.types import (
+    EmbeddingSpec,
+    Failure,
+    Flight,
+    Frame,
+    LonLat,
+    Pose,
+    ReferenceSet,
+    Tile,
+    Timing,
+    View,
+)
+
+ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
+ANGLES = tuple(range(0, 360, 45))
+BACKBONES = {  # name: (dim, embed ms, search ms, typical error in tiles)
+    "vits16": (384, 53.9, 1.19, 2.2),
+    "vits16+": (384, 59.2, 0.41, 1.7),
+    "vitb16": (768, 91.4, 0.57, 1.1),
+    "vitl16": (1024, 188.7, 3.92, 0.5),
+    "vitl16sat": (1024, 189.2, 4.13, 0.4),
+    "vith16+": (1280, 366.5, 4.45, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a sample is."""
+
+    columns: int = 6
+    rows: int = 5
+    frames: int = 12
+    flights: Sequence[str] = ("251124155712", "251125101500")
+    dim: int | None = None  # the backbones' own
+    footprint_m: float = 300.0
+    pixels: int = 96  # of a tile
+    own_pictures: bool = True  # False: all tiles share a few pictures' bytes
+
+    @property
+    def stride_m(self) -> float:
+        return self.footprint_m / 2
+
+
+SMALL = Shape()
+USERS = Shape(columns=72, rows=64, frames=500, dim=8, pixels=96, own_pictures=False)  # 36,864 rotated tiles
+
+
+def make_gallery(data_dir: Path, shape: Shape = SMALL) -> Settings:
+    """Fill `data_dir`; returns the settings that open it."""
+    settings = Settings(data_dir=data_dir)
+    random = np.random.default_rng(7)
+    area = _Area(shape, random)
+    database = open_database(settings.database)
+    with database.write() as session:
+        stored = references.save_reference_set(
+            session, ReferenceSet("gangnam-300m", "orthophoto", "area.tif", 300.0, 0.5, shape.footprint_m, ANGLES)
+        )
+    tiles = [area.tile(index) for index in range(1, shape.columns * shape.rows + 1)]
+    keys = _write_tiles(database, settings, stored, area, tiles, shape)
+    _write_embeddings(database, shape, keys, random)
+    for number, flight_id in enumerate(shape.flights):
+        _fly(database, stored, data_dir / "flights" / flight_id, area, tiles, keys, number, random)
+    with database.write() as session:
+        references.save_failures(
+            session,
+            stored.id,
+            [Failure("tile 12 at 045", "read", "unreadable", "area.tif: strip 7 is damaged or cut short")],
+        )
+    database.close()
+    return settings
+
+
+class _Area:
+    """Fields, water, houses and roads, drawn once; tiles and frames are cut out of it."""
+
+    def __init__(self, shape: Shape, random: np.random.Generator) -> None:
+        self.shape = shape
+        self.east_m = (shape.columns + 1) * shape.stride_m
+        self.north_m = (shape.rows + 1) * shape.stride_m
+        self.metres_per_pixel = shape.footprint_m / shape.pixels
+        if not shape.own_pictures:
+            self.metres_per_pixel *= 4
+        self.picture = _draw(
+            round(self.east_m / self.metres_per_pixel), round(self.north_m / self.metres_per_pixel), random
+        )
+
+    def tile(self, index: int) -> Tile:
+        row, column = divmod(index - 1, self.shape.columns)
+        center = geo.offset(
+            ORIGIN,
+            (column + 1) * self.shape.stride_m - self.east_m / 2,
+            self.north_m / 2 - (row + 1) * self.shape.stride_m,
+        )
+        return Tile(index, center, geo.square(center, self.shape.footprint_m))
+
+    def cut(self, center: LonLat, heading_deg: float, side_m: float, pixels: int) -> np.ndarray:
+        """A square picture around `center` whose upper edge faces `heading_deg`."""
+        per_lon, per_lat = geo.metres_per_degree(ORIGIN.lat)
+        x = ((center.lon - ORIGIN.lon) * per_lon + self.east_m / 2) / self.metres_per_pixel
+        y = (self.north_m / 2 - (center.lat - ORIGIN.lat) * per_lat) / self.metres_per_pixel
+        step = side_m / self.metres_per_pixel / pixels
+        cos, sin = math.cos(math.radians(heading_deg)) * step, math.sin(math.radians(heading_deg)) * step
+        half = pixels / 2
+        turned = (cos, -sin, x - (cos - sin) * half, sin, cos, y - (sin + cos) * half)
+        cut = self.picture.transform((pixels, pixels), Image.Transform.AFFINE, turned, Image.Resampling.BILINEAR)
+        return np.asarray(cut)
+
+
+def _draw(width: int, height: int, random: np.random.Generator) -> Image.Image:
+    margin = 80  # tiles at the edge look over it when turned
+    image = Image.new("RGB", (width + 2 * margin, height + 2 * margin), (126, 140, 96))
+    pen = ImageDraw.Draw(image)
+    for _ in range(width * height // 1500):
+        x, y = random.integers(0, image.width), random.integers(0, image.height)
+        w, h = random.integers(16, 60, 2)
+        shade = random.integers(-24, 24)
+        base = [(150, 158, 100), (98, 120, 72), (176, 164, 124), (116, 134, 88)][random.integers(4)]
+        pen.rectangle((x, y, x + w, y + h), tuple(int(c + shade) for c in base))
+    for _ in range(max(2, width * height // 90_000)):
+        x, y, r = random.integers(0, image.width), random.integers(0, image.height), random.integers(14, 40)
+        pen.ellipse((x, y, x + 2 * r, y + r), (58, 92, 112))
+    for _ in range(max(6, (width + height) // 70)):
+        a = (int(random.integers(0, image.width)), 0)
+        b = (int(random.integers(0, image.width)), image.height)
+        if random.random() < 0.5:
+            a, b = (0, int(random.integers(0, image.height))), (image.width, int(random.integers(0, image.height)))
+        pen.line((a, b), (188, 184, 176), int(random.integers(2, 6)))
+    for _ in range(width * height // 420):
+        x, y = random.integers(0, image.width), random.integers(0, image.height)
+        w, h = random.integers(3, 9, 2)
+        roof = [(168, 92, 72), (120, 118, 120), (202, 198, 190)][random.integers(3)]
+        pen.rectangle((x + 1, y + 1, x + w + 1, y + h + 1), (60, 64, 56))
+        pen.rectangle((x, y, x + w, y + h), roof)
+    return image.crop((margin, margin, margin + width, margin + height))
+
+
+def _write_tiles(
+    database: Database,
+    settings: Settings,
+    stored: references.StoredReferenceSet,
+    area: _Area,
+    tiles: Sequence[Tile],
+    shape: Shape,
+) -> dict[tuple[int, int], int]:
+    with database.write() as session:
+        tile_keys = references.save_tiles(session, stored.id, tiles)
+    keys: dict[tuple[int, int], int] = {}
+    for start in range(0, len(tiles), 250):
+        views = [
+            (tile, _view(settings, area, tile, angle, shape), "sample")
+            for tile in tiles[start : start + 250]
+            for angle in ANGLES
+        ]
+        with database.write() as session:
+            keys |= references.save_views(session, stored.name, tile_keys, views)
+    return keys
+
+
+def _view(settings: Settings, area: _Area, tile: Tile, angle: int, shape: Shape) -> View:
+    pixels = area.cut(tile.center, angle, shape.footprint_m, shape.pixels if shape.own_pictures else 48)
+    digest = content_digest(pixels)
+    if not shape.own_pictures:
+        digest = hashlib.sha256(f"{tile.index}/{angle}".encode()).hexdigest()
+    picture = thumbnail_path(settings.thumbnails, digest)
+    if shape.own_pictures or angle == 0:
+        write_thumbnail(pixels, picture)
+    else:  # at the users' size a turned tile shows its unturned picture
+        unturned = thumbnail_path(settings.thumbnails, hashlib.sha256(f"{tile.index}/0".encode()).hexdigest())
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        if not picture.exists():
+            os.link(unturned, picture)
+    return View(angle, pixels, digest, 1.0, None)
+
+
+def spec(name: str, dim: int | None = None) -> EmbeddingSpec:
+    return EmbeddingSpec(name, dim or BACKBONES[name][0], f"sample-{name}", 224, (0.5,) * 3, (0.5,) * 3, "cls")
+
+
+def _write_embeddings(
+    database: Database, shape: Shape, keys: dict[tuple[int, int], int], random: np.random.Generator
+) -> None:
+    for name in BACKBONES:
+        one = spec(name, shape.dim)
+        vectors = random.standard_normal((len(keys), one.dim)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        rows = list(zip(keys.items(), vectors, strict=True))
+        for start in range(0, len(rows), 4000):
+            with database.write() as session:
+                stored = embeddings.save_spec(session, one)
+                embeddings.write_embeddings(
+                    session,
+                    [(key, stored.id, "sample", vector) for (_, key), vector in rows[start : start + 4000]],
+                )
+
+
+def _fly(
+    database: Database,
+    reference_set: references.StoredReferenceSet,
+    folder: Path,
+    area: _Area,
+    tiles: Sequence[Tile],
+    keys: dict[tuple[int, int], int],
+    number: int,
+    random: np.random.Generator,
+) -> None:
+    shape = area.shape
+    folder.mkdir(parents=True)
+    frames = []
+    for index in range(1, shape.frames + 1):
+        center, yaw = _pose(area, index / shape.frames, number)
+        path = folder / f"{folder.name}_{index:05d}.jpg"
+        if shape.own_pictures or index <= 40:
+            Image.fromarray(area.cut(center, yaw, shape.footprint_m, 240)).save(path, quality=88)
+        else:
+            os.link(folder / f"{folder.name}_{index % 40 + 1:05d}.jpg", path)
+        frames.append(Frame(index, path, Pose(center, 340.0, yaw) if number == 0 else Pose()))
+    source = "labels" if number == 0 else "none"
+    with database.write() as session:
+        stored = runs.save_flight(session, Flight(folder.name, folder, tuple(frames), None, source))
+    centers = np.array([tile.center for tile in tiles])
+    for name, (_, embed_ms, search_ms, typical_error) in BACKBONES.items():
+        with database.write() as session:
+            saved = embeddings.save_spec(session, spec(name, shape.dim))
+            run, _done = runs.start_run(
+                session, stored, reference_set, saved,
+                {"k": 10, "index_version": "sample"},
+                {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
+                12.5, len(keys),
+            )  # fmt: skip
+            for index, key in stored.frame_keys.items():
+                center, yaw = _pose(area, index / shape.frames, number)
+                hits = _hits(center, yaw, centers, keys, typical_error, shape, random)
+                times = Timing(8.0, embed_ms * random.normal(1, 0.03), search_ms * random.lognormal(0, 0.15))
+                runs.save_frame_result(session, run, key, times, hits)
+            runs.finish_run(session, run)
+
+
+def _pose(area: _Area, along: float, number: int) -> tuple[LonLat, float]:
+    """A slow curve over the area, another one for each flight."""
+    turn = 2 * math.pi * along
+    east = 0.36 * area.east_m * math.sin(turn * (1 + number))
+    north = 0.34 * area.north_m * math.cos(turn)
+    d_east, d_north = math.cos(turn * (1 + number)) * (1 + number) * area.east_m, -math.sin(turn) * area.north_m
+    return geo.offset(ORIGIN, east, north), math.degrees(math.atan2(d_east, d_north)) % 360
+
+
+def _hits(
+    center: LonLat,
+    yaw: float,
+    centers: np.ndarray,
+    keys: dict[tuple[int, int], int],
+    typical_error: float,
+    shape: Shape,
+    random: np.random.Generator,
+) -> list[tuple[int, float]]:
+    """Ten distinct rotated tiles around where this backbone believes to be, best first."""
+    astray = random.exponential(typical_error) * shape.stride_m if random.random() < 0.6 else 0.0
+    direction = random.uniform(0, 2 * math.pi)
+    believed = geo.offset(center, astray * math.cos(direction), astray * math.sin(direction))
+    far = geo.distance_m(believed.lon, believed.lat, centers[:, 0], centers[:, 1])
+    nearest = np.argsort(far)[:6]
+    angle = min(ANGLES, key=lambda a: geo.heading_difference(a, yaw))
+    ranked = [(int(tile) + 1, (angle + turn) % 360) for turn in (0, 45, 315) for tile in nearest][:10]
+    scores = 0.995 - 0.012 * random.random() - np.cumsum(np.r_[0, random.exponential(0.0015, 9)])
+    return [(keys[key], float(score)) for key, score in zip(ranked, scores, strict=True)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", action="store_true", help="36,864 rotated tiles, two flights of 500 frames")
+    asked = parser.parse_args()
+    print(make_gallery(asked.folder, USERS if asked.scale else SMALL).database)

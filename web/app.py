@@ -1,0 +1,84 @@
+"""The application: settings in, pages out."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from flask import Flask, Response, g, request, send_from_directory, url_for
+
+from coarseloc import __version__
+from coarseloc.config import Settings
+from coarseloc.store import open_database
+from web import formats, health, i18n, problems, safety
+from web.addresses import address
+from web.gallery import Gallery
+from web.images import images
+from web.pages import pages
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def create_app(settings: Settings, *, host: str | None = None) -> Flask:
+    """The pages over `settings`' database, whose schema is brought to the newest revision.
+
+    host: the address the server binds, where it is not this machine alone; writes then need `settings.token`.
+    """
+    app = Flask("web", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = safety.MAX_UPLOAD_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = 100_000
+    app.config["TRUSTED_HOSTS"] = safety.trusted_hosts(host, settings.trusted_hosts)
+    beyond = host is not None and not safety.is_loopback(host)
+    app.config["WRITE_TOKEN"] = settings.token.get_secret_value() if beyond and settings.token else None
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.extensions["coarseloc"] = Gallery.open(settings, open_database(settings.database))
+    safety.register(app)
+    problems.register(app)
+    app.register_blueprint(pages)
+    app.register_blueprint(images)
+    app.register_blueprint(health.health)
+    app.add_url_rule("/static/<path:filename>", "static", _static)
+    app.jinja_env.filters.update(formats.FILTERS)
+    app.jinja_env.globals.update(_=i18n.translate, _n=i18n.translate_count, asset=_asset, this_url=_this_url)
+    app.context_processor(_words)
+    return app
+
+
+def _words() -> dict[str, Any]:
+    """What every page knows; macros, which are imported without it, have the globals only."""
+    return {
+        "languages": i18n.LANGUAGES,
+        "language": g.language,
+        "theme": g.theme,
+        "request_id": g.request_id,
+        "version": __version__,
+    }
+
+
+def _this_url(**changes: Any) -> str:
+    """The present address with some of its ids or its query changed; None removes."""
+    ids = dict(request.view_args or {})
+    query: dict[str, Any] = request.args.to_dict()
+    for passing in ("lang", "theme"):  # remembered by cookies, not carried along
+        query.pop(passing, None)
+    for name, value in changes.items():
+        (ids if name in ids else query)[name] = value
+    return address(request.endpoint or "pages.flights", ids, query)
+
+
+def _asset(filename: str) -> str:
+    return url_for("static", filename=filename, v=_digest(filename))
+
+
+@cache
+def _digest(filename: str) -> str:
+    return hashlib.sha256(resources.files("web").joinpath("static", filename).read_bytes()).hexdigest()[:12]
+
+
+def _static(filename: str) -> Response:
+    response = send_from_directory(str(resources.files("web") / "static"), filename, conditional=True)
+    response.headers["Cache-Control"] = _FOR_EVER if "v" in request.args else "no-cache"
+    return response

@@ -1,0 +1,59 @@
+"""What the pages read: the database, and the few summaries worth keeping between requests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TypeVar
+
+from flask import current_app
+
+from coarseloc.config import Settings
+from coarseloc.embedding.specs import BackboneSpec, table
+from coarseloc.store import Database
+
+T = TypeVar("T")
+
+
+class Memory:
+    """The latest `size` results of slow look-ups that do not change; shared among threads."""
+
+    def __init__(self, size: int = 256) -> None:
+        self._size, self._kept, self._lock = size, OrderedDict[Hashable, object](), Lock()
+
+    def recall(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]  # type: ignore[return-value]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What one application holds open."""
+
+    settings: Settings
+    database: Database
+    backbones: Mapping[str, BackboneSpec]
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def open(cls, settings: Settings, database: Database) -> Gallery:
+        return cls(settings, database, table(settings.backbones))
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def the_gallery() -> Gallery:
+    """The current application's."""
+    found: Gallery = current_app.extensions["coarseloc"]
+    return found

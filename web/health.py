@@ -1,0 +1,48 @@
+"""`/healthz`: the process answers. `/readyz`: what it stands on, part by part; degraded is not dead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from coarseloc.errors import CoarselocError
+from coarseloc.store import embeddings
+from coarseloc.store.session import head_revision
+from web.gallery import Gallery, the_gallery
+
+health = Blueprint("health", __name__)
+
+
+@health.get("/healthz")
+def healthz() -> Response:
+    return jsonify(status="ok")
+
+
+@health.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """200 while pages can be shown (`ready` or `degraded`), 503 where the database cannot be used."""
+    here = the_gallery()
+    checks = {"database": _database(here)}
+    dead = checks["database"]["status"] == "down"
+    if not dead:
+        checks["vectors"] = _pending(here)
+    worst = "down" if dead else "degraded" if any(c["status"] != "ok" for c in checks.values()) else "ready"
+    return jsonify(status=worst, checks=checks), 503 if dead else 200
+
+
+def _database(here: Gallery) -> dict[str, Any]:
+    try:
+        found, head = here.database.revision(), head_revision()
+    except CoarselocError as error:
+        return {"status": "down", "detail": str(error)}
+    if found != head:
+        return {"status": "down", "detail": f"schema is at {found}, this version needs {head}: run `coarseloc migrate`"}
+    return {"status": "ok", "revision": found}
+
+
+def _pending(here: Gallery) -> dict[str, Any]:
+    with here.database.read() as session:
+        pending = embeddings.pending_counts(session)
+    behind = sum(pending.values())
+    return {"status": "degraded" if behind else "ok", "pending": behind}

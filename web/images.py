@@ -1,0 +1,116 @@
+"""Pictures, asked for by id only: `/images/tiles/<rotated tile>.jpg` and `/images/frames/<flight>/<frame>.jpg`.
+
+An address carries the content's mark (`?v=`), so what it names never changes and is kept by the browser for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, request, send_file, url_for
+
+from coarseloc.errors import ImageryError
+from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
+from coarseloc.store import gallery
+from coarseloc.types import Frame
+from web.gallery import the_gallery
+from web.i18n import _
+from web.problems import Problem
+
+SIZES = {"thumb": 256, "full": 1600}  # the longer side, in pixels
+_FOR_EVER_S = 31_536_000
+
+images = Blueprint("images", __name__, url_prefix="/images")
+
+
+def tile_url(rotated_tile: int, content_digest: str, size: str = "thumb") -> str:
+    return _address("images.tile", rotated_tile=rotated_tile, size=size, v=content_digest[:12])
+
+
+def frame_url(flight_id: str, frame: Frame, size: str = "thumb") -> str:
+    """The mark is of the file's size and time: nothing of its content is read."""
+    return _address("images.frame", flight_id=flight_id, frame=frame.index, size=size, v=_mark(frame.path))
+
+
+def _address(endpoint: str, size: str, **values: Any) -> str:
+    return url_for(endpoint, size=None if size == "thumb" else size, **values)
+
+
+@images.get("/tiles/<int:rotated_tile>.jpg")
+def tile(rotated_tile: int) -> Response:
+    """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
+    is one, since a cut tile has no more than its thumbnail."""
+    here = the_gallery()
+    with here.database.read() as session:
+        found = gallery.picture(session, rotated_tile)
+    if found is None:
+        raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
+    made = thumbnail_path(here.settings.thumbnails, found.content_digest)
+    source = Path(found.path) if found.path else None
+    if source and _size() == "full":
+        return _send(_rendition(source, SIZES["full"], found.content_digest))
+    if not made.exists():
+        if source is None:
+            raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=rotated_tile))
+        write_thumbnail(_read(source), made)
+    return _send(made)
+
+
+@images.get("/frames/<flight_id>/<int:frame>.jpg")
+def frame(flight_id: str, frame: int) -> Response:
+    with the_gallery().database.read() as session:
+        path = gallery.frame_path(session, flight_id, frame)
+    if path is None:
+        raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
+    return _send(_rendition(Path(path), SIZES[_size()]))
+
+
+def _size() -> str:
+    size = request.args.get("size", "thumb")
+    if size not in SIZES:
+        raise Problem(400, _("Size {size} is not known: ask for {known}.", size=size, known=", ".join(SIZES)))
+    return size
+
+
+def _mark(path: Path) -> str | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return f"{stat.st_mtime_ns:x}{stat.st_size:x}"
+
+
+def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
+    """A JPEG of `source` at most `side` px long, made at the first request and kept with the thumbnails.
+
+    Named by the file's path, size and time: a changed file gets a rendition of its own.
+    """
+    if mark is None:
+        mark = _mark(source)
+    if mark is None:
+        raise Problem(404, _("The image file {name} is no longer where it was.", name=source.name))
+    name = hashlib.sha256(f"{source}\0{mark}\0{side}".encode()).hexdigest()
+    made = thumbnail_path(the_gallery().settings.thumbnails / "renditions", name)
+    if not made.exists():
+        write_thumbnail(_read(source), made, side)
+    return made
+
+
+def _read(source: Path) -> Any:
+    try:
+        return read_image(source)
+    except ImageryError as error:
+        status = 404 if error.kind == "missing-file" else 422
+        detail = _("The image file {name} cannot be shown: {reason}.", name=source.name, reason=error.kind)
+        raise Problem(status, detail) from None
+
+
+def _send(path: Path) -> Response:
+    response = send_file(path, mimetype="image/jpeg", conditional=True, max_age=0)
+    if "v" in request.args:
+        response.headers["Cache-Control"] = f"private, max-age={_FOR_EVER_S}, immutable"
+    else:
+        response.headers["Cache-Control"] = "private, max-age=300"
+    return response

@@ -1,0 +1,49 @@
+"""The addresses. Every page has a `.json` twin that holds what the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from web.addresses import address
+from web.flights import flight_page, flights_page
+from web.frames import frame_page
+from web.safety import TOKEN_COOKIE
+
+pages = Blueprint("pages", __name__)
+View = Callable[..., dict[str, Any]]
+
+
+def page(rule: str, name: str, view: View, twin: str | None = None) -> None:
+    """Serve `view`'s values as the template `<name>.html` at `rule`, and as JSON at its twin."""
+
+    def html(**ids: Any) -> str:
+        twin_url = address(f"pages.{name}_json", ids, request.args.to_dict())
+        return render_template(f"{name}.html", page=name, twin_url=twin_url, **view(**ids))
+
+    def data(**ids: Any) -> Response:
+        return jsonify(view(**ids))
+
+    pages.add_url_rule(rule, name, html)
+    pages.add_url_rule(twin or f"{rule}.json", f"{name}_json", data)
+
+
+page("/", "flights", flights_page, twin="/flights.json")
+page("/flights/<flight_id>", "flight", flight_page)
+page("/flights/<flight_id>/<int:frame>", "frame", frame_page)
+
+
+@pages.get("/flights")
+def flights_plural() -> AnyResponse:
+    return redirect(url_for("pages.flights"))
+
+
+@pages.post("/token")
+def unlock() -> AnyResponse:
+    """Keep the token in a cookie that scripts cannot read."""
+    response = redirect(url_for("pages.flights"), 303)
+    response.set_cookie(TOKEN_COOKIE, request.form.get("token", ""), httponly=True, samesite="Strict")
+    return response

@@ -1,0 +1,132 @@
+"""Errors at the edge: what failed, what to do, and the request's id, as a page or as problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, render_template, request
+from werkzeug.exceptions import HTTPException, SecurityError
+
+from coarseloc.errors import (
+    BackboneError,
+    CoarselocError,
+    ImageryError,
+    InputError,
+    LockedError,
+    StoreError,
+    VectorStoreError,
+)
+from web.i18n import _
+
+log = logging.getLogger(__name__)
+
+_STATUS: dict[type[CoarselocError], int] = {
+    ImageryError: 415,
+    InputError: 400,
+    BackboneError: 400,
+    LockedError: 503,
+    VectorStoreError: 503,
+    StoreError: 503,
+}
+
+
+class Problem(Exception):
+    """A request that cannot be answered: its status, what failed, and what to do about it."""
+
+    def __init__(self, status: int, detail: str, *, title: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.title, self.retry_after_s = status, detail, title, retry_after_s
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(Problem, _answer)
+    app.register_error_handler(CoarselocError, _from_coarseloc)
+    app.register_error_handler(SecurityError, _foreign_host)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def wants_json() -> bool:
+    """Programs get problem+json: those that ask for a .json address, and those that do not ask for HTML."""
+    return request.path.endswith(".json") or not request.accept_mimetypes.accept_html
+
+
+def _answer(problem: Problem) -> Response:
+    if wants_json():
+        response = _as_json(problem)
+    else:
+        page = render_template("problem.html", problem=_body(problem))
+        response = Response(page, problem.status, content_type="text/html; charset=utf-8")
+    if problem.retry_after_s is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    return response
+
+
+def _as_json(problem: Problem) -> Response:
+    response = jsonify(_body(problem))
+    response.status_code, response.content_type = problem.status, "application/problem+json"
+    return response
+
+
+def _body(problem: Problem) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": problem.title or HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": g.get("request_id", ""),
+    }
+
+
+def _from_coarseloc(error: CoarselocError) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    log.warning("%s %s: %s", request.method, request.path, error)
+    return _answer(Problem(status, str(error)))
+
+
+def _foreign_host(error: SecurityError) -> Response:
+    """A Host header that is not ours. No page: its links would need the address that was refused."""
+    return _as_json(
+        Problem(
+            400,
+            f"{error.description} Use the address that the server printed at its start, "
+            "or name this one in COARSELOC_TRUSTED_HOSTS.",
+        )
+    )
+
+
+def _from_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400:  # a redirect, raised by the router
+        response: Response = error.get_response(request.environ)  # type: ignore[assignment]
+        return response
+    return _answer(Problem(status, _detail(status) or error.description or "", title=_title(status)))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("%s %s failed (request %s)", request.method, request.path, g.get("request_id"), exc_info=error)
+    return _answer(Problem(500, _detail(500), title=_title(500)))
+
+
+def _title(status: int) -> str | None:
+    titles = {
+        400: _("This request cannot be read"),
+        403: _("This request is not allowed"),
+        404: _("There is nothing here"),
+        405: _("This page does not take that"),
+        413: _("This file is too large"),
+        500: _("Something broke on our side"),
+    }
+    return titles.get(status)
+
+
+def _detail(status: int) -> str:
+    details = {
+        404: _("The address does not name a flight, frame or picture that is known. Go back to the flights."),
+        405: _("The address is right, but this kind of request is not answered here."),
+        413: _("Send an image of at most {n} MB.", n=(request.max_content_length or 0) // 1_000_000),
+        500: _("The request failed, and the log of the server says why. Search it for the request id below."),
+    }
+    return details.get(status, "")

@@ -1,0 +1,117 @@
+"""What every request and answer passes through: who may ask, request ids, and the headers of a page that
+runs no code but its own."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, g, request
+
+from web import i18n
+from web.problems import Problem
+
+MAX_UPLOAD_BYTES = 32_000_000
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+THEMES = ("auto", "light", "dark")
+TOKEN_COOKIE = "coarseloc_token"  # noqa: S105 - a name
+_YEAR_S = 31_536_000
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def trusted_hosts(bound: str | None, extra: Iterable[str] = ()) -> list[str]:
+    """The names under which this server may be addressed; any other Host header is refused, so that a page
+    elsewhere cannot reach us through a name of its own (DNS rebinding)."""
+    names = ["localhost", "127.0.0.1", "[::1]", *extra]
+    if bound and not is_loopback(bound):
+        names += [socket.gethostname(), socket.getfqdn()]
+        if not ipaddress_is_any(bound):
+            names.append(f"[{bound}]" if ":" in bound else bound)
+    return list(dict.fromkeys(names))
+
+
+def ipaddress_is_any(host: str) -> bool:
+    return host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
+
+
+def register(app: Flask) -> None:
+    app.before_request(_begin)
+    app.before_request(_refuse_foreign_writes)
+    app.after_request(_finish)
+
+
+def _begin() -> None:
+    g.began = time.perf_counter()
+    g.request_id = secrets.token_hex(6)
+    g.timings = []
+    g.language = i18n.chosen()
+    wanted = request.args.get("theme") or request.cookies.get("theme")
+    g.theme = wanted if wanted in THEMES else "auto"
+
+
+def _refuse_foreign_writes() -> None:
+    """Writes come from our own pages (or from no browser at all), and with the token where one is needed."""
+    if request.method in SAFE_METHODS:
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    foreign_origin = origin is not None and urlsplit(origin).netloc != request.host
+    if site not in (None, "same-origin", "none") or foreign_origin:
+        raise Problem(403, i18n.translate("Another site sent this request. Send it from a page of this server."))
+    token = current_app.config["WRITE_TOKEN"]
+    if token is not None and request.endpoint != "pages.unlock" and not _has_token(token):
+        raise Problem(
+            401,
+            i18n.translate("This server listens beyond its own machine and wants its token first: give it at /token."),
+        )
+
+
+def _has_token(token: str) -> bool:
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    given = (bearer, request.cookies.get(TOKEN_COOKIE, ""))
+    return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)
+
+
+def timed(name: str, ms: float) -> None:
+    """Tell the browser's network panel where the time went (`Server-Timing`)."""
+    g.timings.append((name, ms))
+
+
+def _finish(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    if "began" in g:
+        timed("total", (time.perf_counter() - g.began) * 1e3)
+        response.headers["Server-Timing"] = ", ".join(f"{name};dur={ms:.1f}" for name, ms in g.timings)
+    if response.mimetype in ("text/html", "application/json"):
+        response.headers.setdefault("Cache-Control", "no-cache")
+        response.vary.update(("Cookie", "Accept-Language", "Accept"))
+    for name, allowed in (("lang", tuple(i18n.LANGUAGES)), ("theme", THEMES)):
+        if request.args.get(name) in allowed:
+            response.set_cookie(name, request.args[name], max_age=_YEAR_S, samesite="Lax", httponly=True)
+    return response
