@@ -1,22 +1,6 @@
-"""Rasters, captures, frames and labels: everything that is read from users' image files."""
+"""Everything that is read from users' image files; import from the modules.
 
-from coarseloc.imagery.captures import CaptureSource, open_captures
-from coarseloc.imagery.decode import content_digest, decode_image, read_image, thumbnail_path, write_thumbnail
-from coarseloc.imagery.flights import open_flight
-from coarseloc.imagery.labels import read_labels
-from coarseloc.imagery.orthophoto import OrthophotoSource, cut_view, open_orthophoto
-
-__all__ = [
-    "CaptureSource",
-    "OrthophotoSource",
-    "content_digest",
-    "cut_view",
-    "decode_image",
-    "open_captures",
-    "open_flight",
-    "open_orthophoto",
-    "read_image",
-    "read_labels",
-    "thumbnail_path",
-    "write_thumbnail",
-]
+captures, orthophoto — reference tiles, each a types.TileSource      flights — frames and their truth
+raster, layout, bands — how an orthophoto is read and tiled          decode — pixels, digests, thumbnails
+labels, label_json, label_csv, exif — what is known of an image      capture_tree — what lies in users' folders
+"""

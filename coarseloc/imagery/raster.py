@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ import rasterio.warp
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from coarseloc import geo, rotation
 from coarseloc.errors import InputError
-from coarseloc.imagery import bands
+from coarseloc.imagery.bands import Colours, choose, stretch_of
 from coarseloc.rotation import Affine, Turned
 from coarseloc.types import LonLat, UInt8
 
@@ -37,33 +38,37 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handles = threading.local()
-        dataset = self._dataset
-        _check_placed(dataset)
-        self.width, self.height = dataset.width, dataset.height
-        self.crs = dataset.crs
-        self._to_crs = Affine(*tuple(dataset.transform)[:6])
-        self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
-        flags = {flag for band in dataset.mask_flag_enums for flag in band}
+        with _gdal(path):
+            dataset = self._dataset
+            _check_placed(dataset)
+            self.width, self.height = dataset.width, dataset.height
+            self.crs = dataset.crs
+            self._to_crs = Affine(*tuple(dataset.transform)[:6])
+            self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
+            self.colours = choose(dataset)
+            dtype = np.dtype(dataset.dtypes[self.colours.bands[0] - 1])
+            flags = {flag for band in dataset.mask_flag_enums for flag in band}
         self._has_mask = flags != {MaskFlags.all_valid}
         self._has_specks = MaskFlags.nodata in flags
-        self.colours = bands.choose(dataset)
-        self._is_float = np.issubdtype(np.dtype(dataset.dtypes[self.colours.bands[0] - 1]), np.floating)
-        if dataset.dtypes[self.colours.bands[0] - 1] != "uint8":
-            values, valid = self._read(Window(0, 0, self.width, self.height), self._overview_shape())
-            self.colours = bands.Colours(self.colours.bands, stretch=bands.stretch_of(values, valid))
+        self._is_float = np.issubdtype(dtype, np.floating)
+        if dtype != np.uint8:
+            values, valid = self._read(*self._overview(), Resampling.nearest)
+            self.colours = Colours(self.colours.bands, stretch=stretch_of(values, valid))
 
     # --- places and pixels -----------------------------------------------------------------------
 
     def pixels_of(self, lon: ArrayLike, lat: ArrayLike) -> tuple[Float64, Float64]:
         """WGS84 degrees → continuous pixel coordinates (x, y), same shape; inf where it has no image."""
         lons, lats = np.asarray(lon, float), np.asarray(lat, float)
-        xs, ys = rasterio.warp.transform("EPSG:4326", self.crs, lons.ravel(), lats.ravel())
+        with _gdal(self.path):
+            xs, ys = rasterio.warp.transform("EPSG:4326", self.crs, lons.ravel(), lats.ravel())
         return _apply(self._to_pixel, np.reshape(xs, lons.shape), np.reshape(ys, lons.shape))
 
     def positions_of(self, x: ArrayLike, y: ArrayLike) -> tuple[Float64, Float64]:
         """Continuous pixel coordinates → WGS84 degrees (lon, lat), same shape."""
         xs, ys = _apply(self._to_crs, np.asarray(x, float), np.asarray(y, float))
-        lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
+        with _gdal(self.path):
+            lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
         return np.reshape(lons, xs.shape), np.reshape(lats, xs.shape)
 
     def affines(self, centres: Sequence[LonLat], footprint_m: float, side_px: int) -> Float64:
@@ -111,9 +116,10 @@ class Raster:
 
     def ground_mask(self) -> Bool | None:
         """A small bool copy [h, w] of where the raster holds ground, or None where all of it does."""
-        if not (self._has_mask or self._is_float):
-            return None
-        return self._read(Window(0, 0, self.width, self.height), self._overview_shape())[1]
+        whole, shape = self._overview()
+        if self._is_float:
+            return self._read(whole, shape, Resampling.nearest)[1]
+        return self._mask(whole, shape)
 
     def _cut(
         self, to_source: Affine, side_px: int, headings: Iterable[float]
@@ -139,25 +145,29 @@ class Raster:
         to_window = Affine(fx, 0.0, -left * fx, 0.0, fy, -top * fy)
         return self.colours.rgb(values), valid, to_window.after(to_source)
 
-    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[NDArray, Bool | None]:
+    def _read(
+        self, window: Window, shape: tuple[int, int], resampling: Resampling = Resampling.average
+    ) -> tuple[NDArray, Bool | None]:
         """([B, h, w] of the raster's own type, bool [h, w] or None where all is ground)."""
-        averaged = Resampling.nearest if self.colours.palette is not None else Resampling.average
-        try:
-            values = self._dataset.read(
-                list(self.colours.bands),
-                window=window,
-                out_shape=(len(self.colours.bands), *shape),
-                resampling=averaged,
-            )
-            valid = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128 if self._has_mask else None
-        except RasterioError as error:
-            raise InputError(f"{self.path}: reading failed ({error}). Is the file whole?") from error
-        if valid is not None and self._has_specks and not valid.all():
-            valid = _without_specks(valid)
+        if self.colours.palette is not None:
+            resampling = Resampling.nearest  # there is no mean of two numbers of colours
+        bands = list(self.colours.bands)
+        with _gdal(self.path):
+            values = self._dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=resampling)
+        valid = self._mask(window, shape)
         if self._is_float and not np.isfinite(values).all():
             finite = np.isfinite(values).all(axis=0)
             valid = finite if valid is None else valid & finite
-        return values, None if valid is None or valid.all() else valid
+        return values, valid
+
+    def _mask(self, window: Window, shape: tuple[int, int]) -> Bool | None:
+        if not self._has_mask:
+            return None
+        with _gdal(self.path):
+            valid: Bool = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128
+        if self._has_specks and not valid.all():
+            valid = _without_specks(valid)
+        return None if valid.all() else valid
 
     @property
     def _dataset(self) -> DatasetReader:
@@ -166,9 +176,23 @@ class Raster:
         dataset: DatasetReader = self._handles.dataset
         return dataset
 
-    def _overview_shape(self) -> tuple[int, int]:
+    def _overview(self) -> tuple[Window, tuple[int, int]]:
+        """The whole raster, and the shape of a small copy of it."""
         factor = max(1.0, max(self.width, self.height) / _OVERVIEW_PX)
-        return max(1, round(self.height / factor)), max(1, round(self.width / factor))
+        shape = max(1, round(self.height / factor)), max(1, round(self.width / factor))
+        return Window(0, 0, self.width, self.height), shape
+
+
+@contextmanager
+def _gdal(path: Path) -> Iterator[None]:
+    """Whatever GDAL raises about this file, as an InputError. Not all of it is a RasterioError: CRS errors are
+    ValueErrors, and a damaged file brings up private classes."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as a GeoTIFF: {error}. Is the file whole?") from error
 
 
 def _open(path: Path) -> DatasetReader:
@@ -177,13 +201,10 @@ def _open(path: Path) -> DatasetReader:
         raise InputError(f"{path} {what}: expected a GeoTIFF file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): expected a GeoTIFF file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_placed says it better
-            # Named, so that no other of GDAL's drivers is tried on a file of unknown content; COG is GTiff.
-            return rasterio.open(path, driver="VRT" if path.suffix.lower() == ".vrt" else "GTiff")
-    except RasterioError as error:
-        raise InputError(f"{path} cannot be opened as a GeoTIFF: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_placed says it better
+        # Named, so that no other of GDAL's drivers is tried on a file of unknown content; COG is GTiff.
+        return rasterio.open(path, driver="VRT" if path.suffix.lower() == ".vrt" else "GTiff")
 
 
 def _check_placed(dataset: DatasetReader) -> None:

@@ -1,0 +1,310 @@
+"""Capture trees: places, headings, footprints; and what is wrong with a tree is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from coarseloc import geo
+from coarseloc.errors import ImageryError, InputError
+from coarseloc.imagery.captures import CaptureSource, open_captures
+from coarseloc.types import Failure, LonLat, View
+
+GANGNAM = LonLat(127.02765, 37.49792)
+WriteCaptures = Callable[..., Path]
+
+
+def only(root: Path, **options: Any) -> CaptureSource:
+    (source,) = open_captures(root, **options)
+    return source
+
+
+def kinds(source: CaptureSource) -> Counter[str]:
+    return Counter(failure.kind for failure in source.failures)
+
+
+def edit_labels(
+    root: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None], file: str = "labels-300.json"
+) -> None:
+    """Rewrite each entry, or drop it where `change` returns None."""
+    path = root / file
+    images = json.loads(path.read_text())["images"]
+    path.write_text(json.dumps({"images": [new for image in images if (new := change(image)) is not None]}))
+
+
+def test_a_tree_becomes_a_reference_set_with_places_and_headings(capture_tree: WriteCaptures) -> None:
+    source = only(capture_tree(angles=range(0, 360, 45)))
+    reference_set = source.reference_set
+    assert reference_set.name == "refs-300m-50"
+    assert (reference_set.kind, reference_set.altitude_m, reference_set.overlap) == ("captures", 300.0, 0.5)
+    assert reference_set.angles == tuple(range(0, 360, 45))
+    assert [tile.index for tile in source.tiles] == [1, 2, 3, 4, 5, 6]
+    assert source.angles_of(source.tiles[3]) == reference_set.angles
+    assert not source.failures
+
+
+def test_a_tiles_centre_is_its_label_and_its_side_spacing_over_what_does_not_overlap(
+    capture_tree: WriteCaptures,
+) -> None:
+    source = only(capture_tree(stride_m=100))
+    assert source.reference_set.footprint_m == pytest.approx(200, rel=0.005)
+    tile = source.tiles[4]  # second row, second column
+    assert geo.distance_m(*tile.center, *geo.offset(GANGNAM, 100, -100)) < 0.1
+    assert geo.distance_m(tile.bbox.west, tile.center.lat, tile.bbox.east, tile.center.lat) == pytest.approx(
+        200, rel=0.01
+    )
+
+
+def test_an_explicit_footprint_is_taken(capture_tree: WriteCaptures) -> None:
+    assert only(capture_tree(), footprint_m=123.0).reference_set.footprint_m == 123.0
+
+
+def test_a_view_is_its_file(capture_tree: WriteCaptures) -> None:
+    source = only(capture_tree(angles=(0, 90)))
+    views = list(source.views(source.tiles[2], (90, 0)))
+    assert all(isinstance(view, View) for view in views)
+    first, second = (view for view in views if isinstance(view, View))
+    assert (first.angle_deg, second.angle_deg) == (90, 0)
+    assert first.pixels[0, 0].tolist() == [3, 45, 30] and second.pixels[0, 0].tolist() == [3, 0, 30]
+    assert first.path is not None and first.path.name == "251210182149_300_50_0_090_00003.png"
+    assert first.ground_fraction == 1.0 and first.content_digest != second.content_digest
+
+
+def test_two_altitudes_are_two_sets(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture_tree(root, altitude=600, stride_m=200)
+    low, high = open_captures(root)
+    assert (low.reference_set.name, high.reference_set.name) == ("refs-300m-50", "refs-600m-50")
+    assert high.reference_set.footprint_m == pytest.approx(400, rel=0.005)
+    named = open_captures(root, name="seoul")
+    assert [source.reference_set.name for source in named] == ["seoul-300m-50", "seoul-600m-50"]
+
+
+def test_a_name_is_used_as_it_is_where_there_is_one_set(capture_tree: WriteCaptures) -> None:
+    assert only(capture_tree(), name="gangnam").reference_set.name == "gangnam"
+
+
+def test_one_capture_folder_can_be_the_root(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45))
+    source = only(root / "251210182149_300_50_0_045")  # its labels lie beside it
+    assert source.reference_set.angles == (45,)
+    assert len(source.tiles) == 6 and not source.failures
+
+
+def test_a_set_turned_the_other_way_is_stored_as_headings(capture_tree: WriteCaptures) -> None:
+    source = only(capture_tree(angles=(0, 45, 90)), turned="ccw")
+    assert source.reference_set.angles == (0, 270, 315)
+    (view,) = source.views(source.tiles[0], [315])
+    assert isinstance(view, View) and view.path is not None and view.path.parent.name.endswith("_045")
+
+
+@pytest.mark.parametrize("pad", [4, 5])
+def test_indices_may_be_padded_to_four_or_five_and_labels_otherwise(capture_tree: WriteCaptures, pad: int) -> None:
+    root = capture_tree(pad=pad)
+
+    def padded_otherwise(image: dict[str, Any]) -> dict[str, Any]:
+        capture, index = image["imageref"].removesuffix(".png").rsplit("_", 1)
+        return image | {"imageref": f"{capture}_{int(index):0{9 - pad}d}.jpg"}
+
+    edit_labels(root, padded_otherwise)
+    source = only(root)
+    assert len(source.tiles) == 6 and not source.failures
+
+
+def test_labels_may_lie_inside_each_capture_or_be_named(capture_tree: WriteCaptures, tmp_path: Path) -> None:
+    root = capture_tree()
+    (root / "labels-300.json").rename(root / "251210182149_300_50_0_000" / "x.json")
+    assert len(only(root).tiles) == 6
+    (root / "251210182149_300_50_0_000" / "x.json").rename(tmp_path / "elsewhere.json")
+    assert len(only(root, labels=tmp_path / "elsewhere.json").tiles) == 6
+    with pytest.raises(ImageryError, match="there is none"):
+        open_captures(root)
+
+
+def test_one_headings_label_places_all_headings(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45))
+    edit_labels(root, lambda image: image if "_045_" in image["imageref"] else None)
+    source = only(root)
+    assert source.reference_set.angles == (0, 45) and len(source.tiles) == 6 and not source.failures
+
+
+def test_a_missing_label_is_a_failure_and_the_rest_go_on(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    edit_labels(root, lambda image: None if image["imageref"].endswith("_00002.png") else image)
+    source = only(root)
+    assert [tile.index for tile in source.tiles] == [1, 3, 4, 5, 6]
+    (failure,) = source.failures
+    assert (failure.kind, failure.stage) == ("missing-label", "list")
+    assert failure.item.endswith("_000_00002.png") and "labels-300.json" in failure.message
+
+
+def test_a_label_with_plane_coordinates_only_says_so(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+
+    def plane(image: dict[str, Any]) -> dict[str, Any]:
+        if not image["imageref"].endswith("_00002.png"):
+            return image
+        return image | {"position": {"x": 1.5, "y": 2.5, "latitude": None, "longitude": None}}
+
+    edit_labels(root, plane)
+    (failure,) = only(root).failures
+    assert failure.kind == "missing-label" and "gives: x, y" in failure.message
+
+
+def test_metres_in_one_label_are_a_failure_and_in_all_an_error(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    metres = {"latitude": 4_150_000.0, "longitude": 325_000.0}
+    edit_labels(root, lambda i: i | {"position": metres} if i["imageref"].endswith("_00002.png") else i)
+    source = only(root)
+    assert kinds(source) == {"wrong-crs": 1} and len(source.tiles) == 5
+    edit_labels(root, lambda image: image | {"position": metres})
+    with pytest.raises(ImageryError, match="metres of a projected system") as error:
+        open_captures(root)
+    assert error.value.kind == "wrong-crs"
+
+
+def test_a_duplicate_tile_is_a_failure_and_the_first_is_kept(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture = root / "251210182149_300_50_0_000"
+    shutil.copy(capture / f"{capture.name}_00003.png", capture / f"{capture.name}_0003.png")
+    later = root / "251211000000_300_50_0_045"
+    later.mkdir()
+    Image.new("RGB", (8, 8)).save(later / f"{later.name}_00001.png")
+    source = only(root)
+    assert kinds(source) == {"duplicate-tile": 2}
+    assert len(source.tiles) == 6
+    (view,) = source.views(source.tiles[0], [45])
+    assert isinstance(view, View) and view.path is not None and view.path.parent.name.startswith("251210")
+
+
+def test_a_heading_whose_label_lies_elsewhere_is_left_out(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45, 90), stride_m=100)
+
+    def moved(image: dict[str, Any]) -> dict[str, Any]:
+        step = {"_045_00002.png": 80, "_090_00002.png": 20}.get(image["imageref"][-14:], 0)
+        place = geo.offset(LonLat(image["position"]["longitude"], image["position"]["latitude"]), step, 0)
+        return image | {"position": {"longitude": place.lon, "latitude": place.lat}}
+
+    edit_labels(root, moved)
+    source = only(root)
+    (failure,) = source.failures
+    assert failure.kind == "label-conflict" and "80 m" in failure.message
+    assert source.angles_of(source.tiles[1]) == (0, 90)
+    assert source.angles_of(source.tiles[0]) == (0, 45, 90)
+
+
+def test_the_gulf_of_guinea_is_a_legal_place(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(columns=1, rows=1)
+    edit_labels(root, lambda image: image | {"position": {"latitude": 0, "longitude": 0}})
+    assert only(root, footprint_m=100).tiles[0].center == LonLat(0.0, 0.0)
+
+
+def test_a_folder_of_images_with_another_name_is_listed_and_one_without_images_is_not(
+    capture_tree: WriteCaptures,
+) -> None:
+    root = capture_tree()
+    for name in ("holiday", "251210182149_300_100_0_000", "notes"):
+        (root / name).mkdir()
+    Image.new("RGB", (8, 8)).save(root / "holiday" / "a.jpg")
+    Image.new("RGB", (8, 8)).save(root / "251210182149_300_100_0_000" / "a.jpg")
+    source = only(root)
+    assert kinds(source) == {"not-a-capture": 2}
+
+
+def test_an_image_with_another_name_is_listed_and_other_files_are_not(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture = root / "251210182149_300_50_0_000"
+    for name in ("cover.png", "Thumbs.db", ".hidden.png", "251210182149_300_50_0_045_00001.png"):
+        (capture / name).write_bytes(b"x")
+    source = only(root)
+    assert kinds(source) == {"bad-name": 2}
+
+
+def test_a_broken_label_file_is_named(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    (root / "broken.json").write_text("{")
+    source = only(root)
+    assert kinds(source) == {"unreadable-label": 1} and len(source.tiles) == 6
+
+
+def test_a_file_that_cannot_be_read_is_a_failure_and_the_next_view_comes(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture = root / "251210182149_300_50_0_000"
+    (capture / f"{capture.name}_00001.png").write_bytes(b"")
+    source = only(root)
+    (capture / f"{capture.name}_00002.png").unlink()
+    broken, view = source.views(source.tiles[0], (0, 45))
+    assert isinstance(broken, Failure) and (broken.kind, broken.stage) == ("empty", "read")
+    assert isinstance(view, View)
+    (gone,) = source.views(source.tiles[1], [0])
+    assert isinstance(gone, Failure) and gone.kind == "missing-file"
+    (never,) = source.views(source.tiles[1], [135])
+    assert isinstance(never, Failure) and never.kind == "missing-file"
+
+
+def test_a_stamp_changes_with_the_file(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    source = only(root)
+    path = root / "251210182149_300_50_0_000" / "251210182149_300_50_0_000_00001.png"
+    before = source.stamp(source.tiles[0], 0)
+    assert before == source.stamp(source.tiles[0], 0) != source.stamp(source.tiles[0], 45)
+    os.utime(path, (1, 1))
+    touched = source.stamp(source.tiles[0], 0)
+    path.unlink()
+    assert len({before, touched, source.stamp(source.tiles[0], 0)}) == 3
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "a file", "folders of another kind"])
+def test_a_root_without_captures_is_refused(tmp_path: Path, what: str) -> None:
+    root = tmp_path / "root"
+    if what == "a file":
+        root.write_text("")
+    elif what != "missing":
+        (root / "other" if what == "folders of another kind" else root).mkdir(parents=True)
+    with pytest.raises(InputError, match="<YYMMDDhhmmss>"):
+        open_captures(root)
+
+
+def test_captures_without_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r" / "251210182149_300_50_0_000").mkdir(parents=True)
+    with pytest.raises(InputError, match="no images"):
+        open_captures(tmp_path / "r")
+
+
+def test_a_single_place_needs_a_footprint(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(columns=1, rows=1)
+    with pytest.raises(InputError, match="footprint"):
+        open_captures(root)
+    assert len(only(root, footprint_m=200).tiles) == 1
+
+
+@pytest.mark.parametrize("footprint", [0.0, -1.0])
+def test_an_impossible_footprint_is_refused(capture_tree: WriteCaptures, footprint: float) -> None:
+    with pytest.raises(InputError, match="footprint"):
+        open_captures(capture_tree(), footprint_m=footprint)
+
+
+def test_listing_eight_thousand_images_decodes_none_and_takes_no_time(tmp_path: Path) -> None:
+    root, images = tmp_path / "big", []
+    for angle in range(0, 360, 45):
+        capture = root / f"251210182149_300_50_0_{angle:03d}"
+        capture.mkdir(parents=True)
+        for index in range(1, 1001):
+            (capture / f"{capture.name}_{index:05d}.jpg").touch()  # empty: to decode one would be a failure
+            place = geo.offset(GANGNAM, index % 40 * 100, -(index // 40) * 100)
+            position = {"latitude": place.lat, "longitude": place.lon}
+            images.append({"imageref": f"{capture.name}_{index:05d}.jpg", "position": position})
+    (root / "labels.json").write_text(json.dumps({"images": images}))
+    started = time.perf_counter()
+    source = only(root)
+    assert time.perf_counter() - started < 5
+    assert len(source.tiles) == 1000 and not source.failures

@@ -1,0 +1,228 @@
+"""Labels: JSON with holes, CSV under many names, EXIF; one bad entry does not spoil the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from coarseloc.errors import ImageryError
+from coarseloc.imagery import labels
+from coarseloc.imagery.exif import exif_pose
+from coarseloc.types import LonLat, Pose
+
+PLACE = LonLat(127.02765, 37.49792)
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("bom", [False, True])
+def test_a_label_file_gives_poses_by_file_name(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], bom: bool
+) -> None:
+    path = write_labels(tmp_path / "l.json", [label("a.jpg", PLACE, yaw=10, pitch=-1.5, roll=2)], bom=bom)
+    assert labels.read_labels(path) == {"a.jpg": Pose(PLACE, 300.0, 10.0, -1.5, 2.0)}
+
+
+def test_any_number_may_be_null_missing_or_text(tmp_path: Path) -> None:
+    images = [
+        {"imageref": "a.jpg", "position": {"latitude": "37.5", "longitude": " 127 ", "altitude": ""}, "other": 1},
+        {"imageref": "b.jpg", "position": None, "attitude": None},
+        {"imageref": "c.jpg"},
+        {"imageref": "d.jpg", "position": {"latitude": 37.5, "longitude": None}, "attitude": {"yaw": "unknown"}},
+        {"imageref": "e.jpg", "position": "here", "attitude": [1, 2, 3]},
+        {"imageref": "f.jpg", "position": {"latitude": True, "longitude": [127]}},
+        {"position": {"latitude": 1, "longitude": 1}},
+        {"imageref": None},
+        None,
+        7,
+    ]
+    poses = labels.read_labels(written(tmp_path / "l.json", {"images": images, "made_by": "a tool"}))
+    assert poses.pop("a.jpg") == Pose(LonLat(127.0, 37.5))
+    assert poses == {name: Pose() for name in ("b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg")}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_counts_as_missing(tmp_path: Path, number: str) -> None:
+    text = f'{{"images": [{{"imageref": "a.jpg", "position": {{"latitude": {number}, "longitude": 1}}}}]}}'
+    assert labels.read_labels(written(tmp_path / "l.json", text)) == {"a.jpg": Pose()}
+
+
+@pytest.mark.parametrize(("given_yaw", "heading"), [(-90, 270), (370, 10), (0, 0), (359.5, 359.5)])
+def test_a_yaw_becomes_a_heading(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], given_yaw: float, heading: float
+) -> None:
+    path = write_labels(tmp_path / "l.json", [label("a.jpg", PLACE, yaw=given_yaw)])
+    assert labels.read_labels(path)["a.jpg"].yaw_deg == heading
+
+
+@pytest.mark.parametrize("name", ["251210_00001.jpg", "data/251210/251210_00001.jpg", "D:\\data\\251210_00001.jpg"])
+def test_an_image_is_found_by_its_own_name_whatever_its_folder(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], name: str
+) -> None:
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)])).find("251210_00001.JPG")
+    assert found is not None and found.pose.location == PLACE
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "guess"), [(4_150_021.5, 325_700.2, "metres"), (127.02, 37.49, "swapped"), (37.5, 325_700, "metres")]
+)
+def test_coordinates_that_are_no_degrees_are_a_wrong_crs(tmp_path: Path, lat: float, lon: float, guess: str) -> None:
+    position = {"latitude": lat, "longitude": lon}
+    path = written(tmp_path / "l.json", {"images": [{"imageref": "a.jpg", "position": position}]})
+    with pytest.raises(ImageryError, match=guess) as error:
+        labels.read_labels(path)
+    assert error.value.kind == "wrong-crs"
+
+
+def test_a_label_without_a_position_says_what_it_has_instead(tmp_path: Path) -> None:
+    position = {"x": 1.0, "y": 2.0, "z": 3.0, "latitude": None, "longitude": None}
+    path = written(tmp_path / "l.json", {"images": [{"imageref": "a.jpg", "position": position}]})
+    found = labels.open_labels(path).find("a.jpg")
+    assert found is not None and found.problem is not None
+    assert found.problem.kind == "missing-label" and "x, y, z" in str(found.problem)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2", '{"images": [}', "\x00\x01", "[" * 5000])
+def test_broken_json_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ImageryError, match=r"l\.json") as error:
+        labels.read_labels(written(tmp_path / "l.json", content))
+    assert error.value.kind == "unreadable-label"
+
+
+@pytest.mark.parametrize("content", [[], {}, 3, {"images": 3}, {"images": None}])
+def test_json_of_another_form_is_refused_when_named_and_passed_over_when_found(tmp_path: Path, content: Any) -> None:
+    path = written(tmp_path / "l.json", content)
+    with pytest.raises(ImageryError, match="not a label file"):
+        labels.read_labels(path)
+    assert labels.discover_json([tmp_path]) == labels.Labels()
+
+
+def test_a_missing_label_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageryError, match=r"none\.json"):
+        labels.open_labels(tmp_path / "none.json")
+
+
+def test_labels_are_gathered_from_all_files_and_the_first_is_kept(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    write_labels(tmp_path / "1.json", [label("a.jpg", PLACE)])
+    write_labels(tmp_path / "2.json", [label("a.jpg", LonLat(1, 1)), label("b.jpg", PLACE)])
+    written(tmp_path / "3.json", "{")
+    found = labels.discover_json([tmp_path])
+    assert {name: entry.pose.location for name, entry in found.by_name.items()} == {"a.jpg": PLACE, "b.jpg": PLACE}
+    assert [path.name for path in found.files] == ["1.json", "2.json"]
+    assert [path.name for path in found.broken] == ["3.json"]
+
+
+# --- CSV ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,datetime,lat_deg,lon_deg,alt_exif_m,track_deg\na.jpg,2016,37.49792,127.02765,198.3,90\n",
+        "\ufeffImage;Latitude;Lng;Altitude\r\nflights/a.jpg;37.49792;127.02765;198.3\r\n",
+        "file\tlat\tlongitude\talt\na.jpg\t37.49792\t127.02765\t198.3",
+    ],
+)
+def test_positions_are_read_under_the_names_tools_give_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "truth.csv").write_bytes(text.encode())
+    assert labels.read_labels(tmp_path / "truth.csv") == {"a.jpg": Pose(PLACE, 198.3)}
+
+
+def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "filename,lat,lon,track_deg\na.jpg,1,2,90\n")
+    written(tmp_path / "y.csv", "filename,lat,lon,heading\na.jpg,1,2,-90\n")
+    assert labels.read_labels(tmp_path / "t.csv")["a.jpg"].yaw_deg is None
+    assert labels.read_labels(tmp_path / "y.csv")["a.jpg"].yaw_deg == 270
+
+
+def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,,2\n,1,2\nb.jpg\nc.jpg,1,2,3,4\n\nd.jpg,500,2\n")
+    found = labels.open_labels(tmp_path / "t.csv").by_name
+    assert {name: entry.pose.location for name, entry in found.items()} == {
+        "a.jpg": None, "b.jpg": None, "c.jpg": LonLat(2, 1), "d.jpg": None,
+    }  # fmt: skip
+    assert found["d.jpg"].problem is not None and found["d.jpg"].problem.kind == "wrong-crs"
+
+
+def test_a_csv_without_positions_is_passed_over(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "name,score\na.jpg,1\n")
+    assert labels.discover_tables([tmp_path]) == labels.Labels()
+    with pytest.raises(ImageryError, match="name, score"):
+        labels.open_labels(tmp_path / "t.csv")
+
+
+# --- EXIF ---------------------------------------------------------------------------------------
+
+
+def with_gps(path: Path, gps: dict[int, Any]) -> Path:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update(gps)
+    Image.new("RGB", (8, 8)).save(path, exif=exif)
+    return path
+
+
+def test_exif_gives_position_and_height(tmp_path: Path) -> None:
+    gps = {1: "S", 2: (46.0, 50.0, 33.0), 3: "W", 4: (91.0, 59.0, 40.0), 5: b"\x00", 6: 198.5}
+    pose = exif_pose(with_gps(tmp_path / "a.jpg", gps))
+    assert pose.location == pytest.approx((-(91 + 59 / 60 + 40 / 3600), -(46 + 50 / 60 + 33 / 3600)), abs=1e-6)
+    assert pose.altitude_label_m == pytest.approx(198.5)
+
+
+@pytest.mark.parametrize(
+    "gps",
+    [
+        {},
+        {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},  # no fix
+        {1: "N", 2: (46.0, 50.0, 33.0)},
+        {1: "N", 2: (100.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)},
+    ],
+)
+def test_exif_without_a_usable_position_gives_none(tmp_path: Path, gps: dict[int, Any]) -> None:
+    assert exif_pose(with_gps(tmp_path / "a.jpg", gps)) == Pose()
+
+
+def test_a_file_that_is_no_image_has_no_exif(tmp_path: Path) -> None:
+    assert exif_pose(written(tmp_path / "a.jpg", "text")) == Pose()
+
+
+# --- whatever comes -----------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["images", "imageref", "position", "attitude", "latitude", "longitude", "yaw", "altitude"]), inner, max_size=5),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(json_values | st.fixed_dictionaries({"images": st.lists(json_values, max_size=4)}))
+@settings(max_examples=200)
+def test_any_json_gives_poses_or_an_imagery_error(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = written(tmp_path_factory.getbasetemp() / "any.json", value)
+    try:
+        poses = labels.read_labels(path)
+    except ImageryError:
+        return
+    assert all(isinstance(pose, Pose) for pose in poses.values())
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200))
+@settings(max_examples=200)
+def test_any_csv_gives_poses_or_an_imagery_error(tmp_path_factory: pytest.TempPathFactory, body: str | bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(b"filename,lat,lon\n" + (body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body))
+    with suppress(ImageryError):
+        assert all(isinstance(pose, Pose) for pose in labels.read_labels(path).values())
