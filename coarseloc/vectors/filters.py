@@ -73,8 +73,9 @@ def conditions(where: Where) -> list[Condition]:
 
 def _touching(box: BBox) -> list[Condition]:
     """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.where`."""
-    beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in turns(box))
-    return [Range("south", high=box.north), Range("north", low=box.south), AnyOf(beside)]
+    boxes = turns(box)
+    beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in boxes)
+    return [Range("south", high=boxes[0].north), Range("north", low=boxes[0].south), AnyOf(beside)]
 
 
 def edge_filter(where: Where) -> qdrant_edge.Filter | None:
