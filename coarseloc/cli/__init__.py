@@ -24,7 +24,9 @@ from coarseloc.errors import CoarselocError
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, config_file: Path | None) -> None:
     """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
-    context.obj = App(config.load(data_dir, config_file))
+    app = App(config.load(data_dir, config_file))
+    context.obj = app
+    context.call_on_close(app.close)
 
 
 for command in (

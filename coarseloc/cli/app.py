@@ -40,6 +40,10 @@ class App:
         # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
         return open_database(self.settings.database, migrate=self.settings.database_url is None)
 
+    def close(self) -> None:
+        if "db" in self.__dict__:
+            self.db.close()
+
     @contextmanager
     def vectors(self) -> Iterator[types.VectorStore]:
         """The vector store, closed (and its lock given back) at the end."""

@@ -73,9 +73,8 @@ def run_searches(
     no_rebuild: bool = False,
 ) -> list[dict[str, Any]]:
     """A SearchRun per backbone (and heading); returns a summary of each."""
-    from search.summary import summarize
-
     from search.query import run_search
+    from search.summary import summarize
 
     with app.db.read() as session:
         reference_set = references.find_reference_set(session, name)
@@ -143,9 +142,8 @@ def lookup(
     as_json: bool,
 ) -> None:
     """The references most like IMAGE among those that match the filters, answered by Qdrant."""
-    from search.filtered import lookup as filtered_lookup
-
     from coarseloc.imagery.decode import read_image
+    from search.filtered import lookup as filtered_lookup
 
     pixels = read_image(image)
     encoders = Encoders(app.settings, device, precision, input_px)
@@ -157,7 +155,9 @@ def lookup(
         index.drain(app.db, store)
         for stored in stored_specs(app, reference_set, backbones, input_px, precision):
             vector = load_matching(encoders, stored).embed(pixels[None])[0]
-            found[stored.spec.backbone] = filtered_lookup(store, app.db, stored, vector, k, where)
+            found[stored.spec.backbone] = filtered_lookup(
+                store, app.db, stored, vector, k, where, thumbnails=app.settings.thumbnails
+            )
     facts = {name: [asdict(hit) for hit in hits] for name, hits in found.items()}
     answer(as_json, facts, lambda: _show_hits(found))
 

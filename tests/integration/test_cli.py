@@ -1,0 +1,272 @@
+"""The command line: the main job, and every way it can be misused. In-process, on a small true DINOv3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from coarseloc import cli
+from coarseloc.vectors import open_store
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def state(tmp_path: Path, tiny_dinov3: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder that knows the backbone `tiny`, in the environment."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{tiny_dinov3}"\n')
+    monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def coarseloc(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run a command as the console script does; an exit other than by the script's own hand fails the test."""
+
+    def run(*args: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["coarseloc", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Result(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def flight(tmp_path: Path, make_captures: Callable[..., Path]) -> Path:
+    """Four frames, each the very picture of a 000 reference, with labels."""
+    source = next(make_captures().glob("*_000"))
+    folder = tmp_path / "flights" / "251124155712"
+    folder.mkdir(parents=True)
+    labels = json.loads((source.parent / f"{source.name}.json").read_text(encoding="utf-8-sig"))["images"]
+    made = []
+    for index in range(1, 5):
+        name = f"251124155712_{index:05d}.jpg"
+        (folder / name).write_bytes((source / labels[index - 1]["imageref"]).read_bytes())
+        made.append({**labels[index - 1], "imageref": name})
+    (folder / "labels.json").write_text(json.dumps({"images": made}))
+    return folder
+
+
+@pytest.fixture
+def ingested(coarseloc: Callable[..., Result], flight: Path, tmp_path: Path) -> Path:
+    """The capture tree, ingested with `tiny`."""
+    root = tmp_path / "captures"
+    assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
+    return root
+
+
+def test_the_main_job_from_captures_to_json(coarseloc, ingested, flight, tmp_path):
+    (run,) = coarseloc("search", flight, "--json").json
+    assert run["frames"] == 4 and run["median_error_m"] == pytest.approx(0, abs=0.1)
+    assert coarseloc("export", "251124155712", "--out", tmp_path / "out").code == 0
+    documents = sorted((tmp_path / "out").rglob("251124155712_*.json"))
+    assert len(documents) == 4
+    first = json.loads(documents[0].read_text())
+    assert first["encoder"] == "tiny" and first["topk"] == 10 and first["metric"] == "ip"
+    assert first["results"][0]["score"] == pytest.approx(1.0, abs=1e-4)
+    assert first["results"][0]["angle_deg"] == 0
+
+
+def test_lookup_at_45_returns_only_045_captures(coarseloc, ingested, flight):
+    frame = flight / "251124155712_00002.jpg"
+    hits = coarseloc("lookup", frame, "--angle", "45", "--json").json["tiny"]
+    assert len(hits) == 6 and {hit["tile"]["angle_deg"] for hit in hits} == {45}
+    assert all("_045_" in hit["filename"] for hit in hits)
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (["--altitude", "250:350"], 12),
+        (["--altitude", "500:700"], 0),
+        (["--overlap", "50"], 12),
+        (["--overlap", "80"], 0),
+        (["--near", "127.03,37.50,100"], 2),
+        (["--bbox", "127.0,37.4,127.0284,37.6"], 4),
+        (["--angle", "0,45", "--near", "127.03,37.50,100"], 2),
+    ],
+)
+def test_lookup_filters(coarseloc, ingested, flight, filters, count):
+    hits = coarseloc("lookup", flight / "251124155712_00001.jpg", "--k", 50, *filters, "--json").json["tiny"]
+    assert len(hits) == count
+
+
+def test_search_takes_the_same_filters(coarseloc, ingested, flight):
+    (run,) = coarseloc("search", flight, "--angle", "45", "--json").json
+    assert run["references"] == 6
+
+
+def test_per_angle_searches_each_heading_as_a_set_of_its_own(coarseloc, ingested, flight):
+    runs = coarseloc("search", flight, "--per-angle", "--json").json
+    assert [(run["angle_deg"], run["references"]) for run in runs] == [(0, 6), (45, 6)]
+
+
+def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested, flight):
+    found = coarseloc("search", flight)
+    assert "total = embed + search" in found.out and "tiny" in found.out
+
+
+# --- misuse ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["ingest", "captures", "nowhere", "--backbone", "tiny"], "does not exist"),
+        (["ingest", "orthophoto", "nowhere.tif", "--footprint-m", "100", "--backbone", "tiny"], "nowhere.tif"),
+        (["ingest", "captures", "EMPTY", "--backbone", "tiny"], "EMPTY"),
+        (["ingest", "captures", "CAPTURES", "--backbone", "nope"], "unknown backbone 'nope': known are vits16"),
+        (["ingest", "captures", "CAPTURES", "--backbone", "vits16"], "Accept the licence"),
+        (["ingest", "captures", "CAPTURES", "--backbone", "tiny", "--input-px", "100"], "16"),
+        (["ingest", "captures", "CAPTURES", "--backbone", "tiny", "--device", "cuda:7"], "cuda:7"),
+        (["ingest", "captures", "CAPTURES", "--backbone", "tiny", "--labels", "nowhere.json"], "nowhere.json"),
+        (["search", "nowhere"], "does not exist"),
+        (["search", "EMPTY"], "no images"),
+        (["search", "FLIGHT", "--reference-set", "other"], "no reference set yet"),
+        (["export", "999", "--out", "x"], "flight '999' is not known"),
+        (["lookup", "nowhere.jpg"], "nowhere.jpg"),
+        (["lookup", "TEXT"], "is not a JPEG"),
+        (["lookup", "FRAME", "--angle", "400"], "0 to 359"),
+        (["lookup", "FRAME", "--bbox", "1,2,3"], "3 parts"),
+        (["lookup", "FRAME", "--bbox", "1,9,3,4"], "south above north"),
+        (["lookup", "FRAME", "--altitude", "350:250"], "wrong way round"),
+        (["lookup", "FRAME", "--near", "127,nan,5"], "not a finite number"),
+        (["references", "delete", "other", "--yes"], "no reference set yet"),
+        (["--config", "nowhere.toml", "flights"], "nowhere.toml is not there"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_misuse_ends_in_one_line_and_exit_code_2(coarseloc, flight, tmp_path, args, says):
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "text.jpg").write_text("not a picture")
+    places = {
+        "EMPTY": tmp_path / "EMPTY",
+        "CAPTURES": tmp_path / "captures",
+        "FLIGHT": flight,
+        "FRAME": flight / "251124155712_00001.jpg",
+        "TEXT": tmp_path / "text.jpg",
+    }
+    found = coarseloc(*(places.get(arg, arg) for arg in args))
+    assert found.code == 2 and says in found.err, found.err
+    assert found.out == ""
+
+
+def test_a_stale_mirror_is_refused_when_asked_and_built_anew_when_not(coarseloc, ingested, flight):
+    assert coarseloc("search", flight).code == 0
+    Image.new("RGB", (64, 64), "red").save(next(ingested.glob("*_000/*_00003.jpg")))
+    assert coarseloc("ingest", "captures", ingested, "--backbone", "tiny").code == 0
+    refused = coarseloc("search", flight, "--no-rebuild")
+    assert refused.code == 2 and "mirror" in refused.err
+    assert coarseloc("search", flight).code == 0
+
+
+def test_a_backbone_the_references_lack_is_named_with_what_they_hold(coarseloc, ingested, flight):
+    found = coarseloc("search", flight, "--backbone", "demo")
+    assert found.code == 2 and "tiny at 32 px fp32" in found.err
+
+
+def test_two_ingests_at_once_are_refused(coarseloc, flight, state, tmp_path):
+    with FileLock(state / "ingest.lock"):
+        found = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
+    assert found.code == 2 and "another ingest is at work" in found.err
+
+
+def test_an_ingest_beside_the_owner_of_the_vector_store_writes_sql_and_says_what_is_pending(
+    coarseloc, flight, state, tmp_path
+):
+    held = "import sys, time; from coarseloc.vectors import open_store; from pathlib import Path\n"
+    held += "store = open_store(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read(); store.close()"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", held, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout and owner.stdout.readline() == "held\n"
+    try:
+        found = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
+        assert found.code == 0 and "12 embeddings are pending" in found.err
+        refused = coarseloc("lookup", flight / "251124155712_00001.jpg")
+        assert refused.code == 2 and str(owner.pid) in refused.err
+    finally:
+        owner.communicate("")
+    assert coarseloc("drain", "--json").json["upserted"] == 12
+
+
+def test_reconcile_finds_nothing_then_something_and_rebuild_mends_it(coarseloc, ingested, state):
+    assert coarseloc("reconcile").code == 0
+    store = open_store(state)
+    (collection,) = store.collections()
+    store.delete(collection, list(store.ids(collection))[:3])
+    store.flush(collection)
+    store.close()
+    found = coarseloc("reconcile", "--json")
+    assert found.code == 2 and "rebuild" in found.err and len(json.loads(found.out)["differences"][0]["missing"]) == 3
+    assert coarseloc("rebuild").code == 0 and coarseloc("reconcile").code == 0
+
+
+def test_other_weights_under_the_same_name_are_refused(coarseloc, ingested, flight, state, make_dinov3, tmp_path):
+    other = make_dinov3(tmp_path / "other", seed=7)
+    (state / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{other}"\n')
+    found = coarseloc("search", flight)
+    assert found.code == 2 and "weights_digest" in found.err
+
+
+def test_every_kind_of_bad_image_is_named_and_the_rest_go_on(coarseloc, flight, tmp_path):
+    root = tmp_path / "captures"
+    capture = next(root.glob("*_000"))
+    names = [capture / f"{capture.name}_{i:05d}.jpg" for i in range(1, 7)]
+    names[0].write_bytes(b"")
+    names[1].write_text("no picture")
+    names[2].write_bytes(names[2].read_bytes()[:200])
+    Image.fromarray(np.full((16, 16), 99, np.uint8)).save(names[3])  # grey
+    Image.new("CMYK", (16, 16), (10, 20, 30, 40)).save(names[4])
+    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(names[5].with_suffix(".png"))  # 16 bit
+    names[5].unlink()
+    report = coarseloc("ingest", "captures", root, "--backbone", "tiny", "--json").json["reference_sets"][0]
+    assert report["embedded"]["tiny"] == 9 and sum(report["failures"].values()) == 3
+    failures = coarseloc("ingest", "failures", "--json").json
+    assert {Path(failure["item"]).name for failure in failures} == {name.name for name in names[:3]}
+
+
+def test_nothing_usable_is_an_error(coarseloc, flight, tmp_path):
+    root = tmp_path / "captures"
+    for image in root.rglob("*.jpg"):
+        image.write_bytes(b"")
+    found = coarseloc("ingest", "captures", root, "--backbone", "tiny")
+    assert found.code == 2 and "none of the 12 images" in found.err
+
+
+def test_doctor_names_a_database_that_is_none(coarseloc, state):
+    assert coarseloc("doctor").code == 0
+    (state / "coarseloc.db").unlink()
+    (state / "coarseloc.db").write_bytes(b"garbage" * 1000)
+    found = coarseloc("doctor")
+    assert found.code == 2 and "database" in found.err
+
+
+def test_help_needs_no_torch(state):
+    code = "import sys; from coarseloc import cli; cli.cli(['-h'], standalone_mode=False); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
