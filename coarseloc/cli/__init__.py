@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from coarseloc import __version__, config
-from coarseloc.cli import admin, demo, ingest, results, search, simulate
+from coarseloc.cli import admin, demo, ingest, results, search, simulate, study
 from coarseloc.cli.app import App
 from coarseloc.errors import CoarselocError
 
@@ -36,6 +36,7 @@ for command in (
     search.lookup,
     results.export,
     results.flights,
+    study.evaluate,
     ingest.references,
     admin.backbones,
     admin.serve,

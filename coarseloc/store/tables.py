@@ -203,3 +203,46 @@ class HitRow(Base):
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     rotated_tile_id: Mapped[int] = mapped_column(ForeignKey("rotated_tiles.id", ondelete="CASCADE"))
     score: Mapped[float]
+
+
+class StudyRow(Base):
+    """One piece of long work with curves for an answer: a rotation or altitude laboratory, or a run's evaluation."""
+
+    __tablename__ = "studies"
+    __table_args__ = (UniqueConstraint("kind", "digest"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), index=True)
+    digest: Mapped[str] = mapped_column(String(64))  # of what was asked: the same question goes on, or is answered
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("search_runs.id", ondelete="CASCADE"), index=True)
+    parameters: Mapped[dict[str, Any]]
+    environment: Mapped[dict[str, Any]]
+    findings: Mapped[dict[str, Any]]  # tables and sentences made of the curves; {} until finished
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class StudyPartRow(Base):
+    """What an unfinished study has worked out so far; dropped when it is finished."""
+
+    __tablename__ = "study_parts"
+    study_id: Mapped[int] = mapped_column(
+        ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    part: Mapped[str] = mapped_column(String(200), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class StudyPointRow(Base):
+    """One point of one curve of one backbone, with its interval where it has one."""
+
+    __tablename__ = "study_points"
+    study_id: Mapped[int] = mapped_column(
+        ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    backbone: Mapped[str] = mapped_column(String(100), primary_key=True)
+    curve: Mapped[str] = mapped_column(String(60), primary_key=True)
+    x: Mapped[float] = mapped_column(primary_key=True)
+    y: Mapped[float | None]  # None where it cannot be said: JSON and SQL have no NaN
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    n: Mapped[int]

@@ -1,0 +1,80 @@
+"""Runs in a real database, scored: counts, agreement, off the map, CSV, JSON, and what the pages will read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from study_runs import FOOTPRINT_M, ORIGIN, make_runs
+
+from coarseloc import geo
+from coarseloc.errors import StoreError
+from coarseloc.store import Database, studies
+from search import evaluate
+
+
+@pytest.fixture
+def made(db: Database, tmp_path: Path) -> list[int]:
+    return make_runs(db, tmp_path, backbones=3, frames=40, columns=8, rows=6, k=10)
+
+
+def test_a_flight_means_its_newest_run_of_each_backbone(db: Database, made: list[int]) -> None:
+    assert [run.id for run in evaluate.find_runs(db, ["251124155712"])] == made
+    assert [run.id for run in evaluate.find_runs(db, [str(made[1])])] == [made[1]]
+    with pytest.raises(StoreError, match="expected one of 251124155712"):
+        evaluate.find_runs(db, ["nowhere"])
+
+
+def test_frames_are_counted_by_what_became_of_them(db: Database, made: list[int]) -> None:
+    """Of 40 frames the generator leaves 2 unreadable, 3 without truth, and 4 off the map."""
+    one = evaluate.evaluate(db, evaluate.find_runs(db, [str(made[0])]))[0]
+    assert one.counts == evaluate.Counts(frames=40, failed=2, without_truth=3, judged=35, off_map=4)
+    assert one.scores["error_median"].n == 31
+    assert one.scores["margin_area"].n == 35
+    assert math.isnan(one.scores["agreement_area"].value)
+
+
+def test_better_backbones_score_better_and_agreement_needs_company(db: Database, made: list[int]) -> None:
+    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    shares = [one.scores["hit_footprint@1"].value for one in done]
+    assert shares == sorted(shares, reverse=True) and shares[0] > shares[-1]
+    for one in done:
+        assert one.scores["agreement_area"].n == 35
+        assert one.scores["hit_footprint@1"].low <= one.scores["hit_footprint@1"].value
+        assert one.hit_curves[1][100].value <= one.ceiling[100]
+        curve = [share.value for share in one.hit_curves[10].values()]
+        assert curve == sorted(curve)
+
+
+def test_json_and_csv_hold_every_score_with_n(db: Database, made: list[int]) -> None:
+    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    document = json.loads(json.dumps([evaluate.facts(one) for one in done], allow_nan=False))
+    assert document[0]["scores"]["error_median"].keys() >= {"unit", "better", "value", "low", "high", "n", "title"}
+    rows = list(csv.DictReader(io.StringIO(evaluate.to_csv(done))))
+    assert len(rows) == 3 * len(document[0]["scores"])
+    assert float(rows[0]["value"]) == document[0]["scores"][rows[0]["score"]]["value"]
+
+
+def test_evaluations_are_stored_where_pages_read_them_and_replaced_by_newer_ones(db: Database, made: list[int]) -> None:
+    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    evaluate.save(db, done)
+    evaluate.save(db, done)
+    with db.read() as session:
+        stored = studies.studies(session, "evaluation")
+        assert len(stored) == 3
+        points = studies.curves(session, stored[0].id, "hit@10")
+    assert [point.x for point in points] == list(range(10, 101, 10))
+
+
+def test_a_run_with_a_filter_is_judged_by_the_map_it_searched(db: Database, tmp_path: Path) -> None:
+    near = {"near": {"lon": ORIGIN.lon, "lat": ORIGIN.lat, "radius_m": 1.0}}
+    runs = make_runs(db, tmp_path, backbones=1, frames=40, columns=8, rows=6, k=10, where=near)
+    one = evaluate.evaluate(db, evaluate.find_runs(db, [str(runs[0])]))[0]
+    assert one.counts.off_map > 25
+    per_lon = geo.metres_per_degree(ORIGIN.lat)[0]
+    held = abs(one.judged.ranked.truth_lon - ORIGIN.lon) * per_lon <= FOOTPRINT_M / 2
+    assert not one.judged.on_map[~held].any()
