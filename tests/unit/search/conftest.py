@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,9 +95,18 @@ class World:
         return Flight(flight_id, folder, tuple(made), None, "labels" if truth else "none")
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied: migrating takes longer than most tests here."""
+    path = tmp_path_factory.mktemp("empty") / "coarseloc.db"
+    open_database(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, empty_database: Path) -> Iterator[World]:
     """Nothing is embedded yet: `world.embed(backbone)` does."""
+    shutil.copy(empty_database, tmp_path / "coarseloc.db")
     db = open_database(f"sqlite:///{tmp_path}/coarseloc.db")
     empty = World(db, tmp_path, None)  # type: ignore[arg-type]
     yield empty.add_reference_set("gangnam-300m")

@@ -1,0 +1,169 @@
+"""A flight's newest runs as files: CoarseLocalizationInfo JSON, GeoJSON and CSV. Each file is whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coarseloc import ids
+from coarseloc.errors import InputError
+from coarseloc.store import Database, runs
+from coarseloc.store.runs import StoredRun
+from coarseloc.types import Flight, Progress
+from search.formats import Features, as_csv, csv_row
+from search.infos import FrameInfo, comparable, frame_infos, newest_runs
+from search.records import SCHEMA_VERSION, CoarseLocalizationInfo, FlightLocalizations, FrameFailure
+
+FORMATS = ("json", "geojson", "csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and where."""
+
+    folder: str
+    flight_id: str
+    runs: int
+    records: int
+    failures: int  # frames that could not be searched, once for each run
+    files: int
+
+    def __str__(self) -> str:
+        failed = f", {self.failures} could not be searched" if self.failures else ""
+        return f"{self.records} records of flight {self.flight_id} in {self.files} files to {self.folder}{failed}"
+
+
+def export(
+    db: Database,
+    thumbnails: Path,
+    flight_id: str,
+    out_dir: Path,
+    *,
+    single: bool = False,
+    formats: Sequence[str] = FORMATS,
+    reference_set: str | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the newest finished run of each reference set, backbone, heading and filter.
+
+    "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
+    `<flight>.json` with `single`; "geojson" and "csv": one file, estimates and truth. Frames that could not be
+    searched have no record: they are in the CSV, in the single document and in the count.
+    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format, folder not writable).
+    """
+    if unknown := set(formats) - set(FORMATS):
+        raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
+    chosen = newest_runs(db, flight_id, reference_set)
+    with db.read() as session:
+        flight = runs.find_flight(session, flight_id).flight
+    names = _namer(chosen)
+    records: list[CoarseLocalizationInfo] = []
+    rows: list[dict[str, Any]] = []
+    features = Features(flight)
+    counts: Counter[str] = Counter()
+    failures = []
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen), start=1):
+            rows.append(csv_row(flight, one))
+            features.add(one)
+            if one.info is None:
+                failures.append(_failure(one))
+            else:
+                counts["records"] += 1
+                if single:
+                    records.append(one.info)
+                elif "json" in formats:
+                    counts["files"] += 1
+                    _write_json(out_dir / names(one), one.info.as_json())
+            if progress:
+                progress(done, len(chosen) * len(flight.frames), "frames")
+        if single and "json" in formats:
+            counts["files"] += 1
+            _write_json(out_dir / f"{flight_id}.json", _document(flight, records, failures).as_json())
+        if "geojson" in formats:
+            counts["files"] += 1
+            _write_json(out_dir / f"{flight_id}.geojson", features.collection())
+        if "csv" in formats:
+            counts["files"] += 1
+            _write(out_dir / f"{flight_id}.csv", as_csv(rows))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
+        ) from None
+    return Exported(str(out_dir), flight_id, len(chosen), counts["records"], len(failures), counts["files"])
+
+
+def _all_infos(db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun]) -> Iterator[FrameInfo]:
+    for group in comparable(chosen):  # one group's results in memory at a time
+        yield from frame_infos(db, thumbnails, flight, group)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
+    """`<flight>_<frame>_<backbone>.json`; runs that would share a name carry their number too."""
+    several = len({run.reference_set.name for run in chosen}) > 1
+    folders = {run.id: f"{ids.slug(run.reference_set.name)}/" if several else "" for run in chosen}
+    endings = {run.id: _ending(run) for run in chosen}
+    uses = Counter((folders[run.id], endings[run.id]) for run in chosen)
+
+    def name(one: FrameInfo) -> str:
+        run, folder, ending = one.run, folders[one.run.id], endings[one.run.id]
+        number = "" if uses[folder, ending] == 1 else f"_run{run.id}"
+        return f"{folder}{run.flight_id}_{one.result.frame.index:05d}_{ending}{number}.json"
+
+    return name
+
+
+def _ending(run: StoredRun) -> str:
+    angle = run.parameters["angle_deg"]
+    return ids.slug(run.spec.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
+
+
+# --- the whole flight ---------------------------------------------------------------------------
+
+
+def _failure(one: FrameInfo) -> FrameFailure:
+    return FrameFailure(
+        frame_index=one.result.frame.index,
+        filename=one.result.frame.filename,
+        encoder=one.run.spec.spec.backbone,
+        reference_set=one.run.reference_set.name,
+        angle_deg=one.run.parameters["angle_deg"],
+        error=one.error or "",
+    )
+
+
+def _document(
+    flight: Flight, records: list[CoarseLocalizationInfo], failures: list[FrameFailure]
+) -> FlightLocalizations:
+    return FlightLocalizations(
+        schema_version=SCHEMA_VERSION,
+        flight_id=flight.flight_id,
+        started_at=flight.started_at,
+        truth_source=flight.truth_source,
+        frames=len(flight.frames),
+        localizations=records,
+        failures=failures,
+    )
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    _write(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside its place first, then put there at once."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

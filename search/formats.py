@@ -1,0 +1,113 @@
+"""What tables and maps of other programs read: a flight's estimates and truth as GeoJSON and as CSV. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from coarseloc.store.runs import FrameResult
+from coarseloc.types import Flight
+from search.infos import FrameInfo
+from search.records import CoarseLocalizationInfo
+
+_DECIMALS = 7  # of a degree, about a centimetre: RFC 7946 asks for no more than is meant
+
+
+class Features:
+    """A point for each estimate, and one for each frame's truth (RFC 7946)."""
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._truths: dict[int, dict[str, Any]] = {}
+        self._estimates: list[dict[str, Any]] = []
+
+    def add(self, one: FrameInfo) -> None:
+        frame = one.result.frame
+        if frame.truth.location is not None:
+            properties = {"kind": "truth", **self._frame(one.result), "heading_deg": frame.truth.yaw_deg}
+            self._truths.setdefault(frame.index, _point(*frame.truth.location, properties))
+        if one.info is not None:
+            self._estimates.append(_point(*_location(one.info), self._frame(one.result) | _estimate(one.info)))
+
+    def collection(self) -> dict[str, Any]:
+        return {"type": "FeatureCollection", "features": [*self._truths.values(), *self._estimates]}
+
+    def _frame(self, result: FrameResult) -> dict[str, Any]:
+        return {
+            "flight_id": self._flight.flight_id,
+            "frame_index": result.frame.index,
+            "filename": result.frame.filename,
+        }
+
+
+def _location(info: CoarseLocalizationInfo) -> tuple[float, float]:
+    return info.estimate.location.lon, info.estimate.location.lat
+
+
+def _estimate(info: CoarseLocalizationInfo) -> dict[str, Any]:
+    return {
+        "kind": "estimate",
+        "encoder": info.encoder,
+        "reference_set": info.reference_set.name,
+        "angle_deg": info.query.angle_deg,
+        "place_id": info.estimate.place_id,
+        "heading_deg": info.estimate.heading_deg,
+        "score": info.estimate.score,
+        "margin": info.estimate.margin,
+        "agreement": info.estimate.agreement.backbones,
+        "error_m": info.errors and info.errors.error_m,
+        "heading_error_deg": info.errors and info.errors.heading_error_deg,
+    }
+
+
+def _point(lon: float, lat: float, properties: dict[str, Any]) -> dict[str, Any]:
+    coordinates = [round(lon, _DECIMALS), round(lat, _DECIMALS)]
+    return {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
+
+
+# --- CSV ----------------------------------------------------------------------------------------
+
+
+def csv_row(flight: Flight, one: FrameInfo) -> dict[str, Any]:
+    """One frame under one backbone; what is unknown is an empty cell."""
+    run, frame, info = one.run, one.result.frame, one.info
+    truth = frame.truth.location
+    row: dict[str, Any] = {
+        "flight_id": flight.flight_id,
+        "frame_index": frame.index,
+        "filename": frame.filename,
+        "reference_set": run.reference_set.name,
+        "encoder": run.spec.spec.backbone,
+        "input_px": run.spec.spec.input_px,
+        "precision": run.spec.spec.precision,
+        "angle_deg": run.parameters["angle_deg"],
+        "backend": run.environment["backend"],
+        "device": run.environment["device"],
+        "truth_lon": truth and truth.lon,
+        "truth_lat": truth and truth.lat,
+        "truth_heading_deg": frame.truth.yaw_deg,
+    }
+    estimate = dict.fromkeys(
+        (
+            *("lon", "lat", "heading_deg", "place_id", "score", "margin", "agreement", "agreement_of"),
+            *("error_m", "best_error_m", "heading_error_deg", "inside_footprint"),
+            *("decode_ms", "embed_ms", "search_ms", "total_ms"),
+        )
+    )
+    if info is not None:
+        estimate |= info.estimate.location.model_dump()
+        estimate |= info.estimate.model_dump(include={"heading_deg", "place_id", "score", "margin"})
+        estimate |= {"agreement": info.estimate.agreement.backbones, "agreement_of": info.estimate.agreement.of}
+        estimate |= info.errors.model_dump() if info.errors else {}
+        estimate |= {f"{name}_ms": value for name, value in info.timing_ms.model_dump().items()}
+    return row | estimate | {"error": one.error}
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

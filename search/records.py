@@ -1,0 +1,203 @@
+"""CoarseLocalizationInfo: the record other programs read. These models are the schema.
+
+The first eight keys of a record are the ones its readers have always known; everything else is added, nothing is
+renamed, and readers pass over what they do not know. `python -m search.records FOLDER` writes the published JSON
+Schemas.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema
+
+SCHEMA_VERSION: Final = "1.0"
+
+Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
+BBoxArray = tuple[float, float, float, float]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Location(_Record):
+    """WGS84 degrees."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+
+
+class TimingMs(_Record):
+    """Milliseconds of this frame, after a warm-up, the device synchronised."""
+
+    embed: float = Field(ge=0, description="resize, normalise and forward")
+    search: float = Field(ge=0, description="the index call alone")
+    total: float = Field(ge=0, description="embed + search")
+    decode: float = Field(ge=0, description="reading and decoding the image; not part of total")
+
+
+class Result(_Record):
+    """One ranked reference: a tile at one heading."""
+
+    rank: int = Field(ge=1)
+    path: str = Field(description="the capture's file; the thumbnail of a tile cut from an orthophoto")
+    filename: str
+    score: float = Field(description="cosine, higher is better")
+    tile_id: str
+    place_id: str = Field(description="the same for all headings and all sets that share this centre")
+    angle_deg: int = Heading
+    altitude_m: float | None = Field(description="above ground; null where nobody said")
+    overlap: float = Field(ge=0, lt=1, description="fraction")
+    location: Location = Field(description="the tile's centre")
+    bbox: BBoxArray = Field(description="[west, south, east, north]; west > east across the antimeridian")
+
+
+class Query(_Record):
+    """What was asked: the frame, and how."""
+
+    run: int = Field(description="the SearchRun in the database")
+    path: str
+    filename: str
+    spec_digest: str = Field(description="of weights, input size, normalisation, pooling and precision")
+    input_px: int
+    precision: str
+    batch: int = Field(ge=1, description="frames embedded at once; 1 unless throughput was asked for")
+    angle_deg: int | None = Field(description="the one heading that was searched, null for all")
+    where: dict[str, Any] = Field(description="the filters that were given, empty for none")
+    device: str = Field(description="what embedded: cpu, cuda:0, …")
+
+
+class ReferenceSetInfo(_Record):
+    """What was searched."""
+
+    name: str
+    kind: str
+    altitude_m: float | None
+    overlap: float
+    footprint_m: float | None
+    angles: list[int]
+    references: int = Field(ge=0, description="rotated tiles searched")
+
+
+class Agreement(_Record):
+    """How many backbones put the frame at the same place: those exported together for this reference set."""
+
+    backbones: int = Field(ge=0, description="within the distance, this one included")
+    of: int = Field(ge=1)
+    within_m: float
+
+
+class EstimateInfo(_Record):
+    """Where the frame was taken, and facing where."""
+
+    location: Location
+    heading_deg: float = Heading
+    place_id: str
+    score: float
+    margin: float | None = Field(description="score of the best place above the second; null where only one was found")
+    method: str
+    agreement: Agreement
+
+
+class Truth(_Record):
+    """What the flight's labels say."""
+
+    location: Location
+    heading_deg: float | None = Heading
+    source: str
+
+
+class Errors(_Record):
+    """The results held against the truth."""
+
+    error_m: float | None = Field(description="great circle, from the estimate; null where there is none")
+    best_error_m: float | None = Field(description="great circle, from the nearest of the results")
+    heading_error_deg: float | None = Field(description="circular; null unless the truth lies in the best footprint")
+    inside_footprint: bool = Field(description="the truth lies in the best result's footprint")
+
+
+class CoarseLocalizationInfo(_Record):
+    """One frame under one backbone."""
+
+    model_config = ConfigDict(title="CoarseLocalizationInfo")
+
+    encoder: str
+    backend: Literal["faiss-gpu", "faiss-cpu"]
+    dim: int = Field(ge=1)
+    metric: Literal["ip"]
+    topk: int = Field(ge=1)
+    timing_ms: TimingMs
+    results: list[Result] = Field(description="best first")
+    index_build_ms: float = Field(ge=0, description="reading the vectors and building the index, when that was done")
+    schema_version: Literal["1.0"]
+    flight_id: str
+    frame_index: int
+    query: Query
+    reference_set: ReferenceSetInfo
+    estimate: EstimateInfo
+    truth: Truth | None = Field(default=None, description="only where it is known")
+    errors: Errors | None = Field(default=None, description="only where the truth is known")
+
+    def as_json(self) -> dict[str, Any]:
+        """Without `truth` and `errors` where there is no truth; other unknown values are null."""
+        unknown = {name for name in ("truth", "errors") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unknown)
+
+
+class FrameFailure(_Record):
+    """A frame that could not be searched."""
+
+    frame_index: int
+    filename: str
+    encoder: str
+    reference_set: str
+    angle_deg: int | None
+    error: str
+
+
+class FlightLocalizations(_Record):
+    """A whole flight: every frame under every backbone, and the frames that failed."""
+
+    model_config = ConfigDict(title="CoarseLocalizationFlight")
+
+    schema_version: Literal["1.0"]
+    flight_id: str
+    started_at: datetime | None = Field(description="local time, no zone: the flight's id does not tell one")
+    truth_source: str
+    frames: int = Field(ge=0)
+    localizations: list[CoarseLocalizationInfo]
+    failures: list[FrameFailure]
+
+    def as_json(self) -> dict[str, Any]:
+        document = self.model_dump(mode="json", exclude={"localizations"})
+        return document | {"localizations": [record.as_json() for record in self.localizations]}
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
+    "coarse-localization-flight.v1.schema.json": FlightLocalizations,
+}
+
+
+class _Published(GenerateJsonSchema):
+    """Without a title for each field: it only repeats the names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(model: type[BaseModel]) -> str:
+    """The model's JSON Schema (draft 2020-12) as the text that is published."""
+    schema = {"$schema": _Published.schema_dialect, **model.model_json_schema(schema_generator=_Published)}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name, model in SCHEMAS.items():
+        (Path(sys.argv[1]) / name).write_text(json_schema(model), encoding="utf-8")
