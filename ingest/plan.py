@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
-from coarseloc.store import embeddings, references
+from coarseloc.store import Session, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
 from coarseloc.types import EmbeddingSpec, Tile, TileSource, View
