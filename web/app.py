@@ -14,6 +14,7 @@ from coarseloc.config import Settings
 from coarseloc.store import open_database
 from web import formats, health, i18n, problems, safety
 from web.addresses import address
+from web.exports import exports
 from web.gallery import Gallery
 from web.images import images
 from web.pages import pages
@@ -39,6 +40,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     problems.register(app)
     app.register_blueprint(pages)
     app.register_blueprint(images)
+    app.register_blueprint(exports)
     app.register_blueprint(health.health)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)

@@ -11,11 +11,14 @@ from coarseloc import geo
 from coarseloc.store import runs
 from coarseloc.store.runs import FrameResult, StoredFlight, StoredHit
 from coarseloc.types import Frame, LonLat
-from web import flights, summaries
+from search import localize
+from web import summaries
+from web.flights import about
 from web.gallery import the_gallery
 from web.i18n import _
 from web.images import frame_url, tile_url
 from web.problems import Problem
+from web.searches import model, shown_searches, stored_flight
 
 WITHIN_M = 50.0
 
@@ -23,21 +26,18 @@ WITHIN_M = 50.0
 def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
     """The query, a row per backbone with its ranked tiles, and how far the backbones agree."""
     database = the_gallery().database
-    stored = flights.stored_flight(database, flight_id)
+    stored = stored_flight(database, flight_id)
     query = _frame(stored, frame)
-    all_runs = flights.latest(database, flight_id)
-    reference_set = flights.chosen_set(all_runs)
-    shown = flights.shown_runs(all_runs, reference_set)
+    shown = shown_searches(database, flight_id)
     with database.read() as session:
-        found = {key: runs.results(session, run.id, [frame]) for key, run in shown.items()}
-    rows = [flights.model(key, run) | _row(query, found[key][0] if found[key] else None) for key, run in shown.items()]
+        found = {key: runs.results(session, run.id, [frame]) for key, run in shown.runs.items()}
+    rows = [model(key, run) | _row(query, found[key][0] if found[key] else None) for key, run in shown.runs.items()]
     _share_scale(rows)
     return {
-        "flight": flights.about(stored),
+        "flight": about(stored),
         "frame": _about(stored, query),
         **_neighbours(stored, frame),
-        "reference_set": reference_set,
-        "reference_sets": list(dict.fromkeys(run.reference_set.name for run in all_runs)),
+        **shown.as_json(),
         "rows": rows,
         "agreement": _agreement(rows),
         "chosen": _chosen(rows),
@@ -95,7 +95,7 @@ def _row(frame: Frame, result: FrameResult | None) -> dict[str, Any]:
         },
         "error": result.error,
         "hits": hits,
-        "estimate": _estimate(result.hits, hits, frame) if hits else None,
+        "estimate": _estimate(result.hits, frame),
     }
 
 
@@ -129,18 +129,21 @@ def _verdict(hit: StoredHit, truth: LonLat, distance_m: float) -> str:
     return "near" if distance_m <= side_m else "far"
 
 
-def _estimate(ranked: Sequence[StoredHit], hits: Sequence[Mapping[str, Any]], frame: Frame) -> dict[str, Any]:
-    """The position and heading that the best hit stands for, with the margin to the best hit elsewhere."""
-    best = ranked[0]
-    margin = summaries.margin([(hit.tile.place_id, hit.score) for hit in ranked])
-    yaw = frame.truth.yaw_deg
+def _estimate(ranked: Sequence[StoredHit], frame: Frame) -> dict[str, Any] | None:
+    """The position and heading that the best place stands for, with its margin, and its error where truth is known."""
+    found = localize.estimate(localize.candidates(ranked))
+    if found is None:
+        return None
+    last = ranked[-1].score
+    margin = summaries.margin(found.score, None if found.margin is None else found.score - found.margin, last)
+    truth, yaw = frame.truth.location, frame.truth.yaw_deg
     return {
-        "location": best.tile.center._asdict(),
-        "heading_deg": best.tile.angle_deg,
-        "score": best.score,
-        "margin": margin and {"score": margin.score, "at_least": margin.at_least},
-        "error_m": hits[0]["distance_m"],
-        "heading_error_deg": None if yaw is None else geo.heading_difference(yaw, best.tile.angle_deg),
+        "location": found.location._asdict(),
+        "heading_deg": found.heading_deg,
+        "score": found.score,
+        "margin": {"score": margin.score, "at_least": margin.at_least},
+        "error_m": float(geo.distance_m(*truth, *found.location)) if truth else None,
+        "heading_error_deg": None if yaw is None else geo.heading_difference(yaw, found.heading_deg),
     }
 
 

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from werkzeug.wrappers import Response as AnyResponse
 
 from web.addresses import address
+from web.exports import export_page
 from web.flights import flight_page, flights_page
 from web.frames import frame_page
 from web.safety import TOKEN_COOKIE
@@ -34,6 +35,7 @@ def page(rule: str, name: str, view: View, twin: str | None = None) -> None:
 page("/", "flights", flights_page, twin="/flights.json")
 page("/flights/<flight_id>", "flight", flight_page)
 page("/flights/<flight_id>/<int:frame>", "frame", frame_page)
+page("/flights/<flight_id>/export", "export", export_page, twin="/flights/<flight_id>/export-page.json")
 
 
 @pages.get("/flights")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from statistics import fmean, median
+from statistics import median
 
 from coarseloc import geo
-from coarseloc.store.gallery import FrameTiming, HitPlace
+from coarseloc.store.gallery import FrameTiming, TopHit
 from coarseloc.types import LonLat
 
 
@@ -27,64 +26,53 @@ class Margin:
 class Best:
     """A frame's Top-1 under one run."""
 
-    hit: HitPlace
-    margin: Margin | None  # None where there is one hit only
+    hit: TopHit
+    margin: Margin
     error_m: float | None  # None where truth is not known
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run over a flight. Means are over frames that have the figure; None where none has."""
+    """One run over a flight. Medians are over frames that have the figure; None where none has."""
 
     best: Mapping[int, Best]  # by frame index
     done: int
     failed: int
-    mean_score: float | None
-    mean_margin: float | None
+    median_score: float | None
+    median_margin: float | None  # of frames with hits at more than one place
     median_error_m: float | None
-    embed_ms: float | None
-    search_ms: float | None
-
-    @property
-    def total_ms(self) -> float | None:
-        return None if self.embed_ms is None or self.search_ms is None else self.embed_ms + self.search_ms
+    median_embed_ms: float | None
+    median_search_ms: float | None
+    median_total_ms: float | None
 
 
-def margin(places_and_scores: Sequence[tuple[str, float]]) -> Margin | None:
-    """The margin of the first of (place, score) in rank order."""
-    if len(places_and_scores) < 2:
-        return None
-    best_place, best_score = places_and_scores[0]
-    for place, score in places_and_scores[1:]:
-        if place != best_place:
-            return Margin(best_score - score)
-    return Margin(best_score - places_and_scores[-1][1], at_least=True)
+def margin(best: float, elsewhere: float | None, last: float) -> Margin:
+    """Of a frame's best score, its best score at another place, and its lowest score."""
+    return Margin(best - last, at_least=True) if elsewhere is None else Margin(best - elsewhere)
 
 
-def summarise(hits: Iterable[HitPlace], timings: Sequence[FrameTiming], truth: Mapping[int, LonLat]) -> RunSummary:
-    """hits by frame and rank; truth: {frame: position} of frames where it is known."""
-    ranked = {frame: list(some) for frame, some in groupby(hits, key=lambda hit: hit.frame)}
-    known = [frame for frame in ranked if frame in truth]
+def summarise(hits: Sequence[TopHit], timings: Sequence[FrameTiming], truth: Mapping[int, LonLat]) -> RunSummary:
+    """truth: {frame index: position} of the frames where it is known."""
+    known = [hit for hit in hits if hit.frame in truth]
     errors = geo.distance_m(
-        [truth[frame].lon for frame in known],
-        [truth[frame].lat for frame in known],
-        [ranked[frame][0].lon for frame in known],
-        [ranked[frame][0].lat for frame in known],
+        [truth[hit.frame].lon for hit in known],
+        [truth[hit.frame].lat for hit in known],
+        [hit.lon for hit in known],
+        [hit.lat for hit in known],
     ).tolist()
-    error_of = dict(zip(known, errors, strict=True))
-    best = {
-        frame: Best(some[0], margin([(hit.place_id, hit.score) for hit in some]), error_of.get(frame))
-        for frame, some in ranked.items()
-    }
+    error_of = {hit.frame: error for hit, error in zip(known, errors, strict=True)}
+    best = {hit.frame: Best(hit, margin(hit.score, hit.elsewhere, hit.last), error_of.get(hit.frame)) for hit in hits}
+    times = [(t.embed_ms, t.search_ms) for t in timings if t.embed_ms is not None and t.search_ms is not None]
     return RunSummary(
         best=best,
         done=len(timings),
         failed=sum(timing.error is not None for timing in timings),
-        mean_score=_mean(one.hit.score for one in best.values()),
-        mean_margin=_mean(one.margin.score for one in best.values() if one.margin),
-        median_error_m=median(errors) if errors else None,
-        embed_ms=_mean(timing.embed_ms for timing in timings if timing.embed_ms is not None),
-        search_ms=_mean(timing.search_ms for timing in timings if timing.search_ms is not None),
+        median_score=_median(hit.score for hit in hits),
+        median_margin=_median(one.margin.score for one in best.values() if not one.margin.at_least),
+        median_error_m=_median(errors),
+        median_embed_ms=_median(embed for embed, _ in times),
+        median_search_ms=_median(search for _, search in times),
+        median_total_ms=_median(embed + search for embed, search in times),
     )
 
 
@@ -105,6 +93,6 @@ def agreement(estimates: Mapping[str, LonLat], within_m: float) -> tuple[str, ..
     return best
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def _median(values: Iterable[float]) -> float | None:
     some = list(values)
-    return fmean(some) if some else None
+    return median(some) if some else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from coarseloc.store.tables import (
     EmbeddingRow,
@@ -35,16 +35,16 @@ class FlightCard(NamedTuple):
     frames: int
 
 
-class HitPlace(NamedTuple):
-    """One hit with its place, and nothing else."""
+class TopHit(NamedTuple):
+    """A frame's best hit with its place, and what it stands above."""
 
     frame: int  # index in the flight
-    rank: int
     score: float
+    elsewhere: float | None  # the best score at another place, None where all hits are of one
+    last: float  # the lowest score of its hits
     rotated_tile: int
     content_digest: str
     angle_deg: int
-    place_id: str
     lon: float
     lat: float
 
@@ -111,29 +111,36 @@ def frame_path(session: Session, flight_id: str, index: int) -> str | None:
     return session.scalar(query.where(FlightRow.flight_id == flight_id, FrameRow.index == index))
 
 
-def hit_places(session: Session, run: int, max_rank: int | None = None) -> list[HitPlace]:
-    """All hits of a run up to a rank, by frame and rank."""
+def top_hits(session: Session, run: int) -> list[TopHit]:
+    """The best hit of every frame of a run, by frame."""
+    other, its = aliased(HitRow), aliased(RotatedTileRow)
+    of_frame = (other.run_id == HitRow.run_id) & (other.frame_id == HitRow.frame_id)
+    elsewhere = (
+        select(func.max(other.score))
+        .join(its, its.id == other.rotated_tile_id)
+        .where(of_frame, its.tile_id != RotatedTileRow.tile_id)
+        .scalar_subquery()
+    )
+    last = select(func.min(other.score)).where(of_frame).scalar_subquery()
     query = (
         select(
             FrameRow.index,
-            HitRow.rank,
             HitRow.score,
+            elsewhere,
+            last,
             RotatedTileRow.id,
             RotatedTileRow.content_digest,
             RotatedTileRow.angle_deg,
-            TileRow.place_id,
             TileRow.lon,
             TileRow.lat,
         )
         .join(FrameRow, FrameRow.id == HitRow.frame_id)
         .join(RotatedTileRow, RotatedTileRow.id == HitRow.rotated_tile_id)
         .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
-        .where(HitRow.run_id == run)
-        .order_by(FrameRow.index, HitRow.rank)
+        .where(HitRow.run_id == run, HitRow.rank == 1)
+        .order_by(FrameRow.index)
     )
-    if max_rank is not None:
-        query = query.where(HitRow.rank <= max_rank)
-    return [HitPlace(*row) for row in session.execute(query)]
+    return [TopHit(*row) for row in session.execute(query)]
 
 
 def timings(session: Session, run: int) -> list[FrameTiming]:

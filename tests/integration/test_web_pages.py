@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from flask import Flask
@@ -11,10 +14,12 @@ from flask.testing import FlaskClient
 from gallery_sample import SMALL, make_gallery
 
 from coarseloc.config import Settings
+from search.records import CoarseLocalizationInfo, FlightLocalizations
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
 HTML = {"Accept": "text/html"}
+PAGES = ["/", f"/flights/{FLIGHT}", f"/flights/{FLIGHT}/3", f"/flights/{BLIND_FLIGHT}/3", f"/flights/{FLIGHT}/export"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,10 @@ def empty(tmp_path: Path) -> Iterator[FlaskClient]:
 # --- pages and their twins ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", f"/flights/{FLIGHT}", f"/flights/{FLIGHT}/3", f"/flights/{BLIND_FLIGHT}/3"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", f"/flights/{FLIGHT}", f"/flights/{FLIGHT}/3", f"/flights/{BLIND_FLIGHT}/3", f"/flights/{FLIGHT}/export"],
+)
 def test_every_page_names_its_json_twin_and_the_twin_answers(client: FlaskClient, path: str) -> None:
     page = client.get(path, headers=HTML)
     assert page.status_code == 200
@@ -146,7 +154,7 @@ def test_every_answer_carries_the_policy_and_a_request_id(client: FlaskClient) -
 
 
 def test_pages_hold_no_inline_script_and_no_inline_style(client: FlaskClient) -> None:
-    for path in ("/", f"/flights/{FLIGHT}", f"/flights/{FLIGHT}/3"):
+    for path in PAGES:
         page = client.get(path, headers=HTML).text
         assert " style=" not in page and "<style" not in page and " onclick" not in page
         assert page.count("<script") == page.count('<script type="module" src="/static/')
@@ -184,3 +192,33 @@ def test_what_the_vector_store_lacks_makes_the_server_degraded_not_dead(client: 
 
 def test_an_empty_database_is_ready(empty: FlaskClient) -> None:
     assert empty.get("/readyz").json["status"] == "ready"
+
+
+# --- export -------------------------------------------------------------------------------------
+
+
+def test_the_record_of_a_frame_downloads_under_its_usual_name_and_fits_the_schema(client: FlaskClient) -> None:
+    row = client.get(f"/flights/{FLIGHT}/3.json").json["rows"][1]
+    answer = client.get(f"/flights/{FLIGHT}/3/info/{row['run']}.json")
+    assert f"{FLIGHT}_00003_vits16plus.json" in answer.headers["Content-Disposition"]
+    record = CoarseLocalizationInfo.model_validate(answer.json)
+    assert record.encoder == "vits16+" and record.topk == len(record.results) == 10
+    assert record.estimate.score == pytest.approx(row["estimate"]["score"])
+
+
+def test_a_whole_flight_downloads_as_one_valid_document(client: FlaskClient) -> None:
+    document = FlightLocalizations.model_validate_json(client.get(f"/flights/{FLIGHT}/export.json").data)
+    assert len(document.localizations) == SMALL.frames * 6 and document.failures == []
+
+
+def test_the_other_formats_hold_a_place_for_every_frame_and_backbone(client: FlaskClient) -> None:
+    features = json.loads(client.get(f"/flights/{FLIGHT}/export.geojson").data)["features"]
+    kml = ElementTree.fromstring(client.get(f"/flights/{FLIGHT}/export.kml").data)
+    rows = list(csv.DictReader(client.get(f"/flights/{FLIGHT}/export.csv").text.splitlines()))
+    assert len(rows) == SMALL.frames * 6
+    assert len(features) == len(kml.findall(".//{*}Placemark")) == SMALL.frames * 7, "truth is the seventh"
+
+
+def test_an_unknown_format_run_or_schema_is_not_found(client: FlaskClient) -> None:
+    for path in (f"/flights/{FLIGHT}/export.exe", f"/flights/{FLIGHT}/3/info/999.json", "/schemas/..%2fsecrets"):
+        assert client.get(path).status_code == 404

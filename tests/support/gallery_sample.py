@@ -247,7 +247,7 @@ def _fly(
             saved = embeddings.save_spec(session, spec(name, shape.dim))
             run, _done = runs.start_run(
                 session, stored, reference_set, saved,
-                {"k": 10, "index_version": "sample"},
+                {"k": 10, "where": {}, "batch": 1, "angle_deg": None, "index_version": "sample"},
                 {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
                 12.5, len(keys),
             )  # fmt: skip

@@ -1,0 +1,175 @@
+"""What a flight's searches amount to, for other programs: CoarseLocalizationInfo, GeoJSON, KML and CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+from flask import Blueprint, Response, jsonify, url_for
+
+from coarseloc import ids
+from coarseloc.store.runs import StoredFlight, StoredRun
+from search.formats import Features, as_csv, csv_row
+from search.infos import FrameInfo, frame_infos
+from search.records import SCHEMA_VERSION, SCHEMAS, json_schema
+from web.addresses import address
+from web.gallery import the_gallery
+from web.i18n import _
+from web.problems import Problem
+from web.searches import Shown, model, shown_searches, stored_flight
+
+exports = Blueprint("exports", __name__)
+SUFFIXES = ("json", "geojson", "kml", "csv")
+
+
+def export_page(flight_id: str) -> dict[str, Any]:
+    """The formats, each with its address, and the record of the first frame as it will be."""
+    stored, shown = _asked(flight_id)
+    first = stored.flight.frames[0].index if stored.flight.frames else None
+    preview = next((one.info for one in _infos(stored, shown, first) if one.info), None) if shown.runs else None
+    chosen = {"set": shown.reference_set, "asked": shown.asked_key}
+    return {
+        "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
+        **shown.as_json(),
+        "models": [model(key, run) for key, run in shown.runs.items()],
+        "records": len(shown.runs) * len(stored.flight.frames),
+        "files": {
+            suffix: address("exports.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in SUFFIXES
+        },
+        "schemas": {name: url_for("exports.schema", name=name) for name in SCHEMAS},
+        "preview": preview.as_json() if preview else None,
+    }
+
+
+@exports.get("/flights/<flight_id>/<int:frame>/info/<int:run>.json")
+def record(flight_id: str, frame: int, run: int) -> Response:
+    """One CoarseLocalizationInfo, named as `coarseloc export` names it."""
+    stored, shown = _asked(flight_id, run)
+    for one in _infos(stored, shown, frame):
+        if one.run.id == run:
+            if one.info is None:
+                raise Problem(404, one.error or "")
+            response = jsonify(one.info.as_json())
+            backbone = ids.slug(one.run.spec.spec.backbone)
+            return _attachment(response, f"{flight_id}_{frame:05d}_{backbone}.json")
+    raise Problem(404, _("This flight has no frame {index} in run {run}.", index=frame, run=run))
+
+
+@exports.get("/flights/<flight_id>/export.<suffix>")
+def whole(flight_id: str, suffix: str) -> Response:
+    """The searches that the address names, as one file, written while it is sent."""
+    if suffix not in SUFFIXES:
+        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(SUFFIXES)))
+    stored, shown = _asked(flight_id)
+    if not shown.runs:
+        raise Problem(404, _("No search of this flight has come to its end."))
+    infos = _infos(stored, shown)
+    writers = {
+        "json": (_document, "application/json"),
+        "geojson": (_geojson, "application/geo+json"),
+        "kml": (_kml, "application/vnd.google-earth.kml+xml"),
+        "csv": (_csv, "text/csv; charset=utf-8"),
+    }
+    write, content_type = writers[suffix]
+    response = Response(write(stored, infos), content_type=content_type)
+    response.headers["Cache-Control"] = "no-cache"
+    return _attachment(response, f"{flight_id}.{suffix}")
+
+
+@exports.get("/schemas/<name>")
+def schema(name: str) -> Response:
+    if name not in SCHEMAS:
+        raise Problem(404, _("There is no schema of this name."))
+    return Response(json_schema(SCHEMAS[name]), content_type="application/schema+json")
+
+
+def _asked(flight_id: str, run: int | None = None) -> tuple[StoredFlight, Shown]:
+    database = the_gallery().database
+    return stored_flight(database, flight_id), shown_searches(database, flight_id, run)
+
+
+def _infos(stored: StoredFlight, shown: Shown, frame: int | None = None) -> Iterator[FrameInfo]:
+    here = the_gallery()
+    group: Sequence[StoredRun] = list(shown.runs.values())
+    frames = None if frame is None else [frame]
+    return frame_infos(here.database, here.settings.thumbnails, stored.flight, group, frames)
+
+
+def _attachment(response: Response, filename: str) -> Response:
+    response.headers.set("Content-Disposition", "attachment", filename=filename)
+    return response
+
+
+# --- the formats --------------------------------------------------------------------------------
+
+
+def _document(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+    """A `FlightLocalizations` document, record by record: a whole flight's would be tens of megabytes at once."""
+    flight = stored.flight
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "flight_id": flight.flight_id,
+        "started_at": flight.started_at.isoformat() if flight.started_at else None,
+        "truth_source": flight.truth_source,
+        "frames": len(flight.frames),
+    }
+    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "localizations": ['
+    failures, between = [], "\n"
+    for one in infos:
+        if one.info is None:
+            failures.append(_failure(one))
+            continue
+        yield between + json.dumps(one.info.as_json(), ensure_ascii=False, allow_nan=False)
+        between = ",\n"
+    yield '],\n"failures": ' + json.dumps(failures, ensure_ascii=False) + "}\n"
+
+
+def _failure(one: FrameInfo) -> dict[str, Any]:
+    return {
+        "frame_index": one.result.frame.index,
+        "filename": one.result.frame.filename,
+        "encoder": one.run.spec.spec.backbone,
+        "reference_set": one.run.reference_set.name,
+        "angle_deg": one.run.parameters.get("angle_deg"),
+        "error": one.error or "",
+    }
+
+
+def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+    yield json.dumps(_features(stored, infos), ensure_ascii=False, allow_nan=False)
+
+
+def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> dict[str, Any]:
+    features = Features(stored.flight)
+    for one in infos:
+        features.add(one)
+    return features.collection()
+
+
+def _csv(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+    yield as_csv([csv_row(stored.flight, one) for one in infos])
+
+
+def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+    """KML 2.2: a folder for the truth and one for each backbone, a placemark for each frame."""
+    folders: dict[str, list[str]] = {}
+    for feature in _features(stored, infos)["features"]:
+        properties = feature["properties"]
+        lon, lat = feature["geometry"]["coordinates"]
+        folder = properties.get("encoder", properties["kind"])
+        data = "".join(
+            f'<Data name="{escape(name)}"><value>{escape(str(value))}</value></Data>'
+            for name, value in properties.items()
+            if value is not None
+        )
+        folders.setdefault(folder, []).append(
+            f"<Placemark><name>{properties['frame_index']}</name><ExtendedData>{data}</ExtendedData>"
+            f"<Point><coordinates>{lon},{lat}</coordinates></Point></Placemark>\n"
+        )
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
+    yield f"<name>{escape(stored.flight.flight_id)}</name>\n"
+    for name, placemarks in folders.items():
+        yield f"<Folder><name>{escape(name)}</name>\n{''.join(placemarks)}</Folder>\n"
+    yield "</Document></kml>\n"

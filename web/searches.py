@@ -1,0 +1,162 @@
+"""Which searches of a flight a page shows, by what its address says, and their summaries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+
+from coarseloc import ids
+from coarseloc.store import Database, gallery, runs
+from coarseloc.store.runs import StoredFlight, StoredRun
+from web.gallery import the_gallery
+from web.i18n import _
+from web.problems import Problem
+from web.summaries import RunSummary, summarise
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The searches of one reference set that asked the same, one per backbone; and what else there is to choose."""
+
+    reference_sets: list[str]
+    reference_set: str | None
+    asked: dict[str, dict[str, Any]]  # {key in the address: parameters}
+    asked_key: str | None
+    runs: dict[str, StoredRun]  # {key in the address: run}, small backbones first
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "reference_sets": self.reference_sets,
+            "reference_set": self.reference_set,
+            "asked": [{"key": key, "label": asked_label(asked), **asked} for key, asked in self.asked.items()],
+            "asked_key": self.asked_key,
+        }
+
+
+def stored_flight(database: Database, flight_id: str) -> StoredFlight:
+    """The flight, or a 404 page."""
+    with database.read() as session:
+        if flight_id not in runs.flight_ids(session):
+            detail = _("There is no flight {name}. Go back to the flights to see those there are.", name=flight_id)
+            raise Problem(404, detail)
+        return runs.find_flight(session, flight_id)
+
+
+def shown_searches(database: Database, flight_id: str, run: int | None = None) -> Shown:
+    """Of the flight's finished searches those that `?set=` and `?asked=` name, or those beside the run of that
+    number; by default the newest reference set, and of what was asked the widest: all headings, no filter."""
+    with database.read() as session:
+        latest = runs.latest_runs(session, flight_id)
+    named = next((one for one in latest if one.id == run), None)
+    reference_sets = list(dict.fromkeys(one.reference_set.name for one in reversed(latest)))
+    reference_set = _chosen(named.reference_set.name if named else request.args.get("set"), reference_sets)
+    of_set = [one for one in latest if one.reference_set.name == reference_set]
+    asked = {_asked_key(one): _asked(one) for one in of_set}
+    asked = dict(sorted(asked.items(), key=lambda one: _narrowness(one[1])))
+    key = _chosen(_asked_key(named) if named else request.args.get("asked"), list(asked))
+    return Shown(reference_sets, reference_set, asked, key, _keyed([one for one in of_set if _asked_key(one) == key]))
+
+
+def _chosen(wanted: str | None, known: Sequence[str]) -> str | None:
+    return wanted if wanted in known else known[0] if known else None
+
+
+def _asked(run: StoredRun) -> dict[str, Any]:
+    """What sets a search apart for its reader: the heading searched alone, the filters, k."""
+    parameters = run.parameters
+    return {"angle_deg": parameters.get("angle_deg"), "where": parameters.get("where") or {}, "k": parameters.get("k")}
+
+
+def _asked_key(run: StoredRun) -> str:
+    return ids.digest(_asked(run))[:8]
+
+
+def _narrowness(asked: Mapping[str, Any]) -> tuple[int, int, int]:
+    return len(asked["where"]), -1 if asked["angle_deg"] is None else asked["angle_deg"], -(asked["k"] or 0)
+
+
+def asked_label(asked: Mapping[str, Any]) -> str:
+    parts = [
+        _("all headings")
+        if asked["angle_deg"] is None
+        else _("heading {angle} only", angle=f"{asked['angle_deg']:03d}°")
+    ]
+    parts += [f"{name} {_short(value)}" for name, value in asked["where"].items()]
+    return " · ".join([*parts, f"k {asked['k']}"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
+    """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
+    place = {name: at for at, name in enumerate(the_gallery().backbones)}
+    ordered = sorted(some, key=lambda run: (place.get(run.spec.spec.backbone, len(place)), run.id))
+    times = Counter(run.spec.spec.backbone for run in ordered)
+    names = [run.spec.spec.backbone for run in ordered]
+    return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
+
+
+def summary(database: Database, stored: StoredFlight, run: StoredRun) -> RunSummary:
+    """Computed once: a finished run does not change. The truth may, by a new look at the folder."""
+    truth = {frame.index: frame.truth.location for frame in stored.flight.frames if frame.truth.location}
+
+    def make() -> RunSummary:
+        with database.read() as session:
+            return summarise(gallery.top_hits(session, run.id), gallery.timings(session, run.id), truth)
+
+    return the_gallery().memory.recall(("summary", run.id, run.finished_at, hash(tuple(truth.items()))), make)
+
+
+def model(key: str, run: StoredRun, found: RunSummary | None = None) -> dict[str, Any]:
+    """A run as pages name it: the backbone's facts, what was asked, what answered, and its figures."""
+    spec = run.spec.spec
+    row = the_gallery().backbones.get(spec.backbone)
+    facts = {
+        "key": key,
+        "backbone": spec.backbone,
+        "title": row.title if row else spec.backbone,
+        "params_m": row.params_m if row else None,
+        "pretraining": row.pretraining if row else None,
+        "dim": spec.dim,
+        "input_px": spec.input_px,
+        "precision": spec.precision,
+        "run": run.id,
+        "reference_set": run.reference_set.name,
+        "references": run.references,
+        "parameters": dict(run.parameters),
+        "environment": dict(run.environment),
+    }
+    if found is None:
+        return facts
+    return facts | {
+        "done": found.done,
+        "failed": found.failed,
+        "median_score": found.median_score,
+        "median_margin": found.median_margin,
+        "median_error_m": found.median_error_m,
+        "median_embed_ms": found.median_embed_ms,
+        "median_search_ms": found.median_search_ms,
+        "median_total_ms": found.median_total_ms,
+    }
+
+
+def chosen_model(models: Sequence[Mapping[str, Any]]) -> str | None:
+    """The model that `?model=` names, else the one of least median error, else the last (the largest)."""
+    keys = [one["key"] for one in models]
+    wanted = request.args.get("model")
+    if wanted in keys:
+        return wanted
+    judged = [one for one in models if one["median_error_m"] is not None]
+    if judged:
+        return str(min(judged, key=lambda one: one["median_error_m"])["key"])
+    return keys[-1] if keys else None
