@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from coarseloc import geo
 from coarseloc.store import Database, open_database
+from coarseloc.store.session import open_engine
 from coarseloc.types import LonLat, VectorStore
 from coarseloc.vectors import open_store
 
@@ -22,7 +24,12 @@ STRIDE_M = 150.0
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(f"sqlite:///{tmp_path / 'state' / 'coarseloc.db'}")
+    """SQLite, or an empty schema of the PostgreSQL database that COARSELOC_TEST_DATABASE_URL names."""
+    server = os.environ.get("COARSELOC_TEST_DATABASE_URL")
+    if server:
+        with open_engine(server).begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    database = open_database(server or f"sqlite:///{tmp_path / 'state' / 'coarseloc.db'}")
     yield database
     database.close()
 

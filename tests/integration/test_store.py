@@ -61,7 +61,7 @@ def test_a_database_of_a_newer_coarseloc_is_left_alone(db: Database, tmp_path: P
     with db.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="newer coarseloc"):
-        open_database(str(db.engine.url))
+        open_database(db.engine.url.render_as_string(hide_password=False))
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
