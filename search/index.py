@@ -9,10 +9,10 @@ propose, all rows are looked at. So every path and every machine gives the same 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,7 @@ _MANY = 8  # queries from which one matrix product beats one pass for each
 # FAISS multiplies matrices when queries x dim reaches this, and its own 128,000 is far too high. It is global, so it
 # is set once: above the dim of one query (a pass is faster there), below eight queries of the narrowest backbone.
 _BLAS_FROM = 2048
-_BYTES_PER_THREAD = 25_000_000  # a thread for less costs more to wake than it saves
+_BYTES_PER_THREAD = 25_000_000  # read, or eight queries' worth of products: less does not pay for waking a thread
 _MAX_THREADS = 8  # memory bandwidth is used up before
 _CHUNK = 4096  # rows turned into an aligned copy at a time
 _GPU_MAX_K = 2048
@@ -174,36 +174,39 @@ class ExactIndex:
         if self._gpu is not None:
             return self._propose_on_gpu(queries, k, mask)
         if mask is not None:
-            # One bit a row, tested before its vector is read: what does not match costs nothing.
-            bits = np.packbits(mask, bitorder="little")
-            allowed = _faiss().SearchParameters(sel=_faiss().IDSelectorBitmap(bits))
-            return _worst(self._flat.search(queries, k, params=allowed))
+            return self._propose_masked(queries, k, mask)
         if len(queries) >= _MANY:
-            return _worst(self._flat.search(queries, k))
-        each = [self._propose_one(query[None], k) for query in queries]
+            return self._propose_in_ranges(queries, k)
+        each = [self._propose_in_ranges(query[None], k) for query in queries]
         return np.concatenate([w for w, _ in each]), np.concatenate([r for _, r in each])
 
-    def _propose_one(self, query: Float32, k: int) -> tuple[Float32, Rows]:
-        """One pass over all vectors, cut among threads by us.
+    def _propose_in_ranges(self, queries: Float32, k: int) -> tuple[Float32, Rows]:
+        """All vectors, cut among threads by us; FAISS passes over a range for one query, multiplies for many.
 
-        FAISS's own parallel path for a single query is slow; ranges of the same index, each on one OpenMP thread,
-        reach the memory's bandwidth.
+        FAISS's own parallel path for one query is slow, and its BLAS's threads spin while they wait for each other,
+        which beside any other load is a hundred times slower. Ranges on one OpenMP thread each do neither.
         """
-        parts = max(1, min(_threads(), self.count * self.dim * 4 // _BYTES_PER_THREAD))
+        work = self.count * self.dim * 4 * max(1, len(queries) // _MANY)
+        parts = max(1, min(_threads(), work // _BYTES_PER_THREAD, self.count))
         edges = [self.count * i // parts for i in range(parts + 1)]
-        others = [_pool().submit(self._range, query, k, lo, hi) for lo, hi in pairwise(edges[1:])]
-        with _one_openmp_thread():
-            first = self._range(query, k, edges[0], edges[1])
-        answers = [first, *(other.result() for other in others)]
+        answers = _together([partial(self._range, queries, k, lo, hi) for lo, hi in pairwise(edges)])
         scores = np.concatenate([s for s, _ in answers], axis=1)
         rows = np.concatenate([r for _, r in answers], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return _worst((np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)))
 
-    def _range(self, query: Float32, k: int, lo: int, hi: int) -> tuple[Float32, Rows]:
+    def _range(self, queries: Float32, k: int, lo: int, hi: int) -> tuple[Float32, Rows]:
         within = _faiss().SearchParameters(sel=_faiss().IDSelectorRange(lo, hi))
-        scores, rows = self._flat.search(query, min(k, hi - lo), params=within)
+        scores, rows = self._flat.search(queries, min(k, hi - lo), params=within)
         return scores, rows
+
+    def _propose_masked(self, queries: Float32, k: int, mask: Mask) -> tuple[Float32, Rows]:
+        # One bit a row, tested before its vector is read: what does not match costs nothing.
+        bits = np.packbits(mask, bitorder="little")
+        allowed = _faiss().SearchParameters(sel=_faiss().IDSelectorBitmap(bits))
+        shares = np.array_split(queries, min(len(queries), _threads()))
+        answers = _together([partial(self._flat.search, share, k, params=allowed) for share in shares])
+        return _worst((np.concatenate([s for s, _ in answers]), np.concatenate([r for _, r in answers])))
 
     def _propose_on_gpu(self, queries: Float32, k: int, mask: Mask | None) -> tuple[Float32, Rows]:
         if k > _GPU_MAX_K:  # FAISS's limit on a GPU: nothing proposed, so all rows are looked at
@@ -274,6 +277,14 @@ def _threads() -> int:
 def _pool() -> ThreadPoolExecutor:
     # omp_set_num_threads acts on the calling thread only, so each worker says it for itself.
     return ThreadPoolExecutor(_threads(), "exact-search", initializer=lambda: _faiss().omp_set_num_threads(1))
+
+
+def _together(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:
+    """Run the jobs at once, the first in this thread, each on one OpenMP thread."""
+    others = [_pool().submit(job) for job in jobs[1:]]
+    with _one_openmp_thread():
+        first = jobs[0]()
+    return [first, *(other.result() for other in others)]
 
 
 @contextmanager
