@@ -26,6 +26,8 @@ from coarseloc.where import ANYTHING
 
 MANIFEST = "coarseloc.json"
 _PAGE = 1_000
+# The engine writes to mapped files: on a full disk the process would die of SIGBUS in the middle of it.
+_RESERVE_BYTES = 128 * 2**20
 # The machine's troubles, not the shard's: a folder is not put aside for them.
 _PASSING = ("Permission denied", "Read-only file", "Too many open", "No space left", "Cannot allocate")
 
@@ -63,6 +65,7 @@ class Shard:
     @classmethod
     def create(cls, path: Path, dim: int) -> Shard:
         """A new, empty shard at `path`, made beside it and renamed into place: it is there in full or not at all."""
+        _check_space(path.parent)
         draft = path.with_name(f".{path.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -94,6 +97,7 @@ class Shard:
         self._write(qe.UpdateOperation.delete_points(list(point_ids)))
 
     def _write(self, operation: qe.UpdateOperation) -> None:
+        _check_space(self.path)
         with self._writing, engine(f"writing to {self.path}"):
             if self._flushed:  # from here to the next flush, a count would be a guess
                 _write_manifest(self.path, self.dim, count=None)
@@ -152,6 +156,15 @@ def engine(doing: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a panic inside the engine is a PanicException, which is no Exception
         raise VectorStoreError(f"{doing}: {error}") from error
+
+
+def _check_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _RESERVE_BYTES:
+        raise VectorStoreError(
+            f"the disk of {folder} has {free / 2**20:.0f} MiB left, vectors are written only while there are "
+            f"{_RESERVE_BYTES / 2**20:.0f}: make room, or move COARSELOC_DATA_DIR to another disk"
+        )
 
 
 def _write_manifest(path: Path, dim: int, count: int | None) -> None:

@@ -206,6 +206,19 @@ def test_trouble_of_the_machine_puts_nothing_aside(folder: Path, monkeypatch: py
         assert store.count(NAME) == 1_500
 
 
+def test_a_disk_that_is_nearly_full_is_refused_before_the_engine_dies_of_it(
+    folder: Path, make_points: MakePoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = type("Usage", (), {"free": 100 * 2**20})
+    with EdgeStore(folder) as store:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: left)
+        with pytest.raises(VectorStoreError, match=r"100 MiB left.*128: make room"):
+            store.upsert(NAME, make_points(8, "extra"))
+        with pytest.raises(VectorStoreError, match="make room"):
+            store.ensure("another", DIM)
+        assert store.count(NAME) == 1_500
+
+
 # --- threads ------------------------------------------------------------------------------------
 
 
