@@ -143,7 +143,7 @@ class ExactIndex:
         Returns scores float32 [Q, K] (inner products, correctly rounded) and rows int64 [Q, K], where K is the
         smaller of k and the number of rows that may answer. Raises InputError on another shape, NaN or k < 1.
         """
-        queries = self._checked(queries, k)
+        queries = self._checked(queries, k, rows)
         matching = self.count if rows is None else int(np.count_nonzero(rows))
         k = min(k, matching)
         if k == 0 or len(queries) == 0:
@@ -157,12 +157,14 @@ class ExactIndex:
             scores[q], found[q] = self._search_all(queries[q], k, rows)
         return scores, found
 
-    def _checked(self, queries: Float32, k: int) -> Float32:
+    def _checked(self, queries: Float32, k: int, rows: Mask | None) -> Float32:
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise InputError(f"queries have the shape {queries.shape}, this index needs [Q, {self.dim}]")
         if k < 1:
             raise InputError(f"k is {k}: ask for at least one result")
+        if rows is not None and (rows.shape != (self.count,) or rows.dtype != np.bool_):
+            raise InputError(f"the mask is {rows.dtype} {rows.shape}, this index needs bool ({self.count},)")
         if not np.isfinite(queries).all():
             raise InputError("a query holds NaN or infinity: expected finite unit vectors")
         return queries

@@ -83,6 +83,31 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch):
     module._pool.cache_clear()
 
 
+class GpuOfPaper:
+    """What FAISS promises of a flat index on a GPU: no selectors, and k up to 2048."""
+
+    def __init__(self, flat):
+        self._flat = flat
+
+    def search(self, queries, k):
+        assert k <= 2048
+        return self._flat.search(queries, k)
+
+
+@pytest.mark.parametrize("queries", [1, 9])
+@pytest.mark.parametrize("k", [10, 3000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_paths_around_a_gpu_are_the_same(monkeypatch, queries, k, masked):
+    monkeypatch.setattr(module, "backend", lambda: "faiss-gpu")
+    monkeypatch.setattr(module, "_on_gpu", GpuOfPaper)
+    random = np.random.default_rng(13)
+    vectors = unit(random.standard_normal((4000, 16)))
+    vectors[100:200] = vectors[0]
+    index = ExactIndex.of(vectors)
+    assert index.backend == "faiss-gpu"
+    agrees(index, vectors, vectors[:queries], k, random.random(4000) < 0.8 if masked else None)
+
+
 def test_searching_leaves_the_callers_threads_alone():
     faiss = module._faiss()
     before = faiss.omp_get_max_threads()
@@ -144,6 +169,13 @@ def test_vectors_that_are_not_of_unit_norm_are_refused():
 def test_a_query_that_cannot_be_answered_says_why(queries, k, says):
     with pytest.raises(InputError, match=says):
         ExactIndex.of(np.eye(4, dtype=np.float32)).search(queries, k)
+
+
+def test_a_mask_of_another_length_or_kind_is_refused():
+    index = ExactIndex.of(np.eye(4, dtype=np.float32))
+    for mask in (np.ones(3, bool), np.array([0, 2])):
+        with pytest.raises(InputError, match=r"needs bool \(4,\)"):
+            index.search(np.eye(4, dtype=np.float32), 1, mask)
 
 
 def test_exactly_one_faiss_is_wanted(monkeypatch):
