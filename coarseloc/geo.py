@@ -23,15 +23,22 @@ def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLik
     return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
 
 
-def metres_per_degree(lat: float) -> tuple[float, float]:
-    """(east, north) metres of one degree of longitude and of latitude at `lat`.
+def degree_lengths(lat: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(east, north) metres of one degree of longitude and of latitude at each `lat`.
 
     The radii of curvature of the WGS84 ellipsoid: prime vertical N = a / w, meridian M = a (1-e²) / w³
     with w = sqrt(1 - e² sin² lat).
     """
-    phi = math.radians(lat)
-    w = math.sqrt(1 - _E2 * math.sin(phi) ** 2)
-    return math.radians(1) * _A / w * math.cos(phi), math.radians(1) * _A * (1 - _E2) / w**3
+    phi = np.radians(lat)
+    w = np.sqrt(1 - _E2 * np.sin(phi) ** 2)
+    degree = math.radians(1)
+    return np.asarray(degree * _A / w * np.cos(phi)), np.asarray(degree * _A * (1 - _E2) / w**3)
+
+
+def metres_per_degree(lat: float) -> tuple[float, float]:
+    """`degree_lengths` of one latitude."""
+    east, north = degree_lengths(lat)
+    return float(east), float(north)
 
 
 def offset(origin: LonLat, east_m: float, north_m: float) -> LonLat:

@@ -7,7 +7,7 @@ so a tile is as large in the north of the area as in the south.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from coarseloc import geo
 from coarseloc.errors import InputError
 from coarseloc.types import BBox, LonLat, Tile
+
+Float64 = NDArray[np.float64]
 
 MAX_TILES = 2_000_000  # more is a mistyped footprint or overlap, not a reference set
 _SLACK = 1e-4  # of a footprint's side: an area exactly n strides wide keeps its n-th tile despite rounding
@@ -28,26 +30,40 @@ def grid(bounds: BBox, footprint_m: float, overlap: float) -> list[Tile]:
     east, then north to south. A row lies on one latitude. Bounds may cross the antimeridian (west > east).
     Raises InputError where a value is impossible or not even one footprint fits.
     """
-    stride_m = _stride(footprint_m, overlap)
+    return tiles_at(centres(bounds, footprint_m, overlap), footprint_m)
+
+
+def tiles_at(places: Float64, footprint_m: float) -> list[Tile]:
+    """Tiles of `footprint_m` metres around places, float64 [N, 2] (lon, lat), indexed from 1 in this order."""
+    spots = [LonLat(lon, lat) for lon, lat in places.tolist()]
+    return [Tile(index, center, geo.square(center, footprint_m)) for index, center in enumerate(spots, 1)]
+
+
+def centres(bounds: BBox, footprint_m: float, overlap: float) -> Float64:
+    """The centres of `grid`, float64 [N, 2] (lon, lat), in its order; for grids of which few tiles are kept."""
+    stride_m = check_footprint(footprint_m) * (1 - check_overlap(overlap))
     _check_bounds(bounds)
-    width_deg = _width_deg(bounds)
-    rows = [
-        (lat, _count(width_deg * geo.metres_per_degree(lat)[0], footprint_m, stride_m))
-        for lat in _row_latitudes(bounds, footprint_m, stride_m)
-    ]
-    tiles: list[Tile] = []
-    for lat, columns in rows:
-        edge = LonLat(bounds.west, lat)
-        for column in range(columns):
-            center = geo.offset(edge, footprint_m / 2 + column * stride_m, 0.0)
-            tiles.append(Tile(len(tiles) + 1, center, geo.square(center, footprint_m)))
-    if not tiles:
-        width_m, height_m = _size(bounds)
+    width_m, height_m = _size(bounds)
+    rows = _count(height_m, footprint_m, stride_m)
+    if rows * _count(width_m, footprint_m, stride_m) > MAX_TILES:
+        raise InputError(
+            f"a stride of {stride_m:.3g} m would lay more than {MAX_TILES:,} tiles on {width_m:.0f} m x "
+            f"{height_m:.0f} m: give a larger footprint or less overlap"
+        )
+    places = []
+    lat = bounds.north - footprint_m / 2 / geo.metres_per_degree(bounds.north)[1]
+    for _ in range(rows):
+        per_lon, per_lat = geo.metres_per_degree(lat)
+        columns = np.arange(_count(_width_deg(bounds) * per_lon, footprint_m, stride_m))
+        lon = bounds.west + (footprint_m / 2 + columns * stride_m) / per_lon
+        places.append(np.stack([(lon + 180) % 360 - 180, np.full(len(lon), lat)], axis=1))
+        lat -= stride_m / per_lat
+    if not sum(map(len, places)):
         raise InputError(
             f"no tile fits: the area is {width_m:.1f} m x {height_m:.1f} m, a footprint {footprint_m:.1f} m "
             "a side. Give a smaller footprint (or a lower altitude), or a larger area."
         )
-    return tiles
+    return np.concatenate(places)
 
 
 def footprint_from_fov(altitude_m: float, fov_deg: float) -> float:
@@ -59,29 +75,29 @@ def footprint_from_fov(altitude_m: float, fov_deg: float) -> float:
     return 2 * altitude_m * math.tan(math.radians(fov_deg) / 2)
 
 
-def footprint_from_spacing(centres: Sequence[LonLat], overlap: float) -> float:
+def footprint_from_spacing(places: Sequence[LonLat], overlap: float) -> float:
     """Side in metres that a grid's own spacing implies: stride / (1 - overlap).
 
     The stride is the median distance from a centre to its nearest other one, so a few missing or misplaced
     tiles do not matter. Raises InputError where fewer than two places differ.
     """
-    return spacing(centres) / (1 - check_overlap(overlap))
+    return spacing(places) / (1 - check_overlap(overlap))
 
 
-def spacing(centres: Sequence[LonLat]) -> float:
+def spacing(places: Sequence[LonLat]) -> float:
     """The median distance in metres from a centre to its nearest other one."""
-    places = np.unique(np.round(np.asarray(centres, float).reshape(-1, 2), 7), axis=0)  # 1e-7 degrees: 1 cm
-    if len(places) < 2:
+    apart = np.unique(np.round(np.asarray(places, float).reshape(-1, 2), 7), axis=0)  # 1e-7 degrees: 1 cm
+    if len(apart) < 2:
         raise InputError(
-            f"{len(places)} place(s) with a position: the footprint cannot be told from the grid's spacing, "
+            f"{len(apart)} place(s) with a position: the footprint cannot be told from the grid's spacing, "
             "which takes two. Give the footprint in metres."
         )
-    step = max(1, len(places) // _SAMPLE)
-    nearest = [_nearest_m(LonLat(lon, lat), places) for lon, lat in places[::step]]
+    step = max(1, len(apart) // _SAMPLE)
+    nearest = [_nearest_m(LonLat(lon, lat), apart) for lon, lat in apart[::step]]
     return float(np.median(nearest))
 
 
-def _nearest_m(place: LonLat, places: NDArray[np.float64]) -> float:
+def _nearest_m(place: LonLat, places: Float64) -> float:
     """Metres to the nearest other place, on the ellipsoid the grid was laid on: the sphere is off by up to 0.5 %."""
     per_lon, per_lat = geo.metres_per_degree(place.lat)
     east = (places[:, 0] - place.lon + 180.0) % 360.0 - 180.0
@@ -103,10 +119,6 @@ def check_footprint(footprint_m: float) -> float:
     return footprint_m
 
 
-def _stride(footprint_m: float, overlap: float) -> float:
-    return check_footprint(footprint_m) * (1 - check_overlap(overlap))
-
-
 def _check_bounds(bounds: BBox) -> None:
     west, south, east, north = bounds
     if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
@@ -114,22 +126,6 @@ def _check_bounds(bounds: BBox) -> None:
             f"bounds {tuple(bounds)} are not west, south, east, north in WGS84 degrees "
             "(longitudes within ±180, latitudes within ±90, south below north)"
         )
-
-
-def _row_latitudes(bounds: BBox, footprint_m: float, stride_m: float) -> Iterator[float]:
-    """The latitude of each row's centres, north to south."""
-    height_m = (bounds.north - bounds.south) * geo.metres_per_degree((bounds.north + bounds.south) / 2)[1]
-    rows = _count(height_m, footprint_m, stride_m)
-    width_m = _size(bounds)[0]
-    if rows * max(1, _count(width_m, footprint_m, stride_m)) > MAX_TILES:
-        raise InputError(
-            f"a stride of {stride_m:.3g} m would lay more than {MAX_TILES:,} tiles on {width_m:.0f} m x "
-            f"{height_m:.0f} m: give a larger footprint or less overlap"
-        )
-    lat = bounds.north - footprint_m / 2 / geo.metres_per_degree(bounds.north)[1]
-    for _ in range(rows):
-        yield lat
-        lat -= stride_m / geo.metres_per_degree(lat)[1]
 
 
 def _count(length_m: float, footprint_m: float, stride_m: float) -> int:

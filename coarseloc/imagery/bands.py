@@ -31,7 +31,8 @@ class Colours:
             return self.palette[values[0]]
         if self.stretch is not None:
             low, high = self.stretch
-            scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+            with np.errstate(over="ignore", invalid="ignore"):  # wild floats end at 0 or 255
+                scaled = (values.astype(np.float64) - low) * (255 / (high - low))
             values = np.clip(np.nan_to_num(np.round(scaled)), 0, 255).astype(np.uint8)
         if len(values) == 1:
             values = np.repeat(values, 3, axis=0)

@@ -19,7 +19,7 @@ EXAMPLE = "251210182149_300_50_0_045"
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _CAPTURE = re.compile(rf"\d{{12}}_(?P<altitude>{_NUMBER})_(?P<overlap>{_NUMBER})_[^_]+_(?P<angle>\d{{1,3}})", re.ASCII)
-_TILE = re.compile(r"(?P<capture>.+)_(?P<index>\d{1,7})", re.ASCII)
+_TILE = re.compile(r"(?P<capture>.+)_(?P<index>\d{1,7})\.[^.]+", re.ASCII)
 
 Files = dict[int, dict[int, Path]]
 """Tile index → angle → image."""
@@ -75,11 +75,12 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
     files: Files = defaultdict(dict)
     failures: list[Failure] = []
     for capture in captures:
+        folder = capture.path.name
         for name in image_names(capture.path):
             path = capture.path / name
             key = tile_key(name)
-            if key is None or key[0] != capture.path.name:
-                message = f"is not named {capture.path.name}_<index>, such as {capture.path.name}_00001{path.suffix}"
+            if key is None or key[0] != folder:
+                message = f"is not named {folder}_<index>, such as {folder}_00001{path.suffix}"
                 failures.append(Failure(str(path), "list", "bad-name", message))
                 continue
             first = files[key[1]].setdefault(capture.angle_deg, path)
@@ -91,7 +92,7 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
 
 def tile_key(filename: str) -> tuple[str, int] | None:
     """(capture, tile index) of a file name, however wide its index is padded and whatever its suffix."""
-    match = _TILE.fullmatch(Path(filename).stem)
+    match = _TILE.fullmatch(filename)
     return (match["capture"], int(match["index"])) if match else None
 
 

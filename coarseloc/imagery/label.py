@@ -38,6 +38,11 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def file_name(reference: str) -> str:
+    """The name in a reference that may carry folders of either system."""
+    return reference.strip().replace("\\", "/").rpartition("/")[2]
+
+
 def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
     """A pose without a location; yaw becomes a heading in [0, 360)."""
     return Pose(None, altitude, yaw if yaw is None else yaw % 360, pitch, roll)

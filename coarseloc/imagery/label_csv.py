@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, file_name, located, number, pose_of, read_text
 
 _COLUMNS = {
     "filename": ("filename", "file_name", "file", "imageref", "image", "name", "frame"),
@@ -46,7 +46,7 @@ def read_csv(path: Path) -> list[Label]:
 def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
     cells = {word: row.get(name) for word, name in column.items() if name is not None}
     numbers = {word: number(cells.get(word)) for word in _COLUMNS if word != "filename"}
-    name = PureWindowsPath((cells["filename"] or "").strip()).name
+    name = file_name(cells["filename"] or "")
     if not name:
         return None
     pose = pose_of(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])

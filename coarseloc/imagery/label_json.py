@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, file_name, located, number, pose_of, read_text
 
 
 def _mapping(value: Any) -> Any:
@@ -63,10 +63,9 @@ def read_json(path: Path) -> list[Label]:
 
 
 def _label(image: _Image) -> Label:
-    """A JSON entry as a Label; file names may carry folders of either system."""
     place, turn = image.position, image.attitude
     pose = pose_of(place.altitude, turn.yaw, turn.pitch, turn.roll)
-    name = PureWindowsPath(image.imageref).name
+    name = file_name(image.imageref)
     usable: list[str] = []
     if place.latitude is None or place.longitude is None:
         usable = [key for key, value in place.model_dump().items() if value is not None]

@@ -6,7 +6,8 @@ the failures table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,12 +60,10 @@ def discover_tables(folders: Iterable[Path]) -> Labels:
     return _discover(folders, TABLES)
 
 
-def _discover(folders: Iterable[Path], suffixes: Sequence[str]) -> Labels:
+def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
     found: dict[Path, list[Label]] = {}
     broken: dict[Path, ImageryError] = {}
-    for path in (file for folder in folders for file in sorted(folder.iterdir())):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
-            continue
+    for path in (folder / name for folder in folders for name in _names(folder, suffixes)):
         try:
             found[path] = _read(path)
         except NotLabelsError:
@@ -72,6 +71,12 @@ def _discover(folders: Iterable[Path], suffixes: Sequence[str]) -> Labels:
         except ImageryError as error:
             broken[path] = error
     return _collect(found, broken)
+
+
+def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The files of these kinds, by name; filtered before sorting, as thousands of images may lie beside them."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.lower().endswith(suffixes) and e.name[0] != "." and e.is_file())
 
 
 def _read(path: Path) -> list[Label]:

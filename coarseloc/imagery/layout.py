@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,33 +25,38 @@ def lay(raster: Raster, footprint_m: float, overlap: float, side_px: int) -> tup
     """(tiles, their affines float64 [N, 6], how many were left out for want of ground).
 
     The grid runs along parallels and meridians, the raster seldom quite does. So two grids are tried, over the
-    box inside the raster and over the box around it, and the one with more tiles inside the raster is taken.
+    box inside the raster's outline and over the box around it, and the one with more tiles inside is taken.
     """
-    layouts = []
-    nothing = InputError(f"{raster.path.name} covers no area")
+    places, affines = np.empty((0, 2)), np.empty((0, 6))
+    refusal = InputError(f"no tile fits: no footprint of {footprint_m:g} m lies whole inside {raster.path.name}")
     for bounds in _boxes(raster):
         try:
-            tiles = tiling.grid(bounds, footprint_m, overlap)
+            grid = tiling.centres(bounds, footprint_m, overlap)
         except InputError as error:
-            nothing = error
+            refusal = error
             continue
-        affines = raster.affines([tile.center for tile in tiles], footprint_m, side_px)
-        x, y = _points(affines, side_px, [0.0, 1.0])
-        inside = ((x > -_EDGE_PX) & (x < raster.width + _EDGE_PX)).all(axis=1)
-        inside &= ((y > -_EDGE_PX) & (y < raster.height + _EDGE_PX)).all(axis=1)
-        layouts.append((tiles, affines, inside))
-    if not layouts:
-        raise nothing
-    tiles, affines, inside = max(layouts, key=lambda layout: int(layout[2].sum()))
-    keep = np.flatnonzero(inside)
-    grounded = keep[_ground(raster, affines[keep], side_px) >= MIN_GROUND]
-    if len(grounded) == 0:
+        inside = _inside(raster, grid, footprint_m, side_px)
+        places, affines = max((places, affines), inside, key=lambda found: len(found[0]))
+    if len(places) == 0:
+        raise refusal
+    enough = _ground(raster, affines, side_px) >= MIN_GROUND
+    if not enough.any():
         raise InputError(
-            f"no tile fits in {raster.path.name}: of {len(tiles)} footprints of {footprint_m:g} m, {len(keep)} lie "
-            "inside the raster and none holds half a tile of ground. Give a smaller footprint."
+            f"none of the {len(places)} footprints of {footprint_m:g} m inside {raster.path.name} holds as much as "
+            f"{MIN_GROUND:.0%} of ground: is its nodata value or mask right?"
         )
-    numbered = [replace(tiles[old], index=new) for new, old in enumerate(grounded.tolist(), 1)]
-    return numbered, affines[grounded], len(keep) - len(grounded)
+    return tiling.tiles_at(places[enough], footprint_m), affines[enough], int((~enough).sum())
+
+
+def _inside(raster: Raster, places: Float64, footprint_m: float, side_px: int) -> tuple[Float64, Float64]:
+    """The places whose whole footprint is inside the raster, and their affines."""
+    x, y = raster.pixels_of(places[:, 0], places[:, 1])
+    places = places[(x > 0) & (x < raster.width) & (y > 0) & (y < raster.height)]  # few of a long strip's box
+    affines = raster.affines(places, footprint_m, side_px)
+    x, y = _points(affines, side_px, [0.0, 1.0])
+    whole = ((x > -_EDGE_PX) & (x < raster.width + _EDGE_PX)).all(axis=1)
+    whole &= ((y > -_EDGE_PX) & (y < raster.height + _EDGE_PX)).all(axis=1)
+    return places[whole], affines[whole]
 
 
 def _boxes(raster: Raster) -> list[BBox]:
@@ -105,4 +109,4 @@ def _ground(raster: Raster, affines: Float64, side_px: int) -> Float64:
         column = np.clip(x * width / raster.width, 0, width - 1).astype(int)
         row = np.clip(y * height / raster.height, 0, height - 1).astype(int)
         shares.append(mask[row, column].mean(axis=1))
-    return np.concatenate(shares) if shares else np.empty(0)
+    return np.concatenate(shares)

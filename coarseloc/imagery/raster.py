@@ -60,6 +60,8 @@ class Raster:
     def pixels_of(self, lon: ArrayLike, lat: ArrayLike) -> tuple[Float64, Float64]:
         """WGS84 degrees → continuous pixel coordinates (x, y), same shape; inf where it has no image."""
         lons, lats = np.asarray(lon, float), np.asarray(lat, float)
+        if lons.size == 0:
+            return lons, lats
         with _gdal(self.path):
             xs, ys = rasterio.warp.transform("EPSG:4326", self.crs, lons.ravel(), lats.ravel())
         return _apply(self._to_pixel, np.reshape(xs, lons.shape), np.reshape(ys, lons.shape))
@@ -71,7 +73,7 @@ class Raster:
             lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
         return np.reshape(lons, xs.shape), np.reshape(lats, xs.shape)
 
-    def affines(self, centres: Sequence[LonLat], footprint_m: float, side_px: int) -> Float64:
+    def affines(self, centres: Sequence[LonLat] | Float64, footprint_m: float, side_px: int) -> Float64:
         """float64 [N, 6]: for each centre the map from its north-up view's pixels to this raster's, an Affine
         fitted to nine points.
 
@@ -80,11 +82,9 @@ class Raster:
         """
         u, v = (part.ravel() for part in np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0]))
         east, north = (u - 0.5) * footprint_m, (0.5 - v) * footprint_m
-        lon, lat = np.array(centres, float).reshape(-1, 2).T
-        per_lon, per_lat = np.array([geo.metres_per_degree(each) for each in lat]).reshape(-1, 2).T
-        x, y = self.pixels_of(
-            (lon[:, None] + east / per_lon[:, None] + 180) % 360 - 180, lat[:, None] + north / per_lat[:, None]
-        )
+        lon, lat = np.asarray(centres, float).reshape(-1, 2, 1).swapaxes(0, 1)  # [N, 1] each
+        per_lon, per_lat = geo.degree_lengths(lat)
+        x, y = self.pixels_of((lon + east / per_lon + 180) % 360 - 180, lat + north / per_lat)
         solve = np.linalg.pinv(np.stack([u * side_px, v * side_px, np.ones_like(u)], axis=1))
         return np.concatenate([x @ solve.T, y @ solve.T], axis=1)
 
