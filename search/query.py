@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from coarseloc import ids
-from coarseloc.errors import ImageryError, InputError, LockedError, StoreError
+from coarseloc.errors import ImageryError, InputError, StoreError
 from coarseloc.imagery.decode import read_image
-from coarseloc.store import Database, embeddings, runs
+from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.store.runs import StoredFlight
 from coarseloc.store.upsert import batches
 from coarseloc.types import Backbone, EmbeddingSpec, Flight, Float32, Frame, Progress, Timing, UInt8, Where
+from search import recording
 from search.facts import WARM_UP, environment, where_facts
 from search.index import ExactIndex, Rows
 from search.mirror import Mirror, open_mirror
+from search.recording import Asked, Hits, Outcome
 
-_COMMIT_EVERY_S = 2.0  # a kill loses no more than this
 ANYTHING = Where()
-
-Hits = list[tuple[int, float]]  # (rotated tile, score), best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +34,6 @@ class _Searched:
     index: ExactIndex
     keys: Rows  # int64 [N], the rotated tile of each row
     build_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    id: int
-    done: set[int]  # frame keys
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """One frame: a timing and hits for each run, or why there are none."""
-
-    frame: Frame
-    timings: Sequence[Timing | None]
-    hits: Sequence[Hits]
-    error: str | None = None
 
 
 def run_search(
@@ -90,14 +68,20 @@ def run_search(
     mirror = open_mirror(db, mirrors, reference_set, spec, rebuild=rebuild)
     searched = _searched(mirror, reference_set, where, per_angle)
     parameters = {"k": k, "where": where_facts(where), "batch": batch, "index_version": mirror.schema.version}
-    with _alone(mirrors, flight, reference_set, spec, parameters, per_angle):
-        stored, started = _start(db, flight, reference_set, spec, parameters, searched, backbone)
+    with recording.alone(mirrors, flight, reference_set, spec, parameters, per_angle):
+        asked = [
+            Asked(
+                {**parameters, "angle_deg": one.angle_deg},
+                environment(one.index, backbone),
+                one.build_ms,
+                one.index.count,
+            )
+            for one in searched
+        ]
+        stored, started = recording.start(db, flight, reference_set, spec, asked)
         done = set.intersection(*(run.done for run in started))
         todo = [frame for frame in flight.frames if stored.frame_keys[frame.index] not in done]
-        _record(db, started, stored, _outcomes(todo, backbone, searched, k, batch), len(todo), progress)
-        with db.write() as session:
-            for run in started:
-                runs.finish_run(session, run.id)
+        recording.record(db, started, stored, _outcomes(todo, backbone, searched, k, batch), len(todo), progress)
     return [run.id for run in started]
 
 
@@ -153,7 +137,7 @@ def _searched(mirror: Mirror, reference_set: StoredReferenceSet, where: Where, p
 
 def _outcomes(
     frames: Sequence[Frame], backbone: Backbone, searched: Sequence[_Searched], k: int, batch: int
-) -> Iterator[_Outcome]:
+) -> Iterator[Outcome]:
     warm = False
     for some in batches(frames, batch):
         decoded = []
@@ -162,7 +146,7 @@ def _outcomes(
             try:
                 pixels = read_image(frame.path)
             except ImageryError as error:
-                yield _Outcome(frame, [None] * len(searched), [[]] * len(searched), str(error))
+                yield Outcome(frame, [None] * len(searched), [[]] * len(searched), str(error))
                 continue
             decoded.append((frame, pixels, _ms_since(started)))
         for _, alike in groupby(decoded, key=lambda one: one[1].shape):
@@ -175,7 +159,7 @@ def _outcomes(
 
 def _answer(
     group: Sequence[tuple[Frame, UInt8, float]], backbone: Backbone, searched: Sequence[_Searched], k: int
-) -> Iterator[_Outcome]:
+) -> Iterator[Outcome]:
     """Frames of equal size: embed once, search each index; each timer encloses one call only."""
     images = np.stack([pixels for _, pixels, _ in group])
     started = time.perf_counter()
@@ -188,7 +172,7 @@ def _answer(
         search_ms = _ms_since(started) / len(group)
         answers.append((search_ms, scores, one.keys[rows]))
     for i, (frame, _, decode_ms) in enumerate(group):
-        yield _Outcome(
+        yield Outcome(
             frame,
             [Timing(decode_ms, embed_ms, search_ms) for search_ms, _, _ in answers],
             [_hits(scores[i], keys[i]) for _, scores, keys in answers],
@@ -206,88 +190,6 @@ def _warm_up(backbone: Backbone, searched: Sequence[_Searched], images: Sequence
 
 def _hits(scores: Float32, keys: Rows) -> Hits:
     return [(int(key), float(score)) for key, score in zip(keys, scores, strict=True)]
-
-
-# --- the record ---------------------------------------------------------------------------------
-
-
-def _start(
-    db: Database,
-    flight: Flight,
-    reference_set: StoredReferenceSet,
-    spec: StoredSpec,
-    parameters: Mapping[str, Any],
-    searched: Sequence[_Searched],
-    backbone: Backbone,
-) -> tuple[StoredFlight, list[_Run]]:
-    """Record the flight, and a run for each index, or find the unfinished one."""
-    started = []
-    with db.write() as session:
-        stored = runs.save_flight(session, flight)
-        for one in searched:
-            asked, answers = {**parameters, "angle_deg": one.angle_deg}, environment(one.index, backbone)
-            run = runs.start_run(session, stored, reference_set, spec, asked, answers, one.build_ms, one.index.count)
-            started.append(_Run(*run))
-    return stored, started
-
-
-def _record(
-    db: Database,
-    started: Sequence[_Run],
-    flight: StoredFlight,
-    outcomes: Iterator[_Outcome],
-    todo: int,
-    progress: Progress | None,
-) -> None:
-    """Save outcomes as they come, every few seconds."""
-    total = len(flight.frame_keys)
-    done = total - todo
-    waiting: list[_Outcome] = []
-    saved_at = time.monotonic()
-    try:
-        for outcome in outcomes:
-            waiting.append(outcome)
-            done += 1
-            if time.monotonic() - saved_at > _COMMIT_EVERY_S:
-                _save(db, started, flight.frame_keys, waiting)
-                waiting, saved_at = [], time.monotonic()
-            if progress:
-                progress(done, total, "frames")
-    finally:  # Ctrl-C too keeps what has been answered
-        _save(db, started, flight.frame_keys, waiting)
-
-
-def _save(db: Database, started: Sequence[_Run], frame_keys: Mapping[int, int], outcomes: Sequence[_Outcome]) -> None:
-    if not outcomes:
-        return
-    with db.write() as session:
-        for outcome in outcomes:
-            key = frame_keys[outcome.frame.index]
-            for run, timing, hits in zip(started, outcome.timings, outcome.hits, strict=True):
-                if key not in run.done:
-                    runs.save_frame_result(session, run.id, key, timing, hits, outcome.error)
-
-
-@contextmanager
-def _alone(
-    mirrors: Path,
-    flight: Flight,
-    reference_set: StoredReferenceSet,
-    spec: StoredSpec,
-    parameters: Mapping[str, Any],
-    per_angle: bool,
-) -> Iterator[None]:
-    """Two processes at the same search would record every frame twice; other searches are free to run."""
-    what = {"flight": flight.flight_id, "set": reference_set.id, "spec": spec.id, "per_angle": per_angle, **parameters}
-    locks = mirrors / ".locks"
-    locks.mkdir(exist_ok=True)
-    try:
-        with FileLock(locks / f"search-{ids.digest(what)[:16]}", timeout=0):
-            yield
-    except Timeout:
-        raise LockedError(
-            f"another process is searching flight {flight.flight_id} with {spec.spec.backbone}: wait for it or stop it"
-        ) from None
 
 
 def _ms_since(started: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 from coarseloc.errors import InputError, LockedError, StoreError
 from coarseloc.store import runs
 from coarseloc.types import BBox, Near, Where
-from search import facts, query
+from search import facts, query, recording
 from search.mirror import open_mirror
 from search.query import nearest, run_search
 
@@ -212,3 +212,31 @@ def test_one_vector_is_answered_from_the_mirror_under_any_filter(world, search, 
     assert nearest(mirror, vector, 3)[0] == (mirror.rotated_tile_ids[5], pytest.approx(1.0))
     only = nearest(mirror, vector, 100, Where(angles=(0,)))
     assert [key for key, _ in only] != [] and {k for k, _ in only} == set(mirror.rotated_tile_ids[::4].tolist())
+
+
+def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):
+    monkeypatch.setattr(recording, "_COMMIT_EVERY_S", -1.0)
+    counts = []
+
+    def look(done, total, what):
+        (run,) = stored_runs(world)
+        counts.append(len(results(world, run.id)))
+
+    search(progress=look)
+    assert counts == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_stop_in_the_middle_of_saving_saves_nothing_twice(world, search, monkeypatch):
+    monkeypatch.setattr(recording, "_COMMIT_EVERY_S", -1.0)
+    save = recording._save
+
+    def saved_then_stopped(db, started, frame_keys, outcomes):
+        save(db, started, frame_keys, outcomes)
+        if outcomes:
+            raise Stopped
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(recording, "_save", saved_then_stopped)
+        search()
+    (run,) = search()
+    assert len(results(world, run)) == 6
