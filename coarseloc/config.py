@@ -31,7 +31,7 @@ class CustomBackbone(BaseModel):
 class Settings(BaseSettings):
     """Where the state lives and how the parts are reached. Every field is `COARSELOC_<FIELD>` too."""
 
-    model_config = SettingsConfigDict(env_prefix="COARSELOC_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="COARSELOC_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     data_dir: Path = Path("~/.local/share/coarseloc")
     weights_dir: Path | None = None

@@ -231,15 +231,6 @@ class Where:
         if self.near and not (_on_globe(self.near.lon, self.near.lat) and 0 < self.near.radius_m < float("inf")):
             raise InputError(f"near {tuple(self.near)} is no circle: give lon,lat in WGS84 degrees and metres above 0")
 
-    def boxes(self) -> tuple[BBox, ...]:
-        """`touches` as boxes that do not cross the antimeridian: none, one or two."""
-        if self.touches is None:
-            return ()
-        west, south, east, north = self.touches
-        if west <= east:
-            return (self.touches,)
-        return (BBox(west, south, 180.0, north), BBox(-180.0, south, east, north))
-
 
 @dataclass(frozen=True, slots=True)
 class TileFacts:

@@ -13,9 +13,11 @@ import numpy as np
 
 from coarseloc.store import Database, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.upsert import batches
 from coarseloc.types import Float32, Progress, VectorStore
 
-BATCH = 500
+BATCH = 500  # points per upsert
+PER_FLUSH = 10_000  # embeddings per flush: reaching the disk costs more than writing does
 VECTOR_TOLERANCE = 1e-5
 
 
@@ -68,23 +70,24 @@ def _drain_spec(
     collection = spec.spec.collection
     while True:
         with db.read() as session:
-            pending = embeddings.take_pending(session, spec, BATCH)
+            pending = embeddings.take_pending(session, spec, PER_FLUSH)
         if not pending:
             return
         store.ensure(collection, spec.spec.dim)
-        kept = [row.point for row in pending if not row.deleted]
-        gone = [row.point.id for row in pending if row.deleted]
-        if kept:
-            store.upsert(collection, kept)
-        if gone:
-            store.delete(collection, gone)
+        for some in batches(pending, BATCH):
+            kept = [row.point for row in some if not row.deleted]
+            gone = [row.point.id for row in some if row.deleted]
+            if kept:
+                store.upsert(collection, kept)
+            if gone:
+                store.delete(collection, gone)
+            result.upserted += len(kept)
+            result.deleted += len(gone)
+            if progress:
+                progress(result.upserted + result.deleted, total, "points")
         store.flush(collection)
         with db.write() as session:
             embeddings.mark_indexed(session, pending)
-        result.upserted += len(kept)
-        result.deleted += len(gone)
-        if progress:
-            progress(result.upserted + result.deleted, total, "points")
 
 
 def reconcile(db: Database, store: VectorStore, sample: int = 1000) -> list[Difference]:

@@ -30,7 +30,7 @@ class Slow(shared.FakeBackbone):
 
 
 worker.COMMIT_SECONDS = 0.05
-index.BATCH = 10
+index.BATCH, index.PER_FLUSH = 10, 20
 backbone = Slow()
 print("ready", flush=True)
 db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
