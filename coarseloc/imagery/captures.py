@@ -83,7 +83,13 @@ def open_captures(
     for (altitude_m, overlap), group in sorted(groups.items()):
         suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
         set_name = name if name is not None and len(groups) == 1 else f"{name or ids.slug(root.name)}-{suffix}"
-        sources.append(_source(root, set_name, group, found, footprint_m, turned))
+        try:
+            sources.append(_source(root, set_name, group, found, footprint_m, turned))
+        except ImageryError as error:
+            refusal = error
+            failures.append(Failure(f"{root} ({suffix})", "list", error.kind, str(error)))
+    if not sources:
+        raise refusal
     sources[0].failures = [*failures, *sources[0].failures]
     return sources
 

@@ -14,7 +14,7 @@ from coarseloc.types import BBox, Tile
 
 MIN_GROUND = 0.5  # tiles with less of it at heading 0 are left out
 
-_EDGE_PX = 0.49  # a footprint may pass the raster's edge by less than half a pixel: its pixels' centres are inside
+_EDGE = 0.49  # of a tile's pixel: so little may pass the raster's edge, as the pixels' centres stay inside
 _SAMPLES = 16  # a side: where ground is looked for in a tile
 _CHUNK = 4096  # tiles at once
 
@@ -54,8 +54,10 @@ def _inside(raster: Raster, places: Float64, footprint_m: float, side_px: int) -
     places = places[(x > 0) & (x < raster.width) & (y > 0) & (y < raster.height)]  # few of a long strip's box
     affines = raster.affines(places, footprint_m, side_px)
     x, y = _points(affines, side_px, [0.0, 1.0])
-    whole = ((x > -_EDGE_PX) & (x < raster.width + _EDGE_PX)).all(axis=1)
-    whole &= ((y > -_EDGE_PX) & (y < raster.height + _EDGE_PX)).all(axis=1)
+    a, b, _, d, e, _ = (column[:, None] for column in affines.T)
+    edge = _EDGE * np.sqrt(np.abs(a * e - b * d))
+    whole = (x > -edge) & (x < raster.width + edge) & (y > -edge) & (y < raster.height + edge)
+    whole = whole.all(axis=1)
     return places[whole], affines[whole]
 
 

@@ -89,6 +89,15 @@ def test_two_altitudes_are_two_sets(capture_tree: WriteCaptures) -> None:
     assert [source.reference_set.name for source in named] == ["seoul-300m-50", "seoul-600m-50"]
 
 
+def test_an_altitude_without_labels_does_not_stop_the_other(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture_tree(root, altitude=600, labelled=False)
+    source = only(root)
+    assert source.reference_set.altitude_m == 300
+    (failure,) = source.failures
+    assert failure.kind == "missing-label" and "600m-50" in failure.item
+
+
 def test_a_name_is_used_as_it_is_where_there_is_one_set(capture_tree: WriteCaptures) -> None:
     assert only(capture_tree(), name="gangnam").reference_set.name == "gangnam"
 

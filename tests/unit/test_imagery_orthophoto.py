@@ -133,6 +133,13 @@ def test_tiles_begin_in_the_north_west_and_lie_inside(compass: Write) -> None:
     assert len(source.tiles) >= 49  # (960 - 2 × 56) m hold 7 strides of 100 m and a footprint each way
 
 
+def test_a_long_strip_across_the_meridians_is_tiled_along_its_length(compass: Write) -> None:
+    path = compass("EPSG:32652", around("EPSG:32652", (4.3, 4.3), turn_deg=40), 240, 60)
+    source = open_orthophoto(path, footprint_m=100, overlap=0.5)
+    assert len(source.tiles) >= 20  # the box inside its outline holds none, the box around it mostly sky
+    assert all(next(iter(source.views(tile, [0]))).ground_fraction == 1.0 for tile in source.tiles)  # type: ignore[union-attr]
+
+
 def test_the_turned_corners_of_an_inner_tile_are_ground_and_of_an_outer_one_are_told(compass: Write) -> None:
     crs, transform = RASTERS["utm"]
     source = open_orthophoto(compass(crs, transform, 240, 240), footprint_m=160, overlap=0.5)
