@@ -16,6 +16,7 @@ from web import formats, health, i18n, problems, safety
 from web.addresses import address
 from web.exports import exports
 from web.gallery import Gallery
+from web.ground import grounds
 from web.images import images
 from web.pages import pages
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.register_blueprint(pages)
     app.register_blueprint(images)
     app.register_blueprint(exports)
+    app.register_blueprint(grounds)
     app.register_blueprint(health.health)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import request, url_for
 
 from coarseloc.store import Database, gallery
 from coarseloc.store.runs import StoredFlight
+from coarseloc.types import BBox
 from web.gallery import the_gallery
-from web.images import frame_url
-from web.searches import chosen_model, model, shown_searches, stored_flight, summary
+from web.ground import frame_of, map_frame
+from web.images import frame_url, tile_url
+from web.searches import Shown, chosen_model, model, shown_searches, stored_flight, summary
 from web.summaries import RunSummary
 
 PER_PAGE = 24
@@ -64,10 +67,30 @@ def flight_page(flight_id: str) -> dict[str, Any]:
     return {
         "flight": about(stored),
         **shown.as_json(),
+        "map": _map(stored, shown),
+        "colour": "error" if any(one["median_error_m"] is not None for one in models) else "margin",
         "models": models,
         "model": chosen,
+        "frame_query": _frame_query(),
         "frames": _frames(stored, found[chosen] if chosen else None),
     }
+
+
+def _frame_query() -> str:
+    """What a frame's address carries on from this one."""
+    kept = {name: request.args[name] for name in ("set", "asked", "model") if name in request.args}
+    return f"?{urlencode(kept)}" if kept else ""
+
+
+def _map(stored: StoredFlight, shown: Shown) -> dict[str, Any] | None:
+    """The ground of the references searched; without a search the bounds of the track; None where nothing is placed."""
+    for run in shown.runs.values():
+        return map_frame(the_gallery(), run.reference_set)
+    places = [frame.truth.location for frame in stored.flight.frames if frame.truth.location]
+    if not places:
+        return None
+    lons, lats = [place.lon for place in places], [place.lat for place in places]
+    return frame_of(BBox(min(lons), min(lats), max(lons), max(lats)))
 
 
 def about(stored: StoredFlight) -> dict[str, Any]:
@@ -97,9 +120,12 @@ def _frames(stored: StoredFlight, found: RunSummary | None) -> list[dict[str, An
                 and {
                     "score": best.hit.score,
                     "margin": best.margin.score,
+                    "margin_at_least": best.margin.at_least,
                     "error_m": best.error_m,
                     "location": {"lon": best.hit.lon, "lat": best.hit.lat},
                     "angle_deg": best.hit.angle_deg,
+                    "image": tile_url(best.hit.rotated_tile, best.hit.content_digest),
+                    "verdict": best.verdict,
                 },
             }
         )

@@ -58,6 +58,7 @@ def _about(stored: StoredFlight, frame: Frame) -> dict[str, Any]:
         "index": frame.index,
         "filename": frame.filename,
         "image": frame_url(stored.flight.flight_id, frame),
+        "image_view": frame_url(stored.flight.flight_id, frame, "view"),
         "image_full": frame_url(stored.flight.flight_id, frame, "full"),
         "truth": {
             "location": truth.location._asdict() if truth.location else None,
@@ -114,19 +115,10 @@ def _hit(hit: StoredHit, top_score: float, truth: LonLat | None) -> dict[str, An
         "location": tile.center._asdict(),
         "bbox": list(tile.bbox),
         "image": tile_url(hit.rotated_tile, hit.content_digest),
+        "image_full": tile_url(hit.rotated_tile, hit.content_digest, "full"),
         "distance_m": distance,
-        "verdict": None if truth is None or distance is None else _verdict(hit, truth, distance),
+        "verdict": None if truth is None or distance is None else summaries.verdict(truth, tile.bbox, distance),
     }
-
-
-def _verdict(hit: StoredHit, truth: LonLat, distance_m: float) -> str:
-    """`on`: truth lies in the tile's footprint; `near`: its centre is within one footprint's side; else `far`."""
-    west, south, east, north = hit.tile.bbox
-    inside_lon = west <= truth.lon <= east if west <= east else truth.lon >= west or truth.lon <= east
-    if inside_lon and south <= truth.lat <= north:
-        return "on"
-    side_m = float(geo.distance_m(0.0, south, 0.0, north))
-    return "near" if distance_m <= side_m else "far"
 
 
 def _estimate(ranked: Sequence[StoredHit], frame: Frame) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
 
-SIZES = {"thumb": 256, "full": 1600}  # the longer side, in pixels
+SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels
 _FOR_EVER_S = 31_536_000
 
 images = Blueprint("images", __name__, url_prefix="/images")
@@ -50,12 +50,12 @@ def tile(rotated_tile: int) -> Response:
     made = thumbnail_path(here.settings.thumbnails, found.content_digest)
     source = Path(found.path) if found.path else None
     if source and _size() == "full":
-        return _send(_rendition(source, SIZES["full"], found.content_digest))
+        return send_picture(_rendition(source, SIZES["full"], found.content_digest))
     if not made.exists():
         if source is None:
             raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=rotated_tile))
         write_thumbnail(_read(source), made)
-    return _send(made)
+    return send_picture(made)
 
 
 @images.get("/frames/<flight_id>/<int:frame>.jpg")
@@ -64,7 +64,7 @@ def frame(flight_id: str, frame: int) -> Response:
         path = gallery.frame_path(session, flight_id, frame)
     if path is None:
         raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
-    return _send(_rendition(Path(path), SIZES[_size()]))
+    return send_picture(_rendition(Path(path), SIZES[_size()]))
 
 
 def _size() -> str:
@@ -107,7 +107,7 @@ def _read(source: Path) -> Any:
         raise Problem(status, detail) from None
 
 
-def _send(path: Path) -> Response:
+def send_picture(path: Path) -> Response:
     response = send_file(path, mimetype="image/jpeg", conditional=True, max_age=0)
     if "v" in request.args:
         response.headers["Cache-Control"] = f"private, max-age={_FOR_EVER_S}, immutable"

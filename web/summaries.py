@@ -8,7 +8,7 @@ from statistics import median
 
 from coarseloc import geo
 from coarseloc.store.gallery import FrameTiming, TopHit
-from coarseloc.types import LonLat
+from coarseloc.types import BBox, LonLat
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Best:
     hit: TopHit
     margin: Margin
     error_m: float | None  # None where truth is not known
+    verdict: str | None  # as `verdict` says; None where truth is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ def margin(best: float, elsewhere: float | None, last: float) -> Margin:
     return Margin(best - last, at_least=True) if elsewhere is None else Margin(best - elsewhere)
 
 
+def verdict(truth: LonLat, footprint: BBox, distance_m: float) -> str:
+    """How near a tile is: `on` where truth lies in its footprint; `near` where its centre, `distance_m` away, is
+    within one footprint's side; else `far`."""
+    west, south, east, north = footprint
+    inside_lon = west <= truth.lon <= east if west <= east else truth.lon >= west or truth.lon <= east
+    if inside_lon and south <= truth.lat <= north:
+        return "on"
+    side_m = float(geo.distance_m(0.0, south, 0.0, north))
+    return "near" if distance_m <= side_m else "far"
+
+
 def summarise(hits: Sequence[TopHit], timings: Sequence[FrameTiming], truth: Mapping[int, LonLat]) -> RunSummary:
     """truth: {frame index: position} of the frames where it is known."""
     known = [hit for hit in hits if hit.frame in truth]
@@ -60,8 +72,11 @@ def summarise(hits: Sequence[TopHit], timings: Sequence[FrameTiming], truth: Map
         [hit.lon for hit in known],
         [hit.lat for hit in known],
     ).tolist()
-    error_of = {hit.frame: error for hit, error in zip(known, errors, strict=True)}
-    best = {hit.frame: Best(hit, margin(hit.score, hit.elsewhere, hit.last), error_of.get(hit.frame)) for hit in hits}
+    judged = {hit.frame: (e, verdict(truth[hit.frame], hit.bbox, e)) for hit, e in zip(known, errors, strict=True)}
+    best = {
+        hit.frame: Best(hit, margin(hit.score, hit.elsewhere, hit.last), *judged.get(hit.frame, (None, None)))
+        for hit in hits
+    }
     times = [(t.embed_ms, t.search_ms) for t in timings if t.embed_ms is not None and t.search_ms is not None]
     return RunSummary(
         best=best,

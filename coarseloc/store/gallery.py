@@ -47,6 +47,7 @@ class TopHit(NamedTuple):
     angle_deg: int
     lon: float
     lat: float
+    bbox: BBox
 
 
 class FrameTiming(NamedTuple):
@@ -67,12 +68,10 @@ class Picture(NamedTuple):
 
 
 class GroundTile(NamedTuple):
-    """An unturned tile with the picture that is nearest to north-up."""
+    """A tile at one heading, with where its picture is."""
 
-    number: int  # its index in the set
     bbox: BBox
     rotated_tile: int
-    angle_deg: int
     content_digest: str
     path: str | None
 
@@ -133,6 +132,10 @@ def top_hits(session: Session, run: int) -> list[TopHit]:
             RotatedTileRow.angle_deg,
             TileRow.lon,
             TileRow.lat,
+            TileRow.west,
+            TileRow.south,
+            TileRow.east,
+            TileRow.north,
         )
         .join(FrameRow, FrameRow.id == HitRow.frame_id)
         .join(RotatedTileRow, RotatedTileRow.id == HitRow.rotated_tile_id)
@@ -140,7 +143,7 @@ def top_hits(session: Session, run: int) -> list[TopHit]:
         .where(HitRow.run_id == run, HitRow.rank == 1)
         .order_by(FrameRow.index)
     )
-    return [TopHit(*row) for row in session.execute(query)]
+    return [TopHit(*row[:9], BBox(*row[9:])) for row in session.execute(query)]  # type: ignore[call-arg]
 
 
 def timings(session: Session, run: int) -> list[FrameTiming]:
@@ -167,42 +170,23 @@ def picture(session: Session, rotated_tile: int) -> Picture | None:
     return Picture(*row) if row else None
 
 
-def ground(session: Session, reference_set_id: int, bbox: BBox | None = None) -> list[GroundTile]:
-    """Tiles (those that touch `bbox`, or all) in index order, each with its picture of the smallest turn."""
+def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[GroundTile]:
+    """The set's tiles at one heading, in index order."""
     query = (
         select(
-            TileRow.index.label("number"),
             TileRow.west,
             TileRow.south,
             TileRow.east,
             TileRow.north,
             RotatedTileRow.id,
-            RotatedTileRow.angle_deg,
             RotatedTileRow.content_digest,
             RotatedTileRow.path,
         )
         .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
-        .where(TileRow.reference_set_id == reference_set_id)
-        .order_by(TileRow.index, RotatedTileRow.angle_deg.desc())
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.angle_deg == angle_deg)
+        .order_by(TileRow.index)
     )
-    if bbox is not None:
-        query = query.where(
-            TileRow.west <= bbox.east,
-            TileRow.east >= bbox.west,
-            TileRow.south <= bbox.north,
-            TileRow.north >= bbox.south,
-        )
-    found: dict[int, GroundTile] = {}
-    for row in session.execute(query):  # the last one of a tile, its smallest angle, stays
-        found[row.number] = GroundTile(
-            row.number,
-            BBox(row.west, row.south, row.east, row.north),
-            row.id,
-            row.angle_deg,
-            row.content_digest,
-            row.path,
-        )
-    return list(found.values())
+    return [GroundTile(BBox(*row[:4]), *row[4:]) for row in session.execute(query)]
 
 
 def extent(session: Session, reference_set_id: int) -> BBox | None:

@@ -1,0 +1,144 @@
+"""The ground as the references show it: one picture of a whole reference set, and its tiles by position.
+
+The picture is put together from thumbnails of the unturned tiles at the first look and kept with them; it is
+named by the content of those tiles, so that another ingest makes another picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, jsonify, request, url_for
+from PIL import Image
+from werkzeug.wrappers import Response as AnyResponse
+
+from coarseloc import geo
+from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
+from coarseloc.store import gallery, references
+from coarseloc.store.gallery import GroundTile
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.types import BBox, LonLat
+from web.gallery import Gallery, the_gallery
+from web.i18n import _
+from web.images import send_picture, tile_url
+from web.problems import Problem
+
+LONGEST_PX = 2048
+_COVERED = 0.98  # of a tile's pixels: it is not read then, its neighbours have shown it all
+_BACKGROUND = (128, 128, 128)
+
+grounds = Blueprint("ground", __name__)
+_building = Lock()
+
+
+def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any] | None:
+    """What a map of this set needs: its bounds, metres per degree at its centre, and where ground and tiles are."""
+    with here.database.read() as session:
+        extent = gallery.extent(session, reference_set.id)
+    if extent is None:
+        return None
+    name = reference_set.name
+    return frame_of(extent) | {
+        "reference_set": name,
+        "footprint_m": reference_set.reference_set.footprint_m,
+        "ground": url_for("ground.picture", name=name),
+        "tiles": url_for("ground.tiles", name=name),
+    }
+
+
+def frame_of(extent: BBox) -> dict[str, Any]:
+    west, south, east, north = extent
+    per_lon, per_lat = geo.metres_per_degree((south + north) / 2)
+    return {
+        "extent": list(extent),
+        "origin": {"lon": (west + east) / 2, "lat": (south + north) / 2},
+        "metres_per_degree": {"lon": per_lon, "lat": per_lat},
+    }
+
+
+@grounds.get("/references/<path:name>/ground.json")
+def tiles(name: str) -> AnyResponse:
+    """Every place of the set, once: its centre and the address of its picture, which is at `angle_deg`."""
+    here = the_gallery()
+    angle, ground = _ground(here, name)
+    answer = jsonify(
+        angle_deg=angle,
+        tiles=[[*_center(tile.bbox), tile_url(tile.rotated_tile, tile.content_digest)] for tile in ground],
+    )
+    answer.add_etag()
+    return answer.make_conditional(request)
+
+
+@grounds.get("/references/<path:name>/ground.jpg")
+def picture(name: str) -> Response:
+    here = the_gallery()
+    angle, ground = _ground(here, name)
+    if not ground or angle % 90:
+        raise Problem(404, _("This reference set has no north-up tiles to lay out."))
+    mark = hashlib.sha256("".join(tile.content_digest for tile in ground).encode()).hexdigest()
+    made = thumbnail_path(here.settings.thumbnails / "grounds", mark)
+    with _building:  # one at a time: it reads thousands of thumbnails
+        if not made.exists():
+            write_thumbnail(_mosaic(here.settings.thumbnails, ground, angle), made, LONGEST_PX)
+    return send_picture(made)
+
+
+def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
+    """The heading nearest to north-up by quarter turns, and the set's tiles at it."""
+    with here.database.read() as session:
+        for stored in references.reference_sets(session):
+            if stored.name == name:
+                angle = min(stored.reference_set.angles or (0,), key=lambda angle: (angle % 90 != 0, angle))
+                return angle, gallery.ground(session, stored.id, angle)
+    raise Problem(404, _("There is no reference set {name}.", name=name))
+
+
+def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> np.ndarray:
+    """uint8 [H, W, 3], north up, of tiles at a quarter turn; tiles whose ground is there already are left out."""
+    west, south = min(tile.bbox.west for tile in ground), min(tile.bbox.south for tile in ground)
+    east, north = max(tile.bbox.east for tile in ground), max(tile.bbox.north for tile in ground)
+    per_lon, per_lat = geo.metres_per_degree((south + north) / 2)
+    scale = LONGEST_PX / max((east - west) * per_lon, (north - south) * per_lat, 1e-6)
+    width = max(1, math.ceil((east - west) * per_lon * scale))
+    height = max(1, math.ceil((north - south) * per_lat * scale))
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    covered = np.zeros((height, width), np.bool_)
+    for tile in ground:
+        left, right = (round((lon - west) * per_lon * scale) for lon in (tile.bbox.west, tile.bbox.east))
+        top, bottom = (round((north - lat) * per_lat * scale) for lat in (tile.bbox.north, tile.bbox.south))
+        area = covered[top:bottom, left:right]
+        if area.size == 0 or area.mean() > _COVERED:
+            continue
+        view = _thumbnail(thumbnails, tile, angle_deg, right - left)
+        if view is not None:
+            canvas.paste(view.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
+            area[:] = True
+    return np.asarray(canvas)
+
+
+def _thumbnail(thumbnails: Path, tile: GroundTile, angle_deg: int, wanted_px: int) -> Image.Image | None:
+    """The tile north up, decoded no larger than needed; None where its picture is gone."""
+    path = thumbnail_path(thumbnails, tile.content_digest)
+    try:
+        if path.exists():
+            with Image.open(path, formats=["JPEG"]) as file:
+                file.draft("RGB", (wanted_px, wanted_px))
+                upright = file.convert("RGB")
+        elif tile.path:
+            upright = Image.fromarray(read_image(Path(tile.path)))
+        else:
+            return None
+    except Exception:  # a damaged picture leaves a gap, it does not take the map away
+        return None
+    turns = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+    return upright.transpose(turns[angle_deg]) if angle_deg else upright
+
+
+def _center(bbox: BBox) -> LonLat:
+    return LonLat(round((bbox.west + bbox.east) / 2, 6), round((bbox.south + bbox.north) / 2, 6))
