@@ -1,6 +1,6 @@
 """Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
 
-    python tools/train_demo_backbone.py --steps 1600 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+    python tools/train_demo_backbone.py --steps 1500 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from initial_weights import initialise
 from torch import Tensor
 from torch.nn import functional as nnf
 from training_views import Area, Pool, alter, cut, draw_poses, pose_distance
@@ -38,7 +39,7 @@ def build_model() -> DINOv3ViTModel:
         hidden_size=160,
         intermediate_size=640,
         num_hidden_layers=4,
-        num_attention_heads=5,
+        num_attention_heads=8,
         num_register_tokens=4,
         key_bias=False,
         pos_embed_rescale=None,  # a training-time jitter of positions: here the position is the answer
@@ -49,8 +50,17 @@ def build_model() -> DINOv3ViTModel:
 
 def embed(model: DINOv3ViTModel, pictures: Tensor) -> Tensor:
     """Float [N, 3, H, W] in 0..1 → unit float [N, D]."""
+    return nnf.normalize(model(pixel_values=normalised(pictures)).pooler_output, dim=-1)
+
+
+def normalised(pictures: Tensor) -> Tensor:
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-    return nnf.normalize(model(pixel_values=(pictures - mean) / std).pooler_output, dim=-1)
+    return (pictures - mean) / std
+
+
+def sample_pictures(pool: Pool, seed: int) -> Tensor:
+    """Some unaltered pictures of the first areas, float [N, 3, 96, 96]: what the first weights are made from."""
+    return draw_batch(list(pool.at(0))[:16], np.random.default_rng(seed), 96, 4, 0.0)[1]
 
 
 def draw_batch(
@@ -87,9 +97,9 @@ def strength_at(step: int, ramp: int) -> float:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up over 100 steps, stay, and fall to a hundredth over the last 35 %."""
+    """Warm up over 50 steps, stay, and fall to a hundredth over the last 35 %."""
     fall = max(0.0, (step / steps - 0.65) / 0.35)
-    return peak * min(1.0, (step + 1) / 100) * (1 - 0.99 * fall)
+    return peak * min(1.0, (step + 1) / 50) * (1 - 0.99 * fall)
 
 
 def save(average: DINOv3ViTModel, out: Path) -> None:
@@ -106,7 +116,9 @@ def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
+    pool = Pool(options.seed * 1_000_000, options.pool, options.refresh)
     model = build_model().train()
+    initialise(model, normalised(sample_pictures(pool, options.seed)))
     average = copy.deepcopy(model).eval()
     log_temperature = torch.nn.Parameter(torch.tensor(math.log(0.07)))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -122,7 +134,6 @@ def train(options: argparse.Namespace) -> None:
         optimizer.load_state_dict(held["optimizer"])
         log_temperature.data.copy_(held["log_temperature"])
         first, spent = held["step"], held["seconds"]
-    pool = Pool(options.seed * 1_000_000, options.pool, options.refresh)
     started, log = time.monotonic() - spent, (options.work / "log.jsonl").open("a")
     for step in range(first, options.steps):
         rng = np.random.default_rng([options.seed, step])
@@ -164,9 +175,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and the state to resume from")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--ramp", type=int, default=400, help="steps until pictures are fully altered")
     parser.add_argument("--areas", type=int, default=8, help="areas in a batch")
     parser.add_argument("--clusters", type=int, default=3, help="clusters of four pairs in an area")
