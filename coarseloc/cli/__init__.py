@@ -37,6 +37,7 @@ for command in (
     results.export,
     results.flights,
     study.evaluate,
+    study.report,
     ingest.references,
     admin.backbones,
     admin.serve,

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
+from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, table
 
 if TYPE_CHECKING:
-    from search.evaluate import Evaluation
+    from coarseloc.bootstrap import Estimate
+    from coarseloc.scores import Score
+    from search.evaluate import Counts, Evaluation
 
 FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
@@ -52,22 +54,68 @@ def _show(done: Sequence[Evaluation], everything: bool) -> None:
 
     shown = SCORES if everything else [BY_KEY[key] for key in _SHORT]
     rows: list[tuple[object, ...]] = [
-        (f"{score.title} ({'↓' if score.better == 'lower' else '↑'})", *(_cell(one, score.key) for one in done))
+        (
+            f"{score.title} ({'↓' if score.better == 'lower' else '↑'})",
+            *(_cell(one.scores[score.key], score, one.counts, everything) for one in done),
+        )
         for score in shown
     ]
-    for what, field in (("frames", "frames"), ("judged", "judged"), ("of these off the map", "off_map"),
-                        ("without truth, left out", "without_truth"), ("failed, left out", "failed")):  # fmt: skip
+    for what, field in _COUNTS.items():
         rows.append((what, *(getattr(one.counts, field) for one in done)))
     table("", *(f"{one.label} (run {one.run.id})" for one in done), rows=rows)
-    if not everything:
-        out.print("n in brackets where it is not all judged frames; --all shows every score with its interval")
+    out.print("n is said where it is not all frames on the map" + ("" if everything else "; --all shows every score"))
 
 
-def _cell(one: Evaluation, key: str) -> str:
-    from coarseloc.scores import BY_KEY
+_COUNTS = {
+    "frames": "frames",
+    "judged": "judged",
+    "of these off the map": "off_map",
+    "without truth, left out": "without_truth",
+    "failed, left out": "failed",
+}
 
-    found, form = one.scores[key], FORMS[BY_KEY[key].unit]
+
+def _cell(found: Estimate, score: Score, counts: Counts, everything: bool) -> str:
+    form = FORMS[score.unit]
     if math.isnan(found.value):
         return "–"
-    interval = "" if math.isnan(found.low) else f" [{form.format(found.low)}, {form.format(found.high)}]"
-    return form.format(found.value) + interval + ("" if found.n == one.counts.judged else f" (n {found.n})")
+    known = everything and not math.isnan(found.low)
+    interval = f" [{form.format(found.low)}, {form.format(found.high)}]" if known else ""
+    usual = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
+    return form.format(found.value) + interval + ("" if found.n == usual else f" (n {found.n})")
+
+
+@click.command()
+@click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
+@click.option("--out", "file", type=click.Path(path_type=Path), required=True, help="The HTML file to write.")
+@click.option("--lang", "language", type=click.Choice(["en", "ko"]), default="en", show_default=True)
+@click.option("--figures", type=click.Path(path_type=Path), help="Folder for every figure as PNG and SVG.")
+@click.option("--reference-set", "name", help="Only a flight's runs against this set.")
+@click.option("--frame", type=int, help="Whose thumbnails to show; the frame of middling error by default.")
+@click.option("--note", help="A line put above everything, such as what stands in for what.")
+@json_option
+@pass_app
+def report(
+    app: App,
+    names: Sequence[str],
+    file: Path,
+    language: str,
+    figures: Path | None,
+    name: str | None,
+    frame: int | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
+    from search import evaluate as evaluation
+    from search.report.runs import write_report
+
+    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, names, name))
+    evaluation.save(app.db, done)
+    for notice in write_report(
+        done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note
+    ):
+        err.print(f"[yellow]{notice}[/yellow]")
+    size = file.stat().st_size
+    facts = {"file": str(file), "bytes": size, "runs": [one.run.id for one in done]}
+    answer(as_json, facts, lambda: out.print(f"wrote {file} ({size / 1e6:.1f} MB) of {len(done)} runs"))

@@ -64,7 +64,7 @@ def make_runs(
         wanted = ReferenceSet("made-up", "captures", "nowhere", 300.0, OVERLAP, FOOTPRINT_M, ANGLES)
         stored_set = references.save_reference_set(session, wanted)
         keys = references.save_tiles(session, stored_set.id, tiles)
-        views = [(t, _view(folder, t, angle, rng if angle == 0 else None), "stamp") for t in tiles for angle in ANGLES]
+        views = [(t, _view(folder, t, angle, rng), "stamp") for t in tiles for angle in ANGLES]
         rotated = references.save_views(session, "made-up", keys, views)
         stored_flight = runs.save_flight(session, flight)
     return [
@@ -101,7 +101,7 @@ def _run(
             at = frame.truth.location or ORIGIN
             off = geo.distance_m(at.lon, at.lat, lon, lat) / 1000 + rng.normal(0, 0.04 * (1 + 2 * level), len(tiles))
             turn = np.array([geo.heading_difference(a, frame.truth.yaw_deg or 0.0) for a in ANGLES]) / 180
-            score = 0.995 - 0.02 * (off[:, None] + 0.3 * turn + rng.normal(0, 0.02, (len(tiles), 8)))
+            score = 0.975 - 0.02 * (off[:, None] + 0.3 * turn + rng.normal(0, 0.02, (len(tiles), 8)))
             best = np.argsort(-score.ravel(), kind="stable")[:k]
             hits = [(rotated[tiles[i // 8].index, ANGLES[i % 8]], float(score.ravel()[i])) for i in best]
             times = rng.lognormal(0, 0.12, 3) * (18.0, (54, 59, 91, 189, 189, 367)[level], 0.4 + 0.6 * level)
@@ -126,10 +126,9 @@ def _flight(folder: Path, frames: int, width_m: float, height_m: float, rng: np.
     return Flight(FLIGHT, root, tuple(made), None, "labels")
 
 
-def _view(folder: Path, tile: Tile, angle: int, rng: np.random.Generator | None) -> View:
+def _view(folder: Path, tile: Tile, angle: int, rng: np.random.Generator) -> View:
     digest = f"{tile.index:056d}{angle:08d}"
-    if rng is not None:  # one heading's thumbnail is enough to look at
-        write_thumbnail(_picture(rng), thumbnail_path(folder / "thumbnails", digest))
+    write_thumbnail(_picture(rng), thumbnail_path(folder / "thumbnails", digest))
     return View(angle, np.zeros((1, 1, 3), np.uint8), digest, 1.0, None)
 
 

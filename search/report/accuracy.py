@@ -1,0 +1,360 @@
+"""Figures of places and headings against the truth, of agreement, and of how far a confidence can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from coarseloc import geo, metrics, rejection, scores
+from coarseloc.bootstrap import Estimate
+from search.report import style
+from search.report.page import Section, Table
+from search.report.series import Floats, Series
+from search.report.texts import Say
+
+FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
+HEADLINE = (
+    "error_median", "error_p90", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "hit_overlap@1", "ma@100",
+    "sdm@10", "pdm@10", "heading_error_median", "heading_right", "margin_area", "margin_full_precision",
+)  # fmt: skip
+_DOTS = 500
+
+
+def sections(runs: Sequence[Series], say: Say) -> list[Section]:
+    """For runs with frames of known position."""
+    found = [
+        Section(
+            "scores",
+            say("Scores"),
+            say("Places are scored on the frames that the map shows, hits of one place merged; headings where the "
+                "place is right; rejection on all frames. Beneath each its 95 % interval, by a block bootstrap over "
+                "frames. The best of a row is marked with a star."),
+            table=_score_table(runs, HEADLINE, say),
+            open=True,
+            more=_score_table(runs, tuple(scores.BY_KEY), say),
+        ),
+        Section(
+            "error",
+            say("Error in metres"),
+            say("Great circle from the best place's centre to the truth. Boxes hold the middle half of the frames, "
+                "whiskers reach from the 5th to the 95th percentile. Logarithmic."),
+            partial(errors, runs, say),
+            table=_error_table(runs, say),
+        ),
+        Section(
+            "hit-curve",
+            say("Hits within a distance"),
+            say("Share of frames with a centre within so many metres. The grey line is what the grid of references "
+                "allows: no search can pass it."),
+            partial(hit_curves, runs, say),
+            table=_hit_table(runs, say),
+        ),
+        Section(
+            "speed-and-accuracy",
+            say("Speed against accuracy"),
+            say("Median error against median embedding plus search, with the error's 95 % interval. The line joins the "
+                "runs that no other beats in both."),
+            partial(pareto, runs, say),
+            table=_pareto_table(runs, say),
+        ),
+    ]  # fmt: skip
+    if any(one.of.scores["heading_error_median"].n for one in runs):
+        found.append(
+            Section(
+                "heading",
+                say("Heading error"),
+                say("Between the best hit's angle and the frame's yaw, where the place is right. References 45 degrees "
+                    "apart cannot do better than spread evenly from 0 to 22.5."),
+                partial(headings, runs, say),
+            )
+        )  # fmt: skip
+    if len(runs) > 1:
+        found.append(
+            Section(
+                "agreement",
+                say("Agreement between backbones"),
+                say("Share of frames for which two runs put the aircraft within {d} m of each other.").format(
+                    d=f"{runs[0].of.agreement_m:.0f}"
+                ),
+                partial(agreement, runs, say),
+            )
+        )
+    found += [
+        Section(
+            "margin-and-error",
+            say("Margin against error"),
+            say("The best place's score less the next place's. A margin can be trusted as far as large errors stay at "
+                "its left end. Crosses are frames off the map, where every answer is wrong."),
+            partial(margins, runs, say),
+        ),
+        Section(
+            "rejection",
+            say("Withholding unsure answers"),
+            say("Answers are withheld below a margin (left) or an agreement (right). An answer is right where the best "
+                "footprint holds the truth; recall is of the frames on the map."),
+            partial(rejections, runs, say),
+            table=_rejection_table(runs, say),
+        ),
+    ]  # fmt: skip
+    return found
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def errors(runs: Sequence[Series], say: Say) -> Figure:
+    made, (ax,) = style.figure(height_in=0.9 + 0.4 * len(runs))
+    style.boxes(ax, [_errors(one) for one in runs], [style.colour(one.index) for one in runs], vertical=False)
+    ax.set_yticks(range(1, len(runs) + 1), [one.label for one in runs])
+    ax.invert_yaxis()
+    style.logarithmic(ax.xaxis)
+    ax.set_xlabel(say("top-1 error, m"))
+    ax.grid(axis="y", visible=False)
+    return made
+
+
+def hit_curves(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.figure(1, 2, 3.6, sharey=True)
+    for ax, k in zip(axes, (1, 10), strict=True):
+        first = runs[0].of
+        ax.plot(
+            list(first.ceiling), list(first.ceiling.values()), color=style.MUTED, linewidth=1.2, label=say("the grid")
+        )
+        for one in runs:
+            curve = one.of.hit_curves[k]
+            ax.plot(list(curve), [share.value for share in curve.values()], label=one.label, **style.line(one.index))
+        ax.set_title(say("best place") if k == 1 else say("any of the top {k}").format(k=k))
+        ax.set(xlabel=say("within metres"), ylim=(-0.02, 1.02))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylabel(say("share of frames"))
+    axes[0].legend(fontsize=8)
+    return made
+
+
+def pareto(runs: Sequence[Series], say: Say) -> Figure:
+    made, (ax,) = style.figure(height_in=4.0)
+    best = pareto_best(runs)
+    front = sorted((one for one in runs if one.label in best), key=_speed)
+    ax.plot([_speed(one) for one in front], [_accuracy(one).value for one in front], color=style.MUTED, linewidth=1.2)
+    for one in runs:
+        found = _accuracy(one)
+        if math.isnan(found.value):
+            continue
+        spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+        ax.errorbar(
+            _speed(one), found.value, spread, color=style.colour(one.index), marker=style.MARKERS[one.index % 6],
+            markersize=8, capsize=3, linewidth=1.2, linestyle="none",
+        )  # fmt: skip
+        ax.annotate(one.label, (_speed(one), found.value), (8, 6), textcoords="offset points", fontsize=9)
+    ax.margins(x=0.18)
+    style.logarithmic(ax.xaxis)
+    style.logarithmic(ax.yaxis)
+    ax.set(xlabel=say("embedding + search, median ms (logarithmic)"), ylabel=say("median top-1 error, m (logarithmic)"))
+    return made
+
+
+def headings(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.small_multiples(len(runs), 1.8)
+    for ax, one in zip(axes, runs, strict=True):
+        values = _known(metrics.heading_error_deg(one.of.judged.ranked))
+        ax.hist(
+            values,
+            bins=np.arange(0, 180.1, 7.5).tolist(),
+            color=style.colour(one.index),
+            weights=np.full(len(values), 1 / max(1, len(values))),
+        )
+        ax.axvline(22.5, color=style.MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        ax.set_title(f"{one.label} (n {len(values)})")
+        ax.set_xticks([0, 45, 90, 135, 180])
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    made.supxlabel(say("heading error, degrees; dashed: half a step of 45"), fontsize=10)
+    made.supylabel(say("share"), fontsize=10)
+    return made
+
+
+def agreement(runs: Sequence[Series], say: Say) -> Figure:
+    shares = [[_shared(a, b) for b in runs] for a in runs]
+    made, (ax,) = style.figure(height_in=1.1 + 0.42 * len(runs))
+    tone = to_rgb(style.colour(0))
+    for y, row in enumerate(shares):
+        for x, share in enumerate(row):
+            if x == y or math.isnan(share):
+                continue
+            # Half strength at most, so that the number on it reads in light and dark alike.
+            ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(*tone, 0.05 + 0.5 * share)))
+            ax.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
+    names = [one.label for one in runs]
+    ax.set_xticks(range(len(runs)), names)
+    ax.set_yticks(range(len(runs)), names)
+    ax.set(xlim=(-0.5, len(runs) - 0.5), ylim=(len(runs) - 0.5, -0.5))
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return made
+
+
+def margins(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.small_multiples(len(runs))
+    for ax, one in zip(axes, runs, strict=True):
+        judged = one.of.judged
+        margin, error = judged.margin(), np.maximum(metrics.error_m(judged.ranked), 1.0)
+        some = np.arange(len(judged)) % max(1, len(judged) // _DOTS) == 0
+        for keep, marker, tone, alpha in (
+            (some & judged.on_map, style.MARKERS[one.index % 6], style.colour(one.index), 0.6),
+            (some & ~judged.on_map, "x", style.INK, 0.9),
+        ):
+            ax.plot(margin[keep], error[keep], linestyle="none", marker=marker, color=tone, markersize=3, alpha=alpha)
+        ax.set_title(one.label)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    style.logarithmic(axes[0].yaxis)
+    made.supxlabel(say("margin"), fontsize=10)
+    made.supylabel(say("top-1 error, m (logarithmic)"), fontsize=10)
+    return made
+
+
+def rejections(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.figure(1, 2, 3.5, sharex=True, sharey=True)
+    for ax, confidence in zip(axes, ("margin", "agreement"), strict=True):
+        for one in runs:
+            curve = rejection.curve(scores.rejected_by(one.of.judged, confidence))
+            if len(curve.recall):
+                look = style.line(one.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
+                ax.plot(curve.recall, curve.precision, label=one.label, **look)
+        ax.set_title(say("by margin") if confidence == "margin" else say("by agreement"))
+        ax.set(xlabel=say("recall"), ylim=(-0.02, 1.05), xlim=(0, 1.02))
+    axes[0].set_ylabel(say("precision"))
+    axes[0].legend(fontsize=8)
+    return made
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
+    """An estimate in its unit: `83.5 [70.1, 97.0]`."""
+    if math.isnan(found.value):
+        return "–"
+    form = FORMS[unit]
+    rest = f" [{form.format(found.low)}, {form.format(found.high)}]" if interval and not math.isnan(found.low) else ""
+    return form.format(found.value) + rest
+
+
+def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Say) -> Table:
+    rows = []
+    for score in map(scores.BY_KEY.__getitem__, keys):
+        found = [one.of.scores[score.key] for one in runs]
+        if not any(each.n for each in found):
+            continue
+        known = [each.value for each in found if not math.isnan(each.value)]
+        best = (min if score.better == "lower" else max)(known, default=math.nan)
+        star = " ★" if len(known) > 1 else ""
+        cells = [_stacked(each, score.unit, star if each.value == best else "") for each in found]
+        n = sorted({each.n for each in found})
+        unit = f", {score.unit}" if score.unit in ("m", "°") else ""
+        rows.append(
+            [
+                say(score.title) + unit,
+                "↓" if score.better == "lower" else "↑",
+                *cells,
+                "–".join(map(str, (n[0], n[-1])[: len(n)])),
+            ]
+        )
+    return Table([say("score"), "", *(one.label for one in runs), "n"], rows)
+
+
+def _stacked(found: Estimate, unit: str, mark: str) -> str:
+    """The figure, and its interval on a line of its own."""
+    value, _, interval = shown(found, unit).partition(" [")
+    return f"{value}{mark}\n{interval.rstrip(']')}"
+
+
+def _error_table(runs: Sequence[Series], say: Say) -> Table:
+    keys = ("error_median", "error_mean", "error_p90", "best10_error_median")
+    rows = [
+        [one.label, *(shown(one.of.scores[key], "m") for key in keys), str(one.of.scores[keys[0]].n)] for one in runs
+    ]
+    return Table(["", *(say(scores.BY_KEY[key].title) + ", m" for key in keys), "n"], rows)
+
+
+def _hit_table(runs: Sequence[Series], say: Say) -> Table:
+    rows = []
+    for k in (1, 5, 10):
+        for one in runs:
+            curve = one.of.hit_curves[k]
+            shares = [shown(share, "%", interval=False) for share in curve.values()]
+            rows.append([f"{one.label}, {say('top')} {k}", *shares, str(next(iter(curve.values())).n)])
+    first = runs[0].of
+    rows.append([say("the grid"), *(f"{share:.1%}" for share in first.ceiling.values()), ""])
+    return Table([say("within metres"), *(str(d) for d in first.ceiling), "n"], rows)
+
+
+def _pareto_table(runs: Sequence[Series], say: Say) -> Table:
+    best = pareto_best(runs)
+    rows = [
+        [one.label, f"{_speed(one):.1f}", shown(_accuracy(one), "m"), say("yes") if one.label in best else "",
+         str(_accuracy(one).n)]
+        for one in runs
+    ]  # fmt: skip
+    marked = frozenset(i for i, one in enumerate(runs) if one.label in best)
+    return Table(["", say("median ms"), say("median error, m"), say("unbeaten"), "n"], rows, marked)
+
+
+def _rejection_table(runs: Sequence[Series], say: Say) -> Table:
+    keys = ("margin_area", "margin_full_precision", "agreement_area", "agreement_full_precision")
+    rows = [
+        [
+            one.label,
+            *(shown(one.of.scores[key], scores.BY_KEY[key].unit) for key in keys),
+            str(one.of.scores[keys[0]].n),
+        ]
+        for one in runs
+    ]
+    return Table(["", *(say(scores.BY_KEY[key].title) for key in keys), "n"], rows)
+
+
+def pareto_best(runs: Sequence[Series]) -> set[str]:
+    """The labels of runs that no other beats or equals in both speed and accuracy."""
+    points = {one.label: (_speed(one), _accuracy(one).value) for one in runs if not math.isnan(_accuracy(one).value)}
+    return {
+        label
+        for label, (ms, metres) in points.items()
+        if not any(other != (ms, metres) and other[0] <= ms and other[1] <= metres for other in points.values())
+    }
+
+
+# --- figures' own numbers -----------------------------------------------------------------------
+
+
+def _errors(one: Series) -> Floats:
+    return np.maximum(metrics.error_m(one.of.judged.ranked)[one.of.judged.on_map], 1.0)  # logarithms begin at a metre
+
+
+def _speed(one: Series) -> float:
+    return float(np.median(one.total_ms)) if len(one.total_ms) else math.nan
+
+
+def _accuracy(one: Series) -> Estimate:
+    return one.of.scores["error_median"]
+
+
+def _shared(a: Series, b: Series) -> float:
+    """Share of the frames of one flight that both answered for which their best places lie near each other."""
+    if a.run.flight_id != b.run.flight_id:
+        return math.nan
+    first, second = ({r.frame.index: r.hits[0].tile.center for r in one.of.results if r.hits} for one in (a, b))
+    both = sorted(first.keys() & second.keys())
+    if not both:
+        return math.nan
+    here, there = (np.array([places[i] for i in both]) for places in (first, second))
+    return float((geo.distance_m(*here.T, *there.T) <= a.of.agreement_m).mean())
+
+
+def _known(values: Floats) -> Floats:
+    return values[~np.isnan(values)]

@@ -1,0 +1,240 @@
+"""The report of runs: the figures of scores and times, and against the truth where it is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from coarseloc.embedding import specs
+from coarseloc.errors import InputError
+from coarseloc.store.runs import StoredRun
+from coarseloc.types import Frame
+from search.evaluate import Evaluation
+from search.report import accuracy, pictures, style, timing
+from search.report.accuracy import shown
+from search.report.page import Page, Section, Table, render
+from search.report.series import Series, series_of
+from search.report.texts import Say, say_in
+
+K = 10
+WORST = 6  # frames shown
+
+
+def write_report(
+    evaluations: Sequence[Evaluation],
+    thumbnails: Path,
+    out: Path,
+    *,
+    language: str = "en",
+    figures: Path | None = None,
+    frame: int | None = None,
+    note: str | None = None,
+) -> list[str]:
+    """One HTML file of everything that can be seen in these runs; returns notices for who asked.
+
+    `frame`: whose thumbnails are shown, the one of middling error by default. `figures`: a folder for PNG and SVG.
+    `note`: a line put above everything. Raises InputError for a frame that no run has.
+    """
+    say = say_in(language)
+    runs = series_of(evaluations)
+    if not any(len(one.scores) for one in runs):
+        raise InputError("no frame of these runs was answered: there is nothing to report; see `coarseloc flights`")
+    notices = []
+    if figures and language == "ko" and style.hangul_font() is None:
+        say_figures = say_in("en")
+        notices.append("no Korean font is installed here (such as Noto Sans CJK): the figures' own words stay English")
+    else:
+        say_figures = say
+    chosen = _frame(runs, frame)
+    sections = _sections(runs, chosen, thumbnails, say, say_figures)
+    flights = ", ".join(dict.fromkeys(one.run.flight_id for one in runs))
+    page = Page(
+        title=say("Localization report: {flights}").format(flights=flights),
+        lead=_lead(runs, say),
+        facts=_facts(runs, say),
+        sections=sections,
+        warnings=_warnings(runs, note, say),
+        language=language,
+        say=say,
+    )
+    text = render(page, figures)
+    if figures and chosen:
+        with style.drawing():
+            style.write(pictures.contact_sheet(chosen, runs, thumbnails, K), figures, "thumbnails")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    return notices
+
+
+def _sections(
+    runs: Sequence[Series], chosen: Frame | None, thumbnails: Path, say: Say, say_figures: Say
+) -> list[Section]:
+    known = [one for one in runs if len(one.of.judged)]
+    found: list[Section] = []
+    if known:
+        found += _drawn_in(accuracy.sections, known, say, say_figures)
+    found += _drawn_in(timing.sections, runs, say, say_figures)
+    if chosen:
+        found.append(
+            Section(
+                "thumbnails",
+                say("Top {k} of one frame").format(k=K),
+                say("The query on the left, a row per backbone. A solid green border: its footprint holds the truth; "
+                    "a dashed orange one: it does not. Under each its score, heading and distance from the truth.")
+                + _gone(runs, [chosen], thumbnails, say),
+                body=pictures.strips(chosen, runs, thumbnails, K, say),
+            )
+        )  # fmt: skip
+    if worst := pictures.worst(known, WORST):
+        found.append(
+            Section(
+                "worst-frames",
+                say("Worst frames"),
+                say("The frames with the largest error, as the median over the runs, and the best hit of each.")
+                + _gone(runs, worst, thumbnails, say, 1),
+                body="".join(pictures.firsts(frame, runs, thumbnails, say) for frame in worst),
+            )
+        )
+    found.append(Section("runs", say("Runs"), table=_run_table(runs, say), open=True))
+    return found
+
+
+def _drawn_in(
+    make: Callable[[Sequence[Series], Say], list[Section]], runs: Sequence[Series], say: Say, say_figures: Say
+) -> list[Section]:
+    """Sections in one language whose figures speak another, where a font is missing."""
+    made = make(runs, say)
+    if say is say_figures:
+        return made
+    return [replace(one, draw=other.draw) for one, other in zip(made, make(runs, say_figures), strict=True)]
+
+
+def _gone(runs: Sequence[Series], frames: Sequence[Frame], thumbnails: Path, say: Say, k: int = K) -> str:
+    gone = pictures.missing(runs, frames, thumbnails, k)
+    count = sum(gone.values())
+    return "" if not count else " " + say("{n} pictures are no longer where they were and shown grey.").format(n=count)
+
+
+def _frame(runs: Sequence[Series], index: int | None) -> Frame | None:
+    if index is None:
+        return pictures.typical(runs)
+    for one in runs:
+        for result in one.of.results:
+            if result.frame.index == index:
+                return result.frame
+    first, last = (pick(r.frame.index for one in runs for r in one.of.results) for pick in (min, max))
+    raise InputError(f"frame {index} is in none of these runs: their frames are numbered {first} to {last}")
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _lead(runs: Sequence[Series], say: Say) -> list[str]:
+    """What the numbers say, in a paragraph."""
+    known = [one for one in runs if one.of.scores["error_median"].n]
+    fastest = min(runs, key=lambda one: _or_inf(float(one.total_ms.mean()) if len(one.total_ms) else math.nan))
+    if not known:
+        return [
+            say("The position of no frame is known, so errors cannot be told; scores alone say little of them."),
+            _fastest(fastest, say),
+        ]
+    best = min(known, key=lambda one: one.of.scores["error_median"].value)
+    place = max(known, key=lambda one: one.of.scores["hit_footprint@1"].value)
+    lines = [
+        say("{name} has the smallest median error, {error} m over {n} frames.").format(
+            name=best.label, error=shown(best.of.scores["error_median"], "m"), n=best.of.scores["error_median"].n
+        ),
+        say("{name} finds the right place most often, in {share} of the frames.").format(
+            name=place.label, share=shown(place.of.scores["hit_footprint@1"], "%")
+        ),
+        _fastest(fastest, say),
+    ]  # fmt: skip
+    close = [one.label for one in known if one is not best and _overlap(one, best)]
+    if close:
+        lines.append(
+            say("Within their 95 % intervals the errors of {names} are not told apart from the smallest.").format(
+                names=", ".join(close)
+            )
+        )
+    unbeaten = [one.label for one in known if one.label in accuracy.pareto_best(known)]
+    if len(known) > 1:
+        lines.append(say("Unbeaten in both speed and error: {names}.").format(names=", ".join(unbeaten)))
+    return [" ".join(lines)]
+
+
+def _fastest(one: Series, say: Say) -> str:
+    return say("{name} is the fastest, {ms} ms a frame on average.").format(
+        name=one.label, ms=f"{one.total_ms.mean():.1f}" if len(one.total_ms) else "–"
+    )
+
+
+def _overlap(one: Series, best: Series) -> bool:
+    return bool(one.of.scores["error_median"].low <= best.of.scores["error_median"].high)
+
+
+def _warnings(runs: Sequence[Series], note: str | None, say: Say) -> list[str]:
+    found = [note] if note else []
+    known = {name for name, row in specs.BACKBONES.items() if row.is_dinov3}
+    strangers = list(dict.fromkeys(one.of.backbone for one in runs if one.of.backbone not in known))
+    if strangers:
+        found.append(
+            say("{names}: none of the six DINOv3 backbones. Read their figures as what this pipeline does with "
+                "them, not as DINOv3's.").format(names=", ".join(strangers))
+        )  # fmt: skip
+    devices = {(one.run.environment.get("device"), one.run.environment.get("cpu")) for one in runs}
+    if len(devices) > 1:
+        found.append(say("These runs were made on different machines or devices: their times do not compare."))
+    return found
+
+
+def _facts(runs: Sequence[Series], say: Say) -> list[tuple[str, str]]:
+    first = runs[0]
+    count = first.of.counts
+    environment = first.run.environment
+    answered = (environment.get(key, "?") for key in ("device", "cpu", "backend"))
+    versions = ", ".join(f"{name} {value}" for name, value in environment.get("versions", {}).items())
+    sets = {one.run.reference_set.name: one.run for one in runs}
+    frames = say("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
+    times = say("one frame at a time unless a run says otherwise, after {n} warm-up calls, the device synchronised")
+    return [
+        (say("Flights"), ", ".join(dict.fromkeys(one.run.flight_id for one in runs))),
+        (say("Reference sets"), "; ".join(_set(name, run, say) for name, run in sets.items())),
+        (
+            say("Frames"),
+            frames.format(frames=count.frames, failed=count.failed, without=count.without_truth, off=count.off_map),
+        ),
+        (say("Device"), " · ".join(map(str, answered))),
+        (say("Times"), times.format(n=environment.get("warm_up", "?"))),
+        (say("Versions"), versions or "?"),
+    ]
+
+
+def _set(name: str, run: StoredRun, say: Say) -> str:
+    facts = run.reference_set.reference_set
+    height = f"{facts.altitude_m:g} m, " if facts.altitude_m else ""
+    side = f"{facts.footprint_m:.0f} m" if facts.footprint_m else "?"
+    return say("{name} ({height}overlap {overlap}, footprint {side}, {angles} headings)").format(
+        name=name, height=height, overlap=f"{facts.overlap:.0%}", side=side, angles=len(facts.angles)
+    )
+
+
+def _run_table(runs: Sequence[Series], say: Say) -> Table:
+    rows = []
+    for one in runs:
+        spec, run, count = one.run.spec.spec, one.run, one.of.counts
+        asked = {key: value for key, value in run.parameters.items() if key not in ("index_version",) and value}
+        rows.append(
+            [str(run.id), one.label, run.flight_id, run.reference_set.name, f"{spec.input_px} px {spec.precision}",
+             spec.digest[:12], f"{run.environment.get('device', '?')}, {run.environment.get('backend', '?')}",
+             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.judged),
+             f"{run.finished_at:%Y-%m-%d %H:%M}" if run.finished_at else ""]
+        )  # fmt: skip
+    columns = (say("run"), say("backbone"), say("flight"), say("reference set"), say("input"), say("spec digest"),
+               say("device"), say("asked"), say("frames"), say("judged"), say("finished"))  # fmt: skip
+    return Table(columns, rows)
+
+
+def _or_inf(value: float) -> float:
+    return math.inf if math.isnan(value) else value

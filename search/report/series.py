@@ -1,0 +1,77 @@
+"""A run as a report draws it: its name, its colour, and the arrays that figures are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc.embedding import specs
+from coarseloc.store.runs import StoredRun
+from search.evaluate import Evaluation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run. Times are of the frames that were answered [T], scores of the same frames [T, K] in rank order."""
+
+    label: str
+    index: int  # its colour, marker and dash
+    of: Evaluation
+    decode_ms: Floats
+    embed_ms: Floats
+    search_ms: Floats
+    scores: Floats
+
+    @property
+    def total_ms(self) -> Floats:
+        return self.embed_ms + self.search_ms
+
+    @property
+    def run(self) -> StoredRun:
+        return self.of.run
+
+
+def series_of(evaluations: Sequence[Evaluation]) -> list[Series]:
+    """In the order of the table of backbones; labels tell the runs apart by what differs among them."""
+    order = {name: i for i, name in enumerate(specs.BACKBONES)}
+    ranked = sorted(evaluations, key=lambda one: (order.get(one.backbone, len(order)), one.run.id))
+    labels = _labels(ranked)
+    return [_series(one, label, i) for i, (one, label) in enumerate(zip(ranked, labels, strict=True))]
+
+
+def _series(one: Evaluation, label: str, index: int) -> Series:
+    answered = [result for result in one.results if result.timing and result.hits]
+    times = np.array([(t.decode_ms, t.embed_ms, t.search_ms) for r in answered if (t := r.timing)], float).reshape(
+        -1, 3
+    )
+    width = max((len(result.hits) for result in answered), default=0)
+    scores = np.full((len(answered), width), np.nan)
+    for row, result in zip(scores, answered, strict=True):
+        row[: len(result.hits)] = [hit.score for hit in result.hits]
+    decode, embed, search = times.T
+    return Series(label, index, one, decode, embed, search, scores)
+
+
+def _labels(evaluations: Sequence[Evaluation]) -> list[str]:
+    labels = [one.label for one in evaluations]
+    for tell in (
+        lambda one: one.run.reference_set.name,
+        lambda one: one.run.flight_id,
+        lambda one: f"{one.run.spec.spec.input_px} px {one.run.spec.spec.precision}",
+        lambda one: f"run {one.run.id}",
+    ):
+        if len(set(labels)) == len(labels):
+            break
+        if len({tell(one) for one in evaluations}) > 1:
+            repeated = {label for label, count in Counter(labels).items() if count > 1}
+            labels = [
+                f"{label}, {tell(one)}" if label in repeated else label
+                for label, one in zip(labels, evaluations, strict=True)
+            ]
+    return labels

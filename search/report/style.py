@@ -1,0 +1,171 @@
+"""How figures look: one palette that reads in light and dark and to the colour-blind; figures to inline SVG.
+
+Figures are drawn in the light palette. For a page every colour becomes a CSS variable, so that the same SVG follows
+the reader's colour scheme; for files they stay as they are, on white.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colors, font_manager, rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+INK, MUTED, GRID = "#1b1f23", "#5f6b76", "#dde2e7"
+# Okabe and Ito's hues, darkened until each stands 3:1 against white; shapes and dashes say the same again.
+SERIES = ("#0072b2", "#c44e00", "#007a5a", "#a3479a", "#8a6d00", "#3d4f5c")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), (0, (4, 1)), (0, (1, 1)))
+WIDTH_IN = 7.6
+_VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
+    colour: f"var(--s{i})" for i, colour in enumerate(SERIES)
+}
+_HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "UnDotum")
+
+_RC: dict[str, Any] = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",  # text stays text: readable to machines, in the page's own font
+    "axes.unicode_minus": False,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The house style, for as long as figures are drawn and saved."""
+    families = ["DejaVu Sans"]
+    if name := hangul_font():
+        families.append(name)
+    settings: Any = _RC | {"font.family": families}
+    with rc_context(settings):
+        yield
+
+
+@cache
+def hangul_font() -> str | None:
+    """A font on this machine that has Korean letters, None where there is none: PNG files need it, pages do not."""
+    here = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in _HANGUL if name in here), None)
+
+
+def figure(rows: int = 1, columns: int = 1, height_in: float = 3.4, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A new figure as wide as the page, and its axes in reading order."""
+    made = Figure(figsize=(WIDTH_IN, height_in))
+    FigureCanvasAgg(made)
+    axes = made.subplots(rows, columns, squeeze=False, **options)
+    return made, list(axes.flat)
+
+
+def small_multiples(count: int, height_in: float = 2.1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """`count` small axes, up to three in a row, with shared scales; spare ones are taken away."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    made, axes = figure(rows, columns, height_in * rows + 0.4, sharex=True, sharey=True, **options)
+    for spare in axes[count:]:
+        spare.remove()
+    for i, ax in enumerate(axes[:count]):
+        ax.tick_params(labelbottom=i + columns >= count)
+    return made, axes[:count]
+
+
+def logarithmic(axis: Axis, form: str = "{x:,g}") -> None:
+    """A logarithmic axis with plain numbers, at 1, 2 and 5 where it spans little."""
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    low, high = sorted(axis.get_view_interval())
+    narrow = high / max(low, 1e-9) < 200
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axis.set_major_formatter(form)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    ax.legend(ncols=columns, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+
+
+def colour(i: int) -> str:
+    return SERIES[i % len(SERIES)]
+
+
+def line(i: int) -> dict[str, Any]:
+    """Colour, dash and marker of series i."""
+    return {"color": colour(i), "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+
+
+def boxes(ax: Axes, samples: Sequence[NDArray[np.float64]], colours: Sequence[str], *, vertical: bool = True) -> None:
+    """Boxes from the first to the third quartile, whiskers from the 5th to the 95th percentile, no dots beyond."""
+    drawn = ax.boxplot(
+        [sample.tolist() for sample in samples],
+        orientation="vertical" if vertical else "horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        widths=0.6,
+        medianprops={"color": INK, "linewidth": 1.6},
+    )
+    for i, (box, tone) in enumerate(zip(drawn["boxes"], colours, strict=True)):
+        box.set(facecolor=(*colors.to_rgb(tone), 0.3), edgecolor=tone)
+        for part in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
+            part.set_color(tone)
+
+
+def inline_svg(made: Figure, key: str, label: str) -> str:
+    """A figure as SVG for a page: colours by variables, ids of its own, a name for who cannot see it."""
+    with rc_context({"svg.hashsalt": key}):
+        buffer = io.StringIO()
+        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{key}-", svg)
+    svg = re.sub(
+        r"<svg [^>]*?viewBox=(\"[^\"]*\")[^>]*>", rf'<svg viewBox=\1 role="img" aria-label="{label}">', svg, count=1
+    )
+    for fixed, variable in _VARIABLES.items():
+        svg = svg.replace(fixed, variable)
+    svg = re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font-size: \1", svg)  # in the page's own font
+    return svg.replace("#000000", "currentColor")  # what is left at matplotlib's default is ink too
+
+
+def write(made: Figure, folder: Path, key: str) -> list[Path]:
+    """`folder/<key>.png` (150 dots an inch) and `.svg`, on white."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{key}.{form}" for form in ("png", "svg")]
+    for path in paths:
+        made.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths

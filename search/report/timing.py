@@ -1,0 +1,231 @@
+"""Figures of scores and times: what a run says without knowing the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search.report import style
+from search.report.page import Section, Table
+from search.report.series import Floats, Series
+from search.report.texts import Say
+
+_DOTS = 500  # of a scatter, for each series: more cannot be told apart
+
+
+def sections(runs: Sequence[Series], say: Say) -> list[Section]:
+    return [
+        Section(
+            "score-distribution",
+            say("Score by backbone and rank"),
+            say("Boxes hold the middle half of the frames, whiskers reach from the 5th to the 95th percentile. "
+                "Scores of different backbones are not comparable: read the spread and the drop, not the height."),
+            partial(score_boxes, runs, say),
+            table=_score_table(runs, say),
+        ),
+        Section(
+            "mean-score",
+            say("Mean score by rank, and the drop from first to last"),
+            say("A backbone that tells places apart falls steeply after the right ones."),
+            partial(mean_scores, runs, say),
+            table=_drop_table(runs, say),
+        ),
+        Section(
+            "search-time",
+            say("Search time"),
+            say("The index call alone, one frame at a time, after the warm-up. Logarithmic."),
+            partial(search_times, runs, say),
+            table=_time_table(runs, say, "search_ms"),
+        ),
+        Section(
+            "total-time",
+            say("Total time per reference set"),
+            say("Embedding plus search, median over frames."),
+            partial(set_times, runs, say),
+            table=_set_table(runs, say),
+        ),
+        Section(
+            "time-and-score",
+            say("Time against score"),
+            say("Each dot is a frame: embedding plus search, against the score of its best hit."),
+            partial(time_and_score, runs, say),
+        ),
+        Section(
+            "mean-times",
+            say("Mean times"),
+            say("Milliseconds over frames; total is embedding plus search. Decoding the image comes before it."),
+            partial(latency, runs, say),
+            table=_means_table(runs, say),
+            open=True,
+        ),
+    ]  # fmt: skip
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def score_boxes(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.small_multiples(len(runs))
+    for ax, one in zip(axes, runs, strict=True):
+        ranks = range(1, one.scores.shape[1] + 1)
+        style.boxes(ax, [_known(one.scores[:, k - 1]) for k in ranks], [style.colour(one.index)] * len(ranks))
+        ax.set_title(one.label)
+        ax.set_xticks(
+            list(ranks)[::3] if len(ranks) > 5 else list(ranks), [str(k) for k in ranks][:: 3 if len(ranks) > 5 else 1]
+        )
+        ax.grid(axis="x", visible=False)
+    made.supxlabel(say("rank"), fontsize=10)
+    made.supylabel(say("score (cosine)"), fontsize=10)
+    return made
+
+
+def mean_scores(runs: Sequence[Series], say: Say) -> Figure:
+    made, (left, right) = style.figure(1, 2, 3.4, width_ratios=(2, 1))
+    for one in runs:
+        means = np.nanmean(one.scores, axis=0) if len(one.scores) else np.array([])
+        left.plot(range(1, len(means) + 1), means, label=one.label, **style.line(one.index))
+    left.set(xlabel=say("rank"), ylabel=say("mean score"))
+    style.legend_above(left, 3)
+    drops = [float(np.nanmean(_drop(one))) if len(one.scores) else 0.0 for one in runs]
+    _bars(right, runs, drops, "{:.4f}")
+    right.set(xlabel=say("mean drop, first to last rank"))
+    return made
+
+
+def search_times(runs: Sequence[Series], say: Say) -> Figure:
+    made, (ax,) = style.figure(height_in=0.9 + 0.38 * len(runs))
+    style.boxes(ax, [one.search_ms for one in runs], [style.colour(one.index) for one in runs], vertical=False)
+    ax.set_yticks(range(1, len(runs) + 1), [one.label for one in runs])
+    ax.invert_yaxis()
+    style.logarithmic(ax.xaxis)
+    ax.set_xlabel(say("search, ms"))
+    ax.grid(axis="y", visible=False)
+    return made
+
+
+def set_times(runs: Sequence[Series], say: Say) -> Figure:
+    names = list(dict.fromkeys(one.run.reference_set.name for one in runs))
+    made, axes = style.figure(len(names), 1, 0.6 + (0.3 + 0.34 * len(runs) / len(names)) * len(names), sharex=True)
+    for ax, name in zip(axes, names, strict=True):
+        here = [one for one in runs if one.run.reference_set.name == name]
+        _bars(ax, here, [_median(one.total_ms) for one in here], "{:.1f}")
+        ax.set_title(say("{name}: {n} references").format(name=name, n=here[0].run.references))
+    axes[-1].set_xlabel(say("embedding + search, median ms a frame"))
+    return made
+
+
+def time_and_score(runs: Sequence[Series], say: Say) -> Figure:
+    made, axes = style.small_multiples(len(runs))
+    for ax, one in zip(axes, runs, strict=True):
+        some = slice(None, None, max(1, len(one.scores) // _DOTS))
+        ax.plot(
+            one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.MARKERS[one.index % 6],
+            color=style.colour(one.index), markersize=2.5, alpha=0.6,
+        )  # fmt: skip
+        ax.set_title(one.label)
+    style.logarithmic(axes[0].xaxis)
+    made.supxlabel(say("embedding + search, ms (logarithmic)"), fontsize=10)
+    made.supylabel(say("score of the best hit"), fontsize=10)
+    return made
+
+
+def latency(runs: Sequence[Series], say: Say) -> Figure:
+    made, (ax,) = style.figure(height_in=0.9 + 0.38 * len(runs))
+    left = np.zeros(len(runs))
+    for name, tone, values in (
+        (say("decode"), 5, [_mean(one.decode_ms) for one in runs]),
+        (say("embed"), 0, [_mean(one.embed_ms) for one in runs]),
+        (say("search"), 1, [_mean(one.search_ms) for one in runs]),
+    ):
+        ax.barh([one.label for one in runs], values, left=left, height=0.6, color=style.colour(tone), label=name)
+        left += values
+    for y, total in enumerate(left):
+        ax.text(total, y, f" {total:.1f}", va="center", fontsize=9)
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    ax.set_xlabel(say("mean ms a frame"))
+    style.legend_above(ax, 3)
+    ax.grid(axis="y", visible=False)
+    return made
+
+
+def _bars(ax: Axes, runs: Sequence[Series], values: Sequence[float], form: str) -> None:
+    bars = ax.barh([one.label for one in runs], values, height=0.6, color=[style.colour(one.index) for one in runs])
+    ax.bar_label(bars, [form.format(v) for v in values], padding=3, fontsize=9)
+    ax.invert_yaxis()
+    ax.margins(x=0.2)
+    ax.grid(axis="y", visible=False)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _score_table(runs: Sequence[Series], say: Say) -> Table:
+    width = max((one.scores.shape[1] for one in runs), default=0)
+    rows = []
+    for one in runs:
+        middle = np.nanmedian(one.scores, axis=0) if len(one.scores) else np.array([])
+        rows.append([one.label, *(f"{v:.4f}" for v in middle), *[""] * (width - len(middle)), str(len(one.scores))])
+    return Table([say("median score at rank"), *(str(k) for k in range(1, width + 1)), "n"], rows)
+
+
+def _drop_table(runs: Sequence[Series], say: Say) -> Table:
+    rows = [
+        [one.label, f"{np.nanmean(one.scores[:, 0]):.4f}", f"{np.nanmean(_drop(one)):.4f}",
+         f"{np.nanmedian(_drop(one)):.4f}", str(len(one.scores))]
+        for one in runs if len(one.scores)
+    ]  # fmt: skip
+    return Table(["", say("mean score at rank 1"), say("mean drop"), say("median drop"), "n"], rows)
+
+
+def _time_table(runs: Sequence[Series], say: Say, name: str) -> Table:
+    rows = []
+    for one in runs:
+        values = getattr(one, name)
+        if len(values):
+            p5, p50, p95 = np.percentile(values, (5, 50, 95))
+            rows.append([one.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(one.run.references), str(len(values))])
+    columns = ["", say("5th percentile, ms"), say("median, ms"), say("95th percentile, ms"), say("references"), "n"]
+    return Table(columns, rows)
+
+
+def _set_table(runs: Sequence[Series], say: Say) -> Table:
+    rows = [
+        [one.run.reference_set.name, one.label, f"{_median(one.total_ms):.1f}", f"{one.total_ms.sum() / 1000:.1f}",
+         f"{one.run.index_build_ms:.1f}", str(one.run.references), str(len(one.total_ms))]
+        for one in runs
+    ]  # fmt: skip
+    columns = [say("reference set"), "", say("median ms a frame"), say("all frames, s"), say("index build, ms"),
+               say("references"), "n"]  # fmt: skip
+    return Table(columns, rows)
+
+
+def _means_table(runs: Sequence[Series], say: Say) -> Table:
+    rows = [
+        [one.label, *(f"{_mean(v):.2f}" for v in (one.decode_ms, one.embed_ms, one.search_ms, one.total_ms)),
+         f"{_median(one.total_ms):.2f}", str(len(one.total_ms))]
+        for one in runs
+    ]  # fmt: skip
+    return Table(["", say("decode"), say("embed"), say("search"), say("total"), say("total, median"), "n"], rows)
+
+
+def _drop(one: Series) -> Floats:
+    """[T]: the score's fall from a frame's first hit to its last."""
+    lowest: Floats = np.fmin.reduce(one.scores, axis=1)
+    return one.scores[:, 0] - lowest
+
+
+def _known(values: Floats) -> Floats:
+    return values[~np.isnan(values)]
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values)) if len(values) else 0.0

@@ -1,0 +1,112 @@
+"""The report: one file, offline, every figure and table, in both languages."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from study_runs import make_runs
+
+from coarseloc.errors import InputError
+from coarseloc.store import Database
+from search import evaluate
+from search.report.runs import write_report
+from search.report.texts import korean
+
+FIGURES = {
+    "error", "hit-curve", "speed-and-accuracy", "heading", "agreement", "margin-and-error", "rejection",
+    "score-distribution", "mean-score", "search-time", "total-time", "time-and-score", "mean-times", "thumbnails",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would see: ids, sources, and whether tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.sources: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith("#"):
+                self.sources.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def evaluations(db: Database, tmp_path: Path) -> list[evaluate.Evaluation]:
+    make_runs(db, tmp_path, backbones=3, frames=24, columns=6, rows=5, k=10)
+    return evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+
+
+def test_a_report_is_one_file_that_asks_nothing_of_the_network(
+    evaluations: list[evaluate.Evaluation], tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "report.html"
+    assert write_report(evaluations, tmp_path / "thumbnails", out, figures=tmp_path / "figures") == []
+    text = out.read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(source.startswith("data:") for source in page.sources)
+    assert "<script" not in text and "url(http" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert FIGURES | {"scores", "worst-frames", "runs"} <= set(page.ids)
+    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == FIGURES
+    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == FIGURES
+
+
+def test_figures_follow_the_readers_colours(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(evaluations, tmp_path / "thumbnails", out)
+    svgs = re.findall(r"<svg.*?</svg>", out.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(svgs) == len(FIGURES) - 1
+    for svg in svgs:
+        assert not re.search(r"#[0-9a-f]{6}\b", svg), "a colour that light and dark cannot both show"
+        assert 'role="img"' in svg and "aria-label" in svg
+
+
+def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(evaluations, tmp_path / "thumbnails", out, language="ko")
+    text = out.read_text(encoding="utf-8")
+    assert '<html lang="ko">' in text
+    english = [key for key in korean() if len(key) > 12 and "{" not in key and f">{key}<" in text]
+    assert english == []
+    said = [word.strip() for word in Page(text).words]
+    left = [word for word in said if re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+\.?", word)]
+    assert left == []
+
+
+def test_without_truth_a_report_still_shows_scores_and_times(db: Database, tmp_path: Path) -> None:
+    make_runs(db, tmp_path, backbones=2, frames=5, columns=4, rows=3, k=5)  # frames 3 to 5 have no truth
+    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    out = tmp_path / "report.html"
+    write_report(done, tmp_path / "thumbnails", out)
+    ids = set(Page(out.read_text(encoding="utf-8")).ids)
+    assert "mean-times" in ids and "error" not in ids
+
+
+def test_what_stands_in_for_the_six_is_said(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(evaluations, tmp_path / "thumbnails", out, note="random weights stand in for <all>")
+    assert "random weights stand in for &lt;all&gt;" in out.read_text(encoding="utf-8")
+
+
+def test_a_frame_that_no_run_has_is_refused(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="numbered 1 to 24"):
+        write_report(evaluations, tmp_path / "thumbnails", tmp_path / "report.html", frame=99)
+
+
+def test_nothing_answered_is_nothing_to_report(db: Database, tmp_path: Path) -> None:
+    make_runs(db, tmp_path, backbones=1, frames=2, columns=3, rows=2, k=5)  # both have failed
+    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    with pytest.raises(InputError, match="nothing to report"):
+        write_report(done, tmp_path / "thumbnails", tmp_path / "report.html")
