@@ -10,6 +10,9 @@ demo: .venv/ready          ## make an area and a flight, ingest, search, export,
 test: .venv/ready          ## the whole test suite, offline
 	$(BIN)/python -m pytest
 
+torture: .venv/ready       ## kill -9 of everything that writes, at random moments; TRIALS=140
+	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)
+
 lint: .venv/ready          ## style, types, and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -17,11 +20,11 @@ serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
 
 help:                      ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ —/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/ —/'
 
 .venv/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),postgres,dev]'
 	touch $@
 
-.PHONY: demo test lint serve help
+.PHONY: demo test torture lint serve help

@@ -1,0 +1,351 @@
+"""What the torture kills, and what must hold afterwards. Each command runs in a forked child of `kills.py`.
+
+A command acknowledges what it has committed, line by line; whatever was acknowledged must be there after the kill.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import shutil
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import web
+from coarseloc import geo
+from coarseloc.config import Settings
+from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.decode import content_digest
+from coarseloc.imagery.flights import open_flight
+from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.types import LonLat
+from coarseloc.vectors import open_store
+from ingest import index, worker
+from search import query, recording
+
+COLUMNS, ROWS, ANGLES, FRAMES = 8, 5, (0, 45, 90), 30
+STAMP, FLIGHT, OTHER = "251210182149", "251124155712", "other"
+ORIGIN, STRIDE_M = LonLat(127.03, 37.50), 150.0
+
+Ack = Callable[[object], None]
+
+# Small steps, so that a kill finds one half-way.
+worker.COMMIT_SECONDS, worker.COMMIT_ROWS = 0.02, 24
+index.BATCH, index.PER_FLUSH = 10, 20
+recording._COMMIT_EVERY_S = 0.02
+
+_found = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
+assert _found and _found.loader
+shared = importlib.util.module_from_spec(_found)
+_found.loader.exec_module(shared)
+BACKBONES = {b.spec.digest: b for b in (shared.FakeBackbone("one"), shared.FakeBackbone("two", dim=8))}
+SPECS = [b.spec for b in BACKBONES.values()]
+
+
+class World:
+    """A folder with captures, a flight and a state; its pictures are known, so every vector can be foretold."""
+
+    def __init__(self, root: Path, rng: random.Random) -> None:
+        self.root, self.rng = root, rng
+        self.state, self.captures, self.other = root / "state", root / "captures", root / OTHER
+        self.flight, self.old = root / "flights" / FLIGHT, root / "old.db"
+        self.url = f"sqlite:///{self.state / 'coarseloc.db'}"
+        self.pictures: dict[str, Any] = {}  # content digest → pixels
+        self.asked = {"k": 3}
+        _write_captures(self, self.captures, COLUMNS, ROWS)
+        _write_captures(self, self.other, 3, 2)
+        self.flight.mkdir(parents=True)
+        for frame in range(1, FRAMES + 1):
+            self.draw(self.flight / f"{FLIGHT}_{frame:05d}.png")
+
+    def draw(self, path: Path) -> None:
+        """A new picture at `path`, lossless."""
+        coarse = np.frombuffer(self.rng.randbytes(192), np.uint8).reshape(8, 8, 3)
+        pixels = np.kron(coarse, np.ones((6, 6, 1), np.uint8))
+        Image.fromarray(pixels).save(path)
+        self.pictures[content_digest(pixels)] = pixels
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(data_dir=self.state)
+
+    def open(self) -> Database:
+        return open_database(self.url)
+
+
+def _write_captures(world: World, root: Path, columns: int, rows: int) -> None:
+    for angle in ANGLES:
+        capture = f"{STAMP}_300_50_0_{angle:03d}"
+        (root / capture).mkdir(parents=True)
+        labels = []
+        for i in range(columns * rows):
+            row, column = divmod(i, columns)
+            at = geo.offset(ORIGIN, column * STRIDE_M, -row * STRIDE_M)
+            name = f"{capture}_{i + 1:05d}.png"
+            world.draw(root / capture / name)
+            labels.append({"imageref": name, "position": {"longitude": at.lon, "latitude": at.lat}})
+        (root / f"{capture}.json").write_text(json.dumps({"images": labels}), encoding="utf-8")
+
+
+# --- the commands: what is to be done before, the command, what it acknowledges -----------------
+
+
+def before_ingest(world: World) -> None:
+    """Some pictures change."""
+    files = sorted(world.captures.rglob("*.png"))
+    for path in world.rng.sample(files, world.rng.randint(1, len(files))):
+        world.draw(path)
+
+
+def ingest(world: World, ack: Ack, root: Path | None = None) -> None:
+    commit = worker._Writer.commit
+
+    def committed(writer: Any) -> None:
+        seen = {(tile.index, view.angle_deg): view.content_digest for tile, view, _ in writer._views}
+        done = [[*key[:2], key[2], seen[key[:2]]] for key in writer._vectors]
+        commit(writer)
+        if root is None:
+            ack(["embedded", done])
+
+    worker._Writer.commit = committed
+    db = world.open()
+    source = open_captures(root or world.captures)[0]
+    worker.run(db, source, SPECS, lambda spec: BACKBONES[spec.digest], world.state / "thumbnails")
+    _drain(world, db, ack)
+
+
+def _drain(world: World, db: Database, ack: Ack) -> None:
+    with open_store(world.state) as store:
+        index.drain(db, store)
+    ack(["drained"])
+
+
+def before_drain(world: World) -> None:
+    """The vector store lacks points and knows it, or has lost a collection altogether."""
+    with open_store(world.state) as store:
+        for collection in store.collections():
+            points = sorted(store.ids(collection))
+            lacking = world.rng.sample(points, world.rng.randint(0, len(points)))
+            store.delete(collection, lacking)
+            store.flush(collection)
+            with closing(sqlite3.connect(world.state / "coarseloc.db")) as database, database:
+                database.executemany(
+                    "UPDATE embeddings SET indexed_generation = 0 WHERE"
+                    " rotated_tile_id IN (SELECT id FROM rotated_tiles WHERE point_id = ?)"
+                    " AND spec_id IN (SELECT id FROM embedding_specs WHERE dim = ?)",
+                    [(point, 8 if collection.startswith("two") else 16) for point in lacking],
+                )
+    if world.rng.random() < 0.3:
+        shutil.rmtree(world.rng.choice([p for p in (world.state / "vectors").iterdir() if p.is_dir()]))
+
+
+def drain(world: World, ack: Ack) -> None:
+    _drain(world, world.open(), ack)
+
+
+def rebuild(world: World, ack: Ack) -> None:
+    db = world.open()
+    with open_store(world.state) as store:
+        index.rebuild(db, store)
+    ack(["rebuilt"])
+
+
+def forget(world: World, ack: Ack) -> None:
+    """Delete the other reference set everywhere; one that is gone already is the end of the work."""
+    db = world.open()
+    with db.read() as session:
+        names = [one.name for one in references.reference_sets(session)]
+    if f"{OTHER}-300m-50" in names:
+        with open_store(world.state) as store:
+            index.forget(db, store, f"{OTHER}-300m-50")
+    ack(["forgotten"])
+
+
+def before_search(world: World) -> None:
+    """Another question, so that it is a new run; now and then the mirrors are gone."""
+    world.asked = {"k": world.rng.randint(1, 50)}
+    if world.rng.random() < 0.5:
+        shutil.rmtree(world.state / "mirrors", ignore_errors=True)
+
+
+def search(world: World, ack: Ack) -> None:
+    save = recording._save
+
+    def saved(db: Any, started: Any, frame_keys: Any, outcomes: Any) -> None:
+        save(db, started, frame_keys, outcomes)
+        ack(["searched", started[0].id, [outcome.frame.index for outcome in outcomes]])
+
+    recording._save = saved
+    db = world.open()
+    flight = open_flight(world.flight)
+    with db.read() as session:
+        found = references.find_reference_set(session, "captures-300m-50")
+    for backbone in BACKBONES.values():
+        (run,) = query.run_search(db, world.state / "mirrors", flight, found, backbone, **world.asked)
+        ack(["finished", run])
+
+
+def before_migrate(world: World) -> None:
+    """A database of the first schema with something in it, or none at all."""
+    for path in world.root.glob("old.db*"):
+        path.unlink()
+    if world.rng.random() < 0.3:
+        return
+    from alembic import command
+
+    from coarseloc.store.session import _alembic_config, open_engine
+
+    config = _alembic_config()
+    with open_engine(f"sqlite:///{world.old}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO flights (flight_id, path, truth_source) VALUES ('kept', '/somewhere', 'none')"
+        )
+
+
+def migrate(world: World, ack: Ack) -> None:
+    open_database(f"sqlite:///{world.old}").close()
+    ack(["migrated"])
+
+
+def serve(world: World, ack: Ack) -> None:
+    web.serve(world.settings, port=0, ready=lambda url: ack(["ready", url]))
+
+
+def before_serve(world: World) -> None:
+    """Pictures must be made anew while it is killed."""
+    shutil.rmtree(world.state / "thumbnails", ignore_errors=True)
+
+
+# --- what must hold -------------------------------------------------------------------------------
+
+
+def check_truth(world: World, acknowledged: list[Any]) -> None:
+    """The database is sound, holds no half of anything, and all that was acknowledged."""
+    path = world.state / "coarseloc.db"
+    if not path.exists():
+        assert not acknowledged
+        return
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    db = world.open()
+    with db.read() as session:
+        stored_specs = {s.id: s.spec for s in embeddings.specs(session)}
+        held: dict[tuple[str, int, int, int], str] = {}
+        for one in references.reference_sets(session):
+            for spec_id, spec in stored_specs.items():
+                found = embeddings.load_vectors(session, one.id, spec_id)
+                facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
+                made_of = embeddings.embedded(session, one.id, spec_id)
+                for key, fact, vector in zip(found.rotated_tile_ids, found.facts, found.vectors, strict=True):
+                    content = made_of[int(key)]
+                    expected = BACKBONES[spec.digest].embed(world.pictures[content][None])[0]
+                    np.testing.assert_allclose(vector, expected, atol=1e-6)
+                    held[one.name, int(fact.tile_id[-5:]), fact.angle_deg, spec_id] = content
+                    assert len(facts[int(key)][2]) == 64
+        for kind, *what in acknowledged:
+            if kind == "embedded":
+                for tile, angle, spec_id, content in what[0]:
+                    assert held["captures-300m-50", tile, angle, spec_id] == content, "an acknowledged vector is lost"
+            elif kind == "searched":
+                answered = {r.frame.index for r in runs.results(session, what[0])}
+                assert answered >= set(what[1]), "an acknowledged answer is lost"
+            elif kind == "finished":
+                _check_run(world, session, what[0])
+    db.close()
+
+
+def _check_run(world: World, session: Any, run: int) -> None:
+    """Every frame once, its hits as brute force gives them."""
+    found = runs.results(session, run)
+    assert [r.frame.index for r in found] == list(range(1, FRAMES + 1))
+    (stored,) = (one for one in runs.runs(session, FLIGHT) if one.id == run)
+    truth = embeddings.load_vectors(session, stored.reference_set.id, stored.spec.id)
+    backbone = BACKBONES[stored.spec.spec.digest]
+    for result in found:
+        pixels = np.asarray(Image.open(result.frame.path))
+        scores = np.sort(truth.vectors @ backbone.embed(pixels[None])[0])[::-1]
+        given = [hit.score for hit in result.hits]
+        np.testing.assert_allclose(given, scores[: stored.parameters["k"]], atol=1e-5)
+
+
+def check_index(world: World) -> None:
+    """`reconcile` is clean, and nothing is pending."""
+    db = world.open()
+    with open_store(world.state) as store:
+        for difference in index.reconcile(db, store):
+            assert not (difference.missing or difference.orphaned or difference.differing), difference
+    with db.read() as session:
+        assert embeddings.pending_counts(session) == {}
+
+
+def check_claims(world: World) -> None:
+    """Right after a kill: what the database calls indexed is there, or its collection is gone and will be replayed."""
+    db = world.open()
+    with open_store(world.state) as store:
+        there = store.collections()
+        for difference in index.reconcile(db, store):
+            if difference.collection in there:
+                assert not (difference.missing or difference.differing), difference
+
+
+def check_migrated(world: World, finished: bool) -> None:
+    if not world.old.exists():
+        assert not finished
+        return
+    with closing(sqlite3.connect(world.old)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            assert not finished
+            return
+        ((revision,),) = database.execute("SELECT version_num FROM alembic_version")
+        assert ("studies" in tables) == (revision != "0001"), "a schema half-way between two"
+        assert not finished or "studies" in tables
+
+
+def browse(world: World, url: str, seed: int, whole: bool) -> None:
+    """A client: pages and pictures at random until the server is gone, or each once and all of them sound."""
+    rng = random.Random(seed)
+    with world.open().read() as session:
+        tiles = [int(k) for k in references_keys(session)]
+    paths = ["flights.json", f"flights/{FLIGHT}.json", f"flights/{FLIGHT}", f"flights/{FLIGHT}/1", "readyz"]
+    paths += [f"images/tiles/{key}.jpg?size={rng.choice(['thumb', 'full'])}" for key in tiles]
+    paths += [f"images/frames/{FLIGHT}/{frame}.jpg?size=view" for frame in range(1, FRAMES + 1)]
+    rng.shuffle(paths)
+    for path in paths if whole else (rng.choice(paths) for _ in range(10_000)):
+        try:
+            with urllib.request.urlopen(url + path, timeout=30) as answer:
+                body = answer.read()
+                kind = answer.headers["Content-Type"]
+        except urllib.error.HTTPError as error:
+            assert error.code < 500 and not whole, f"{path}: {error.code} {error.read()[:300]!r}"
+            continue
+        except OSError:
+            assert not whole, f"{path}: no answer"
+            return
+        except Exception:  # cut off in the middle of an answer
+            assert not whole
+            return
+        if kind == "image/jpeg":
+            Image.open(BytesIO(body)).load()  # a picture is whole, or not there
+
+
+def references_keys(session: Any) -> list[int]:
+    return [
+        row.id
+        for one in references.reference_sets(session)
+        for row in references.rotated_tiles(session, one.id).values()
+    ]
