@@ -6,6 +6,7 @@ line, nothing half written), 130 interrupted (what was done is kept, the same co
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from coarseloc import __version__, config
 from coarseloc.cli import admin, demo, ingest, results, search, simulate, study
 from coarseloc.cli.app import App
 from coarseloc.errors import CoarselocError
+
+# The machine's troubles, wherever they strike: the user's to mend, like bad input.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -38,6 +42,8 @@ for command in (
     results.flights,
     study.evaluate,
     study.report,
+    study.rotation,
+    study.altitude,
     ingest.references,
     admin.backbones,
     admin.serve,
@@ -69,4 +75,13 @@ def main() -> None:
     except BrokenPipeError:  # `coarseloc … | head`
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        click.echo(
+            f"coarseloc: {error.filename or 'a file'}: {error.strerror}. Make room there or make it writable, or set "
+            "COARSELOC_DATA_DIR to another disk; the same command goes on",
+            err=True,
+        )
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -142,7 +142,7 @@ def doctor(app: App, as_json: bool) -> None:
     check("device", lambda: _device(app))
     check("faiss", _faiss)
     check("data folder", lambda: f"{app.settings.data_dir} ({_free(app)} free)")
-    check("database", lambda: f"{app.db.engine.url!r}, schema {app.db.revision()}")
+    check("database", lambda: _database(app))
     check("vector store", lambda: _vector_store(app))
     check("pending", lambda: _pending(app))
     entries = inventory(specs.table(app.settings.backbones), app.settings.weights)
@@ -167,6 +167,15 @@ def _faiss() -> str:
 def _free(app: App) -> str:
     folder = next(f for f in (app.settings.data_dir, *app.settings.data_dir.parents) if f.exists())
     return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
+
+
+def _database(app: App) -> str:
+    if damage := app.db.damage():
+        raise StoreError(
+            f"{app.db.engine.url!r} is damaged ({damage}): stop everything that uses it and restore a back-up, see "
+            "docs/operations.md"
+        )
+    return f"{app.db.engine.url!r}, schema {app.db.revision()}"
 
 
 def _vector_store(app: App) -> str:

@@ -53,6 +53,14 @@ class Database:
         with _clear_errors(self.engine), self.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
+    def damage(self) -> str | None:
+        """What SQLite's own check finds wrong, None where it is sound. A server looks after its pages itself."""
+        if self.engine.dialect.name != "sqlite":
+            return None
+        with _clear_errors(self.engine), self.engine.connect() as connection:
+            found = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+        return None if found == ["ok"] else "; ".join(" ".join(line.split()) for line in found)
+
     def close(self) -> None:
         self.engine.dispose()
 

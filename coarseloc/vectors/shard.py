@@ -43,6 +43,7 @@ class Shard:
         """Open an existing folder. Raises BrokenShard where it is damaged, VectorStoreError where the machine
         (permissions, disk, memory) is in the way."""
         self.path = path
+        _check_space(path)  # opening writes too
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             self.dim, expected = int(manifest["dim"]), manifest["count"]
@@ -162,8 +163,8 @@ def _check_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < _RESERVE_BYTES:
         raise VectorStoreError(
-            f"the disk of {folder} has {free / 2**20:.0f} MiB left, vectors are written only while there are "
-            f"{_RESERVE_BYTES / 2**20:.0f}: make room, or move COARSELOC_DATA_DIR to another disk"
+            f"the disk of {folder} has {free / 2**20:.0f} MiB left, vectors are opened and written only while "
+            f"there are {_RESERVE_BYTES / 2**20:.0f}: make room, or move COARSELOC_DATA_DIR to another disk"
         )
 
 

@@ -1,17 +1,19 @@
-"""A small capture tree in the users' layout, and stores in a temporary folder."""
+"""A small capture tree in the users' layout, stores in a temporary folder, and the command line over both."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from coarseloc import geo
+from coarseloc import cli, geo
 from coarseloc.store import Database, open_database
 from coarseloc.store.session import open_engine
 from coarseloc.types import LonLat, VectorStore
@@ -25,13 +27,20 @@ STRIDE_M = 150.0
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     """SQLite, or an empty schema of the PostgreSQL database that COARSELOC_TEST_DATABASE_URL names."""
-    server = os.environ.get("COARSELOC_TEST_DATABASE_URL")
-    if server:
-        with open_engine(server).begin() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    database = open_database(server or f"sqlite:///{tmp_path / 'state' / 'coarseloc.db'}")
+    database = open_database(emptied_server() or f"sqlite:///{tmp_path / 'state' / 'coarseloc.db'}")
     yield database
     database.close()
+
+
+def emptied_server() -> str | None:
+    """The PostgreSQL database that COARSELOC_TEST_DATABASE_URL names, with nothing in it."""
+    server = os.environ.get("COARSELOC_TEST_DATABASE_URL")
+    if server:
+        engine = open_engine(server)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        engine.dispose()
+    return server
 
 
 @pytest.fixture
@@ -64,3 +73,71 @@ def make_captures(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def state(tmp_path: Path, tiny_dinov3: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder that knows the backbone `tiny`, in the environment; its database as in `db`."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{tiny_dinov3}"\n')
+    monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
+    if server := emptied_server():
+        open_database(server).close()  # a shared server is migrated by hand
+        monkeypatch.setenv("COARSELOC_DATABASE_URL", server)
+    return folder
+
+
+@pytest.fixture
+def coarseloc(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run a command as the console script does; an exit other than by the script's own hand fails the test."""
+
+    def run(*args: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["coarseloc", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Result(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def flight(tmp_path: Path, make_captures: Callable[..., Path]) -> Path:
+    """Four frames, each the very picture of a 000 reference, with labels."""
+    source = next(make_captures().glob("*_000"))
+    folder = tmp_path / "flights" / "251124155712"
+    folder.mkdir(parents=True)
+    labels = json.loads((source.parent / f"{source.name}.json").read_text(encoding="utf-8-sig"))["images"]
+    made = []
+    for index in range(1, 5):
+        name = f"251124155712_{index:05d}.jpg"
+        (folder / name).write_bytes((source / labels[index - 1]["imageref"]).read_bytes())
+        made.append({**labels[index - 1], "imageref": name})
+    (folder / "labels.json").write_text(json.dumps({"images": made}))
+    return folder
+
+
+@pytest.fixture
+def ingested(coarseloc: Callable[..., Result], flight: Path, tmp_path: Path) -> Path:
+    """The capture tree, ingested with `tiny`."""
+    root = tmp_path / "captures"
+    assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
+    return root

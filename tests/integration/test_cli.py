@@ -5,79 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
 
-from coarseloc import cli
 from coarseloc.vectors import open_store
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def state(tmp_path: Path, tiny_dinov3: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder that knows the backbone `tiny`, in the environment."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    (folder / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{tiny_dinov3}"\n')
-    monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def coarseloc(
-    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    """Run a command as the console script does; an exit other than by the script's own hand fails the test."""
-
-    def run(*args: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["coarseloc", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Result(int(stop.value.code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture
-def flight(tmp_path: Path, make_captures: Callable[..., Path]) -> Path:
-    """Four frames, each the very picture of a 000 reference, with labels."""
-    source = next(make_captures().glob("*_000"))
-    folder = tmp_path / "flights" / "251124155712"
-    folder.mkdir(parents=True)
-    labels = json.loads((source.parent / f"{source.name}.json").read_text(encoding="utf-8-sig"))["images"]
-    made = []
-    for index in range(1, 5):
-        name = f"251124155712_{index:05d}.jpg"
-        (folder / name).write_bytes((source / labels[index - 1]["imageref"]).read_bytes())
-        made.append({**labels[index - 1], "imageref": name})
-    (folder / "labels.json").write_text(json.dumps({"images": made}))
-    return folder
-
-
-@pytest.fixture
-def ingested(coarseloc: Callable[..., Result], flight: Path, tmp_path: Path) -> Path:
-    """The capture tree, ingested with `tiny`."""
-    root = tmp_path / "captures"
-    assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
-    return root
 
 
 def test_the_main_job_from_captures_to_json(coarseloc, ingested, flight, tmp_path):

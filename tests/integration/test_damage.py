@@ -1,0 +1,229 @@
+"""Full disks, read-only folders, lost and damaged files: a line that says what to do, and the truth no worse for it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    "COARSELOC_TEST_DATABASE_URL" in os.environ, reason="of the embedded stores: PostgreSQL looks after its own files"
+)
+
+READS = ("export", "flights", "references", "failures", "migrate")  # these need to write nothing
+
+
+@pytest.fixture
+def disk(state: Path) -> Iterator[Callable[[str], None]]:
+    """The data folder as a small file system of its own: `disk("size=1m")`, then `disk("ro")` and so on."""
+    kept = {path.name: path.read_bytes() for path in state.iterdir()}
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", state], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"mounting is not permitted here: {made.stderr.strip()}")
+    for name, content in kept.items():
+        (state / name).write_bytes(content)
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", state], check=True)
+
+    yield remount
+    subprocess.run(["umount", "--lazy", state], check=True)
+
+
+def rows(state: Path) -> dict[str, list[tuple]]:
+    """What the tables of the truth hold, and that they are sound."""
+    with closing(sqlite3.connect(f"file:{state / 'coarseloc.db'}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        tables = ("reference_sets", "tiles", "rotated_tiles", "embeddings", "flights", "frames", "search_runs", "hits")
+        return {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+def commands(root: Path, flight: Path, out: Path) -> dict[str, list[object]]:
+    return {
+        "ingest": ["ingest", "captures", root, "--backbone", "tiny"],
+        "search": ["search", flight],
+        "lookup": ["lookup", flight / "251124155712_00001.jpg"],
+        "export": ["export", "251124155712", "--out", out],
+        "drain": ["drain"],
+        "reconcile": ["reconcile"],
+        "rebuild": ["rebuild"],
+        "flights": ["flights"],
+        "references": ["references", "list"],
+        "failures": ["ingest", "failures"],
+        "migrate": ["migrate"],
+        "doctor": ["doctor"],
+    }
+
+
+@pytest.mark.parametrize("kib", [64, 256, 448, 1024])
+def test_a_full_disk_stops_an_ingest_with_a_line_and_room_lets_it_finish(coarseloc, state, disk, flight, tmp_path, kib):
+    disk(f"size={kib}k")
+    stopped = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
+    assert stopped.code == 2 and ("full" in stopped.err or "space" in stopped.err or "left" in stopped.err)
+    disk("size=400m")
+    assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
+    assert len(rows(state)["embeddings"]) == 12
+    assert coarseloc("reconcile").code == 0
+
+
+def test_a_limit_on_the_size_of_files_ends_in_a_line_too(coarseloc, state, flight, tmp_path):
+    """What a full disk is like where nothing can be mounted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for kib in (4, 60, 150):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, hard))
+        try:
+            stopped = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert stopped.code == 2 and str(state) in stopped.err, stopped
+    assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
+    assert len(rows(state)["embeddings"]) == 12 and coarseloc("reconcile").code == 0
+
+
+@pytest.mark.parametrize("name", ["search", "lookup", "export", "drain", "rebuild", "flights", "doctor", "ingest"])
+def test_a_full_disk_stops_every_other_command_so_too(coarseloc, state, disk, flight, tmp_path, name):
+    disk("size=400m")
+    root = tmp_path / "captures"
+    assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
+    if name in ("export", "flights"):
+        assert coarseloc("search", flight).code == 0
+    before = rows(state)
+    filler = state / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(65536)):
+            pass
+    done = coarseloc(*commands(root, flight, state / "out")[name])
+    assert done.code in (0, 2) and (done.code == 0 or len(done.err.strip()) > 20)
+    if name == "export":
+        assert done.code == 2 and "space" in done.err
+    filler.unlink()
+    after = rows(state)
+    assert all(after[table] == before[table] for table in ("reference_sets", "tiles", "rotated_tiles"))
+    assert coarseloc(*commands(root, flight, state / "out")[name]).code == 0
+    assert coarseloc("drain").code == 0 and coarseloc("reconcile").code == 0
+
+
+@pytest.mark.parametrize("name", list(commands(Path(), Path(), Path())))
+def test_a_read_only_data_folder_is_named(coarseloc, state, disk, flight, tmp_path, name):
+    disk("size=400m")
+    root = tmp_path / "captures"
+    assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
+    assert coarseloc("search", flight).code == 0
+    before = rows(state)
+    disk("ro")
+    done = coarseloc(*commands(root, flight, tmp_path / "out")[name])
+    assert done.code == (0 if name in READS else 2)
+    assert done.code == 0 or ("ead-only" in done.out + done.err and str(state) in done.out + done.err)
+    disk("rw")
+    assert rows(state) == before
+
+
+@pytest.fixture
+def searched(coarseloc: Callable, ingested: Path, flight: Path) -> Callable[[], list]:
+    """Ingested, searched; calling it searches again and gives the newest hits."""
+
+    def hits() -> list:
+        assert coarseloc("search", flight, "--k", 5).code == 0
+        with closing(sqlite3.connect(Path(os.environ["COARSELOC_DATA_DIR"]) / "coarseloc.db")) as database:
+            newest = "SELECT max(run_id) FROM hits"
+            return database.execute(
+                f"SELECT frame_id, rank, rotated_tile_id, score FROM hits WHERE run_id = ({newest}) ORDER BY 1, 2"
+            ).fetchall()
+
+    return hits
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone", "garbage"])
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "columns.npz", "schema.json"])
+def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coarseloc, state, name, harm):
+    before = searched()
+    (file,) = state.glob(f"mirrors/*/*/{name}")
+    content = file.read_bytes()
+    damaged = {"cut": content[: len(content) // 2], "empty": b"", "garbage": os.urandom(len(content))}
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(damaged[harm])
+    assert searched() == before
+
+
+def test_a_deleted_shard_is_replayed_and_said_to_be(coarseloc, ingested, flight, state):
+    asked = ["lookup", flight / "251124155712_00001.jpg", "--json"]
+    before = coarseloc(*asked).json
+    (shard,) = (path for path in (state / "vectors").iterdir() if path.is_dir())
+    shutil.rmtree(shard)
+    found = coarseloc("reconcile")
+    assert found.code == 2 and "rebuild" in found.err
+    assert coarseloc(*asked).json == before and coarseloc("reconcile").code == 0
+
+
+def test_a_shard_with_any_file_gone_or_garbled_is_replayed(coarseloc, ingested, flight, state):
+    """Each file of it in turn."""
+    asked = ["lookup", flight / "251124155712_00001.jpg", "--json"]
+    before = coarseloc(*asked).json
+    (shard,) = (path for path in (state / "vectors").iterdir() if path.is_dir())
+    names = sorted(str(path.relative_to(shard)) for path in shard.rglob("*") if path.is_file())
+    for name in names:
+        if (shard / name).exists():
+            (shard / name).unlink()
+            assert coarseloc(*asked).json == before, name
+
+
+def pages_of(path: Path) -> int:
+    return path.stat().st_size // 4096
+
+
+def test_a_damaged_page_of_the_database_ends_in_a_line_and_doctor_finds_it(
+    coarseloc, ingested, flight, state, tmp_path
+):
+    assert coarseloc("search", flight).code == 0
+    database = state / "coarseloc.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = database.read_bytes()
+    found = 0
+    asked = [commands(ingested, flight, tmp_path / "out")[n] for n in ("search", "export", "references", "ingest")]
+    for page in range(1, pages_of(database)):
+        for harm in (bytes(4096), b"\xff" * 4096):
+            for path in state.glob("coarseloc.db-*"):
+                path.unlink()
+            database.write_bytes(whole[: page * 4096] + harm + whole[(page + 1) * 4096 :])
+            command = asked[page % len(asked)]
+            done = coarseloc(*command)
+            assert done.code in (0, 2), done
+            if done.code == 2:
+                found += 1
+                assert "doctor" in done.err or "restore" in done.err, done.err
+    assert found > 10
+    database.write_bytes(whole)
+    for path in state.glob("coarseloc.db-*"):
+        path.unlink()
+    assert coarseloc("doctor").code == 0
+
+
+@pytest.mark.parametrize("days", [-5000, 5000])
+def test_a_clock_that_jumps_changes_no_answer_and_the_newest_search_stays_the_newest(
+    coarseloc, ingested, flight, searched, monkeypatch, tmp_path, days
+):
+    before = searched()
+    elsewhere = datetime.now(UTC) + timedelta(days=days)
+    monkeypatch.setattr("coarseloc.store.tables.now", lambda: elsewhere)
+    monkeypatch.setattr("coarseloc.store.runs.now", lambda: elsewhere)
+    picture = next(ingested.glob("*_045/*_00003.jpg"))
+    picture.write_bytes(next(ingested.glob("*_045/*_00004.jpg")).read_bytes())
+    os.utime(picture, (elsewhere.timestamp(),) * 2)
+    done = coarseloc("ingest", "captures", ingested, "--backbone", "tiny", "--json").json
+    assert done["reference_sets"][0]["embedded"] == {"tiny": 1}
+    after = searched()
+    assert after != before
+    newest = coarseloc("flights", "--json").json[0]["runs"][-1]
+    assert newest["finished_at"].startswith(str(elsewhere.year))
+    assert coarseloc("reconcile").code == 0
