@@ -30,9 +30,14 @@ def where_facts(where: Where) -> dict[str, Any]:
 
 def environment(index: ExactIndex, backbone: Backbone) -> dict[str, Any]:
     """What answers, for the record of a run: a run is only gone on with in the same one."""
+    return machine(backbone.device, index.backend)
+
+
+def machine(device: str, backend: str) -> dict[str, Any]:
+    """This machine and its software, beside the device that embeds and what searches."""
     return {
-        "backend": index.backend,
-        "device": backbone.device,
+        "backend": backend,
+        "device": device,
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
         "warm_up": WARM_UP,

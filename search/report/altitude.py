@@ -1,0 +1,153 @@
+"""The altitude laboratory's report."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE
+from search.laboratory import Answer
+from search.report import style
+from search.report.laboratory import (
+    Line,
+    at,
+    by_backbone,
+    cosines,
+    curve_table,
+    percent,
+    share,
+    way_bars,
+    way_table,
+    ways_of,
+)
+from search.report.page import Section
+from search.report.texts import Say
+
+TITLE = "Altitude laboratory: how stable are embeddings when the aircraft climbs?"
+
+
+def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
+    """`drawn` is the language inside the figures."""
+    ways = list(CURVES)
+    recall = [Line(f"recall@{CURVES[way]}", drawn(way), i, band=False) for i, way in enumerate(ways)]
+    error = [Line(f"error@{CURVES[way]}", drawn(way), i, band=False) for i, way in enumerate(ways)]
+    altitude = drawn("altitude of the frame, m")
+    return [
+        Section(
+            "ways",
+            say("Ways to be robust"),
+            say(
+                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's footprint holds the frame's centre; lines are 95 % intervals over places."
+            ),
+            partial(way_bars, found, drawn),
+            table=way_table(found, say, heading=False),
+            open=True,
+        ),
+        Section(
+            "cosine",
+            say("Global token: cosine against the altitude"),
+            say(
+                "Mean cosine of a place with itself as the references' altitude shows it. Dotted: its cosine with other places."
+            ),
+            partial(_cosines, found, drawn),
+            table=curve_table(
+                found,
+                [("cosine", say("same place")), ("cosine_other", say("other places"))],
+                say("altitude of the frame, m"),
+                "{:.3f}",
+            ),
+        ),
+        Section(
+            "recall-by-altitude",
+            say("Right place against the altitude"),
+            say("The grey line is the altitude of the single-altitude index."),
+            partial(by_backbone, found, recall, altitude, drawn("right place"), partial(_percent_at, _base(found))),
+            table=curve_table(
+                found, [(f"recall@{CURVES[way]}", say(way)) for way in ways], say("altitude of the frame, m"), "{:.0%}"
+            ),
+        ),
+        Section(
+            "error-by-altitude",
+            say("Error against the altitude"),
+            say(
+                "Median over places. Large footprints lie on a wider grid, so a right place of a high level is a coarser one."
+            ),
+            partial(by_backbone, found, error, altitude, drawn("median error, m"), partial(_metres_at, _base(found))),
+            table=curve_table(
+                found, [(f"error@{CURVES[way]}", say(way)) for way in ways], say("altitude of the frame, m"), "{:.0f}"
+            ),
+        ),
+    ]
+
+
+def _cosines(found: Answer, say: Say) -> Figure:
+    return cosines(found, say("altitude of the frame, m"), say, partial(_mark, _base(found)))
+
+
+def _base(found: Answer) -> float:
+    return float(found.study.parameters["reference_m"])
+
+
+def _mark(altitude: float, ax: Axes) -> None:
+    ax.axvline(altitude, color=style.MUTED, linewidth=1)
+
+
+def _percent_at(altitude: float, ax: Axes) -> None:
+    _mark(altitude, ax)
+    percent(ax)
+
+
+def _metres_at(altitude: float, ax: Axes) -> None:
+    _mark(altitude, ax)
+    ax.set_ylim(bottom=0)
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def findings(found: Answer, say: Say) -> list[str]:
+    """A paragraph for each backbone, written from its numbers."""
+    return [_finding(found, backbone, say) for backbone in found.backbones]
+
+
+def _finding(found: Answer, backbone: str, say: Say) -> str:
+    base = _base(found)
+    altitudes = found.study.parameters["altitudes_m"]
+    low, high = min(altitudes), max(altitudes)
+    recall = found.curve(backbone, "recall@single")
+    ways = ways_of(found, backbone)
+    usable = [p.x for p in recall if p.y is not None and p.y >= 0.9 * at(recall, base)]
+    lines = [
+        say("{name}: an index at {base} m finds the right place for {own} of the frames at its own altitude, for {low_share} at {low} m and {high_share} at {high} m.").format(
+            name=backbone, base=f"{base:g}", own=f"{at(recall, base):.0%}", low=f"{low:g}", high=f"{high:g}",
+            low_share=f"{at(recall, low):.0%}", high_share=f"{at(recall, high):.0%}",
+        ),
+        say("It keeps nine tenths of that from {first} to {last} m.").format(first=f"{_run(usable, base)[0]:g}", last=f"{_run(usable, base)[1]:g}"),
+        say("Over all altitudes a pyramid of {levels} m finds {pyramid} instead of {single}, for {times} times the index; with the altitude known, its nearest level finds {nearest}, and cropping the frame finds {cropped} with the single index.").format(
+            levels=", ".join(f"{a:g}" for a in found.study.parameters["pyramid_m"]), pyramid=share(ways[PYRAMID]),
+            single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
+            nearest=share(ways[NEAREST]), cropped=share(ways[CROPPED]),
+        ),
+        _advice(ways[SINGLE], ways[PYRAMID], ways[CROPPED], say),
+    ]  # fmt: skip
+    return " ".join(lines)
+
+
+def _run(altitudes: list[float], base: float) -> tuple[float, float]:
+    """The ends of the altitudes that are usable, or the base alone."""
+    return (min(altitudes), max(altitudes)) if altitudes else (base, base)
+
+
+def _advice(single: dict[str, Any], pyramid: dict[str, Any], cropped: dict[str, Any], say: Say) -> str:
+    """What pays, told apart only where the intervals are."""
+    if any(math.isnan(way["low"] if way["low"] is not None else math.nan) for way in (single, pyramid, cropped)):
+        return ""
+    if cropped["low"] > pyramid["high"]:
+        return say("Cropping by a known altitude beats the pyramid here, at no cost.")
+    if pyramid["low"] > single["high"]:
+        return say("The pyramid is worth its size here.")
+    return say("The pyramid's gain is within the intervals: these places do not show that it pays.")
