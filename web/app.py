@@ -11,13 +11,13 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__
 from coarseloc.config import Settings
-from coarseloc.store import open_database
 from web import formats, health, i18n, problems, safety
 from web.addresses import address
 from web.exports import exports
 from web.gallery import Gallery
 from web.ground import grounds
 from web.images import images
+from web.lookup import lookups
 from web.pages import pages
 
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -36,13 +36,14 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.config["WRITE_TOKEN"] = settings.token.get_secret_value() if beyond and settings.token else None
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.extensions["coarseloc"] = Gallery.open(settings, open_database(settings.database))
+    app.extensions["coarseloc"] = Gallery.open(settings)
     safety.register(app)
     problems.register(app)
     app.register_blueprint(pages)
     app.register_blueprint(images)
     app.register_blueprint(exports)
     app.register_blueprint(grounds)
+    app.register_blueprint(lookups)
     app.register_blueprint(health.health)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
@@ -12,7 +13,9 @@ from flask import current_app
 
 from coarseloc.config import Settings
 from coarseloc.embedding.specs import BackboneSpec, table
-from coarseloc.store import Database
+from coarseloc.store import Database, open_database
+from web.encoders import Encoders
+from web.vectors import Vectors
 
 T = TypeVar("T")
 
@@ -43,13 +46,22 @@ class Gallery:
     settings: Settings
     database: Database
     backbones: Mapping[str, BackboneSpec]
+    encoders: Encoders
+    vectors: Vectors
     memory: Memory = field(default_factory=Memory)
 
     @classmethod
-    def open(cls, settings: Settings, database: Database) -> Gallery:
-        return cls(settings, database, table(settings.backbones))
+    def open(cls, settings: Settings) -> Gallery:
+        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
+        database = open_database(settings.database, migrate=settings.database_url is None)
+        return cls(settings, database, table(settings.backbones), Encoders(settings), Vectors(settings, database))
+
+    @property
+    def uploads(self) -> Path:
+        return self.settings.data_dir / "uploads"
 
     def close(self) -> None:
+        self.vectors.close()
         self.database.close()
 
 

@@ -26,7 +26,7 @@ def readyz() -> tuple[Response, int]:
     checks = {"database": _database(here)}
     dead = checks["database"]["status"] == "down"
     if not dead:
-        checks["vectors"] = _pending(here)
+        checks |= {"vectors": _vectors(here), "mirrors": _mirrors(here), "models": _models(here)}
     worst = "down" if dead else "degraded" if any(c["status"] != "ok" for c in checks.values()) else "ready"
     return jsonify(status=worst, checks=checks), 503 if dead else 200
 
@@ -41,8 +41,29 @@ def _database(here: Gallery) -> dict[str, Any]:
     return {"status": "ok", "revision": found}
 
 
-def _pending(here: Gallery) -> dict[str, Any]:
+def _vectors(here: Gallery) -> dict[str, Any]:
+    """The vector store: whether it can be had, and how far it is behind."""
     with here.database.read() as session:
-        pending = embeddings.pending_counts(session)
-    behind = sum(pending.values())
+        behind = sum(embeddings.pending_counts(session).values())
+    if here.vectors.trouble:
+        return {"status": "degraded", "detail": here.vectors.trouble, "pending": behind}
     return {"status": "degraded" if behind else "ok", "pending": behind}
+
+
+def _mirrors(here: Gallery) -> dict[str, Any]:
+    """FAISS's mirrors on disk. One that is missing is no fault: the first search builds it."""
+    return {"status": "ok", "built": len(list(here.settings.mirrors.glob("*/*/schema.json")))}
+
+
+def _models(here: Gallery) -> dict[str, Any]:
+    """Backbones that references are embedded with; search by upload needs the weights of one at least."""
+    with here.database.read() as session:
+        specs = [stored.spec for stored in embeddings.specs(session)]
+    able = sorted({spec.backbone for spec in specs if here.encoders.missing(spec) is None})
+    lacking = sorted({spec.backbone for spec in specs} - set(able))
+    return {
+        "status": "degraded" if specs and not able else "ok",
+        "loaded": here.encoders.loaded(),
+        "able": able,
+        "without_weights": lacking,
+    }

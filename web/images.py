@@ -15,6 +15,7 @@ from coarseloc.errors import ImageryError
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery
 from coarseloc.types import Frame
+from web import uploads
 from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
@@ -65,6 +66,12 @@ def frame(flight_id: str, frame: int) -> Response:
     if path is None:
         raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
     return send_picture(_rendition(Path(path), SIZES[_size()]))
+
+
+@images.get("/uploads/<name>.jpg")
+def upload(name: str) -> Response:
+    side = SIZES["full" if _size() == "full" else "view"]
+    return send_picture(_rendition(uploads.find(the_gallery().uploads, name), side))
 
 
 def _size() -> str:

@@ -12,6 +12,8 @@ from web.addresses import address
 from web.exports import export_page
 from web.flights import flight_page, flights_page
 from web.frames import frame_page
+from web.lookup import search_page
+from web.references import references_page
 from web.safety import TOKEN_COOKIE
 
 pages = Blueprint("pages", __name__)
@@ -35,6 +37,8 @@ def page(rule: str, name: str, view: View, twin: str | None = None) -> None:
 page("/", "flights", flights_page, twin="/flights.json")
 page("/flights/<flight_id>", "flight", flight_page)
 page("/flights/<flight_id>/<int:frame>", "frame", frame_page)
+page("/search", "search", search_page)
+page("/references", "references", references_page)
 page("/flights/<flight_id>/export", "export", export_page, twin="/flights/<flight_id>/export-page.json")
 
 

@@ -17,6 +17,7 @@ from coarseloc.errors import (
     LockedError,
     StoreError,
     VectorStoreError,
+    WeightsError,
 )
 from web.i18n import _
 
@@ -28,6 +29,7 @@ _STATUS: dict[type[CoarselocError], int] = {
     BackboneError: 400,
     LockedError: 503,
     VectorStoreError: 503,
+    WeightsError: 503,
     StoreError: 503,
 }
 

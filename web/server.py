@@ -48,6 +48,7 @@ def serve(
             f"cannot listen on {host}:{port}: {error.strerror or error}. Give another --port (0 takes a free one)."
         ) from None
     try:
+        app.extensions["coarseloc"].vectors.follow()
         if ready is not None:
             ready(_address(host, server))
         server.run()

@@ -13,14 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from coarseloc.store.tables import (
+    CounterRow,
     EmbeddingRow,
-    FailureRow,
     FlightRow,
     FrameResultRow,
     FrameRow,
     HitRow,
     RotatedTileRow,
-    SpecRow,
     TileRow,
 )
 from coarseloc.types import BBox
@@ -78,14 +77,11 @@ class GroundTile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A reference set in numbers: what there is, at which angle, and what was embedded."""
+    """A reference set in numbers: what there is at which angle, and what was embedded of it."""
 
     tiles: int
     views: dict[int, int]  # {angle: rotated tiles}
-    embedded: dict[tuple[str, str], dict[int, int]]  # {(backbone, spec digest): {angle: live embeddings}}
-    pending: dict[str, int]  # {backbone: embeddings the vector store is behind by}
-    failures: int
-    bbox: BBox | None  # of all tiles; None without any
+    embedded: dict[int, dict[int, int]]  # {spec: {angle: embeddings}}
 
 
 def flight_cards(session: Session, limit: int, offset: int = 0) -> list[FlightCard]:
@@ -189,6 +185,21 @@ def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[Grou
     return [GroundTile(BBox(*row[:4]), *row[4:]) for row in session.execute(query)]
 
 
+def views_by_set_and_angle(session: Session, bbox: BBox | None = None) -> dict[tuple[int, int], int]:
+    """{(reference set, angle): rotated tiles}, of those whose footprint touches `bbox` where one is given."""
+    query = select(TileRow.reference_set_id, RotatedTileRow.angle_deg, func.count()).join(
+        TileRow, TileRow.id == RotatedTileRow.tile_id
+    )
+    if bbox is not None:
+        west, south, east, north = bbox
+        query = query.where(TileRow.south <= north, TileRow.north >= south)
+        touches = (TileRow.west <= east) & (TileRow.east >= west)
+        across = (TileRow.west <= east) | (TileRow.east >= west)  # the box crosses the antimeridian
+        query = query.where(touches if west <= east else across)
+    grouped = query.group_by(TileRow.reference_set_id, RotatedTileRow.angle_deg)
+    return {(of_set, angle): count for of_set, angle, count in session.execute(grouped)}
+
+
 def extent(session: Session, reference_set_id: int) -> BBox | None:
     """The bounds of all tiles of a set; None while it has none."""
     query = select(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north))
@@ -197,43 +208,33 @@ def extent(session: Session, reference_set_id: int) -> BBox | None:
 
 
 def coverage(session: Session, reference_set_id: int) -> Coverage:
-    """What a set holds, counted by the database."""
+    """What a set holds, counted by the database from its indexes alone: the rows hold vectors and are too wide
+    to be read for this. Embeddings that are marked for deletion still count until they are gone."""
     of_set = TileRow.reference_set_id == reference_set_id
-    tiles = session.scalar(select(func.count()).select_from(TileRow).where(of_set)) or 0
     angle = RotatedTileRow.angle_deg
     views = select(angle, func.count()).join(TileRow).where(of_set).group_by(angle).order_by(angle)
-    live = (
+    embedded = (
         select(EmbeddingRow.spec_id, angle, func.count())
-        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
-        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
-        .where(of_set, EmbeddingRow.deleted.is_(False))
+        .select_from(TileRow)
+        .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
+        .join(EmbeddingRow, EmbeddingRow.rotated_tile_id == RotatedTileRow.id)
+        .where(of_set)
         .group_by(EmbeddingRow.spec_id, angle)
         .order_by(EmbeddingRow.spec_id, angle)
     )
-    behind = (
-        select(SpecRow.backbone, func.count())
-        .select_from(EmbeddingRow)
-        .join(SpecRow, SpecRow.id == EmbeddingRow.spec_id)
-        .join(RotatedTileRow, RotatedTileRow.id == EmbeddingRow.rotated_tile_id)
-        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
-        .where(of_set, EmbeddingRow.indexed_generation < EmbeddingRow.generation)
-        .group_by(SpecRow.backbone)
-    )
-    failed = select(func.count()).select_from(FailureRow).where(FailureRow.reference_set_id == reference_set_id)
-    names = {
-        pk: (name, digest) for pk, name, digest in session.execute(select(SpecRow.id, SpecRow.backbone, SpecRow.digest))
-    }
-    embedded: dict[tuple[str, str], dict[int, int]] = {}
-    for spec, at, count in session.execute(live):
-        embedded.setdefault(names[spec], {})[at] = count
+    counts: dict[int, dict[int, int]] = {}
+    for spec, at, count in session.execute(embedded):
+        counts.setdefault(spec, {})[at] = count
     return Coverage(
-        tiles=tiles,
+        tiles=session.scalar(select(func.count()).select_from(TileRow).where(of_set)) or 0,
         views={at: count for at, count in session.execute(views)},
-        embedded=embedded,
-        pending={name: count for name, count in session.execute(behind)},
-        failures=session.scalar(failed) or 0,
-        bbox=extent(session, reference_set_id),
+        embedded=counts,
     )
+
+
+def generation(session: Session) -> int:
+    """The number of the latest write to embeddings: what was read at the same number is still so."""
+    return session.scalar(select(CounterRow.value).where(CounterRow.name == "generation")) or 0
 
 
 def tracks(session: Session, flight_ids: Sequence[str]) -> dict[str, list[tuple[float, float]]]:

@@ -19,7 +19,15 @@ from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
 HTML = {"Accept": "text/html"}
-PAGES = ["/", f"/flights/{FLIGHT}", f"/flights/{FLIGHT}/3", f"/flights/{BLIND_FLIGHT}/3", f"/flights/{FLIGHT}/export"]
+PAGES = [
+    "/",
+    f"/flights/{FLIGHT}",
+    f"/flights/{FLIGHT}/3",
+    f"/flights/{BLIND_FLIGHT}/3",
+    f"/flights/{FLIGHT}/export",
+    "/search",
+    "/references",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,93 +1,15 @@
-// The frame page: arrows walk frames and backbones, digits compare, B blinks, the jump field goes to a frame.
+// The frame page: the neighbours are a key away and already fetched.
 
+import "./compare.js";
 import { busy } from "./shell.js";
-import { go, note, prefetch } from "./walk.js";
-
-const BLINK_MS = 700;
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let blinking = 0;
-
-const panel = () => document.getElementById("compare");
-const rows = () => [...document.querySelectorAll(".row")];
-const chosenModel = () => new URL(location.href).searchParams.get("model");
-const currentRow = () => rows().find((row) => row.dataset.model === chosenModel()) ?? rows()[0];
-
-// --- comparing -----------------------------------------------------------------------------------
-
-function compare(hit) {
-  const row = hit.closest(".row");
-  const dialog = panel();
-  document.querySelectorAll(".hit[aria-current]").forEach((other) => other.removeAttribute("aria-current"));
-  hit.setAttribute("aria-current", "true");
-  const image = hit.querySelector("img");
-  const tile = dialog.querySelector(".tile-image");
-  tile.src = hit.dataset.full;
-  tile.alt = image.alt;
-  dialog.querySelector(".compare-model").textContent = row.dataset.model;
-  dialog.querySelector(".compare-hit").textContent = image.alt;
-  dialog.querySelector(".compare-place").textContent = hit.dataset.place;
-  mark(row);
-  note({ model: row.dataset.model, rank: hit.dataset.rank, view: dialog.dataset.view });
-  if (!dialog.open) dialog.showModal();
-}
-
-function view(name) {
-  const dialog = panel();
-  dialog.dataset.view = name;
-  for (const button of dialog.querySelectorAll("[data-view-name]"))
-    button.setAttribute("aria-pressed", button.dataset.viewName === name);
-  clearInterval(blinking);
-  dialog.classList.remove("query-on-top");
-  if (name === "blink" && !calm.matches)
-    blinking = setInterval(() => dialog.classList.toggle("query-on-top"), BLINK_MS);
-  note({ view: name });
-}
-
-/** B: start to blink; again: stop. Where motion is not wanted, each press shows the other picture. */
-function blink() {
-  const dialog = panel();
-  if (dialog.dataset.view !== "blink") view("blink");
-  else if (calm.matches) dialog.classList.toggle("query-on-top");
-  else view("side");
-}
-
-function closed() {
-  clearInterval(blinking);
-  document.querySelectorAll(".hit[aria-current]").forEach((hit) => hit.removeAttribute("aria-current"));
-  note({ rank: null, view: null });
-}
-
-function mark(row) {
-  rows().forEach((other) => other.classList.toggle("current", other === row));
-}
-
-function step(by) {
-  const all = rows();
-  const row = all[(all.indexOf(currentRow()) + by + all.length) % all.length];
-  if (!row) return;
-  const rank = new URL(location.href).searchParams.get("rank");
-  mark(row);
-  note({ model: row.dataset.model });
-  const hit = row.querySelector(`.hit[data-rank="${rank}"]`);
-  if (panel().open && hit) compare(hit);
-  else row.scrollIntoView({ block: "nearest" });
-}
-
-// --- events --------------------------------------------------------------------------------------
+import { go, prefetch } from "./walk.js";
 
 document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
-  const hit = event.target.closest(".hit");
   const neighbour = event.target.closest("a[rel=prev], a[rel=next]");
-  const button = event.target.closest("[data-view-name]");
-  if (hit || neighbour) event.preventDefault();
-  if (hit) compare(hit);
-  else if (neighbour) go(neighbour.href);
-  else if (button) view(button.dataset.viewName);
-});
-
-document.addEventListener("input", (event) => {
-  if (event.target.matches(".opacity")) panel().querySelector(".query-image").style.opacity = event.target.value / 100;
+  if (!neighbour) return;
+  event.preventDefault();
+  go(neighbour.href);
 });
 
 document.addEventListener("submit", (event) => {
@@ -100,38 +22,15 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("keydown", (event) => {
   const other = document.querySelector("dialog[open]:not(#compare)");
   if (busy(event) || other || event.target.matches?.("input[type=range]")) return;
-  const hit = (rank) => currentRow()?.querySelector(`.hit[data-rank="${rank}"]`);
-  const actions = {
-    ArrowLeft: () => document.querySelector("a[rel=prev]")?.click(),
-    ArrowRight: () => document.querySelector("a[rel=next]")?.click(),
-    ArrowUp: () => step(-1),
-    ArrowDown: () => step(1),
-    b: () => (panel().open ? blink() : hit(1) && (compare(hit(1)), blink())),
-  };
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (actions[key]) actions[key]();
-  else if (/^[0-9]$/.test(key) && hit(key === "0" ? 10 : key)) compare(hit(key === "0" ? 10 : key));
-  else return;
+  const side = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  if (!side) return;
+  document.querySelector(`a[rel=${side}]`)?.click();
   event.preventDefault();
 });
 
 addEventListener("popstate", () => go(location.href, { push: false }));
 
-// --- each time a frame is shown ------------------------------------------------------------------
-
 function shown() {
-  const dialog = panel();
-  dialog.addEventListener("close", closed);
-  const wanted = new URL(location.href).searchParams;
-  const row = currentRow();
-  if (chosenModel()) mark(row);
-  const hit = wanted.has("rank") && row?.querySelector(`.hit[data-rank="${wanted.get("rank")}"]`);
-  if (dialog.hasAttribute("open")) dialog.removeAttribute("open"); // served open for readers without scripts
-  if (hit) {
-    const name = wanted.get("view") ?? "side";
-    compare(hit);
-    view(name);
-  }
   const neighbours = [...document.querySelectorAll("a[rel=next], a[rel=prev]")].map((link) => link.href);
   (window.requestIdleCallback ?? setTimeout)(() => neighbours.forEach(prefetch));
 }

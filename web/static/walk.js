@@ -22,7 +22,7 @@ function documentOf(address) {
 export async function prefetch(address) {
   try {
     const ahead = await documentOf(address);
-    for (const image of ahead.querySelectorAll("main img")) new Image().src = image.getAttribute("src");
+    for (const image of ahead.querySelectorAll("main img[src]")) new Image().src = image.getAttribute("src");
   } catch {
     // It will be asked for again when it is wanted, and then say what is wrong.
   }
@@ -37,7 +37,7 @@ export async function go(address, { push = true } = {}) {
     location.assign(address);
     return;
   }
-  for (const image of ahead.querySelectorAll("main img")) image.loading = "eager";
+  for (const image of ahead.querySelectorAll("main img[src]")) image.loading = "eager";
   if (push) history.pushState(null, "", address);
   document.title = ahead.title;
   document.querySelector("link[rel=alternate]")?.replaceWith(ahead.querySelector("link[rel=alternate]"));

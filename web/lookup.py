@@ -1,0 +1,209 @@
+"""Where is this image? One query, one backbone, facets; answered exactly by FAISS or filtered by Qdrant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, jsonify, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from coarseloc.errors import CoarselocError
+from coarseloc.imagery.decode import read_image
+from coarseloc.store import embeddings, gallery, references, runs
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.types import UInt8, Where
+from search.facts import where_facts
+from web import uploads
+from web.addresses import address
+from web.answers import by_faiss, by_qdrant, estimate, shown_hits
+from web.encoders import Embedded
+from web.facets import bbox_of_address, facets, fits, where_of_address
+from web.gallery import Gallery, the_gallery
+from web.ground import map_frame
+from web.i18n import _
+from web.images import frame_url
+from web.problems import Problem
+from web.safety import MAX_UPLOAD_BYTES, timed
+
+lookups = Blueprint("lookup", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The image that is looked for: an upload, or a frame."""
+
+    name: str
+    image: str
+    key: str  # names its pixels
+    facts: Mapping[str, Any]
+
+
+@lookups.post("/search")
+def send() -> AnyResponse:
+    """Take an image in, and go to the page that looks for it; the facets chosen so far stay."""
+    here = the_gallery()
+    sent = request.files.get("image")
+    name = uploads.save(here.uploads, sent.read() if sent else b"")
+    chosen = {key: value for key, value in request.form.items() if key not in ("image", "flight", "frame")}
+    page = address("pages.search", {}, {**chosen, "image": name})
+    if request.accept_mimetypes.accept_html:
+        return redirect(page, 303)
+    answer = jsonify(image=name, url=page)
+    answer.status_code, answer.headers["Location"] = 201, page
+    return answer
+
+
+def search_page() -> dict[str, Any]:
+    """The facets with their counts, and, once there is an image, its ten best references."""
+    here = the_gallery()
+    with here.database.read() as session:
+        sets = references.reference_sets(session)
+        specs = embeddings.specs(session)
+        counts = gallery.views_by_set_and_angle(session, bbox_of_address())
+    where = where_of_address(sets)
+    order = {name: at for at, name in enumerate(here.backbones)}
+    specs.sort(key=lambda spec: (order.get(spec.spec.backbone, len(order)), spec.id))
+    models = [_model(here, spec, specs) for spec in specs]
+    spec = _chosen_spec(here, specs)
+    query = _query(here)
+    page: dict[str, Any] = {
+        "query": query and {"name": query.name, "image": query.image, **query.facts},
+        "models": models,
+        "model": spec and _key(spec, specs),
+        "facets": facets(sets, counts, where),
+        "where": where_facts(where),
+        "by": request.args.get("by", "auto"),
+        "map": _map(here, sets, where),
+        "trouble": here.vectors.trouble,
+        "max_upload": MAX_UPLOAD_BYTES,
+        "answer": None,
+        "problem": None,
+    }
+    if query and spec:
+        try:
+            page["answer"], trouble = _answer(here, query, spec, sets, where)
+            page["trouble"] = trouble or page["trouble"]
+        except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
+            page["problem"] = str(error)
+    elif spec:
+        here.encoders.warm(spec.spec)  # while the reader looks for an image
+    return page
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+def _query(here: Gallery) -> Query | None:
+    if name := request.args.get("image"):
+        uploads.find(here.uploads, name)
+        image = url_for("images.upload", name=name)
+        return Query(_("Your image"), image, name, {"image_id": name, "image_full": f"{image}?size=full"})
+    flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
+    if flight_id is None or index is None:
+        return None
+    with here.database.read() as session:
+        known = flight_id in runs.flight_ids(session)
+        frames = runs.find_flight(session, flight_id).flight.frames if known else ()
+    for frame in frames:
+        if frame.index == index:
+            facts = {"flight": flight_id, "frame": index, "image_full": frame_url(flight_id, frame, "full")}
+            name = _("Frame {n} of flight {flight}", n=index, flight=flight_id)
+            return Query(name, frame_url(flight_id, frame, "view"), f"{flight_id}/{index}", facts)
+    raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
+
+
+def _pixels(here: Gallery) -> UInt8:
+    if name := request.args.get("image"):
+        return uploads.decode(uploads.find(here.uploads, name).read_bytes())
+    with here.database.read() as session:
+        path = runs.find_flight(session, request.args["flight"]).flight
+    return read_image(next(frame.path for frame in path.frames if frame.index == int(request.args["frame"])))
+
+
+def _chosen_spec(here: Gallery, specs: Sequence[StoredSpec]) -> StoredSpec | None:
+    """The spec that `?model=` names, else the smallest that can embed here, so that a first search is quick."""
+    wanted = request.args.get("model")
+    by_key = {_key(spec, specs): spec for spec in specs}
+    if wanted in by_key:
+        return by_key[wanted]
+    able = [spec for spec in specs if here.encoders.missing(spec.spec) is None]
+    return able[0] if able else specs[0] if specs else None
+
+
+def _key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
+    name = spec.spec.backbone
+    return name if sum(one.spec.backbone == name for one in specs) == 1 else f"{name}~{spec.spec.digest[:8]}"
+
+
+def _model(here: Gallery, spec: StoredSpec, specs: Sequence[StoredSpec]) -> dict[str, Any]:
+    row = here.backbones.get(spec.spec.backbone)
+    return {
+        "key": _key(spec, specs),
+        "backbone": spec.spec.backbone,
+        "params_m": row.params_m if row else None,
+        "dim": spec.spec.dim,
+        "input_px": spec.spec.input_px,
+        "precision": spec.spec.precision,
+        "missing": here.encoders.missing(spec.spec),
+    }
+
+
+def _map(here: Gallery, sets: Sequence[StoredReferenceSet], where: Where) -> dict[str, Any] | None:
+    """The ground of the set asked for, or of the largest that fits."""
+    for one in sets:
+        if fits(one, where):
+            return map_frame(here, one)
+    return None
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+def _answer(
+    here: Gallery, query: Query, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
+) -> tuple[dict[str, Any], str | None]:
+    """The answer, and why Qdrant could not give it where FAISS stood in."""
+    embedded, kept = _embedded(here, query, spec)
+    wanted = request.args.get("by", "auto")
+    filtered = where != Where(reference_set=where.reference_set)
+    found, trouble = None, None
+    if wanted == "qdrant" or (wanted != "faiss" and filtered):
+        try:
+            found = by_qdrant(here, spec, embedded.vector, where)
+        except CoarselocError as error:
+            trouble = str(error)
+    if found is None:
+        found = by_faiss(here, spec, embedded.vector, [one for one in sets if fits(one, where)], where)
+    timed("embed", embedded.embed_ms)
+    timed("search", found.search_ms)
+    return {
+        "by": found.by,
+        "backend": found.backend,
+        "filtered": filtered,
+        "stood_in": trouble is not None,
+        "references": found.references,
+        "timing": {
+            "load_ms": 0.0 if kept else embedded.load_ms,
+            "embed_ms": embedded.embed_ms,
+            "embedded_before": kept,
+            "search_ms": found.search_ms,
+            "total_ms": embedded.embed_ms + found.search_ms,
+        },
+        "hits": shown_hits(found),
+        "estimate": estimate(found),
+    }, trouble
+
+
+def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, bool]:
+    """The query's embedding and whether it was made for an earlier question: facets change, the vector does not."""
+    fresh = []
+
+    def make() -> Embedded:
+        fresh.append(True)
+        return here.encoders.embed(spec.spec, _pixels(here))
+
+    embedded = here.memory.recall(("vector", query.key, spec.spec.digest), make)
+    return embedded, not fresh

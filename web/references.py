@@ -1,0 +1,87 @@
+"""The reference sets: what there is by heading, what is embedded, what is pending, and what could not be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from coarseloc.store import embeddings, gallery, references
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.gallery import Coverage
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.types import Failure
+from web.gallery import Gallery, the_gallery
+from web.ground import map_frame
+
+FAILURES_SHOWN = 100  # of each set; the command line lists them all
+
+
+def references_page() -> dict[str, Any]:
+    here = the_gallery()
+    with here.database.read() as session:
+        sets = references.reference_sets(session)
+        specs = embeddings.specs(session)
+        pending = embeddings.pending_counts(session)
+        failures = references.failures(session)
+        generation = gallery.generation(session)
+    return {
+        "sets": [
+            _set(here, one, specs, _coverage(here, one, generation), [f for name, f in failures if name == one.name])
+            for one in sets
+        ],
+        "pending": [
+            {"backbone": spec.spec.backbone, "input_px": spec.spec.input_px, "count": pending[spec.spec.collection]}
+            for spec in specs
+            if spec.spec.collection in pending
+        ],
+        "trouble": here.vectors.trouble,
+    }
+
+
+def _coverage(here: Gallery, one: StoredReferenceSet, generation: int) -> Coverage:
+    def make() -> Coverage:
+        with here.database.read() as session:
+            return gallery.coverage(session, one.id)
+
+    return here.memory.recall(("coverage", one.id, one.created_at, generation), make)
+
+
+def _set(
+    here: Gallery, one: StoredReferenceSet, specs: list[StoredSpec], found: Coverage, failures: list[Failure]
+) -> dict[str, Any]:
+    facts = one.reference_set
+    angles = sorted({*facts.angles, *found.views})
+    order = {name: at for at, name in enumerate(here.backbones)}
+    rows = [
+        {
+            "backbone": spec.spec.backbone,
+            "input_px": spec.spec.input_px,
+            "precision": spec.spec.precision,
+            "dim": spec.spec.dim,
+            "counts": [found.embedded[spec.id].get(angle, 0) for angle in angles],
+        }
+        for spec in sorted(specs, key=lambda spec: (order.get(spec.spec.backbone, len(order)), spec.id))
+        if spec.id in found.embedded
+    ]
+    kinds = Counter(failure.kind for failure in failures)
+    return {
+        "name": one.name,
+        "kind": facts.kind,
+        "source": facts.source.rstrip("/").rsplit("/", 1)[-1],
+        "altitude_m": facts.altitude_m,
+        "overlap": facts.overlap,
+        "footprint_m": facts.footprint_m,
+        "created_at": one.created_at.strftime("%Y-%m-%d %H:%M"),
+        "tiles": found.tiles,
+        "rotated_tiles": sum(found.views.values()),
+        "angles": angles,
+        "views": [found.views.get(angle, 0) for angle in angles],
+        "embedded": rows,
+        "failures": len(failures),
+        "failure_kinds": dict(kinds.most_common()),
+        "failures_shown": [
+            {"item": failure.item, "stage": failure.stage, "kind": failure.kind, "message": failure.message}
+            for failure in failures[:FAILURES_SHOWN]
+        ],
+        "map": map_frame(here, one),
+    }
