@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from coarseloc.errors import ConfigError
 
@@ -97,6 +97,8 @@ def load(data_dir: Path | None = None, config_file: Path | None = None) -> Setti
     try:
         _File.values = _read_toml(named or folder / "coarseloc.toml", required=named is not None)
         return Settings(data_dir=folder)
+    except SettingsError as error:  # of lists, which the environment gives in JSON
+        raise ConfigError(f"{error}: give it in JSON, such as [\"name\"], or in coarseloc.toml") from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
