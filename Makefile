@@ -19,6 +19,12 @@ lint: .venv/ready          ## style, types, and who may import whom
 serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
 
+bench: .venv/peers         ## every figure of docs/benchmarks.md, ten minutes on a quiet machine
+	PYTHONPATH=.venv/peers $(BIN)/python -m bench
+
+bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documentation
+	PYTHONPATH=.venv/peers $(BIN)/python -m bench --quick
+
 help:                      ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/ —/'
 
@@ -27,4 +33,8 @@ help:                      ## this list
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),postgres,dev]'
 	touch $@
 
-.PHONY: demo test torture lint serve help
+# timm is measured against, not used: it lives apart, and where it cannot be had its rows say so.
+.venv/peers: .venv/ready
+	-$(BIN)/pip install --quiet --no-deps --target $@ timm
+
+.PHONY: demo test torture lint serve bench bench-quick help

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.geo import distance_m
+from coarseloc.geo import EARTH_RADIUS_M, distance_m
 from coarseloc.types import BBox, TileFacts, Where
 
 DECIMALS = 7
@@ -105,7 +105,9 @@ def mask(tiles: TileColumns, where: Where = ANYTHING) -> Bools:
         keep &= _touching(tiles, where.touches)
     if where.near is not None:
         lon, lat, radius_m = where.near
-        left = np.flatnonzero(keep)  # the haversine is the dear one: only for those still in
+        # The haversine is the dear one: only for those still in, and no circle reaches beyond its band of latitude.
+        keep &= np.abs(tiles.lat - lat) <= np.degrees(radius_m / EARTH_RADIUS_M) + 10.0**-DECIMALS
+        left = np.flatnonzero(keep)
         keep[left] = distance_m(lon, lat, tiles.lon[left], tiles.lat[left]) <= radius_m
     return keep
 

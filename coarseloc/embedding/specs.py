@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from coarseloc import ids
-from coarseloc.config import CustomBackbone
 from coarseloc.errors import BackboneError, ConfigError
+
+if TYPE_CHECKING:  # a machine that only embeds has no pydantic
+    from coarseloc.config import CustomBackbone
 
 Triple = tuple[float, float, float]
 

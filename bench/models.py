@@ -1,0 +1,67 @@
+"""True architectures with random weights, and how much they compute. torch, transformers, coarseloc.embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coarseloc.embedding import checkpoint
+from coarseloc.embedding.specs import IMAGENET_MEAN, IMAGENET_STD, REGISTER_TOKENS, BackboneSpec
+from coarseloc.embedding.weights import Found
+
+SMALL = {"hidden_size": 160, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 5}
+
+
+def random_backbone(row: BackboneSpec, folder: Path, seed: int = 0, layers: int | None = None) -> Found:
+    """Write one of the six, whole or with its first `layers` only, as a Hugging Face folder of random weights."""
+    if layers is None:
+        _save(checkpoint.config_values(row), folder, seed)
+        return Found(row, "folder", folder)
+    _save(checkpoint.config_values(row) | {"num_hidden_layers": layers}, folder, seed)
+    return Found(_laboratory(f"{row.name}-{layers}-layers", folder, row.dim), "folder", folder)
+
+
+def small_backbone(name: str, folder: Path, seed: int = 0) -> Found:
+    """A laboratory's own small DINOv3, as large as the demonstration's: reading costs more than embedding."""
+    _save({"num_register_tokens": REGISTER_TOKENS, **SMALL}, folder, seed)
+    return Found(_laboratory(name, folder, SMALL["hidden_size"]), "folder", folder)
+
+
+def flops(row: BackboneSpec, side: int, class_token_only: bool = False) -> float:
+    """Floating-point operations of one image (a multiply-add is two), matrix products alone.
+
+    With `class_token_only` the last block computes the class token's query, attention and MLP only, as coarseloc does.
+    """
+    patches = (side // row.patch) ** 2
+    tokens, d = 1 + REGISTER_TOKENS + patches, row.dim
+    token = 2 * (4 * d * d + (3 if row.gated else 2) * d * row.mlp)  # q, k, v, out and the MLP
+    attention = 4 * tokens * d  # of one query
+    blocks = row.layers * tokens * (token + attention)
+    if class_token_only:
+        blocks -= (tokens - 1) * (token - 2 * 2 * d * d + attention)  # keys and values are of all tokens
+    return blocks + 2 * patches * 3 * row.patch**2 * d
+
+
+def _save(values: dict[str, Any], folder: Path, seed: int) -> None:
+    """Matrices keep the scale of what passes through them, norms, biases and layer scales are random too: at their
+    initial ones and zeros, every picture would have nearly the same embedding."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with torch.device("meta"):
+        model = DINOv3ViTModel(DINOv3ViTConfig(**values))
+    model = model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            matrix = tensor.ndim > 1 and "token" not in name
+            middle = 1.0 if "norm" in name and name.endswith("weight") else 0.5 if "lambda1" in name else 0.0
+            tensor.normal_(middle, tensor[0].numel() ** -0.5 if matrix else 0.1, generator=generator)
+    model.save_pretrained(folder)
+
+
+def _laboratory(name: str, folder: Path, dim: int) -> BackboneSpec:
+    return BackboneSpec(name, name, 0, dim, 0, 0, 0, False, "random", IMAGENET_MEAN, IMAGENET_STD, folder=folder)

@@ -1,0 +1,96 @@
+"""What a benchmark leaves behind: the raw numbers as JSON, and docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Results, contests_table, figures_table, plain_facts, table
+from coarseloc import ids
+
+_HEAD = """\
+# Benchmarks
+
+Written by `make bench`; do not edit. One process, {rounds} interleaved rounds; a ratio is one of medians within its
+contest. Absolute figures wander by a quarter from run to run and mean little; targets are for 2 cores.
+Weights are random: the architectures are the true ones, and time does not depend on what they have learnt.
+"""
+_GPU_NONE = """\
+Not measured: no GPU could be had when this was written. `PYTHONPATH=. python bench/gpu.py` measures it in one call,
+and has run on its CPU path.
+"""
+
+
+def write_json(results: Results, folder: Path, name: str = "") -> Path:
+    """Everything measured, each round's value, as `<date>-<cpu>-<cores>.json`; or under another name."""
+    facts = results.more["machine"]
+    stem = name or f"{facts['date'][:10]}-{ids.slug(facts['cpu'].partition('(')[0])}-{facts['cores']}-cores"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        **results.more,
+        "figures": [asdict(figure) | {"reached": figure.reached} for figure in results.figures],
+        "contests": [asdict(contest) for contest in results.contests],
+    }
+    path = folder / f"{stem}.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def write_markdown(results: Results, path: Path, raw: Path) -> None:
+    """The figures, then every way that was timed, then how an ingest spends its time, then the GPU's table."""
+    gpu = sorted(raw.parent.glob("gpu-*.md"))
+    lines = [
+        _HEAD.format(rounds=results.more["rounds"]),
+        *table(("", ""), machine_rows(results.more)),
+        "",
+        "## Figures",
+        "",
+        *figures_table(results.figures),
+        "",
+        "## Side by side",
+        "",
+        *contests_table([c for c in results.contests if c.unit not in ("FLOP", "byte")]),
+        "",
+        "## What an ingest spends",
+        "",
+        "Seconds of one ingest. Reading runs in threads beside embedding: the stages overlap.",
+        "",
+        *_stages(results.more),
+        "",
+        "## On a GPU",
+        "",
+        gpu[-1].read_text(encoding="utf-8") if gpu else _GPU_NONE,
+        f"Raw numbers: [{raw.name}](../bench/results/{raw.name}).",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def machine_rows(more: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = more["machine"]
+    rows = [
+        ("date", f"{facts['date']}, commit {facts['commit']}"),
+        ("machine", f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"),
+        ("versions", f"Python {facts['python']}, " + plain_facts(facts["versions"])),
+        ("load", f"{more['load before']} before, {more['load after']} after; the benchmark itself is one of it"),
+        ("took", f"{more['took_s']} s"),
+    ]
+    if "ceilings" in more:
+        found = more["ceilings"]
+        rows.append(("ceilings", f"{found['matmul_gflops']} GFLOP/s float32, {found['read_gb_per_s']} GB/s read"))
+    return rows
+
+
+def _stages(more: dict[str, Any]) -> list[str]:
+    """One row an ingest; the embedding of several backbones is summed."""
+    rows = []
+    for name, stages in more.items():
+        if isinstance(stages, dict) and "wall clock" in stages:
+            embed = sum(seconds for stage, seconds in stages.items() if stage.startswith("embed "))
+            others = [stages[key] for key in ("read (in threads)", "wait for reading", "write", "wall clock")]
+            read, wait, write, wall = (f"{seconds:.2f}" for seconds in others)
+            rows.append((name, read, wait, f"{embed:.2f}", write, wall, f"{stages['cores busy']}"))
+    header = ("ingest", "read, in threads", "wait for reading", "embed", "write", "wall clock", "cores busy")
+    return table(header, rows, right=range(1, 7))

@@ -1,0 +1,80 @@
+"""Several ways of doing one thing, timed side by side. Standard library only.
+
+Absolute figures wander by a quarter from run to run on a shared machine. So every round runs each way once, and
+ways are compared by the ratio of their medians within one contest, never with a figure of another run.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of doing it. A call does `units` of the work; what a call needs fresh, `prepare` makes untimed."""
+
+    call: Callable[[], object]
+    units: int = 1
+    prepare: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A way that this machine lacks something for: it is shown, with the reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What came of it: seconds per unit, one value a round, for each way that ran."""
+
+    name: str
+    unit: str  # "tile", "query"
+    seconds: Mapping[str, list[float]]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def median(self, way: str) -> float:
+        return statistics.median(self.seconds[way])
+
+    def minimum(self, way: str) -> float:
+        return min(self.seconds[way])
+
+    def ratio(self, ours: str, peer: str) -> float:
+        """How many times faster `ours` is, by medians."""
+        return self.median(peer) / self.median(ours)
+
+
+def contest(name: str, unit: str, ways: Mapping[str, Way | Skipped], rounds: int, warm_ups: int = 1) -> Contest:
+    """Run every way `warm_ups` times untimed, then once in each round.
+
+    Each round begins with the next way, so that none always follows the same neighbour and its caches.
+    """
+    here = {label: way for label, way in ways.items() if isinstance(way, Way)}
+    skipped = {label: way.reason for label, way in ways.items() if isinstance(way, Skipped)}
+    gc.collect()
+    gc.freeze()  # what lives now is not looked at again: collecting between calls then costs nothing
+    for way in here.values():
+        for _ in range(warm_ups):
+            _timed(way)
+    seconds: dict[str, list[float]] = {label: [] for label in here}
+    order = list(here)
+    for turn in range(rounds):
+        first = turn % max(1, len(order))
+        for label in order[first:] + order[:first]:
+            seconds[label].append(_timed(here[label]))
+    gc.unfreeze()
+    return Contest(name, unit, seconds, skipped)
+
+
+def _timed(way: Way) -> float:
+    """Seconds a unit of one call."""
+    way.prepare()
+    gc.collect()  # the garbage of the way before is not this one's
+    started = time.perf_counter()
+    way.call()
+    return (time.perf_counter() - started) / way.units
