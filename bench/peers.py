@@ -79,8 +79,8 @@ def dataloader(paths: Sequence[Path], process: Processor) -> DataLoader[Tensor]:
     The workers are started at its first use and then kept, which is kind to it: clip-retrieval starts them for
     every run.
     """
-    workers = {"num_workers": machine.cores(), "persistent_workers": True}
-    return DataLoader(Tiles(paths, process), batch_size=BATCH_TILES, **workers)
+    tiles, workers = Tiles(paths, process), machine.cores()
+    return DataLoader(tiles, batch_size=BATCH_TILES, num_workers=workers, persistent_workers=True)
 
 
 def dataloader_loop(loader: DataLoader[Tensor], forward: Forward) -> Float32:
