@@ -35,12 +35,12 @@ def patch_figures(tokens: Float32, other: Float32, step: int) -> Arrays:
     for i in range(len(tokens)):
         rows, seen, radius = realigned(unit[i], grid, i * step)
         cosine = np.sum(rows * sampled(north, seen), axis=1)
-        kept["aligned"].append(cosine.mean())
+        kept["aligned"].append(_mean(cosine))
         kept["unaligned"].append(np.sum(unit[i] * north, axis=2).mean())
-        kept["other"].append(np.sum(rows * sampled(foreign, seen), axis=1).mean())
+        kept["other"].append(_mean(np.sum(rows * sampled(foreign, seen), axis=1)))
         kept["pooled"].append(float(_unit(tokens[i].mean(axis=(0, 1))) @ _unit(tokens[0].mean(axis=(0, 1)))))
         ring = np.minimum((radius * RADII).astype(int), RADII - 1)
-        kept["rings"].append([cosine[ring == r].mean() if (ring == r).any() else np.nan for r in range(RADII)])
+        kept["rings"].append([_mean(cosine[ring == r]) for r in range(RADII)])
     return {name: np.array(values, float) for name, values in kept.items()}
 
 
@@ -78,6 +78,11 @@ def patch_curves(backbone: str, step: int, arrays: Mapping[str, NDArray[Any]]) -
             values = arrays["rings"][:, angle // step, ring]
             points.append(point(backbone, f"patch_ring@{angle}", (ring + 0.5) / RADII, values))
     return points
+
+
+def _mean(values: NDArray[Any]) -> float:
+    """nan where two views share no whole patch: a grid of two by two has none at 45 degrees."""
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _unit(vectors: NDArray[Any]) -> Float32:

@@ -32,12 +32,13 @@ from search.report.page import Section
 from search.report.texts import Say
 from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 
+ONE = "one heading in the index"
 TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?"
 
 
 def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
     """`drawn` is the language inside the figures."""
-    names = {1: "one heading in the index", 4: FOUR, 8: EIGHT_REFERENCES}
+    names = {1: ONE, 4: FOUR, 8: EIGHT_REFERENCES}
     index = [Line(f"recall@{k}", drawn(name), i) for i, (k, name) in enumerate(names.items())]
     made = [
         Section(

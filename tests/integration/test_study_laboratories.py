@@ -1,0 +1,309 @@
+"""The rotation and altitude laboratories on encoders whose answers are known: stored, resumed, told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from coarseloc.cli import cli
+from coarseloc.config import CustomBackbone
+from coarseloc.errors import InputError
+from coarseloc.imagery.geotiff import write_rgb
+from coarseloc.store import Database, studies
+from coarseloc.types import EmbeddingSpec, Float32, LonLat, UInt8
+from search import rotation
+from search.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
+from search.ground import Ortho, Pictures, open_ground
+from search.laboratory import Answer
+from search.report.laboratory import write_study
+from search.report.rotation import ONE
+from search.report.texts import korean
+from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN, run_rotation
+
+CENTRE = LonLat(127.03, 37.50)
+ENVIRONMENT = {"device": "cpu", "cpu": "test", "backend": "faiss-cpu", "warm_up": 3, "versions": {"python": "3"}}
+
+
+class Encoder:
+    """Small pictures through a fixed projection; `turned` averages over quarter turns, so a heading changes little."""
+
+    def __init__(self, name: str = "plain", turned: bool = False) -> None:
+        self.spec = EmbeddingSpec(name, 24, f"weights-of-{name}", 32, (0.5,) * 3, (0.5,) * 3, "cls")
+        self.device = "cpu"
+        self.images = 0
+        self._turned = turned
+        self._projection = np.random.default_rng(3).standard_normal((192, 24))
+
+    def _vectors(self, images: UInt8) -> np.ndarray:
+        small = np.stack([np.asarray(Image.fromarray(i).resize((8, 8), Image.Resampling.BOX), float) for i in images])
+        if self._turned:
+            small = np.mean([np.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=0)
+        flat = small.reshape(len(images), 192)
+        return (flat - flat.mean(axis=1, keepdims=True)) @ self._projection
+
+    def embed(self, images: UInt8) -> Float32:
+        self.images += len(images)
+        vectors = self._vectors(images)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def embed_many(self, images: list[UInt8]) -> Float32:
+        return np.concatenate([self.embed(image[None]) for image in images])
+
+    def patch_tokens(self, images: UInt8) -> Float32:
+        small = np.stack([np.asarray(Image.fromarray(i).resize((8, 8), Image.Resampling.BOX)) for i in images])
+        return np.concatenate([small.astype(np.float32) - 120, np.full((*small.shape[:3], 1), 5, np.float32)], axis=3)
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1.6 x 1.6 km of soft blobs: neighbours overlap, places differ, nothing repeats."""
+    rng = np.random.default_rng(5)
+    layers = [
+        np.asarray(
+            Image.fromarray(rng.integers(0, 256, (n, n, 3), np.uint8)).resize((400, 400), Image.Resampling.BICUBIC)
+        )
+        for n in (6, 14, 34)
+    ]
+    pixels = np.mean(layers, axis=0).astype(np.uint8)
+    return write_rgb(tmp_path_factory.mktemp("area") / "area.tif", pixels, center=CENTRE, gsd_m=4.0)
+
+
+@pytest.fixture
+def ground(db: Database, area: Path) -> Ortho:
+    found = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, most=30)
+    assert isinstance(found, Ortho)
+    return found
+
+
+def ways(found: Answer, backbone: str) -> dict[str, dict[str, Any]]:
+    return {way["name"]: way for way in found.study.findings["ways"][backbone]}
+
+
+def ask(db: Database, ground: Ortho | Pictures, encoder: Encoder, **options: Any) -> Answer:
+    asked = {"step": 45, "frames": 10, "patches": 2} | options
+    return run_rotation(db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, **asked)
+
+
+def test_an_encoder_that_feels_a_turn_needs_turned_references_or_the_yaw(db: Database, ground: Ortho) -> None:
+    found = ask(db, ground, Encoder())
+    told = ways(found, "plain")
+    assert told[KNOWN_YAW]["recall"] > told[PLAIN]["recall"] + 0.3
+    assert told[PLAIN]["recall"] < told[FOUR]["recall"] <= told[EIGHT_REFERENCES]["recall"] + 0.05
+    assert told[EIGHT_QUERIES]["recall"] > told[PLAIN]["recall"]
+    assert told[EIGHT_REFERENCES]["heading_error_deg"] == 0 and told[PLAIN]["heading_error_deg"] is None
+    assert told[EIGHT_REFERENCES]["index_bytes"] == 8 * told[KNOWN_YAW]["index_bytes"]
+    cosine = {p.x: p.y for p in found.curve("plain", "cosine")}
+    assert cosine[0] == pytest.approx(1) and cosine[90] == pytest.approx(cosine[270]) and cosine[180] < 0.7
+    north = {p.x: p.y for p in found.curve("plain", "recall@1")}
+    assert north[0] == told[KNOWN_YAW]["recall"]
+
+
+def test_an_encoder_that_feels_no_quarter_turn_says_so(db: Database, ground: Ortho) -> None:
+    found = ask(db, ground, Encoder("even", turned=True))
+    cosine = {p.x: p.y for p in found.curve("even", "cosine")}
+    assert all(cosine[turn] == pytest.approx(1, abs=1e-4) for turn in (0, 90, 180, 270)) and cosine[45] < 0.999
+    recall = {p.x: p.y for p in found.curve("even", "recall@1")}
+    assert recall[0] == recall[90] == recall[180] == recall[270]
+
+
+def test_patches_laid_back_by_quarter_turns_are_the_same_patches(db: Database, ground: Ortho) -> None:
+    found = ask(db, ground, Encoder())
+    aligned = {p.x: p.y for p in found.curve("plain", "patch_aligned")}
+    assert all(aligned[turn] == pytest.approx(1, abs=1e-3) for turn in (0, 90, 180, 270))
+    other = {p.x: p.y for p in found.curve("plain", "patch_other")}
+    assert max(other.values()) < min(aligned.values())
+
+
+def test_a_stopped_laboratory_goes_on_where_it_was(db: Database, ground: Ortho) -> None:
+    encoder = Encoder()
+
+    def stop_at(done: int, total: int, what: str) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(db, ground, encoder, patches=0, progress=stop_at)
+    before = encoder.images
+    ask(db, ground, encoder, patches=0)
+    references, frames = len(ground.centres), 10
+    timed = encoder.images - 8 * (references + frames)
+    assert before == 20 * 8 and 0 < timed < 200
+
+
+def test_the_same_question_is_answered_from_the_database(db: Database, ground: Ortho) -> None:
+    encoder = Encoder()
+    first = ask(db, ground, encoder, patches=0)
+    count = encoder.images
+
+    def refuse(_: EmbeddingSpec) -> Encoder:
+        raise AssertionError("nothing needs loading")
+
+    again = run_rotation(db, ground, [encoder.spec], refuse, ENVIRONMENT, step=45, frames=10, patches=0)
+    assert (again.study.id, again.points) == (first.study.id, first.points) and encoder.images == count
+    with db.read() as session:
+        assert studies.parts(session, first.study.id) == set()
+        assert [study.id for study in studies.studies(session, "rotation")] == [first.study.id]
+
+
+def test_frames_from_another_orthophoto_of_the_place_are_harder(db: Database, ground: Ortho, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    pixels = np.zeros((400, 400, 3), np.uint8) + np.random.default_rng(9).integers(60, 190, (400, 400, 1), np.uint8)
+    other = write_rgb(tmp_path / "other.tif", pixels.astype(np.uint8), center=CENTRE, gsd_m=4.0)
+    same = ask(db, ground, Encoder(), patches=0)
+    found = ask(db, ground, Encoder(), patches=0, frames_from=replace(ground, path=other))
+    assert ways(found, "plain")[KNOWN_YAW]["recall"] < ways(same, "plain")[KNOWN_YAW]["recall"]
+    assert found.study.id != same.study.id
+
+
+def test_pictures_without_a_map_are_told_apart_by_themselves(db: Database, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(4):
+        soft = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize((120, 100), Image.Resampling.BICUBIC)
+        soft.save(tmp_path / f"DJI_{i}.jpg", quality=95)
+    ground = open_ground(db, str(tmp_path), footprint_m=None, overlap=0.5, tile_px=None, most=10)
+    assert isinstance(ground, Pictures) and ground.view(0, 45).shape == (70, 70, 3)
+    assert (ground.view(0, 45) > 0).all(axis=2).mean() > 0.99, "corners hold picture"
+    found = ask(db, ground, Encoder())
+    told = ways(found, "plain")
+    assert told[KNOWN_YAW]["recall"] == told[EIGHT_REFERENCES]["recall"] == 1.0
+    assert told[KNOWN_YAW]["error_m"] is None
+    assert write_study(found, tmp_path / "report.html") == []
+
+
+def test_impossible_questions_are_refused_with_what_to_do(
+    db: Database, ground: Ortho, area: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="which divide 45"):
+        ask(db, ground, Encoder(), step=20)
+    with pytest.raises(InputError, match="smaller footprint"):
+        open_ground(db, str(area), footprint_m=1500.0, overlap=0.5, tile_px=48, most=10)
+    with pytest.raises(InputError, match="--footprint-m"):
+        open_ground(db, str(area), footprint_m=None, overlap=0.5, tile_px=48, most=10)
+    with pytest.raises(InputError, match="not among"):
+        run_altitude(db, ground, [], lambda spec: Encoder(), ENVIRONMENT, reference_m=310)
+
+
+def test_hand_made_vectors_give_the_worked_out_ways() -> None:
+    """Two places, D = 8: a reference at heading 45 k is the k-th axis, signed by its place; a frame is its own
+    reference. So the eight-heading index is always right; the one-heading index only sees heading 0; turned frames
+    always pass through heading 0."""
+    axes = np.eye(8, dtype=np.float32)
+    references = np.stack([axes, -axes])
+    vectors = rotation.Vectors(
+        queries=references, references=references, right=np.eye(2, dtype=bool),
+        error_m=np.array([[0.0, 100.0], [100.0, 0.0]]), step=45,
+    )  # fmt: skip
+    told = {way.name: way for way in rotation.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
+    assert told[EIGHT_REFERENCES].recall == told[EIGHT_QUERIES].recall == told[KNOWN_YAW].recall == 1.0
+    assert told[EIGHT_REFERENCES].heading_error_deg == told[EIGHT_QUERIES].heading_error_deg == 0.0
+    # At the other seven headings both scores are 0, and the first place is answered: right for it alone.
+    assert told[PLAIN].recall == pytest.approx((8 + 1) / 16)
+    assert (told[EIGHT_QUERIES].embed_ms, told[PLAIN].embed_ms) == (9.0, 2.0)
+    assert told[EIGHT_REFERENCES].index_bytes == 2 * 8 * 8 * 4
+    np.testing.assert_allclose(rotation.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(rotation.other_cosine(references)[0], [-1, 0, 0, 0, 0, 0, 0, 0])
+
+
+def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: Ortho) -> None:
+    encoder = Encoder()
+    found = run_altitude(
+        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
+        altitudes_m=(200, 300, 450, 600), most=40, frames=8,
+    )  # fmt: skip
+    told = ways(found, "plain")
+    cosine = {p.x: p.y for p in found.curve("plain", "cosine")}
+    assert cosine[300] == pytest.approx(1) and cosine[600] < cosine[450] < 1 and cosine[200] < 1
+    recall = {name: {p.x: p.y for p in found.curve("plain", f"recall@{name}")} for name in CURVES.values()}
+    # Up to 424 m the 300 m level is the nearest; up to 300 m there is nothing to crop.
+    assert [recall["nearest"][a] for a in (200, 300)] == [recall["single"][a] for a in (200, 300)]
+    assert [recall["cropped"][a] for a in (200, 300)] == [recall["single"][a] for a in (200, 300)]
+    assert recall["nearest"][600] != recall["cropped"][600]
+    assert all(way["recall"] > 0.4 for way in told.values())
+    assert told[PYRAMID]["index_bytes"] > told[SINGLE]["index_bytes"]
+    assert found.study.findings["levels"][0] == len(ground.centres)
+
+
+@pytest.mark.parametrize("kind", ["rotation", "altitude"])
+def test_laboratory_reports_speak_both_languages_and_follow_the_readers_colours(
+    db: Database, ground: Ortho, tmp_path: Path, kind: str
+) -> None:
+    encoder = Encoder()
+    if kind == "rotation":
+        found = ask(db, ground, encoder)
+    else:
+        found = run_altitude(
+            db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), most=20, frames=4
+        )
+    out = tmp_path / "report.html"
+    assert write_study(found, out, figures=tmp_path / "figures", note="a stand-in") == []
+    text = out.read_text(encoding="utf-8")
+    assert "plain: none of the six DINOv3 backbones" in text and "a stand-in" in text
+    for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert len(list((tmp_path / "figures").glob("*.png"))) == text.count("<svg")
+    write_study(found, out, language="ko")
+    text = re.sub(r"<style.*?</style>", "", out.read_text(encoding="utf-8"), flags=re.DOTALL)
+    said = [re.sub(r"\s+", " ", word).strip() for word in re.findall(r">([^<>]+)<", text)]
+    assert [word for word in said if word in korean() and korean()[word] != word] == []
+    assert [word for word in said if re.search(r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", word)] == []
+
+
+def test_every_text_of_the_reports_is_in_the_korean_table() -> None:
+    """Found in the sources, so that a text shown only in rare cases is not forgotten."""
+    import ast
+
+    import search.report
+    from coarseloc.scores import SCORES
+
+    folder = Path(search.report.__file__).parent
+    texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}
+    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE}
+    texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "drawn")
+            if called and isinstance(node.args[0], ast.Constant):
+                texts.add(node.args[0].value)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TITLE":
+                texts.add(ast.literal_eval(node.value))
+    assert texts - korean().keys() == set()
+    assert korean().keys() - texts == set()
+    for english, translated in korean().items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", translated)), english
+
+
+def test_the_command_answers_in_json_and_writes_a_report(
+    tmp_path: Path, area: Path, tiny_backbone: CustomBackbone, make_dinov3: Callable[..., Path]
+) -> None:
+    (tmp_path / "coarseloc.toml").write_text(
+        f'[[backbones]]\nname = "tiny"\npath = "{tiny_backbone.path}"\n', encoding="utf-8"
+    )
+    report = tmp_path / "rotation.html"
+    common = ["--footprint-m", "300", "--tile-px", "32", "--input-px", "32", "--backbone", "tiny", "--json"]
+    options = [*common, "--step", "45", "--frames", "3", "--references", "6", "--patches", "1", "--out", str(report)]
+    answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "rotation", str(area), *options])
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.stdout)
+    assert {way["name"] for way in facts["findings"]["ways"]["tiny"]} >= {PLAIN, EIGHT_REFERENCES, KNOWN_YAW}
+    assert report.is_file()
+    options = [*common, "--frames", "3", "--references", "6", "--altitudes", "300,600"]
+    answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "altitude", str(area), *options])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["kind"] == "altitude"
+
+
+def test_views_turn_as_reference_tiles_do(ground: Ortho) -> None:
+    """The laboratory's heading is the project's: east on top at 90."""
+    centre = ground.centres[0]
+    north, east = ground.view(centre, 0), ground.view(centre, 90)
+    difference = np.abs(np.rot90(north, 1).astype(int) - east.astype(int)).mean()
+    assert difference < 3
