@@ -75,7 +75,7 @@ def thumbnail_path(root: Path, digest: str) -> Path:
 def write_thumbnail(pixels: UInt8, path: Path, side: int = THUMBNAIL_PX) -> None:
     """A JPEG (quality 85) no larger than `side` in either direction; whole or not there at all."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=1.0)  # halves the time
     _write_atomically(path, lambda file: picture.save(file, "JPEG", quality=85))
 
 

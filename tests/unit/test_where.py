@@ -103,6 +103,17 @@ def test_near_reaches_over_the_antimeridian_and_the_pole() -> None:
     assert keeps(replace(TILE, center=LonLat(0, 89.999)), Where(near=Near(180, 89.999, 230)))
 
 
+@pytest.mark.parametrize("radius_m", [1.0, 5e4, 3e6, 1.2e7, 2.1e7])
+def test_near_is_the_haversine_wherever_the_circle_lies(radius_m: float) -> None:
+    rng = np.random.default_rng(4)
+    lat = np.degrees(np.arcsin(rng.uniform(-1, 1, 2_000)))
+    places = [LonLat(*place) for place in zip(rng.uniform(-180, 180, 2_000).tolist(), lat.tolist(), strict=True)]
+    tiles = columns([replace(TILE, center=place) for place in places])
+    for lon, lat_ in [*places[:20], LonLat(0, 90), LonLat(179.9, -89.9)]:
+        expected = geo.distance_m(lon, lat_, tiles.lon, tiles.lat) <= radius_m
+        assert np.array_equal(mask(tiles, Where(near=Near(lon, lat_, radius_m))), expected)
+
+
 @pytest.mark.parametrize(
     "asked, message",
     [
