@@ -5,6 +5,7 @@ A fixture that only one room needs belongs into that room's test file.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from PIL import Image
 
 from coarseloc.config import CustomBackbone
 from coarseloc.types import EmbeddingSpec, Float32, UInt8
+
+# Tiny models on a busy machine: more OpenMP threads would only wait for each other. Read when torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # --- backbones ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from coarseloc.embedding.weights import Found, weights_digest
 from coarseloc.errors import BackboneError
 from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "bf16")
 
 
 def embedding_spec(
@@ -41,13 +41,16 @@ def load_backbone(
     precision: str = "fp32",
     device: str = "auto",
     cache_dir: Path | None = None,
+    threads: int | None = None,
 ) -> LoadedBackbone:
     """Load the weights that were found onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
+
+    `threads` is for a CPU: as many images are embedded side by side; by default one a core.
 
     Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
     """
     spec = embedding_spec(found, input_px=input_px, precision=precision, cache_dir=cache_dir)
-    engine = load_engine(found, spec, resolve_device(device))
+    engine = load_engine(found, spec, resolve_device(device), threads)
     return LoadedBackbone(spec, str(engine.device), engine, found.spec.patch)
 
 

@@ -1,6 +1,7 @@
 """Images to the numbers a backbone was trained on, in transformers' order and with its filter.
 
-rescale to [0, 1] → resize (bilinear, antialiased, in float, aspect squashed to a square) → normalise.
+resize (bilinear, antialiased, in float, aspect squashed to a square) → normalise. Their rescaling to [0, 1]
+before the resize commutes with it and is part of the normalisation here.
 transformers' own processor needs torchvision; a test holds these lines to reference values instead.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -33,25 +35,20 @@ def check_images(images: UInt8) -> None:
 
 
 def resized(images: UInt8, side: int, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [B, H, W, 3] → float32 [B, 3, side, side] in [0, 1].
+    """uint8 [B, H, W, 3] → float32 [B, 3, side, side] in 0…255.
 
     The source is moved to `device` as bytes and resized there.
     """
-    source = torch.from_numpy(images).to(device, non_blocking=True)
-    pixels = source.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    source = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    pixels = source.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     if pixels.shape[2:] == (side, side):
         return pixels
     return interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def normalised(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """float32 [B, 3, H, W] in [0, 1] → the backbone's own scale; writes in place."""
-    return pixels.sub_(_column(mean, pixels)).div_(_column(std, pixels))
-
-
-def preprocessed(images: UInt8, side: int, mean: Triple, std: Triple) -> Tensor:
-    """uint8 [B, H, W, 3] → float32 [B, 3, side, side], ready for a model."""
-    return normalised(resized(images, side), mean, std)
+    """float32 [B, 3, H, W] in 0…255 → the backbone's own scale, (x / 255 - mean) / std; writes in place."""
+    return pixels.div_(255).sub_(_column(mean, pixels)).div_(_column(std, pixels))
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

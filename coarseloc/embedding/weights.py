@@ -56,7 +56,9 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> F
         if pth := _pth_in(spec, folder):
             return Found(spec, "pth", pth)
     if cached := _hub_cache(spec):
-        return _in_folder(spec, cached, "hub")
+        found = _in_folder(spec, cached, "hub")
+        if isinstance(found, Found) or not allow_hub:
+            return found
     if allow_hub:
         return download(spec)
     empty = [f"{folder} holds neither config.json nor a .pth" for folder in folders if folder.is_dir()]
@@ -158,13 +160,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def _resolved(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> BackboneSpec:
     """The row with its open numbers filled from config.json, or refused where config.json contradicts it."""
     has = {
-        "dim": config.get("hidden_size") or (config.get("hidden_sizes") or [None])[-1],
+        "dim": config.get("hidden_size") or _last(config.get("hidden_sizes")),
         "layers": config.get("num_hidden_layers"),
         "heads": config.get("num_attention_heads"),
         "mlp": config.get("intermediate_size"),
         "patch": _first(config.get("patch_size")),
         "gated": config.get("use_gated_mlp"),
     }
+    unfit = [f"{k} {v!r}" for k, v in has.items() if v is not None and (not isinstance(v, int) or v < (k != "gated"))]
+    if unfit:
+        raise WeightsError(f"{folder}/config.json has {', '.join(unfit)}: expected whole numbers above 0")
     if spec.is_dinov3:
         # Keys may be absent from an old config.json; loading compares the complete configuration again.
         wrong = [f"{k} {v}, expected {getattr(spec, k)}" for k, v in has.items() if v not in (None, getattr(spec, k))]
@@ -182,7 +187,11 @@ def _resolved(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> Backb
 
 
 def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _last(value: Any) -> Any:
+    return value[-1] if isinstance(value, list) and value else value
 
 
 # --- the hub ----------------------------------------------------------------------------------------

@@ -1,0 +1,248 @@
+"""Meta's .pth files and Hugging Face folders into models: the same numbers, and nothing missing unnoticed."""
+
+import pickle
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from coarseloc.config import CustomBackbone
+from coarseloc.embedding import checkpoint
+from coarseloc.embedding.loading import load_model
+from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
+from coarseloc.embedding.weights import Found, require
+from coarseloc.errors import WeightsError
+
+NAMES = ["vits16", "vits16+", "vitl16sat"]  # plain, gated, with a local norm
+SMALL = {"dim": 32, "layers": 2, "heads": 2, "mlp": 64}
+
+
+def _small(name: str) -> BackboneSpec:
+    return replace(BACKBONES[name], **SMALL)
+
+
+def _model_folder(spec: BackboneSpec, folder: Path, make_dinov3) -> Path:
+    gated = {"use_gated_mlp": True, "hidden_act": "silu"} if spec.gated else {}
+    return make_dinov3(folder, seed=3, **gated)
+
+
+def to_original(state: dict[str, torch.Tensor], spec: BackboneSpec) -> dict[str, torch.Tensor]:
+    """transformers' names → Meta's: the way back, written apart from the code under test."""
+    renames = [
+        ("embeddings.patch_embeddings", "patch_embed.proj"),
+        ("embeddings.register_tokens", "storage_tokens"),
+        ("embeddings.", ""),
+        (r"layer\.(\d+)\.attention\.o_proj", r"blocks.\1.attn.proj"),
+        (r"layer\.(\d+)\.layer_scale(\d)\.lambda1", r"blocks.\1.ls\2.gamma"),
+        (r"mlp\.gate_proj", "mlp.w1"),
+        (r"mlp\.up_proj", "mlp.w2" if spec.gated else "mlp.fc1"),
+        (r"mlp\.down_proj", "mlp.w3" if spec.gated else "mlp.fc2"),
+        (r"layer\.(\d+)", r"blocks.\1"),
+    ]
+    original = {}
+    for key, value in state.items():
+        if re.search(r"attention\.[qkv]_proj", key):
+            continue
+        for pattern, replacement in renames:
+            key = re.sub(pattern, replacement, key)
+        original[key] = value.squeeze(0) if key == "mask_token" else value
+    for i in range(spec.layers):
+        q, k, v = (f"layer.{i}.attention.{name}_proj" for name in "qkv")
+        original[f"blocks.{i}.attn.qkv.weight"] = torch.cat([state[f"{name}.weight"] for name in (q, k, v)])
+        # Meta keeps a key bias and masks it: put a number there that must not get through.
+        d = spec.dim
+        original[f"blocks.{i}.attn.qkv.bias"] = torch.cat(
+            [state[f"{q}.bias"], torch.full((d,), 9.0), state[f"{v}.bias"]]
+        )
+        original[f"blocks.{i}.attn.qkv.bias_mask"] = torch.cat([torch.ones(d), torch.zeros(d), torch.ones(d)])
+    head = spec.dim // spec.heads
+    original["rope_embed.periods"] = (100.0 ** (2 * torch.arange(head // 4) / (head // 2))).bfloat16()
+    if spec.pretraining == "SAT-493M":
+        original |= {"local_cls_norm.weight": torch.ones(spec.dim), "local_cls_norm.bias": torch.zeros(spec.dim)}
+    return original
+
+
+@pytest.fixture(params=NAMES)
+def spec(request: pytest.FixtureRequest) -> BackboneSpec:
+    return _small(request.param)
+
+
+@pytest.fixture
+def folder(spec, make_dinov3, tmp_path) -> Path:
+    return _model_folder(spec, tmp_path / "hf", make_dinov3)
+
+
+@pytest.fixture
+def original(spec, folder) -> dict[str, torch.Tensor]:
+    return to_original(load_file(folder / "model.safetensors"), spec)
+
+
+def _load_pth(spec: BackboneSpec, tensors: object, path: Path) -> torch.nn.Module:
+    torch.save(tensors, path)
+    return load_model(Found(spec, "pth", path))
+
+
+def test_an_original_checkpoint_gives_the_same_model_as_the_folder(spec, folder, original, tmp_path):
+    ours = _load_pth(spec, original, tmp_path / "m.pth")
+    theirs = load_model(Found(spec, "folder", folder))
+    pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    assert not ours.training
+    assert torch.equal(ours(pixels).last_hidden_state, theirs(pixels).last_hidden_state)
+
+
+def test_names_make_the_round_trip(spec, folder, original):
+    state = load_file(folder / "model.safetensors")
+    mapped = checkpoint.to_transformers(original, spec, "here")
+    assert mapped.keys() == state.keys()
+    assert all(torch.equal(mapped[key], state[key]) for key in state)
+
+
+def test_half_precision_checkpoints_are_widened(spec, original, tmp_path):
+    model = _load_pth(spec, {key: value.bfloat16() for key, value in original.items()}, tmp_path / "m.pth")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_missing_tensor_is_refused(spec, original, tmp_path):
+    del original["blocks.1.norm2.bias"], original["storage_tokens"]
+    with pytest.raises(WeightsError, match=r"missing blocks\.1\.norm2\.bias, storage_tokens"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+def test_a_tensor_left_over_is_refused(spec, original, tmp_path):
+    original["blocks.2.norm1.weight"] = torch.ones(spec.dim)
+    with pytest.raises(WeightsError, match=r"left over blocks\.2\.norm1\.weight"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+def test_the_satellite_checkpoint_and_the_other_one_cannot_be_swapped(make_dinov3, tmp_path):
+    sat, lvd = _small("vitl16sat"), _small("vitl16")
+    state = load_file(_model_folder(sat, tmp_path / "hf", make_dinov3) / "model.safetensors")
+    with pytest.raises(WeightsError, match="left over local_cls_norm"):
+        checkpoint.to_transformers(to_original(state, sat), lvd, "here")
+    with pytest.raises(WeightsError, match="missing local_cls_norm"):
+        checkpoint.to_transformers(to_original(state, lvd), sat, "here")
+
+
+def test_a_tensor_of_another_shape_is_refused(spec, original, tmp_path):
+    original["norm.weight"] = torch.ones(7)
+    with pytest.raises(WeightsError, match=r"norm\.weight \[7\], expected \[32\]"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+def test_numbers_that_are_not_finite_are_refused(spec, original, tmp_path):
+    original["norm.bias"][3] = torch.nan
+    with pytest.raises(WeightsError, match=r"not finite in norm\.bias"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+def test_a_key_bias_that_is_not_masked_is_refused(spec, original, tmp_path):
+    del original["blocks.0.attn.qkv.bias_mask"]
+    with pytest.raises(WeightsError, match="has a key bias"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+def test_other_rope_periods_are_another_model(spec, original, tmp_path):
+    original["rope_embed.periods"] = original["rope_embed.periods"] * 2
+    with pytest.raises(WeightsError, match="other RoPE periods"):
+        _load_pth(spec, original, tmp_path / "m.pth")
+
+
+class _Code:
+    def __reduce__(self) -> tuple:
+        return print, ("this must never be printed",)
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
+    path = tmp_path / "m.pth"
+    path.write_bytes(pickle.dumps({"cls_token": _Code()}, protocol=2))
+    with pytest.raises(WeightsError, match="no plain file of tensors"):
+        checkpoint.read(path)
+    assert "never" not in capsys.readouterr().out
+
+
+def test_files_that_are_no_checkpoint_are_named(original, tmp_path):
+    path = tmp_path / "m.pth"
+    torch.save(original, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(WeightsError, match="truncated"):
+        checkpoint.read(path)
+    path.write_bytes(b"")
+    with pytest.raises(WeightsError, match="truncated"):
+        checkpoint.read(path)
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(WeightsError, match=r"m\.pth"):
+        checkpoint.read(path)
+    torch.save({"teacher": original, "epoch": 3}, path)
+    with pytest.raises(WeightsError, match="holds teacher, epoch; expected a flat dict"):
+        checkpoint.read(path)
+    with pytest.raises(WeightsError, match="there is no file"):
+        checkpoint.read(tmp_path / "other.pth")
+
+
+# --- folders ----------------------------------------------------------------------------------------
+
+
+def _change(folder: Path, change) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("norm.weight"), r"missing norm\.weight"),
+        (lambda state: state.update(extra=torch.ones(3)), "left over extra"),
+        (lambda state: state.update({"norm.bias": torch.ones(7)}), r"of another shape norm\.bias"),
+    ],
+)
+def test_a_folder_that_is_not_complete_is_refused(change, message, spec, folder):
+    _change(folder, change)
+    with pytest.raises(WeightsError, match=message):
+        load_model(Found(spec, "folder", folder))
+
+
+def test_a_truncated_folder_is_refused(spec, folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="truncated or damaged"):
+        load_model(Found(spec, "folder", folder))
+
+
+def test_a_folder_of_another_architecture_is_refused(spec, make_dinov3, tmp_path):
+    for changes, message in (
+        ({"num_register_tokens": 0}, "num_register_tokens 0, expected 4"),
+        ({"rope_theta": 50.0}, "50.0"),
+    ):
+        gated = {"use_gated_mlp": spec.gated, "hidden_act": "silu" if spec.gated else "gelu"}
+        path = make_dinov3(tmp_path / message[:5], **gated, **changes)
+        with pytest.raises(WeightsError, match=message):
+            load_model(Found(spec, "folder", path))
+
+
+def test_a_custom_folder_that_states_another_mean_is_refused(tiny_dinov3, tmp_path):
+    folder = shutil.copytree(tiny_dinov3, tmp_path / "m")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    row = CustomBackbone(name="ours", path=folder)
+    with pytest.raises(WeightsError, match=r"states image_mean \[0.5, 0.5, 0.5\].*has \[0.485"):
+        load_model(require(table([row])["ours"], tmp_path))
+    row = CustomBackbone(name="ours", path=folder, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert load_model(require(table([row])["ours"], tmp_path)) is not None
+
+
+def test_an_unknown_model_type_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "nothing-known", "hidden_size": 8}')
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    row = CustomBackbone(name="ours", path=tmp_path)
+    with pytest.raises(WeightsError, match="not understood by transformers"):
+        load_model(require(table([row])["ours"], tmp_path))
+
+
+def test_loading_prints_nothing(spec, folder, capfd):
+    load_model(Found(spec, "folder", folder))
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,224 @@
+"""The fast forwards against transformers' own, on true architectures at small depth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from coarseloc.config import CustomBackbone
+from coarseloc.embedding import cuda, kernels, lean
+from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, resolve_device, unit_rows
+from coarseloc.embedding.engine import LeanEngine, PlainEngine
+from coarseloc.embedding.loading import load_model
+from coarseloc.embedding.specs import table
+from coarseloc.embedding.weights import Found, require
+from coarseloc.errors import BackboneError, InputError
+
+CPU = torch.device("cpu")
+ARCHITECTURES = {  # the widths and heads of the table, two layers of twelve
+    "vits16": {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6},
+    "vits16+": {
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "num_attention_heads": 6,
+        "use_gated_mlp": True,
+        "hidden_act": "silu",
+    },
+    "vitb16": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+}
+
+
+def _found(folder, tmp_path, **row) -> Found:
+    return require(table([CustomBackbone(name="small", path=folder, **row)])["small"], tmp_path)
+
+
+def _images(count: int, side: int = 48, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def architecture(request, make_dinov3, tmp_path_factory) -> Found:
+    root = tmp_path_factory.mktemp("architectures")
+    return _found(make_dinov3(root / request.param, **ARCHITECTURES[request.param]), root)
+
+
+@pytest.mark.parametrize("kernel", [kernels.ONEDNN, kernels.TORCH], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("side", [32, 224])
+def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
+    if kernel is kernels.ONEDNN and kernels.choose(CPU, torch.float32) is not kernel:
+        pytest.skip("this torch has no oneDNN operators")
+    spec = embedding_spec(architecture, input_px=side)
+    model = load_model(architecture)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255
+    with torch.inference_mode():
+        plain = model((pixels / 255 - mean) / std)
+        folded = lean.fold(model.state_dict(), model.config, spec, kernel, torch.float32, CPU)
+        tokens, cls = folded.tokens(pixels), folded.class_token(pixels)
+    assert (_unit(tokens) - _unit(plain.last_hidden_state)).abs().max() < 1e-5
+    assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
+
+
+def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_path):
+    found = _found(tiny_dinov3, tmp_path)
+    backbone = load_backbone(found, input_px=512, device="cpu")
+    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    images = _images(2, 500)
+    assert kernels.LONG < 1029
+    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("queries", [1, 300, 777])
+def test_blocked_attention_equals_torch(heads, queries):
+    q, k, v = (torch.randn(2, heads, n, 32, generator=torch.Generator().manual_seed(n)) for n in (queries, 777, 778))
+    expected = kernels.TORCH.attention(q, k, v[:, :, :777])
+    torch.testing.assert_close(kernels.ONEDNN.attention(q, k, v[:, :, :777]), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
+    found = _found(tiny_dinov3, tmp_path, pooling=pooling)
+    backbone = load_backbone(found, input_px=64, device="cpu")
+    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    assert isinstance(backbone.engine, LeanEngine)
+    images = _images(5)
+    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+
+
+def test_bfloat16_points_the_same_way(architecture):
+    exact, rough = (load_backbone(architecture, input_px=64, device="cpu", precision=p) for p in ("fp32", "bf16"))
+    images = _images(3)
+    cosine = (exact.embed(images) * rough.embed(images)).sum(axis=1)
+    assert cosine.min() > 0.999
+    assert exact.spec.digest != rough.spec.digest
+
+
+# --- the backbone -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tiny_dinov3, tmp_path) -> LoadedBackbone:
+    return load_backbone(_found(tiny_dinov3, tmp_path), input_px=48, device="cpu", threads=2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 64, 65, 200])
+def test_a_vector_does_not_depend_on_the_batch_it_came_in(count, tiny):
+    images = _images(count)
+    together = tiny.embed(images)
+    alone = np.concatenate([tiny.embed(images[i : i + 1]) for i in (0, count // 2, count - 1)])
+    assert together.shape == (count, 32) and together.dtype == np.float32
+    np.testing.assert_allclose(together[[0, count // 2, count - 1]], alone, atol=1e-5)
+
+
+def test_rows_have_unit_norm_and_the_same_image_the_same_vector(tiny):
+    images = np.concatenate([_images(3), _images(3)])
+    vectors = tiny.embed(images)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(vectors, tiny.embed(images))
+
+
+def test_the_number_of_threads_changes_nothing(tiny_dinov3, tmp_path):
+    found, images = _found(tiny_dinov3, tmp_path), _images(30)
+    one, three = (load_backbone(found, input_px=224, device="cpu", threads=n).embed(images) for n in (1, 3))
+    np.testing.assert_allclose(one, three, atol=1e-6)
+
+
+def test_images_of_differing_sizes_keep_their_order(tiny):
+    images = [_images(1, side, seed)[0] for seed, side in enumerate([48, 64, 48, 80, 64])]
+    expected = np.concatenate([tiny.embed(image[None]) for image in images])
+    np.testing.assert_allclose(tiny.embed_many(images), expected, atol=1e-5)
+
+
+def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
+    found = _found(tiny_dinov3, tmp_path)
+    backbone = load_backbone(found, input_px=48, device="cpu")
+    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    images = _images(2)
+    tokens = backbone.patch_tokens(images)
+    assert tokens.shape == (2, 3, 3, 32) and tokens.dtype == np.float32
+    np.testing.assert_allclose(tokens.reshape(2, 9, 32), plain.patch_tokens(images), atol=1e-4)
+
+
+def test_the_spec_is_the_same_before_and_after_loading(tiny, tiny_dinov3, tmp_path):
+    assert tiny.spec == embedding_spec(_found(tiny_dinov3, tmp_path), input_px=48)
+    assert tiny.device == "cpu"
+
+
+def test_a_row_that_is_zero_or_not_finite_is_an_error_naming_it():
+    vectors = np.ones((3, 4), np.float32)
+    vectors[1] = 0
+    with pytest.raises(BackboneError, match="backbone x gave an embedding zero for image 1 of 3"):
+        unit_rows(vectors, "x")
+    vectors[1, 2] = np.nan
+    with pytest.raises(BackboneError, match="of norm nan for image 1"):
+        unit_rows(vectors, "x")
+
+
+def test_what_is_no_batch_of_images_is_refused(tiny):
+    with pytest.raises(InputError, match="expected uint8"):
+        tiny.embed(np.zeros((2, 48, 48), np.uint8))
+    with pytest.raises(InputError, match="expected uint8"):
+        tiny.patch_tokens(np.zeros((2, 48, 48, 3), np.float32))
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(BackboneError, match=f"device '{device}'"):
+        resolve_device(device)
+
+
+# --- other models -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain_vit(tmp_path_factory):
+    """A model that is no DINOv3: transformers' ViT, without its pooler."""
+    from transformers import ViTConfig, ViTModel
+
+    folder = tmp_path_factory.mktemp("vit")
+    config = ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_any_vision_transformer_runs_by_its_own_forward(pooling, plain_vit, tmp_path):
+    backbone = load_backbone(_found(plain_vit, tmp_path, pooling=pooling), input_px=32, device="cpu")
+    assert isinstance(backbone.engine, PlainEngine)
+    vectors = backbone.embed(_images(9))
+    assert vectors.shape == (9, 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert backbone.patch_tokens(_images(1)).shape == (1, 2, 2, 32)
+
+
+def test_a_pooler_that_is_not_in_the_folder_is_refused(plain_vit, tmp_path):
+    from coarseloc.errors import WeightsError
+
+    with pytest.raises(WeightsError, match=r"missing pooler\.dense"):
+        load_backbone(_found(plain_vit, tmp_path, pooling="pooler"), input_px=32, device="cpu")
+
+
+def test_a_pooling_that_does_not_fit_is_an_error(tiny_dinov3, tmp_path):
+    found = _found(tiny_dinov3, tmp_path)
+    model = load_model(found)
+    spec = replace(embedding_spec(found, input_px=48), dim=7)
+    with pytest.raises(BackboneError, match=r"vectors of shape \[32\], expected \[7\]"):
+        PlainEngine(model, spec, CPU, 16).pooled(_images(1))
+
+
+# --- what can be checked of the GPU without one -----------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", cuda.BATCHES)
+def test_recorded_batches_hold_every_image_and_are_at_least_half_full(limit):
+    for n in (*range(1, 140), 1000):
+        sizes = cuda.batch_sizes(n, limit)
+        assert sum(sizes[:-1]) < n <= sum(sizes), n
+        assert max(sizes) <= limit
+        assert 2 * (n - sum(sizes[:-1])) > sizes[-1], n
