@@ -48,6 +48,7 @@ def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
 def growth(size: Size, say: Callable[[str], None] = print) -> Results:
     """One query and 64, from a thousand vectors to a million."""
     results, one, many = Results(), {}, {}
+    reads = machine.read_ways(size.ceiling_mib)
     for count, dim in [*((count, 384) for count in size.counts), *size.wider]:
         say(f"  {count:,} x {dim}")
         if machine.free_memory() < 2 * count * dim * 4 + 2**30:
@@ -56,7 +57,6 @@ def growth(size: Size, say: Callable[[str], None] = print) -> Results:
             continue
         flat = faiss.IndexFlatIP(dim)
         flat.add(unit_vectors(count, dim))
-        reads = machine.read_ways(size.ceiling_mib)
         one[count, dim] = _search_contest(flat, 1, size, reads)
         if count * dim <= size.many_up_to:
             many[count, dim] = _search_contest(flat, MANY, size, {})

@@ -56,18 +56,20 @@ def contest(name: str, unit: str, ways: Mapping[str, Way | Skipped], rounds: int
     """
     here = {label: way for label, way in ways.items() if isinstance(way, Way)}
     skipped = {label: way.reason for label, way in ways.items() if isinstance(way, Skipped)}
-    gc.collect()
-    gc.freeze()  # what lives now is not looked at again: collecting between calls then costs nothing
-    for way in here.values():
-        for _ in range(warm_ups):
-            _timed(way)
     seconds: dict[str, list[float]] = {label: [] for label in here}
     order = list(here)
-    for turn in range(rounds):
-        first = turn % max(1, len(order))
-        for label in order[first:] + order[:first]:
-            seconds[label].append(_timed(here[label]))
-    gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # what lives now is not looked at again: collecting between calls then costs nothing
+    try:
+        for _ in range(warm_ups):
+            for way in here.values():
+                _timed(way)
+        for turn in range(rounds):
+            first = turn % max(1, len(order))
+            for label in order[first:] + order[:first]:
+                seconds[label].append(_timed(here[label]))
+    finally:
+        gc.unfreeze()
     return Contest(name, unit, seconds, skipped)
 
 

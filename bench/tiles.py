@@ -148,10 +148,11 @@ def ingest(name: str, side: int, size: Size, work: Path) -> Results:
     """JPEG files → rows in the database, against the loops that users write."""
     row = specs.row(name)
     found = models.random_backbone(row, work / "weights", layers=size.layers)
-    paths = pictures.write_tiles(work / "tiles", size.tiles, side)
+    fewer = row.dim // 384  # a larger backbone's ingest is long enough with fewer tiles
+    paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // fewer), side)
     process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
     loader = peers.dataloader(paths, process)
-    few = paths[: size.peer_tiles]
+    few = paths[: max(1, size.peer_tiles // fewer)]
     ours = load_backbone(found, input_px=size.input_px, device="cpu")
     own = Ingests(work, paths, [ours])
     _check_alike(_embedded(ours, few[0]), peers.batched_loop(few[:1], process, forward), ALIKE)
@@ -236,7 +237,7 @@ def six_backbones(size: Size, work: Path) -> Results:
     side = size.source_px[-1]
     found = [models.small_backbone(f"small-{i}", work / f"weights-{i}", seed=i) for i in range(6)]
     backbones = [load_backbone(one, input_px=size.input_px, device="cpu") for one in found]
-    paths = pictures.write_tiles(work / "tiles", size.tiles, side)
+    paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // 2), side)
     own = Ingests(work, paths, backbones)
     one, six = "six backbones in one pass", "a pass each"
     found_out = contest(
@@ -258,11 +259,11 @@ def _memory(paths: Sequence[Path], backbone: LoadedBackbone, folder: Path) -> Fi
     peaks = []
     for times in (1, 4):
         (folder / str(times)).mkdir(parents=True)
-        source = Ingests(folder / str(times), list(paths) * 2 * times, [backbone])
+        source = Ingests(folder / str(times), list(paths) * 3 * times, [backbone])
         with machine.peak_memory() as peak:
             source.one_pass()
         peaks += peak
     mib = [round(peak / 2**20) for peak in peaks]
-    note = f"{mib[0]} MiB for {2 * len(paths)} tiles, {mib[1]} MiB for {8 * len(paths)}"
+    note = f"{mib[0]} MiB for {3 * len(paths)} tiles, {mib[1]} MiB for {12 * len(paths)}"
     grown = peaks[1] / peaks[0] * 100
     return Figure("memory of an ingest of four times as many tiles", "itself", grown, "%", 110, at_most=True, note=note)
