@@ -15,6 +15,7 @@ from search import localize
 from web import summaries
 from web.flights import about
 from web.gallery import the_gallery
+from web.ground import map_frame
 from web.i18n import _
 from web.images import frame_url, tile_url
 from web.problems import Problem
@@ -38,6 +39,7 @@ def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
         "frame": _about(stored, query),
         **_neighbours(stored, frame),
         **shown.as_json(),
+        "map": next((map_frame(the_gallery(), run.reference_set) for run in shown.runs.values()), None),
         "rows": rows,
         "agreement": _agreement(rows),
         "chosen": _chosen(rows),

@@ -47,7 +47,7 @@ def send() -> AnyResponse:
     here = the_gallery()
     sent = request.files.get("image")
     name = uploads.save(here.uploads, sent.read() if sent else b"")
-    chosen = {key: value for key, value in request.form.items() if key not in ("image", "flight", "frame")}
+    chosen = {key: value for key, value in request.form.items() if value and key not in ("image", "flight", "frame")}
     page = address("pages.search", {}, {**chosen, "image": name})
     if request.accept_mimetypes.accept_html:
         return redirect(page, 303)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
+import threading
 from collections.abc import Callable
 
 from waitress.server import create_server
@@ -47,6 +50,7 @@ def serve(
         raise InputError(
             f"cannot listen on {host}:{port}: {error.strerror or error}. Give another --port (0 takes a free one)."
         ) from None
+    _end_on_sigterm()
     try:
         app.extensions["coarseloc"].vectors.follow()
         if ready is not None:
@@ -55,6 +59,12 @@ def serve(
     finally:
         server.close()
         app.extensions["coarseloc"].close()
+
+
+def _end_on_sigterm() -> None:
+    """Stopped by a supervisor, leave as after Ctrl-C: the vector store is closed, its lock given back."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _address(host: str, server: object) -> str:

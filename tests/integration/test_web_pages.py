@@ -9,11 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
 from gallery_sample import SMALL, make_gallery
 
-from coarseloc.config import Settings
 from search.records import CoarseLocalizationInfo, FlightLocalizations
 from web import create_app
 
@@ -44,7 +44,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[FlaskClient]:
-    app = create_app(Settings(data_dir=tmp_path))
+    app = create_app(settings_of(tmp_path))
     yield app.test_client()
     app.extensions["coarseloc"].close()
 

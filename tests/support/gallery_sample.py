@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from databases import settings_of
 from PIL import Image, ImageDraw
 
 from coarseloc import geo
-from coarseloc.config import Settings
+from coarseloc.config import CustomBackbone, Settings
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, open_database, references, runs
 from coarseloc.types import (
@@ -71,7 +72,7 @@ USERS = Shape(columns=72, rows=64, frames=500, dim=8, pixels=96, own_pictures=Fa
 
 def make_gallery(data_dir: Path, shape: Shape = SMALL) -> Settings:
     """Fill `data_dir`; returns the settings that open it."""
-    settings = Settings(data_dir=data_dir)
+    settings = settings_of(data_dir)
     random = np.random.default_rng(7)
     area = _Area(shape, random)
     database = open_database(settings.database)
@@ -92,6 +93,40 @@ def make_gallery(data_dir: Path, shape: Shape = SMALL) -> Settings:
         )
     database.close()
     return settings
+
+
+def add_embedded(data_dir: Path, backbone: CustomBackbone) -> Path:
+    """Add the set `drawn-200m`, cut from a GeoTIFF and embedded by a small model, so that uploads can be searched;
+    register the model in `coarseloc.toml`. Returns a picture of its tile 5 at heading 90."""
+    from coarseloc.embedding import specs, weights
+    from coarseloc.embedding.backbone import embedding_spec, load_backbone
+    from coarseloc.imagery.geotiff import write_rgb
+    from coarseloc.imagery.orthophoto import open_orthophoto
+    from ingest.worker import run
+
+    settings = settings_of(data_dir)
+    drawing = np.asarray(_draw(420, 420, np.random.default_rng(11)))
+    photo = write_rgb(data_dir / "drawn.tif", drawing, center=ORIGIN, gsd_m=1.0)
+    source = open_orthophoto(
+        photo, name="drawn-200m", footprint_m=200.0, altitude_m=200.0, overlap=0.5, angles=(0, 90, 180, 270), tile_px=96
+    )
+    found = weights.require(specs.row(backbone.name, specs.table([backbone])), settings.weights)
+    cache = data_dir / "cache"
+    database = open_database(settings.database)
+    run(
+        database,
+        source,
+        [embedding_spec(found, input_px=64, cache_dir=cache)],
+        lambda one: load_backbone(found, input_px=one.input_px, device="cpu", cache_dir=cache, threads=1),
+        settings.thumbnails,
+    )
+    database.close()
+    toml = f"input_px = 64\ndevice = 'cpu'\n[[backbones]]\nname = {backbone.name!r}\npath = {str(backbone.path)!r}\n"
+    (data_dir / "coarseloc.toml").write_text(toml, encoding="utf-8")
+    query = data_dir / "query.png"
+    (view,) = source.views(source.tiles[4], [90])
+    Image.fromarray(view.pixels).save(query)
+    return query
 
 
 class _Area:

@@ -1,7 +1,7 @@
 // The flight page: map, film and panel show the same frame. Hovering one of them moves the others.
 
 import { busy } from "./shell.js";
-import { element, laid, makeMap, sign } from "./map.js";
+import { element, laid, makeMap, outline, sign } from "./map.js";
 
 const holder = document.querySelector(".map");
 const film = document.querySelector(".film");
@@ -110,10 +110,9 @@ function show(frame, link) {
   if (best) {
     const side = map.facts.footprint_m ?? 0;
     const at = [best.location.lon, best.location.lat];
-    const [x, y] = map.xy(...at);
     map.layers.laid.append(
       laid(map, at, best.image, best.angle_deg, side),
-      element("rect", { class: `laid-edge ${best.verdict ?? ""}`, x: x - side / 2, y: y - side / 2, width: side, height: side, transform: `rotate(${best.angle_deg} ${x} ${y})` }),
+      outline(map, at, best.angle_deg, side, { class: `laid-edge ${best.verdict ?? ""}` }),
     );
   }
   if (!panel) return;

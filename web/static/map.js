@@ -89,6 +89,26 @@ function groundPicture(facts, whole) {
   return element("image", { href: facts.ground, ...whole, preserveAspectRatio: "none" });
 }
 
+/** The outline of a tile: `side` metres wide, its upper edge facing `heading`. */
+export function outline(map, [lon, lat], heading, side, attributes = {}) {
+  const [x, y] = map.xy(lon, lat);
+  return element("rect", { x: x - side / 2, y: y - side / 2, width: side, height: side, transform: `rotate(${heading} ${x} ${y})`, ...attributes });
+}
+
+/** A tile's side in metres, from its bounds. */
+export function sideOf(map, [west, south, east, north]) {
+  return map.xy(west, south)[1] - map.xy(east, north)[1];
+}
+
+/** A word beside a place, of constant size on the screen. */
+export function word(map, [lon, lat], text, attributes = {}) {
+  const [x, y] = map.xy(lon, lat);
+  const made = element("text", { class: "place-name", x: 9, y: 4, ...attributes });
+  made.textContent = text;
+  made.style.transform = `translate(${x}px, ${y}px) scale(var(--px))`;
+  return made;
+}
+
 /** A picture laid at its place: `side` metres wide, its upper edge facing `heading`. */
 export function laid(map, [lon, lat], href, heading, side, attributes = {}) {
   const [x, y] = map.xy(lon, lat);
@@ -109,6 +129,7 @@ export function sign(map, [lon, lat], kind, attributes = {}) {
   const [x, y] = map.xy(lon, lat);
   const shapes = {
     near: "M0-6 5.6 4.4-5.6 4.4Z",
+    truth: "M0-11V-3M0 11V3M-11 0H-3M11 0H3",
     far: "M-5-3.2-3.2-5 0-1.8 3.2-5 5-3.2 1.8 0 5 3.2 3.2 5 0 1.8-3.2 5-5 3.2-1.8 0Z",
   };
   const d = shapes[kind] ?? "M-4.6 0A4.6 4.6 0 1 1 4.6 0 4.6 4.6 0 1 1-4.6 0Z";
@@ -186,9 +207,7 @@ function distance(fingers) {
 
 /** Footprints as one path, and the single tiles' own pictures where the view is close enough. */
 async function sharpen(map, changed, view, metresPerPixel, whole) {
-  const answer = await fetch(map.facts.tiles);
-  if (!answer.ok) return;
-  const { angle_deg: heading, tiles } = await answer.json();
+  const { angle_deg: heading, tiles } = await tilesOf(map.facts.tiles);
   const side = map.facts.footprint_m ?? 0;
   if (!side) return;
   const half = side / 2;
@@ -225,6 +244,14 @@ async function sharpen(map, changed, view, metresPerPixel, whole) {
     waiting = setTimeout(update, 120);
   });
   update();
+}
+
+const tilesKnown = new Map(); // address → promise: frames share their references
+
+function tilesOf(address) {
+  if (!tilesKnown.has(address))
+    tilesKnown.set(address, fetch(address).then((answer) => (answer.ok ? answer.json() : { angle_deg: 0, tiles: [] })));
+  return tilesKnown.get(address);
 }
 
 /** Of overlapping tiles those that are enough to cover the ground: no two closer than three quarters of a side. */

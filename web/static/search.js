@@ -1,7 +1,7 @@
 // The search page: an image chosen, dropped or pasted is sent; facets apply at once; bounds are drawn on the map.
 
 import "./compare.js";
-import { element, laid, makeMap } from "./map.js";
+import { element, laid, makeMap, outline, sideOf } from "./map.js";
 import { go } from "./walk.js";
 
 document.documentElement.classList.add("scripted");
@@ -19,7 +19,8 @@ async function send(file) {
   const form = document.querySelector(".drop");
   problem(null);
   if (file.size > Number(form.dataset.most)) return problem(form.dataset.tooLarge);
-  const body = new FormData(document.querySelector(".facets"));
+  const body = new FormData();
+  for (const [name, value] of chosen(document.querySelector(".facets"))) body.append(name, value);
   for (const name of ["image", "flight", "frame"]) body.delete(name);
   body.append("image", file, file.name || "pasted");
   busyWith(true);
@@ -59,15 +60,20 @@ for (const kind of ["dragover", "dragleave", "drop"])
 
 // --- facets ---------------------------------------------------------------------------------------
 
-async function ask(form) {
+/** What was chosen, as an address spells it: headings in one list, nothing that is as it would be anyway. */
+function chosen(form) {
   const asked = new URLSearchParams();
   const angles = [];
   for (const [name, value] of new FormData(form))
     if (name === "angle") angles.push(value);
     else if (value && !(name === "by" && value === "auto")) asked.append(name, value);
   if (angles.length) asked.set("angle", angles.join(","));
+  return asked;
+}
+
+async function ask(form) {
   busyWith(true);
-  await go(`${new URL(form.action).pathname}?${asked}`);
+  await go(`${new URL(form.action).pathname}?${chosen(form)}`);
 }
 
 addEventListener("popstate", () => go(location.href, { push: false }));
@@ -84,17 +90,11 @@ async function draw() {
   const map = makeMap(holder, page.map);
   const points = [];
   for (const hit of [...(page.answer?.hits ?? [])].reverse()) {
-    const [west, south, east, north] = hit.bbox;
-    const [left, bottom] = map.xy(west, south);
-    const [right, top] = map.xy(east, north);
-    points.push([left, bottom], [right, top]);
-    const side = bottom - top;
+    const side = sideOf(map, hit.bbox);
     const at = [hit.location.lon, hit.location.lat];
-    const [x, y] = map.xy(...at);
+    points.push(map.xy(hit.bbox[0], hit.bbox[1]), map.xy(hit.bbox[2], hit.bbox[3]));
     if (hit.rank === 1) map.layers.laid.append(laid(map, at, hit.image, hit.angle_deg, side));
-    map.layers.points.append(
-      element("rect", { class: hit.rank === 1 ? "hit-edge first" : "hit-edge", "data-rank": hit.rank, x: x - side / 2, y: y - side / 2, width: side, height: side, fill: "transparent", transform: `rotate(${hit.angle_deg} ${x} ${y})` }),
-    );
+    map.layers.points.append(outline(map, at, hit.angle_deg, side, { class: hit.rank === 1 ? "hit-edge first" : "hit-edge", "data-rank": hit.rank }));
   }
   if (page.where.bbox) drawn(map, page.where.bbox);
   if (points.length) map.fit(points, 0.15);

@@ -53,6 +53,7 @@ export function note(changes) {
     else here.searchParams.set(name, value);
   }
   history.replaceState(null, "", here);
+  document.dispatchEvent(new CustomEvent("noted"));
   // Links to neighbours carry the same choice on.
   for (const link of document.querySelectorAll("a[rel=prev], a[rel=next]")) {
     const there = new URL(link.href);
