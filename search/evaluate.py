@@ -64,10 +64,11 @@ class Evaluation:
 def find_runs(db: Database, names: Sequence[str], reference_set: str | None = None) -> list[StoredRun]:
     """Runs by number, or a flight's newest finished ones by its id. Raises StoreError saying what there is."""
     with db.read() as session:
+        flights = set(runs.flight_ids(session))
         every = {str(run.id): run for run in runs.runs(session)}
         found: dict[int, StoredRun] = {}
         for name in names:
-            if name in every:
+            if name in every and name not in flights:
                 found[every[name].id] = every[name]
                 continue
             runs.find_flight(session, name)  # raises for an unknown one

@@ -43,12 +43,17 @@ def evaluate(
     """
     from search import evaluate as evaluation
 
-    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, names, name))
+    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [_flight_id(each) for each in names], name))
     evaluation.save(app.db, done)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
         csv_file.write_text(evaluation.to_csv(done), encoding="utf-8")
     answer(as_json, [evaluation.facts(one) for one in done], lambda: _show(done, everything))
+
+
+def _flight_id(name: str) -> str:
+    """A flight's folder stands for its id, as `coarseloc search` was given it."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",
@@ -117,7 +122,7 @@ def report(
     from search import evaluate as evaluation
     from search.report.runs import write_report
 
-    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, names, name))
+    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [_flight_id(each) for each in names], name))
     evaluation.save(app.db, done)
     for notice in write_report(
         done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note

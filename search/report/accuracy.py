@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -123,10 +123,9 @@ def errors(runs: Sequence[Series], say: Say) -> Figure:
 def hit_curves(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.figure(1, 2, 3.6, sharey=True)
     for ax, k in zip(axes, (1, 10), strict=True):
-        first = runs[0].of
-        ax.plot(
-            list(first.ceiling), list(first.ceiling.values()), color=style.MUTED, linewidth=1.2, label=say("the grid")
-        )
+        for i, limit in enumerate(ceilings(runs)):
+            name = say("the grid") if i == 0 else None
+            ax.plot(list(limit), list(limit.values()), color=style.MUTED, linewidth=1.2, label=name)
         for one in runs:
             curve = one.of.hit_curves[k]
             ax.plot(list(curve), [share.value for share in curve.values()], label=one.label, **style.line(one.index))
@@ -134,8 +133,13 @@ def hit_curves(runs: Sequence[Series], say: Say) -> Figure:
         ax.set(xlabel=say("within metres"), ylim=(-0.02, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].set_ylabel(say("share of frames"))
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="best")
     return made
+
+
+def ceilings(runs: Sequence[Series]) -> list[Mapping[int, float]]:
+    """What each grid of references allows on each flight."""
+    return list({(one.run.flight_id, one.run.reference_set.name): one.of.ceiling for one in runs}.values())
 
 
 def pareto(runs: Sequence[Series], say: Say) -> Figure:
@@ -254,7 +258,7 @@ def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Say) -> Table
             continue
         known = [each.value for each in found if not math.isnan(each.value)]
         best = (min if score.better == "lower" else max)(known, default=math.nan)
-        star = " ★" if len(known) > 1 else ""
+        star = " ★" if len(set(known)) > 1 else ""
         cells = [_stacked(each, score.unit, star if each.value == best else "") for each in found]
         n = sorted({each.n for each in found})
         unit = f", {score.unit}" if score.unit in ("m", "°") else ""
@@ -290,9 +294,9 @@ def _hit_table(runs: Sequence[Series], say: Say) -> Table:
             curve = one.of.hit_curves[k]
             shares = [shown(share, "%", interval=False) for share in curve.values()]
             rows.append([f"{one.label}, {say('top')} {k}", *shares, str(next(iter(curve.values())).n)])
-    first = runs[0].of
-    rows.append([say("the grid"), *(f"{share:.1%}" for share in first.ceiling.values()), ""])
-    return Table([say("within metres"), *(str(d) for d in first.ceiling), "n"], rows)
+    limits = ceilings(runs)
+    rows += [[say("the grid"), *(f"{share:.1%}" for share in limit.values()), ""] for limit in limits]
+    return Table([say("within metres"), *(str(d) for d in limits[0]), "n"], rows)
 
 
 def _pareto_table(runs: Sequence[Series], say: Say) -> Table:

@@ -9,9 +9,11 @@ import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from study_runs import FOOTPRINT_M, ORIGIN, make_runs
 
 from coarseloc import geo
+from coarseloc.cli import cli
 from coarseloc.errors import StoreError
 from coarseloc.store import Database, studies
 from search import evaluate
@@ -78,3 +80,26 @@ def test_a_run_with_a_filter_is_judged_by_the_map_it_searched(db: Database, tmp_
     per_lon = geo.metres_per_degree(ORIGIN.lat)[0]
     held = abs(one.judged.ranked.truth_lon - ORIGIN.lon) * per_lon <= FOOTPRINT_M / 2
     assert not one.judged.on_map[~held].any()
+
+
+def test_the_command_takes_a_flight_its_folder_or_a_run(db: Database, made: list[int], tmp_path: Path) -> None:
+    state = ["--data-dir", str(tmp_path / "state")]
+    table = tmp_path / "out" / "scores.csv"
+    answers = [
+        CliRunner().invoke(cli, [*state, "evaluate", name, "--json", "--csv", str(table)])
+        for name in ("251124155712", str(tmp_path / "251124155712"), str(made[0]))
+    ]
+    assert [answer.exit_code for answer in answers] == [0, 0, 0], answers[0].output
+    found = [json.loads(answer.stdout) for answer in answers]
+    assert found[0] == found[1] and len(found[0]) == 3 and [one["run"] for one in found[2]] == [made[0]]
+    assert table.read_text(encoding="utf-8").startswith("flight,reference_set,run,backbone,score,unit")
+    shown = CliRunner().invoke(cli, [*state, "evaluate", "251124155712"])
+    assert "top-1 error, median (↓)" in shown.stdout and "without truth, left out" in shown.stdout
+
+
+def test_the_report_command_writes_one_file(db: Database, made: list[int], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    arguments = ["--data-dir", str(tmp_path / "state"), "report", str(made[0]), "--out", str(out), "--json"]
+    answer = CliRunner().invoke(cli, arguments)
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout) == {"file": str(out), "bytes": out.stat().st_size, "runs": [made[0]]}
