@@ -10,8 +10,14 @@ demo: .venv/ready          ## make an area and a flight, ingest, search, export,
 test: .venv/ready          ## the whole test suite, offline
 	$(BIN)/python -m pytest
 
+test-postgres: .venv/ready ## what touches the database, on a PostgreSQL of its own (needs its server's binaries)
+	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest tests/integration tests/unit/search
+
 torture: .venv/ready       ## kill -9 of everything that writes, at random moments; TRIALS=140
 	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)
+
+fuzz: .venv/ready          ## over ten thousand hostile inputs; EXAMPLES=500 of each kind
+	COARSELOC_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest tests/fuzz
 
 lint: .venv/ready          ## style, types, and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -37,4 +43,4 @@ help:                      ## this list
 .venv/peers: .venv/ready
 	-$(BIN)/pip install --quiet --no-deps --target $@ timm
 
-.PHONY: demo test torture lint serve bench bench-quick help
+.PHONY: demo test test-postgres torture fuzz lint serve bench bench-quick help

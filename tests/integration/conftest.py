@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from databases import SERVER, database_url
 from PIL import Image
 
 from coarseloc import cli, geo
 from coarseloc.store import Database, open_database
-from coarseloc.store.session import open_engine
 from coarseloc.types import LonLat, VectorStore
 from coarseloc.vectors import open_store
 
@@ -26,21 +25,10 @@ STRIDE_M = 150.0
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    """SQLite, or an empty schema of the PostgreSQL database that COARSELOC_TEST_DATABASE_URL names."""
-    database = open_database(emptied_server() or f"sqlite:///{tmp_path / 'state' / 'coarseloc.db'}")
+    """An empty one: SQLite, or PostgreSQL where COARSELOC_TEST_DATABASE_URL names one."""
+    database = open_database(database_url(tmp_path / "state"))
     yield database
     database.close()
-
-
-def emptied_server() -> str | None:
-    """The PostgreSQL database that COARSELOC_TEST_DATABASE_URL names, with nothing in it."""
-    server = os.environ.get("COARSELOC_TEST_DATABASE_URL")
-    if server:
-        engine = open_engine(server)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        engine.dispose()
-    return server
 
 
 @pytest.fixture
@@ -96,9 +84,9 @@ def state(tmp_path: Path, tiny_dinov3: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir()
     (folder / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{tiny_dinov3}"\n')
     monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
-    if server := emptied_server():
-        open_database(server).close()  # a shared server is migrated by hand
-        monkeypatch.setenv("COARSELOC_DATABASE_URL", server)
+    if SERVER:
+        open_database(database_url(folder)).close()  # a shared server is migrated by hand
+        monkeypatch.setenv("COARSELOC_DATABASE_URL", database_url(folder))
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import SERVER
 from filelock import FileLock
 from PIL import Image
 
@@ -194,6 +195,7 @@ def test_nothing_usable_is_an_error(coarseloc, flight, tmp_path):
     assert found.code == 2 and "none of the 12 images" in found.err
 
 
+@pytest.mark.skipif(SERVER is not None, reason="of the embedded database")
 def test_doctor_names_a_database_that_is_none(coarseloc, state):
     assert coarseloc("doctor").code == 0
     (state / "coarseloc.db").unlink()

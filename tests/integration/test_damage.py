@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from databases import SERVER
 
 pytestmark = pytest.mark.skipif(
-    "COARSELOC_TEST_DATABASE_URL" in os.environ, reason="of the embedded stores: PostgreSQL looks after its own files"
+    SERVER is not None, reason="of the embedded stores: PostgreSQL looks after its own files"
 )
 
 READS = ("export", "flights", "references", "failures", "migrate")  # these need to write nothing

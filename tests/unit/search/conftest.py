@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import SERVER, database_url
 from PIL import Image
 
 from coarseloc import geo
@@ -106,8 +107,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(tmp_path: Path, empty_database: Path) -> Iterator[World]:
     """Nothing is embedded yet: `world.embed(backbone)` does."""
-    shutil.copy(empty_database, tmp_path / "coarseloc.db")
-    db = open_database(f"sqlite:///{tmp_path}/coarseloc.db")
+    if not SERVER:
+        shutil.copy(empty_database, tmp_path / "coarseloc.db")
+    db = open_database(database_url(tmp_path))
     empty = World(db, tmp_path, None)  # type: ignore[arg-type]
     yield empty.add_reference_set("gangnam-300m")
     db.close()

@@ -1,0 +1,46 @@
+"""The database of a test's folder: SQLite in it, or a schema of its own in COARSELOC_TEST_DATABASE_URL's PostgreSQL."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+from pathlib import Path
+
+from coarseloc.config import Settings
+from coarseloc.store.session import open_database, open_engine
+
+SERVER = os.environ.get("COARSELOC_TEST_DATABASE_URL")
+_made: set[str] = set()
+
+
+def database_url(folder: Path) -> str:
+    """The same for the same folder, and empty when first asked for."""
+    if not SERVER:
+        return f"sqlite:///{folder / 'coarseloc.db'}"
+    schema = f"test_{os.getpid()}_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    if schema not in _made:
+        if not _made:
+            atexit.register(_drop)
+        _made.add(schema)
+        _execute(f"CREATE SCHEMA {schema}")
+    return f"{SERVER}?options=-csearch_path%3D{schema}"
+
+
+def settings_of(folder: Path) -> Settings:
+    """The settings of a data folder and its database, which is migrated where nobody else would do it."""
+    if SERVER:
+        open_database(database_url(folder)).close()
+    return Settings(data_dir=folder, database_url=database_url(folder) if SERVER else None)
+
+
+def _drop() -> None:
+    for schema in _made:
+        _execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+def _execute(statement: str) -> None:
+    engine = open_engine(SERVER or "")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()

@@ -1,0 +1,75 @@
+"""Run a command beside a PostgreSQL that exists for it alone: `python tools/with_postgres.py pytest …`.
+
+Made of the server's own binaries (Debian: `apt-get install postgresql`) in a temporary folder, on a free port of
+127.0.0.1, by an unprivileged user, without fsync; COARSELOC_TEST_DATABASE_URL names it to the command.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NAME = "coarseloc_test"
+
+
+def binaries() -> Path:
+    """The newest server's folder. Exits with a line where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).resolve().parent
+    sys.exit(
+        "no PostgreSQL server here (initdb): install one, or set COARSELOC_TEST_DATABASE_URL and run pytest"
+    )
+
+
+def unprivileged() -> str | None:
+    """The user to run as: PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Start a cluster in the folder; gives the URL of an empty database in it."""
+    bin_, user = binaries(), unprivileged()
+    if user:
+        shutil.chown(folder, user)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+
+    def run(tool: str, *args: str) -> None:
+        done = subprocess.run([bin_ / tool, *args], user=user, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            log = folder / "log"
+            sys.exit(f"{tool} failed: {done.stderr or done.stdout}{log.read_text()[-2000:] if log.exists() else ''}")
+
+    data = str(folder / "data")
+    run("initdb", "-D", data, "-U", "coarseloc", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+    options = f"-F -p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    run("pg_ctl", "-D", data, "-l", str(folder / "log"), "-o", options, "-w", "start")
+    try:
+        run("createdb", "-h", "127.0.0.1", "-p", port, "-U", "coarseloc", NAME)
+        yield f"postgresql+psycopg://coarseloc@127.0.0.1:{port}/{NAME}"
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="coarseloc-postgres-") as made, server(Path(made)) as url:
+        return subprocess.run(sys.argv[1:], env=os.environ | {"COARSELOC_TEST_DATABASE_URL": url}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
