@@ -1,6 +1,6 @@
 """Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
 
-    python tools/train_demo_backbone.py --steps 1500 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+    python tools/train_demo_backbone.py --steps 1200 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
@@ -60,18 +60,18 @@ def normalised(pictures: Tensor) -> Tensor:
 
 def sample_pictures(pool: Pool, seed: int) -> Tensor:
     """Some unaltered pictures of the first areas, float [N, 3, 96, 96]: what the first weights are made from."""
-    return draw_batch(list(pool.at(0))[:16], np.random.default_rng(seed), 96, 4, 0.0)[1]
+    return draw_batch(list(pool.at(0))[:16], np.random.default_rng(seed), 96, 4, np.zeros(16))[1]
 
 
 def draw_batch(
-    areas: list[Area], rng: np.random.Generator, px: int, clusters: int, strength: float
+    areas: list[Area], rng: np.random.Generator, px: int, clusters: int, strengths: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and references, float [N, 3, px, px], and how near each pair is: weights float [N, N] in 0..1.
 
-    `strength`, 0 to 1, is how much the two pictures of a pair differ in colour, season and camera.
+    `strengths`, 0 to 1, one for each area: how much the two pictures of a pair differ in colour, season, camera.
     """
     queries, references, near = [], [], []
-    for area in areas:
+    for area, strength in zip(areas, strengths, strict=True):
         footprint = float(np.exp(rng.uniform(math.log(220), math.log(900))))
         reference, query = draw_poses(rng, clusters, footprint)
         first = int(rng.integers(len(area.seasons)))
@@ -80,7 +80,8 @@ def draw_batch(
         queries.append(cut(area.seasons[second], query, px, rng, loose=strength))
         near.append(np.exp(-(pose_distance(query, reference) ** 2) / (2 * SHARPNESS**2)))
     weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))
-    return alter(torch.cat(queries), rng, strength), alter(torch.cat(references), rng, strength), weights
+    each = np.repeat(strengths, 4 * clusters)
+    return alter(torch.cat(queries), rng, each), alter(torch.cat(references), rng, each), weights
 
 
 def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
@@ -91,9 +92,12 @@ def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, tempe
     return (by_query + by_reference) / 2
 
 
-def strength_at(step: int, ramp: int) -> float:
-    """From nearly equal pictures to fully altered ones: started at full strength, the loss stayed at chance."""
-    return min(1.0, 0.1 + 0.9 * step / ramp)
+def strengths_at(step: int, ramp: int, areas: int, rng: np.random.Generator) -> np.ndarray:
+    """From nearly equal pictures to altered ones, then anything between: float [areas].
+
+    Started at full strength the loss stayed at chance; kept at full strength it fell slowly.
+    """
+    return np.full(areas, 0.1 + 0.00225 * step) if step < ramp else rng.uniform(0.25, 1.0, areas)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -140,7 +144,8 @@ def train(options: argparse.Namespace) -> None:
         window = pool.at(step)
         chosen = [window[int(i)] for i in rng.choice(len(window), options.areas, replace=False)]
         px = FINAL_PX if step >= FINAL_PART * options.steps else int(rng.choice(SIZES_PX))
-        queries, references, weights = draw_batch(chosen, rng, px, options.clusters, strength_at(step, options.ramp))
+        strengths = strengths_at(step, options.ramp, options.areas, rng)
+        queries, references, weights = draw_batch(chosen, rng, px, options.clusters, strengths)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options.steps, options.lr)
         vectors = embed(model, torch.cat([queries, references]))
@@ -175,10 +180,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and the state to resume from")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--ramp", type=int, default=400, help="steps until pictures are fully altered")
+    parser.add_argument("--ramp", type=int, default=325, help="steps of ever more altered pictures")
     parser.add_argument("--areas", type=int, default=8, help="areas in a batch")
     parser.add_argument("--clusters", type=int, default=3, help="clusters of four pairs in an area")
     parser.add_argument("--pool", type=int, default=24, help="areas held at a time")

@@ -117,11 +117,11 @@ def cut(pyramid: tuple[Tensor, ...], poses: Poses, px: int, rng: Generator, loos
     return views.reshape(3, count, px, px).transpose(0, 1).contiguous()
 
 
-def alter(views: Tensor, rng: Generator, strength: float) -> Tensor:
+def alter(views: Tensor, rng: Generator, strength: np.ndarray) -> Tensor:
     """Another light, camera and season, one for each picture: float [N, 3, H, W] in 0..1 both ways.
 
     At strength 1 it is strong on purpose: what stays is where things lie, which is all that real imagery
-    shares with the generated one. Below, the picture is mixed with its original.
+    shares with the generated one. Below, the picture is mixed with its original. strength: float [N].
     """
     count, _, height, width = views.shape
 
@@ -159,4 +159,4 @@ def alter(views: Tensor, rng: Generator, strength: float) -> Tensor:
     out = out + (blurred - out) * per_picture(amount)
     grain = torch.from_numpy(rng.standard_normal(out.shape, dtype=np.float32))
     altered = (out + grain * per_picture(rng.exponential(0.015, count))).clamp(0, 1)
-    return views + strength * (altered - views)
+    return views + per_picture(strength) * (altered - views)
