@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__
 from coarseloc.config import Settings
-from web import formats, health, i18n, problems, safety
+from web import formats, health, i18n, metrics, problems, safety
 from web.addresses import address
 from web.exports import exports
 from web.gallery import Gallery
@@ -35,10 +35,12 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     beyond = host is not None and not safety.is_loopback(host)
     app.config["WRITE_TOKEN"] = settings.token.get_secret_value() if beyond and settings.token else None
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions["coarseloc"] = Gallery.open(settings)
     safety.register(app)
     problems.register(app)
+    metrics.register(app)
     app.register_blueprint(pages)
     app.register_blueprint(images)
     app.register_blueprint(exports)

@@ -1,0 +1,106 @@
+"""`/metrics` in Prometheus' text form: what was asked and how long it took, and what an operator wants an alarm on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+
+from flask import Flask, Response, g, request
+
+from coarseloc import __version__
+from coarseloc.errors import CoarselocError
+from coarseloc.store import embeddings
+from web.gallery import Gallery, the_gallery
+
+BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_STARTED = time.time()
+
+
+class Requests:
+    """Counts of one application. Labels are endpoints, never addresses: their number is fixed."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._within: Counter[tuple[str, float]] = Counter()  # each in its own bucket; summed when shown
+        self._seconds: Counter[str] = Counter()  # type: ignore[assignment] - floats, which Counter adds as well
+
+    def count(self, endpoint: str, status: int, seconds: float) -> None:
+        bound = next((bound for bound in BOUNDS_S if seconds <= bound), float("inf"))
+        with self._lock:
+            self._answers[endpoint, status] += 1
+            self._within[endpoint, bound] += 1
+            self._seconds[endpoint] += seconds
+
+    def lines(self) -> Iterator[str]:
+        with self._lock:
+            answers, within, seconds = dict(self._answers), dict(self._within), dict(self._seconds)
+        yield "# HELP coarseloc_requests_total Answers by endpoint and status."
+        yield "# TYPE coarseloc_requests_total counter"
+        for (endpoint, status), number in sorted(answers.items()):
+            yield f'coarseloc_requests_total{{endpoint="{endpoint}",status="{status}"}} {number}'
+        yield "# HELP coarseloc_request_seconds Time from a request's arrival in a thread to its answer's head."
+        yield "# TYPE coarseloc_request_seconds histogram"
+        for endpoint in sorted(seconds):
+            total = 0
+            for bound in (*BOUNDS_S, float("inf")):
+                total += within.get((endpoint, bound), 0)
+                shown = "+Inf" if bound == float("inf") else f"{bound:g}"
+                yield f'coarseloc_request_seconds_bucket{{endpoint="{endpoint}",le="{shown}"}} {total}'
+            yield f'coarseloc_request_seconds_sum{{endpoint="{endpoint}"}} {seconds[endpoint]:.6f}'
+            yield f'coarseloc_request_seconds_count{{endpoint="{endpoint}"}} {total}'
+
+
+def register(app: Flask) -> None:
+    """Count every answer, and serve the counts."""
+    counts = Requests()
+
+    def count(response: Response) -> Response:
+        began = g.get("began")
+        seconds = 0.0 if began is None else time.perf_counter() - began
+        counts.count(request.endpoint or "none", response.status_code, seconds)
+        return response
+
+    def show() -> Response:
+        lines = [*counts.lines(), *_gauges(the_gallery())]
+        return Response("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.after_request(count)
+    app.add_url_rule("/metrics", "metrics", show)
+
+
+def _gauges(here: Gallery) -> Iterator[str]:
+    try:
+        with here.database.read() as session:
+            pending = embeddings.pending_counts(session)
+    except CoarselocError:
+        yield from _gauge("coarseloc_database_up", "1 where the database answers.", 0)
+    else:
+        yield from _gauge("coarseloc_database_up", "1 where the database answers.", 1)
+        behind = sum(pending.values())
+        yield from _gauge("coarseloc_pending_embeddings", "What the vector store is behind by.", behind)
+    trouble = here.vectors.trouble is not None
+    yield from _gauge("coarseloc_vector_store_up", "0 where filtered search cannot be had.", int(not trouble))
+    yield from _gauge("coarseloc_models_loaded", "Backbones in memory.", len(here.encoders.loaded()))
+    yield from _gauge("coarseloc_build_info", "The version.", 1, f'{{version="{__version__}"}}')
+    yield from _gauge("process_start_time_seconds", "When this process began, seconds since 1970.", round(_STARTED, 1))
+    yield from _gauge("process_resident_memory_bytes", "Memory that is in RAM.", _resident_bytes())
+
+
+def _gauge(name: str, what: str, value: float, labels: str = "") -> Iterator[str]:
+    yield f"# HELP {name} {what}"
+    yield f"# TYPE {name} gauge"
+    yield f"{name}{labels} {value}"
+
+
+def _resident_bytes() -> int:
+    """Linux's own count; 0 where there is none."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
