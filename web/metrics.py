@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -27,7 +27,7 @@ class Requests:
         self._lock = Lock()
         self._answers: Counter[tuple[str, int]] = Counter()
         self._within: Counter[tuple[str, float]] = Counter()  # each in its own bucket; summed when shown
-        self._seconds: Counter[str] = Counter()  # type: ignore[assignment] - floats, which Counter adds as well
+        self._seconds: dict[str, float] = defaultdict(float)
 
     def count(self, endpoint: str, status: int, seconds: float) -> None:
         bound = next((bound for bound in BOUNDS_S if seconds <= bound), float("inf"))

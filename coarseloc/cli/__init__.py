@@ -51,6 +51,7 @@ for command in (
     admin.reconcile,
     admin.rebuild,
     admin.migrate,
+    admin.backup,
     admin.doctor,
     simulate.simulate,
 ):

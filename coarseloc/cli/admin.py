@@ -1,4 +1,4 @@
-"""The commands that look after the installation: backbones, serve, drain, reconcile, rebuild, migrate, doctor."""
+"""The commands that look after the installation, from `backbones` to `doctor`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from coarseloc.embedding import specs
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
 from coarseloc.errors import CoarselocError, StoreError
 from coarseloc.store import embeddings, open_database
+from coarseloc.store.backup import back_up
 from coarseloc.store.session import head_revision
 from ingest import index
 
@@ -120,6 +122,15 @@ def migrate(app: App) -> None:
     """Bring the database's schema to this version's; the embedded default does this by itself."""
     open_database(app.settings.database).close()
     out.print(f"the schema is at {head_revision()}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@pass_app
+def backup(app: App, file: Path) -> None:
+    """Write the embedded database as of now to FILE, while others use it. See docs/operations.md for the way back."""
+    size = back_up(app.db, file)
+    out.print(f"wrote {file} ({size / 1e6:.1f} MB)")
 
 
 @click.command()

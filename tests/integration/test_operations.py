@@ -1,0 +1,80 @@
+"""What docs/operations.md promises: back-up and restore, metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from databases import SERVER, settings_of
+
+from web import create_app
+
+embedded = pytest.mark.skipif(SERVER is not None, reason="a server has back-ups of its own")
+
+
+@embedded
+def test_a_backup_restored_into_an_empty_folder_gives_the_same_answers(coarseloc, ingested, flight, state, tmp_path):
+    """Made while another process is in the middle of a write, which it must not hold."""
+
+    def answers() -> tuple:
+        assert coarseloc("search", flight).code == 0
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert coarseloc("export", "251124155712", "--out", tmp_path / "out", "--format", "csv").code == 0
+        (table,) = (tmp_path / "out").rglob("*.csv")
+        timed = re.compile(r"_ms$|run|built|created|finished")
+        header, *lines = (line.split(",") for line in table.read_text(encoding="utf-8-sig").splitlines())
+        kept = [i for i, name in enumerate(header) if not timed.search(name)]
+        looked = coarseloc("lookup", flight / "251124155712_00003.jpg", "--angle", "45", "--json").json
+        return [[line[i] for i in kept] for line in lines], looked
+
+    before = answers()
+    saved = tmp_path / "backups" / "today.db"
+    with closing(sqlite3.connect(state / "coarseloc.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM hits")
+        assert coarseloc("backup", saved).code == 0
+        other.execute("ROLLBACK")
+    for path in state.iterdir():
+        if path.name != "coarseloc.toml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copy(saved, state / "coarseloc.db")
+    assert answers() == before
+    assert coarseloc("reconcile").code == 0 and coarseloc("doctor").code == 0
+    assert (
+        coarseloc("ingest", "captures", ingested, "--backbone", "tiny", "--json").json["reference_sets"][0]["read"] == 0
+    )
+
+
+@embedded
+def test_a_backup_replaces_nothing(coarseloc, ingested, tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    refused = coarseloc("backup", tmp_path / "kept")
+    assert refused.code == 2 and "is there already" in refused.err
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+def test_metrics_are_what_prometheus_reads(tmp_path):
+    app = create_app(settings_of(tmp_path))
+    client = app.test_client()
+    for path in ("/flights.json", "/flights.json", "/flights/none.json", "/nowhere"):
+        client.get(path)
+    text = client.get("/metrics").text
+    app.extensions["coarseloc"].close()
+    line = re.compile(r'(# (HELP|TYPE) \S+ .+|[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? [0-9.e+-]+)')
+    assert all(line.fullmatch(one) for one in text.splitlines()), text
+    assert 'coarseloc_requests_total{endpoint="pages.flights_json",status="200"} 2' in text
+    assert 'coarseloc_requests_total{endpoint="none",status="404"} 1' in text
+    assert 'coarseloc_request_seconds_bucket{endpoint="pages.flights_json",le="+Inf"} 2' in text
+    assert "coarseloc_database_up 1" in text and "coarseloc_pending_embeddings 0" in text
+
+
+def test_every_answer_names_its_request_and_a_failure_repeats_it(tmp_path):
+    app = create_app(settings_of(tmp_path))
+    answer = app.test_client().get("/flights/none.json")
+    app.extensions["coarseloc"].close()
+    assert re.fullmatch(r"[0-9a-f]{12}", answer.headers["X-Request-Id"])
+    assert json.loads(answer.text)["request_id"] == answer.headers["X-Request-Id"]
