@@ -37,6 +37,7 @@ from search.laboratory import (
     point,
     search_ms,
     times,
+    with_gains,
 )
 
 ALTITUDES_M = (200, 250, 300, 350, 400, 450, 500, 550, 600)
@@ -44,7 +45,7 @@ PYRAMID_M = (300, 600)
 SINGLE, PYRAMID = "one altitude in the index", "pyramid in the index"
 NEAREST, CROPPED = "altitude known: nearest level", "altitude known: frame cropped"
 CURVES = {SINGLE: "single", PYRAMID: "pyramid", NEAREST: "nearest", CROPPED: "cropped"}
-_VERSION = 1  # raise it when the same question would be answered otherwise
+_VERSION = 2  # raise it when the same question would be answered otherwise
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -264,19 +265,19 @@ def curves(
 
 
 def compare(vectors: Vectors, scene: _Scene, answers: Mapping[str, NDArray[np.int64]], embed_ms: float) -> list[Way]:
-    """The ways over all altitudes: recall, metres, milliseconds, bytes."""
+    """The ways over all altitudes: recall, metres, milliseconds, bytes; gains are over a single altitude."""
     single = vectors.references[vectors.level == scene.reference]
     query = vectors.frames[0, :1]
     cost = {SINGLE: single, PYRAMID: vectors.references, NEAREST: vectors.references, CROPPED: single}
     searched = {SINGLE: single, PYRAMID: vectors.references, NEAREST: single, CROPPED: single}
-    ways = []
+    ways, shares = [], {}
     for name, found in answers.items():
-        right = np.take_along_axis(vectors.right, found, 1)
+        shares[name] = np.take_along_axis(vectors.right, found, 1).mean(axis=1)  # places are drawn, not altitudes
         error = np.take_along_axis(vectors.error_m, found, 1)
-        recall = estimate(right.mean(axis=1), mean)  # places are drawn, not their altitudes
+        recall = estimate(shares[name], mean)
         ms = search_ms(searched[name], query)
         ways.append(
             Way(name, recall.value, recall.low, recall.high, float(np.median(error)), math.nan, embed_ms, ms,
                 cost[name].nbytes, recall.n)
         )  # fmt: skip
-    return ways
+    return with_gains(ways, shares, SINGLE)

@@ -44,6 +44,9 @@ class Way(NamedTuple):
     search_ms: float
     index_bytes: int
     n: int
+    gain: float = math.nan  # recall above the usual way's on the same frames, and its interval
+    gain_low: float = math.nan
+    gain_high: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,18 @@ def patch_tokens(backbone: Backbone, images: UInt8) -> Float32:
 def point(backbone: str, curve: str, x: float, values: Floats, reduce: Reduce = mean) -> CurvePoint:
     """A point of a curve from a figure of each frame [n], with its 95 % interval."""
     return CurvePoint(backbone, curve, float(x), *estimate(np.asarray(values, float), reduce))
+
+
+def with_gains(ways: Sequence[Way], recalls: Mapping[str, Floats], usual: str) -> list[Way]:
+    """The ways with what each finds more than the usual one. `recalls`: {way: share found of each frame [n]}; paired by
+    frame, so that what all ways find hard does not widen the interval."""
+    found = []
+    for way in ways:
+        gain = estimate(recalls[way.name] - recalls[usual], mean)
+        if way.name != usual:
+            way = way._replace(gain=gain.value, gain_low=gain.low, gain_high=gain.high)
+        found.append(way)
+    return found
 
 
 def plain(ways: Mapping[str, Sequence[Way]]) -> dict[str, list[dict[str, Any]]]:

@@ -38,12 +38,13 @@ from search.laboratory import (
     point,
     search_ms,
     times,
+    with_gains,
 )
 from search.patches import PATCH_ARRAYS, patch_curves, patch_figures
 
 STEPS = (5, 9, 15, 45)  # degrees: so that the eight headings are among all
 EIGHT = tuple(range(0, 360, 45))
-_VERSION = 1  # raise it when the same question would be answered otherwise
+_VERSION = 2  # raise it when the same question would be answered otherwise
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -274,42 +275,44 @@ EIGHT_QUERIES, KNOWN_YAW = "frame turned eight times", "yaw known"
 
 
 def compare(vectors: Vectors, taken: Mapping[str, float]) -> list[Way]:
-    """The ways on the same frames: recall, metres, headings, milliseconds, bytes."""
+    """The ways on the same frames: recall, metres, headings, milliseconds, bytes; gains are over eight references."""
     q, h, dim = vectors.queries.shape
     headings = np.arange(0, 360, vectors.step)
     once, eight = taken["embed_1"], taken["embed_8"]
     one_query, eight_queries = vectors.queries[0, :1], vectors.queries[0, :: 45 // vectors.step]
-    ways = []
+    answers: list[tuple[Way, Floats]] = []
     for name, held in ((PLAIN, (0,)), (FOUR, EIGHT[::2]), (EIGHT_REFERENCES, EIGHT)):
         index = vectors.references[:, [EIGHT.index(a) for a in held]]
         scores = np.einsum("qhd,rad->qhra", vectors.queries, index).reshape(q, h, -1)
         found, angle = np.divmod(scores.argmax(axis=2), len(held))
         off = _turn(np.array(held)[angle] - headings) if len(held) > 1 else np.full((q, h), np.nan)
         cost = search_ms(index.reshape(-1, dim), one_query)
-        ways.append(_way(name, vectors, found, off, once, cost, index.nbytes))
+        answers.append(_way(name, vectors, found, off, once, cost, index.nbytes))
     north = np.einsum("qhd,rd->qhr", vectors.queries, vectors.references[:, 0])
     turned = np.stack([np.roll(north, -k * 45 // vectors.step, axis=1) for k in range(8)], axis=3)  # [Q, H, R, 8]
     found, k = np.divmod(turned.reshape(q, h, -1).argmax(axis=2), 8)
     single = vectors.references[:, 0]
     off = _turn(-45 * k - headings)
-    ways.append(_way(EIGHT_QUERIES, vectors, found, off, eight, search_ms(single, eight_queries), single.nbytes))
+    answers.append(_way(EIGHT_QUERIES, vectors, found, off, eight, search_ms(single, eight_queries), single.nbytes))
     known = north[:, :1].argmax(axis=2)
     unsaid = np.full(known.shape, np.nan)
-    ways.append(_way(KNOWN_YAW, vectors, known, unsaid, once, search_ms(single, one_query), single.nbytes))
-    return ways
+    answers.append(_way(KNOWN_YAW, vectors, known, unsaid, once, search_ms(single, one_query), single.nbytes))
+    return with_gains([way for way, _ in answers], {way.name: shares for way, shares in answers}, EIGHT_REFERENCES)
 
 
 def _way(
     name: str, vectors: Vectors, found: NDArray[np.int64], off: Floats, embed: float, search: float, size: int
-) -> Way:
-    """`found`, `off` [Q, H]: the place answered for each frame at each heading, and how far its heading is off."""
+) -> tuple[Way, Floats]:
+    """A way, and the share of its headings [Q] at which each frame's place was right. `found`, `off` [Q, H]: the
+    place answered for each frame at each heading, and how far its heading is off."""
     right = np.take_along_axis(vectors.right, found, 1)
     error = np.take_along_axis(vectors.error_m, found, 1)
-    recall: Estimate = estimate(right.mean(axis=1), mean)  # frames are drawn, not their turned copies
+    shares = right.mean(axis=1)  # frames are drawn, not their turned copies
+    recall: Estimate = estimate(shares, mean)
     told = off[right & ~np.isnan(off)]
     heading = float(np.median(told)) if len(told) else math.nan
     metres = float(np.nanmedian(error)) if not np.isnan(error).all() else math.nan
-    return Way(name, recall.value, recall.low, recall.high, metres, heading, embed, search, size, len(found))
+    return Way(name, recall.value, recall.low, recall.high, metres, heading, embed, search, size, len(found)), shares
 
 
 def _turn(degrees: NDArray[Any]) -> Floats:

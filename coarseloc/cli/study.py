@@ -299,7 +299,7 @@ def _answer_study(
     found: Answer, file: Path | None, language: str, figures: Path | None, note: str | None, as_json: bool
 ) -> None:
     """The table of ways, and the report where one is asked for."""
-    from search.report.laboratory import write_study
+    from search.report.laboratory import gain, write_study
 
     if file:
         for notice in write_study(found, file, language=language, figures=figures, note=note):
@@ -321,6 +321,7 @@ def _answer_study(
                 (
                     way["name"],
                     f"{way['recall']:.1%} [{way['low']:.1%}, {way['high']:.1%}]",
+                    gain(way),
                     *("–" if way[key] is None else f"{way[key]:.3g}" for key in ("error_m", "heading_error_deg")),
                     *(f"{way[key]:.3g}" for key in ("embed_ms", "search_ms")),
                     f"{way['index_bytes'] / 1e6:.3g}",
@@ -328,7 +329,7 @@ def _answer_study(
                 )
                 for way in ways
             ]
-            columns = ("way", "right place", "error m", "heading °", "embed ms", "search ms", "index MB", "n")
+            columns = ("way", "right place", "gain", "error m", "heading °", "embed ms", "search ms", "index MB", "n")
             table(*columns, rows=rows, title=f"\n{backbone}")
         out.print(f"study {found.study.id}" + (f"; wrote {file}" if file else ""))
 

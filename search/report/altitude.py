@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,10 +12,13 @@ from search.laboratory import Answer
 from search.report import style
 from search.report.laboratory import (
     Line,
+    Way,
     at,
+    beats,
     by_backbone,
     cosines,
     curve_table,
+    gain,
     percent,
     share,
     way_bars,
@@ -41,7 +42,7 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
             "ways",
             say("Ways to be robust"),
             say(
-                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's footprint holds the frame's centre; lines are 95 % intervals over places."
+                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's footprint holds the frame's centre; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place."
             ),
             partial(way_bars, found, drawn),
             table=way_table(found, say, heading=False),
@@ -132,7 +133,7 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
             nearest=share(ways[NEAREST]), cropped=share(ways[CROPPED]),
         ),
-        _advice(ways[SINGLE], ways[PYRAMID], ways[CROPPED], say),
+        _advice(ways[PYRAMID], ways[NEAREST], ways[CROPPED], say),
     ]  # fmt: skip
     return " ".join(lines)
 
@@ -142,12 +143,12 @@ def _run(altitudes: list[float], base: float) -> tuple[float, float]:
     return (min(altitudes), max(altitudes)) if altitudes else (base, base)
 
 
-def _advice(single: dict[str, Any], pyramid: dict[str, Any], cropped: dict[str, Any], say: Say) -> str:
-    """What pays, told apart only where the intervals are."""
-    if any(math.isnan(way["low"] if way["low"] is not None else math.nan) for way in (single, pyramid, cropped)):
-        return ""
-    if cropped["low"] > pyramid["high"]:
-        return say("Cropping by a known altitude beats the pyramid here, at no cost.")
-    if pyramid["low"] > single["high"]:
-        return say("The pyramid is worth its size here.")
-    return say("The pyramid's gain is within the intervals: these places do not show that it pays.")
+def _advice(pyramid: Way, nearest: Way, cropped: Way, say: Say) -> str:
+    """How each way compares with a single altitude on the same places, told apart only where the intervals are."""
+    told = {
+        -1: say("{way} finds less ({gain} points)"),
+        0: say("{way} is not told apart from it ({gain} points)"),
+        1: say("{way} finds more ({gain} points)"),
+    }
+    parts = [told[beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in (pyramid, nearest, cropped)]
+    return say("Against a single altitude, on the same places: {parts}.").format(parts="; ".join(parts))

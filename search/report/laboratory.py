@@ -134,12 +134,12 @@ def way_table(found: Answer, say: Say, *, heading: bool = True) -> Table:
         for way in ways_of(found, backbone).values():
             interval = f"\n{way['low']:.1%}, {way['high']:.1%}" if way["low"] is not None else ""
             rows.append(
-                [backbone, say(way["name"]), f"{way['recall']:.1%}{interval}",
+                [backbone, say(way["name"]), f"{way['recall']:.1%}{interval}", gain(way, "\n{low}, {high}"),
                  *("–" if way[key] is None else f"{way[key]:.1f}" for key in told),
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
                  f"{way['index_bytes'] / 1e6:.2f}", str(way["n"])]
             )  # fmt: skip
-    columns = ("", say("way"), say("right place"), say("median error, m"), *([say("heading error, °")] if heading else []), say("embed, ms"),
+    columns = ("", say("way"), say("right place"), say("gain"), say("median error, m"), *([say("heading error, °")] if heading else []), say("embed, ms"),
                say("search, ms"), say("total, ms"), say("index, MB"), "n")  # fmt: skip
     return Table(columns, rows)
 
@@ -179,6 +179,21 @@ def cosines(found: Answer, xlabel: str, say: Say, finish: Callable[[Axes], None]
     ax.set(xlabel=xlabel, ylabel=say("cosine"))
     style.legend_above(ax, 4)
     return made
+
+
+def gain(way: Way, interval: str = " [{low}, {high}]") -> str:
+    """What a way finds more than the usual one, in points, with its interval; a dash for the usual one."""
+    if way["gain"] is None:
+        return "–"
+    low, high = (f"{100 * way[end]:+.1f}" for end in ("gain_low", "gain_high"))
+    return f"{100 * way['gain']:+.1f}{interval.format(low=low, high=high)}"
+
+
+def beats(way: Way) -> int:
+    """1 where a way finds more than the usual one beyond its interval, -1 where less, 0 where they are not told apart."""
+    if way["gain"] is None:
+        return 0
+    return int(way["gain_low"] > 0) - int(way["gain_high"] < 0)
 
 
 def share(way: Way) -> str:

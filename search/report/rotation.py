@@ -19,9 +19,11 @@ from search.report.laboratory import (
     Line,
     Way,
     at,
+    beats,
     by_backbone,
     cosines,
     curve_table,
+    gain,
     percent,
     share,
     way_bars,
@@ -46,7 +48,7 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
             say("Ways to be robust"),
             say("The same frames at every heading. Turned references multiply the index by eight, a turned frame "
                 "multiplies the embedding by eight, a known yaw costs nothing. A place is right where the best "
-                "reference's footprint holds the frame's centre; lines are 95 % intervals over frames."),
+                "reference's footprint holds the frame's centre; lines are 95 % intervals over frames. Gains are points above eight references, paired by frame."),
             partial(way_bars, found, drawn),
             table=way_table(found, say),
             open=True,
@@ -208,7 +210,7 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             search=f"{eight['search_ms']:.3f}", embed=f"{queries['embed_ms']:.1f}", once=f"{plain['embed_ms']:.1f}",
         )
     )  # fmt: skip
-    lines.append(_advice(plain, eight, queries, known, say))
+    lines.append(_advice(plain, queries, known, say))
     patches = found.curve(backbone, "patch_aligned")
     if patches:
         foreign = found.curve(backbone, "patch_other")
@@ -222,17 +224,15 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
     return " ".join(lines)
 
 
-def _advice(plain: Way, eight: Way, queries: Way, known: Way, say: Say) -> str:
-    """Which way pays, told apart only where the intervals are."""
-    if plain["low"] is not None and plain["high"] >= eight["low"]:
-        return say("Turned references are not told apart from an index of one heading here: their intervals overlap.")
-    if known["low"] > eight["high"]:
-        return say("A known yaw beats turned references, at an eighth of the index.")
-    if eight["low"] > known["high"]:
-        return say("Turned references beat even a known yaw here.")
-    if queries["low"] > eight["high"]:
-        return say("Turning the frame finds more than turning the references, at eight times the embedding.")
-    return say("Where the yaw is known, an eighth of the index does at least as well as turned references.")
+def _advice(plain: Way, queries: Way, known: Way, say: Say) -> str:
+    """How each way compares with eight references on the same frames, told apart only where the intervals are."""
+    told = {
+        -1: say("{way} finds less ({gain} points)"),
+        0: say("{way} is not told apart from it ({gain} points)"),
+        1: say("{way} finds more ({gain} points)"),
+    }
+    parts = [told[beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in (plain, queries, known)]
+    return say("Against eight references, on the same frames: {parts}.").format(parts="; ".join(parts))
 
 
 def _value(number: float | None) -> float:

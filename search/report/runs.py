@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from coarseloc import metrics
+from coarseloc.bootstrap import estimate
 from coarseloc.embedding import specs
 from coarseloc.errors import InputError
 from coarseloc.store.runs import StoredRun
@@ -151,12 +155,13 @@ def _lead(runs: Sequence[Series], say: Say) -> list[str]:
         ),
         _fastest(fastest, say),
     ]  # fmt: skip
-    close = [one.label for one in known if one is not best and _overlap(one, best)]
+    close = [one.label for one in known if one is not best and _alike(one, best)]
     if close:
-        lines.append(
-            say("Within their 95 % intervals the errors of {names} are not told apart from the smallest.").format(
+        lines.insert(
+            1,
+            say("On these frames the median errors of {names} are not told apart from it.").format(
                 names=", ".join(close)
-            )
+            ),
         )
     unbeaten = [one.label for one in known if one.label in accuracy.pareto_best(known)]
     if len(known) > 1:
@@ -170,8 +175,18 @@ def _fastest(one: Series, say: Say) -> str:
     )
 
 
-def _overlap(one: Series, best: Series) -> bool:
-    return bool(one.of.scores["error_median"].low <= best.of.scores["error_median"].high)
+def _alike(one: Series, best: Series) -> bool:
+    """Whether the difference of two runs' median errors, on the frames both were judged on, may well be nothing."""
+    errors = [
+        dict(zip(judged.frame.tolist(), metrics.error_m(judged.ranked).tolist(), strict=True))
+        for judged in (each.of.judged.only(each.of.judged.on_map) for each in (one, best))
+    ]
+    both = sorted(errors[0].keys() & errors[1].keys())
+    if one.run.flight_id != best.run.flight_id or not both:
+        return bool(one.of.scores["error_median"].low <= best.of.scores["error_median"].high)
+    pairs = np.array([[each[frame] for each in errors] for frame in both])
+    found = estimate(pairs, lambda samples: np.subtract(*np.median(samples, axis=1).T))
+    return found.low <= 0 <= found.high
 
 
 def _warnings(runs: Sequence[Series], note: str | None, say: Say) -> list[str]:

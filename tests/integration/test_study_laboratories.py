@@ -206,6 +206,8 @@ def test_hand_made_vectors_give_the_worked_out_ways() -> None:
     assert told[EIGHT_REFERENCES].heading_error_deg == told[EIGHT_QUERIES].heading_error_deg == 0.0
     # At the other seven headings both scores are 0, and the first place is answered: right for it alone.
     assert told[PLAIN].recall == pytest.approx((8 + 1) / 16)
+    assert told[PLAIN].gain == pytest.approx((8 + 1) / 16 - 1) and told[KNOWN_YAW].gain == 0
+    assert np.isnan(told[EIGHT_REFERENCES].gain)  # what the others are compared with
     assert (told[EIGHT_QUERIES].embed_ms, told[PLAIN].embed_ms) == (9.0, 2.0)
     assert told[EIGHT_REFERENCES].index_bytes == 2 * 8 * 8 * 4
     np.testing.assert_allclose(rotation.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
