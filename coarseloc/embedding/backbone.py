@@ -15,7 +15,7 @@ from coarseloc.embedding.weights import Found, weights_digest
 from coarseloc.errors import BackboneError
 from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def embedding_spec(

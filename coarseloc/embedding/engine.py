@@ -18,7 +18,7 @@ from coarseloc.errors import BackboneError
 from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
 TOKENS = 512  # of a CPU batch, about: two images of 224 px. More leave the cache, and gain nothing
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of what is between linear maps
 
 
 class Engine(Protocol):
@@ -40,8 +40,10 @@ def load_engine(found: Found, spec: EmbeddingSpec, device: torch.device, threads
     model = load_model(found)
     dtype = DTYPES[spec.precision]
     if not _is_lean(model.config):
+        if spec.precision == "int8":
+            raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
         return PlainEngine(model, spec, device, found.spec.patch, dtype)
-    folded = lean.fold(model.state_dict(), model.config, spec, kernels.choose(device, dtype), dtype, device)
+    folded = lean.fold(model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device)
     if device.type == "cuda":
         return cuda.CudaEngine(folded, spec, device)
     return LeanEngine(folded, spec, threads or _all_threads())

@@ -2,19 +2,22 @@
 
 On a CPU in float32, torch's own `linear` and attention go through MKL, which on AMD processors uses half of an
 AVX-512 unit and is slower than oneDNN on AVX2 too. The oneDNN operators that torch ships for its compiler
-are called directly: 1.15–2.3 times faster a layer, equal to 1e-6.
+are called directly: 1.15–2.3 times faster a layer, equal to 1e-6. int8 is a way of its own, of a precision of
+its own: weights per output channel, activations per token, both symmetric.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 from torch.nn.functional import linear as torch_linear
+
+from coarseloc.errors import BackboneError
 
 LONG = 512  # tokens from which attention by blocks beats torch's own on a CPU
 BLOCK = 256  # queries at a time, so that their scores stay in the cache
@@ -23,7 +26,7 @@ BLOCK = 256  # queries at a time, so that their scores stay in the cache
 class Linear(NamedTuple):
     """x → act(x Wᵀ + b)."""
 
-    weight: Tensor  # [N, K], packed by its `Kernels`
+    weight: Any  # [N, K], as its `Kernels` packed it
     bias: Tensor  # [N]
     act: str = "none"  # "none", "gelu", "silu"
 
@@ -32,14 +35,20 @@ class Kernels(NamedTuple):
     """One way to compute; `pack` prepares a weight [N, K] for `linear`."""
 
     name: str
-    pack: Callable[[Tensor], Tensor]
+    pack: Callable[[Tensor], Any]
     linear: Callable[[Tensor, Linear], Tensor]  # [..., K] → [..., N]
     attention: Callable[[Tensor, Tensor, Tensor], Tensor]  # q [B, H, Q, C], k and v [B, H, T, C] → [B, Q, H·C]
+    first: Kernels | None = None  # another for the patch projection: int8 would round the image itself
+    folds_norms: bool = True  # int8 does not: a weight times a norm's scale has a range that 8 bits hold badly
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """oneDNN for float32 on a CPU where this torch has it, else torch's own."""
-    return ONEDNN if device.type == "cpu" and dtype == torch.float32 and _onednn_works() else TORCH
+def choose(device: torch.device, precision: str) -> Kernels:
+    """The kernels of a precision on a device; in fp32 on a CPU oneDNN where this torch has it, else torch's own."""
+    if precision == "int8":
+        if device.type != "cpu" or not _int8_works():
+            raise BackboneError(f"precision int8 needs a CPU and a torch with oneDNN, not {device}: use fp32 or bf16")
+        return INT8
+    return ONEDNN if device.type == "cpu" and precision == "fp32" and _onednn_works() else TORCH
 
 
 # --- torch's own ------------------------------------------------------------------------------------
@@ -88,23 +97,66 @@ def _onednn_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out.flatten(2)
 
 
+# --- int8 -------------------------------------------------------------------------------------------
+
+_LEVELS = 63  # of activations: with 7 bits no AVX2 processor overflows, so all processors give the same numbers
+
+
+class _Int8(NamedTuple):
+    packed: Tensor
+    scale: Tensor  # [N]
+    zero: Tensor  # [N], all 0: oneDNN wants them
+
+
+def _int8_pack(weight: Tensor) -> _Int8:
+    scale = weight.abs().amax(dim=1).clamp_(min=1e-12) / 127
+    levels = (weight / scale[:, None]).round_().to(torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(levels, None)
+    return _Int8(packed, scale, torch.zeros(len(scale), dtype=torch.int64))
+
+
+def _int8_linear(x: Tensor, layer: Linear) -> Tensor:
+    """Each token by a scale of its own: a DINOv3 has a few tokens with very large numbers, which would take the
+    levels from all others."""
+    weight: _Int8 = layer.weight
+    scale = x.abs().amax(dim=-1, keepdim=True).clamp_(min=1e-12) / _LEVELS
+    levels = (x / scale).round_().add_(_LEVELS + 1).to(torch.uint8)
+    product = torch.ops.onednn.qlinear_pointwise(
+        *(levels, 1.0, _LEVELS + 1), *weight, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return _ACTIVATIONS[layer.act](product.mul_(scale).add_(layer.bias))
+
+
+# --- are they there? --------------------------------------------------------------------------------
+# They are torch's internals: used where they exist and give the right numbers.
+
+
+@cache
+def _int8_works() -> bool:
+    return _agrees(INT8, 0.05)
+
+
 @cache
 def _onednn_works() -> bool:
-    """The operators are torch's internals: used where they are there and give the right numbers."""
+    return _agrees(ONEDNN, 1e-5)
+
+
+def _agrees(kernels: Kernels, tolerance: float) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     x, weight, bias = torch.arange(-40.0, 40).sin().view(5, 16), torch.arange(128.0).cos().view(8, 16), torch.ones(8)
     try:
-        packed = _onednn_pack(weight)
+        packed = kernels.pack(weight)
         return all(
             torch.allclose(
-                _onednn_linear(x, Linear(packed, bias, act)), _linear(x, Linear(weight, bias, act)), atol=1e-5
+                kernels.linear(x, Linear(packed, bias, act)), _linear(x, Linear(weight, bias, act)), atol=tolerance
             )
             for act in _ACTIVATIONS
-        ) and torch.allclose(_onednn_matmul(x, weight), x @ weight.t(), atol=1e-5)
+        )
     except (AttributeError, RuntimeError):
         return False
 
 
 TORCH = Kernels("torch", lambda weight: weight, _linear, _attention)
 ONEDNN = Kernels("onednn", _onednn_pack, _onednn_linear, _onednn_attention)
+INT8 = Kernels("int8", _int8_pack, _int8_linear, _onednn_attention, first=ONEDNN, folds_norms=False)

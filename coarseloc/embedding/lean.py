@@ -19,11 +19,16 @@ from torch.nn.functional import layer_norm
 from coarseloc.embedding.kernels import Kernels, Linear
 from coarseloc.types import EmbeddingSpec
 
+Affine = tuple[Tensor | None, Tensor | None]  # a LayerNorm's scale and shift; None where they are folded
+_FOLDED: Affine = (None, None)
+
 
 @dataclass(frozen=True)
 class Block:
+    norm1: Affine
     qkv: Linear  # norm1 folded in; the rows of q and k in pairs, see `_paired`
     out: Linear  # layer scale folded in
+    norm2: Affine
     gate: Linear | None  # SwiGLU's
     up: Linear  # norm2 folded in
     down: Linear  # layer scale folded in
@@ -43,7 +48,7 @@ class LeanModel:
     blocks: tuple[Block, ...]
     last_q: Linear  # the last block's q, and its k and v, apart
     last_kv: Linear
-    norm: tuple[Tensor, Tensor]  # the final one, float32
+    norm: Affine  # the final one, float32
     rotations: dict[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -78,32 +83,32 @@ class LeanModel:
         b, c, side, _ = pixels.shape
         n, p = side // self.patch, self.patch
         cut = pixels.view(b, c, n, p, n, p).permute(0, 2, 4, 1, 3, 5).reshape(b, n * n, c * p * p)
-        patches = self.kernels.linear(cut.to(self.dtype), self.projection)
+        patches = (self.kernels.first or self.kernels).linear(cut.to(self.dtype), self.projection)
         return torch.cat([self.prefix.expand(b, -1, -1), patches], dim=1), self._rotation(n)
 
     def _block(self, x: Tensor, block: Block, turn: Tensor) -> Tensor:
-        qkv = self.kernels.linear(self._plain_norm(x), block.qkv)
+        qkv = self.kernels.linear(self._normed(x, block.norm1), block.qkv)
         q, k, v = self._heads(self._rotated(qkv, turn), 3)
         x = x.add_(self.kernels.linear(self.kernels.attention(q, k, v), block.out))
         return self._mlp(x, block)
 
     def _last_block(self, x: Tensor, block: Block, turn: Tensor) -> Tensor:
         """`_block` for the class token alone: keys and values of all tokens, one query. x [B, T, D] → [B, 1, D]."""
-        y = self._plain_norm(x)
+        y = self._normed(x, block.norm1)
         (q,) = self._heads(self.kernels.linear(y[:, :1], self.last_q), 1)  # RoPE does not turn the class token
         k, v = self._heads(self._rotated(self.kernels.linear(y, self.last_kv), turn), 2)
         x = x[:, :1] + self.kernels.linear(self.kernels.attention(q, k, v), block.out)
         return self._mlp(x, block)
 
     def _mlp(self, x: Tensor, block: Block) -> Tensor:
-        y = self._plain_norm(x)
+        y = self._normed(x, block.norm2)
         hidden = self.kernels.linear(y, block.up)
         if block.gate is not None:
             hidden = self.kernels.linear(y, block.gate).mul_(hidden)
         return x.add_(self.kernels.linear(hidden, block.down))
 
-    def _plain_norm(self, x: Tensor) -> Tensor:
-        return layer_norm(x, x.shape[-1:], eps=self.eps)
+    def _normed(self, x: Tensor, affine: Affine) -> Tensor:
+        return layer_norm(x, x.shape[-1:], *affine, eps=self.eps)
 
     def _final(self, x: Tensor) -> Tensor:
         return layer_norm(x.float(), x.shape[-1:], *self.norm, eps=self.eps)
@@ -152,62 +157,88 @@ def fold(
     config: Any,
     spec: EmbeddingSpec,
     kernels: Kernels,
-    dtype: torch.dtype,
-    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> LeanModel:
     """A DINOv3ViTModel's float32 state dict and config → LeanModel in `dtype` on `device`."""
-    state = {key.removeprefix("model."): value for key, value in state.items()}
-    act = config.hidden_act
-
-    def ready(weight: Tensor, bias: Tensor, act: str = "none") -> Linear:
-        return Linear(kernels.pack(weight.to(device, dtype)), bias.to(device, dtype), act)
-
-    def read(name: str) -> tuple[Tensor, Tensor]:
-        weight = state[f"{name}.weight"]
-        return weight, state.get(f"{name}.bias", weight.new_zeros(len(weight)))
-
-    def after_norm(norm: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        scale, shift = read(norm)
-        return weight * scale, bias + weight @ shift
-
-    def scaled(scale: str, name: str) -> tuple[Tensor, Tensor]:
-        weight, bias = read(name)
-        return weight * state[scale][:, None], bias * state[scale]
-
-    def qkv(i: int) -> tuple[Tensor, Tensor]:
-        parts = [read(f"layer.{i}.attention.{name}_proj") for name in "qkv"]
-        parts[:2] = [
-            (_paired(w, config.num_attention_heads), _paired(b, config.num_attention_heads)) for w, b in parts[:2]
-        ]
-        return after_norm(f"layer.{i}.norm1", torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts]))
-
-    def block(i: int) -> Block:
-        mlp, norm = f"layer.{i}.mlp", f"layer.{i}.norm2"
-        gated = config.use_gated_mlp
-        return Block(
-            qkv=ready(*qkv(i)),
-            out=ready(*scaled(f"layer.{i}.layer_scale1.lambda1", f"layer.{i}.attention.o_proj")),
-            gate=ready(*after_norm(norm, *read(f"{mlp}.gate_proj")), act) if gated else None,
-            up=ready(*after_norm(norm, *read(f"{mlp}.up_proj")), "none" if gated else act),
-            down=ready(*scaled(f"layer.{i}.layer_scale2.lambda1", f"{mlp}.down_proj")),
-        )
-
+    source = _Source(
+        {key.removeprefix("model."): value for key, value in state.items()}, config, kernels, dtype, device
+    )
     d, last = config.hidden_size, config.num_hidden_layers - 1
-    weight, bias = qkv(last)
-    prefix = torch.cat([state["embeddings.cls_token"], state["embeddings.register_tokens"]], dim=1)[0]
+    weight, bias = source.qkv(last)
+    prefix = torch.cat([source.state["embeddings.cls_token"], source.state["embeddings.register_tokens"]], dim=1)[0]
+    projection = _projection(*source.read("embeddings.patch_embeddings"), spec)
     return LeanModel(
         kernels=kernels,
         patch=config.patch_size,
         heads=config.num_attention_heads,
         eps=config.layer_norm_eps,
         rope_theta=config.rope_theta,
-        projection=ready(*_projection(*read("embeddings.patch_embeddings"), spec)),
+        projection=source.ready(*projection, kernels=kernels.first),
         prefix=prefix.to(device, dtype),
-        blocks=tuple(block(i) for i in range(last + 1)),
-        last_q=ready(weight[:d], bias[:d]),
-        last_kv=ready(weight[d:], bias[d:]),
-        norm=(state["norm.weight"].to(device), state["norm.bias"].to(device)),
+        blocks=tuple(source.block(i) for i in range(last + 1)),
+        last_q=source.ready(weight[:d], bias[:d]),
+        last_kv=source.ready(weight[d:], bias[d:]),
+        norm=(source.state["norm.weight"].to(device), source.state["norm.bias"].to(device)),
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Reads transformers' tensors, folds what is constant, and packs the result."""
+
+    state: Mapping[str, Tensor]
+    config: Any
+    kernels: Kernels
+    dtype: torch.dtype
+    device: torch.device | str
+
+    def block(self, i: int) -> Block:
+        mlp, gated, act = f"layer.{i}.mlp", self.config.use_gated_mlp, self.config.hidden_act
+        norm2 = f"layer.{i}.norm2"
+        return Block(
+            norm1=self.affine(f"layer.{i}.norm1"),
+            qkv=self.ready(*self.qkv(i)),
+            out=self.ready(*self.scaled(f"layer.{i}.layer_scale1.lambda1", f"layer.{i}.attention.o_proj")),
+            norm2=self.affine(norm2),
+            gate=self.ready(*self.after(norm2, *self.read(f"{mlp}.gate_proj")), act) if gated else None,
+            up=self.ready(*self.after(norm2, *self.read(f"{mlp}.up_proj")), "none" if gated else act),
+            down=self.ready(*self.scaled(f"layer.{i}.layer_scale2.lambda1", f"{mlp}.down_proj")),
+        )
+
+    def qkv(self, i: int) -> tuple[Tensor, Tensor]:
+        heads = self.config.num_attention_heads
+        (q, qb), (k, kb), (v, vb) = (self.read(f"layer.{i}.attention.{name}_proj") for name in "qkv")
+        weight = torch.cat([_paired(q, heads), _paired(k, heads), v])
+        bias = torch.cat([_paired(qb, heads), _paired(kb, heads), vb])
+        return self.after(f"layer.{i}.norm1", weight, bias)
+
+    def read(self, name: str) -> tuple[Tensor, Tensor]:
+        weight = self.state[f"{name}.weight"]
+        return weight, self.state.get(f"{name}.bias", weight.new_zeros(len(weight)))
+
+    def scaled(self, scale: str, name: str) -> tuple[Tensor, Tensor]:
+        """λ (W x + b): a layer scale folded into the linear map before it."""
+        weight, bias = self.read(name)
+        return weight * self.state[scale][:, None], bias * self.state[scale]
+
+    def after(self, norm: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """W (γ x + β) + b: a LayerNorm's scale and shift folded into the linear map behind it."""
+        if not self.kernels.folds_norms:
+            return weight, bias
+        scale, shift = self.read(norm)
+        return weight * scale, bias + weight @ shift
+
+    def affine(self, norm: str) -> Affine:
+        """What remains for the LayerNorm itself to do."""
+        if self.kernels.folds_norms:
+            return _FOLDED
+        scale, shift = self.read(norm)
+        return scale.to(self.device, self.dtype), shift.to(self.device, self.dtype)
+
+    def ready(self, weight: Tensor, bias: Tensor, act: str = "none", kernels: Kernels | None = None) -> Linear:
+        packed = (kernels or self.kernels).pack(weight.to(self.device, self.dtype))
+        return Linear(packed, bias.to(self.device, self.dtype), act)
 
 
 def _projection(weight: Tensor, bias: Tensor, spec: EmbeddingSpec) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def architecture(request, make_dinov3, tmp_path_factory) -> Found:
 @pytest.mark.parametrize("kernel", [kernels.ONEDNN, kernels.TORCH], ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("side", [32, 224])
 def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
-    if kernel is kernels.ONEDNN and kernels.choose(CPU, torch.float32) is not kernel:
+    if kernel is kernels.ONEDNN and kernels.choose(CPU, "fp32") is not kernel:
         pytest.skip("this torch has no oneDNN operators")
     spec = embedding_spec(architecture, input_px=side)
     model = load_model(architecture)
@@ -58,7 +58,7 @@ def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
     pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
         plain = model((pixels / 255 - mean) / std)
-        folded = lean.fold(model.state_dict(), model.config, spec, kernel, torch.float32, CPU)
+        folded = lean.fold(model.state_dict(), model.config, spec, kernel)
         tokens, cls = folded.tokens(pixels), folded.class_token(pixels)
     assert (_unit(tokens) - _unit(plain.last_hidden_state)).abs().max() < 1e-5
     assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
@@ -91,12 +91,28 @@ def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
-def test_bfloat16_points_the_same_way(architecture):
-    exact, rough = (load_backbone(architecture, input_px=64, device="cpu", precision=p) for p in ("fp32", "bf16"))
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.997)])
+def test_fewer_bits_point_the_same_way(precision, least, architecture):
+    exact, rough = (load_backbone(architecture, input_px=64, device="cpu", precision=p) for p in ("fp32", precision))
     images = _images(3)
     cosine = (exact.embed(images) * rough.embed(images)).sum(axis=1)
-    assert cosine.min() > 0.999
+    assert cosine.min() > least
     assert exact.spec.digest != rough.spec.digest
+
+
+def test_int8_keeps_small_tokens_beside_a_huge_one():
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    x[0] *= 1e4
+    weight, bias = torch.randn(8, 64, generator=torch.Generator().manual_seed(1)), torch.ones(8)
+    packed = kernels.Linear(kernels.INT8.pack(weight), bias)
+    expected = kernels.TORCH.linear(x, kernels.Linear(weight, bias))
+    cosine = torch.cosine_similarity(kernels.INT8.linear(x, packed), expected)
+    assert cosine.min() > 0.998
+
+
+def test_int8_is_refused_where_it_cannot_be():
+    with pytest.raises(BackboneError, match="int8 needs a CPU"):
+        kernels.choose(torch.device("cuda:0"), "int8")
 
 
 # --- the backbone -----------------------------------------------------------------------------------
@@ -195,6 +211,11 @@ def test_any_vision_transformer_runs_by_its_own_forward(pooling, plain_vit, tmp_
     assert vectors.shape == (9, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert backbone.patch_tokens(_images(1)).shape == (1, 2, 2, 32)
+
+
+def test_int8_of_another_model_is_refused(plain_vit, tmp_path):
+    with pytest.raises(BackboneError, match="int8 is there for DINOv3 only"):
+        load_backbone(_found(plain_vit, tmp_path), input_px=32, device="cpu", precision="int8")
 
 
 def test_a_pooler_that_is_not_in_the_folder_is_refused(plain_vit, tmp_path):

@@ -86,6 +86,7 @@ def test_digests_differ_by_everything_that_changes_the_numbers(tiny_backbone, tm
         embedding_spec(found, input_px=32),
         embedding_spec(found, input_px=64),
         embedding_spec(found, input_px=32, precision="bf16"),
+        embedding_spec(found, input_px=32, precision="int8"),
         embedding_spec(other_mean, input_px=32),
         embedding_spec(other_pooling, input_px=32),
     ]
@@ -107,5 +108,5 @@ def test_an_unknown_precision_is_refused(tiny_backbone, tmp_path):
     from coarseloc.embedding.weights import require
 
     found = require(specs.table([tiny_backbone])["tiny"], tmp_path)
-    with pytest.raises(BackboneError, match="'fp8' is not one of fp32, bf16"):
+    with pytest.raises(BackboneError, match="'fp8' is not one of fp32, bf16, int8"):
         embedding_spec(found, precision="fp8")
