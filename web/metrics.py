@@ -1,11 +1,16 @@
-"""`/metrics` in Prometheus' text form: what was asked and how long it took, and what an operator wants an alarm on."""
+"""`/metrics` in Prometheus' text form: what was asked and how long it took, and what an operator wants an alarm on.
+And the access log: the same of each request, as a line of JSON."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
@@ -18,6 +23,8 @@ from web.gallery import Gallery, the_gallery
 
 BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _STARTED = time.time()
+
+_log = logging.getLogger("coarseloc.access")
 
 
 class Requests:
@@ -63,6 +70,8 @@ def register(app: Flask) -> None:
         began = g.get("began")
         seconds = 0.0 if began is None else time.perf_counter() - began
         counts.count(request.endpoint or "none", response.status_code, seconds)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(_line(response, seconds))
         return response
 
     def show() -> Response:
@@ -71,6 +80,29 @@ def register(app: Flask) -> None:
 
     app.after_request(count)
     app.add_url_rule("/metrics", "metrics", show)
+
+
+def log_accesses() -> None:
+    """Write a line of JSON to stderr for each answer from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _log.handlers, _log.propagate = [handler], False
+    _log.setLevel(logging.INFO)
+
+
+def _line(response: Response, seconds: float) -> str:
+    """Paths without their queries: what a reader looked for is nobody's business."""
+    facts = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request_id": g.get("request_id", ""),
+        "client": request.remote_addr,
+        "method": request.method,
+        "path": request.path,
+        "status": response.status_code,
+        "bytes": response.content_length,
+        "ms": round(seconds * 1e3, 1),
+    }
+    return json.dumps(facts)
 
 
 def _gauges(here: Gallery) -> Iterator[str]:

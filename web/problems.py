@@ -84,7 +84,7 @@ def _body(problem: Problem) -> dict[str, Any]:
 
 def _from_coarseloc(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    log.warning("%s %s: %s", request.method, request.path, error)
+    log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
     return _answer(Problem(status, str(error)))
 
 

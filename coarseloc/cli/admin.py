@@ -54,10 +54,15 @@ def backbones(app: App, as_json: bool) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address needs COARSELOC_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--access-log", is_flag=True, help="A line of JSON on stderr for each request.")
 @pass_app
-def serve(app: App, host: str, port: int) -> None:
+def serve(app: App, host: str, port: int, access_log: bool) -> None:
     """The web pages."""
     import web
+    from web.metrics import log_accesses
+
+    if access_log:
+        log_accesses()
 
     _ = app.db  # migrates the embedded default, or says what is wrong, before anything listens
     web.serve(app.settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at [bold]{url}[/bold]"))

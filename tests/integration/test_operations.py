@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -12,6 +13,7 @@ import pytest
 from databases import SERVER, settings_of
 
 from web import create_app
+from web.metrics import log_accesses
 
 embedded = pytest.mark.skipif(SERVER is not None, reason="a server has back-ups of its own")
 
@@ -78,3 +80,20 @@ def test_every_answer_names_its_request_and_a_failure_repeats_it(tmp_path):
     app.extensions["coarseloc"].close()
     assert re.fullmatch(r"[0-9a-f]{12}", answer.headers["X-Request-Id"])
     assert json.loads(answer.text)["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_the_access_log_is_a_line_of_json_for_each_answer(tmp_path, capsys):
+    access = logging.getLogger("coarseloc.access")
+    log_accesses()
+    try:
+        app = create_app(settings_of(tmp_path))
+        answer = app.test_client().get("/flights.json?model=private")
+        app.extensions["coarseloc"].close()
+    finally:
+        access.handlers.clear()
+        access.setLevel(logging.NOTSET)
+        access.propagate = True
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert said["request_id"] == answer.headers["X-Request-Id"] and said["status"] == 200
+    assert said["path"] == "/flights.json" and "private" not in line
