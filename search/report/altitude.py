@@ -42,7 +42,7 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
             "ways",
             say("Ways to be robust"),
             say(
-                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's footprint holds the frame's centre; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place."
+                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's centre lies within half a footprint of the single altitude, whatever its own level; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place."
             ),
             partial(way_bars, found, drawn),
             table=way_table(found, say, heading=False),
@@ -74,9 +74,7 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
         Section(
             "error-by-altitude",
             say("Error against the altitude"),
-            say(
-                "Median over places. Large footprints lie on a wider grid, so a right place of a high level is a coarser one."
-            ),
+            say("Median over places. High levels lie on a wider grid: their nearest centre is further off."),
             partial(by_backbone, found, error, altitude, drawn("median error, m"), partial(_metres_at, _base(found))),
             table=curve_table(
                 found, [(f"error@{CURVES[way]}", say(way)) for way in ways], say("altitude of the frame, m"), "{:.0f}"

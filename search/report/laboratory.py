@@ -139,8 +139,9 @@ def way_table(found: Answer, say: Say, *, heading: bool = True) -> Table:
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
                  f"{way['index_bytes'] / 1e6:.2f}", str(way["n"])]
             )  # fmt: skip
-    columns = ("", say("way"), say("right place"), say("gain"), say("median error, m"), *([say("heading error, °")] if heading else []), say("embed, ms"),
-               say("search, ms"), say("total, ms"), say("index, MB"), "n")  # fmt: skip
+    errors = (say("median error, m"), say("heading error, °")) if heading else (say("median error, m"),)
+    costs = (say("embed, ms"), say("search, ms"), say("total, ms"), say("index, MB"))
+    columns = (say("way"), say("backbone"), say("right place"), say("gain"), *errors, *costs, "n")
     return Table(columns, rows)
 
 
