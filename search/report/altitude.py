@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from coarseloc.store.studies import CurvePoint
 from search.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE
 from search.laboratory import Answer
 from search.report import style
@@ -119,13 +121,11 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
     low, high = min(altitudes), max(altitudes)
     recall = found.curve(backbone, "recall@single")
     ways = ways_of(found, backbone)
-    usable = [p.x for p in recall if p.y is not None and p.y >= 0.9 * at(recall, base)]
     lines = [
         say("{name}: an index at {base} m finds the right place for {own} of the frames at its own altitude, for {low_share} at {low} m and {high_share} at {high} m.").format(
             name=backbone, base=f"{base:g}", own=f"{at(recall, base):.0%}", low=f"{low:g}", high=f"{high:g}",
             low_share=f"{at(recall, low):.0%}", high_share=f"{at(recall, high):.0%}",
         ),
-        say("It keeps nine tenths of that from {first} to {last} m.").format(first=f"{_run(usable, base)[0]:g}", last=f"{_run(usable, base)[1]:g}"),
         say("Over all altitudes a pyramid of {levels} m finds {pyramid} instead of {single}, for {times} times the index; with the altitude known, its nearest level finds {nearest}, and cropping the frame finds {cropped} with the single index.").format(
             levels=", ".join(f"{a:g}" for a in found.study.parameters["pyramid_m"]), pyramid=share(ways[PYRAMID]),
             single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
@@ -133,12 +133,28 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
         ),
         _advice(ways[PYRAMID], ways[NEAREST], ways[CROPPED], say),
     ]  # fmt: skip
+    if kept := _kept(recall, base):
+        lines.insert(
+            1,
+            say("It keeps nine tenths of that from {first} to {last} m.").format(
+                first=f"{kept[0]:g}", last=f"{kept[1]:g}"
+            ),
+        )
     return " ".join(lines)
 
 
-def _run(altitudes: list[float], base: float) -> tuple[float, float]:
-    """The ends of the altitudes that are usable, or the base alone."""
-    return (min(altitudes), max(altitudes)) if altitudes else (base, base)
+def _kept(recall: Sequence[CurvePoint], base: float) -> tuple[float, float] | None:
+    """The altitudes around the base, without a gap, that keep nine tenths of its recall; None where that may be nothing."""
+    at_base = [point.x for point in recall].index(base)
+    if not recall[at_base].low:
+        return None
+    bound = 0.9 * (recall[at_base].y or 0.0)
+    first = last = at_base
+    while first > 0 and (recall[first - 1].y or 0.0) >= bound:
+        first -= 1
+    while last < len(recall) - 1 and (recall[last + 1].y or 0.0) >= bound:
+        last += 1
+    return recall[first].x, recall[last].x
 
 
 def _advice(pyramid: Way, nearest: Way, cropped: Way, say: Say) -> str:
