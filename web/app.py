@@ -13,12 +13,14 @@ from coarseloc import __version__
 from coarseloc.config import Settings
 from web import formats, health, i18n, metrics, problems, safety
 from web.addresses import address
+from web.compare import comparisons
 from web.exports import exports
 from web.gallery import Gallery
 from web.ground import grounds
 from web.images import images
 from web.lookup import lookups
 from web.pages import pages
+from web.rotations import rotations
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -46,6 +48,8 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.register_blueprint(exports)
     app.register_blueprint(grounds)
     app.register_blueprint(lookups)
+    app.register_blueprint(comparisons)
+    app.register_blueprint(rotations)
     app.register_blueprint(health.health)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)

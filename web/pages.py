@@ -9,11 +9,13 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from werkzeug.wrappers import Response as AnyResponse
 
 from web.addresses import address
+from web.compare import compare_page
 from web.exports import export_page
 from web.flights import flight_page, flights_page
 from web.frames import frame_page
 from web.lookup import search_page
 from web.references import references_page
+from web.rotations import rotation_page
 from web.safety import TOKEN_COOKIE
 
 pages = Blueprint("pages", __name__)
@@ -38,6 +40,8 @@ page("/", "flights", flights_page, twin="/flights.json")
 page("/flights/<flight_id>", "flight", flight_page)
 page("/flights/<flight_id>/<int:frame>", "frame", frame_page)
 page("/search", "search", search_page)
+page("/compare", "compare", compare_page)
+page("/rotation", "rotation", rotation_page)
 page("/references", "references", references_page)
 page("/flights/<flight_id>/export", "export", export_page, twin="/flights/<flight_id>/export-page.json")
 

@@ -17,6 +17,10 @@ FOLLOW_EVERY_S = 3.0
 _log = logging.getLogger("coarseloc")
 
 
+class _Stopped(Exception):
+    """The server is being stopped."""
+
+
 class Vectors:
     """Owns the embedded store if it can have it, or speaks to the Qdrant server. Whoever owns it brings over what
     ingest writes."""
@@ -52,12 +56,19 @@ class Vectors:
             with self._database.read() as session:
                 behind = embeddings.pending_counts(session)
             if behind:
-                drain(self._database, store)
+                drain(self._database, store, self._go_on)
             self.trouble = None
+        except _Stopped:
+            return
         except CoarselocError as error:
             if self.trouble is None:
                 _log.warning("%s", error)
             self.trouble = str(error)
+
+    def _go_on(self, _done: int, _total: int, _what: str) -> None:
+        """Asked between batches, each of which is complete: a stop need not wait for the rest."""
+        if self._stop.is_set():
+            raise _Stopped
 
     def follow(self) -> None:
         """Catch up every few seconds, in a thread of its own, until closed."""

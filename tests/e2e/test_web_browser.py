@@ -148,6 +148,8 @@ PAGES = [
     f"/flights/{FLIGHT}/export",
     "/search",
     "/references",
+    "/compare",
+    "/rotation",
     "/no",
 ]
 

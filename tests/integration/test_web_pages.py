@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,9 +13,13 @@ import pytest
 from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
-from gallery_sample import SMALL, make_gallery
+from gallery_sample import SMALL, Shape, make_gallery
 
+from coarseloc.config import Settings
+from coarseloc.store import open_database, studies
+from coarseloc.store.studies import CurvePoint
 from search.records import CoarseLocalizationInfo, FlightLocalizations
+from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
@@ -27,6 +32,8 @@ PAGES = [
     f"/flights/{FLIGHT}/export",
     "/search",
     "/references",
+    "/compare",
+    "/rotation",
 ]
 
 
@@ -230,3 +237,72 @@ def test_the_other_formats_hold_a_place_for_every_frame_and_backbone(client: Fla
 def test_an_unknown_format_run_or_schema_is_not_found(client: FlaskClient) -> None:
     for path in (f"/flights/{FLIGHT}/export.exe", f"/flights/{FLIGHT}/3/info/999.json", "/schemas/..%2fsecrets"):
         assert client.get(path).status_code == 404
+
+
+# --- compare and rotation -----------------------------------------------------------------------
+
+
+def test_compare_begins_with_the_flight_whose_truth_is_known_and_marks_the_unbeaten(client: FlaskClient) -> None:
+    page = client.get("/compare.json").json
+    assert page["flight"]["id"] == FLIGHT and page["typical_frame"] in range(1, SMALL.frames + 1)
+    unbeaten = {row["key"] for row in page["models"] if row["unbeaten"]}
+    for row in page["models"]:
+        beaten = any(
+            other["median_total_ms"] < row["median_total_ms"] and other["median_error_m"] < row["median_error_m"]
+            for other in page["models"]
+        )
+        assert not (beaten and row["key"] in unbeaten)
+    assert "warm-up 3" in page["measured"][0]
+
+
+def test_every_figure_of_a_comparison_is_a_picture_and_a_table(client: FlaskClient) -> None:
+    page = client.get(client.get("/compare.json").json["figures"], headers=HTML).text
+    keys = re.findall(r'<section class="chart" id="([^"]+)"', page)
+    assert {"score-distribution", "mean-score", "search-time", "total-time", "time-and-score", "mean-times"} < set(keys)
+    assert {"error", "hit-curve", "speed-and-accuracy"} < set(keys), "truth is known"
+    query = f"?flight={FLIGHT}"
+    drawn = client.get(f"/compare/figures/error.svg{query}")
+    assert ElementTree.fromstring(drawn.data).tag.endswith("svg") and "script" not in drawn.text
+    assert drawn.text != client.get(f"/compare/figures/error.svg{query}&scheme=dark").text
+    assert client.get(f"/compare/figures/error.png{query}").data[:4] == b"\x89PNG"
+    rows = list(csv.reader(client.get(f"/compare/figures/mean-times.csv{query}").text.splitlines()))
+    assert len(rows) == 7 and rows[1][0] == "vits16"
+    assert client.get(f"/compare/figures/nothing.svg{query}").status_code == 404
+
+
+def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) -> None:
+    settings = make_gallery(tmp_path, Shape(columns=3, rows=3, frames=2, flights=("251124155712",)))
+    study = _record_rotation(settings)
+    app = create_app(settings)
+    client = app.test_client()
+    page = client.get("/rotation.json").json
+    assert page["study"]["id"] == study and page["study"]["backbones"] == ["vits16"]
+    assert page["curves"]["cosine"]["vits16"][0][:2] == [0.0, 1.0] and page["tile"].startswith("/images/tiles/")
+    figures = client.get(page["figures"], headers=HTML).text
+    assert "vits16: turned, the global token keeps" in figures
+    assert ElementTree.fromstring(client.get(f"/rotation/{study}/figures/polar.svg").data).tag.endswith("svg")
+    assert client.get("/rotation/999/figures").status_code == 404
+    app.extensions["coarseloc"].close()
+
+
+def _record_rotation(settings: Settings) -> int:
+    """A finished study, through the store's own functions; its numbers are made up."""
+    ways = [PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW]
+    database = open_database(settings.database)
+    with database.write() as session:
+        asked = {"ground": {"source": "area.tif", "footprint_m": 300, "stride_m": 150}, "step": 45,
+                 "backbones": {"vits16": "d" * 64}}  # fmt: skip
+        study = studies.start_study(session, "rotation", asked, {"device": "cpu", "warm_up": 3}).id
+        points = [
+            CurvePoint("vits16", curve, float(turn), round(1 - turn * (360 - turn) / 80_000 * weight, 4), None, None, 9)
+            for curve, weight in [("cosine", 1.0), ("cosine_other", 2.0)]
+            + [(f"{name}@{k}", 1.0) for name in ("recall", "margin") for k in (1, 4, 8)]
+            for turn in range(0, 360, 45)
+        ]
+        way = dict.fromkeys(("recall", "low", "high"), 0.5) | dict.fromkeys(("gain", "gain_low", "gain_high"), 0.0)
+        way |= {"error_m": 90.0, "heading_error_deg": 9.0, "embed_ms": 50.0, "search_ms": 0.1}
+        way |= {"index_bytes": 10_000, "n": 9}
+        found = {"ways": {"vits16": [way | {"name": name} for name in ways]}, "frames": 9, "references": 9}
+        studies.finish_study(session, study, points, found)
+    database.close()
+    return study

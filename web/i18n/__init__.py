@@ -26,8 +26,11 @@ def dictionary(language: str) -> dict[str, str]:
 
 
 def chosen() -> str:
-    """The language of this request: `?lang=`, the reader's earlier choice, or what the browser prefers."""
-    for wanted in (request.args.get("lang"), request.cookies.get("lang")):
+    """The language of this request: `?lang=`, the reader's earlier choice, or what the browser prefers.
+
+    `?words=` is a figure's own, which is kept by its address and must not change with the reader's choice.
+    """
+    for wanted in (request.args.get("words"), request.args.get("lang"), request.cookies.get("lang")):
         if wanted in LANGUAGES:
             return wanted
     return request.accept_languages.best_match(list(LANGUAGES), DEFAULT) or DEFAULT

@@ -1,6 +1,6 @@
 // The frame page: the neighbours are a key away and already fetched.
 
-import "./compare.js";
+import "./comparison.js";
 import "./frame-map.js";
 import { busy } from "./shell.js";
 import { go, prefetch } from "./walk.js";

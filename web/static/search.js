@@ -1,6 +1,6 @@
 // The search page: an image chosen, dropped or pasted is sent; facets apply at once; bounds are drawn on the map.
 
-import "./compare.js";
+import "./comparison.js";
 import { element, laid, makeMap, outline, sideOf } from "./map.js";
 import { go } from "./walk.js";
 

@@ -1,0 +1,140 @@
+"""Backbones beside each other: a flight's figures at once, and the report's figures of the same searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, g, render_template, request
+
+from coarseloc.store import gallery
+from coarseloc.store.runs import StoredRun
+from search.evaluate import evaluate
+from web import charts
+from web.addresses import address
+from web.gallery import the_gallery
+from web.i18n import _
+from web.problems import Problem
+from web.searches import Shown, model, shown_searches, stored_flight, summary
+from web.summaries import RunSummary
+
+if TYPE_CHECKING:
+    from search.report.page import Section
+
+FLIGHTS_OFFERED = 50
+comparisons = Blueprint("comparisons", __name__)
+
+
+def compare_page() -> dict[str, Any]:
+    """The figures that are there at once; those that must be reckoned come after, from `/compare/figures`."""
+    database = the_gallery().database
+    with database.read() as session:
+        cards = gallery.flight_cards(session, FLIGHTS_OFFERED)
+    flights = [card.flight_id for card in cards]
+    told = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
+    flight_id = request.args.get("flight") or next((c.flight_id for c in told if _searched(c.flight_id)), None)
+    if flight_id is None:
+        return {"flight": None, "flights": flights, "models": [], "reference_sets": [], "asked": []}
+    stored = stored_flight(database, flight_id)
+    shown = shown_searches(database, flight_id)
+    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
+    models = [model(key, run, found[key]) for key, run in shown.runs.items()]
+    unbeaten = pareto_best(models)
+    return {
+        "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
+        "flights": flights,
+        **shown.as_json(),
+        "models": [one | {"unbeaten": one["key"] in unbeaten} for one in models],
+        "measured": sorted({_measured(run) for run in shown.runs.values()}),
+        "typical_frame": _typical(list(found.values())),
+        "figures": address("comparisons.figures", {}, _question(flight_id, shown)) if models else None,
+    }
+
+
+def _searched(flight_id: str) -> bool:
+    return bool(shown_searches(the_gallery().database, flight_id).runs)
+
+
+def pareto_best(models: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Of the models whose error and time are known, those that no other beats in both."""
+    known = [
+        (one["median_total_ms"], one["median_error_m"], one["key"])
+        for one in models
+        if one["median_error_m"] is not None and one["median_total_ms"] is not None
+    ]
+    return {
+        key
+        for ms, error, key in known
+        if not any((a <= ms and b <= error and (a, b) != (ms, error)) for a, b, _key in known)
+    }
+
+
+def _typical(found: Sequence[RunSummary]) -> int | None:
+    """The frame of middling error, whose thumbnails are worth a look; without truth the middle one."""
+    frames = sorted({frame for one in found for frame in one.best})
+    errors = {frame: [one.best[frame].error_m for one in found if frame in one.best] for frame in frames}
+    known = {frame: [error for error in some if error is not None] for frame, some in errors.items()}
+    ranked = sorted((median(values), frame) for frame, values in known.items() if values)
+    if ranked:
+        return ranked[len(ranked) // 2][1]
+    return frames[len(frames) // 2] if frames else None
+
+
+def _measured(run: StoredRun) -> str:
+    """What a run's times were taken on, and how."""
+    asked, on = run.parameters, run.environment
+    parts = [on.get("device"), on.get("cpu"), on.get("backend")]
+    parts.append(_("{n} references", n=run.references))
+    parts.append(_("warm-up {n}", n=on.get("warm_up", "?")))
+    if asked.get("batch", 1) != 1:
+        parts.append(_("{n} frames at once", n=asked["batch"]))
+    return " · ".join(str(part) for part in parts if part)
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+@comparisons.get("/compare/figures")
+def figures() -> str:
+    """Every figure with its note and its numbers, to be put into the page."""
+    sections, question, _mark = _sections()
+    shown = charts.as_json(
+        list(sections.values()),
+        lambda key, suffix: address("comparisons.figure", {"key": key, "suffix": suffix}, question),
+    )
+    return render_template("figures.html", page="compare", sections=shown, back=address("pages.compare", {}, question))
+
+
+@comparisons.get("/compare/figures/<key>.<suffix>")
+def figure(key: str, suffix: str) -> Response:
+    sections, _question, mark = _sections()
+    return charts.file(sections, mark, key, suffix)
+
+
+def _question(flight_id: str, shown: Shown) -> dict[str, Any]:
+    return {"flight": flight_id, "set": shown.reference_set, "asked": shown.asked_key, "words": g.language}
+
+
+def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
+    """The report's sections of the searches that the address names, made once."""
+    here = the_gallery()
+    flight_id = request.args.get("flight", "")
+    stored_flight(here.database, flight_id)
+    shown = shown_searches(here.database, flight_id)
+    if not shown.runs:
+        raise Problem(404, _("No search of this flight has come to its end."))
+    mark = ("comparison", tuple((run.id, run.finished_at) for run in shown.runs.values()), g.language)
+
+    def make() -> dict[str, Section]:
+        from search.report import accuracy, timing
+        from search.report.series import series_of
+        from search.report.texts import say_in
+
+        say = say_in(g.language)
+        series = series_of(evaluate(here.database, list(shown.runs.values())))
+        judged = [one for one in series if len(one.of.judged)]
+        found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])
+        return {one.key: one for one in found}
+
+    return here.memory.recall(mark, make), _question(flight_id, shown), mark
