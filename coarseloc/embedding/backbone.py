@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from coarseloc.embedding import preprocess
+from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.engine import Engine, load_engine
-from coarseloc.embedding.weights import Found, weights_digest
+from coarseloc.embedding.weights import Found
 from coarseloc.errors import BackboneError
 from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
@@ -45,6 +46,7 @@ def load_backbone(
 ) -> LoadedBackbone:
     """Load the weights that were found onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
 
+    bf16 is meant for GPUs (processors without such units take several times as long as in fp32), int8 for CPUs.
     `threads` is for a CPU: as many images are embedded side by side; by default one a core.
 
     Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
@@ -71,7 +73,7 @@ def resolve_device(device: str) -> torch.device:
 
 @dataclass
 class LoadedBackbone:
-    """A `coarseloc.types.Backbone`, made by `load_backbone`. Safe to call from one thread at a time."""
+    """A `coarseloc.types.Backbone`, made by `load_backbone`. Threads may share it."""
 
     spec: EmbeddingSpec
     device: str

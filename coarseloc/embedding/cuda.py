@@ -7,6 +7,7 @@ and are resized on the device. Two different sizes of input are two recordings.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ TOKENS = 64 * 1029  # at most, in one batch: 64 images of 512 px, 16 of 1024 px
 
 
 class CudaEngine:
-    """See the module. Not safe to call from two threads at once: a graph has one set of buffers."""
+    """See the module. Threads take turns: a graph has one set of buffers."""
 
     def __init__(self, model: lean.LeanModel, spec: EmbeddingSpec, device: torch.device) -> None:
         torch.set_float32_matmul_precision("highest")  # "fp32" is float32: TensorFloat-32 keeps 10 bits of a factor
@@ -27,10 +28,11 @@ class CudaEngine:
         self._model = model
         self._spec = spec
         self._graphs: dict[int, _Graph] = {}
+        self._turn = Lock()
 
     def pooled(self, images: UInt8) -> Float32:
         out = torch.empty(len(images), self._spec.dim, device=self.device)
-        with torch.inference_mode(), torch.cuda.device(self.device):
+        with self._turn, torch.inference_mode(), torch.cuda.device(self.device):
             start = 0
             for size in batch_sizes(len(images), self._limit):
                 batch = images[start : start + size]  # the last one may be short; its graph is padded

@@ -1,5 +1,6 @@
 """The fast forwards against transformers' own, on true architectures at small depth."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -234,6 +235,29 @@ def test_a_pooling_that_does_not_fit_is_an_error(tiny_dinov3, tmp_path):
 
 
 # --- what can be checked of the GPU without one -----------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("count", [1, 7, 75])
+def test_images_pass_through_recorded_batches_and_keep_their_order(
+    count, precision, tiny_dinov3, tmp_path, monkeypatch
+):
+    class Recorded:  # a recording without CUDA: always the whole batch, whatever is left of the last one in it
+        def __init__(self, forward, example):
+            self.forward, self.input = forward, example
+
+        def __call__(self, pixels):
+            self.input[: len(pixels)] = pixels
+            return self.forward(self.input)[: len(pixels)]
+
+    monkeypatch.setattr(cuda, "_Graph", Recorded)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    backbone = load_backbone(_found(tiny_dinov3, tmp_path), input_px=48, device="cpu", precision=precision)
+    engine = cuda.CudaEngine(backbone.engine._model, backbone.spec, CPU)
+    images = _images(count, 60)
+    tolerance = 1e-5 if precision == "fp32" else 0.05
+    np.testing.assert_allclose(unit_rows(engine.pooled(images), "cuda"), backbone.embed(images), atol=tolerance)
+    np.testing.assert_allclose(engine.patch_tokens(images), backbone.engine.patch_tokens(images), atol=20 * tolerance)
 
 
 @pytest.mark.parametrize("limit", cuda.BATCHES)

@@ -11,9 +11,10 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from coarseloc.config import CustomBackbone
+from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
-from coarseloc.embedding.weights import Found, Missing, find, require, weights_digest
+from coarseloc.embedding.weights import Found, Missing, find, require
 from coarseloc.errors import WeightsError
 
 
