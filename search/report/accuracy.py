@@ -153,14 +153,14 @@ def pareto(runs: Sequence[Series], say: Say) -> Figure:
             continue
         spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
         ax.errorbar(
-            _speed(one), found.value, spread, color=style.colour(one.index), marker=style.MARKERS[one.index % 6],
+            _speed(one), found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
             markersize=8, capsize=3, linewidth=1.2, linestyle="none",
         )  # fmt: skip
-        ax.annotate(one.label, (_speed(one), found.value), (8, 6), textcoords="offset points", fontsize=9)
     ax.margins(x=0.18)
     style.logarithmic(ax.xaxis)
     style.logarithmic(ax.yaxis)
     ax.set(xlabel=say("embedding + search, median ms (logarithmic)"), ylabel=say("median top-1 error, m (logarithmic)"))
+    style.label_points(ax, [(_speed(one), _accuracy(one).value, one.label) for one in runs if _accuracy(one).n])
     return made
 
 
@@ -195,7 +195,8 @@ def agreement(runs: Sequence[Series], say: Say) -> Figure:
             ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(*tone, 0.05 + 0.5 * share)))
             ax.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
     names = [one.label for one in runs]
-    ax.set_xticks(range(len(runs)), names)
+    crowded = len(runs) * max(map(len, names)) > 85
+    ax.set_xticks(range(len(runs)), names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
     ax.set_yticks(range(len(runs)), names)
     ax.set(xlim=(-0.5, len(runs) - 0.5), ylim=(len(runs) - 0.5, -0.5))
     ax.grid(visible=False)
@@ -211,7 +212,7 @@ def margins(runs: Sequence[Series], say: Say) -> Figure:
         margin, error = judged.margin(), np.maximum(metrics.error_m(judged.ranked), 1.0)
         some = np.arange(len(judged)) % max(1, len(judged) // _DOTS) == 0
         for keep, marker, tone, alpha in (
-            (some & judged.on_map, style.MARKERS[one.index % 6], style.colour(one.index), 0.6),
+            (some & judged.on_map, style.marker(one.index), style.colour(one.index), 0.6),
             (some & ~judged.on_map, "x", style.INK, 0.9),
         ):
             ax.plot(margin[keep], error[keep], linestyle="none", marker=marker, color=tone, markersize=3, alpha=alpha)

@@ -122,7 +122,7 @@ def way_bars(found: Answer, say: Say) -> Figure:
     ax.set_xlabel(say("right place"))
     ax.grid(axis="y", visible=False)
     if count > 1:
-        style.legend_above(ax, 3)
+        style.legend_above(ax)
     return made
 
 
@@ -178,7 +178,7 @@ def cosines(found: Answer, xlabel: str, say: Say, finish: Callable[[Axes], None]
     ax.plot([], [], color=style.MUTED, label=say("other places"), **dotted)
     finish(ax)
     ax.set(xlabel=xlabel, ylabel=say("cosine"))
-    style.legend_above(ax, 4)
+    style.legend_above(ax)
     return made
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colors, font_manager, rc_context
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 INK, MUTED, GRID = "#1b1f23", "#5f6b76", "#dde2e7"
 # Okabe and Ito's hues, darkened until each stands 3:1 against white; shapes and dashes say the same again.
-SERIES = ("#0072b2", "#c44e00", "#007a5a", "#a3479a", "#8a6d00", "#3d4f5c")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+SERIES = ("#0072b2", "#c44e00", "#007a5a", "#a3479a", "#8a6d00", "#3d4f5c", "#c2003f", "#5d4fd6")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), (0, (4, 1)), (0, (1, 1)))
 WIDTH_IN = 7.6
 _VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
@@ -114,17 +114,54 @@ def logarithmic(axis: Axis, form: str = "{x:,g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_above(ax: Axes, columns: int) -> None:
-    ax.legend(ncols=columns, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+def legend_above(ax: Axes, columns: int = 4) -> None:
+    """One legend above all axes of a figure, as wide as the figure."""
+    handles, labels = ax.get_legend_handles_labels()
+    made = cast(Figure, ax.figure)
+    made.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), fontsize=9)
+
+
+def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """A name beside each (x, y), moved where it would lie on another name or point. Call it when the scales are set."""
+    made = cast(Figure, ax.figure)
+    made.draw_without_rendering()
+    per_pt = made.dpi / 72
+    spots = [tuple(ax.transData.transform((x, y)) / per_pt) for x, y, _ in points]  # in points of type
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    for (x, y, name), (px, py) in zip(points, spots, strict=True):
+        wide, high = 5.4 * len(name), 10.0
+        places = [
+            (8, 5),
+            (8, -14),
+            (-8 - wide, 5),
+            (-8 - wide, -14),
+            (8, 18),
+            (8, -27),
+            (-8 - wide, 18),
+            (-8 - wide, -27),
+        ]
+        boxes_ = [(px + dx, py + dy, px + dx + wide, py + dy + high) for dx, dy in places]
+        free = [i for i, box in enumerate(boxes_) if not any(_meet(box, other) for other in taken)]
+        best = free[0] if free else 0
+        taken.append(boxes_[best])
+        ax.annotate(name, (x, y), places[best], textcoords="offset points", fontsize=9)
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def colour(i: int) -> str:
     return SERIES[i % len(SERIES)]
 
 
+def marker(i: int) -> str:
+    return MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+
+
 def line(i: int) -> dict[str, Any]:
     """Colour, dash and marker of series i."""
-    return {"color": colour(i), "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+    return {"color": colour(i), "linestyle": DASHES[i % len(DASHES)], "marker": marker(i)}
 
 
 def boxes(ax: Axes, samples: Sequence[NDArray[np.float64]], colours: Sequence[str], *, vertical: bool = True) -> None:

@@ -89,10 +89,10 @@ def mean_scores(runs: Sequence[Series], say: Say) -> Figure:
         means = np.nanmean(one.scores, axis=0) if len(one.scores) else np.array([])
         left.plot(range(1, len(means) + 1), means, label=one.label, **style.line(one.index))
     left.set(xlabel=say("rank"), ylabel=say("mean score"))
-    style.legend_above(left, 3)
+    style.legend_above(left)
     drops = [float(np.nanmean(_drop(one))) if len(one.scores) else 0.0 for one in runs]
     _bars(right, runs, drops, "{:.4f}")
-    right.set(xlabel=say("mean drop, first to last rank"))
+    right.set(xlabel=say("mean drop"))
     return made
 
 
@@ -123,7 +123,7 @@ def time_and_score(runs: Sequence[Series], say: Say) -> Figure:
     for ax, one in zip(axes, runs, strict=True):
         some = slice(None, None, max(1, len(one.scores) // _DOTS))
         ax.plot(
-            one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.MARKERS[one.index % 6],
+            one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.marker(one.index),
             color=style.colour(one.index), markersize=2.5, alpha=0.6,
         )  # fmt: skip
         ax.set_title(one.label)
@@ -148,7 +148,7 @@ def latency(runs: Sequence[Series], say: Say) -> Figure:
     ax.invert_yaxis()
     ax.margins(x=0.12)
     ax.set_xlabel(say("mean ms a frame"))
-    style.legend_above(ax, 3)
+    style.legend_above(ax)
     ax.grid(axis="y", visible=False)
     return made
 
