@@ -51,6 +51,21 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """Tiles that were read and embedded, their pixels let go: what a commit takes."""
+
+    tried: int  # views, the failed ones too
+    views: list[tuple[Tile, View, str]]  # with their stamps
+    vectors: dict[tuple[int, int, int], Float32]  # by tile index, angle, spec
+    failures: list[Failure]
+
+
+Load = Callable[[EmbeddingSpec], Backbone]
+Engine = Callable[[Plan, TileSource, Load, Path, Summary], Iterator[Done]]
+"""Where a plan's work is done; each gives what it has done as it goes, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     work: Work
     views: list[tuple[View, str]]  # with their stamps
@@ -58,13 +73,19 @@ class _Read:
     seconds: float
 
 
+def in_process(plan: Plan, source: TileSource, load: Load, thumbnails: Path, summary: Summary) -> Iterator[Done]:
+    """The engine that is used unless another is asked for: this process and its threads."""
+    yield from embed_work(plan, source, plan.work, load_models(plan, load, summary), thumbnails, summary)
+
+
 def run(
     db: Database,
     source: TileSource,
     specs: Sequence[EmbeddingSpec],
-    load: Callable[[EmbeddingSpec], Backbone],
+    load: Load,
     thumbnails: Path,
     progress: Progress | None = None,
+    engine: Engine = in_process,
 ) -> Summary:
     """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
 
@@ -77,26 +98,50 @@ def run(
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:
         return summary
-    started = time.perf_counter()
-    backbones = {spec.id: load(spec.spec) for spec in plan.specs}
-    summary.seconds["load models"] = time.perf_counter() - started
     writer = _Writer(db, plan, summary)
-    done = 0
+    tried = 0
     try:
-        with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-            reads = _ahead(pool, lambda work: _read(source, work, thumbnails), plan.work, READ_AHEAD)
-            for batch in _batches(reads, summary):
-                for read in batch:
-                    writer.add_failures(read.failures)
-                    done += len(read.work.angles)
-                views = [(read.work.tile, view, stamp) for read in batch for view, stamp in read.views]
-                writer.add(views, _embed(plan, backbones, views, summary))
-                if progress:
-                    progress(done, plan.views_to_read, "tiles")
+        for done in engine(plan, source, load, thumbnails, summary):
+            writer.add(done)
+            tried += done.tried
+            if progress:
+                progress(tried, plan.views_to_read, "tiles")
     except KeyboardInterrupt:
         summary.interrupted = True
     writer.commit()
     return summary
+
+
+# --- between plan and commit: the same wherever it runs -------------------------------------------
+
+
+def load_models(plan: Plan, load: Load, summary: Summary) -> dict[int, Backbone]:
+    """{spec: its encoder}."""
+    started = time.perf_counter()
+    backbones = {spec.id: load(spec.spec) for spec in plan.specs}
+    summary.seconds["load models"] += time.perf_counter() - started
+    return backbones
+
+
+def embed_work(
+    plan: Plan,
+    source: TileSource,
+    work: Sequence[Work],
+    backbones: Mapping[int, Backbone],
+    thumbnails: Path,
+    summary: Summary,
+) -> Iterator[Done]:
+    """Read tiles ahead in threads and embed them in batches."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
+        reads = _ahead(pool, lambda one: _read(source, one, thumbnails), work, READ_AHEAD)
+        for batch in _batches(reads, summary):
+            views = [(read.work.tile, view, stamp) for read in batch for view, stamp in read.views]
+            yield Done(
+                sum(len(read.work.angles) for read in batch),
+                [(tile, _without_pixels(view), stamp) for tile, view, stamp in views],
+                _embed(plan, backbones, views, summary),
+                [failure for read in batch for failure in read.failures],
+            )
 
 
 def _ahead(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
@@ -175,12 +220,10 @@ class _Writer:
         self._failures: list[Failure] = []
         self._last = time.monotonic()
 
-    def add_failures(self, failures: Iterable[Failure]) -> None:
-        self._failures.extend(failures)
-
-    def add(self, views: Iterable[tuple[Tile, View, str]], vectors: Mapping[tuple[int, int, int], Float32]) -> None:
-        self._views.extend((tile, _without_pixels(view), stamp) for tile, view, stamp in views)
-        self._vectors.update(vectors)
+    def add(self, done: Done) -> None:
+        self._views.extend(done.views)
+        self._vectors.update(done.vectors)
+        self._failures.extend(done.failures)
         if len(self._vectors) >= COMMIT_ROWS or time.monotonic() - self._last > COMMIT_SECONDS:
             self.commit()
 

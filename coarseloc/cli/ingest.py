@@ -20,6 +20,7 @@ from coarseloc.store import references as store_references
 from coarseloc.types import TileSource
 from ingest import index, worker
 from ingest.index import Drained
+from ingest.spread import over_ray
 from ingest.worker import Summary
 
 HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
@@ -35,6 +36,14 @@ def _ingest_options(command: Any) -> Any:
         json_option,
         click.option("--allow-hub", is_flag=True, help="Download weights that are not here from the Hugging Face hub."),
         backbone_options,
+        click.option("--ray-address", help="A Ray cluster's head, such as host:6379; this machine alone by default."),
+        click.option(
+            "--engine",
+            type=click.Choice(["process", "ray"]),
+            default="process",
+            show_default=True,
+            help="Where to work.",
+        ),
         click.option("--reference-set", "name", help="Name of the reference set; made from the source by default."),
     ):
         command = option(command)
@@ -116,11 +125,14 @@ def _run(
     precision: str | None,
     device: str | None,
     allow_hub: bool,
+    engine: str,
+    ray_address: str | None,
     as_json: bool,
 ) -> None:
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
     encoders = Encoders(app.settings, device, precision, input_px, allow_hub)
-    summaries, drained, note = run_ingest(app, sources, encoders, backbones)
+    chosen = over_ray(ray_address) if engine == "ray" else worker.in_process
+    summaries, drained, note = run_ingest(app, sources, encoders, backbones, chosen)
     facts = {
         "reference_sets": [summary.facts() for summary in summaries],
         "vector_store": {"note": note} if drained is None else asdict(drained),
@@ -137,7 +149,11 @@ def _run(
 
 
 def run_ingest(
-    app: App, sources: Sequence[TileSource], encoders: Encoders, backbones: Sequence[str]
+    app: App,
+    sources: Sequence[TileSource],
+    encoders: Encoders,
+    backbones: Sequence[str],
+    engine: worker.Engine = worker.in_process,
 ) -> tuple[list[Summary], Drained | None, str]:
     """Embed what is missing, then bring the vector store up to it where this process may."""
     wanted = encoders.specs(backbones)
@@ -145,7 +161,8 @@ def run_ingest(
     with _only_ingest(app):
         for source in sources:
             with progress_bar(f"ingest {source.reference_set.name}") as progress:
-                summaries.append(worker.run(app.db, source, wanted, encoders.load, app.settings.thumbnails, progress))
+                done = worker.run(app.db, source, wanted, encoders.load, app.settings.thumbnails, progress, engine)
+                summaries.append(done)
             if summaries[-1].interrupted:
                 return summaries, None, "interrupted: nothing was drained"
     try:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -54,6 +55,14 @@ class Raster:
         if dtype != np.uint8:
             values, valid = self._read(*self._overview(), Resampling.nearest)
             self.colours = Colours(self.colours.bands, stretch=stretch_of(values, valid))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Sent to another process, it opens handles of its own there."""
+        return {name: value for name, value in vars(self).items() if name != "_handles"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._handles = threading.local()
 
     # --- places and pixels -----------------------------------------------------------------------
 
