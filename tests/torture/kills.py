@@ -114,7 +114,7 @@ class Torture:
             self._browse(child, whole=True).end()
             child.kill()
         child.end()
-        self.took[name] = max(self.took.get(name, 0.0), time.monotonic() - started)
+        self.took[name] = time.monotonic() - started
         return child.acknowledged
 
     def _browse(self, server: Child, whole: bool) -> Child:
@@ -139,7 +139,7 @@ class Torture:
         self.alone(commands.check_index)
 
     def _kill_once(self, name: str) -> None:
-        moment = self.rng.uniform(0.0, 1.1 * self.took.get(name, 1.0))
+        moment = self.rng.uniform(0.0, self.took.get(name, 0.5))
         child = Child(lambda ack: getattr(commands, name)(self.world, ack), self.log)
         client = self._browse(child, whole=False) if name == "serve" else None
         if child.listen(moment):
