@@ -1,6 +1,10 @@
-"""Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
+r"""Train the demo backbone: a small DINOv3 ViT that learns places on generated terrain, nothing else.
 
-    python tools/train_demo_backbone.py --steps 1200 --work /tmp/demo-training --out coarseloc/embedding/demo_weights
+    python tools/train_demo_backbone.py --work /tmp/demo-training --out /tmp/demo-training/weights
+    python tools/train_demo_backbone.py --work /tmp/demo-training --out /tmp/demo-training/weights \
+        --resume --steps 1450
+
+The second command warms the learning rate up again and lets it fall once more; both make what is shipped.
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
@@ -15,6 +19,8 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +70,7 @@ def sample_pictures(pool: Pool, seed: int) -> Tensor:
 
 
 def draw_batch(
-    areas: list[Area], rng: np.random.Generator, px: int, clusters: int, strengths: np.ndarray
+    areas: Sequence[Area], rng: np.random.Generator, px: int, clusters: int, strengths: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and references, float [N, 3, px, px], and how near each pair is: weights float [N, N] in 0..1.
 
@@ -106,74 +112,103 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 50) * (1 - 0.99 * fall)
 
 
-def save(average: DINOv3ViTModel, out: Path) -> None:
-    """Write the Hugging Face folder, whole or not at all for each file."""
+def ship(average: DINOv3ViTModel, out: Path) -> None:
+    """Write the Hugging Face folder; each file is whole or the one before."""
     part = out.with_name(f".{out.name}.part")
     average.save_pretrained(part)
     out.mkdir(parents=True, exist_ok=True)
     for file in part.iterdir():
+        file.chmod(0o644)
         file.replace(out / file.name)
     part.rmdir()
 
 
+@dataclass
+class Run:
+    """All that changes from step to step."""
+
+    model: DINOv3ViTModel
+    average: DINOv3ViTModel  # what is shipped
+    log_temperature: torch.nn.Parameter
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def begin(cls, pictures: Tensor, seed: int) -> Run:
+        torch.manual_seed(seed)
+        model = build_model().train()
+        initialise(model, normalised(pictures))
+        log_temperature = torch.nn.Parameter(torch.tensor(math.log(0.07)))
+        decayed = [p for p in model.parameters() if p.ndim >= 2]
+        plain = [p for p in model.parameters() if p.ndim < 2] + [log_temperature]
+        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        return cls(model, copy.deepcopy(model).eval(), log_temperature, optimizer)
+
+    def load(self, file: Path) -> None:
+        held = torch.load(file, weights_only=True)
+        self.model.load_state_dict(held["model"])
+        self.average.load_state_dict(held["average"])
+        self.optimizer.load_state_dict(held["optimizer"])
+        self.log_temperature.data.copy_(held["log_temperature"])
+        self.step, self.seconds = held["step"], held["seconds"]
+
+    def save(self, file: Path) -> None:
+        held = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log_temperature": self.log_temperature.data,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(held, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+
+
+def take_step(run: Run, areas: Sequence[Area], rng: np.random.Generator, options: argparse.Namespace) -> dict:
+    """One batch, one update; returns what the log says of it."""
+    chosen = [areas[int(i)] for i in rng.choice(len(areas), options.areas, replace=False)]
+    px = FINAL_PX if run.step >= FINAL_PART * options.steps else int(rng.choice(SIZES_PX))
+    strengths = strengths_at(run.step, options.ramp, options.areas, rng)
+    queries, references, weights = draw_batch(chosen, rng, px, options.clusters, strengths)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.step, options.steps, options.lr)
+    q, r = embed(run.model, torch.cat([queries, references])).chunk(2)
+    loss = contrastive_loss(q, r, weights, run.log_temperature.exp().clamp(0.02, 0.2))
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    run.optimizer.step()
+    decay = min(0.995, (run.step + 1) / (run.step + 20))
+    with torch.no_grad():
+        for slow, fast in zip(run.average.parameters(), run.model.parameters(), strict=True):
+            slow.lerp_(fast, 1 - decay)
+    hit = (q @ r.T).argmax(1) == weights.argmax(1)
+    temperature = run.log_temperature.exp().item()
+    return {"loss": loss.item(), "hit": hit.float().mean().item(), "px": px, "temperature": temperature}
+
+
 def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
+    state = options.work / "state.pt"
     pool = Pool(options.seed * 1_000_000, options.pool, options.refresh)
-    model = build_model().train()
-    initialise(model, normalised(sample_pictures(pool, options.seed)))
-    average = copy.deepcopy(model).eval()
-    log_temperature = torch.nn.Parameter(torch.tensor(math.log(0.07)))
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2] + [log_temperature]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
-    )
-    state, first, spent = options.work / "state.pt", 0, 0.0
-    if options.resume and state.exists():
-        held = torch.load(state, weights_only=True)
-        model.load_state_dict(held["model"])
-        average.load_state_dict(held["average"])
-        optimizer.load_state_dict(held["optimizer"])
-        log_temperature.data.copy_(held["log_temperature"])
-        first, spent = held["step"], held["seconds"]
-    started, log = time.monotonic() - spent, (options.work / "log.jsonl").open("a")
-    for step in range(first, options.steps):
-        rng = np.random.default_rng([options.seed, step])
-        window = pool.at(step)
-        chosen = [window[int(i)] for i in rng.choice(len(window), options.areas, replace=False)]
-        px = FINAL_PX if step >= FINAL_PART * options.steps else int(rng.choice(SIZES_PX))
-        strengths = strengths_at(step, options.ramp, options.areas, rng)
-        queries, references, weights = draw_batch(chosen, rng, px, options.clusters, strengths)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, options.steps, options.lr)
-        vectors = embed(model, torch.cat([queries, references]))
-        q, r = vectors.chunk(2)
-        loss = contrastive_loss(q, r, weights, log_temperature.exp().clamp(0.02, 0.2))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        decay = min(0.995, (step + 1) / (step + 20))
-        with torch.no_grad():
-            for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-        if step % 10 == 0:
-            hit = (q @ r.T).argmax(1) == weights.argmax(1)
-            line = {
-                "step": step, "loss": loss.item(), "hit": hit.float().mean().item(), "px": px,
-                "temperature": log_temperature.exp().item(), "seconds": time.monotonic() - started,
-            }  # fmt: skip
-            print(json.dumps(line), file=log, flush=True)
-        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
-            held = {
-                "model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-                "log_temperature": log_temperature.data, "step": step + 1, "seconds": time.monotonic() - started,
-            }  # fmt: skip
-            torch.save(held, state.with_suffix(".part"))
-            state.with_suffix(".part").replace(state)
-            save(average, options.out)
+    run = Run.begin(sample_pictures(pool, options.seed), options.seed)
+    if options.resume:
+        run.load(state)
+    started = time.monotonic() - run.seconds
+    with (options.work / "log.jsonl").open("a") as log:
+        while run.step < options.steps:
+            figures = take_step(run, pool.at(run.step), np.random.default_rng([options.seed, run.step]), options)
+            run.seconds = time.monotonic() - started
+            if run.step % 10 == 0:
+                print(json.dumps({"step": run.step, **figures, "seconds": run.seconds}), file=log, flush=True)
+            run.step += 1
+            if run.step % options.save_every == 0 or run.step == options.steps:
+                run.save(state)
+                ship(run.average, options.out)
 
 
 def main() -> None:
