@@ -44,8 +44,13 @@ def ceilings(size: Size) -> Results:
     return Results([flop, read], more={"ceilings": {name: round(value, 1) for name, value in found.items()}})
 
 
-def run(size: Size, only: str = "", scratch: Path | None = None) -> Results:
-    """Measure every part whose name holds `only`; what goes wrong in one of them is shown, and the rest go on."""
+def run(
+    size: Size, only: str = "", scratch: Path | None = None, keep: Callable[[Results], object] = lambda _: None
+) -> Results:
+    """Measure every part whose name holds `only`; what goes wrong in one of them is shown, and the rest go on.
+
+    `keep` is called after each part with all results so far.
+    """
     results = Results(more={"machine": machine.facts(), "load before": machine.load(), "rounds": size.rounds})
     started = time.monotonic()
     for name, part in parts(size).items():
@@ -60,7 +65,8 @@ def run(size: Size, only: str = "", scratch: Path | None = None) -> Results:
         for figure in found.figures:
             print("  " + " ".join(figures_table([figure])[-1].strip("| ").split("|")), flush=True)
         results.take(found)
-    results.more |= {"load after": machine.load(), "took_s": round(time.monotonic() - started)}
+        results.more |= {"load after": machine.load(), "took_s": round(time.monotonic() - started)}
+        keep(results)
     return results
 
 
@@ -72,12 +78,16 @@ def main() -> None:
     options = parser.parse_args()
     if machine.load() > 0.5 * machine.cores():
         print(f"this machine is busy (load {machine.load()}): ratios hold roughly, absolute figures do not")
-    results = run(QUICK if options.quick else FULL, options.only, options.scratch)
     whole = not (options.quick or options.only)
-    path = report.write_json(results, ROOT / "bench" / "results", "" if whole else "quick")
-    if whole:
-        report.write_markdown(results, ROOT / "docs" / "benchmarks.md", path)
-    print("\n".join(["", *figures_table(results.figures), "", f"raw: {os.path.relpath(path)}"]))
+
+    def keep(results: Results) -> Path:
+        path = report.write_json(results, ROOT / "bench" / "results", "" if whole else "quick")
+        if whole:
+            report.write_markdown(results, ROOT / "docs" / "benchmarks.md", path)
+        return path
+
+    results = run(QUICK if options.quick else FULL, options.only, options.scratch, keep)
+    print("\n".join(["", *figures_table(results.figures), "", f"raw: {os.path.relpath(keep(results))}"]))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def matmul_ways(side: int = 2048) -> dict[str, Way]:
     """A large float32 product by each library that torch has, on all cores. One unit is one FLOP."""
     a, b = torch.randn(side, side), torch.randn(side, side)
     ways: dict[str, Callable[[], object]] = {"torch matmul": lambda: a @ b}
-    onednn = kernels.choose(torch.device("cpu"), torch.float32)
+    onednn = kernels.choose(torch.device("cpu"), "fp32")
     if onednn.name != "torch":
         layer = kernels.Linear(onednn.pack(b), torch.zeros(side))
         ways["oneDNN matmul"] = lambda: onednn.linear(a, layer)
