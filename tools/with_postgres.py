@@ -27,9 +27,7 @@ def binaries() -> Path:
         return found[-1].parent
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
-    sys.exit(
-        "no PostgreSQL server here (initdb): install one, or set COARSELOC_TEST_DATABASE_URL and run pytest"
-    )
+    sys.exit("no PostgreSQL server here (initdb): install one, or set COARSELOC_TEST_DATABASE_URL and run pytest")
 
 
 def unprivileged() -> str | None:

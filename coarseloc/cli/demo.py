@@ -37,10 +37,9 @@ def demo(context: click.Context, fresh: bool) -> None:
     app = App(config.load(folder))
     started = time.perf_counter()
     area, flight = _area(folder), _flight(folder)
-    from search.export import export
-
     from coarseloc.imagery.flights import open_flight
     from coarseloc.imagery.orthophoto import open_orthophoto
+    from search.export import export
 
     encoders = Encoders(app.settings, input_px=INPUT_PX)
     out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")

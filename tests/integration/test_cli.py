@@ -205,5 +205,6 @@ def test_doctor_names_a_database_that_is_none(coarseloc, state):
 
 
 def test_help_needs_no_torch(state):
-    code = "import sys; from coarseloc.cli import cli; cli(['-h'], standalone_mode=False); assert 'torch' not in sys.modules"
+    code = "import sys; from coarseloc.cli import cli; cli(['-h'], standalone_mode=False)"
+    code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
