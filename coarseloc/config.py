@@ -98,7 +98,7 @@ def load(data_dir: Path | None = None, config_file: Path | None = None) -> Setti
         _File.values = _read_toml(named or folder / "coarseloc.toml", required=named is not None)
         return Settings(data_dir=folder)
     except SettingsError as error:  # of lists, which the environment gives in JSON
-        raise ConfigError(f"{error}: give it in JSON, such as [\"name\"], or in coarseloc.toml") from None
+        raise ConfigError(f'{error}: give it in JSON, such as ["name"], or in coarseloc.toml') from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
