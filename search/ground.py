@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from coarseloc import geo, rotation
-from coarseloc.errors import InputError
+from coarseloc.errors import InputError, StoreError
 from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
@@ -93,7 +93,10 @@ def open_ground(
         side = int(laid.reference_set.parameters["tile_px"])
         return ortho(path.resolve(), footprint_m, overlap, side, [tile.center for tile in laid.tiles], most)
     with db.read() as session:
-        stored = references.find_reference_set(session, source)
+        try:
+            stored = references.find_reference_set(session, source)
+        except StoreError as error:
+            raise InputError(f"{source!r} is no GeoTIFF (.tif) and no folder here; {error}") from None
         tiles = references.tiles(session, stored.id)
         pictures = gallery.ground(session, stored.id, min(stored.reference_set.angles, default=0))
     facts = stored.reference_set

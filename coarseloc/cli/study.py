@@ -124,9 +124,12 @@ def report(
 
     done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [_flight_id(each) for each in names], name))
     evaluation.save(app.db, done)
-    for notice in write_report(
-        done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note
-    ):
+    with progress_bar("report") as progress:
+        notices = write_report(
+            done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,
+            progress=progress,
+        )  # fmt: skip
+    for notice in notices:
         err.print(f"[yellow]{notice}[/yellow]")
     size = file.stat().st_size
     facts = {"file": str(file), "bytes": size, "runs": [one.run.id for one in done]}
@@ -302,7 +305,9 @@ def _answer_study(
     from search.report.laboratory import gain, write_study
 
     if file:
-        for notice in write_study(found, file, language=language, figures=figures, note=note):
+        with progress_bar("report") as progress:
+            notices = write_study(found, file, language=language, figures=figures, note=note, progress=progress)
+        for notice in notices:
             err.print(f"[yellow]{notice}[/yellow]")
     elif figures:
         raise InputError("--figures goes with --out: give the report's file too")

@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from coarseloc.embedding import specs
 from coarseloc.store.studies import CurvePoint
+from coarseloc.types import Progress
 from search.laboratory import Answer
 from search.report import style
 from search.report.page import Page, Table, render
@@ -35,7 +36,13 @@ class Line:
 
 
 def write_study(
-    found: Answer, out: Path, *, language: str = "en", figures: Path | None = None, note: str | None = None
+    found: Answer,
+    out: Path,
+    *,
+    language: str = "en",
+    figures: Path | None = None,
+    note: str | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """A study as one HTML file; returns notices for who asked."""
     from search.report import altitude, rotation  # they stand on this module
@@ -56,7 +63,7 @@ def write_study(
         language=language,
         say=say,
     )
-    text = render(page, figures)
+    text = render(page, figures, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     return notices
@@ -68,7 +75,16 @@ def _warnings(found: Answer, note: str | None, say: Say) -> list[str]:
         "{names}: none of the six DINOv3 backbones. Read their figures as what this pipeline does with them, "
         "not as DINOv3's."
     )
-    return [*([note] if note else []), *([stand_ins.format(names=", ".join(strangers))] if strangers else [])]
+    warnings = [note] if note else []
+    if strangers:
+        warnings.append(stand_ins.format(names=", ".join(strangers)))
+    if "pictures" in found.study.parameters["ground"]:
+        warnings.append(
+            say(
+                "Frames and references are the same pictures here: read what a turn costs, not how well places are found."
+            )
+        )
+    return warnings
 
 
 def _facts(found: Answer, say: Say) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from coarseloc import __version__
+from coarseloc.types import Progress
 from search.report import style
 from search.report.texts import Say
 
@@ -52,17 +53,19 @@ class Page:
     say: Say = field(default=str)
 
 
-def render(page: Page, figures: Path | None = None) -> str:
+def render(page: Page, figures: Path | None = None, progress: Progress | None = None) -> str:
     """The page as HTML; with `figures`, each figure is written into that folder too."""
     shown = []
     with style.drawing():
-        for section in page.sections:
+        for done, section in enumerate(page.sections, 1):
             body = section.body
             if section.draw:
                 made = section.draw()
                 body = style.inline_svg(made, section.key, html.escape(section.title, quote=True))
                 if figures:
                     style.write(made, figures, section.key)
+            if progress:
+                progress(done, len(page.sections), "sections")
             shown.append({"section": section, "body": Markup(body)})  # noqa: S704 - made above, from escaped parts
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     here = resources.files("search.report")

@@ -14,7 +14,7 @@ from coarseloc.bootstrap import estimate
 from coarseloc.embedding import specs
 from coarseloc.errors import InputError
 from coarseloc.store.runs import StoredRun
-from coarseloc.types import Frame
+from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation
 from search.report import accuracy, pictures, style, timing
 from search.report.accuracy import shown
@@ -35,6 +35,7 @@ def write_report(
     figures: Path | None = None,
     frame: int | None = None,
     note: str | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """One HTML file of everything that can be seen in these runs; returns notices for who asked.
 
@@ -63,7 +64,7 @@ def write_report(
         language=language,
         say=say,
     )
-    text = render(page, figures)
+    text = render(page, figures, progress)
     if figures and chosen:
         with style.drawing():
             style.write(pictures.contact_sheet(chosen, runs, thumbnails, K), figures, "thumbnails")
