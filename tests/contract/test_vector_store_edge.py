@@ -211,12 +211,18 @@ def test_a_disk_that_is_nearly_full_is_refused_before_the_engine_dies_of_it(
 ) -> None:
     left = type("Usage", (), {"free": 100 * 2**20})
     with EdgeStore(folder) as store:
+        store.count(NAME)  # opens it
         monkeypatch.setattr(shutil, "disk_usage", lambda _: left)
         with pytest.raises(VectorStoreError, match=r"100 MiB left.*128: make room"):
             store.upsert(NAME, make_points(8, "extra"))
         with pytest.raises(VectorStoreError, match="make room"):
             store.ensure("another", DIM)
         assert store.count(NAME) == 1_500
+    with EdgeStore(folder) as store:
+        with pytest.raises(VectorStoreError, match="opened and written only while"):  # opening writes as well
+            store.count(NAME)
+        monkeypatch.undo()
+        assert store.count(NAME) == 1_500 and not store.needs_rebuild
 
 
 # --- threads ------------------------------------------------------------------------------------
