@@ -14,12 +14,11 @@ from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Float32, TileFacts, Where
 from search import localize
+from search.index import backend
 from search.mirror import Mirror, open_mirror
 from web import summaries
 from web.gallery import Gallery
-from web.i18n import _
 from web.images import tile_url
-from web.problems import Problem
 
 K = 10
 
@@ -63,8 +62,7 @@ def by_faiss(
     """Each fitting set's mirror is searched exactly, filters and all; the answers are merged."""
     mirrors = list(_mirrors(here, sets, spec))
     if not mirrors:
-        detail = _("No reference that is embedded by {name} fits these facets. Widen them.", name=spec.spec.backbone)
-        raise Problem(404, detail)
+        return Found([], "faiss", backend(), 0.0, 0)
     asked = [(mirror, mirror.mask(replace(where, reference_set=None))) for mirror in mirrors]
     started = time.perf_counter()
     answers = [mirror.index.search(vector[None], K, mask) for mirror, mask in asked]

@@ -36,8 +36,7 @@ class Query:
     """The image that is looked for: an upload, or a frame."""
 
     name: str
-    image: str
-    key: str  # names its pixels
+    image: str  # its address, which names its content
     facts: Mapping[str, Any]
 
 
@@ -100,7 +99,7 @@ def _query(here: Gallery) -> Query | None:
     if name := request.args.get("image"):
         uploads.find(here.uploads, name)
         image = url_for("images.upload", name=name)
-        return Query(_("Your image"), image, name, {"image_id": name, "image_full": f"{image}?size=full"})
+        return Query(_("Your image"), image, {"image_id": name, "image_full": f"{image}?size=full"})
     flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
     if flight_id is None or index is None:
         return None
@@ -111,7 +110,7 @@ def _query(here: Gallery) -> Query | None:
         if frame.index == index:
             facts = {"flight": flight_id, "frame": index, "image_full": frame_url(flight_id, frame, "full")}
             name = _("Frame {n} of flight {flight}", n=index, flight=flight_id)
-            return Query(name, frame_url(flight_id, frame, "view"), f"{flight_id}/{index}", facts)
+            return Query(name, frame_url(flight_id, frame, "view"), facts)
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
@@ -205,5 +204,5 @@ def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, 
         fresh.append(True)
         return here.encoders.embed(spec.spec, _pixels(here))
 
-    embedded = here.memory.recall(("vector", query.key, spec.spec.digest), make)
+    embedded = here.memory.recall(("vector", query.image, spec.spec.digest), make)
     return embedded, not fresh

@@ -13,10 +13,12 @@ from web.compare import compare_page
 from web.exports import export_page
 from web.flights import flight_page, flights_page
 from web.frames import frame_page
+from web.i18n import _
 from web.lookup import search_page
+from web.problems import Problem
 from web.references import references_page
 from web.rotations import rotation_page
-from web.safety import TOKEN_COOKIE
+from web.safety import TOKEN_COOKIE, is_token
 
 pages = Blueprint("pages", __name__)
 View = Callable[..., dict[str, Any]]
@@ -51,9 +53,17 @@ def flights_plural() -> AnyResponse:
     return redirect(url_for("pages.flights"))
 
 
+@pages.get("/token")
+def token() -> str:
+    return render_template("token.html", page="token")
+
+
 @pages.post("/token")
 def unlock() -> AnyResponse:
-    """Keep the token in a cookie that scripts cannot read."""
+    """Keep the token in a cookie that scripts cannot read; a wrong one is told at once."""
+    given = request.form.get("token", "")
+    if not is_token(given):
+        raise Problem(401, _("This is not the token of this server."))
     response = redirect(url_for("pages.flights"), 303)
-    response.set_cookie(TOKEN_COOKIE, request.form.get("token", ""), httponly=True, samesite="Strict")
+    response.set_cookie(TOKEN_COOKIE, given, httponly=True, samesite="Strict")
     return response

@@ -32,7 +32,10 @@ class Shown:
         return {
             "reference_sets": self.reference_sets,
             "reference_set": self.reference_set,
-            "asked": [{"key": key, "label": asked_label(asked), **asked} for key, asked in self.asked.items()],
+            "asked": [
+                {"key": key, "label": _label(asked, len({one["k"] for one in self.asked.values()}) > 1), **asked}
+                for key, asked in self.asked.items()
+            ],
             "asked_key": self.asked_key,
         }
 
@@ -79,14 +82,11 @@ def _narrowness(asked: Mapping[str, Any]) -> tuple[int, int, int]:
     return len(asked["where"]), -1 if asked["angle_deg"] is None else asked["angle_deg"], -(asked["k"] or 0)
 
 
-def asked_label(asked: Mapping[str, Any]) -> str:
-    parts = [
-        _("all headings")
-        if asked["angle_deg"] is None
-        else _("heading {angle} only", angle=f"{asked['angle_deg']:03d}°")
-    ]
+def _label(asked: Mapping[str, Any], with_k: bool) -> str:
+    angle = asked["angle_deg"]
+    parts = [_("all headings") if angle is None else _("heading {angle} only", angle=f"{angle:03d}°")]
     parts += [f"{name} {_short(value)}" for name, value in asked["where"].items()]
-    return " · ".join([*parts, f"k {asked['k']}"])
+    return " · ".join([*parts, f"k {asked['k']}"] if with_k else parts)
 
 
 def _short(value: Any) -> str:

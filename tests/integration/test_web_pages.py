@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from gallery_sample import SMALL, Shape, make_gallery
 
 from coarseloc.config import Settings
-from coarseloc.store import open_database, studies
+from coarseloc.store import open_database, runs, studies
 from coarseloc.store.studies import CurvePoint
 from search.records import CoarseLocalizationInfo, FlightLocalizations
 from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
@@ -116,6 +116,28 @@ def test_korean_is_chosen_by_the_address_the_cookie_or_the_browser(client: Flask
     assert 'lang="ko"' in client.get("/", headers=HTML | {"Accept-Language": "ko-KR,ko"}).text
     assert "비행" in client.get("/?lang=ko", headers=HTML).text
     assert "비행" in client.get("/", headers=HTML).text, "the choice is remembered"
+
+
+def test_searches_that_asked_something_else_are_kept_apart(tmp_path: Path) -> None:
+    settings = make_gallery(tmp_path, Shape(columns=2, rows=2, frames=2, flights=(FLIGHT,)))
+    database = open_database(settings.database)
+    with database.write() as session:
+        stored = runs.find_flight(session, FLIGHT)
+        first = runs.latest_runs(session, FLIGHT)[0]
+        asked = dict(first.parameters) | {"angle_deg": 90}
+        run, _done = runs.start_run(
+            session, stored, first.reference_set, first.spec, asked, first.environment, 1.0, first.references
+        )
+        runs.finish_run(session, run)
+    database.close()
+    app = create_app(settings)
+    client = app.test_client()
+    page = client.get(f"/flights/{FLIGHT}.json").json
+    assert [one["label"] for one in page["asked"]] == ["all headings", "heading 090° only"]
+    assert len(page["models"]) == 6, "the widest search is shown first"
+    narrow = client.get(f"/flights/{FLIGHT}.json?asked={page['asked'][1]['key']}").json
+    assert [row["run"] for row in narrow["models"]] == [run]
+    app.extensions["coarseloc"].close()
 
 
 # --- pictures -----------------------------------------------------------------------------------

@@ -191,10 +191,8 @@ function listen(svg, map, view, show, metresPerPixel) {
     if (button?.dataset.map === "in") map.zoom(0.6);
     else if (button?.dataset.map === "out") map.zoom(1 / 0.6);
     else if (button?.dataset.map === "whole") map.whole();
-    else if (button?.dataset.map === "tiles") {
-      const shown = map.layers.tiles.classList.toggle("shown");
-      button.setAttribute("aria-pressed", shown);
-    }
+    else if (button?.dataset.map === "tiles") button.setAttribute("aria-pressed", map.layers.tiles.classList.toggle("shown"));
+    else if (button?.dataset.map === "draw") button.setAttribute("aria-pressed", svg.classList.toggle("drawing"));
   });
 }
 

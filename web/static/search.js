@@ -108,7 +108,7 @@ function drawn(map, [west, south, east, north]) {
   map.layers.drawn.replaceChildren(element("rect", { x: left, y: top, width: right - left, height: bottom - top }));
 }
 
-/** With Shift held, a drag draws bounds instead of moving the map. */
+/** With Shift held, or the button pressed, a drag draws bounds instead of moving the map. */
 function drawing(map) {
   let from = null;
   const box = ([x1, y1], [x2, y2]) => {
@@ -117,7 +117,7 @@ function drawing(map) {
     return [west, south, east, north];
   };
   return {
-    begin: (event) => event.shiftKey && Boolean((from = map.place(event))),
+    begin: (event) => (event.shiftKey || map.svg.classList.contains("drawing")) && Boolean((from = map.place(event))),
     move: (event) => from && (drawn(map, box(from, map.place(event))), true),
     end: (event) => {
       if (!from) return false;
