@@ -53,6 +53,8 @@ def serve(
     _end_on_sigterm()
     try:
         app.extensions["coarseloc"].vectors.follow()
+        # The first look reckons every flight's medians and compiles the templates: not while a reader waits.
+        threading.Thread(target=lambda: app.test_client().get("/"), name="coarseloc-first-look", daemon=True).start()
         if ready is not None:
             ready(_address(host, server))
         server.run()
