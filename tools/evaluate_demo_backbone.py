@@ -150,7 +150,7 @@ def rotation_table(references: References, vectors: np.ndarray) -> list[tuple[in
 
 
 def generated_tasks(work: Path, seeds: Sequence[tuple[int, str]], frames: int) -> list[Task]:
-    """Areas of 3.4 x 2.8 km in 204 places of 400 m; frames of the same picture with a camera's changes, and of
+    """Areas of 3.8 x 3 km in 221 places of 400 m; frames of the same picture with a camera's changes, and of
     the place in another season."""
     tasks = []
     for seed, style in seeds:
@@ -191,11 +191,11 @@ def markdown(rows: Sequence[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("coarseloc/embedding/demo_weights"))
-    parser.add_argument("--input-px", type=int, default=128)
+    parser.add_argument("--input-px", type=int, default=224)
     parser.add_argument("--naip-references", type=Path)
     parser.add_argument("--naip-frames", type=Path)
     parser.add_argument("--frames", type=int, default=320)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[21, 22])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[101, 102])
     parser.add_argument("--styles", nargs="*", default=["mixed"])
     parser.add_argument("--only-model", action="store_true", help="leave the baselines out (a quick look)")
     parser.add_argument("--work", type=Path, required=True, help="an empty or new folder for areas and flights")
