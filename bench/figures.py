@@ -23,6 +23,7 @@ class Figure:
     target: float | None = None
     at_most: bool = False
     note: str = ""
+    of_minima: float | None = None  # a ratio once more, where each way was disturbed the least
 
     @property
     def reached(self) -> bool | None:
@@ -51,7 +52,8 @@ def faster(what: str, contest: Contest, ours: str, peer: str, target: float | No
     for way in (ours, peer):
         if way in contest.skipped:
             return Figure(what, peer, None, "x", target, note=f"{way} skipped: {contest.skipped[way]}")
-    return Figure(what, peer, contest.ratio(ours, peer), "x", target, note=note)
+    ratios = contest.ratio(ours, peer), contest.ratio_of_minima(ours, peer)
+    return Figure(what, peer, ratios[0], "x", target, note=note, of_minima=ratios[1])
 
 
 def figures_table(figures: Iterable[Figure]) -> list[str]:
@@ -60,13 +62,14 @@ def figures_table(figures: Iterable[Figure]) -> list[str]:
             figure.what,
             figure.peer,
             _shown(figure.value, figure.unit),
+            "" if figure.of_minima is None else _shown(figure.of_minima, figure.unit),
             _target(figure),
             {True: "yes", False: "**no**", None: ""}[figure.reached],
             figure.note,
         )
         for figure in figures
     ]
-    return table(("what", "against", "measured", "target", "reached", "note"), rows, right=(2, 3))
+    return table(("what", "against", "measured", "of minima", "target", "reached", "note"), rows, right=(2, 3, 4))
 
 
 def contests_table(contests: Iterable[Contest]) -> list[str]:

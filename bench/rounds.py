@@ -48,6 +48,10 @@ class Contest:
         """How many times faster `ours` is, by medians."""
         return self.median(peer) / self.median(ours)
 
+    def ratio_of_minima(self, ours: str, peer: str) -> float:
+        """The same where each was disturbed the least: on a busy machine the two ratios differ."""
+        return self.minimum(peer) / self.minimum(ours)
+
 
 def contest(name: str, unit: str, ways: Mapping[str, Way | Skipped], rounds: int, warm_ups: int = 1) -> Contest:
     """Run every way `warm_ups` times untimed, then once in each round.

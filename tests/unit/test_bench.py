@@ -88,7 +88,7 @@ def test_a_skipped_way_is_shown_with_its_reason() -> None:
 def test_the_table_says_what_was_reached_and_what_was_not() -> None:
     lines = figures.figures_table(
         [
-            Figure("a", "b", 2.004, "x", 2.0),
+            Figure("a", "b", 2.004, "x", 2.0, of_minima=1.5),
             Figure("a|b", "", 1.999, "x", 2.0, note="close"),
             Figure("open", "", 4.0, "ms", 5.0, at_most=True),
             Figure("cosine", "CPU", 0.99871, "", 0.999),
@@ -97,14 +97,14 @@ def test_the_table_says_what_was_reached_and_what_was_not() -> None:
         ]
     )
     assert lines == [
-        "| what | against | measured | target | reached | note |",
-        "| --- | --- | --: | --: | --- | --- |",
-        "| a | b | 2.00 x | 2 x | yes |  |",
-        "| a\\|b |  | 2.00 x | 2 x | **no** | close |",
-        "| open |  | 4.00 ms | ≤ 5 ms | yes |  |",
-        "| cosine | CPU | 0.99871 | 0.999 | **no** |  |",
-        "| gone | c | not measured | 75 % |  | why |",
-        "| free | d | 82 % |  |  |  |",
+        "| what | against | measured | of minima | target | reached | note |",
+        "| --- | --- | --: | --: | --: | --- | --- |",
+        "| a | b | 2.00 x | 1.50 x | 2 x | yes |  |",
+        "| a\\|b |  | 2.00 x |  | 2 x | **no** | close |",
+        "| open |  | 4.00 ms |  | ≤ 5 ms | yes |  |",
+        "| cosine | CPU | 0.99871 |  | 0.999 | **no** |  |",
+        "| gone | c | not measured |  | 75 % |  | why |",
+        "| free | d | 82 % |  |  |  |  |",
     ]
 
 
