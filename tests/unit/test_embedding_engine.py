@@ -65,6 +65,14 @@ def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
     assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
 
 
+def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path):
+    found = _found(make_dinov3(tmp_path / "vits16", num_hidden_layers=12, **ARCHITECTURES["vits16"]), tmp_path)
+    backbone = load_backbone(found, input_px=224, device="cpu")
+    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    images = _images(2, 300)
+    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+
+
 def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_path):
     found = _found(tiny_dinov3, tmp_path)
     backbone = load_backbone(found, input_px=512, device="cpu")
