@@ -247,9 +247,7 @@ def test_a_pooling_that_does_not_fit_is_an_error(tiny_dinov3, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("count", [1, 7, 75])
-def test_images_pass_recorded_batches_in_their_order(
-    count, precision, tiny_dinov3, tmp_path, monkeypatch
-):
+def test_images_pass_recorded_batches_in_their_order(count, precision, tiny_dinov3, tmp_path, monkeypatch):
     class Recorded:  # a recording without CUDA: always the whole batch, whatever is left of the last one in it
         def __init__(self, forward, example):
             self.forward, self.input = forward, example
