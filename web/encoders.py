@@ -10,16 +10,14 @@ from threading import Lock, Thread
 import numpy as np
 
 from coarseloc.config import Settings
-from coarseloc.embedding import weights
-from coarseloc.embedding.specs import row, table
-from coarseloc.errors import WeightsError
+from coarseloc.embedding.encoders import Encoders
+from coarseloc.errors import BackboneError
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, UInt8
 from web.i18n import _
 from web.problems import Problem
 
 MOST_WAITING = 3  # beyond the one being embedded; they hold a server thread each
 _log = logging.getLogger("coarseloc")
-_CACHE = "cache"  # in the data folder: the digests of weight files
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +29,9 @@ class Embedded:
     embed_ms: float  # resize, normalise, forward; the device synchronised
 
 
-class Encoders:
+class QueryEncoders:
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._rows = table(settings.backbones)
+        self._encoders = Encoders(settings)
         self._loaded: dict[str, Backbone] = {}  # by spec digest
         self._one_at_a_time = Lock()
         self._counting = Lock()
@@ -45,10 +42,11 @@ class Encoders:
 
     def missing(self, spec: EmbeddingSpec) -> str | None:
         """Why this backbone cannot embed here and what to do about it; None where its weights are."""
-        if spec.backbone not in self._rows:
+        try:
+            found = self._encoders.missing(spec.backbone)
+        except BackboneError:
             return _("{name} is not among this server's backbones.", name=spec.backbone)
-        found = weights.find(self._rows[spec.backbone], self._settings.weights)
-        return None if isinstance(found, weights.Found) else f"{found.reason}. {found.remedy}"
+        return f"{found.reason}. {found.remedy}" if found else None
 
     def warm(self, spec: EmbeddingSpec) -> None:
         """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
@@ -91,24 +89,7 @@ class Encoders:
 
     def _backbone(self, spec: EmbeddingSpec) -> Backbone:
         if spec.digest not in self._loaded:
-            from coarseloc.embedding import backbone  # torch: seconds that the pages should not wait for
-
-            found = weights.require(row(spec.backbone, self._rows), self._settings.weights)
-            cache = self._settings.data_dir / _CACHE
-            today = backbone.embedding_spec(found, input_px=spec.input_px, precision=spec.precision, cache_dir=cache)
-            if today.digest != spec.digest:
-                differs = [name for name in spec.__dataclass_fields__ if getattr(today, name) != getattr(spec, name)]
-                raise WeightsError(
-                    f"the references were embedded by {spec.backbone} with other {', '.join(differs)} than today's: "
-                    "their vectors do not mix. Bring the earlier weights back, or ingest again with these."
-                )
-            self._loaded[spec.digest] = loaded = backbone.load_backbone(
-                found,
-                input_px=spec.input_px,
-                precision=spec.precision,
-                device=self._settings.device,
-                cache_dir=cache,
-            )
+            self._loaded[spec.digest] = loaded = self._encoders.load_matching(spec)
             loaded.embed(_blank(spec.input_px))  # the first call allocates and compiles; nobody times it
         return self._loaded[spec.digest]
 

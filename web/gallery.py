@@ -14,7 +14,7 @@ from flask import current_app
 from coarseloc.config import Settings
 from coarseloc.embedding.specs import BackboneSpec, table
 from coarseloc.store import Database, open_database
-from web.encoders import Encoders
+from web.encoders import QueryEncoders
 from web.vectors import Vectors
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Gallery:
     settings: Settings
     database: Database
     backbones: Mapping[str, BackboneSpec]
-    encoders: Encoders
+    encoders: QueryEncoders
     vectors: Vectors
     memory: Memory = field(default_factory=Memory)
 
@@ -54,7 +54,7 @@ class Gallery:
     def open(cls, settings: Settings) -> Gallery:
         # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
         database = open_database(settings.database, migrate=settings.database_url is None)
-        return cls(settings, database, table(settings.backbones), Encoders(settings), Vectors(settings, database))
+        return cls(settings, database, table(settings.backbones), QueryEncoders(settings), Vectors(settings, database))
 
     @property
     def uploads(self) -> Path:

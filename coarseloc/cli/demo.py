@@ -11,8 +11,8 @@ import click
 from coarseloc import config
 from coarseloc.cli.app import App, out, progress_bar
 from coarseloc.cli.ingest import HEADINGS, run_ingest, show_ingest
-from coarseloc.cli.models import Encoders
 from coarseloc.cli.search import run_searches, show_runs
+from coarseloc.embedding.encoders import Encoders
 
 FOLDER = Path("demo-data")
 SEED = 2025
@@ -33,6 +33,8 @@ def demo(context: click.Context, fresh: bool) -> None:
     chosen = context.parent and context.parent.params["data_dir"]
     folder = Path(chosen or FOLDER).absolute()
     if fresh and folder.exists():
+        with App(config.load(folder)).vectors():  # a server at work in it is told of, not pulled from under
+            pass
         shutil.rmtree(folder)
     app = App(config.load(folder))
     started = time.perf_counter()

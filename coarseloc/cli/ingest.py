@@ -12,8 +12,8 @@ import click
 from filelock import FileLock, Timeout
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
-from coarseloc.cli.models import Encoders
 from coarseloc.cli.options import Angles, Overlap, backbone_options
+from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.store import embeddings
 from coarseloc.store import references as store_references

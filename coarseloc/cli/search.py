@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_bar, table
-from coarseloc.cli.models import Encoders, load_matching, stored_specs
+from coarseloc.cli.models import stored_specs
 from coarseloc.cli.options import backbone_options, where_options
+from coarseloc.embedding.encoders import Encoders
 from coarseloc.store import references
 from coarseloc.types import Flight, Hit, Where
 from ingest import index
@@ -80,7 +81,7 @@ def run_searches(
         reference_set = references.find_reference_set(session, name)
     runs: list[int] = []
     for stored in stored_specs(app, reference_set, backbones, input_px, precision):
-        backbone = load_matching(encoders, stored)
+        backbone = encoders.load_matching(stored.spec)
         with progress_bar(f"search {stored.spec.backbone}") as progress:
             runs += run_search(
                 app.db,
@@ -154,7 +155,7 @@ def lookup(
     with app.vectors() as store:
         index.drain(app.db, store)
         for stored in stored_specs(app, reference_set, backbones, input_px, precision):
-            vector = load_matching(encoders, stored).embed(pixels[None])[0]
+            vector = encoders.load_matching(stored.spec).embed(pixels[None])[0]
             found[stored.spec.backbone] = filtered_lookup(
                 store, app.db, stored, vector, k, where, thumbnails=app.settings.thumbnails
             )

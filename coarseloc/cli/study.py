@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
-from coarseloc.cli.models import Encoders
 from coarseloc.cli.options import Overlap, backbone_options
+from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError
 from coarseloc.store import embeddings, references
 
