@@ -19,7 +19,7 @@ SEED = 2025
 FOOTPRINT_M = 400.0
 FLIGHT_ID = "251124155712"
 FRAMES = 48
-INPUT_PX = 128
+INPUT_PX = 224  # the model card's
 
 
 @click.command()
@@ -38,7 +38,8 @@ def demo(context: click.Context, fresh: bool) -> None:
         shutil.rmtree(folder)
     app = App(config.load(folder))
     started = time.perf_counter()
-    area, flight = _area(folder), _flight(folder)
+    area = _area(folder)
+    flight = _flight(folder, area)
     from coarseloc.imagery.flights import open_flight
     from coarseloc.imagery.orthophoto import open_orthophoto
     from search.export import export
@@ -61,20 +62,18 @@ def demo(context: click.Context, fresh: bool) -> None:
 
 
 def _area(folder: Path) -> Path:
-    """The reference orthophoto, and the same place in another month, which the flight will see."""
+    """The orthophoto that references are cut from, and that the flight will see in other light and colours."""
     from coarseloc.simulate.terrain import write_area
 
-    out.print("[bold]1. Make[/bold]: an area of 3 × 2.4 km and a flight over it in another season, with known truth")
-    for season, name in enumerate(("area.tif", "area-later.tif")):
-        path = folder / name
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.tif")
-            write_area(partial, SEED, season=season).replace(path)
-    return folder / "area.tif"
+    out.print("[bold]1. Make[/bold]: an area of 3 × 2.4 km and a flight over it, in another season's light, with truth")
+    path = folder / "area.tif"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_area(path.with_suffix(".partial.tif"), SEED).replace(path)
+    return path
 
 
-def _flight(folder: Path) -> Path:
+def _flight(folder: Path, area: Path) -> Path:
     from coarseloc.simulate.flight import simulate_flight
 
     flights = folder / "flights"
@@ -85,7 +84,7 @@ def _flight(folder: Path) -> Path:
         shutil.rmtree(flight)
     with progress_bar("frames") as progress:
         simulate_flight(
-            folder / "area-later.tif",
+            area,
             flights,
             flight_id=FLIGHT_ID,
             frames=FRAMES,
