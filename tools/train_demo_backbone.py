@@ -3,8 +3,10 @@ r"""Train the demo backbone: a small DINOv3 ViT that learns places on generated 
     python tools/train_demo_backbone.py --work /tmp/demo-training --out /tmp/demo-training/weights
     python tools/train_demo_backbone.py --work /tmp/demo-training --out /tmp/demo-training/weights \
         --resume --steps 1450
+    python tools/train_demo_backbone.py --work /tmp/demo-training --out /tmp/demo-training/weights \
+        --resume --steps 2000
 
-The second command warms the learning rate up again and lets it fall once more; both make what is shipped.
+The later commands raise the learning rate again and let it fall once more; the three make what is shipped.
 
 The objective is contrastive: a query picture must be nearer to the reference whose pose is the nearest than
 to every other of the batch: neighbouring tiles, neighbouring headings, other places. Step n draws from
