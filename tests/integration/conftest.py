@@ -24,9 +24,11 @@ STRIDE_M = 150.0
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    """An empty one: SQLite, or PostgreSQL where COARSELOC_TEST_DATABASE_URL names one."""
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """An empty one: SQLite, or PostgreSQL where COARSELOC_TEST_DATABASE_URL names one; commands find the same."""
     database = open_database(database_url(tmp_path / "state"))
+    if SERVER:
+        monkeypatch.setenv("COARSELOC_DATABASE_URL", database_url(tmp_path / "state"))
     yield database
     database.close()
 
