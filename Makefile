@@ -8,7 +8,7 @@ demo: .venv/ready          ## make an area and a flight, ingest, search, export,
 	$(BIN)/coarseloc demo
 
 test: .venv/ready          ## the whole test suite, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-postgres: .venv/ready ## what touches the database, on a PostgreSQL of its own (needs its server's binaries)
 	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest tests/integration tests/unit/search
