@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def run(
 
     `keep` is called after each part with all results so far.
     """
-    results = Results(more={"machine": machine.facts(), "load before": machine.load(), "rounds": size.rounds})
+    results = Results(more={"machine": machine.facts(), "load before": machine.load(), "size": asdict(size)})
     started = time.monotonic()
     for name, part in parts(size).items():
         if only not in name:

@@ -56,7 +56,9 @@ def faster(what: str, contest: Contest, ours: str, peer: str, target: float | No
     return Figure(what, peer, ratios[0], "x", target, note=note, of_minima=ratios[1])
 
 
-def figures_table(figures: Iterable[Figure]) -> list[str]:
+def figures_table(figures: Iterable[Figure], busy: bool = False) -> list[str]:
+    """Markdown lines; on a busy machine no verdict is given."""
+    verdicts = {True: "(yes)", False: "(no)"} if busy else {True: "yes", False: "**no**"}
     rows = [
         (
             figure.what,
@@ -64,7 +66,7 @@ def figures_table(figures: Iterable[Figure]) -> list[str]:
             _shown(figure.value, figure.unit),
             "" if figure.of_minima is None else _shown(figure.of_minima, figure.unit),
             _target(figure),
-            {True: "yes", False: "**no**", None: ""}[figure.reached],
+            "" if figure.reached is None else verdicts[figure.reached],
             figure.note,
         )
         for figure in figures

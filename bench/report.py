@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Results, contests_table, figures_table, plain_facts, table
+from bench.size import FULL
 from coarseloc import ids
 
 _HEAD = """\
 # Benchmarks
 
 Written by `make bench`; do not edit. One process, {rounds} interleaved rounds; a ratio is one of medians within its
-contest. Absolute figures wander by a quarter from run to run and mean little; targets are for 2 cores.
+contest, and beside it that of the minima, where each way was disturbed the least. On a quiet machine the two agree;
+on a busy one neither says much, least of all about ways whose threads wait for each other. Absolute figures wander
+by a quarter from run to run. Targets are for 2 cores.
 Weights are random: the architectures are the true ones, and time does not depend on what they have learnt.
+"""
+_BUSY = """\
+**Other work ran on this machine meanwhile, so nothing here counts as reached or missed: verdicts are in brackets.**
+Ways on two threads that wait for each other at every layer (transformers, timm, torch, FAISS as it comes) lose most to
+it, and ratios against them come out far too high. Run `make bench` again on a quiet machine.
 """
 _GPU_NONE = """\
 Not measured: no GPU could be had when this was written. `PYTHONPATH=. python bench/gpu.py` measures it in one call,
@@ -41,13 +49,15 @@ def write_json(results: Results, folder: Path, name: str = "") -> Path:
 def write_markdown(results: Results, path: Path, raw: Path) -> None:
     """The figures, then every way that was timed, then how an ingest spends its time, then the GPU's table."""
     gpu = sorted(raw.parent.glob("gpu-*.md"))
+    busy = was_busy(results.more)
     lines = [
-        _HEAD.format(rounds=results.more["rounds"]),
+        _HEAD.format(rounds=results.more["size"]["rounds"]),
         *table(("", ""), machine_rows(results.more)),
         "",
         "## Figures",
         "",
-        *figures_table(results.figures),
+        *([_BUSY] if busy else []),
+        *figures_table(results.figures, busy),
         "",
         "## Side by side",
         "",
@@ -68,19 +78,32 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def was_busy(more: dict[str, Any]) -> bool:
+    """Whether others wanted the cores too: the benchmark alone makes a load of about one a core."""
+    cores = more["machine"]["cores"]
+    return bool(more["load before"] > 0.5 * cores or more["load after"] > cores + 1)
+
+
 def machine_rows(more: dict[str, Any]) -> list[tuple[str, str]]:
     facts = more["machine"]
     rows = [
         ("date", f"{facts['date']}, commit {facts['commit']}"),
         ("machine", f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"),
         ("versions", f"Python {facts['python']}, " + plain_facts(facts["versions"])),
-        ("load", f"{more['load before']} before, {more['load after']} after; the benchmark itself is one of it"),
+        ("load", f"{more['load before']} before, {more['load after']} after; the benchmark's own share is up to 2"),
+        ("size", _size(more["size"])),
         ("took", f"{more['took_s']} s"),
     ]
     if "ceilings" in more:
         found = more["ceilings"]
         rows.append(("ceilings", f"{found['matmul_gflops']} GFLOP/s float32, {found['read_gb_per_s']} GB/s read"))
     return rows
+
+
+def _size(size: dict[str, Any]) -> str:
+    """Whether this is the whole benchmark, and where it is less."""
+    less = {name: value for name, value in size.items() if value != asdict(FULL)[name]}
+    return "full" if not less else "less than the full one: " + plain_facts(less)
 
 
 def _stages(more: dict[str, Any]) -> list[str]:

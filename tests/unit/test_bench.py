@@ -108,6 +108,13 @@ def test_the_table_says_what_was_reached_and_what_was_not() -> None:
     ]
 
 
+def test_a_busy_machine_gives_no_verdict() -> None:
+    assert "| (yes) |" in figures.figures_table([Figure("a", "b", 3.0, "x", 2.0)], busy=True)[-1]
+    idle = {"machine": {"cores": 2}, "load before": 0.2, "load after": 2.1}
+    assert not report.was_busy(idle)
+    assert report.was_busy(idle | {"load before": 4.0}) and report.was_busy(idle | {"load after": 6.5})
+
+
 @pytest.mark.parametrize(
     ("name", "gflop"),
     [("vits16", 9.4), ("vits16+", 12.2), ("vitb16", 35.9), ("vitl16", 125.7), ("vith16+", 344.2)],
