@@ -255,15 +255,15 @@ def six_backbones(size: Size, work: Path) -> Results:
 
 
 def _memory(paths: Sequence[Path], backbone: LoadedBackbone, folder: Path) -> Figure:
-    """The most memory resident while four times as many tiles are ingested."""
-    peaks = []
-    for times in (1, 4):
-        (folder / str(times)).mkdir(parents=True)
-        source = Ingests(folder / str(times), list(paths) * 3 * times, [backbone])
+    """The most memory resident while four times as many tiles are ingested; the first time fills the queues too."""
+    peaks, counts = [], (2 * worker.READ_AHEAD, 8 * worker.READ_AHEAD)
+    for count in counts:
+        (folder / str(count)).mkdir(parents=True)
+        own = Ingests(folder / str(count), [paths[i % len(paths)] for i in range(count)], [backbone])
         with machine.peak_memory() as peak:
-            source.one_pass()
+            own.one_pass()
         peaks += peak
     mib = [round(peak / 2**20) for peak in peaks]
-    note = f"{mib[0]} MiB for {3 * len(paths)} tiles, {mib[1]} MiB for {12 * len(paths)}"
+    note = f"{mib[0]} MiB for {counts[0]} tiles, {mib[1]} MiB for {counts[1]}"
     grown = peaks[1] / peaks[0] * 100
     return Figure("memory of an ingest of four times as many tiles", "itself", grown, "%", 110, at_most=True, note=note)
