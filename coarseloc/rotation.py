@@ -22,6 +22,9 @@ from coarseloc.types import UInt8
 
 Bool = NDArray[np.bool_]
 
+HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
+"""What references are turned to unless something else is asked for."""
+
 
 class Affine(NamedTuple):
     """x' = a x + b y + c, y' = d x + e y + f: in the order of Pillow's AFFINE data and rasterio's transforms."""

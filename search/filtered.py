@@ -10,10 +10,10 @@ from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.types import Float32, Hit, VectorStore, Where
+from coarseloc.where import ANYTHING
 from search.hits import as_hit
 
 _log = logging.getLogger("coarseloc")
-ANYTHING = Where()
 
 
 def lookup(

@@ -17,13 +17,12 @@ from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.upsert import batches
 from coarseloc.types import Backbone, EmbeddingSpec, Flight, Float32, Frame, Progress, Timing, UInt8, Where
+from coarseloc.where import ANYTHING
 from search import recording
 from search.facts import WARM_UP, environment, where_facts
 from search.index import ExactIndex, Rows
 from search.mirror import Mirror, open_mirror
 from search.recording import Asked, Hits, Outcome
-
-ANYTHING = Where()
 
 
 @dataclass(frozen=True, slots=True)

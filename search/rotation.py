@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from coarseloc import geo
 from coarseloc.bootstrap import Estimate, estimate, mean
 from coarseloc.errors import InputError
+from coarseloc.rotation import HEADINGS
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress
@@ -43,7 +44,6 @@ from search.laboratory import (
 from search.patches import PATCH_ARRAYS, patch_curves, patch_figures
 
 STEPS = (5, 9, 15, 45)  # degrees: so that the eight headings are among all
-EIGHT = tuple(range(0, 360, 45))
 _VERSION = 2  # raise it when the same question would be answered otherwise
 
 Floats = NDArray[np.float64]
@@ -161,8 +161,8 @@ class _Scene:
 
     def _reference(self, i: int, backbone: Backbone) -> Arrays:
         if isinstance(self._ground, Pictures):
-            return {"vectors": backbone.embed(np.stack([self._ground.view(i, heading) for heading in EIGHT]))}
-        return {"vectors": backbone.embed(np.stack([self._ground.view(self._ground.centres[i], h) for h in EIGHT]))}
+            return {"vectors": backbone.embed(np.stack([self._ground.view(i, heading) for heading in HEADINGS]))}
+        return {"vectors": backbone.embed(np.stack([self._ground.view(self._ground.centres[i], h) for h in HEADINGS]))}
 
     def _frame(self, i: int, backbone: Backbone) -> Arrays:
         return {"vectors": backbone.embed(self._see(i, self._headings))}
@@ -173,7 +173,7 @@ class _Scene:
         return patch_figures(mine, patch_tokens(backbone, other)[0], self._step)
 
     def _times(self, backbone: Backbone) -> Arrays:
-        return times(backbone, self._see(0, EIGHT))
+        return times(backbone, self._see(0, HEADINGS))
 
     def _truth(self) -> tuple[Bools, Floats]:
         """(right [Q, R], error_m [Q, R])."""
@@ -209,7 +209,7 @@ def curves(backbone: str, vectors: Vectors) -> list[CurvePoint]:
     points = [point(backbone, "cosine", turn, same[:, i]) for i, turn in enumerate(turns)]
     points += [point(backbone, "cosine_other", turn, other[:, i]) for i, turn in enumerate(turns)]
     for count in (1, 4, 8):
-        scores = _scores(vectors, EIGHT[:: 8 // count])
+        scores = _scores(vectors, HEADINGS[:: 8 // count])
         found = scores.argmax(axis=2)
         hits = np.take_along_axis(vectors.right[:, None, :], found[..., None], 2)[..., 0]
         error = np.take_along_axis(vectors.error_m[:, None, :], found[..., None], 2)[..., 0]
@@ -256,7 +256,7 @@ def margin_over_wrong(scores: Floats, right: Bools) -> Floats:
 
 def _scores(vectors: Vectors, headings: Sequence[int]) -> Floats:
     """[Q, H, R]: each frame against each place, by its best heading of those the index holds."""
-    held = vectors.references[:, [EIGHT.index(heading) for heading in headings]]
+    held = vectors.references[:, [HEADINGS.index(heading) for heading in headings]]
     best = np.full((*vectors.queries.shape[:2], len(held)), -np.inf)
     for i in range(held.shape[1]):
         best = np.maximum(best, np.einsum("qhd,rd->qhr", vectors.queries, held[:, i]))
@@ -281,8 +281,8 @@ def compare(vectors: Vectors, taken: Mapping[str, float]) -> list[Way]:
     once, eight = taken["embed_1"], taken["embed_8"]
     one_query, eight_queries = vectors.queries[0, :1], vectors.queries[0, :: 45 // vectors.step]
     answers: list[tuple[Way, Floats]] = []
-    for name, held in ((PLAIN, (0,)), (FOUR, EIGHT[::2]), (EIGHT_REFERENCES, EIGHT)):
-        index = vectors.references[:, [EIGHT.index(a) for a in held]]
+    for name, held in ((PLAIN, (0,)), (FOUR, HEADINGS[::2]), (EIGHT_REFERENCES, HEADINGS)):
+        index = vectors.references[:, [HEADINGS.index(a) for a in held]]
         scores = np.einsum("qhd,rad->qhra", vectors.queries, index).reshape(q, h, -1)
         found, angle = np.divmod(scores.argmax(axis=2), len(held))
         off = _turn(np.array(held)[angle] - headings) if len(held) > 1 else np.full((q, h), np.nan)

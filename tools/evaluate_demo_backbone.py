@@ -26,6 +26,7 @@ from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.specs import BACKBONES
 from coarseloc.embedding.weights import Missing, find
 from coarseloc.imagery.orthophoto import open_orthophoto
+from coarseloc.rotation import HEADINGS
 from coarseloc.simulate.camera import Changes
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
@@ -33,8 +34,6 @@ from coarseloc.types import Failure, Flight, TileSource
 
 Describe = Callable[[Sequence[np.ndarray]], np.ndarray]
 """uint8 [H, W, 3] pictures → float32 [N, D], rows of unit norm."""
-
-HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc import geo
+from coarseloc.rotation import HEADINGS
 from coarseloc.store import embeddings, open_database, references
 from coarseloc.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View, Where
 from coarseloc.vectors import open_store
@@ -29,7 +30,6 @@ from ingest import index
 from ingest.worker import COMMIT_ROWS
 from search.mirror import open_mirror
 
-ANGLES = tuple(range(0, 360, 45))
 ORIGIN, STRIDE_M, FOOTPRINT_M = LonLat(127.0, 37.5), 150.0, 300.0
 QUERIES = 30
 MIB = 2**20
@@ -42,10 +42,10 @@ def measure(folder: Path, count: int, dim: int) -> Facts:
     found: Facts = {"count": count, "dim": dim, "load": round(os.getloadavg()[0], 1)}
     began_with = _resident()
     url = f"sqlite:///{folder / 'coarseloc.db'}"
-    tiles = _tiles(count // len(ANGLES))
+    tiles = _tiles(count // len(HEADINGS))
     spec = EmbeddingSpec("generated", dim, "none", 224, (0.5,) * 3, (0.5,) * 3, "cls")
     db = open_database(url)
-    reference_set = ReferenceSet("grown", "captures", "/nowhere", 300.0, 0.5, FOOTPRINT_M, ANGLES)
+    reference_set = ReferenceSet("grown", "captures", "/nowhere", 300.0, 0.5, FOOTPRINT_M, HEADINGS)
     random = np.random.default_rng(0)
 
     with _timed(found, "write_s"):
@@ -53,7 +53,7 @@ def measure(folder: Path, count: int, dim: int) -> Facts:
             stored = references.save_reference_set(session, reference_set)
             keys = references.save_tiles(session, stored.id, tiles)
             stored_spec = embeddings.save_spec(session, spec)
-        views = [(tile, _view(tile, angle), "stamp") for tile in tiles for angle in ANGLES]
+        views = [(tile, _view(tile, angle), "stamp") for tile in tiles for angle in HEADINGS]
         for start in range(0, len(views), COMMIT_ROWS):
             some = views[start : start + COMMIT_ROWS]
             vectors = _unit(random.standard_normal((len(some), dim), np.float32))

@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from coarseloc import __version__
-from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.ingest import show_drained
 from coarseloc.embedding import specs
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
 from coarseloc.errors import CoarselocError, StoreError
@@ -75,7 +76,7 @@ def drain(app: App, as_json: bool) -> None:
     """Bring the vector store up to the database; ingest does this by itself where it can."""
     with app.vectors() as store, progress_bar("index") as progress:
         done = index.drain(app.db, store, progress)
-    answer(as_json, asdict(done), lambda: _show_drained(done))
+    answer(as_json, asdict(done), lambda: show_drained(done))
 
 
 @click.command()
@@ -112,13 +113,7 @@ def rebuild(app: App, as_json: bool) -> None:
     """Drop the vector store's collections and replay the database into new ones."""
     with app.vectors() as store, progress_bar("rebuild") as progress:
         done = index.rebuild(app.db, store, progress)
-    answer(as_json, asdict(done), lambda: _show_drained(done))
-
-
-def _show_drained(done: index.Drained) -> None:
-    for collection in done.rebuilt:
-        err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")
-    out.print(f"vector store: {done.upserted} points written, {done.deleted} deleted")
+    answer(as_json, asdict(done), lambda: show_drained(done))
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 
 from coarseloc import config
 from coarseloc.cli.app import App, out, progress_bar
-from coarseloc.cli.ingest import HEADINGS, run_ingest, show_ingest
+from coarseloc.cli.ingest import run_ingest, show_ingest
 from coarseloc.cli.search import run_searches, show_runs
 from coarseloc.embedding.encoders import Encoders
 
@@ -46,7 +46,7 @@ def demo(context: click.Context, fresh: bool) -> None:
 
     encoders = Encoders(app.settings, input_px=INPUT_PX)
     out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")
-    source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5, angles=HEADINGS)
+    source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
     show_ingest(*run_ingest(app, [source], encoders, ["demo"]))
     out.print("\n[bold]3. Search[/bold]: the flight's frames against them")
     show_runs(run_searches(app, open_flight(flight), "demo", encoders, ["demo"]))

@@ -15,6 +15,7 @@ from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, prog
 from coarseloc.cli.options import Angles, Overlap, backbone_options
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
+from coarseloc.rotation import HEADINGS
 from coarseloc.store import embeddings
 from coarseloc.store import references as store_references
 from coarseloc.types import TileSource
@@ -22,8 +23,6 @@ from ingest import index, worker
 from ingest.index import Drained
 from ingest.spread import over_ray
 from ingest.worker import Summary
-
-HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
 
 
 @click.group()
@@ -204,6 +203,11 @@ def show_ingest(summaries: Sequence[Summary], drained: Drained | None, note: str
     if drained is None:
         err.print(f"[yellow]{note}[/yellow]")
         return
+    show_drained(drained)
+
+
+def show_drained(drained: Drained) -> None:
+    """What a drain brought over, and what it had to replay."""
     for collection in drained.rebuilt:
         err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")
     out.print(f"vector store: {drained.upserted} points written, {drained.deleted} deleted")

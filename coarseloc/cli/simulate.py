@@ -10,6 +10,7 @@ import click
 from coarseloc.cli.app import out, progress_bar
 from coarseloc.cli.options import Angles, Overlap
 from coarseloc.errors import InputError
+from coarseloc.rotation import HEADINGS
 
 _positive = click.FloatRange(min=0, min_open=True)
 
@@ -65,7 +66,7 @@ def flight(orthophoto: Path, out_dir: Path, plain: bool, **options: Any) -> None
 @click.option("--footprint-m", type=_positive, required=True)
 @click.option("--altitude-m", type=_positive, default=300.0, show_default=True, help="As the capture names say it.")
 @click.option("--overlap", type=Overlap(), default="50", show_default=True)
-@click.option("--angles", type=Angles(), default="0,45,90,135,180,225,270,315", show_default=True)
+@click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]")
 @click.option("--tile-px", type=click.IntRange(min=16))
 @click.option("--stamp", default="251210182149", show_default=True, help="The captures' time, YYMMDDhhmmss.")
 def captures(

@@ -20,7 +20,6 @@ from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
 
 MIN_TILE_PX, MAX_TILE_PX = 64, 1024
 
-_EIGHT = (0, 45, 90, 135, 180, 225, 270, 315)
 _CUT_VERSION = 1  # raise it when the same parameters would give other pixels
 
 
@@ -73,7 +72,7 @@ def open_orthophoto(
     altitude_m: float | None = None,
     fov_deg: float | None = None,
     overlap: float = 0.5,
-    angles: Sequence[int] = _EIGHT,
+    angles: Sequence[int] = rotation.HEADINGS,
     tile_px: int | None = None,
 ) -> OrthophotoSource:
     """A GeoTIFF as reference tiles, in any CRS, upright by true north.

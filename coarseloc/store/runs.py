@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from coarseloc import ids
@@ -245,10 +245,6 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
         asked = {name: value for name, value in run.parameters.items() if name != "index_version"}
         newest[ids.digest({"set": run.reference_set.name, "spec": run.spec.spec.digest, "asked": asked})] = run
     return sorted(newest.values(), key=lambda run: run.id)
-
-
-def count_results(session: Session, run: int) -> int:
-    return session.scalar(select(func.count()).where(FrameResultRow.run_id == run)) or 0
 
 
 def results(session: Session, run: int, frame_indices: Sequence[int] | None = None) -> list[FrameResult]:

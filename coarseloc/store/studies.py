@@ -71,14 +71,6 @@ def start_study(
     return _study(row)
 
 
-def restart_study(session: Session, study: int) -> None:
-    """Forget a study's parts, points and findings: its question is answered anew."""
-    session.execute(delete(StudyPartRow).where(StudyPartRow.study_id == study))
-    session.execute(delete(StudyPointRow).where(StudyPointRow.study_id == study))
-    row = session.get_one(StudyRow, study)
-    row.findings, row.finished_at = {}, None
-
-
 def save_part(session: Session, study: int, part: str, arrays: Arrays) -> None:
     """Keep what one step of the work gave, under a name."""
     buffer = io.BytesIO()
