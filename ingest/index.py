@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coarseloc.batches import batches
 from coarseloc.store import Database, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
-from coarseloc.store.upsert import batches
 from coarseloc.types import Float32, Progress, VectorStore
 
 BATCH = 500  # points per upsert

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from coarseloc.batches import batches
 from coarseloc.errors import CoarselocError, InputError
-from coarseloc.store.upsert import batches
-from coarseloc.types import Backbone, TileSource
+from coarseloc.types import TileSource
 from ingest.plan import Plan, Work
-from ingest.worker import Done, Engine, Load, Summary, embed_work, load_models
+from ingest.worker import Done, Engine, Load, Models, Summary, embed_work
 
 CHUNK_TILES = 8  # what the death of an actor can cost
 IN_FLIGHT = 2  # chunks an actor has before it, so that it never waits
@@ -28,9 +28,8 @@ class Embedder:
     """An actor: the models, and whatever is sent to it. Loads in its first task, so that errors come back as such."""
 
     def __init__(self, plan: Plan, source: TileSource, load: Load, thumbnails: Path, mark: Path) -> None:
-        self._plan, self._source, self._load = plan, source, load
+        self._plan, self._source, self._models = plan, source, Models(plan, load)
         self._thumbnails, self._mark = thumbnails, mark
-        self._backbones: dict[int, Backbone] = {}
 
     def work(self, work: Sequence[Work]) -> tuple[list[Done], Summary]:
         """One chunk: what came of it, and how long each stage took."""
@@ -40,9 +39,7 @@ class Embedder:
                 "under the same path"
             )
         part = Summary(self._plan.reference_set.name, 0, 0)
-        if not self._backbones:
-            self._backbones = load_models(self._plan, self._load, part)
-        return list(embed_work(self._plan, self._source, work, self._backbones, self._thumbnails, part)), part
+        return list(embed_work(self._plan, self._source, work, self._models, self._thumbnails, part)), part
 
 
 def over_ray(address: str | None = None, cores: int = 4) -> Engine:

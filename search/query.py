@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from coarseloc.batches import batches
 from coarseloc.errors import ImageryError, InputError, StoreError
 from coarseloc.imagery.decode import read_image
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.store.upsert import batches
 from coarseloc.types import Backbone, EmbeddingSpec, Flight, Float32, Frame, Progress, Timing, UInt8, Where
 from coarseloc.where import ANYTHING
 from search import recording

@@ -15,9 +15,10 @@ from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc import ids
+from coarseloc.batches import batches
 from coarseloc.errors import StoreError
 from coarseloc.store.tables import CounterRow, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
-from coarseloc.store.upsert import batches, upsert
+from coarseloc.store.upsert import upsert
 from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 
 _FLOAT32 = np.dtype("<f4")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from coarseloc.store.tables import Base
-
-T = TypeVar("T")
 
 
 def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
@@ -34,10 +31,3 @@ def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], 
         else statement.on_conflict_do_nothing(index_elements=list(keys)),
         values,
     )
-
-
-def batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` rows."""
-    iterator = iter(rows)
-    while some := list(islice(iterator, size)):
-        yield some
