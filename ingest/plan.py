@@ -1,10 +1,12 @@
-"""What is missing: computed from the database and cheap stamps, before a picture is read or a model loaded."""
+"""What is missing: computed from the database and cheap signs, before a picture is read or a model loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from coarseloc.imagery.decode import thumbnail_digests
 from coarseloc.store import Session, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
@@ -44,8 +46,9 @@ class Plan:
         ]
 
 
-def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpec]) -> Plan:
-    """Record the source's reference set, tiles and listing failures, and find what is missing."""
+def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpec], thumbnails: Path) -> Plan:
+    """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
+    thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for)."""
     stored = references.save_reference_set(session, source.reference_set)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
     references.clear_failures(session, stored.id)
@@ -53,12 +56,15 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
     known = references.rotated_tiles(session, stored.id)
     embedded = {spec.id: embeddings.embedded(session, stored.id, spec.id) for spec in stored_specs}
+    cut = source.reference_set.kind == "orthophoto"
+    pictured = thumbnail_digests(thumbnails) if cut and known else set()
 
     def is_up_to_date(tile: Tile, angle: int) -> bool:
         seen = known.get((tile.index, angle))
         return (
             seen is not None
             and seen.stamp == source.stamp(tile, angle)
+            and (not cut or seen.content_digest in pictured)
             and all(embedded[spec.id].get(seen.id) == seen.content_digest for spec in stored_specs)
         )
 

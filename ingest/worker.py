@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -75,7 +75,7 @@ class _Read:
 
 def in_process(plan: Plan, source: TileSource, load: Load, thumbnails: Path, summary: Summary) -> Iterator[Done]:
     """The engine that is used unless another is asked for: this process and its threads."""
-    yield from embed_work(plan, source, plan.work, load_models(plan, load, summary), thumbnails, summary)
+    yield from embed_work(plan, source, plan.work, Models(plan, load), thumbnails, summary)
 
 
 def run(
@@ -89,11 +89,12 @@ def run(
 ) -> Summary:
     """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
 
-    `load` is called once per spec, and only if there is work. Ctrl-C commits what is embedded and returns
+    `load` is called once per spec, when a picture first needs it. Cut tiles whose thumbnail is gone from `thumbnails`
+    are read again and get it back. Ctrl-C commits what is embedded and returns
     a summary that says `interrupted`. The vector store is not touched: `ingest.index.drain` follows.
     """
     with db.write() as session:
-        plan = make_plan(session, source, specs)
+        plan = make_plan(session, source, specs, thumbnails)
     summary = Summary(source.reference_set.name, plan.views, plan.up_to_date)
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:
@@ -115,19 +116,27 @@ def run(
 # --- between plan and commit: the same wherever it runs -------------------------------------------
 
 
-def load_models(plan: Plan, load: Load, summary: Summary) -> dict[int, Backbone]:
-    """{spec: its encoder}."""
-    started = time.perf_counter()
-    backbones = {spec.id: load(spec.spec) for spec in plan.specs}
-    summary.seconds["load models"] += time.perf_counter() - started
-    return backbones
+class Models:
+    """A plan's encoders, each loaded when first needed: pictures may turn out to be embedded already."""
+
+    def __init__(self, plan: Plan, load: Load) -> None:
+        self._specs = {spec.id: spec.spec for spec in plan.specs}
+        self._load = load
+        self._loaded: dict[int, Backbone] = {}
+
+    def get(self, spec_id: int, summary: Summary) -> Backbone:
+        if spec_id not in self._loaded:
+            started = time.perf_counter()
+            self._loaded[spec_id] = self._load(self._specs[spec_id])
+            summary.seconds["load models"] += time.perf_counter() - started
+        return self._loaded[spec_id]
 
 
 def embed_work(
     plan: Plan,
     source: TileSource,
     work: Sequence[Work],
-    backbones: Mapping[int, Backbone],
+    models: Models,
     thumbnails: Path,
     summary: Summary,
 ) -> Iterator[Done]:
@@ -139,7 +148,7 @@ def embed_work(
             yield Done(
                 sum(len(read.work.angles) for read in batch),
                 [(tile, _without_pixels(view), stamp) for tile, view, stamp in views],
-                _embed(plan, backbones, views, summary),
+                _embed(plan, models, views, summary),
                 [failure for read in batch for failure in read.failures],
             )
 
@@ -192,7 +201,7 @@ def _batches(reads: Iterable[_Read], summary: Summary) -> Iterator[list[_Read]]:
 
 
 def _embed(
-    plan: Plan, backbones: Mapping[int, Backbone], views: Sequence[tuple[Tile, View, str]], summary: Summary
+    plan: Plan, models: Models, views: Sequence[tuple[Tile, View, str]], summary: Summary
 ) -> dict[tuple[int, int, int], Float32]:
     """{(tile index, angle, spec): vector} of what each spec lacks; the same pixels serve every backbone."""
     lacking: dict[int, list[tuple[Tile, View]]] = {}
@@ -201,9 +210,10 @@ def _embed(
             lacking.setdefault(spec.id, []).append((tile, view))
     vectors = {}
     for spec_id, some in lacking.items():
-        name = backbones[spec_id].spec.backbone
+        backbone = models.get(spec_id, summary)
+        name = backbone.spec.backbone
         started = time.perf_counter()
-        made = backbones[spec_id].embed_many([view.pixels for _, view in some])
+        made = backbone.embed_many([view.pixels for _, view in some])
         vectors.update({(t.index, v.angle_deg, spec_id): row for (t, v), row in zip(some, made, strict=True)})
         summary.seconds[f"embed {name}"] += time.perf_counter() - started
         summary.embedded[name] += len(some)

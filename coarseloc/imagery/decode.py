@@ -72,6 +72,11 @@ def thumbnail_path(root: Path, digest: str) -> Path:
     return root / digest[:2] / f"{digest}.jpg"
 
 
+def thumbnail_digests(root: Path) -> set[str]:
+    """The digests of the pictures whose thumbnails are there, by listing folders: no file is looked at."""
+    return {file.stem for folder in root.glob("[0-9a-f][0-9a-f]") for file in folder.glob("*.jpg")}
+
+
 def write_thumbnail(pixels: UInt8, path: Path, side: int = THUMBNAIL_PX) -> None:
     """A JPEG (quality 85) no larger than `side` in either direction; whole or not there at all."""
     picture = Image.fromarray(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from PIL import Image
 from coarseloc.errors import InputError
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import thumbnail_path
+from coarseloc.imagery.geotiff import write_rgb
+from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.store import Database, embeddings, references
-from coarseloc.types import VectorStore, Where
+from coarseloc.types import LonLat, VectorStore, Where
 from ingest import index, worker
 
 
@@ -38,6 +41,10 @@ def stored(db: Database, backbone: Any, name: str | None = None) -> embeddings.S
         reference_set = references.find_reference_set(session, name)
         spec = embeddings.save_spec(session, backbone.spec)
         return embeddings.load_vectors(session, reference_set.id, spec.id)
+
+
+def refuse(_: object) -> Any:
+    raise AssertionError("a model was loaded although nothing is to be embedded")
 
 
 def test_every_tile_has_its_place_heading_and_bounds(db, make_captures, ingest, fake_backbone):
@@ -70,10 +77,6 @@ def test_a_second_run_reads_nothing_embeds_nothing_and_loads_no_model(make_captu
     root = make_captures()
     ingest(root, fake_backbone)
     source = open_captures(root)[0]
-
-    def refuse(_: object) -> Any:
-        raise AssertionError("a model was loaded although nothing is missing")
-
     summary = worker.run(db, source, [fake_backbone.spec], refuse, Path("unused"))
     assert (summary.up_to_date, summary.read, sum(summary.embedded.values())) == (12, 0, 0)
 
@@ -149,6 +152,37 @@ def test_thumbnails_are_written_by_content(make_captures, ingest, fake_backbone,
     for _, _, content in facts.values():
         with Image.open(thumbnail_path(tmp_path / "thumbnails", content)) as image:
             assert max(image.size) <= 192
+
+
+def test_thumbnails_of_cut_tiles_that_are_gone_are_cut_again_without_a_model(db, fake_backbone, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    area = write_rgb(tmp_path / "a.tif", pixels, center=LonLat(127.0, 37.5), gsd_m=1.0)
+    thumbnails = tmp_path / "thumbnails"
+
+    def run(load: Any) -> worker.Summary:
+        source = open_orthophoto(area, footprint_m=60.0, overlap=0.0, angles=(0, 45, 90))
+        return worker.run(db, source, [fake_backbone.spec], load, thumbnails)
+
+    assert run(lambda _: fake_backbone).read == 27
+    before, version = sorted(thumbnails.rglob("*.jpg")), stored(db, fake_backbone).version
+    bytes_before = [path.read_bytes() for path in before]
+    for path in (before[3], before[20]):
+        path.unlink()
+    again = run(refuse)
+    assert (again.read, again.up_to_date, sum(again.embedded.values())) == (2, 25, 0)
+    assert [path.read_bytes() for path in before] == bytes_before
+    shutil.rmtree(thumbnails)
+    assert (run(refuse).read, run(refuse).read) == (27, 0)
+    assert sorted(thumbnails.rglob("*.jpg")) == before and stored(db, fake_backbone).version == version
+
+
+def test_thumbnails_of_captures_are_left_to_the_pages_which_have_the_files(
+    make_captures, ingest, fake_backbone, tmp_path
+):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    shutil.rmtree(tmp_path / "thumbnails")
+    assert ingest(root, fake_backbone).read == 0
 
 
 def test_ctrl_c_keeps_what_is_embedded_and_the_next_run_goes_on(make_captures, ingest, fake_backbone, db, tmp_path):
