@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc import geo
-from coarseloc.bootstrap import estimate, mean, median
 from coarseloc.errors import InputError
 from coarseloc.imagery.orthophoto import open_orthophoto
+from coarseloc.scoring.bootstrap import estimate, mean, median
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress, UInt8

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc import geo, scores, where
-from coarseloc.bootstrap import LEVEL, RESAMPLES, Estimate
+from coarseloc import geo, where
 from coarseloc.errors import InputError, StoreError
-from coarseloc.judged import Judged
+from coarseloc.scoring import scores
+from coarseloc.scoring.bootstrap import LEVEL, RESAMPLES, Estimate
+from coarseloc.scoring.judged import Judged
 from coarseloc.store import Database, references, runs, studies
 from coarseloc.store.runs import FrameResult, StoredRun
 from coarseloc.store.studies import CurvePoint

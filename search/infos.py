@@ -11,7 +11,7 @@ import numpy as np
 
 from coarseloc import ids
 from coarseloc.errors import StoreError
-from coarseloc.metrics import METRICS, inside_footprints
+from coarseloc.scoring.metrics import METRICS, inside_footprints
 from coarseloc.store import Database, runs
 from coarseloc.store.runs import FrameResult, StoredRun
 from coarseloc.types import Flight, Hit, Pose

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.bootstrap import Floats, Reduce, estimate, mean
 from coarseloc.errors import BackboneError
+from coarseloc.scoring.bootstrap import Floats, Reduce, estimate, mean
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint, StoredStudy
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, Progress, UInt8

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from coarseloc.geo import distance_m
-from coarseloc.metrics import Ranked
+from coarseloc.scoring.metrics import Ranked
 from coarseloc.types import LonLat, Pose, TileFacts
 
 METHOD = "best-place"

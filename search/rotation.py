@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc import geo
-from coarseloc.bootstrap import Estimate, estimate, mean
 from coarseloc.errors import InputError
 from coarseloc.rotation import HEADINGS
+from coarseloc.scoring.bootstrap import Estimate, estimate, mean
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress

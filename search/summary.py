@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from coarseloc.errors import StoreError
-from coarseloc.metrics import METRICS
-from coarseloc.metrics import summarize as over_frames
+from coarseloc.scoring.metrics import METRICS
+from coarseloc.scoring.metrics import summarize as over_frames
 from coarseloc.store import Database, runs
 from coarseloc.types import Timing
 from search.localize import candidates, ranked

@@ -17,8 +17,8 @@ from coarseloc.errors import InputError
 from coarseloc.store import embeddings, references
 
 if TYPE_CHECKING:
-    from coarseloc.bootstrap import Estimate
-    from coarseloc.scores import Score
+    from coarseloc.scoring.bootstrap import Estimate
+    from coarseloc.scoring.scores import Score
     from coarseloc.types import EmbeddingSpec
     from search.evaluate import Counts, Evaluation
     from search.laboratory import Answer
@@ -62,7 +62,7 @@ _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_
 
 def _show(done: Sequence[Evaluation], everything: bool) -> None:
     """A row per score and a column per run: six backbones fit beside each other, forty scores do not."""
-    from coarseloc.scores import BY_KEY, SCORES
+    from coarseloc.scoring.scores import BY_KEY, SCORES
 
     shown = SCORES if everything else [BY_KEY[key] for key in _SHORT]
     rows: list[tuple[object, ...]] = [

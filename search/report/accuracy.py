@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from coarseloc import geo, metrics, rejection, scores
-from coarseloc.bootstrap import Estimate
+from coarseloc import geo
+from coarseloc.scoring import metrics, rejection, scores
+from coarseloc.scoring.bootstrap import Estimate
 from search.report import style
 from search.report.page import Section, Table
 from search.report.series import Floats, Series

@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from coarseloc import geo, metrics
+from coarseloc import geo
 from coarseloc.errors import ImageryError
 from coarseloc.imagery.decode import read_image, thumbnail_path
+from coarseloc.scoring import metrics
 from coarseloc.store.runs import FrameResult, StoredHit
 from coarseloc.types import Frame
 from search.report.series import Series

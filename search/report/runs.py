@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from coarseloc import metrics
-from coarseloc.bootstrap import estimate
 from coarseloc.embedding import specs
 from coarseloc.errors import InputError
+from coarseloc.scoring import metrics
+from coarseloc.scoring.bootstrap import estimate
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation

@@ -262,7 +262,7 @@ def test_every_text_of_the_reports_is_in_the_korean_table() -> None:
     import ast
 
     import search.report
-    from coarseloc.scores import SCORES
+    from coarseloc.scoring.scores import SCORES
 
     folder = Path(search.report.__file__).parent
     texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import metrics
 from coarseloc.geo import EARTH_RADIUS_M
-from coarseloc.metrics import METRICS, Ranked, summarize
+from coarseloc.scoring import metrics
+from coarseloc.scoring.metrics import METRICS, Ranked, summarize
 
 DEGREE_M = math.radians(1) * EARTH_RADIUS_M  # along a meridian, or the equator
 NAN = math.nan

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, top_k_accuracy_score
 
-from coarseloc import geo, rejection
-from coarseloc.bootstrap import estimate, mean
-from coarseloc.judged import Judged
-from coarseloc.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
+from coarseloc import geo
+from coarseloc.scoring import rejection
+from coarseloc.scoring.bootstrap import estimate, mean
+from coarseloc.scoring.judged import Judged
+from coarseloc.scoring.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
 from coarseloc.store.runs import FrameResult, StoredHit
 from coarseloc.types import Frame, LonLat, Pose, Tile, TileFacts
 from search import localize

@@ -1,6 +1,6 @@
 """The scores of a run, as rows of one table: it drives the command line, the JSON, the axis labels and the pages. Pure.
 
-A metric is of a frame (`coarseloc.metrics`), a score is of a run: a figure of each frame, and how many frames' figures
+A metric is of a frame (`scoring.metrics`), a score is of a run: a figure of each frame, and how many frames' figures
 become one. Places are scored on the frames that the map shows; a heading only where its place is right.
 """
 
@@ -13,9 +13,9 @@ from typing import Literal, cast
 
 import numpy as np
 
-from coarseloc import metrics, rejection
-from coarseloc.bootstrap import Estimate, Floats, Reduce, estimate, mean, median, p90
-from coarseloc.judged import Bools, Judged
+from coarseloc.scoring import metrics, rejection
+from coarseloc.scoring.bootstrap import Estimate, Floats, Reduce, estimate, mean, median, p90
+from coarseloc.scoring.judged import Bools, Judged
 
 SWEEP_M = tuple(range(10, 101, 10))  # distances of the hit curve
 IOU_BOUND = 0.39  # a positive pair in GTA-UAV (Ji et al., "Game4Loc", AAAI 2025)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc import geo, metrics
-from coarseloc.metrics import Floats, Ranked
+from coarseloc import geo
+from coarseloc.scoring import metrics
+from coarseloc.scoring.metrics import Floats, Ranked
 
 Bools = NDArray[np.bool_]
 

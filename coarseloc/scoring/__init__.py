@@ -1,0 +1,6 @@
+"""How good a localization is. Pure.
+
+metrics — figures of a frame            judged — a run's frames beside the truth and the map
+bootstrap — intervals                   rejection — how well a confidence tells right from wrong
+scores — figures of a run, one table: it stands on all of them
+"""
