@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from databases import environment_of
 from gallery_sample import add_embedded, make_gallery
 
 from coarseloc.config import CustomBackbone
@@ -53,7 +54,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
             stdout=subprocess.PIPE,
             stderr=(data_dir / "server.log").open("w"),
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment_of(data_dir), **environment},
         )
         running.append(process)
         assert process.stdout is not None

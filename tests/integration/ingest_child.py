@@ -1,4 +1,4 @@
-"""A whole ingest and drain in a process of its own, for tests that kill it: ROOT STATE [SECONDS_PER_IMAGE]."""
+"""A whole ingest and drain in a process of its own, for tests that kill it: ROOT STATE DATABASE [SECONDS_PER_IMAGE]."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from coarseloc.store import open_database
 from coarseloc.vectors import open_store
 from ingest import index, worker
 
-root, state = Path(sys.argv[1]), Path(sys.argv[2])
-pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+root, state, database = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
 
 spec = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
 assert spec and spec.loader
@@ -33,7 +33,7 @@ worker.COMMIT_SECONDS = 0.05
 index.BATCH, index.PER_FLUSH = 10, 20
 backbone = Slow()
 print("ready", flush=True)
-db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
+db = open_database(database)
 source = open_captures(root)[0]
 worker.run(db, source, [backbone.spec], lambda _: backbone, state / "thumbnails")
 store = open_store(state)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from databases import database_url
 
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import embeddings, open_database, references
@@ -21,7 +22,7 @@ KILLS = 10
 
 
 def start(root: Path, state: Path, pause: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHILD), str(root), str(state), str(pause)]
+    command = [sys.executable, str(CHILD), str(root), str(state), database_url(state), str(pause)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout and child.stdout.readline() == "ready\n"
     return child
@@ -34,7 +35,7 @@ def finish(root: Path, state: Path) -> None:
 
 def everything(state: Path) -> dict[tuple[str, int], tuple[bytes, str]]:
     """{(tile, angle): (vector, content digest)} of the one reference set."""
-    db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
+    db = open_database(database_url(state))
     with db.read() as session:
         stored = references.find_reference_set(session, None)
         (spec,) = embeddings.specs(session, stored.id)
@@ -59,16 +60,15 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
         time.sleep(rng.uniform(0.0, 0.5))
         child.send_signal(signal.SIGKILL)
         child.wait()
-        if (state / "coarseloc.db").exists():
-            db = open_database(f"sqlite:///{state / 'coarseloc.db'}")
-            with db.read() as session:
-                progress.append(sum(embeddings.pending_counts(session).values()))
-            db.close()
+        db = open_database(database_url(state))
+        with db.read() as session:
+            progress.append(sum(embeddings.pending_counts(session).values()))
+        db.close()
     finish(root, state)
     assert everything(state) == clean
     for _, content in clean.values():
         assert thumbnail_path(state / "thumbnails", content).stat().st_size > 0
-    db, store = open_database(f"sqlite:///{state / 'coarseloc.db'}"), open_store(state)
+    db, store = open_database(database_url(state)), open_store(state)
     (difference,) = index.reconcile(db, store)
     assert not (difference.missing or difference.orphaned or difference.differing) and difference.compared == 180
     with db.read() as session:
@@ -80,7 +80,7 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
 def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_captures, tmp_path, monkeypatch):
     root, state = make_captures(), tmp_path / "state"
     finish(root, state)
-    db, store = open_database(f"sqlite:///{state / 'coarseloc.db'}"), open_store(state)
+    db, store = open_database(database_url(state)), open_store(state)
     with db.write() as session:
         (spec,) = embeddings.specs(session)
         embeddings.forget_indexed(session, spec.id)  # as if the kill had come before `mark_indexed`

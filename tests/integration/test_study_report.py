@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from databases import database_url
 from study_runs import make_runs
 
 from coarseloc.errors import InputError
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluations(folder: Path) -> list[evaluate.Evaluation]:
-    db = open_database(f"sqlite:///{folder / 'coarseloc.db'}")
+    db = open_database(database_url(folder))
     make_runs(db, folder, backbones=2, frames=20, columns=5, rows=4, k=10)
     return evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
 

@@ -11,6 +11,7 @@ from coarseloc.config import Settings
 from coarseloc.store.session import open_database, open_engine
 
 SERVER = os.environ.get("COARSELOC_TEST_DATABASE_URL")
+_RUN = os.getpid()  # a forked child's databases are its parent's
 _made: set[str] = set()
 
 
@@ -18,7 +19,7 @@ def database_url(folder: Path) -> str:
     """The same for the same folder, and empty when first asked for."""
     if not SERVER:
         return f"sqlite:///{folder / 'coarseloc.db'}"
-    schema = f"test_{os.getpid()}_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    schema = f"test_{_RUN}_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     if schema not in _made:
         if not _made:
             atexit.register(_drop)
@@ -32,6 +33,21 @@ def settings_of(folder: Path) -> Settings:
     if SERVER:
         open_database(database_url(folder)).close()
     return Settings(data_dir=folder, database_url=database_url(folder) if SERVER else None)
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """What a command needs in its environment, so that it finds the database of its data folder."""
+    return {"COARSELOC_DATABASE_URL": database_url(folder)} if SERVER else {}
+
+
+def empty(folder: Path) -> None:
+    """Make the folder's database as if nobody had asked for it."""
+    if SERVER:
+        schema = database_url(folder).rpartition("%3D")[2]
+        _execute(f"DROP SCHEMA {schema} CASCADE")
+        _execute(f"CREATE SCHEMA {schema}")
+    for path in folder.glob("coarseloc.db*"):
+        path.unlink()
 
 
 def _drop() -> None:

@@ -9,17 +9,17 @@ import importlib.util
 import json
 import random
 import shutil
-import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from databases import database_url, empty, settings_of
 from PIL import Image
+from sqlalchemy import Connection, inspect, text
 
 import web
 from coarseloc import geo
@@ -28,6 +28,7 @@ from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import content_digest
 from coarseloc.imagery.flights import open_flight
 from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.store.session import open_engine
 from coarseloc.types import LonLat
 from coarseloc.vectors import open_store
 from ingest import index, worker
@@ -58,8 +59,8 @@ class World:
     def __init__(self, root: Path, rng: random.Random) -> None:
         self.root, self.rng = root, rng
         self.state, self.captures, self.other = root / "state", root / "captures", root / OTHER
-        self.flight, self.old = root / "flights" / FLIGHT, root / "old.db"
-        self.url = f"sqlite:///{self.state / 'coarseloc.db'}"
+        self.flight, self.old = root / "flights" / FLIGHT, root / "old"
+        self.url, self.old_url = database_url(self.state), database_url(self.old)
         self.pictures: dict[str, Any] = {}  # content digest → pixels
         self.asked = {"k": 3}
         _write_captures(self, self.captures, COLUMNS, ROWS)
@@ -77,7 +78,7 @@ class World:
 
     @property
     def settings(self) -> Settings:
-        return Settings(data_dir=self.state)
+        return settings_of(self.state)
 
     def open(self) -> Database:
         return open_database(self.url)
@@ -138,13 +139,16 @@ def before_drain(world: World) -> None:
             lacking = world.rng.sample(points, world.rng.randint(0, len(points)))
             store.delete(collection, lacking)
             store.flush(collection)
-            with closing(sqlite3.connect(world.state / "coarseloc.db")) as database, database:
-                database.executemany(
-                    "UPDATE embeddings SET indexed_generation = 0 WHERE"
-                    " rotated_tile_id IN (SELECT id FROM rotated_tiles WHERE point_id = ?)"
-                    " AND spec_id IN (SELECT id FROM embedding_specs WHERE dim = ?)",
-                    [(point, 8 if collection.startswith("two") else 16) for point in lacking],
-                )
+            if lacking:
+                with open_engine(world.url).begin() as connection:
+                    connection.execute(
+                        text(
+                            "UPDATE embeddings SET indexed_generation = 0 WHERE"
+                            " rotated_tile_id IN (SELECT id FROM rotated_tiles WHERE point_id = :point)"
+                            " AND spec_id IN (SELECT id FROM embedding_specs WHERE dim = :dim)"
+                        ),
+                        [{"point": point, "dim": 8 if collection.startswith("two") else 16} for point in lacking],
+                    )
     if world.rng.random() < 0.3:
         shutil.rmtree(world.rng.choice([p for p in (world.state / "vectors").iterdir() if p.is_dir()]))
 
@@ -197,16 +201,15 @@ def search(world: World, ack: Ack) -> None:
 
 def before_migrate(world: World) -> None:
     """A database of the first schema with something in it, or none at all."""
-    for path in world.root.glob("old.db*"):
-        path.unlink()
+    empty(world.old)
     if world.rng.random() < 0.3:
         return
     from alembic import command
 
-    from coarseloc.store.session import _alembic_config, open_engine
+    from coarseloc.store.session import _alembic_config
 
     config = _alembic_config()
-    with open_engine(f"sqlite:///{world.old}").begin() as connection:
+    with open_engine(world.old_url).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.exec_driver_sql(
@@ -215,7 +218,7 @@ def before_migrate(world: World) -> None:
 
 
 def migrate(world: World, ack: Ack) -> None:
-    open_database(f"sqlite:///{world.old}").close()
+    open_database(world.old_url).close()
     ack(["migrated"])
 
 
@@ -233,13 +236,11 @@ def before_serve(world: World) -> None:
 
 def check_truth(world: World, acknowledged: list[Any]) -> None:
     """The database is sound, holds no half of anything, and all that was acknowledged."""
-    path = world.state / "coarseloc.db"
-    if not path.exists():
-        assert not acknowledged
-        return
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    with open_engine(world.url).connect() as connection:
+        if not inspect(connection).get_table_names():
+            assert not acknowledged
+            return
+        _check_file(connection)
     db = world.open()
     with db.read() as session:
         stored_specs = {s.id: s.spec for s in embeddings.specs(session)}
@@ -265,6 +266,13 @@ def check_truth(world: World, acknowledged: list[Any]) -> None:
             elif kind == "finished":
                 _check_run(world, session, what[0])
     db.close()
+
+
+def _check_file(connection: Connection) -> None:
+    """SQLite finds nothing wrong with its own file; a server looks after that itself."""
+    if connection.dialect.name == "sqlite":
+        assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
 
 
 def _check_run(world: World, session: Any, run: int) -> None:
@@ -302,16 +310,13 @@ def check_claims(world: World) -> None:
 
 
 def check_migrated(world: World, finished: bool) -> None:
-    if not world.old.exists():
-        assert not finished
-        return
-    with closing(sqlite3.connect(world.old)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    with open_engine(world.old_url).connect() as connection:
+        tables = set(inspect(connection).get_table_names())
         if not tables:
             assert not finished
             return
-        ((revision,),) = database.execute("SELECT version_num FROM alembic_version")
+        _check_file(connection)
+        revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
         assert ("studies" in tables) == (revision != "0001"), "a schema half-way between two"
         assert not finished or "studies" in tables
 

@@ -3,6 +3,8 @@
 This process only forks: a child does the work and is killed, another looks at what is left, a third lets the same
 command finish. It opens no store itself, so that every fork begins as a fresh process would. What is tested is the
 death of a process, not of the machine: what the kernel had taken over is written.
+
+The database is SQLite, or PostgreSQL where COARSELOC_TEST_DATABASE_URL names one that may be written to.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 import commands
 from commands import World
