@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from coarseloc.types import Backbone, Where
-from search.index import ExactIndex, faiss_owner
+from search import faiss_engine
+from search.index import ExactIndex
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
@@ -43,7 +44,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
         "warm_up": WARM_UP,
         "versions": {
             "python": platform.python_version(),
-            "faiss": faiss_owner(),
+            "faiss": faiss_engine.owner(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
     }

@@ -2,6 +2,7 @@
 
     mirrors/<collection>/<reference set>/
         index.faiss             the vectors, memory-mapped when opened
+        index.half.faiss        the same in half precision, where they are many: what a single query reads first
         rotated_tile_ids.npy    int64 [N], the database's key of each row, memory-mapped
         columns.npz             what filters ask about each row, read when first asked
         schema.json             what all this is, and of which state of the database
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -28,15 +29,17 @@ from filelock import FileLock, Timeout
 
 from coarseloc import ids, where
 from coarseloc.errors import LockedError, StaleMirror, StoreError
-from coarseloc.store import Database, embeddings
+from coarseloc.store import Database, embeddings, tallies
 from coarseloc.store.embeddings import StoredSpec, StoredVectors
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Where
 from coarseloc.where import TileColumns
-from search.index import ExactIndex, Mask, Rows
+from search.exact import Rows, Selection
+from search.index import ExactIndex
 
-FORMAT = 1  # raised when the files change their meaning
+FORMAT = 2  # raised when the files change their meaning
 LOCK_TIMEOUT_S = 600.0
+SELECTIONS = 16  # filters whose rows an open mirror remembers
 
 _log = logging.getLogger("coarseloc")
 Notice = Callable[[str], None]
@@ -53,7 +56,7 @@ class Schema:
     spec_digest: str
     dim: int
     metric: str
-    version: str  # of the embeddings, see `embeddings.version`
+    version: str  # of the embeddings, see `tallies.Tally`
     count: int
 
     @property
@@ -85,9 +88,13 @@ class Mirror:
             raise StaleMirror(f"the mirror {self.folder} was built anew while it was open: try again.")
         return TileColumns(**arrays)
 
-    def mask(self, wanted: Where) -> Mask | None:
-        """bool [N]: the rows that match; None where the filter asks for nothing."""
-        return None if wanted == Where() else where.mask(self.columns, wanted)
+    def selection(self, wanted: Where) -> Selection | None:
+        """The rows that match, remembered for who asks again; None where the filter asks for nothing."""
+        return None if wanted == Where() else self._selection(wanted)
+
+    @cached_property
+    def _selection(self) -> Callable[[Where], Selection]:
+        return lru_cache(SELECTIONS)(lambda wanted: Selection(where.mask(self.columns, wanted)))
 
 
 def open_mirror(
@@ -105,7 +112,7 @@ def open_mirror(
     has no embeddings of this spec, LockedError where another process builds it for longer than ten minutes.
     """
     with db.read() as session:
-        version = embeddings.version(session, reference_set.id, spec.id)
+        version = tallies.tally(session, reference_set.id, spec.id).version
     wanted = _schema(reference_set, spec, version)
     if wanted.count == 0:
         raise StoreError(

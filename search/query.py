@@ -19,8 +19,9 @@ from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Backbone, EmbeddingSpec, Flight, Float32, Frame, Progress, Timing, UInt8, Where
 from coarseloc.where import ANYTHING
 from search import recording
+from search.exact import Rows
 from search.facts import WARM_UP, environment, where_facts
-from search.index import ExactIndex, Rows
+from search.index import ExactIndex
 from search.mirror import Mirror, open_mirror
 from search.recording import Asked, Hits, Outcome
 
@@ -100,7 +101,7 @@ def find_spec(db: Database, reference_set: StoredReferenceSet, wanted: Embedding
 
 def nearest(mirror: Mirror, vector: Float32, k: int, where: Where = ANYTHING) -> Hits:
     """The k best (rotated tile, score) of one query vector [D] among those that match."""
-    scores, rows = mirror.index.search(vector[None], k, mirror.mask(where))
+    scores, rows = mirror.index.search(vector[None], k, mirror.selection(where))
     return _hits(scores[0], mirror.rotated_tile_ids[rows[0]])
 
 
@@ -115,14 +116,13 @@ def _searched(mirror: Mirror, reference_set: StoredReferenceSet, where: Where, p
         wanted = [(angle, replace(where, angles=(angle,))) for angle in angles]
     found = []
     for angle, asked in wanted:
-        mask = mirror.mask(asked)
-        if mask is None:
+        selection = mirror.selection(asked)
+        if selection is None:
             found.append(_Searched(angle, mirror.index, mirror.rotated_tile_ids, mirror.build_ms))
-        elif mask.any():
+        elif len(selection):
             started = time.perf_counter()
-            rows = np.flatnonzero(mask)
-            index = mirror.index.subset(rows)
-            found.append(_Searched(angle, index, mirror.rotated_tile_ids[rows], _ms_since(started)))
+            index = mirror.index.subset(selection.rows)
+            found.append(_Searched(angle, index, mirror.rotated_tile_ids[selection.rows], _ms_since(started)))
     if not found:
         raise InputError(
             f"none of the {mirror.index.count} rotated tiles of {reference_set.name!r} matches the filters "

@@ -23,7 +23,7 @@ import numpy as np
 
 from coarseloc import geo
 from coarseloc.rotation import HEADINGS
-from coarseloc.store import embeddings, open_database, references
+from coarseloc.store import embeddings, open_database, references, tallies
 from coarseloc.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View, Where
 from coarseloc.vectors import open_store
 from ingest import index
@@ -73,15 +73,15 @@ def measure(folder: Path, count: int, dim: int) -> Facts:
         found["edge_mib"] = (_resident() - began_with) / MIB
 
     with db.read() as session, _timed(found, "version_s"):
-        embeddings.version(session, stored.id, stored_spec.id)
+        tallies.tally(session, stored.id, stored_spec.id)
     with _timed(found, "mirror_build_s"):
         mirror = open_mirror(db, folder / "mirrors", stored, stored_spec, notice=print)
     found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with _timed(found, "mirror_open_s"):
         mirror = open_mirror(db, folder / "mirrors", stored, stored_spec)
     found["exact_ms"] = _median_ms(lambda q: mirror.index.search(q[None], 10), queries)
-    mask = mirror.mask(Where(angles=(45,)))
-    found["exact_angle_ms"] = _median_ms(lambda q: mirror.index.search(q[None], 10, mask), queries)
+    selection = mirror.selection(Where(angles=(45,)))
+    found["exact_angle_ms"] = _median_ms(lambda q: mirror.index.search(q[None], 10, selection), queries)
     db.close()
     for name in ("coarseloc.db", "vectors", "mirrors"):
         found[f"{name.removesuffix('.db').removeprefix('coarse')}_disk_mib"] = _size(folder / name) / MIB

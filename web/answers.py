@@ -63,20 +63,20 @@ def by_faiss(
     mirrors = list(_mirrors(here, sets, spec))
     if not mirrors:
         return Found([], "faiss", backend(), 0.0, 0)
-    asked = [(mirror, mirror.mask(replace(where, reference_set=None))) for mirror in mirrors]
+    asked = [(mirror, mirror.selection(replace(where, reference_set=None))) for mirror in mirrors]
     started = time.perf_counter()
-    answers = [mirror.index.search(vector[None], K, mask) for mirror, mask in asked]
+    answers = [mirror.index.search(vector[None], K, selection) for mirror, selection in asked]
     search_ms = (time.perf_counter() - started) * 1e3
     ranked = [
         (int(mirror.rotated_tile_ids[row]), float(score))
-        for (mirror, _mask), (scores, rows) in zip(asked, answers, strict=True)
+        for (mirror, _selection), (scores, rows) in zip(asked, answers, strict=True)
         for row, score in zip(rows[0], scores[0], strict=True)
     ]
     ranked.sort(key=lambda one: -one[1])
     with here.database.read() as session:
         rows_of = embeddings.facts_by_key(session, [key for key, _score in ranked[:K]])
     hits = [(rows_of[key][0], key, rows_of[key][2], score) for key, score in ranked[:K] if key in rows_of]
-    looked_at = sum(mirror.index.count if mask is None else int(mask.sum()) for mirror, mask in asked)
+    looked_at = sum(mirror.index.count if selection is None else len(selection) for mirror, selection in asked)
     return Found(hits, "faiss", mirrors[0].index.backend, search_ms, looked_at)
 
 

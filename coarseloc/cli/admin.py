@@ -170,9 +170,9 @@ def _device(app: App) -> str:
 
 
 def _faiss() -> str:
-    from search.index import faiss_owner
+    from search import faiss_engine
 
-    return faiss_owner()
+    return faiss_engine.owner()
 
 
 def _free(app: App) -> str:

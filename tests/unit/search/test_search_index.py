@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coarseloc.errors import ConfigError, InputError, StoreError
-from search import index as module
-from search.index import ExactIndex, faiss_owner
+from search import faiss_engine, index
+from search.exact import Selection
+from search.faiss_engine import FaissCpu, FaissGpu
+from search.index import ExactIndex
+from search.torch_engine import TorchGpu
 
 
 def unit(vectors):
@@ -26,8 +29,8 @@ def brute_force(vectors, queries, k, mask=None):
     return np.take_along_axis(scores, order, 1), allowed[order]
 
 
-def agrees(index, vectors, queries, k, mask=None):
-    scores, rows = index.search(queries, k, mask)
+def agrees(searched, vectors, queries, k, mask=None):
+    scores, rows = searched.search(queries, k, None if mask is None else Selection(mask))
     want_scores, want_rows = brute_force(vectors, queries, k, mask)
     assert scores.dtype == np.float32 and rows.dtype == np.int64
     np.testing.assert_array_equal(rows, want_rows)
@@ -72,15 +75,94 @@ def test_more_duplicates_than_are_proposed_come_in_row_order(queries):
     assert rows.tolist() == [[0, *range(1000, 1009)]] * queries
 
 
-def test_a_single_query_cut_among_threads_is_the_same(monkeypatch):
+@pytest.mark.parametrize("half_from", [0, 10**9])
+def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     random = np.random.default_rng(5)
     vectors = unit(random.standard_normal((3001, 32)))
     vectors[[17, 1500, 3000]] = vectors[9]
-    monkeypatch.setattr(module, "_BYTES_PER_THREAD", 1000)
-    monkeypatch.setattr(module, "_threads", lambda: 3)
-    module._pool.cache_clear()
+    monkeypatch.setattr(faiss_engine, "_BYTES_PER_THREAD", 1000)
+    monkeypatch.setattr(faiss_engine, "_HALF_FROM", half_from)
+    monkeypatch.setattr(faiss_engine, "_threads", lambda: 3)
+    faiss_engine._pool.cache_clear()
     agrees(ExactIndex.of(vectors), vectors, vectors[9:10], 10)
-    module._pool.cache_clear()
+    faiss_engine._pool.cache_clear()
+
+
+# --- half precision proposes first --------------------------------------------------------------
+
+
+@pytest.fixture
+def levels_asked(monkeypatch):
+    """The error bounds of the levels that searches came to, in order."""
+    asked = []
+    levels = FaissCpu.levels
+
+    def watched(self, *about):
+        def noted(level):
+            return lambda queries, m: asked.append(level.error) or level.propose(queries, m)
+
+        return [level._replace(propose=noted(level)) for level in levels(self, *about)]
+
+    monkeypatch.setattr(FaissCpu, "levels", watched)
+    return asked
+
+
+def test_one_query_reads_half_the_bytes(levels_asked):
+    random = np.random.default_rng(1)
+    vectors = unit(random.standard_normal((12_000, 384)))
+    agrees(ExactIndex.of(vectors), vectors, vectors[:1], 10)
+    assert levels_asked == [pytest.approx(2.0**-11, rel=0.1)]
+
+
+def test_neighbours_that_half_precision_cannot_tell_apart_are_asked_about_in_float32(levels_asked):
+    random = np.random.default_rng(2)
+    vectors = unit(random.standard_normal((12_000, 384)))
+    vectors[::20] = unit(vectors[0] + 1e-5 * random.standard_normal((600, 384)))  # cosines 5e-8 below one
+    vectors[::200] = unit(vectors[0] + 1e-2 * random.standard_normal((60, 384)))
+    asked = unit(vectors[1:2] * 0.2 + vectors[0])
+    agrees(ExactIndex.of(vectors), vectors, asked, 10)
+    assert levels_asked[0] > 4e-4 and levels_asked[1] < 5e-5
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), dim=st.sampled_from([16, 160, 384, 1280]), tiny=st.sampled_from([1, 1e-3, 1e-6]))
+def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
+    random = np.random.default_rng(seed)
+    values = random.standard_normal((200, dim))
+    values[:, 1:] *= tiny  # one large value, the others where half precision loses its digits
+    vectors = unit(values)
+    stored = with_half(vectors)
+    (level, _) = FaissCpu(stored).levels(1, 200, None)
+    queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_engine._SCALE + 1e-12)  # the worst there are
+    true = np.vecdot(queries.astype(np.float64)[:, None], vectors.astype(np.float64)[None])
+    found, rows = stored.half.search(queries / np.float32(faiss_engine._SCALE), 200)
+    assert np.abs(found - np.take_along_axis(true, rows, 1)).max() <= level.error
+
+
+def with_half(vectors):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_engine, "_HALF_FROM", 0)
+        return faiss_engine.store(*vectors.shape, [vectors])
+
+
+def test_the_copy_in_half_precision_is_saved_and_mapped_too(tmp_path):
+    random = np.random.default_rng(4)
+    vectors = unit(random.standard_normal((12_000, 96)))
+    ExactIndex.of(vectors).save(tmp_path / "x.faiss")
+    assert (tmp_path / "x.half.faiss").stat().st_size < (tmp_path / "x.faiss").stat().st_size * 0.51
+    opened = ExactIndex.open(tmp_path / "x.faiss")
+    agrees(opened, vectors, vectors[:2], 10)
+    agrees(opened, vectors, vectors[:2], 10, random.random(12_000) < 0.5)
+    (tmp_path / "x.half.faiss").unlink()
+    with pytest.raises(StoreError, match=r"x\.half\.faiss is not a complete FAISS index"):
+        ExactIndex.open(tmp_path / "x.faiss")
+    ExactIndex.of(vectors[:11_000]).save(tmp_path / "fewer.faiss")
+    (tmp_path / "fewer.half.faiss").rename(tmp_path / "x.half.faiss")
+    with pytest.raises(StoreError, match="holds 11000 x 96 vectors, expected 12000 x 96"):
+        ExactIndex.open(tmp_path / "x.faiss")
+
+
+# --- engines of a GPU ---------------------------------------------------------------------------
 
 
 class GpuOfPaper:
@@ -97,19 +179,29 @@ class GpuOfPaper:
 @pytest.mark.parametrize("queries", [1, 9])
 @pytest.mark.parametrize("k", [10, 3000])
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_paths_around_a_gpu_are_the_same(monkeypatch, queries, k, masked):
-    monkeypatch.setattr(module, "backend", lambda: "faiss-gpu")
-    monkeypatch.setattr(module, "_on_gpu", GpuOfPaper)
+@pytest.mark.parametrize("engine", ["faiss-gpu", "torch-cuda"])
+def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, masked):
+    monkeypatch.setattr(index, "backend", lambda: engine)
+    monkeypatch.setattr(faiss_engine, "_on_gpu", GpuOfPaper)
+    monkeypatch.setattr("search.torch_engine.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
+    monkeypatch.setattr("search.torch_engine._SCORES", 20_000)  # five queries at once
     random = np.random.default_rng(13)
     vectors = unit(random.standard_normal((4000, 16)))
     vectors[100:200] = vectors[0]
-    index = ExactIndex.of(vectors)
-    assert index.backend == "faiss-gpu"
-    agrees(index, vectors, vectors[:queries], k, random.random(4000) < 0.8 if masked else None)
+    found = ExactIndex.of(vectors)
+    assert found.backend == {"faiss-gpu": FaissGpu.backend, "torch-cuda": "torch-cpu"}[engine]
+    agrees(found, vectors, vectors[:queries], k, random.random(4000) < 0.8 if masked else None)
+
+
+def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
+    for faiss_gpus, torch_gpus, expected in [(1, 1, "faiss-gpu"), (0, 1, "torch-cuda"), (0, 0, "faiss-cpu")]:
+        monkeypatch.setattr(faiss_engine, "gpus", lambda found=faiss_gpus: found)
+        monkeypatch.setattr("search.torch_engine.gpus", lambda found=torch_gpus: found)
+        assert index.backend.__wrapped__() == expected
 
 
 def test_searching_leaves_the_callers_threads_alone():
-    faiss = module._faiss()
+    faiss = faiss_engine._faiss()
     before = faiss.omp_get_max_threads()
     ExactIndex.of(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32)[:1], 2)
     assert faiss.omp_get_max_threads() == before
@@ -150,9 +242,25 @@ def test_a_subset_is_an_index_of_its_own():
     agrees(ExactIndex.of(vectors).subset(rows), vectors[rows], vectors[:2], 5)
 
 
+def test_parts_fill_an_index_as_one_piece_does():
+    random = np.random.default_rng(6)
+    vectors = unit(random.standard_normal((1000, 16)))
+    filled = ExactIndex.filled(1000, 16, np.array_split(vectors, 7))
+    np.testing.assert_array_equal(filled.vectors, vectors)
+    agrees(filled, vectors, vectors[:9], 10)
+
+
+@pytest.mark.parametrize("announced", [999, 1001])
+def test_parts_that_come_to_another_number_are_refused(announced):
+    vectors = np.eye(1000, 16, dtype=np.float32)
+    vectors[:, 0] = 1 - vectors[:, 1:].sum(axis=1)
+    with pytest.raises(StoreError, match="vectors"):
+        ExactIndex.filled(announced, 16, np.array_split(vectors, 7))
+
+
 def test_vectors_that_are_not_of_unit_norm_are_refused():
     with pytest.raises(StoreError, match="embedding 1 of 2 has norm 2, expected 1"):
-        ExactIndex.of(np.diag([1.0, 2.0]).astype(np.float32))
+        ExactIndex.filled(2, 2, [row[None] for row in np.diag([1.0, 2.0]).astype(np.float32)])
     with pytest.raises(StoreError, match="norm nan"):
         ExactIndex.of(np.array([[np.nan, 1.0]], np.float32))
 
@@ -171,22 +279,20 @@ def test_a_query_that_cannot_be_answered_says_why(queries, k, says):
         ExactIndex.of(np.eye(4, dtype=np.float32)).search(queries, k)
 
 
-def test_a_mask_of_another_length_or_kind_is_refused():
-    index = ExactIndex.of(np.eye(4, dtype=np.float32))
-    for mask in (np.ones(3, bool), np.array([0, 2])):
-        with pytest.raises(InputError, match=r"needs bool \(4,\)"):
-            index.search(np.eye(4, dtype=np.float32), 1, mask)
+def test_a_selection_among_another_number_of_rows_is_refused():
+    with pytest.raises(InputError, match=r"is of \(3,\) rows, this index has 4"):
+        ExactIndex.of(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32), 1, Selection(np.ones(3, bool)))
 
 
 def test_exactly_one_faiss_is_wanted(monkeypatch):
-    assert faiss_owner().startswith("faiss-")
-    monkeypatch.setattr(module.metadata, "version", lambda name: "1.11")
+    assert faiss_engine.owner().startswith("faiss-")
+    monkeypatch.setattr(faiss_engine.metadata, "version", lambda name: "1.11")
     with pytest.raises(ConfigError, match=r"faiss-cpu 1\.11 and faiss-gpu 1\.11"):
-        faiss_owner()
+        faiss_engine.owner()
 
     def absent(name):
-        raise module.metadata.PackageNotFoundError(name)
+        raise faiss_engine.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(module.metadata, "version", absent)
+    monkeypatch.setattr(faiss_engine.metadata, "version", absent)
     with pytest.raises(ConfigError, match="no FAISS is installed"):
-        faiss_owner()
+        faiss_engine.owner()

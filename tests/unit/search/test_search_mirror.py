@@ -50,12 +50,17 @@ def test_rows_are_in_the_order_of_tile_then_angle_and_columns_are_in_theirs(open
     assert mirror.columns.tile_id.tolist() == [facts.tile_id for facts in stored.facts]
 
 
-def test_filters_become_a_mask_and_no_filter_none(opened):
+def test_filters_become_a_selection_and_no_filter_none(opened):
     world, _, open_ = opened
     mirror = open_()
-    assert mirror.mask(Where()) is None
-    assert mirror.mask(Where(angles=(90,))).sum() == 6
-    assert mirror.mask(Where(near=Near(*world.centre(2), 10.0), angles=(0, 90))).sum() == 2
+    assert mirror.selection(Where()) is None
+    assert mirror.selection(Where(angles=(90,))).rows.tolist() == [1, 5, 9, 13, 17, 21]
+    assert len(mirror.selection(Where(near=Near(*world.centre(2), 10.0), angles=(0, 90)))) == 2
+
+
+def test_a_filter_asked_twice_is_looked_up_once(opened):
+    mirror = opened[2]()
+    assert mirror.selection(Where(angles=(90,))) is mirror.selection(Where(angles=(90,)))
 
 
 def test_changed_embeddings_make_it_stale(opened, fake_backbone):
@@ -123,7 +128,7 @@ def test_an_open_mirror_goes_on_answering_after_it_was_replaced(opened, fake_bac
     assert open_().built
     np.testing.assert_array_equal(before.index.vectors, vectors)
     with pytest.raises(StaleMirror, match="built anew while it was open"):
-        before.mask(Where(angles=(0,)))
+        before.selection(Where(angles=(0,)))
 
 
 def test_a_killed_build_leaves_nothing_in_the_way(opened, monkeypatch):
