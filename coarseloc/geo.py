@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from coarseloc.types import BBox, LonLat
+from coarseloc.types import BBox, Bools, Floats, LonLat
 
 EARTH_RADIUS_M = 6_371_008.8  # IUGG mean radius
 _A = 6_378_137.0  # WGS84 semi-major axis
 _E2 = 0.006_694_379_990_141_316  # WGS84 first eccentricity squared
 
 
-def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike) -> NDArray[np.float64]:
+def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike) -> Floats:
     """Great-circle distance by the haversine formula on the mean sphere; broadcasts."""
     phi1, phi2 = np.radians(lat1), np.radians(lat2)
     half_dphi = (phi2 - phi1) / 2
@@ -23,7 +23,7 @@ def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLik
     return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
 
 
-def degree_lengths(lat: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def degree_lengths(lat: ArrayLike) -> tuple[Floats, Floats]:
     """(east, north) metres of one degree of longitude and of latitude at each `lat`.
 
     The radii of curvature of the WGS84 ellipsoid: prime vertical N = a / w, meridian M = a (1-e²) / w³
@@ -56,6 +56,19 @@ def square(center: LonLat, side_m: float) -> BBox:
     return BBox(low.lon, low.lat, high.lon, high.lat)
 
 
+def inside(lon: ArrayLike, lat: ArrayLike, bounds: ArrayLike) -> Bools:
+    """Whether positions lie in boxes [..., 4] of BBox order, edges included; broadcasts over all but the last axis.
+    NaN lies in none."""
+    west, south, east, north = np.moveaxis(np.asarray(bounds, np.float64), -1, 0)
+    beside = np.subtract(lon, west) % 360.0 <= (east - west) % 360.0
+    return np.asarray(beside & np.less_equal(south, lat) & np.less_equal(lat, north))
+
+
+def short_way(start_deg: ArrayLike, end_deg: ArrayLike) -> Floats:
+    """Degrees from one heading or longitude to another the short way round, in [-180, 180); broadcasts."""
+    return np.asarray((np.subtract(end_deg, start_deg) + 180.0) % 360.0 - 180.0)
+
+
 def heading_difference(a_deg: float, b_deg: float) -> float:
     """The circular difference of two headings, in [0, 180]."""
-    return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)
+    return abs(float(short_way(a_deg, b_deg)))

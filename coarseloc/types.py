@@ -20,6 +20,8 @@ from coarseloc.errors import InputError
 
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class LonLat(NamedTuple):

@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.geo import EARTH_RADIUS_M, distance_m
-from coarseloc.types import BBox, TileFacts, Where
+from coarseloc.types import BBox, Bools, Floats, TileFacts, Where
 
 DECIMALS = 7
 ANYTHING = Where()
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Texts = NDArray[np.str_]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.scoring.bootstrap import estimate, mean, median
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
-from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress, UInt8
+from coarseloc.types import Backbone, Bools, EmbeddingSpec, Float32, Floats, LonLat, Progress, UInt8
 from search import ground as grounds
 from search.ground import Ortho
 from search.laboratory import (
@@ -46,9 +46,6 @@ SINGLE, PYRAMID = "one altitude in the index", "pyramid in the index"
 NEAREST, CROPPED = "altitude known: nearest level", "altitude known: frame cropped"
 CURVES = {SINGLE: "single", PYRAMID: "pyramid", NEAREST: "nearest", CROPPED: "cropped"}
 _VERSION = 3  # raise it when the same question would be answered otherwise
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,12 +196,11 @@ def _map(tiles: Sequence[Tile], run: StoredRun) -> list[Tile]:
 def _against(truth: Sequence[LonLat], tiles: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
     """(bool [F], float64 [F]): whether some tile holds each truth, and how far the nearest centre is."""
     centres = np.array([tile.center for tile in tiles], float).reshape(-1, 2)
-    west, south, east, north = np.array([tile.bbox for tile in tiles], float).reshape(-1, 4).T
+    footprints = np.array([tile.bbox for tile in tiles], float).reshape(-1, 4)
     inside, nearest = [], []
     for i in range(0, len(truth), _CHUNK):
         lon, lat = np.array(truth[i : i + _CHUNK], float).reshape(-1, 2).T[:, :, None]
-        held = ((lon - west) % 360.0 <= (east - west) % 360.0) & (south <= lat) & (lat <= north)
-        inside.append(held.any(axis=1))
+        inside.append(geo.inside(lon, lat, footprints).any(axis=1))
         nearest.append(geo.distance_m(lon, lat, centres[:, 0], centres[:, 1]).min(axis=1, initial=np.inf))
     if not inside:
         return np.zeros(0, bool), np.zeros(0)

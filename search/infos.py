@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from coarseloc import ids
 from coarseloc.errors import StoreError
-from coarseloc.scoring.metrics import METRICS, inside_footprints
+from coarseloc.scoring import metrics
 from coarseloc.store import Database, runs
 from coarseloc.store.runs import FrameResult, StoredRun
 from coarseloc.types import Flight, Hit, Pose
@@ -121,16 +119,25 @@ def _agreements(
 
 
 def _errors(frames: Sequence[tuple[Pose, Sequence[Candidate]]]) -> list[Errors | None]:
-    """Against the truth, by the metrics' own functions; None where it is unknown."""
+    """Against the truth; None where it is unknown."""
     ranked = localize.ranked(frames)
-    names = ("error_m", "best_error_m", "heading_error_deg")
-    values = np.column_stack([METRICS[name].function(ranked) for name in names])
-    inside = np.asarray(inside_footprints(ranked)[:, :1].any(axis=1), np.bool_)
+    figures = zip(
+        metrics.error_m(ranked),
+        metrics.best_error_m(ranked),
+        metrics.heading_error_deg(ranked),
+        metrics.right_place(ranked),
+        strict=True,
+    )
     return [
         None
         if pose.location is None
-        else Errors(**dict(zip(names, map(_or_none, row), strict=True)), inside_footprint=bool(within))
-        for (pose, _), row, within in zip(frames, values, inside, strict=True)
+        else Errors(
+            error_m=_or_none(error),
+            best_error_m=_or_none(best),
+            heading_error_deg=_or_none(heading),
+            inside_footprint=bool(inside),
+        )
+        for (pose, _), (error, best, heading, inside) in zip(frames, figures, strict=True)
     ]
 
 

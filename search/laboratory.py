@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.errors import BackboneError
-from coarseloc.scoring.bootstrap import Floats, Reduce, estimate, mean
+from coarseloc.scoring.bootstrap import Reduce, estimate, mean
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint, StoredStudy
-from coarseloc.types import Backbone, EmbeddingSpec, Float32, Progress, UInt8
+from coarseloc.types import Backbone, EmbeddingSpec, Float32, Floats, Progress, UInt8
 from search.facts import WARM_UP
 from search.index import ExactIndex
 
@@ -147,7 +147,7 @@ def plain(ways: Mapping[str, Sequence[Way]]) -> dict[str, list[dict[str, Any]]]:
 # --- times --------------------------------------------------------------------------------------
 
 
-def times(backbone: Backbone, pictures: UInt8) -> dict[str, NDArray[np.float64]]:
+def times(backbone: Backbone, pictures: UInt8) -> dict[str, Floats]:
     """Milliseconds to embed one picture, and eight at once (all of the same frame): medians after a warm-up."""
     eight = np.stack([pictures[i % len(pictures)] for i in range(8)])
     return {

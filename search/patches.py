@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from coarseloc.rotation import Affine, turned_by
 from coarseloc.store.studies import CurvePoint
-from coarseloc.types import Float32
+from coarseloc.types import Float32, Floats
 from search.laboratory import Arrays, point
-
-Floats = NDArray[np.float64]
 
 RADII = 5  # rings from the centre to the corner
 RING_ANGLES = (45, 90, 180)  # at which patches are told by their distance from the centre

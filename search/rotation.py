@@ -22,7 +22,7 @@ from coarseloc.rotation import HEADINGS
 from coarseloc.scoring.bootstrap import Estimate, estimate, mean
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
-from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress
+from coarseloc.types import Backbone, Bools, EmbeddingSpec, Float32, Floats, LonLat, Progress
 from search import ground as grounds
 from search.ground import Ortho, Pictures
 from search.laboratory import (
@@ -45,9 +45,6 @@ from search.patches import PATCH_ARRAYS, patch_curves, patch_figures
 
 STEPS = (5, 9, 15, 45)  # degrees: so that the eight headings are among all
 _VERSION = 2  # raise it when the same question would be answered otherwise
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

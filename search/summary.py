@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from coarseloc.errors import StoreError
-from coarseloc.scoring.metrics import METRICS
-from coarseloc.scoring.metrics import summarize as over_frames
+from coarseloc.scoring import metrics
 from coarseloc.store import Database, runs
-from coarseloc.types import Timing
+from coarseloc.types import Floats, Timing
 from search.localize import candidates, ranked
 
-_SHOWN = ("error_m", "heading_error_deg", "margin")
 _PARTS = ("decode", "embed", "search", "total")
 
 
@@ -27,7 +25,7 @@ def summarize(db: Database, run_id: int) -> dict[str, Any]:
         results = runs.results(session, run_id)
     read = [result for result in results if result.error is None]
     found = ranked([(result.frame.truth, candidates(result.hits)) for result in read])
-    metrics = {name: over_frames(METRICS[name].function(found)) for name in _SHOWN}
+    errors_m = metrics.error_m(found)
     return {
         "run": run.id,
         "flight_id": run.flight_id,
@@ -39,12 +37,20 @@ def summarize(db: Database, run_id: int) -> dict[str, Any]:
         "frames": len(results),
         "unreadable": len(results) - len(read),
         "references": run.references,
-        **{f"median_{name}": summary.median if summary.n else None for name, summary in metrics.items()},
-        "frames_with_truth": metrics["error_m"].n,
+        "median_error_m": _median(errors_m),
+        "median_heading_error_deg": _median(metrics.heading_error_deg(found)),
+        "median_margin": _median(metrics.margin(found)),
+        "frames_with_truth": int(np.count_nonzero(~np.isnan(errors_m))),
         "median_ms": _median_ms([result.timing for result in read if result.timing]),
         "index_build_ms": run.index_build_ms,
         **{name: run.environment.get(name) for name in ("backend", "device", "warm_up")},
     }
+
+
+def _median(values: Floats) -> float | None:
+    """Over what is not NaN."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else None
 
 
 def _median_ms(timings: Sequence[Timing]) -> dict[str, float | None]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from coarseloc.types import Floats
+
 Reduce = Callable[[Floats], Floats]
 """float64 [B, n] or [B, n, c] → [B]: one figure of each of B samples."""
 

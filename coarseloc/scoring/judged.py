@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from coarseloc import geo
 from coarseloc.scoring import metrics
-from coarseloc.scoring.metrics import Floats, Ranked
-
-Bools = NDArray[np.bool_]
+from coarseloc.scoring.metrics import Ranked
+from coarseloc.types import Bools, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Judged:
         return np.where(np.isnan(found), self.least_margin, found)
 
     def _east(self) -> Floats:
-        return (self.ranked.truth_lon[:, None] - self.ranked.lon + 180.0) % 360.0 - 180.0
+        return geo.short_way(self.ranked.lon, self.ranked.truth_lon[:, None])
 
     def _north(self) -> Floats:
         return self.ranked.truth_lat[:, None] - self.ranked.lat

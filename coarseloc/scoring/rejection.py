@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from coarseloc.types import Bools, Floats
 
 CONFIDENCE, RIGHT, ON_MAP = 0, 1, 2  # columns of a sample
 

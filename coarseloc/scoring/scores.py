@@ -14,8 +14,9 @@ from typing import Literal, cast
 import numpy as np
 
 from coarseloc.scoring import metrics, rejection
-from coarseloc.scoring.bootstrap import Estimate, Floats, Reduce, estimate, mean, median, p90
-from coarseloc.scoring.judged import Bools, Judged
+from coarseloc.scoring.bootstrap import Estimate, Reduce, estimate, mean, median, p90
+from coarseloc.scoring.judged import Judged
+from coarseloc.types import Bools, Floats
 
 SWEEP_M = tuple(range(10, 101, 10))  # distances of the hit curve
 IOU_BOUND = 0.39  # a positive pair in GTA-UAV (Ji et al., "Game4Loc", AAAI 2025)
@@ -54,7 +55,7 @@ def top1_error(judged: Judged) -> Floats:
 
 def best_error(judged: Judged, k: int) -> Floats:
     """Metres from the truth to the nearest centre among the first k candidates."""
-    return np.asarray(np.fmin.reduce(judged.errors_m()[:, :k], axis=1, initial=np.nan))
+    return metrics.best_error_m(judged.ranked, k)
 
 
 def hit_centre(judged: Judged, k: int, within_m: float | None = None) -> Floats:
@@ -102,7 +103,7 @@ def below(judged: Judged, metres: float) -> Floats:
 
 def right(judged: Judged) -> Bools:
     """What counts as the right place for headings and rejection: the top-1 footprint holds the truth."""
-    return cast(Bools, metrics.inside_footprints(judged.ranked)[:, :1].any(axis=1))
+    return metrics.right_place(judged.ranked)
 
 
 def heading_error(judged: Judged) -> Floats:

@@ -15,9 +15,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from coarseloc import geo
 from coarseloc.scoring import metrics, rejection, scores
 from coarseloc.scoring.bootstrap import Estimate
+from coarseloc.types import Floats
 from search.report import style
 from search.report.page import Section, Table
-from search.report.series import Floats, Series
+from search.report.series import Series
 from search.report.texts import Say
 
 FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}

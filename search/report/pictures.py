@@ -62,9 +62,7 @@ def _tile(hit: StoredHit, result: FrameResult, thumbnails: Path, say: Say) -> st
     metres = None if truth is None else float(geo.distance_m(*truth, *hit.tile.center))
     state = ""
     if truth is not None:
-        west, south, east, north = hit.tile.bbox
-        inside = (truth.lon - west) % 360 <= (east - west) % 360 and south <= truth.lat <= north
-        state = " right" if inside else " wrong"
+        state = " right" if geo.inside(*truth, hit.tile.bbox) else " wrong"
     alt = say("rank {rank}, score {score}, heading {angle}").format(
         rank=hit.rank, score=f"{hit.score:.4f}", angle=hit.tile.angle_deg
     )

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coarseloc.embedding import specs
 from coarseloc.store.runs import StoredRun
+from coarseloc.types import Floats
 from search.evaluate import Evaluation
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from coarseloc.types import Floats
 from search.report import style
 from search.report.page import Section, Table
-from search.report.series import Floats, Series
+from search.report.series import Series
 from search.report.texts import Say
 
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart

@@ -16,7 +16,7 @@ from coarseloc.types import LonLat
 latitudes = st.floats(-80, 80)
 longitudes = st.floats(-180, 179.999)
 metres = st.floats(-2000, 2000)
-headings = st.floats(0, 360)
+headings = st.floats(-720, 720)
 
 
 def test_a_quarter_of_the_globe_is_ten_thousand_kilometres() -> None:
@@ -69,3 +69,22 @@ def test_a_heading_difference_is_symmetric_and_at_most_180(a: float, b: float) -
     assert 0 <= difference <= 180
     assert difference == pytest.approx(geo.heading_difference(b, a), abs=1e-9)
     assert np.cos(np.radians(difference)) == pytest.approx(np.cos(np.radians(a - b)), abs=1e-9)
+
+
+@given(longitudes, st.floats(-179.9, 179.9))
+def test_the_short_way_leads_there(start: float, way: float) -> None:
+    assert geo.short_way(start, start + way) == pytest.approx(way, abs=1e-9)
+    assert geo.short_way([start, 0.0], [start + way, 180.0]) == pytest.approx([way, -180.0], abs=1e-9)
+
+
+def test_a_box_across_the_antimeridian_holds_what_lies_in_it() -> None:
+    across, here = (179.5, -1.0, -179.5, 1.0), (-0.5, -1.0, 0.5, 1.0)
+    lon = np.array([180.0, -180.0, 179.5, -179.4, 0.0, math.nan])
+    assert geo.inside(lon, 0.0, across).tolist() == [True, True, True, False, False, False]
+    assert geo.inside(lon, 0.0, here).tolist() == [False, False, False, False, True, False]
+
+
+def test_positions_are_held_against_many_boxes_at_once() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 0, 6, 9]], float)
+    lon, lat = np.array([[0.5], [2.0]]), np.array([[0.5], [2.0]])
+    assert geo.inside(lon, lat, boxes).tolist() == [[True, False, False], [True, True, False]]

@@ -1,4 +1,4 @@
-"""The table of metrics, on cases worked out by hand."""
+"""Figures of single frames, on cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coarseloc.geo import EARTH_RADIUS_M
 from coarseloc.scoring import metrics
-from coarseloc.scoring.metrics import METRICS, Ranked, summarize
+from coarseloc.scoring.metrics import Ranked
 
 DEGREE_M = math.radians(1) * EARTH_RADIUS_M  # along a meridian, or the equator
 NAN = math.nan
@@ -73,23 +71,12 @@ def test_the_margin_is_between_the_two_best_places():
     assert np.isnan(metrics.margin(ranked([[(0, 0)]], [(0, 0, 0)]))).all()
 
 
-def test_a_summary_leaves_out_and_counts_what_is_not_known():
-    summary = summarize(np.array([1.0, 2.0, 3.0, 10.0, NAN]))
-    assert (summary.n, summary.mean, summary.median) == (4, 4.0, 2.5)
-    assert summary.p90 == pytest.approx(3 + 0.7 * 7)  # position 0.9 x 3 = 2.7 between the third and the fourth
-    empty = summarize(np.array([NAN]))
-    assert empty.n == 0 and math.isnan(empty.mean)
+@pytest.mark.parametrize("figure", [metrics.error_m, metrics.best_error_m, metrics.margin, metrics.heading_error_deg])
+def test_every_figure_is_one_number_a_frame_even_where_nothing_was_found(figure):
+    assert figure(ranked([[(0, 0), (1, 1)]] * 3, [(0, 0, 0)] * 3)).shape == (3,)
+    assert figure(ranked(np.empty((2, 0, 2)), [(0, 0, 0)] * 2)).shape == (2,)
 
 
-def test_every_metric_of_the_table_gives_one_number_a_frame_even_of_none():
-    for metric in METRICS.values():
-        assert metric.function(ranked([[(0, 0), (1, 1)]] * 3, [(0, 0, 0)] * 3)).shape == (3,)
-        assert metric.function(ranked(np.empty((2, 0, 2)), [(0, 0, 0)] * 2)).shape == (2,)
-
-
-@given(st.floats(-720, 720), st.floats(-720, 720))
-def test_circular_differences_are_symmetric_and_at_most_half_a_turn(a, b):
-    difference = metrics.circular_difference_deg(a, b)
-    assert 0 <= difference <= 180
-    assert difference == pytest.approx(metrics.circular_difference_deg(b, a), abs=1e-9)
-    assert math.cos(math.radians(difference)) == pytest.approx(math.cos(math.radians(a - b)), abs=1e-9)
+def test_of_a_few_first_places_the_nearest_counts():
+    found = ranked([[(3, 0), (2, 0), (1, 0)]], [(0, 0, 0)])
+    assert metrics.best_error_m(found, k=2) == pytest.approx([2 * DEGREE_M])
