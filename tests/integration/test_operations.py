@@ -7,22 +7,28 @@ import logging
 import re
 import shutil
 import sqlite3
+import subprocess
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from databases import SERVER, settings_of
+from databases import SERVER, database_url, execute, server_tool, settings_of
+from sqlalchemy import make_url
 
+from coarseloc.store.session import open_engine
 from web import create_app
 from web.metrics import log_accesses
 
 embedded = pytest.mark.skipif(SERVER is not None, reason="a server has back-ups of its own")
+on_server = pytest.mark.skipif(SERVER is None, reason="no PostgreSQL: COARSELOC_TEST_DATABASE_URL is not set")
 
 
-@embedded
-def test_a_backup_restored_into_an_empty_folder_gives_the_same_answers(coarseloc, ingested, flight, state, tmp_path):
-    """Made while another process is in the middle of a write, which it must not hold."""
+@pytest.fixture
+def answers(coarseloc, flight, tmp_path) -> Callable[[], tuple]:
+    """What a search, its export and a filtered look-up say, apart from times and numbers of runs."""
 
-    def answers() -> tuple:
+    def ask() -> tuple:
         assert coarseloc("search", flight).code == 0
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         assert coarseloc("export", "251124155712", "--out", tmp_path / "out", "--format", "csv").code == 0
@@ -33,6 +39,25 @@ def test_a_backup_restored_into_an_empty_folder_gives_the_same_answers(coarseloc
         looked = coarseloc("lookup", flight / "251124155712_00003.jpg", "--angle", "45", "--json").json
         return [[line[i] for i in kept] for line in lines], looked
 
+    return ask
+
+
+def lose_everything_but_settings(state: Path) -> None:
+    for path in state.iterdir():
+        if path.name != "coarseloc.toml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def expect_whole(coarseloc, captures: Path) -> None:
+    """Stores agree, and nothing is left to ingest."""
+    assert coarseloc("reconcile").code == 0 and coarseloc("doctor").code == 0
+    again = coarseloc("ingest", "captures", captures, "--backbone", "tiny", "--json").json
+    assert again["reference_sets"][0]["read"] == 0
+
+
+@embedded
+def test_a_backup_restored_into_an_empty_folder_gives_the_same_answers(coarseloc, ingested, answers, state, tmp_path):
+    """Made while another process is in the middle of a write, which it must not hold."""
     before = answers()
     saved = tmp_path / "backups" / "today.db"
     with closing(sqlite3.connect(state / "coarseloc.db", isolation_level=None)) as other:
@@ -40,15 +65,34 @@ def test_a_backup_restored_into_an_empty_folder_gives_the_same_answers(coarseloc
         other.execute("DELETE FROM hits")
         assert coarseloc("backup", saved).code == 0
         other.execute("ROLLBACK")
-    for path in state.iterdir():
-        if path.name != "coarseloc.toml":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    lose_everything_but_settings(state)
     shutil.copy(saved, state / "coarseloc.db")
     assert answers() == before
-    assert coarseloc("reconcile").code == 0 and coarseloc("doctor").code == 0
-    assert (
-        coarseloc("ingest", "captures", ingested, "--backbone", "tiny", "--json").json["reference_sets"][0]["read"] == 0
-    )
+    expect_whole(coarseloc, ingested)
+
+
+@on_server
+def test_a_servers_dump_restored_beside_an_empty_folder_gives_the_same_answers(
+    coarseloc, ingested, answers, state, tmp_path
+):
+    """By pg_dump, in the middle of another's write, and pg_restore where nothing of it is left."""
+    dump, restore = server_tool("pg_dump"), server_tool("pg_restore")
+    if not dump or not restore:
+        pytest.skip("no pg_dump here: install PostgreSQL's client programs")
+    before = answers()
+    url, saved = make_url(database_url(state)), tmp_path / "today.dump"
+    schema = url.query["options"].removeprefix("-csearch_path=")
+    server = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    with open_engine(database_url(state)).connect() as other:
+        other.exec_driver_sql("DELETE FROM hits")
+        subprocess.run([dump, "--format=custom", f"--schema={schema}", f"--file={saved}", server], check=True)
+        other.rollback()
+    assert (refused := coarseloc("backup", tmp_path / "today.db")).code == 2 and "pg_dump" in refused.err
+    lose_everything_but_settings(state)
+    execute(f"DROP SCHEMA {schema} CASCADE")
+    subprocess.run([restore, "--no-owner", "--exit-on-error", f"--dbname={server}", saved], check=True)
+    assert answers() == before
+    expect_whole(coarseloc, ingested)
 
 
 @embedded

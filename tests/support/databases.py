@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from coarseloc.config import Settings
@@ -24,7 +25,7 @@ def database_url(folder: Path) -> str:
         if not _made:
             atexit.register(_drop)
         _made.add(schema)
-        _execute(f"CREATE SCHEMA {schema}")
+        execute(f"CREATE SCHEMA {schema}")
     return f"{SERVER}?options=-csearch_path%3D{schema}"
 
 
@@ -44,18 +45,24 @@ def empty(folder: Path) -> None:
     """Make the folder's database as if nobody had asked for it."""
     if SERVER:
         schema = database_url(folder).rpartition("%3D")[2]
-        _execute(f"DROP SCHEMA {schema} CASCADE")
-        _execute(f"CREATE SCHEMA {schema}")
+        execute(f"DROP SCHEMA {schema} CASCADE")
+        execute(f"CREATE SCHEMA {schema}")
     for path in folder.glob("coarseloc.db*"):
         path.unlink()
 
 
+def server_tool(name: str) -> str | None:
+    """PostgreSQL's own program of that name, as new as the server's where Debian has put both."""
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
+    return str(versions[-1]) if versions else shutil.which(name)
+
+
 def _drop() -> None:
     for schema in _made:
-        _execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
-def _execute(statement: str) -> None:
+def execute(statement: str) -> None:
     engine = open_engine(SERVER or "")
     with engine.begin() as connection:
         connection.exec_driver_sql(statement)
