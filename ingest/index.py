@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from coarseloc.batches import batches
-from coarseloc.store import Database, embeddings, references
+from coarseloc.store import Database, embeddings, references, tallies
 from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.tallies import Tally
 from coarseloc.types import Float32, Progress, VectorStore
 
 BATCH = 500  # points per upsert
@@ -39,6 +40,16 @@ class Difference:
     orphaned: tuple[str, ...]  # in the store, not in SQL
     differing: tuple[str, ...]  # another vector in the store, among those sampled
     compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """A tally that its rows contradicted, and that says what they say now."""
+
+    reference_set: str
+    collection: str
+    found: Tally
+    rows: Tally
 
 
 def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:
@@ -124,6 +135,18 @@ def _differing(store: VectorStore, collection: str, sampled: list[str], truth: d
         some = sampled[start : start + BATCH]
         stored = store.vectors(collection, some)
         yield from (p for p in some if not np.allclose(stored[p], truth[p], rtol=0, atol=VECTOR_TOLERANCE))
+
+
+def recount(db: Database) -> list[Miscount]:
+    """Hold every tally against the rows it stands for, mend those that are wrong, and say which they were."""
+    with db.read() as session:
+        if not tallies.wrong(session):  # the rule, and a reader keeps no writer waiting
+            return []
+    with db.write() as session:
+        names = {stored.id: stored.name for stored in references.reference_sets(session)}
+        collections = {stored.id: stored.spec.collection for stored in embeddings.specs(session)}
+        mended = tallies.mend(session)
+    return [Miscount(names[owner], collections[spec], *both) for (owner, spec), both in mended.items()]
 
 
 def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:

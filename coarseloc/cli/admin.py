@@ -84,7 +84,11 @@ def drain(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def reconcile(app: App, sample: int, as_json: bool) -> None:
-    """Compare the vector store with the database, and say what differs. Changes nothing."""
+    """Compare the vector store with the database and the database's tallies with its rows, and say what differs.
+
+    Wrong tallies are mended; nothing else is changed.
+    """
+    miscounts = index.recount(app.db)
     with app.vectors() as store:
         found = index.reconcile(app.db, store, sample)
     with app.db.read() as session:
@@ -96,9 +100,15 @@ def reconcile(app: App, sample: int, as_json: bool) -> None:
         table("collection", "missing", "orphaned", "differing", "vectors compared", rows=rows)
         if pending:
             out.print(f"{sum(pending.values())} embeddings are pending: `coarseloc drain`")
+        for one in miscounts:
+            out.print(
+                f"[yellow]the tally of {one.reference_set} in {one.collection} said {one.found.live} embeddings and there "
+                f"are {one.rows.live}: mended, and its mirror will be built anew[/yellow]"
+            )
         out.print("differences found" if bad else "no differences")
 
-    answer(as_json, {"differences": [asdict(d) for d in found], "pending": pending}, show)
+    facts = {"differences": [asdict(d) for d in found], "miscounts": [asdict(m) for m in miscounts], "pending": pending}
+    answer(as_json, facts, show)
     if bad:
         raise StoreError(
             f"the vector store differs from the database in {', '.join(d.collection for d in bad)}: "

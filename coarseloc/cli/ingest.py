@@ -16,7 +16,7 @@ from coarseloc.cli.options import Angles, Overlap, backbone_options
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.rotation import HEADINGS
-from coarseloc.store import embeddings
+from coarseloc.store import embeddings, tallies
 from coarseloc.store import references as store_references
 from coarseloc.types import TileSource
 from ingest import index, worker
@@ -252,9 +252,9 @@ def list_(app: App, as_json: bool) -> None:
                     **asdict(stored.reference_set),
                     "views": views,
                     "embeddings": {
-                        f"{s.spec.backbone} {s.spec.input_px} px {s.spec.precision}": embeddings.count(
+                        f"{s.spec.backbone} {s.spec.input_px} px {s.spec.precision}": tallies.tally(
                             session, stored.id, s.id
-                        )
+                        ).live
                         for s in specs
                     },
                 }

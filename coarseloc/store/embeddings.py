@@ -6,7 +6,8 @@ pending while it is behind. Deletes are marked, drained, then dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from coarseloc import ids
 from coarseloc.batches import batches
-from coarseloc.errors import StoreError
-from coarseloc.store.tables import CounterRow, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
+from coarseloc.store import tallies
+from coarseloc.store.tables import EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TallyRow, TileRow
 from coarseloc.store.upsert import upsert
 from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 
@@ -69,7 +70,8 @@ def specs(session: Session, reference_set_id: int | None = None) -> list[StoredS
     """Every spec, or those with live embeddings in a reference set; oldest first."""
     query = select(SpecRow).order_by(SpecRow.id)
     if reference_set_id is not None:
-        query = query.where(SpecRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.spec_id)))
+        held = (TallyRow.spec_id == SpecRow.id) & (TallyRow.reference_set_id == reference_set_id)
+        query = query.join(TallyRow, held).where(TallyRow.live > 0)
     return [stored_spec(row) for row in session.scalars(query)]
 
 
@@ -81,24 +83,13 @@ def stored_spec(row: SpecRow) -> StoredSpec:
 # --- writing ------------------------------------------------------------------------------------
 
 
-def next_generation(session: Session) -> int:
-    """A number no earlier write has had. Taken inside the write's own transaction."""
-    bumped = session.scalar(
-        update(CounterRow)
-        .where(CounterRow.name == "generation")
-        .values(value=CounterRow.value + 1)
-        .returning(CounterRow.value)
-    )
-    if bumped is None:
-        raise StoreError("the database has lost its generation counter: restore it from a back-up")
-    return bumped
-
-
 def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float32]]) -> None:
     """Record (rotated tile, spec, content digest, vector float32 [D]) rows; they become pending."""
     if not rows:
         return
-    generation = next_generation(session)
+    generation = tallies.next_generation(session)
+    written = {(rotated_tile, spec) for rotated_tile, spec, _, _ in rows}
+    fresh = written - _live_among(session, {rotated_tile for rotated_tile, _ in written})
     upsert(
         session,
         EmbeddingRow,
@@ -115,26 +106,57 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
         ],
         ["rotated_tile_id", "spec_id"],
     )
+    _record(session, generation, {key: int(key in fresh) for key in written})
 
 
 def touch(session: Session, tile_keys: Iterable[int]) -> None:
     """Make all points of these tiles pending again: what the vector store says of them has changed."""
     for some in batches(tile_keys, 500):
+        generation = tallies.next_generation(session)
         rotated = select(RotatedTileRow.id).where(RotatedTileRow.tile_id.in_(some))
-        session.execute(
+        touched = session.execute(
             update(EmbeddingRow)
             .where(EmbeddingRow.rotated_tile_id.in_(rotated))
-            .values(generation=next_generation(session))
+            .values(generation=generation)
+            .returning(EmbeddingRow.rotated_tile_id, EmbeddingRow.spec_id)
         )
+        _record(session, generation, dict.fromkeys(touched, 0))
 
 
-def mark_deleted(session: Session, reference_set_id: int, spec_id: int | None = None) -> int:
-    """Mark a reference set's embeddings (of one spec, or all) for deletion; returns how many."""
-    query = update(EmbeddingRow).where(EmbeddingRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.id)))
-    if spec_id is not None:
-        query = query.where(EmbeddingRow.spec_id == spec_id)
-    marked = session.execute(query.values(deleted=True, generation=next_generation(session)))
-    return int(marked.rowcount)  # type: ignore[attr-defined]
+def mark_deleted(session: Session, reference_set_id: int) -> int:
+    """Mark a reference set's embeddings for deletion; returns how many."""
+    generation = tallies.next_generation(session)
+    marked = session.scalars(
+        update(EmbeddingRow)
+        .where(EmbeddingRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.id)))
+        .values(deleted=True, generation=generation)
+        .returning(EmbeddingRow.spec_id)
+    )
+    by_spec = Counter(marked)
+    tallies.record(session, generation, {(reference_set_id, spec): -count for spec, count in by_spec.items()})
+    return by_spec.total()
+
+
+def _live_among(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int, int]]:
+    """(rotated tile, spec) of every live embedding of these rotated tiles."""
+    found: set[tuple[int, int]] = set()
+    for some in batches(rotated_tiles, 5000):
+        query = select(EmbeddingRow.rotated_tile_id, EmbeddingRow.spec_id)
+        query = query.where(EmbeddingRow.rotated_tile_id.in_(some), EmbeddingRow.deleted.is_(False))
+        found.update((rotated_tile, spec) for rotated_tile, spec in session.execute(query))
+    return found
+
+
+def _record(session: Session, generation: int, changed: Mapping[tuple[int, int], int]) -> None:
+    """Count a write in: by how many it changed the live embeddings at each (rotated tile, spec)."""
+    owners: dict[int, int] = {}
+    for some in batches({rotated_tile for rotated_tile, _ in changed}, 5000):
+        query = select(RotatedTileRow.id, TileRow.reference_set_id).join(TileRow).where(RotatedTileRow.id.in_(some))
+        owners.update((rotated_tile, owner) for rotated_tile, owner in session.execute(query))
+    more: Counter[tuple[int, int]] = Counter()
+    for (rotated_tile, spec), change in changed.items():
+        more[owners[rotated_tile], spec] += change
+    tallies.record(session, generation, more)
 
 
 # --- what is missing, what is pending -----------------------------------------------------------
@@ -200,26 +222,10 @@ def forget_indexed(session: Session, spec_id: int) -> None:
 # --- reading vectors ----------------------------------------------------------------------------
 
 
-def version(session: Session, reference_set_id: int, spec_id: int) -> str:
-    """A text that changes with every write to these embeddings: what a mirror is held against.
-
-    Generations only grow, so along one history no two states share count, newest and sum.
-    """
-    query = _live(reference_set_id).with_only_columns(
-        func.count(), func.coalesce(func.max(EmbeddingRow.generation), 0), func.sum(EmbeddingRow.generation)
-    )
-    count, newest, total = session.execute(query.where(EmbeddingRow.spec_id == spec_id)).one()
-    return f"{count}-{newest}-{int(total or 0)}"
-
-
-def count(session: Session, reference_set_id: int, spec_id: int) -> int:
-    return int(version(session, reference_set_id, spec_id).split("-")[0])
-
-
 def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> StoredVectors:
     """Every live vector of a reference set under a spec, ordered by tile then angle."""
     dim = session.scalars(select(SpecRow.dim).where(SpecRow.id == spec_id)).one()
-    as_of = version(session, reference_set_id, spec_id)
+    as_of = tallies.tally(session, reference_set_id, spec_id).version
     query = (
         _with_facts(select(EmbeddingRow.vector, EmbeddingRow.rotated_tile_id))
         .where(

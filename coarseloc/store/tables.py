@@ -125,6 +125,20 @@ class EmbeddingRow(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)  # float32 little-endian [dim]
 
 
+class TallyRow(Base):
+    """What a reference set holds of a spec, kept by every write to its embeddings: see `store.tallies`."""
+
+    __tablename__ = "embedding_tallies"
+    reference_set_id: Mapped[int] = mapped_column(
+        ForeignKey("reference_sets.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    spec_id: Mapped[int] = mapped_column(
+        ForeignKey("embedding_specs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    live: Mapped[int]
+    newest: Mapped[int] = mapped_column(BigInteger)
+
+
 class FailureRow(Base):
     __tablename__ = "failures"
     __table_args__ = (UniqueConstraint("reference_set_id", "item", "stage"),)

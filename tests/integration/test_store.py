@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from coarseloc.errors import StoreError
-from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.store import Database, embeddings, open_database, references, runs, tallies
 from coarseloc.store.session import head_revision
 from coarseloc.store.tables import Base
 from coarseloc.types import BBox, EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
@@ -85,7 +85,7 @@ def test_writers_in_threads_wait_for_each_other_and_every_write_has_its_own_gene
     def write() -> None:
         for _ in range(10):
             with db.write() as session:
-                seen.append(embeddings.next_generation(session))
+                seen.append(tallies.next_generation(session))
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -121,13 +121,13 @@ def test_a_deleted_row_written_again_before_the_drain_ends_is_kept(db: Database,
     with db.write() as session:
         assert embeddings.mark_deleted(session, stored.id) == 6
         taken = embeddings.take_pending(session, spec, 100)
-        assert embeddings.count(session, stored.id, spec.id) == 0
+        assert tallies.tally(session, stored.id, spec.id).live == 0
     with db.write() as session:
         embeddings.write_embeddings(session, [(rotated[1, 0], spec.id, "e" * 64, np.full(4, 0.5, np.float32))])
     with db.write() as session:
         embeddings.mark_indexed(session, taken)
     with db.read() as session:
-        assert embeddings.count(session, stored.id, spec.id) == 1
+        assert tallies.tally(session, stored.id, spec.id).live == 1
         assert not embeddings.take_pending(session, spec, 100)[0].deleted
 
 
@@ -143,7 +143,7 @@ def test_the_version_changes_with_every_write(db: Database, filled):
     ):
         with db.write() as session:
             change(session)
-            versions.append(embeddings.version(session, stored.id, spec.id))
+            versions.append(tallies.tally(session, stored.id, spec.id).version)
     assert len(set(versions)) == 3
 
 

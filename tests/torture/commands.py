@@ -27,7 +27,7 @@ from coarseloc.config import Settings
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import content_digest
 from coarseloc.imagery.flights import open_flight
-from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.store import Database, embeddings, open_database, references, runs, tallies
 from coarseloc.store.session import open_engine
 from coarseloc.types import LonLat
 from coarseloc.vectors import open_store
@@ -243,6 +243,7 @@ def check_truth(world: World, acknowledged: list[Any]) -> None:
         _check_file(connection)
     db = world.open()
     with db.read() as session:
+        assert tallies.wrong(session) == {}
         stored_specs = {s.id: s.spec for s in embeddings.specs(session)}
         held: dict[tuple[str, int, int, int], str] = {}
         for one in references.reference_sets(session):

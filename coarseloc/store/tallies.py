@@ -1,0 +1,98 @@
+"""Tallies: how many live embeddings a reference set has under a spec, and which write was the latest.
+
+Kept by every write to embeddings, in its own transaction, so that asking costs the same for ten rows and for ten
+million. The rows remain the truth: `wrong` counts them, `mend` believes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy.orm import Session
+
+from coarseloc.errors import StoreError
+from coarseloc.store.tables import CounterRow, EmbeddingRow, RotatedTileRow, TallyRow, TileRow
+
+Owner = tuple[int, int]  # (reference set, spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a reference set holds of a spec."""
+
+    live: int = 0  # embeddings, without those marked for deletion
+    newest: int = 0  # generation of the latest write to any of them, deletions included
+
+    @property
+    def version(self) -> str:
+        """A text that changes with every write, because generations only grow: what a mirror is held against."""
+        return f"{self.live}-{self.newest}"
+
+
+def next_generation(session: Session) -> int:
+    """A number no earlier write has had. Taken inside the write's own transaction and before it reads anything: on
+    PostgreSQL this is also what makes the writers of embeddings wait for each other."""
+    bumped = session.scalar(
+        update(CounterRow)
+        .where(CounterRow.name == "generation")
+        .values(value=CounterRow.value + 1)
+        .returning(CounterRow.value)
+    )
+    if bumped is None:
+        raise StoreError("the database has lost its generation counter: restore it from a back-up")
+    return bumped
+
+
+def tally(session: Session, reference_set_id: int, spec_id: int) -> Tally:
+    query = select(TallyRow.live, TallyRow.newest)
+    row = session.execute(query.where(TallyRow.reference_set_id == reference_set_id, TallyRow.spec_id == spec_id))
+    found = row.one_or_none()
+    return Tally(*found) if found else Tally()
+
+
+def record(session: Session, generation: int, more: Mapping[Owner, int]) -> None:
+    """Count one write in: by how many it changed the live embeddings of each owner that it touched, perhaps 0."""
+    for (reference_set_id, spec_id), change in more.items():
+        row = session.get(TallyRow, (reference_set_id, spec_id))
+        row = row or TallyRow(reference_set_id=reference_set_id, spec_id=spec_id, live=0)
+        row.live, row.newest = row.live + change, generation
+        session.add(row)
+    session.flush()
+
+
+def wrong(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
+    """{owner: (tally, what the rows say)} wherever they disagree. Reads a row for each embedding.
+
+    A tally may know of a later write than its rows do: they are dropped once a deletion is drained.
+    """
+    query = select(TallyRow.reference_set_id, TallyRow.spec_id, TallyRow.live, TallyRow.newest)
+    kept = {(reference_set, spec): Tally(*rest) for reference_set, spec, *rest in session.execute(query)}
+    counted = _counted(session)
+    both = {owner: (kept.get(owner, Tally()), counted.get(owner, Tally())) for owner in kept | counted}
+    return {
+        owner: (found, rows)
+        for owner, (found, rows) in both.items()
+        if found.live != rows.live or found.newest < rows.newest
+    }
+
+
+def mend(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
+    """Believe the rows; returns what was wrong. This counts as a write: no mirror of a wrong tally may pass for
+    current."""
+    generation = next_generation(session)
+    bad = wrong(session)
+    record(session, generation, {owner: rows.live - found.live for owner, (found, rows) in bad.items()})
+    return bad
+
+
+def _counted(session: Session) -> dict[Owner, Tally]:
+    live = func.sum(case((EmbeddingRow.deleted, 0), else_=1))
+    query = (
+        select(TileRow.reference_set_id, EmbeddingRow.spec_id, live, func.max(EmbeddingRow.generation))
+        .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
+        .join(EmbeddingRow, EmbeddingRow.rotated_tile_id == RotatedTileRow.id)
+        .group_by(TileRow.reference_set_id, EmbeddingRow.spec_id)
+    )
+    return {(reference_set, spec): Tally(*rest) for reference_set, spec, *rest in session.execute(query)}
