@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,22 @@ and has run on its CPU path.
 """
 
 
-def write_json(results: Results, folder: Path, name: str = "") -> Path:
-    """Everything measured, each round's value, as `<date>-<cpu>-<cores>.json`; or under another name."""
-    facts = results.more["machine"]
-    stem = name or f"{facts['date'][:10]}-{ids.slug(facts['cpu'].partition('(')[0])}-{facts['cores']}-cores"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
+def facts(results: Results) -> dict[str, Any]:
+    """Everything measured, each round's value, as plain data."""
+    return {
         **results.more,
         "figures": [asdict(figure) | {"reached": figure.reached} for figure in results.figures],
         "contests": [asdict(contest) for contest in results.contests],
     }
+
+
+def write_json(results: Results, folder: Path, name: str = "") -> Path:
+    """The facts as `<date>-<cpu>-<cores>.json`; or under another name."""
+    machine = results.more["machine"]
+    stem = name or f"{machine['date'][:10]}-{ids.slug(machine['cpu'].partition('(')[0])}-{machine['cores']}-cores"
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.json"
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(facts(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -72,7 +77,7 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
         "## On a GPU",
         "",
         gpu[-1].read_text(encoding="utf-8") if gpu else _GPU_NONE,
-        f"Raw numbers: [{raw.name}](../bench/results/{raw.name}).",
+        f"Raw numbers: [{raw.name}]({os.path.relpath(raw, path.parent)}).",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from coarseloc import __version__, config
-from coarseloc.cli import admin, demo, ingest, results, search, simulate, study
+from coarseloc.cli import admin, bench, demo, ingest, results, search, simulate, study
 from coarseloc.cli.app import App
 from coarseloc.errors import CoarselocError
 
@@ -53,6 +53,7 @@ for command in (
     admin.migrate,
     admin.backup,
     admin.doctor,
+    bench.bench,
     simulate.simulate,
 ):
     cli.add_command(command)

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from bench import figures, machine, models, report, rounds, run
+from bench.figures import Figure
+from bench.rounds import Contest, Skipped, Way
+from bench.size import FULL, QUICK, Size
+from coarseloc.cli import cli
+from coarseloc.embedding import specs
+from coarseloc.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-if not (ROOT / "bench").is_dir():
-    pytest.skip("bench/ is part of the checkout only", allow_module_level=True)
-sys.path.insert(0, str(ROOT))  # a folder of scripts: not installed
-
-from bench import __main__ as benchmark  # noqa: E402
-from bench import figures, machine, models, report, rounds  # noqa: E402
-from bench.figures import Figure  # noqa: E402
-from bench.rounds import Contest, Skipped, Way  # noqa: E402
-from bench.size import FULL, QUICK, Size  # noqa: E402
-from coarseloc.embedding import specs  # noqa: E402
 
 TINY = Size(
     rounds=2,
@@ -132,7 +131,7 @@ def test_the_full_size_has_the_rounds_and_the_growth_that_were_promised() -> Non
 
 @pytest.mark.usefixtures("one_core")
 def test_a_tiny_benchmark_measures_every_part_and_writes_it_down(tmp_path: Path) -> None:
-    results = benchmark.run(TINY, scratch=tmp_path)
+    results = run.run(TINY, scratch=tmp_path)
     assert not [figure for figure in results.figures if figure.note.startswith("failed")]
     names = [contest.name for contest in results.contests]
     for part in ("product", "read", "eight views", "tile ingest", "six small", "one frame", "64 exact", "open"):
@@ -147,6 +146,22 @@ def test_a_tiny_benchmark_measures_every_part_and_writes_it_down(tmp_path: Path)
         assert promised in text
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| filtered") or "| what" in line}
     assert len(widths) == 2  # the figures' columns, and the contests'
+
+
+def test_the_command_measures_one_part_and_answers_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.size.FULL", TINY)
+    command = ["bench", "--only", "views", "--out", str(tmp_path / "out"), "--table", str(tmp_path / "t.md"), "--json"]
+    done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    facts = json.loads(done.stdout)
+    assert facts["figures"][0]["what"].startswith("eight views") and "views" in done.stderr
+    assert json.loads((tmp_path / "out" / "part.json").read_text()) == facts
+    assert "out/part.json" in (tmp_path / "t.md").read_text()
+
+
+def test_a_part_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(InputError, match="no part of the benchmark is called 'speed': it has ceilings, views"):
+        run.run(TINY, "speed")
 
 
 _ALONE = """
