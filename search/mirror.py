@@ -29,8 +29,9 @@ from filelock import FileLock, Timeout
 
 from coarseloc import ids, where
 from coarseloc.errors import LockedError, StaleMirror, StoreError
-from coarseloc.store import Database, embeddings, tallies
-from coarseloc.store.embeddings import StoredSpec, StoredVectors
+from coarseloc.store import Database, tallies
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Where
 from coarseloc.where import TileColumns
@@ -192,8 +193,8 @@ def _compare(folder: Path, found: Schema, wanted: Schema) -> None:
 def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: StoredSpec) -> Mirror:
     started = time.perf_counter()
     with db.read() as session:
-        stored = embeddings.load_vectors(session, reference_set.id, spec.id)
-    index = ExactIndex.of(stored.vectors)
+        stored = load_vectors(session, reference_set.id, spec.id)
+        index = ExactIndex.filled(len(stored.rotated_tile_ids), stored.dim, stored.parts)
     build_ms = (time.perf_counter() - started) * 1e3
     schema = _schema(reference_set, spec, stored.version)  # of what was read, perhaps newer than what was asked
     try:
@@ -212,7 +213,7 @@ def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVector
     fresh.mkdir()
     index.save(fresh / "index.faiss")
     np.save(fresh / "rotated_tile_ids.npy", stored.rotated_tile_ids)
-    columns = asdict(where.columns(stored.facts))
+    columns = {field.name: getattr(stored.columns, field.name) for field in fields(TileColumns)}
     np.savez(fresh / "columns.npz", schema=np.array(schema.digest), **columns)
     facts = {
         "schema": asdict(schema),

@@ -102,8 +102,8 @@ def reconcile(app: App, sample: int, as_json: bool) -> None:
             out.print(f"{sum(pending.values())} embeddings are pending: `coarseloc drain`")
         for one in miscounts:
             out.print(
-                f"[yellow]the tally of {one.reference_set} in {one.collection} said {one.found.live} embeddings and there "
-                f"are {one.rows.live}: mended, and its mirror will be built anew[/yellow]"
+                f"[yellow]the tally of {one.reference_set} in {one.collection} said {one.found.live} embeddings and "
+                f"there are {one.rows.live}: mended, and its mirror will be built anew[/yellow]"
             )
         out.print("differences found" if bad else "no differences")
 

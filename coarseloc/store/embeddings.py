@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 from coarseloc import ids
 from coarseloc.batches import batches
 from coarseloc.store import tallies
-from coarseloc.store.tables import EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TallyRow, TileRow
+from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TallyRow, TileRow
 from coarseloc.store.upsert import upsert
 from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 
-_FLOAT32 = np.dtype("<f4")
 Rows = Select[*tuple[Any, ...]]
 
 
@@ -42,16 +41,6 @@ class Pending:
     generation: int
     deleted: bool
     point: Point
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVectors:
-    """All live vectors of one reference set under one spec, in a stable order."""
-
-    rotated_tile_ids: np.ndarray  # int64 [N]
-    facts: list[TileFacts]
-    vectors: Float32  # [N, D]
-    version: str
 
 
 # --- specs --------------------------------------------------------------------------------------
@@ -98,7 +87,7 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
                 "rotated_tile_id": rotated_tile,
                 "spec_id": spec,
                 "content_digest": content_digest,
-                "vector": np.ascontiguousarray(vector, _FLOAT32).tobytes(),
+                "vector": np.ascontiguousarray(vector, VECTOR).tobytes(),
                 "generation": generation,
                 "deleted": False,
             }
@@ -222,25 +211,6 @@ def forget_indexed(session: Session, spec_id: int) -> None:
 # --- reading vectors ----------------------------------------------------------------------------
 
 
-def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> StoredVectors:
-    """Every live vector of a reference set under a spec, ordered by tile then angle."""
-    dim = session.scalars(select(SpecRow.dim).where(SpecRow.id == spec_id)).one()
-    as_of = tallies.tally(session, reference_set_id, spec_id).version
-    query = (
-        _with_facts(select(EmbeddingRow.vector, EmbeddingRow.rotated_tile_id))
-        .where(
-            ReferenceSetRow.id == reference_set_id,
-            EmbeddingRow.spec_id == spec_id,
-            EmbeddingRow.deleted.is_(False),
-        )
-        .order_by(TileRow.index, RotatedTileRow.angle_deg)
-    )
-    rows = session.execute(query).all()
-    vectors = np.frombuffer(b"".join(row.vector for row in rows), _FLOAT32).reshape(len(rows), dim)
-    keys = np.fromiter((row.rotated_tile_id for row in rows), np.int64, len(rows))
-    return StoredVectors(keys, [_facts(row) for row in rows], vectors.astype(np.float32), as_of)
-
-
 def point_ids(session: Session, spec_id: int) -> set[str]:
     """Every live point of a spec."""
     return set(session.scalars(_points(spec_id)))
@@ -346,7 +316,7 @@ def _facts(row: Row[Any]) -> TileFacts:
 
 
 def _vector(data: bytes) -> Float32:
-    return np.frombuffer(data, _FLOAT32).astype(np.float32)
+    return np.frombuffer(data, VECTOR).astype(np.float32)
 
 
 def _live(reference_set_id: int) -> Rows:

@@ -126,13 +126,11 @@ def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -
 
 
 def _tile_rows(session: Session, reference_set_id: int) -> Iterable[tuple[int, Tile]]:
-    for row in session.scalars(
-        select(TileRow).where(TileRow.reference_set_id == reference_set_id).order_by(TileRow.index)
-    ):
-        yield (
-            row.id,
-            Tile(row.index, LonLat(row.lon, row.lat), BBox(row.west, row.south, row.east, row.north)),
-        )
+    query = select(TileRow.id, TileRow.index, TileRow.lon, TileRow.lat)
+    query = query.add_columns(TileRow.west, TileRow.south, TileRow.east, TileRow.north)
+    query = query.where(TileRow.reference_set_id == reference_set_id).order_by(TileRow.index)
+    for pk, index, lon, lat, west, south, east, north in session.execute(query):
+        yield pk, Tile(index, LonLat(lon, lat), BBox(west, south, east, north))
 
 
 def _differs(a: Tile, b: Tile) -> bool:

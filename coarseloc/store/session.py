@@ -32,10 +32,14 @@ class Database:
         # A SQLite reader that turns writer can fail at once with "database is locked"; a writer that
         # says so from the start waits its turn instead.
         self._writer = engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE")
+        # SQLite's readers see one state throughout; PostgreSQL's each statement a newer one, unless told.
+        lite = engine.dialect.name == "sqlite"
+        self._reader = engine if lite else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with _clear_errors(self.engine), Session(self.engine, expire_on_commit=False) as session:
+        """Sees the database as it was at the first question, whatever is written meanwhile."""
+        with _clear_errors(self.engine), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

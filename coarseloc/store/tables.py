@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,6 +20,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+VECTOR = np.dtype("<f4")  # of `EmbeddingRow.vector`
 
 
 def now() -> datetime:
@@ -122,7 +125,7 @@ class EmbeddingRow(Base):
     generation: Mapped[int] = mapped_column(BigInteger)
     indexed_generation: Mapped[int] = mapped_column(BigInteger, default=0)
     deleted: Mapped[bool] = mapped_column(default=False)
-    vector: Mapped[bytes] = mapped_column(LargeBinary)  # float32 little-endian [dim]
+    vector: Mapped[bytes] = mapped_column(LargeBinary)  # VECTOR [dim]
 
 
 class TallyRow(Base):

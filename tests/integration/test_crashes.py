@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from databases import database_url
+from whole import whole
 
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import embeddings, open_database, references
@@ -39,7 +40,7 @@ def everything(state: Path) -> dict[tuple[str, int], tuple[bytes, str]]:
     with db.read() as session:
         stored = references.find_reference_set(session, None)
         (spec,) = embeddings.specs(session, stored.id)
-        found = embeddings.load_vectors(session, stored.id, spec.id)
+        found = whole(session, stored.id, spec.id)
         facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
     db.close()
     return {

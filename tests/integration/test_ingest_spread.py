@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from whole import Whole, whole
 
 from coarseloc.errors import InputError
 from coarseloc.imagery.captures import open_captures
@@ -44,10 +45,10 @@ def load(fake_backbone, tmp_path: Path):
     return loaded
 
 
-def vectors(db, spec) -> embeddings.StoredVectors:
+def vectors(db, spec) -> Whole:
     with db.read() as session:
         stored = references.find_reference_set(session, None)
-        return embeddings.load_vectors(session, stored.id, embeddings.save_spec(session, spec).id)
+        return whole(session, stored.id, embeddings.save_spec(session, spec).id)
 
 
 def test_an_actor_that_is_killed_is_replaced_and_nothing_is_missing_or_double(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from whole import Whole, whole
 
 from coarseloc.errors import InputError
 from coarseloc.imagery.captures import open_captures
@@ -36,11 +37,11 @@ def ingest(db: Database, tmp_path: Path) -> Callable[..., worker.Summary]:
     return run
 
 
-def stored(db: Database, backbone: Any, name: str | None = None) -> embeddings.StoredVectors:
+def stored(db: Database, backbone: Any, name: str | None = None) -> Whole:
     with db.read() as session:
         reference_set = references.find_reference_set(session, name)
         spec = embeddings.save_spec(session, backbone.spec)
-        return embeddings.load_vectors(session, reference_set.id, spec.id)
+        return whole(session, reference_set.id, spec.id)
 
 
 def refuse(_: object) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from databases import database_url, empty, settings_of
 from PIL import Image
 from sqlalchemy import Connection, inspect, text
+from whole import whole
 
 import web
 from coarseloc import geo
@@ -248,7 +249,7 @@ def check_truth(world: World, acknowledged: list[Any]) -> None:
         held: dict[tuple[str, int, int, int], str] = {}
         for one in references.reference_sets(session):
             for spec_id, spec in stored_specs.items():
-                found = embeddings.load_vectors(session, one.id, spec_id)
+                found = whole(session, one.id, spec_id)
                 facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
                 made_of = embeddings.embedded(session, one.id, spec_id)
                 for key, fact, vector in zip(found.rotated_tile_ids, found.facts, found.vectors, strict=True):
@@ -281,7 +282,7 @@ def _check_run(world: World, session: Any, run: int) -> None:
     found = runs.results(session, run)
     assert [r.frame.index for r in found] == list(range(1, FRAMES + 1))
     (stored,) = (one for one in runs.runs(session, FLIGHT) if one.id == run)
-    truth = embeddings.load_vectors(session, stored.reference_set.id, stored.spec.id)
+    truth = whole(session, stored.reference_set.id, stored.spec.id)
     backbone = BACKBONES[stored.spec.spec.digest]
     for result in found:
         pixels = np.asarray(Image.open(result.frame.path))

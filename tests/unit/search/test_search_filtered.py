@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from whole import whole
 
 from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.store import embeddings
@@ -67,7 +68,7 @@ def test_a_store_that_has_nothing_yet_says_what_to_do(world, fake_backbone, stor
 
 def embeddings_of(world, spec):
     with world.db.read() as session:
-        return embeddings.load_vectors(session, world.reference_set.id, spec.id).vectors
+        return whole(session, world.reference_set.id, spec.id).vectors
 
 
 def test_a_store_that_is_down_is_named_with_what_goes_on_without_it(world, fake_backbone):

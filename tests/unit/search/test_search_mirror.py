@@ -6,14 +6,17 @@ import json
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 
 import numpy as np
 import pytest
+from whole import whole
 
 from coarseloc.errors import StaleMirror, StoreError
-from coarseloc.store import embeddings
+from coarseloc.store import matrix
 from coarseloc.types import Near, Where
 from search import mirror as module
+from search.index import ExactIndex
 from search.mirror import open_mirror
 
 
@@ -45,8 +48,8 @@ def test_rows_are_in_the_order_of_tile_then_angle_and_columns_are_in_theirs(open
     mirror = open_()
     assert mirror.columns.angle_deg.tolist() == [0, 90, 180, 270] * 6
     with world.db.read() as session:
-        stored = embeddings.load_vectors(session, world.reference_set.id, spec.id)
-    assert mirror.rotated_tile_ids.tolist() == stored.rotated_tile_ids.tolist()
+        stored = whole(session, world.reference_set.id, spec.id)
+    assert mirror.rotated_tile_ids.tolist() == stored.rotated_tile_ids
     assert mirror.columns.tile_id.tolist() == [facts.tile_id for facts in stored.facts]
 
 
@@ -142,6 +145,30 @@ def test_a_killed_build_leaves_nothing_in_the_way(opened, monkeypatch):
         open_()
     assert open_().built
     assert [path.name for path in world.mirrors.glob("*/*") if path.is_dir()] == ["gangnam-300m"]
+
+
+def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_stale(
+    opened, fake_backbone, monkeypatch
+):
+    world, spec, open_ = opened
+    with world.db.read() as session:
+        before = whole(session, world.reference_set.id, spec.id)
+    filled = ExactIndex.filled
+
+    def filled_slowly(count, dim, parts):
+        first = next(parts)
+        world.embed(fake_backbone, range(6), shift=10)
+        return filled(count, dim, chain([first], parts))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(matrix, "PART", 5)
+        patched.setattr(module.ExactIndex, "filled", filled_slowly)
+        built = open_()
+    np.testing.assert_array_equal(built.index.vectors, before.vectors)
+    assert built.schema.version == before.version
+    with pytest.raises(StaleMirror, match="version is"):
+        open_(rebuild=False)
+    assert not np.array_equal(open_().index.vectors, before.vectors)
 
 
 def test_several_openers_at_once_build_it_once(opened):
