@@ -116,7 +116,7 @@ def _sections(study: int) -> tuple[dict[str, Section], list[str], object]:
     mark = ("rotation", study, found.finished_at, g.language)
 
     def make() -> tuple[dict[str, Section], list[str]]:
-        from search.laboratory import answer_of
+        from search.laboratory.study import answer_of
         from search.report import rotation
         from search.report.texts import say_in
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from coarseloc.scoring.scores import Score
     from coarseloc.types import EmbeddingSpec
     from search.evaluate import Counts, Evaluation
-    from search.laboratory import Answer
+    from search.laboratory.study import Answer
 
 FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
@@ -188,8 +188,8 @@ def rotation(
     SOURCE is a reference set, an orthophoto, or a folder of pictures. Interrupted, the same command goes on; asked
     again, it answers from the database.
     """
-    from search.ground import Ortho, open_ground
-    from search.rotation import run_rotation
+    from search.laboratory.ground import Ortho, open_ground
+    from search.laboratory.rotation import run_rotation
 
     encoders = Encoders(app.settings, device, precision or "fp32", input_px)
     specs = _specs(app, encoders, source, backbones, input_px)
@@ -259,8 +259,8 @@ def altitude(
 
     SOURCE is a reference set cut from an orthophoto, or the orthophoto. All views face north: scale alone differs.
     """
-    from search.altitude import run_altitude
-    from search.ground import Ortho, open_ground
+    from search.laboratory.altitude import run_altitude
+    from search.laboratory.ground import Ortho, open_ground
 
     encoders = Encoders(app.settings, device, precision or "fp32", input_px)
     specs = _specs(app, encoders, source, backbones, input_px)
@@ -302,7 +302,8 @@ def _answer_study(
     found: Answer, file: Path | None, language: str, figures: Path | None, note: str | None, as_json: bool
 ) -> None:
     """The table of ways, and the report where one is asked for."""
-    from search.report.laboratory import gain, write_study
+    from search.laboratory.ways import gain, share
+    from search.report.study import write_study
 
     if file:
         with progress_bar("report") as progress:
@@ -325,7 +326,7 @@ def _answer_study(
             rows = [
                 (
                     way["name"],
-                    f"{way['recall']:.1%} [{way['low']:.1%}, {way['high']:.1%}]",
+                    share(way),
                     gain(way),
                     *("–" if way[key] is None else f"{way[key]:.3g}" for key in ("error_m", "heading_error_deg")),
                     *(f"{way[key]:.3g}" for key in ("embed_ms", "search_ms")),

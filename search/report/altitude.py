@@ -9,26 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coarseloc.store.studies import CurvePoint
-from search.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE
-from search.laboratory import Answer
+from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE
+from search.laboratory.study import Answer
+from search.laboratory.ways import share
 from search.report import style
-from search.report.laboratory import (
-    Line,
-    Way,
-    at,
-    beats,
-    by_backbone,
-    cosines,
-    curve_table,
-    gain,
-    percent,
-    share,
-    way_bars,
-    way_table,
-    ways_of,
-)
+from search.report.curves import Line, at, by_backbone, cosines, curve_table, percent
 from search.report.page import Section
 from search.report.texts import Say
+from search.report.ways import compared, way_bars, way_table, ways_of
 
 TITLE = "Altitude laboratory: how stable are embeddings when the aircraft climbs?"
 
@@ -131,7 +119,9 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
             nearest=share(ways[NEAREST]), cropped=share(ways[CROPPED]),
         ),
-        _advice(ways[PYRAMID], ways[NEAREST], ways[CROPPED], say),
+        say("Against a single altitude, on the same places: {parts}.").format(
+            parts=compared([ways[name] for name in (PYRAMID, NEAREST, CROPPED)], say)
+        ),
     ]  # fmt: skip
     if kept := _kept(recall, base):
         lines.insert(
@@ -155,14 +145,3 @@ def _kept(recall: Sequence[CurvePoint], base: float) -> tuple[float, float] | No
     while last < len(recall) - 1 and (recall[last + 1].y or 0.0) >= bound:
         last += 1
     return recall[first].x, recall[last].x
-
-
-def _advice(pyramid: Way, nearest: Way, cropped: Way, say: Say) -> str:
-    """How each way compares with a single altitude on the same places, told apart only where the intervals are."""
-    told = {
-        -1: say("{way} finds less ({gain} points)"),
-        0: say("{way} is not told apart from it ({gain} points)"),
-        1: say("{way} finds more ({gain} points)"),
-    }
-    parts = [told[beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in (pyramid, nearest, cropped)]
-    return say("Against a single altitude, on the same places: {parts}.").format(parts="; ".join(parts))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from coarseloc import __version__
 from coarseloc.types import Progress
 from search.report import style
-from search.report.texts import Say
+from search.report.texts import Say, say_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,23 @@ class Page:
     say: Say = field(default=str)
 
 
-def render(page: Page, figures: Path | None = None, progress: Progress | None = None) -> str:
-    """The page as HTML; with `figures`, each figure is written into that folder too."""
+def figures_say(language: str, figures: Path | None) -> tuple[Say, list[str]]:
+    """The language inside figures, and notices for who asked: as PNG files they need a font of this machine."""
+    if figures and language == "ko" and style.hangul_font() is None:
+        return say_in("en"), [
+            "no Korean font is installed here (such as Noto Sans CJK): the figures' own words stay English"
+        ]
+    return say_in(language), []
+
+
+def write(page: Page, out: Path, figures: Path | None = None, progress: Progress | None = None) -> None:
+    """The page as one HTML file; with `figures`, each figure as PNG and SVG in that folder too."""
+    text = _rendered(page, figures, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+
+
+def _rendered(page: Page, figures: Path | None, progress: Progress | None) -> str:
     shown = []
     with style.drawing():
         for done, section in enumerate(page.sections, 1):

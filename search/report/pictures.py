@@ -19,6 +19,7 @@ from coarseloc.imagery.decode import read_image, thumbnail_path
 from coarseloc.scoring import metrics
 from coarseloc.store.runs import FrameResult, StoredHit
 from coarseloc.types import Frame
+from search.report import style
 from search.report.series import Series
 from search.report.texts import Say
 
@@ -105,8 +106,6 @@ def typical(runs: Sequence[Series]) -> Frame | None:
 
 def contact_sheet(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int) -> Figure:
     """The same as a figure, for files."""
-    from search.report import style
-
     made, axes = style.figure(len(runs), k + 1, 0.95 * len(runs) + 0.2)
     cells = iter(axes)
     for one in runs:

@@ -12,27 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
-from search.laboratory import Answer
-from search.patches import RING_ANGLES
+from search.laboratory.patches import RING_ANGLES
+from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.laboratory.study import Answer
+from search.laboratory.ways import share
 from search.report import style
-from search.report.laboratory import (
-    Line,
-    Way,
-    at,
-    beats,
-    by_backbone,
-    cosines,
-    curve_table,
-    gain,
-    percent,
-    share,
-    way_bars,
-    way_table,
-    ways_of,
-)
+from search.report.curves import Line, at, by_backbone, cosines, curve_table, or_nan, percent
 from search.report.page import Section
 from search.report.texts import Say
-from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.report.ways import compared, way_bars, way_table, ways_of
 
 ONE = "one heading in the index"
 TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?"
@@ -149,7 +137,7 @@ def polar(found: Answer, say: Say) -> Figure:
     for i, backbone in enumerate(found.backbones):
         points = found.curve(backbone, "cosine")
         theta = np.radians([p.x for p in points] + [360.0])
-        values = [_value(p.y) for p in points]
+        values = [or_nan(p.y) for p in points]
         lowest = min(lowest, *values)
         ax.plot(theta, [*values, values[0]], label=backbone, markevery=max(1, len(points) // 8), **style.line(i))
     floor = math.floor(lowest * 20 - 0.5) / 20
@@ -186,13 +174,13 @@ def findings(found: Answer, say: Say) -> list[str]:
 
 def _finding(found: Answer, backbone: str, say: Say) -> str:
     cosine, other = found.curve(backbone, "cosine"), found.curve(backbone, "cosine_other")
-    worst = min(cosine, key=lambda p: _value(p.y))
+    worst = min(cosine, key=lambda p: or_nan(p.y))
     quarter, half = at(cosine, 90), at(cosine, 180)
     lines = [
         say("{name}: turned, the global token keeps a cosine of {worst} at its worst, {angle} degrees ({quarter} at 90, "
             "{half} at 180), while other places have {other}.").format(
-            name=backbone, worst=f"{_value(worst.y):.3f}", angle=f"{worst.x:g}", quarter=f"{quarter:.3f}",
-            half=f"{half:.3f}", other=f"{np.nanmean([_value(p.y) for p in other]):.3f}",
+            name=backbone, worst=f"{or_nan(worst.y):.3f}", angle=f"{worst.x:g}", quarter=f"{quarter:.3f}",
+            half=f"{half:.3f}", other=f"{np.nanmean([or_nan(p.y) for p in other]):.3f}",
         )
     ]  # fmt: skip
     ways = ways_of(found, backbone)
@@ -210,7 +198,11 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             search=f"{eight['search_ms']:.3f}", embed=f"{queries['embed_ms']:.1f}", once=f"{plain['embed_ms']:.1f}",
         )
     )  # fmt: skip
-    lines.append(_advice(plain, queries, known, say))
+    lines.append(
+        say("Against eight references, on the same frames: {parts}.").format(
+            parts=compared((plain, queries, known), say)
+        )
+    )
     patches = found.curve(backbone, "patch_aligned")
     if patches:
         foreign = found.curve(backbone, "patch_other")
@@ -218,22 +210,7 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             say("Patch tokens laid back by the turn keep {quarter} at 90 degrees and {half} at 180, where those of another "
                 "place have {other}; the mean of all patches keeps {pooled} at its worst.").format(
                 quarter=f"{at(patches, 90):.3f}", half=f"{at(patches, 180):.3f}", other=f"{at(foreign, 180):.3f}",
-                pooled=f"{min(_value(p.y) for p in found.curve(backbone, 'patch_pooled')):.3f}",
+                pooled=f"{min(or_nan(p.y) for p in found.curve(backbone, 'patch_pooled')):.3f}",
             )
         )  # fmt: skip
     return " ".join(lines)
-
-
-def _advice(plain: Way, queries: Way, known: Way, say: Say) -> str:
-    """How each way compares with eight references on the same frames, told apart only where the intervals are."""
-    told = {
-        -1: say("{way} finds less ({gain} points)"),
-        0: say("{way} is not told apart from it ({gain} points)"),
-        1: say("{way} finds more ({gain} points)"),
-    }
-    parts = [told[beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in (plain, queries, known)]
-    return say("Against eight references, on the same frames: {parts}.").format(parts="; ".join(parts))
-
-
-def _value(number: float | None) -> float:
-    return math.nan if number is None else number

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from coarseloc.embedding import specs
 from coarseloc.errors import InputError
 from coarseloc.scoring import metrics
 from coarseloc.scoring.bootstrap import estimate
@@ -18,9 +17,9 @@ from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation
 from search.report import accuracy, pictures, style, timing
 from search.report.accuracy import shown
-from search.report.page import Page, Section, Table, render
+from search.report.page import Page, Section, Table, figures_say, write
 from search.report.series import Series, series_of
-from search.report.texts import Say, say_in
+from search.report.texts import Say, say_in, stand_ins
 
 K = 10
 WORST = 6  # frames shown
@@ -46,12 +45,7 @@ def write_report(
     runs = series_of(evaluations)
     if not any(len(one.scores) for one in runs):
         raise InputError("no frame of these runs was answered: there is nothing to report; see `coarseloc flights`")
-    notices = []
-    if figures and language == "ko" and style.hangul_font() is None:
-        say_figures = say_in("en")
-        notices.append("no Korean font is installed here (such as Noto Sans CJK): the figures' own words stay English")
-    else:
-        say_figures = say
+    say_figures, notices = figures_say(language, figures)
     chosen = _frame(runs, frame)
     sections = _sections(runs, chosen, thumbnails, say, say_figures)
     flights = ", ".join(dict.fromkeys(one.run.flight_id for one in runs))
@@ -64,12 +58,10 @@ def write_report(
         language=language,
         say=say,
     )
-    text = render(page, figures, progress)
+    write(page, out, figures, progress)
     if figures and chosen:
         with style.drawing():
             style.write(pictures.contact_sheet(chosen, runs, thumbnails, K), figures, "thumbnails")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
     return notices
 
 
@@ -192,13 +184,7 @@ def _alike(one: Series, best: Series) -> bool:
 
 def _warnings(runs: Sequence[Series], note: str | None, say: Say) -> list[str]:
     found = [note] if note else []
-    known = {name for name, row in specs.BACKBONES.items() if row.is_dinov3}
-    strangers = list(dict.fromkeys(one.of.backbone for one in runs if one.of.backbone not in known))
-    if strangers:
-        found.append(
-            say("{names}: none of the six DINOv3 backbones. Read their figures as what this pipeline does with "
-                "them, not as DINOv3's.").format(names=", ".join(strangers))
-        )  # fmt: skip
+    found += stand_ins((one.of.backbone for one in runs), say)
     devices = {(one.run.environment.get("device"), one.run.environment.get("cpu")) for one in runs}
     if len(devices) > 1:
         found.append(say("These runs were made on different machines or devices: their times do not compare."))

@@ -18,14 +18,15 @@ from coarseloc.errors import InputError
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.store import Database, studies
 from coarseloc.types import EmbeddingSpec, Float32, LonLat, UInt8
-from search import rotation
-from search.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
-from search.ground import Ortho, Pictures, open_ground
-from search.laboratory import Answer
-from search.report.laboratory import write_study
+from search.laboratory import rotation
+from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
+from search.laboratory.ground import Ortho, Pictures, open_ground
+from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN, run_rotation
+from search.laboratory.study import Answer
+from search.laboratory.truth import Truth
 from search.report.rotation import ONE
+from search.report.study import write_study
 from search.report.texts import korean
-from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN, run_rotation
 
 CENTRE = LonLat(127.03, 37.50)
 ENVIRONMENT = {"device": "cpu", "cpu": "test", "backend": "faiss-cpu", "warm_up": 3, "versions": {"python": "3"}}
@@ -198,8 +199,8 @@ def test_hand_made_vectors_give_the_worked_out_ways() -> None:
     axes = np.eye(8, dtype=np.float32)
     references = np.stack([axes, -axes])
     vectors = rotation.Vectors(
-        queries=references, references=references, right=np.eye(2, dtype=bool),
-        error_m=np.array([[0.0, 100.0], [100.0, 0.0]]), step=45,
+        queries=references, references=references,
+        truth=Truth(np.eye(2, dtype=bool), np.array([[0.0, 100.0], [100.0, 0.0]])), step=45,
     )  # fmt: skip
     told = {way.name: way for way in rotation.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
     assert told[EIGHT_REFERENCES].recall == told[EIGHT_QUERIES].recall == told[KNOWN_YAW].recall == 1.0

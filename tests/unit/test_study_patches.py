@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coarseloc.rotation import affine_view
 from coarseloc.types import Float32
-from search.patches import patch_figures, realigned, sampled
+from search.laboratory.patches import patch_figures, realigned, sampled
 
 
 def unit(tokens: np.ndarray) -> Float32:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.rotation import Affine, turned_by
-from coarseloc.store.studies import CurvePoint
+from coarseloc.store.studies import Arrays, CurvePoint
 from coarseloc.types import Float32, Floats
-from search.laboratory import Arrays, point
+from search.laboratory.study import point
 
 RADII = 5  # rings from the centre to the corner
 RING_ANGLES = (45, 90, 180)  # at which patches are told by their distance from the centre

@@ -167,5 +167,6 @@ def _middle(centres: Sequence[LonLat], most: int) -> list[int]:
     if len(centres) <= most:
         return list(range(len(centres)))
     lon, lat = np.array(centres).T
+    lon = np.where(lon < lon.max() - 180.0, lon + 360.0, lon)  # without a jump, where they lie across the antimeridian
     away = geo.distance_m(np.median(lon), np.median(lat), lon, lat)
     return sorted(np.argsort(away, kind="stable")[:most].tolist())

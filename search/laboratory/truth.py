@@ -1,0 +1,45 @@
+"""Which reference is right for which frame, and how far off each is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc import geo
+from coarseloc.types import Bools, Floats, LonLat
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Q frames against R references."""
+
+    right: Bools  # [Q, R]
+    error_m: Floats  # [Q, R]; nan where positions are not known
+
+    def of(self, found: NDArray[np.int64]) -> tuple[Bools, Floats]:
+        """(right, error_m), both [Q, V], of the references answered, int64 [Q, V]."""
+        return np.take_along_axis(self.right, found, 1), np.take_along_axis(self.error_m, found, 1)
+
+
+def of_places(frames: Sequence[LonLat], references: Sequence[LonLat], half_m: float) -> Truth:
+    """Right where a frame's centre lies in the square of 2 x `half_m` around the reference's."""
+    frame_lon, frame_lat = np.array(frames, float).T[:, :, None]
+    lon, lat = np.array(references, float).T
+    per_lon, per_lat = geo.degree_lengths(frame_lat)
+    east, north = geo.short_way(lon, frame_lon) * per_lon, (frame_lat - lat) * per_lat
+    return Truth(np.maximum(np.abs(east), np.abs(north)) <= half_m, _distances_m(frames, references))
+
+
+def of_pictures(frames: int, references: int, places: Sequence[LonLat] = ()) -> Truth:
+    """Frame i is reference i seen again. `places`: of the references, where they are known."""
+    same = np.eye(frames, references, dtype=np.bool_)
+    return Truth(same, _distances_m(places[:frames], places) if places else np.full(same.shape, np.nan))
+
+
+def _distances_m(a: Sequence[LonLat], b: Sequence[LonLat]) -> Floats:
+    """[A, B]."""
+    first, second = np.array(a, float), np.array(b, float)
+    return geo.distance_m(first[:, :1], first[:, 1:], second[:, 0], second[:, 1])

@@ -1,0 +1,115 @@
+"""Ways to be robust, on the same frames: what each finds, what it costs, and what it gains over the usual one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc.scoring.bootstrap import estimate, mean
+from coarseloc.types import Floats
+from search.laboratory.truth import Truth
+
+
+class Way(NamedTuple):
+    """One way to be robust, and what it gives and costs. nan where it cannot be said."""
+
+    name: str
+    recall: float  # share of answers whose place is right
+    low: float
+    high: float
+    error_m: float  # median over frames and their views
+    heading_error_deg: float  # median where the place is right
+    embed_ms: float
+    search_ms: float
+    index_bytes: int
+    n: int
+    gain: float = math.nan  # recall above the usual way's on the same frames, and its interval
+    gain_low: float = math.nan
+    gain_high: float = math.nan
+
+
+class Tried(NamedTuple):
+    """A way, and what it is compared by."""
+
+    way: Way
+    shares: Floats  # [Q], share of each frame's views whose place was right
+
+
+def tried(
+    name: str,
+    truth: Truth,
+    found: NDArray[np.int64],
+    *,
+    embed_ms: float,
+    search_ms: float,
+    index_bytes: int,
+    off_deg: Floats | None = None,
+) -> Tried:
+    """`found` int64 [Q, V]: the reference answered for each of Q frames in each of V views of it, turned or from
+    other altitudes; `off_deg` [Q, V]: how far the answer's heading is off, nan where it tells none."""
+    right, error_m = truth.of(found)
+    shares = right.mean(axis=1)  # frames are drawn, not their views
+    recall = estimate(shares, mean)
+    heading = math.nan if off_deg is None else _median(off_deg[right])
+    costs = embed_ms, search_ms, index_bytes
+    return Tried(Way(name, recall.value, recall.low, recall.high, _median(error_m), heading, *costs, recall.n), shares)
+
+
+def with_gains(ways: Sequence[Tried], usual: str) -> list[Way]:
+    """The ways with what each finds more than the usual one; paired by frame, so that what all ways find hard does
+    not widen the interval."""
+    base = next(one.shares for one in ways if one.way.name == usual)
+    gains = [estimate(one.shares - base, mean) for one in ways]
+    return [
+        one.way if one.way.name == usual else one.way._replace(gain=gain.value, gain_low=gain.low, gain_high=gain.high)
+        for one, gain in zip(ways, gains, strict=True)
+    ]
+
+
+def plain(ways: Mapping[str, Sequence[Way]]) -> dict[str, list[dict[str, Any]]]:
+    """Ways by backbone as JSON: None where there is no number."""
+
+    def told(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {
+        name: [{key: told(value) for key, value in way._asdict().items()} for way in rows]
+        for name, rows in ways.items()
+    }
+
+
+def _median(values: Floats) -> float:
+    """Over what is not nan."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+# --- as findings tell them ----------------------------------------------------------------------
+
+Told = Mapping[str, Any]
+"""A way as `plain` stores it."""
+
+
+def share(way: Told) -> str:
+    """A way's recall with its interval."""
+    interval = f" [{way['low']:.1%}, {way['high']:.1%}]" if way["low"] is not None else ""
+    return f"{way['recall']:.1%}{interval}"
+
+
+def gain(way: Told, interval: str = " [{low}, {high}]") -> str:
+    """What a way finds more than the usual one, in points, with its interval; a dash for the usual one."""
+    if way["gain"] is None:
+        return "–"
+    low, high = (f"{100 * way[end]:+.1f}" for end in ("gain_low", "gain_high"))
+    return f"{100 * way['gain']:+.1f}{interval.format(low=low, high=high)}"
+
+
+def beats(way: Told) -> int:
+    """1 where a way finds more than the usual one beyond its interval, -1 where less, 0 where it is not told apart."""
+    if way["gain"] is None:
+        return 0
+    return int(way["gain_low"] > 0) - int(way["gain_high"] < 0)
