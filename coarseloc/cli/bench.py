@@ -48,7 +48,9 @@ def bench(quick: bool, only: str, folder: Path, table: Path | None, scratch: Pat
             report.write_markdown(results, table, path)
         return path
 
-    results = run.run(QUICK if quick else FULL, only, scratch, lambda text: err.print(text, markup=False), keep)
+    results = run.run(
+        QUICK if quick else FULL, only, scratch, lambda text: err.print(text, markup=False, soft_wrap=True), keep
+    )
     path = keep(results)
 
     def show() -> None:
