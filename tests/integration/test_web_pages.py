@@ -19,7 +19,7 @@ from coarseloc.config import Settings
 from coarseloc.store import open_database, runs, studies
 from coarseloc.store.studies import CurvePoint
 from search.records import CoarseLocalizationInfo, FlightLocalizations
-from search.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
