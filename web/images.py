@@ -43,14 +43,14 @@ def _address(endpoint: str, size: str, **values: Any) -> str:
 def tile(rotated_tile: int) -> Response:
     """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
     is one, since a cut tile has no more than its thumbnail."""
-    here = the_gallery()
+    here, size = the_gallery(), _size()
     with here.database.read() as session:
         found = gallery.picture(session, rotated_tile)
     if found is None:
         raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
     made = thumbnail_path(here.settings.thumbnails, found.content_digest)
     source = Path(found.path) if found.path else None
-    if source and _size() == "full":
+    if source and size == "full":
         return send_picture(_rendition(source, SIZES["full"], found.content_digest))
     if not made.exists():
         if source is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +26,10 @@ def save(folder: Path, data: bytes) -> str:
     decode(data)
     name = hashlib.sha256(data).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    if not path.exists():
-        partial = folder / f".{name}.part"
-        partial.write_bytes(data)
-        partial.replace(path)
-    path.touch()
+    # Written anew even where it is there: another process may just be dropping it.
+    partial = folder / f".{name}.{secrets.token_hex(4)}.part"
+    partial.write_bytes(data)
+    partial.replace(folder / name)
     _drop_oldest(folder)
     return name
 
@@ -53,8 +52,20 @@ def find(folder: Path, name: str) -> Path:
     """Raises Problem 404 for what is no id, and for what has been dropped since."""
     path = folder / name
     if not _ID.fullmatch(name) or not path.is_file():
-        raise Problem(404, _("This image is no longer kept. Send it again."))
+        raise _gone()
     return path
+
+
+def read(folder: Path, name: str) -> bytes:
+    """Raises Problem 404 as `find` does."""
+    try:
+        return find(folder, name).read_bytes()
+    except FileNotFoundError:  # dropped between the look and the reading
+        raise _gone() from None
+
+
+def _gone() -> Problem:
+    return Problem(404, _("This image is no longer kept. Send it again."))
 
 
 def _drop_oldest(folder: Path) -> None:
