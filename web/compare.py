@@ -35,7 +35,15 @@ def compare_page() -> dict[str, Any]:
     told = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
     flight_id = request.args.get("flight") or next((c.flight_id for c in told if _searched(c.flight_id)), None)
     if flight_id is None:
-        return {"flight": None, "flights": flights, "models": [], "reference_sets": [], "asked": []}
+        return {
+            "flight": None,
+            "flights": flights,
+            **Shown([], None, {}, None, {}).as_json(),
+            "models": [],
+            "measured": [],
+            "typical_frame": None,
+            "figures": None,
+        }
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
     found = {key: summary(database, stored, run) for key, run in shown.runs.items()}

@@ -23,16 +23,17 @@ PER_PAGE = 24
 def flights_page() -> dict[str, Any]:
     """Cards of the newest flights: frames, track (as estimated where truth is not known), figures per backbone."""
     database = the_gallery().database
-    page = max(1, request.args.get("page", 1, int))
     with database.read() as session:
         total = gallery.count_flights(session)
+        pages = max(1, -(-total // PER_PAGE))
+        page = min(max(1, request.args.get("page", 1, int)), pages)
         cards = gallery.flight_cards(session, PER_PAGE, (page - 1) * PER_PAGE)
         tracks = gallery.tracks(session, [card.flight_id for card in cards])
     return {
         "flights": [_card(database, card, tracks.get(card.flight_id, [])) for card in cards],
         "total": total,
         "page_number": page,
-        "pages": max(1, -(-total // PER_PAGE)),
+        "pages": pages,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -150,9 +151,15 @@ def _share_scale(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    within = request.args.get("within", WITHIN_M, float)
+    within = request.args.get("within", WITHIN_M, _metres)
     estimates = {row["key"]: LonLat(**row["estimate"]["location"]) for row in rows if row["estimate"]}
     return {"within_m": within, "models": list(summaries.agreement(estimates, within)), "of": len(estimates)}
+
+
+def _metres(text: str) -> float:
+    if not math.isfinite(found := float(text)):
+        raise ValueError(text)
+    return found
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
