@@ -25,7 +25,7 @@ from web.gallery import Gallery, the_gallery
 from web.ground import map_frame
 from web.i18n import _
 from web.images import frame_url
-from web.problems import Problem
+from web.problems import Problem, names_html
 from web.safety import MAX_UPLOAD_BYTES, timed
 
 lookups = Blueprint("lookup", __name__)
@@ -48,7 +48,7 @@ def send() -> AnyResponse:
     name = uploads.save(here.uploads, sent.read() if sent else b"")
     chosen = {key: value for key, value in request.form.items() if value and key not in ("image", "flight", "frame")}
     page = address("pages.search", {}, {**chosen, "image": name})
-    if request.accept_mimetypes.accept_html:
+    if names_html():
         return redirect(page, 303)
     answer = jsonify(image=name, url=page)
     answer.status_code, answer.headers["Location"] = 201, page
@@ -116,7 +116,7 @@ def _query(here: Gallery) -> Query | None:
 
 def _pixels(here: Gallery) -> UInt8:
     if name := request.args.get("image"):
-        return uploads.decode(uploads.find(here.uploads, name).read_bytes())
+        return uploads.decode(uploads.read(here.uploads, name))
     with here.database.read() as session:
         path = runs.find_flight(session, request.args["flight"]).flight
     return read_image(next(frame.path for frame in path.frames if frame.index == int(request.args["frame"])))

@@ -52,7 +52,12 @@ def register(app: Flask) -> None:
 
 def wants_json() -> bool:
     """Programs get problem+json: those that ask for a .json address, and those that do not ask for HTML."""
-    return request.path.endswith(".json") or not request.accept_mimetypes.accept_html
+    return request.path.endswith(".json") or not names_html()
+
+
+def names_html() -> bool:
+    """Browsers do, for pages; `*/*` alone is a program that takes what it gets."""
+    return any(one.lower() in ("text/html", "application/xhtml+xml") for one in request.accept_mimetypes.values())
 
 
 def _answer(problem: Problem) -> Response:
