@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
 import socket
 import struct
@@ -12,11 +10,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
-from PIL import Image
-
-BOUNDARY = "x-boundary-x"
+from asking import BOUNDARY, ask, noise, png, upload
 
 
 @pytest.fixture(autouse=True)
@@ -24,37 +19,6 @@ def alive_afterwards(server):
     yield
     status, _headers, body = ask(server, "GET", "/healthz")
     assert status == 200 and json.loads(body) == {"status": "ok"}
-
-
-def ask(server, method, path, body=None, headers=None):
-    """One request, spelled as given: no client library tidies the path."""
-    there = urlsplit(server.url)
-    connection = http.client.HTTPConnection(there.hostname, there.port, timeout=60)
-    connection.putrequest(method, path, skip_host="Host" in (headers or {}))
-    for name, value in {"Accept": "application/json", **(headers or {})}.items():
-        connection.putheader(name, value)
-    if body is not None:
-        connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body)
-    answer = connection.getresponse()
-    found = answer.status, dict(answer.getheaders()), answer.read()
-    connection.close()
-    return found
-
-
-def upload(server, data, path="/search", name="image.jpg", **headers):
-    body = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n"
-    ).encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()  # fmt: skip
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
-    return ask(server, "POST", path, body, headers)
-
-
-def png(pixels=None, side=64):
-    file = io.BytesIO()
-    Image.fromarray(np.zeros((side, side, 3), np.uint8) if pixels is None else pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def png_bomb(side):
@@ -166,8 +130,7 @@ def test_a_burst_of_uploads_is_queued_shortly_and_the_rest_told_when_to_come_bac
     upload(server, png())  # the model is loaded before the burst: loading is not what is tried here
 
     def search(number):
-        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
-        image = json.loads(upload(server, png(np.kron(pixels, np.ones((16, 16, 1), np.uint8))))[2])["image"]
+        image = json.loads(upload(server, noise(number)).body)["image"]
         return ask(server, "GET", f"/search.json?image={image}&model=tiny&set=drawn-200m")
 
     with ThreadPoolExecutor(16) as many:
@@ -175,20 +138,6 @@ def test_a_burst_of_uploads_is_queued_shortly_and_the_rest_told_when_to_come_bac
     assert {status for status, _headers, _body in answers} <= {200, 429}
     assert all(int(headers["Retry-After"]) > 0 for status, headers, _body in answers if status == 429)
     assert any(status == 200 for status, _headers, _body in answers)
-
-
-def test_without_the_vector_store_search_goes_on_and_says_so(start_server, gallery_dir, server):
-    """A second server beside the first: the embedded store belongs to that one."""
-    second = start_server(gallery_dir)
-    deadline = time.monotonic() + 15
-    while json.loads(ask(second, "GET", "/readyz")[2])["checks"]["vectors"].get("detail") is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    image = json.loads(upload(second, png())[2])["image"]
-    page = json.loads(ask(second, "GET", f"/search.json?image={image}&model=tiny&set=drawn-200m&angle=90")[2])
-    assert page["answer"]["by"] == "faiss" and page["answer"]["stood_in"]
-    assert {hit["angle_deg"] for hit in page["answer"]["hits"]} == {90}
-    assert "in use by process" in page["trouble"]
 
 
 def test_beyond_this_machine_writes_need_the_token_and_reads_do_not(start_server, gallery_dir, server):
