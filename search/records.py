@@ -185,7 +185,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 
 
-class _Published(GenerateJsonSchema):
+class Published(GenerateJsonSchema):
     """Without a title for each field: it only repeats the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -194,7 +194,7 @@ class _Published(GenerateJsonSchema):
 
 def json_schema(model: type[BaseModel]) -> str:
     """The model's JSON Schema (draft 2020-12) as the text that is published."""
-    schema = {"$schema": _Published.schema_dialect, **model.model_json_schema(schema_generator=_Published)}
+    schema = {"$schema": Published.schema_dialect, **model.model_json_schema(schema_generator=Published)}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

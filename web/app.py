@@ -19,6 +19,7 @@ from web.gallery import Gallery
 from web.ground import grounds
 from web.images import images
 from web.lookup import lookups
+from web.openapi import openapi
 from web.pages import pages
 from web.rotations import rotations
 
@@ -51,6 +52,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.register_blueprint(comparisons)
     app.register_blueprint(rotations)
     app.register_blueprint(health.health)
+    app.register_blueprint(openapi)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)
     app.jinja_env.globals.update(_=i18n.translate, _n=i18n.translate_count, asset=_asset, this_url=_this_url)

@@ -13,13 +13,10 @@ import pytest
 from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
-from gallery_sample import SMALL, Shape, make_gallery
+from gallery_sample import SMALL, Shape, make_gallery, record_rotation
 
-from coarseloc.config import Settings
-from coarseloc.store import open_database, runs, studies
-from coarseloc.store.studies import CurvePoint
+from coarseloc.store import open_database, runs
 from search.records import CoarseLocalizationInfo, FlightLocalizations
-from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
@@ -294,7 +291,7 @@ def test_every_figure_of_a_comparison_is_a_picture_and_a_table(client: FlaskClie
 
 def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) -> None:
     settings = make_gallery(tmp_path, Shape(columns=3, rows=3, frames=2, flights=("251124155712",)))
-    study = _record_rotation(settings)
+    study = record_rotation(settings)
     app = create_app(settings)
     client = app.test_client()
     page = client.get("/rotation.json").json
@@ -305,26 +302,3 @@ def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) 
     assert ElementTree.fromstring(client.get(f"/rotation/{study}/figures/polar.svg").data).tag.endswith("svg")
     assert client.get("/rotation/999/figures").status_code == 404
     app.extensions["coarseloc"].close()
-
-
-def _record_rotation(settings: Settings) -> int:
-    """A finished study, through the store's own functions; its numbers are made up."""
-    ways = [PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW]
-    database = open_database(settings.database)
-    with database.write() as session:
-        asked = {"ground": {"source": "area.tif", "footprint_m": 300, "stride_m": 150}, "step": 45,
-                 "backbones": {"vits16": "d" * 64}}  # fmt: skip
-        study = studies.start_study(session, "rotation", asked, {"device": "cpu", "warm_up": 3}).id
-        points = [
-            CurvePoint("vits16", curve, float(turn), round(1 - turn * (360 - turn) / 80_000 * weight, 4), None, None, 9)
-            for curve, weight in [("cosine", 1.0), ("cosine_other", 2.0)]
-            + [(f"{name}@{k}", 1.0) for name in ("recall", "margin") for k in (1, 4, 8)]
-            for turn in range(0, 360, 45)
-        ]
-        way = dict.fromkeys(("recall", "low", "high"), 0.5) | dict.fromkeys(("gain", "gain_low", "gain_high"), 0.0)
-        way |= {"error_m": 90.0, "heading_error_deg": 9.0, "embed_ms": 50.0, "search_ms": 0.1}
-        way |= {"index_bytes": 10_000, "n": 9}
-        found = {"ways": {"vits16": [way | {"name": name} for name in ways]}, "frames": 9, "references": 9}
-        studies.finish_study(session, study, points, found)
-    database.close()
-    return study

@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 from coarseloc import geo
 from coarseloc.config import CustomBackbone, Settings
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
-from coarseloc.store import Database, embeddings, open_database, references, runs
+from coarseloc.store import Database, embeddings, open_database, references, runs, studies
+from coarseloc.store.studies import CurvePoint
 from coarseloc.types import (
     EmbeddingSpec,
     Failure,
@@ -35,6 +36,7 @@ from coarseloc.types import (
     Timing,
     View,
 )
+from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
 ANGLES = tuple(range(0, 360, 45))
@@ -60,10 +62,14 @@ class Shape:
     footprint_m: float = 300.0
     pixels: int = 96  # of a tile
     own_pictures: bool = True  # False: all tiles share a few pictures' bytes
+    specs: Mapping[str, EmbeddingSpec] | None = None  # in place of made-up ones, by backbone
 
     @property
     def stride_m(self) -> float:
         return self.footprint_m / 2
+
+    def spec(self, name: str) -> EmbeddingSpec:
+        return self.specs[name] if self.specs else spec(name, self.dim)
 
 
 SMALL = Shape()
@@ -127,6 +133,29 @@ def add_embedded(data_dir: Path, backbone: CustomBackbone) -> Path:
     (view,) = source.views(source.tiles[4], [90])
     Image.fromarray(view.pixels).save(query)
     return query
+
+
+def record_rotation(settings: Settings) -> int:
+    """A finished rotation study; its numbers are made up. Returns its number."""
+    ways = [PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW]
+    database = open_database(settings.database)
+    with database.write() as session:
+        asked = {"ground": {"source": "area.tif", "footprint_m": 300, "stride_m": 150}, "step": 45,
+                 "backbones": {"vits16": "d" * 64}}  # fmt: skip
+        study = studies.start_study(session, "rotation", asked, {"device": "cpu", "warm_up": 3}).id
+        points = [
+            CurvePoint("vits16", curve, float(turn), round(1 - turn * (360 - turn) / 80_000 * weight, 4), None, None, 9)
+            for curve, weight in [("cosine", 1.0), ("cosine_other", 2.0)]
+            + [(f"{name}@{k}", 1.0) for name in ("recall", "margin") for k in (1, 4, 8)]
+            for turn in range(0, 360, 45)
+        ]
+        way = dict.fromkeys(("recall", "low", "high"), 0.5) | dict.fromkeys(("gain", "gain_low", "gain_high"), 0.0)
+        way |= {"error_m": 90.0, "heading_error_deg": 9.0, "embed_ms": 50.0, "search_ms": 0.1}
+        way |= {"index_bytes": 10_000, "n": 9}
+        found = {"ways": {"vits16": [way | {"name": name} for name in ways]}, "frames": 9, "references": 9}
+        studies.finish_study(session, study, points, found)
+    database.close()
+    return study
 
 
 class _Area:
@@ -239,7 +268,7 @@ def _write_embeddings(
     database: Database, shape: Shape, keys: dict[tuple[int, int], int], random: np.random.Generator
 ) -> None:
     for name in BACKBONES:
-        one = spec(name, shape.dim)
+        one = shape.spec(name)
         vectors = random.standard_normal((len(keys), one.dim)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         rows = list(zip(keys.items(), vectors, strict=True))
@@ -279,7 +308,7 @@ def _fly(
     centers = np.array([tile.center for tile in tiles])
     for name, (_, embed_ms, search_ms, typical_error) in BACKBONES.items():
         with database.write() as session:
-            saved = embeddings.save_spec(session, spec(name, shape.dim))
+            saved = embeddings.save_spec(session, shape.spec(name))
             run, _done = runs.start_run(
                 session, stored, reference_set, saved,
                 {"k": 10, "where": {}, "batch": 1, "angle_deg": None, "index_version": "sample"},

@@ -1,0 +1,203 @@
+"""The description of the JSON API holds: of every address, and of every key of every answer."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from databases import settings_of
+from flask import Flask
+from flask.testing import FlaskClient
+from gallery_sample import Shape, add_embedded, make_gallery, record_rotation
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from coarseloc import config
+from coarseloc.config import CustomBackbone, Settings
+from coarseloc.store import Database
+from web import create_app
+from web.openapi import OPERATIONS
+
+SHAPE = Shape(columns=4, rows=3, frames=3, dim=16)
+FLIGHT, BLIND_FLIGHT = SHAPE.flights  # truth is known of the first one only
+FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
+    *("pages.flights", "pages.flights_plural", "pages.flight", "pages.frame", "pages.search", "pages.compare"),
+    *("pages.rotation", "pages.references", "pages.export", "pages.token", "pages.unlock", "static"),
+    *("comparisons.figures", "comparisons.figure", "rotations.figures", "rotations.figure"),
+}
+ADDRESSES = [
+    "/flights.json",
+    "/flights.json?page=9",
+    f"/flights/{FLIGHT}.json",
+    f"/flights/{BLIND_FLIGHT}.json?lang=ko",
+    f"/flights/{FLIGHT}/3.json",
+    f"/flights/{FLIGHT}/1.json?model=vits16&rank=2&view=blink&within=nan",
+    f"/flights/{BLIND_FLIGHT}/3.json",
+    f"/flights/{FLIGHT}/export-page.json",
+    f"/flights/{FLIGHT}/3/info/1.json",
+    f"/flights/{FLIGHT}/export.json",
+    f"/flights/{FLIGHT}/export.geojson",
+    f"/flights/{BLIND_FLIGHT}/export.geojson",
+    "/search.json",
+    "/search.json?set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&set=drawn-200m",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&set=drawn-200m&angle=90&by=qdrant",
+    f"/search.json?flight={FLIGHT}&frame=2&model=vits16",
+    "/compare.json",
+    f"/compare.json?flight={BLIND_FLIGHT}",
+    "/rotation.json",
+    "/references.json",
+    "/references/gangnam-300m/ground.json",
+    "/schemas/coarse-localization-info.v1.schema.json",
+    "/healthz",
+    "/readyz",
+    "/api/openapi.json",
+]
+EMPTY = [
+    "/flights.json",
+    "/search.json",
+    "/compare.json",
+    "/rotation.json",
+    "/references.json",
+    "/readyz",
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: CustomBackbone) -> Iterator[Flask]:
+    folder = tmp_path_factory.mktemp("gallery")
+    record_rotation(make_gallery(folder, SHAPE))
+    add_embedded(folder, tiny_backbone)
+    app = create_app(_with_toml(folder))
+    app.extensions["coarseloc"].vectors.catch_up()
+    yield app
+    app.extensions["coarseloc"].close()
+
+
+def _with_toml(folder: Path) -> Settings:
+    return config.load(folder).model_copy(update={"database_url": settings_of(folder).database_url})
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    return app.test_client().get("/api/openapi.json").json
+
+
+def closed(schema: Any) -> Any:
+    """The schema with no room for keys that it does not name."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: closed(value) for name, value in schema.items()}
+    if "properties" in schema and "type" in schema:
+        inner.setdefault("additionalProperties", False)
+    return inner
+
+
+def hold_against(document: dict[str, Any], app: Flask, path: str, answer: Any, method: str = "GET") -> None:
+    """The answer's status, type, headers and every key of its body are described, and nothing described is missing."""
+    endpoint, _ids = app.url_map.bind("localhost").match(path.split("?")[0], method)
+    (operation,) = (
+        one for methods in document["paths"].values() for one in methods.values() if one["operationId"] == endpoint
+    )
+    response = operation["responses"][str(answer.status_code)]
+    assert set(response["headers"]) <= set(answer.headers.keys())
+    content = response["content"][answer.mimetype]["schema"]
+    whole = closed({"components": document["components"]}) | content
+    errors = [error.message for error in Draft202012Validator(whole).iter_errors(json.loads(answer.data))]
+    assert errors == []
+
+
+def test_every_address_is_described_or_for_people_and_none_is_described_that_is_not_there(app: Flask) -> None:
+    there = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert set(OPERATIONS) | FOR_PEOPLE == there
+    assert set(OPERATIONS) & FOR_PEOPLE == set()
+
+
+def test_the_description_is_one_that_programs_can_read(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    for name, schema in document["components"]["schemas"].items():
+        assert name.isalnum(), "two models share a name"
+        Draft202012Validator.check_schema(schema)
+    written = json.dumps(document)
+    for ref in {part.split('"')[0] for part in written.split('"$ref": "#/components/schemas/')[1:]}:
+        assert ref in document["components"]["schemas"]
+    ids = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+    assert len(ids) == len(set(ids)) == len(OPERATIONS)
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_an_answer_holds_what_is_described_and_nothing_else(
+    client: FlaskClient, app: Flask, document: dict[str, Any], path: str
+) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    hold_against(document, app, path, answer)
+
+
+def test_every_json_answer_is_tried_here(app: Flask) -> None:
+    tried = {app.url_map.bind("localhost").match(path.split("?")[0])[0] for path in ADDRESSES}
+    assert {name for name in OPERATIONS if name.endswith("_json")} <= tried
+
+
+def test_a_sent_image_and_its_look_up_are_as_described(
+    client: FlaskClient, app: Flask, document: dict[str, Any]
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "green").save(file, "PNG")
+    file.seek(0)
+    sent = client.post("/search", data={"image": (file, "a.png"), "angle": "90"}, headers={"Accept": "*/*"})
+    assert sent.status_code == 201
+    hold_against(document, app, "/search", sent, "POST")
+    path = f"/search.json?image={sent.json['image']}&model=tiny&set=drawn-200m&angle=90"
+    found = client.get(path)
+    hold_against(document, app, path, found)
+    assert found.json["answer"]["by"] == "qdrant" and found.json["answer"]["hits"]
+
+
+@pytest.mark.parametrize("path", EMPTY)
+def test_the_answers_of_an_empty_database_are_as_described(tmp_path: Path, document: dict[str, Any], path: str) -> None:
+    app = create_app(settings_of(tmp_path))
+    hold_against(document, app, path, app.test_client().get(path))
+    app.extensions["coarseloc"].close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/flights/none.json", 404),
+        ("GET", f"/flights/{FLIGHT}/999.json", 404),
+        ("GET", "/search.json?bbox=1,2,3", 400),
+        ("GET", "/search.json?image=none", 404),
+        ("POST", "/search", 400),
+        ("GET", "/images/tiles/999999.jpg", 404),
+        ("GET", "/images/tiles/1.jpg?size=huge", 400),
+    ],
+)
+def test_problems_are_as_described(
+    client: FlaskClient, app: Flask, document: dict[str, Any], method: str, path: str, status: int
+) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == status and answer.mimetype == "application/problem+json"
+    hold_against(document, app, path, answer, method)
+
+
+def test_a_database_that_is_gone_is_a_described_answer_too(
+    tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(settings_of(tmp_path))
+    monkeypatch.setattr(Database, "revision", lambda _database: "0000")
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    hold_against(document, app, "/readyz", answer)
+    app.extensions["coarseloc"].close()

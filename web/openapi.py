@@ -1,0 +1,244 @@
+"""The JSON API, described for programs: OpenAPI 3.1 at `/api/openapi.json`.
+
+Addresses, methods and the types of their ids are those of the application itself, and what an answer holds is in
+`web.contract`; here stands only what neither knows: what an address is for, what may be asked of it, how it can fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from coarseloc import __version__
+from search.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
+from web import contract, i18n
+from web.exports import SUFFIXES
+from web.gallery import the_gallery
+from web.images import SIZES
+
+openapi = Blueprint("openapi", __name__)
+
+Schema = Mapping[str, Any]
+_REF = "#/components/schemas/{model}"
+_TEXT: Schema = {"type": "string"}
+_PICTURE = {"image/jpeg": None}
+
+_PROBLEMS = {
+    400: "The request cannot be read, or asks for what cannot be.",
+    401: "A server that listens beyond its own machine wants its token first.",
+    403: "Another site sent this request.",
+    404: "Nothing of this name is known.",
+    413: "The image is too large.",
+    415: "This is not an image that is read here.",
+    422: "The image file is damaged.",
+    429: "Too many images are being embedded or wait for it.",
+    503: "The database cannot be used just now.",
+}
+_QUERY: dict[str, tuple[str, Schema]] = {
+    "altitude": ("Metres above ground: one number, or LOW:HIGH.", _TEXT),
+    "angle": ("Headings in degrees; several with commas, or given several times.", {"type": "array", "items": _TEXT}),
+    "asked": ("Of searches that asked differently, the one of this key.", _TEXT),
+    "bbox": ("west,south,east,north in degrees: footprints that touch it.", _TEXT),
+    "by": ("Who answers; by default Qdrant where there are filters.", {"enum": ["auto", "faiss", "qdrant"]}),
+    "flight": ("A flight's id.", _TEXT),
+    "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
+    "image": ("The id of an image that was sent, to be looked for.", _TEXT),
+    "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
+    "model": ("The backbone, by its key.", _TEXT),
+    "overlap": ("Percent.", _TEXT),
+    "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
+    "rank": ("The hit of `model` that is compared with the query.", {"type": "integer", "default": 1}),
+    "set": ("A reference set's name.", _TEXT),
+    "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
+    "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
+    "turn": ("Degrees that the dial is turned by.", {"type": "integer", "default": 45}),
+    "view": ("How the comparison is shown.", {"enum": ["side", "blink", "blend"]}),
+    "within": ("Metres within which estimates agree.", {"type": "number", "default": 50}),
+}
+_FACETS = ("set", "angle", "altitude", "overlap", "bbox", "model", "by")
+_SEARCHES = ("set", "asked")
+_IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
+    ("exports.whole", "suffix"): {"enum": list(SUFFIXES)},
+    ("exports.schema", "name"): {"enum": list(SCHEMAS)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One address and method: what it is for, what may be asked of it, what it answers."""
+
+    summary: str
+    answer: type[BaseModel] | Mapping[str, type[BaseModel] | None]  # JSON; or by media type, None for other bytes
+    query: Sequence[str] = ()
+    problems: Sequence[int] = ()  # beside those that any request may meet
+
+
+OPERATIONS: dict[str, Operation] = {
+    "pages.flights_json": Operation("Flights, newest first", contract.Flights, ("page", "lang")),
+    "pages.flight_json": Operation(
+        "One flight and all its frames", contract.Flight, (*_SEARCHES, "model", "lang"), (404,)
+    ),
+    "pages.frame_json": Operation(
+        "One frame under every backbone",
+        contract.Frame,
+        (*_SEARCHES, "model", "rank", "view", "within", "lang"),
+        (404,),
+    ),
+    "pages.compare_json": Operation(
+        "Backbones beside each other", contract.Comparison, ("flight", *_SEARCHES, "lang"), (404,)
+    ),
+    "pages.rotation_json": Operation("A rotation study", contract.Rotation, ("study", "turn", "lang")),
+    "pages.references_json": Operation("Reference sets", contract.References, ("lang",)),
+    "ground.tiles": Operation("The places of a reference set", contract.GroundTiles, (), (404,)),
+    "ground.picture": Operation("A reference set's ground, north up", _PICTURE, (), (404,)),
+    "lookup.send": Operation("Send an image to be looked for", contract.Sent, (), (401, 403, 413, 415)),
+    "pages.search_json": Operation(
+        "Look for an image among the references",
+        contract.Lookup,
+        ("image", "flight", "frame", *_FACETS, "lang"),
+        (404, 429),
+    ),
+    "pages.export_json": Operation("The files of a flight's searches", contract.Export, (*_SEARCHES, "lang"), (404,)),
+    "exports.whole": Operation(
+        "A flight's searches as one file",
+        {
+            "application/json": FlightLocalizations,
+            "application/geo+json": contract.Features,
+            "application/vnd.google-earth.kml+xml": None,
+            "text/csv": None,
+        },
+        _SEARCHES,
+        (404,),
+    ),
+    "exports.record": Operation("One frame under one backbone", CoarseLocalizationInfo, (), (404,)),
+    "exports.schema": Operation("A record's JSON Schema", {"application/schema+json": None}, (), (404,)),
+    "images.tile": Operation("A reference tile at its heading", _PICTURE, ("size",), (404, 422)),
+    "images.frame": Operation("A frame of a flight", _PICTURE, ("size",), (404, 422)),
+    "images.upload": Operation("An image that was sent", _PICTURE, ("size",), (404, 422)),
+    "health.healthz": Operation("The process answers", contract.Alive),
+    "health.readyz": Operation("What the server stands on, part by part", contract.Readiness),
+    "metrics": Operation("Counts and times for Prometheus", {"text/plain": None}),
+    "openapi.document": Operation("This description", {"application/json": None}),
+}
+
+
+@openapi.get("/api/openapi.json")
+def document() -> Response:
+    rules = list(current_app.url_map.iter_rules())
+    return jsonify(the_gallery().memory.recall("openapi", lambda: described(rules)))
+
+
+def described(rules: Sequence[Rule]) -> dict[str, Any]:
+    """The OpenAPI document of those rules that are an operation's."""
+    paths: dict[str, dict[str, Any]] = {}
+    for rule in sorted(rules, key=lambda rule: rule.rule):
+        if operation := OPERATIONS.get(rule.endpoint):
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            paths.setdefault(path, {})[method.lower()] = _operation(rule, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "coarseloc",
+            "version": __version__,
+            "description": "Every page has a twin that ends in .json; addresses in answers are paths on this server. "
+            "A problem is application/problem+json. Readers pass over keys that they do not know.",
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "COARSELOC_TOKEN"}},
+        },
+    }
+
+
+def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
+    parameters = [*_path_parameters(rule), *(_query_parameter(name) for name in operation.query)]
+    found: dict[str, Any] = {"operationId": rule.endpoint, "summary": operation.summary, "parameters": parameters}
+    problems = (400, *operation.problems, 503)
+    responses = {str(status): _problem(status) for status in problems}
+    success = {"description": operation.summary, "headers": _headers(), "content": _content(operation)}
+    if rule.endpoint == "lookup.send":
+        found |= {"requestBody": _upload(), "security": [{}, {"token": []}]}
+        to_page = _headers("Location")
+        responses |= {
+            "201": success | {"description": "Taken in", "headers": to_page},
+            "303": {"description": "Taken in; the page that looks for it, for readers of HTML", "headers": to_page},
+        }
+    else:
+        responses["200"] = success
+    if rule.endpoint == "ground.tiles":
+        responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
+    if rule.endpoint == "health.readyz":
+        responses["503"] = success | {"description": "The database cannot be used"}
+    return found | {"responses": dict(sorted(responses.items()))}
+
+
+def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+    for converter, name in re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule):
+        schema = {"type": "integer", "minimum": 0} if converter == "int" else {"type": "string", "minLength": 1}
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": _IDS.get((rule.endpoint, name), schema),
+        }
+
+
+def _query_parameter(name: str) -> dict[str, Any]:
+    what, schema = _QUERY[name]
+    return {"name": name, "in": "query", "description": what, "schema": schema}
+
+
+def _content(operation: Operation) -> dict[str, Any]:
+    return {media: {"schema": _schema_of(media, model)} for media, model in _by_type(operation).items()}
+
+
+def _by_type(operation: Operation) -> Mapping[str, type[BaseModel] | None]:
+    answer = operation.answer
+    return answer if isinstance(answer, Mapping) else {"application/json": answer}
+
+
+def _schema_of(media: str, model: type[BaseModel] | None) -> Schema:
+    if model is not None:
+        return {"$ref": _REF.format(model=model.__name__)}
+    return {"type": "object"} if media.endswith("json") else {} if media.startswith("image/") else _TEXT
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": _PROBLEMS[status],
+        "headers": _headers("Retry-After") if status == 429 else _headers(),
+        "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
+    }
+
+
+def _headers(*more: str) -> dict[str, Any]:
+    return {name: {"required": True, "schema": _TEXT} for name in ("X-Request-Id", *more)}
+
+
+def _upload() -> dict[str, Any]:
+    """The image, and the facets that the page is to keep."""
+    fields = {name: {"type": "string", "description": _QUERY[name][0]} for name in _FACETS}
+    image = {"type": "string", "format": "binary", "description": "JPEG, PNG, TIFF or WebP"}
+    schema = {"type": "object", "required": ["image"], "properties": {"image": image, **fields}}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _schemas() -> dict[str, Any]:
+    """Of every answer and of what it is made of, by name."""
+    models: list[type[BaseModel]] = [contract.Problem]
+    for operation in OPERATIONS.values():
+        models += [model for model in _by_type(operation).values() if model]
+    _names, made = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_REF, schema_generator=Published
+    )
+    return dict(made["$defs"])
