@@ -88,7 +88,7 @@ def _mirrors(here: Gallery, sets: Sequence[StoredReferenceSet], spec: StoredSpec
 
 
 def _mirror(here: Gallery, one: StoredReferenceSet, spec: StoredSpec) -> Mirror:
-    """Opened once for each state of the embeddings: comparing a mirror with its rows reads all of them."""
+    """Opened once for each state of the embeddings."""
     with here.database.read() as session:
         generation = gallery.generation(session)
     key = ("mirror", one.id, one.created_at, spec.id, generation)

@@ -196,11 +196,14 @@ def mark_indexed(session: Session, drained: Sequence[Pending]) -> None:
             .values(indexed_generation=bindparam("seen")),
             kept,
         )
-    for p in drained:
-        if p.deleted:
-            session.execute(
-                delete(EmbeddingRow).where(EmbeddingRow.id == p.id, EmbeddingRow.generation == p.generation)
-            )
+    gone = [{"row": p.id, "seen": p.generation} for p in drained if p.deleted]
+    if gone:
+        session.connection().execute(
+            delete(EmbeddingRow.__table__).where(  # type: ignore[arg-type]
+                EmbeddingRow.id == bindparam("row"), EmbeddingRow.generation == bindparam("seen")
+            ),
+            gone,
+        )
 
 
 def forget_indexed(session: Session, spec_id: int) -> None:

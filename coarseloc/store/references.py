@@ -126,9 +126,9 @@ def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -
 
 
 def _tile_rows(session: Session, reference_set_id: int) -> Iterable[tuple[int, Tile]]:
-    query = select(TileRow.id, TileRow.index, TileRow.lon, TileRow.lat)
-    query = query.add_columns(TileRow.west, TileRow.south, TileRow.east, TileRow.north)
-    query = query.where(TileRow.reference_set_id == reference_set_id).order_by(TileRow.index)
+    columns = (TileRow.id, TileRow.index, TileRow.lon, TileRow.lat)
+    bounds = (TileRow.west, TileRow.south, TileRow.east, TileRow.north)
+    query = select(*columns, *bounds).where(TileRow.reference_set_id == reference_set_id).order_by(TileRow.index)
     for pk, index, lon, lat, west, south, east, north in session.execute(query):
         yield pk, Tile(index, LonLat(lon, lat), BBox(west, south, east, north))
 

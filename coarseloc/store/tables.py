@@ -108,15 +108,18 @@ class EmbeddingRow(Base):
     __tablename__ = "embeddings"
     __table_args__ = (
         UniqueConstraint("rotated_tile_id", "spec_id"),
-        # What the drain asks for stays as small as what is behind, however large the table grows.
+        # What the drain asks for stays as small as what is behind, however large the table grows. The generations are
+        # in it so that counting needs no look at the rows, which hold vectors.
         Index(
             "ix_embeddings_behind",
             "spec_id",
             "id",
+            "generation",
+            "indexed_generation",
             sqlite_where=text("indexed_generation < generation"),
             postgresql_where=text("indexed_generation < generation"),
         ),
-        Index("ix_embeddings_spec_id_generation", "spec_id", "generation"),
+        Index("ix_embeddings_spec_id_indexed_generation", "spec_id", "indexed_generation"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     rotated_tile_id: Mapped[int] = mapped_column(ForeignKey("rotated_tiles.id", ondelete="CASCADE"))
@@ -218,7 +221,7 @@ class HitRow(Base):
         ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    rotated_tile_id: Mapped[int] = mapped_column(ForeignKey("rotated_tiles.id", ondelete="CASCADE"))
+    rotated_tile_id: Mapped[int] = _owned_by("rotated_tiles.id")  # else each deleted tile looks through all hits
     score: Mapped[float]
 
 
