@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from coarseloc import __version__, config
-from coarseloc.cli import admin, bench, demo, ingest, results, search, simulate, study
+from coarseloc.cli import admin, bench, demo, evaluation, ingest, laboratory, results, search, simulate
 from coarseloc.cli.app import App
 from coarseloc.errors import CoarselocError
 
@@ -40,10 +40,10 @@ for command in (
     search.lookup,
     results.export,
     results.flights,
-    study.evaluate,
-    study.report,
-    study.rotation,
-    study.altitude,
+    evaluation.evaluate,
+    evaluation.report,
+    laboratory.rotation,
+    laboratory.altitude,
     ingest.references,
     admin.backbones,
     admin.serve,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -66,6 +67,11 @@ def _number(kind: click.ParamType, value: Any, param: click.Parameter | None, ct
     return number
 
 
+def flight_id(name: str) -> str:
+    """A flight's folder stands for its id, as `coarseloc search` was given it."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
 def where_options(command: F) -> F:
     """Add the filters and hand them to the command as one `where`."""
 
@@ -89,6 +95,17 @@ def where_options(command: F) -> F:
         return command(*args, **kwargs)
 
     return wrapped  # type: ignore[return-value]
+
+
+def report_options(command: F) -> F:
+    """How a report reads, beside the file it is written to."""
+    for option in (
+        click.option("--note", help="A line put above everything, such as what stands in for what."),
+        click.option("--figures", type=click.Path(path_type=Path), help="Folder for every figure as PNG and SVG."),
+        click.option("--lang", "language", type=click.Choice(["en", "ko"]), default="en", show_default=True),
+    ):
+        command = option(command)
+    return command
 
 
 def backbone_options(command: F) -> F:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
+from coarseloc.cli.options import flight_id
 from coarseloc.store import runs
 
 
@@ -67,6 +68,5 @@ def export(app: App, flight: str, out_dir: Path, single: bool, formats: Sequence
     """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, CSV."""
     from search.export import export as write
 
-    flight_id = Path(flight).resolve().name if Path(flight).is_dir() else flight
-    done: Any = write(app.db, app.settings.thumbnails, flight_id, out_dir, single=single, formats=formats)
+    done: Any = write(app.db, app.settings.thumbnails, flight_id(flight), out_dir, single=single, formats=formats)
     answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))

@@ -1,0 +1,123 @@
+"""`coarseloc evaluate` and `report`: how good a flight's runs are, in numbers and as one file to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.options import flight_id, report_options
+
+if TYPE_CHECKING:
+    from coarseloc.scoring.bootstrap import Estimate
+    from coarseloc.scoring.scores import Score
+    from search.evaluate import Counts, Evaluation
+
+FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
+
+
+@click.command()
+@click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
+@click.option("--reference-set", "name", help="Only a flight's runs against this set.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write every score to this file as well.")
+@click.option("--all", "everything", is_flag=True, help="Every score, with its 95 % interval.")
+@json_option
+@pass_app
+def evaluate(
+    app: App, names: Sequence[str], name: str | None, csv_file: Path | None, everything: bool, as_json: bool
+) -> None:
+    """Score runs against the truth: FLIGHT means its newest run of each backbone.
+
+    Frames without truth are counted and left out. Places are scored on frames the map shows, headings where the
+    place is right, rejection on all. Intervals are 95 %, by a block bootstrap over frames.
+    """
+    from search import evaluate as evaluation
+
+    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
+    evaluation.save(app.db, done)
+    if csv_file:
+        csv_file.parent.mkdir(parents=True, exist_ok=True)
+        csv_file.write_text(evaluation.to_csv(done), encoding="utf-8")
+    answer(as_json, [evaluation.facts(one) for one in done], lambda: _show(done, everything))
+
+
+_SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",
+          "heading_error_median", "margin_area")  # fmt: skip
+
+
+def _show(done: Sequence[Evaluation], everything: bool) -> None:
+    """A row per score and a column per run: six backbones fit beside each other, forty scores do not."""
+    from coarseloc.scoring.scores import BY_KEY, SCORES
+
+    shown = SCORES if everything else [BY_KEY[key] for key in _SHORT]
+    rows: list[tuple[object, ...]] = [
+        (
+            f"{score.title} ({'↓' if score.better == 'lower' else '↑'})",
+            *(_cell(one.scores[score.key], score, one.counts, everything) for one in done),
+        )
+        for score in shown
+    ]
+    for what, field in _COUNTS.items():
+        rows.append((what, *(getattr(one.counts, field) for one in done)))
+    table("", *(f"{one.label} (run {one.run.id})" for one in done), rows=rows)
+    out.print("n is said where it is not all frames on the map" + ("" if everything else "; --all shows every score"))
+
+
+_COUNTS = {
+    "frames": "frames",
+    "judged": "judged",
+    "of these off the map": "off_map",
+    "without truth, left out": "without_truth",
+    "failed, left out": "failed",
+}
+
+
+def _cell(found: Estimate, score: Score, counts: Counts, everything: bool) -> str:
+    form = FORMS[score.unit]
+    if math.isnan(found.value):
+        return "–"
+    known = everything and not math.isnan(found.low)
+    interval = f" [{form.format(found.low)}, {form.format(found.high)}]" if known else ""
+    usual = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
+    return form.format(found.value) + interval + ("" if found.n == usual else f" (n {found.n})")
+
+
+@click.command()
+@click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
+@click.option("--out", "file", type=click.Path(path_type=Path), required=True, help="The HTML file to write.")
+@report_options
+@click.option("--reference-set", "name", help="Only a flight's runs against this set.")
+@click.option("--frame", type=int, help="Whose thumbnails to show; the frame of middling error by default.")
+@json_option
+@pass_app
+def report(
+    app: App,
+    names: Sequence[str],
+    file: Path,
+    language: str,
+    figures: Path | None,
+    name: str | None,
+    frame: int | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
+    from search import evaluate as evaluation
+    from search.report.runs import write_report
+
+    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
+    evaluation.save(app.db, done)
+    with progress_bar("report") as progress:
+        notices = write_report(
+            done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,
+            progress=progress,
+        )  # fmt: skip
+    for notice in notices:
+        err.print(f"[yellow]{notice}[/yellow]")
+    size = file.stat().st_size
+    facts = {"file": str(file), "bytes": size, "runs": [one.run.id for one in done]}
+    answer(as_json, facts, lambda: out.print(f"wrote {file} ({size / 1e6:.1f} MB) of {len(done)} runs"))
