@@ -33,11 +33,11 @@ def where_of_address(sets: Sequence[StoredReferenceSet]) -> Where:
         angles=tuple(angles) or None,
         altitude_m=(altitude[0], altitude[1]) if altitude else None,
         overlap_pct=round(overlap[0]) if overlap else None,
-        touches=bbox_of_address(),
+        touches=_bbox_of_address(),
     )
 
 
-def bbox_of_address() -> BBox | None:
+def _bbox_of_address() -> BBox | None:
     bounds = _numbers("bbox", request.args.get("bbox", ""), ",")
     if len(bounds) not in (0, 4):
         raise InputError(f"bbox has {len(bounds)} parts: expected west,south,east,north in degrees")

@@ -13,7 +13,7 @@ from flask import current_app
 
 from coarseloc.config import Settings
 from coarseloc.embedding.specs import BackboneSpec, table
-from coarseloc.store import Database, open_database
+from coarseloc.store import Database, Session, gallery, open_database
 from web.encoders import QueryEncoders
 from web.vectors import Vectors
 
@@ -55,6 +55,11 @@ class Gallery:
         # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
         database = open_database(settings.database, migrate=settings.database_url is None)
         return cls(settings, database, table(settings.backbones), QueryEncoders(settings), Vectors(settings, database))
+
+    def until_written(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
+        """What `read` finds of the references, remembered until one of them is written."""
+        with self.database.read() as session:
+            return self.memory.recall((*key, gallery.generation(session)), lambda: read(session))
 
     @property
     def uploads(self) -> Path:

@@ -39,8 +39,10 @@ _building = Lock()
 
 def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any] | None:
     """What a map of this set needs: its bounds, metres per degree at its centre, and where ground and tiles are."""
-    with here.database.read() as session:
-        extent = gallery.extent(session, reference_set.id)
+    extent = here.until_written(
+        ("extent", reference_set.id, reference_set.created_at),
+        lambda session: gallery.extent(session, reference_set.id),
+    )
     if extent is None:
         return None
     name = reference_set.name

@@ -20,7 +20,7 @@ from web import uploads
 from web.addresses import address
 from web.answers import by_faiss, by_qdrant, estimate, shown_hits
 from web.encoders import Embedded
-from web.facets import bbox_of_address, facets, fits, where_of_address
+from web.facets import facets, fits, where_of_address
 from web.gallery import Gallery, the_gallery
 from web.ground import map_frame
 from web.i18n import _
@@ -61,8 +61,10 @@ def search_page() -> dict[str, Any]:
     with here.database.read() as session:
         sets = references.reference_sets(session)
         specs = embeddings.specs(session)
-        counts = gallery.views_by_set_and_angle(session, bbox_of_address())
     where = where_of_address(sets)
+    counts = here.until_written(
+        ("views", where.touches), lambda session: gallery.views_by_set_and_angle(session, where.touches)
+    )
     order = {name: at for at, name in enumerate(here.backbones)}
     specs.sort(key=lambda spec: (order.get(spec.spec.backbone, len(order)), spec.id))
     models = [_model(here, spec, specs) for spec in specs]

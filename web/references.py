@@ -23,10 +23,9 @@ def references_page() -> dict[str, Any]:
         specs = embeddings.specs(session)
         pending = embeddings.pending_counts(session)
         failures = references.failures(session)
-        generation = gallery.generation(session)
     return {
         "sets": [
-            _set(here, one, specs, _coverage(here, one, generation), [f for name, f in failures if name == one.name])
+            _set(here, one, specs, _coverage(here, one), [f for name, f in failures if name == one.name])
             for one in sets
         ],
         "pending": [
@@ -38,12 +37,8 @@ def references_page() -> dict[str, Any]:
     }
 
 
-def _coverage(here: Gallery, one: StoredReferenceSet, generation: int) -> Coverage:
-    def make() -> Coverage:
-        with here.database.read() as session:
-            return gallery.coverage(session, one.id)
-
-    return here.memory.recall(("coverage", one.id, one.created_at, generation), make)
+def _coverage(here: Gallery, one: StoredReferenceSet) -> Coverage:
+    return here.until_written(("coverage", one.id, one.created_at), lambda session: gallery.coverage(session, one.id))
 
 
 def _set(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 BOUNDARY = "x-load-x"
 SHARES = {"page": 25, "json": 20, "picture": 30, "upload": 10, "look-up": 15}  # of what is asked for, in a hundred
@@ -104,8 +104,8 @@ def warm(target: Target) -> None:
         client.ask("page", path, accept="text/html")
     image = json.loads(client.send(another(target.query, "warm")).body)["image"]
     for model in target.models:
-        client.ask("search", f"/search.json?image={image}&model={model}")
-        client.ask("search", f"/search.json?image={image}&model={model}&angle=45")
+        client.ask("search", f"/search.json?image={image}&model={quote(model)}")
+        client.ask("search", f"/search.json?image={image}&model={quote(model)}&angle=45")
     client.close()
 
 
@@ -124,13 +124,13 @@ def run(target: Target, name: str, seed: int, seconds: float) -> list[Answer]:
         sent = note(client.send(another(target.query, f"{seed}/{name}/{next(numbers)}")))
         if sent.status == 201:
             image = json.loads(sent.body)["image"]
-            note(client.ask("search", f"/search.json?image={image}&model={rng.choice(target.models)}"))
+            note(client.ask("search", f"/search.json?image={image}&model={quote(rng.choice(target.models))}"))
 
     def look_up() -> None:
         if image is None:
             return send_and_search()
         angles = ",".join(str(angle) for angle in rng.sample(range(0, 360, 45), 2))
-        path = f"/search.json?image={image}&model={rng.choice(target.models)}&angle={angles}"
+        path = f"/search.json?image={image}&model={quote(rng.choice(target.models))}&angle={angles}"
         note(client.ask("look-up", path))
         return None
 
