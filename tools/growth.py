@@ -1,8 +1,9 @@
 """How costs grow with the number of vectors: `python tools/growth.py --counts 10000 100000 --dims 384 1024`.
 
 Random unit vectors go the whole way a real ingest's do, without pictures and models: SQL in commits as the worker
-makes them, the drain into Qdrant Edge, the mirror, exact and filtered searches. Each size has a process and a folder
-of its own. Then costs are fitted to what was measured. docs/scaling.md is made of it.
+makes them, the drain into Qdrant Edge, the mirror, exact and filtered searches. They are made as they are written, so
+that a million need no more memory than a thousand. Each size has a folder, each stage a process of its own. Then costs
+are fitted to what was measured. docs/scaling.md is made of it.
 """
 
 from __future__ import annotations
@@ -16,76 +17,124 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from coarseloc import geo
+from coarseloc.batches import batches
 from coarseloc.rotation import HEADINGS
-from coarseloc.store import embeddings, open_database, references, tallies
+from coarseloc.store import Database, embeddings, open_database, references, tallies
 from coarseloc.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View, Where
 from coarseloc.vectors import open_store
 from ingest import index
 from ingest.worker import COMMIT_ROWS
+from search.index import backend
 from search.mirror import open_mirror
 
-ORIGIN, STRIDE_M, FOOTPRINT_M = LonLat(127.0, 37.5), 150.0, 300.0
+SET, ORIGIN, STRIDE_M, FOOTPRINT_M = "grown", LonLat(127.0, 37.5), 150.0, 300.0
 QUERIES = 30
 MIB = 2**20
 
 Facts = dict[str, float]
 
 
-def measure(folder: Path, count: int, dim: int) -> Facts:
-    """One size, in this process."""
-    found: Facts = {"count": count, "dim": dim, "load": round(os.getloadavg()[0], 1)}
-    began_with = _resident()
-    url = f"sqlite:///{folder / 'coarseloc.db'}"
+def write(folder: Path, count: int, dim: int) -> Facts:
+    """SQL, as an ingest writes it; making the vectors is not counted."""
     tiles = _tiles(count // len(HEADINGS))
     spec = EmbeddingSpec("generated", dim, "none", 224, (0.5,) * 3, (0.5,) * 3, "cls")
-    db = open_database(url)
-    reference_set = ReferenceSet("grown", "captures", "/nowhere", 300.0, 0.5, FOOTPRINT_M, HEADINGS)
-    random = np.random.default_rng(0)
-
-    with _timed(found, "write_s"):
+    reference_set = ReferenceSet(SET, "captures", "/nowhere", 300.0, 0.5, FOOTPRINT_M, HEADINGS)
+    random, db, seconds = np.random.default_rng(0), _database(folder), 0.0
+    started = time.perf_counter()
+    with db.write() as session:
+        stored = references.save_reference_set(session, reference_set)
+        keys = references.save_tiles(session, stored.id, tiles)
+        stored_spec = embeddings.save_spec(session, spec)
+    seconds += time.perf_counter() - started
+    for some in batches(((tile, angle) for tile in tiles for angle in HEADINGS), COMMIT_ROWS):
+        views = [(tile, _view(tile, angle), "stamp") for tile, angle in some]
+        vectors = _unit(random.standard_normal((len(some), dim), np.float32))
+        started = time.perf_counter()
         with db.write() as session:
-            stored = references.save_reference_set(session, reference_set)
-            keys = references.save_tiles(session, stored.id, tiles)
-            stored_spec = embeddings.save_spec(session, spec)
-        views = [(tile, _view(tile, angle), "stamp") for tile in tiles for angle in HEADINGS]
-        for start in range(0, len(views), COMMIT_ROWS):
-            some = views[start : start + COMMIT_ROWS]
-            vectors = _unit(random.standard_normal((len(some), dim), np.float32))
-            with db.write() as session:
-                rotated = references.save_views(session, "grown", keys, some)
-                rows = zip(rotated.values(), vectors, strict=True)
-                embeddings.write_embeddings(session, [(key, stored_spec.id, "0" * 64, v) for key, v in rows])
+            rotated = references.save_views(session, SET, keys, views)
+            rows = zip(rotated.values(), vectors, strict=True)
+            embeddings.write_embeddings(session, [(key, stored_spec.id, "0" * 64, v) for key, v in rows])
+        seconds += time.perf_counter() - started
+    with db.read() as session:
+        pending_ms = _median_ms(lambda _: embeddings.pending_counts(session), range(QUERIES))
+    db.close()
+    return {"write_s": seconds, "write_peak_mib": _peak_mib(), "count_pending_ms": pending_ms}
+
+
+def edge(folder: Path, count: int, dim: int) -> Facts:
+    """Qdrant Edge: the drain, and look-ups by filters."""
+    found: Facts = {}
+    db, began_with = _database(folder), _resident()
     with _timed(found, "drain_s"), open_store(folder) as store:
         index.drain(db, store)
-    with _timed(found, "reopen_edge_s"), open_store(folder) as store:
-        if store.count(spec.collection) != len(views):
-            raise SystemExit(f"Qdrant Edge holds {store.count(spec.collection)} of {len(views)} points")
-        queries = _unit(random.standard_normal((QUERIES, dim), np.float32))
-        middle = geo.offset(ORIGIN, 0.0, 0.0)
-        for name, where in {"angle": Where(angles=(45,)), "near": Where(near=Near(*middle, 2_000))}.items():
-            found[f"edge_{name}_ms"] = _median_ms(lambda q, w=where: store.query(spec.collection, q, 10, w), queries)
-        found["edge_mib"] = (_resident() - began_with) / MIB
-
-    with db.read() as session, _timed(found, "version_s"):
-        tallies.tally(session, stored.id, stored_spec.id)
-    with _timed(found, "mirror_build_s"):
-        mirror = open_mirror(db, folder / "mirrors", stored, stored_spec, notice=print)
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    with _timed(found, "mirror_open_s"):
-        mirror = open_mirror(db, folder / "mirrors", stored, stored_spec)
-    found["exact_ms"] = _median_ms(lambda q: mirror.index.search(q[None], 10), queries)
-    selection = mirror.selection(Where(angles=(45,)))
-    found["exact_angle_ms"] = _median_ms(lambda q: mirror.index.search(q[None], 10, selection), queries)
     db.close()
+    started = time.perf_counter()
+    with open_store(folder) as store:
+        (collection,) = store.collections()
+        if store.count(collection) != count:
+            raise SystemExit(f"Qdrant Edge holds {store.count(collection)} of {count} points")
+        found["edge_open_s"] = time.perf_counter() - started
+        for name, where in {"angle": Where(angles=(45,)), "near": Where(near=Near(*ORIGIN, 2_000))}.items():
+            ask = partial(store.query, collection, k=10, where=where)
+            found[f"edge_{name}_ms"] = _median_ms(ask, _queries(dim))
+        found["edge_mib"] = (_resident() - began_with) / MIB
+    return found
+
+
+def mirror(folder: Path, count: int, dim: int) -> Facts:
+    """FAISS: the mirror built from SQL and opened, exact search."""
+    found: Facts = {}
+    db = _database(folder)
+    with db.read() as session:
+        stored = references.find_reference_set(session, SET)
+        (spec,) = embeddings.specs(session, stored.id)
+        found["version_ms"] = _median_ms(lambda _: tallies.tally(session, stored.id, spec.id), range(QUERIES))
+    backend()  # the engine is loaded once for a process, not for each mirror
+    found["before_mirror_mib"] = _resident() / MIB
+    with _timed(found, "mirror_build_s"):
+        open_mirror(db, folder / "mirrors", stored, spec, notice=print)
+    found["mirror_peak_mib"] = _peak_mib()
+    with _timed(found, "mirror_open_s"):
+        opened = open_mirror(db, folder / "mirrors", stored, spec, rebuild=False)
+    if opened.index.count != count:
+        raise SystemExit(f"the mirror holds {opened.index.count} of {count} vectors")
+    found["exact_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10), _queries(dim))
+    selection = opened.selection(Where(angles=(45,)))
+    found["exact_angle_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10, selection), _queries(dim))
+    db.close()
+    return found
+
+
+STAGES: dict[str, Callable[[Path, int, int], Facts]] = {"write": write, "edge": edge, "mirror": mirror}
+
+
+def measure(folder: Path, count: int, dim: int) -> Facts:
+    """One size: its stages one after another, then what they have left on the disk."""
+    found: Facts = {"count": count, "dim": dim, "load": round(os.getloadavg()[0], 1)}
+    for stage in STAGES:
+        command = [sys.executable, __file__, "--stage", stage, "--counts", str(count), "--dims", str(dim)]
+        done = subprocess.run([*command, "--folder", folder], check=True, stdout=subprocess.PIPE, text=True)
+        found |= json.loads(done.stdout.splitlines()[-1])
     for name in ("coarseloc.db", "vectors", "mirrors"):
         found[f"{name.removesuffix('.db').removeprefix('coarse')}_disk_mib"] = _size(folder / name) / MIB
     return found
+
+
+def _database(folder: Path) -> Database:
+    return open_database(f"sqlite:///{folder / 'coarseloc.db'}")
+
+
+def _queries(dim: int) -> np.ndarray:
+    """float32 [QUERIES, dim], none of them among the references."""
+    return _unit(np.random.default_rng(1).standard_normal((QUERIES, dim), np.float32))
 
 
 def _tiles(count: int) -> list[Tile]:
@@ -121,7 +170,7 @@ class _timed:  # noqa: N801 - used as a statement
         self._found[self._name] = time.perf_counter() - self._started
 
 
-def _median_ms(call: Callable[[np.ndarray], object], queries: np.ndarray) -> float:
+def _median_ms(call: Callable[[Any], object], queries: Iterable[Any]) -> float:
     """Of single calls, one after another, the first three left out."""
     times = []
     for query in queries:
@@ -129,6 +178,10 @@ def _median_ms(call: Callable[[np.ndarray], object], queries: np.ndarray) -> flo
         call(query)
         times.append((time.perf_counter() - started) * 1e3)
     return statistics.median(times[3:])
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _resident() -> int:
@@ -168,18 +221,16 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[384, 1024])
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(measure(asked.folder, asked.counts[0], asked.dims[0])))
+    if asked.stage:
+        print(json.dumps(STAGES[asked.stage](asked.folder, asked.counts[0], asked.dims[0])))
         return
     all_found = []
     for count in asked.counts:
         for dim in asked.dims:
             with tempfile.TemporaryDirectory(prefix="growth-", dir=asked.folder) as folder:
-                command = [sys.executable, __file__, "--one", "--counts", str(count), "--dims", str(dim)]
-                done = subprocess.run([*command, "--folder", folder], check=True, stdout=subprocess.PIPE, text=True)
-            all_found.append(json.loads(done.stdout.splitlines()[-1]))
+                all_found.append(measure(Path(folder), count, dim))
             print(json.dumps(all_found[-1]), flush=True)
     names = list(all_found[0])
     print("\n|" + "|".join(["", *(f"{f['count']:,.0f} x {f['dim']}" for f in all_found)]) + "|")
