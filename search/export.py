@@ -1,4 +1,4 @@
-"""A flight's newest runs as files: CoarseLocalizationInfo JSON, GeoJSON and CSV. Each file is whole or not there."""
+"""A flight's newest runs as files: CoarseLocalizationInfo JSON, GeoJSON, KML and CSV. Each is whole or not there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search.formats import Features, as_csv, csv_row
 from search.infos import FrameInfo, comparable, frame_infos, newest_runs
 from search.records import SCHEMA_VERSION, CoarseLocalizationInfo, FlightLocalizations, FrameFailure
 
-FORMATS = ("json", "geojson", "csv")
+FORMATS = ("json", "geojson", "kml", "csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def export(
     """Write the newest finished run of each reference set, backbone, heading and filter.
 
     "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
-    `<flight>.json` with `single`; "geojson" and "csv": one file, estimates and truth. Frames that could not be
+    `<flight>.json` with `single`; "geojson", "kml" and "csv": one file, estimates and truth. Frames that could not be
     searched have no record: they are in the CSV, in the single document and in the count.
     Raises StoreError (unknown flight, nothing finished) and InputError (unknown format, folder not writable).
     """
@@ -87,7 +87,10 @@ def export(
             _write_json(out_dir / f"{flight_id}.json", _document(flight, records, failures).as_json())
         if "geojson" in formats:
             counts["files"] += 1
-            _write_json(out_dir / f"{flight_id}.geojson", features.collection())
+            _write_json(out_dir / f"{flight_id}.geojson", features.as_geojson())
+        if "kml" in formats:
+            counts["files"] += 1
+            _write(out_dir / f"{flight_id}.kml", features.as_kml())
         if "csv" in formats:
             counts["files"] += 1
             _write(out_dir / f"{flight_id}.csv", as_csv(rows))

@@ -1,11 +1,13 @@
-"""What tables and maps of other programs read: a flight's estimates and truth as GeoJSON and as CSV. Pure."""
+"""What tables and maps of other programs read: a flight's estimates and truth as GeoJSON, KML and CSV. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
+from xml.sax.saxutils import escape
 
 from coarseloc.store.runs import FrameResult
 from coarseloc.types import Flight
@@ -16,7 +18,8 @@ _DECIMALS = 7  # of a degree, about a centimetre: RFC 7946 asks for no more than
 
 
 class Features:
-    """A point for each estimate, and one for each frame's truth (RFC 7946)."""
+    """A point for each estimate, and one for each frame's truth. Points alone: nothing is to be cut at the
+    antimeridian (RFC 7946, 3.1.9)."""
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
@@ -31,8 +34,23 @@ class Features:
         if one.info is not None:
             self._estimates.append(_point(*_location(one.info), self._frame(one.result) | _estimate(one.info)))
 
-    def collection(self) -> dict[str, Any]:
+    def as_geojson(self) -> dict[str, Any]:
+        """A FeatureCollection (RFC 7946)."""
         return {"type": "FeatureCollection", "features": [*self._truths.values(), *self._estimates]}
+
+    def as_kml(self) -> str:
+        """KML 2.2: a folder for the truth and one for each backbone, a placemark for each frame."""
+        folders: dict[str, list[str]] = {}
+        for feature in (*self._truths.values(), *self._estimates):
+            properties = feature["properties"]
+            folders.setdefault(properties.get("encoder", properties["kind"]), []).append(_placemark(feature))
+        shown = "".join(
+            f"<Folder><name>{_text(name)}</name>\n{''.join(marks)}</Folder>\n" for name, marks in folders.items()
+        )
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
+            f"<name>{_text(self._flight.flight_id)}</name>\n{shown}</Document></kml>\n"
+        )
 
     def _frame(self, result: FrameResult) -> dict[str, Any]:
         return {
@@ -65,6 +83,30 @@ def _estimate(info: CoarseLocalizationInfo) -> dict[str, Any]:
 def _point(lon: float, lat: float, properties: dict[str, Any]) -> dict[str, Any]:
     coordinates = [round(lon, _DECIMALS), round(lat, _DECIMALS)]
     return {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
+
+
+# --- KML ----------------------------------------------------------------------------------------
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _placemark(feature: dict[str, Any]) -> str:
+    lon, lat = feature["geometry"]["coordinates"]
+    properties = feature["properties"]
+    data = "".join(
+        f'<Data name="{name}"><value>{_text(value)}</value></Data>'
+        for name, value in properties.items()
+        if value is not None
+    )
+    return (
+        f"<Placemark><name>{properties['frame_index']}</name><ExtendedData>{data}</ExtendedData>"
+        f"<Point><coordinates>{lon},{lat}</coordinates></Point></Placemark>\n"
+    )
+
+
+def _text(value: object) -> str:
+    """Escaped; what XML cannot hold, as a file's name can, becomes the replacement character."""
+    return escape(_NOT_XML.sub("\ufffd", str(value)))
 
 
 # --- CSV ----------------------------------------------------------------------------------------

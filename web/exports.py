@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
-from xml.sax.saxutils import escape
 
 from flask import Blueprint, Response, jsonify, url_for
 
@@ -138,38 +137,19 @@ def _failure(one: FrameInfo) -> dict[str, Any]:
 
 
 def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield json.dumps(_features(stored, infos), ensure_ascii=False, allow_nan=False)
+    yield json.dumps(_features(stored, infos).as_geojson(), ensure_ascii=False, allow_nan=False)
 
 
-def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> dict[str, Any]:
+def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+    yield _features(stored, infos).as_kml()
+
+
+def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Features:
     features = Features(stored.flight)
     for one in infos:
         features.add(one)
-    return features.collection()
+    return features
 
 
 def _csv(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
     yield as_csv([csv_row(stored.flight, one) for one in infos])
-
-
-def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    """KML 2.2: a folder for the truth and one for each backbone, a placemark for each frame."""
-    folders: dict[str, list[str]] = {}
-    for feature in _features(stored, infos)["features"]:
-        properties = feature["properties"]
-        lon, lat = feature["geometry"]["coordinates"]
-        folder = properties.get("encoder", properties["kind"])
-        data = "".join(
-            f'<Data name="{escape(name)}"><value>{escape(str(value))}</value></Data>'
-            for name, value in properties.items()
-            if value is not None
-        )
-        folders.setdefault(folder, []).append(
-            f"<Placemark><name>{properties['frame_index']}</name><ExtendedData>{data}</ExtendedData>"
-            f"<Point><coordinates>{lon},{lat}</coordinates></Point></Placemark>\n"
-        )
-    yield '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
-    yield f"<name>{escape(stored.flight.flight_id)}</name>\n"
-    for name, placemarks in folders.items():
-        yield f"<Folder><name>{escape(name)}</name>\n{''.join(placemarks)}</Folder>\n"
-    yield "</Document></kml>\n"

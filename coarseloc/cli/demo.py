@@ -55,7 +55,7 @@ def demo(context: click.Context, fresh: bool) -> None:
     out.print(f"\n[bold]4. Export[/bold]: {done}")
     out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
     out.print("  make serve                           the pages, at http://127.0.0.1:8000")
-    out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, CSV")
+    out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, KML, CSV")
     out.print(
         f"  .venv/bin/coarseloc --data-dir {_short(folder)} lookup {_short(flight)}/{FLIGHT_ID}_00001.jpg --angle 90"
     )

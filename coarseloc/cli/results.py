@@ -12,6 +12,8 @@ import click
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import flight_id
 from coarseloc.store import runs
+from search.export import FORMATS
+from search.export import export as write
 
 
 @click.command()
@@ -57,16 +59,14 @@ def flights(app: App, as_json: bool) -> None:
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["json", "geojson", "csv"]),
+    type=click.Choice(FORMATS),
     multiple=True,
-    default=("json", "geojson", "csv"),
+    default=FORMATS,
     show_default=True,
 )
 @json_option
 @pass_app
 def export(app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], as_json: bool) -> None:
-    """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, CSV."""
-    from search.export import export as write
-
-    done: Any = write(app.db, app.settings.thumbnails, flight_id(flight), out_dir, single=single, formats=formats)
+    """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
+    done = write(app.db, app.settings.thumbnails, flight_id(flight), out_dir, single=single, formats=formats)
     answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))

@@ -39,6 +39,7 @@ class World:
     db: Database
     folder: Path
     reference_set: StoredReferenceSet
+    origin: LonLat = ORIGIN  # of the first place, the north-west corner
 
     @property
     def mirrors(self) -> Path:
@@ -49,7 +50,7 @@ class World:
         return self.folder / "thumbnails"
 
     def centre(self, place: int) -> LonLat:
-        return geo.offset(ORIGIN, 150.0 * (place % 3), -150.0 * (place // 3))
+        return geo.offset(self.origin, 150.0 * (place % 3), -150.0 * (place // 3))
 
     def embed(self, backbone: Backbone, places: range = range(PLACES), shift: int = 0) -> StoredSpec:
         """Write the tiles' embeddings; another `shift` changes every picture."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 
 from coarseloc import geo
 from coarseloc.errors import InputError, StoreError
-from coarseloc.types import Where
+from coarseloc.types import LonLat, Where
 from search.export import export
 from search.infos import comparable, frame_infos, newest_runs
 from search.query import run_search
@@ -121,8 +123,6 @@ def test_without_truth_there_is_neither_truth_nor_error(searched, world):
 
 
 def test_a_position_without_a_heading_is_truth_enough(searched, world):
-    from dataclasses import replace
-
     flight = world.flight(1)
     (frame,) = flight.frames
     bare = replace(flight, frames=(replace(frame, truth=replace(frame.truth, yaw_deg=None)),))
@@ -222,6 +222,54 @@ def test_geojson_has_an_estimate_for_each_backbone_and_the_truth_once(searched):
     assert estimate["properties"]["error_m"] == pytest.approx(30.0, rel=5e-3)
 
 
+def test_kml_has_a_folder_for_the_truth_and_one_for_each_backbone(searched):
+    world = searched()
+    out, _ = exported(world, formats=["kml"])
+    assert [path.name for path in out.iterdir()] == [f"{FLIGHT}.kml"]
+    kml = ElementTree.parse(out / f"{FLIGHT}.kml")
+    folders = {folder.findtext("{*}name"): folder for folder in kml.iterfind(".//{*}Folder")}
+    counts = {name: len(folder.findall("{*}Placemark")) for name, folder in folders.items()}
+    assert counts == {"truth": 6, "vits16": 6, "vits16+": 6}
+    first = folders["vits16+"].find("{*}Placemark")
+    lon, lat = map(float, first.findtext(".//{*}coordinates").split(","))
+    assert (lon, lat) == pytest.approx(world.centre(0), abs=1e-7)
+    told = {data.get("name"): data.findtext("{*}value") for data in first.iterfind(".//{*}Data")}
+    assert (told["frame_index"], told["encoder"]) == ("1", "vits16+")
+    assert float(told["error_m"]) == pytest.approx(30.0, rel=5e-3)
+
+
+def test_names_that_xml_cannot_hold_do_not_spoil_the_kml(searched, world):
+    flight = world.flight(1)
+    (frame,) = flight.frames
+    odd = frame.path.rename(frame.path.with_name("a<b>&\x07\x1b.png"))
+    searched(["vits16"], flight=replace(flight, frames=(replace(frame, path=odd),)))
+    out, _ = exported(world, formats=["kml"])
+    kml = ElementTree.parse(out / f"{FLIGHT}.kml")
+    names = {data.findtext("{*}value") for data in kml.iterfind(".//{*}Data[@name='filename']")}
+    assert names == {"a<b>&\ufffd\ufffd.png"}
+
+
+def test_a_flight_across_the_antimeridian_stays_in_one_place(world, make_fake_backbone):
+    """Places 150 m apart: the first column lies in the east of the world, the others in its west."""
+    across = replace(world, origin=LonLat(179.9995, -17.0))
+    backbone = make_fake_backbone("vits16")
+    across.embed(backbone)
+    run_search(world.db, world.mirrors, across.flight(), across.reference_set, backbone, k=5)
+    out, _ = exported(across)
+    features = read(out / f"{FLIGHT}.geojson")["features"]
+    assert {f["geometry"]["type"] for f in features} == {"Point"}
+    lon = [f["geometry"]["coordinates"][0] for f in features]
+    assert all(-180 <= each <= 180 for each in lon) and {each > 0 for each in lon} == {True, False}
+    estimates = [f["properties"] for f in features if f["properties"]["kind"] == "estimate"]
+    assert len(estimates) == 6 and all(one["error_m"] == pytest.approx(30, rel=0.01) for one in estimates)
+    placed = ElementTree.parse(out / f"{FLIGHT}.kml").iterfind(".//{*}coordinates")
+    assert sorted(float(each.text.split(",")[0]) for each in placed) == sorted(lon)
+    record = read(out / f"{FLIGHT}_00001_vits16.json")
+    check(record)
+    west, _, east, _ = record["results"][0]["bbox"]
+    assert west > east and record["errors"]["inside_footprint"], "as RFC 7946, 5.2 writes a box that crosses"
+
+
 def test_csv_has_one_row_for_each_frame_and_backbone(searched):
     world = searched()
     out, _ = exported(world, formats=["csv"])
@@ -242,8 +290,8 @@ def test_mistakes_are_named(searched, world, tmp_path):
     with pytest.raises(StoreError, match="flight '251124155712' is not known"):
         exported(world)
     searched(["vits16"])
-    with pytest.raises(InputError, match="format kml is not known"):
-        exported(world, formats=["kml"])
+    with pytest.raises(InputError, match="format gpx is not known"):
+        exported(world, formats=["gpx"])
     with pytest.raises(StoreError, match="no finished search against 'elsewhere'"):
         exported(world, reference_set="elsewhere")
     (tmp_path / "file").write_text("in the way")
