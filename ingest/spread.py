@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,29 +23,37 @@ from ingest.worker import Done, Engine, Load, Models, Summary, embed_work
 
 CHUNK_TILES = 8  # what the death of an actor can cost
 IN_FLIGHT = 2  # chunks an actor has before it, so that it never waits
+DEATHS = 3  # of actors over one chunk, or when they begin: the fault is then not the machines'
+PATIENCE_S = 300.0  # while the cluster has no room for a single actor
+
+Answer = tuple[list[Done], Summary]
 
 
 class Embedder:
-    """An actor: the models, and whatever is sent to it. Loads in its first task, so that errors come back as such."""
+    """An actor: the models, and whatever is sent to it. Loads in its first chunk, so that errors come back as such."""
 
     def __init__(self, plan: Plan, source: TileSource, load: Load, thumbnails: Path, mark: Path) -> None:
         self._plan, self._source, self._models = plan, source, Models(plan, load)
         self._thumbnails, self._mark = thumbnails, mark
 
-    def work(self, work: Sequence[Work]) -> tuple[list[Done], Summary]:
-        """One chunk: what came of it, and how long each stage took."""
+    def begin(self) -> None:
+        """Answers once the actor lives, on a machine that has what it needs."""
         if not self._mark.exists():
             raise InputError(
                 f"{socket.gethostname()} does not see {self._thumbnails}: share the data folder with every machine, "
                 "under the same path"
             )
+
+    def work(self, work: Sequence[Work]) -> Answer:
+        """One chunk: what came of it, and how long each stage took."""
         part = Summary(self._plan.reference_set.name, 0, 0)
         return list(embed_work(self._plan, self._source, work, self._models, self._thumbnails, part)), part
 
 
 def over_ray(address: str | None = None, cores: int = 4) -> Engine:
     """The engine on the cluster at `address`, or on this machine alone: an actor for each GPU, or, where there is
-    none, for every `cores` cores. Raises InputError where Ray is not installed or the cluster does not answer."""
+    none, for every `cores` cores of a machine. Raises InputError where Ray is not installed, where the cluster does
+    not answer or has no room, and for tiles over which actor after actor dies."""
 
     def engine(plan: Plan, source: TileSource, load: Load, thumbnails: Path, summary: Summary) -> Iterator[Done]:
         thumbnails.mkdir(parents=True, exist_ok=True)
@@ -52,8 +61,10 @@ def over_ray(address: str | None = None, cores: int = 4) -> Engine:
         mark.touch()
         ray = _connected(address)
         try:
-            actors = _actors(ray, cores, plan, source, load, thumbnails, mark)
-            for done, part in _answers(ray, actors, plan):
+            needs, count = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], cores)
+            actor = ray.remote(**needs)(Embedder)
+            kept = [ray.put(one) for one in (plan, source, load, thumbnails, mark)]  # once for all actors
+            for done, part in _answers(ray, lambda: actor.remote(*kept), count, plan.work):
                 summary.read += part.read
                 summary.embedded.update(part.embedded)
                 for stage, seconds in part.seconds.items():
@@ -75,7 +86,8 @@ def _connected(address: str | None) -> Any:
     if address and address != "auto":
         _check_listening(address)  # Ray itself would try for minutes
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # "local": with no address at all Ray would join a cluster that happens to run here
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _unusable(address or "this machine", error) from error
     return ray
@@ -90,39 +102,92 @@ def _check_listening(address: str) -> None:
 
 
 def _unusable(where: str, error: Exception) -> InputError:
-    why = (str(error).splitlines() or [type(error).__name__])[0]
+    why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return InputError(
-        f"Ray at {where} cannot be used: {why}. Give its head as host:port, as `ray start --head` shows it"
+        f"Ray at {where} cannot be used: {why}. Give its head as host:port, as `ray start --head` shows it, on a "
+        "machine that has joined it; if it asks for a token, set RAY_AUTH_MODE=token (docs/operations.md)"
     )
 
 
-def _actors(ray: Any, cores: int, *what: object) -> list[Any]:
-    """As many as the cluster has GPUs or groups of cores. One whose process or machine dies is started elsewhere, and
-    its chunks are done again."""
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    group = min(cores, cpus)
-    needs = {"num_gpus": 1} if gpus else {"num_cpus": group}
-    made = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(Embedder)
-    kept = [ray.put(one) for one in what]  # once for all actors
-    return [made.remote(*kept) for _ in range(gpus or max(1, cpus // group))]
+def _room(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str, int], int]:
+    """What one actor asks for, and how many there is room for. None spans two machines."""
+    if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
+        return {"num_gpus": 1}, gpus
+    sizes = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1] or [1]
+    group = min(cores, *sizes)
+    return {"num_cpus": group}, sum(size // group for size in sizes)
 
 
-def _answers(ray: Any, actors: Sequence[Any], plan: Plan) -> Iterator[tuple[list[Done], Summary]]:
-    """Each chunk's answer as it comes."""
-    chunks = batches(plan.work, CHUNK_TILES)
-    waiting = {
-        actor.work.remote(chunk): actor
-        for _, actor, chunk in zip(range(IN_FLIGHT * len(actors)), [*actors] * IN_FLIGHT, chunks, strict=False)
-    }
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        actor = waiting.pop(ready)
-        if chunk := next(chunks, None):
-            waiting[actor.work.remote(chunk)] = actor
+def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[Answer]:
+    """Each chunk's answer as it comes, by up to `count` actors.
+
+    Ray by itself restarts a dead actor and keeps its chunks for it, for ever where the cluster has no room left. Here
+    they go to whoever lives, and an actor hired in its stead takes part once it says that it is there.
+    """
+    todo = deque(batches(work, CHUNK_TILES))
+    left = len(todo)
+    free: deque[Any] = deque()  # an actor, as often as it can take a chunk
+    waiting: dict[Any, tuple[Any, list[Work]]] = {}  # answer → actor, its chunk; none: it begins
+    deaths: Counter[int | None] = Counter()  # by the first tile of the chunk at work; None: before any
+
+    def begin() -> None:
+        actor = hire()
+        waiting[actor.begin.remote()] = actor, []
+
+    def bury(actor: Any, chunk: list[Work], error: Exception) -> None:
+        cause = chunk[0].tile.index if chunk else None
+        deaths[cause] += 1
+        if deaths[cause] == DEATHS:
+            raise _fatal(chunk, error) from error
+        others = [ref for ref, (owner, _) in waiting.items() if owner is actor]
+        todo.extendleft(lost for lost in (*(waiting.pop(ref)[1] for ref in others), chunk) if lost)
+        while actor in free:
+            free.remove(actor)
+        ray.kill(actor)  # one that is only cut off may live on, and keep its place
+
+    for _ in range(count):
+        begin()
+    while left:
+        while free and todo:
+            actor, chunk = free.popleft(), todo.popleft()
+            waiting[actor.work.remote(chunk)] = actor, chunk
+        ready = _next(ray, waiting)
+        actor, chunk = waiting.pop(ready)
         try:
-            yield ray.get(ready)
+            answer = ray.get(ready)
+        except ray.exceptions.RayActorError as error:
+            bury(actor, chunk, error)
+            begin()
+            continue
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, CoarselocError):
                 raise error.cause from None
             raise
+        if chunk:
+            free.append(actor)
+            left -= 1
+            yield answer
+        else:
+            free.extend([actor] * IN_FLIGHT)
+            deaths.pop(None, None)
+
+
+def _next(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
+    """Whichever answer comes next."""
+    at_work = any(chunk for _, chunk in waiting.values())
+    ready, _ = ray.wait(list(waiting), num_returns=1, timeout=None if at_work else PATIENCE_S)
+    if not ready:
+        raise InputError(
+            f"the Ray cluster has had no room for a worker in {PATIENCE_S / 60:.0f} minutes: add machines or end other "
+            "jobs, then run this again; what is embedded is kept"
+        )
+    return ready[0]
+
+
+def _fatal(chunk: Sequence[Work], error: Exception) -> InputError:
+    where = f"over tiles {chunk[0].tile.index} … {chunk[-1].tile.index}" if chunk else "before they began"
+    why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return InputError(
+        f"{DEATHS} workers have died {where}, so another would too: {why}. See that coarseloc is the same on every "
+        "machine and that memory suffices; Ray's logs (/tmp/ray) say more"
+    )
