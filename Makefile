@@ -16,7 +16,10 @@ test-postgres: .venv/ready ## what touches the database, on a PostgreSQL of its 
 torture: .venv/ready       ## kill -9 of everything that writes, at random moments; TRIALS=140
 	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)
 
-fuzz: .venv/ready          ## over ten thousand hostile inputs; EXAMPLES=500 of each kind
+load: .venv/ready          ## a minute's load at the users' size, a full queue, SIGTERM; SECONDS=60 (first makes 3 GB of data)
+	$(BIN)/python tests/torture/load.py --seconds $(or $(SECONDS),60)
+
+fuzz: .venv/ready          ## over ten thousand hostile inputs, and the web's API by its description; EXAMPLES=500 of each kind
 	COARSELOC_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest tests/fuzz
 
 lint: .venv/ready          ## style, types, and who may import whom
@@ -43,4 +46,4 @@ help:                      ## this list
 .venv/peers: .venv/ready
 	-$(BIN)/pip install --quiet --no-deps --target $@ timm
 
-.PHONY: demo test test-postgres torture fuzz lint serve bench bench-quick help
+.PHONY: demo test test-postgres torture load fuzz lint serve bench bench-quick help

@@ -130,10 +130,7 @@ def mixed(server: Server, target: Target, clients: int, seconds: float, seed: in
 
 def burst(target: Target, seed: int) -> list[Check]:
     """More searches at once than the queue takes: some are answered, the others are told when to come back."""
-    images = [
-        json.loads(Client(target.url).send(another(target.query, f"{seed}/burst/{n}")).body)["image"]
-        for n in range(BURST)
-    ]
+    images = [_sent(target, f"{seed}/burst/{n}") for n in range(BURST)]
     together = threading.Barrier(BURST)
 
     def search(image: str) -> Answer:
@@ -164,14 +161,11 @@ def burst(target: Target, seed: int) -> list[Check]:
 
 
 def terminate(server: Server, target: Target, seed: int) -> list[Check]:
-    """SIGTERM while searches and a whole export are under way: all are answered in full, and the exit code is 0."""
-    searches = 4
-    images = [
-        json.loads(Client(target.url).send(another(target.query, f"{seed}/end/{n}")).body)["image"]
-        for n in range(searches)
-    ]
-    export = next(page for page in target.pages if page.startswith("/flights/")) + "/export.json"
-    asked = [*(f"/search.json?image={image}&model={target.models[0]}" for image in images), export]
+    """SIGTERM with more under way than there are threads: all are answered in full, and the exit code is 0."""
+    flight = next(page for page in target.pages if page.startswith("/flights/"))
+    images = [_sent(target, f"{seed}/end/{n}") for n in range(4)]  # as many as are embedded or may wait for it
+    asked = [f"/search.json?image={image}&model={target.models[0]}" for image in images]
+    asked += [f"{flight}/export.json", *[f"{flight}.json"] * 16]
     with ThreadPoolExecutor(len(asked)) as pool:
         under_way = [pool.submit(Client(target.url).ask, "end", path) for path in asked]
         time.sleep(0.02)
@@ -196,6 +190,12 @@ def terminate(server: Server, target: Target, seed: int) -> list[Check]:
         Check("SIGTERM: exit code 0", code == 0, f"code {code} after {took:.1f} s"),
         Check("nobody listens afterwards", refused == 0, f"status {refused}"),
     ]
+
+
+def _sent(target: Target, mark: str) -> str:
+    """The id of an image that was taken in."""
+    image: str = json.loads(Client(target.url).send(another(target.query, mark)).body)["image"]
+    return image
 
 
 def _is_json(body: bytes) -> bool:
@@ -245,15 +245,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=4, help="processes, each asking one thing at a time")
-    parser.add_argument("--data", type=Path, default=Path("load-data"), help="made where it is not there: 3 GB")
-    parser.add_argument("--small", action="store_true", help="96 rotated tiles, in a temporary folder")
+    parser.add_argument("--data", type=Path, help="made where it is not there; load-data by default: 3 GB")
+    parser.add_argument("--small", action="store_true", help="96 rotated tiles; in a temporary folder by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", dest="as_json")
     asked = parser.parse_args()
     import load_data  # brings torch along, which clients' processes do not need
 
     with tempfile.TemporaryDirectory(prefix="coarseloc-load-") as temporary:
-        folder = Path(temporary) if asked.small else asked.data
+        folder = asked.data or Path(temporary if asked.small else "load-data")
         built = load_data.build(folder, asked.small)
         server = Server(folder)
         try:

@@ -69,20 +69,19 @@ def _models(folder: Path, small: bool) -> Mapping[str, str]:
     """{one of the six: the model in its place}, and the settings that name them."""
     rows = ["input_px = 224", 'device = "cpu"']
     names = {}
-    for number, (name, (dim, *_rest)) in enumerate(BACKBONES.items()):
-        layers = 12 if number == 0 else 1
-        width = (192 if number == 0 else 64) if small else dim
-        mlp = 4 * width if number == 0 else 64
+    for name, (dim, *_rest) in BACKBONES.items():
+        first = not names
+        width = (192 if first else 64) if small else dim
+        model = folder / "models" / f"{width}-{12 if first else 1}"
+        if not model.exists():
+            _shared.build_dinov3(
+                model,
+                hidden_size=width,
+                intermediate_size=4 * width if first else 64,
+                num_hidden_layers=12 if first else 1,
+                num_attention_heads=width // 64,
+            )
         names[name] = f"like-{name}"
-        model = folder / "models" / str(number)
-        _shared.build_dinov3(
-            model,
-            seed=number,
-            hidden_size=width,
-            intermediate_size=mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 64,
-        )
         rows += ["[[backbones]]", f'name = "{names[name]}"', f'path = "{model.absolute()}"']
     (folder / "coarseloc.toml").write_text("\n".join(rows) + "\n")
     return names
