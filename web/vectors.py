@@ -46,6 +46,7 @@ class Vectors:
                     shard_number=settings.qdrant_shard_number,
                     replication_factor=settings.qdrant_replication_factor,
                 )
+                self.trouble = None
             return self._store
 
     def catch_up(self) -> None:
