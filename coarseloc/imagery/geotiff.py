@@ -8,7 +8,7 @@ from pathlib import Path
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from coarseloc.errors import InputError
@@ -30,12 +30,13 @@ def write_rgb(path: Path, pixels: UInt8, *, center: LonLat, gsd_m: float) -> Pat
     crs = CRS.from_epsg(utm_epsg(center))
     (east,), (north,) = transform(CRS.from_epsg(4326), crs, [center.lon], [center.lat])
     # A grid that starts on whole metres keeps coordinates readable.
-    corner = from_origin(round(east - width * gsd_m / 2), round(north + height * gsd_m / 2), gsd_m, gsd_m)
+    west, top = round(east - width * gsd_m / 2), round(north + height * gsd_m / 2)
+    to_crs = Affine(gsd_m, 0.0, west, 0.0, -gsd_m, top)
     levels = [2**n for n in range(1, max(1, math.ceil(math.log2(max(height, width) / 256))) + 1)]
     part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        part, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=corner,
+        part, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=to_crs,
         photometric="RGB", tiled=True, blockxsize=256, blockysize=256, compress="deflate", predictor=2,
     ) as raster:  # fmt: skip
         raster.write(pixels.transpose(2, 0, 1))
