@@ -159,5 +159,5 @@ def _cos_sin(heading_deg: float) -> tuple[float, float]:
     """Exact at quarter turns, where a rounding of 1e-16 would move pixel centres across borders."""
     quarter, rest = divmod(heading_deg % 360, 90)
     if rest == 0:
-        return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(quarter)]
+        return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(quarter) % 4]  # 4 of a hair below 0
     return math.cos(math.radians(heading_deg)), math.sin(math.radians(heading_deg))

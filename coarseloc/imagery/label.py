@@ -45,7 +45,8 @@ def file_name(reference: str) -> str:
 
 def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
     """A pose without a location; yaw becomes a heading in [0, 360)."""
-    return Pose(None, altitude, yaw if yaw is None else yaw % 360, pitch, roll)
+    heading = None if yaw is None else yaw % 360 % 360  # once would leave 360 of a hair below 0
+    return Pose(None, altitude, heading, pitch, roll)
 
 
 def located(name: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:

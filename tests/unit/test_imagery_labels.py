@@ -58,7 +58,7 @@ def test_a_number_that_is_none_counts_as_missing(tmp_path: Path, number: str) ->
     assert labels.read_labels(written(tmp_path / "l.json", text)) == {"a.jpg": Pose()}
 
 
-@pytest.mark.parametrize(("given_yaw", "heading"), [(-90, 270), (370, 10), (0, 0), (359.5, 359.5)])
+@pytest.mark.parametrize(("given_yaw", "heading"), [(-90, 270), (370, 10), (0, 0), (359.5, 359.5), (-1e-20, 0)])
 def test_a_yaw_becomes_a_heading(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], given_yaw: float, heading: float
 ) -> None:

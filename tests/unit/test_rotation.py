@@ -98,6 +98,11 @@ def test_turning_twice_is_turning_by_the_sum(first: float, second: float) -> Non
     assert twice == pytest.approx(rotation.turned_by(IDENTITY, first + second, SIDE), abs=1e-9)
 
 
+@pytest.mark.parametrize("heading", [-1e-20, 1e-20, 360.0, -360.0])
+def test_a_hair_beside_north_is_north(heading: float) -> None:
+    assert rotation.turned_by(IDENTITY, heading, SIDE) == pytest.approx(rotation.turned_by(IDENTITY, 0.0, SIDE))
+
+
 @given(st.floats(0, 360))
 def test_turning_keeps_the_centre_and_the_area(heading: float) -> None:
     turned = rotation.turned_by(Affine(2, 0.5, 7, -0.25, 3, 9), heading, SIDE)
