@@ -10,8 +10,8 @@ demo: .venv/ready          ## make an area and a flight, ingest, search, export,
 test: .venv/ready          ## the whole test suite, offline
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-postgres: .venv/ready ## what touches the database, on a PostgreSQL of its own (needs its server's binaries)
-	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest tests/integration tests/unit/search
+test-postgres: .venv/ready ## the same on a PostgreSQL of its own (needs its server's binaries)
+	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 torture: .venv/ready       ## kill -9 of everything that writes, at random moments; TRIALS=140
 	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)
@@ -21,9 +21,13 @@ load: .venv/ready          ## a minute's load at the users' size, a full queue, 
 
 fuzz: .venv/ready          ## over ten thousand hostile inputs, and the web's API by its description; EXAMPLES=500 of each kind
 	COARSELOC_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python tests/fuzz/atheris_parsers.py --seconds 60
 
 lint: .venv/ready          ## style, types, and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+audit: .venv/audit/bin/pip-audit ## known vulnerabilities of what is installed, where advisories can be asked for
+	$(BIN)/python tools/audit.py $<
 
 serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
@@ -46,4 +50,7 @@ help:                      ## this list
 .venv/peers: .venv/ready
 	-$(BIN)/pip install --quiet --no-deps --target $@ timm
 
-.PHONY: demo test test-postgres torture load fuzz lint serve bench bench-quick help
+.venv/audit/bin/pip-audit: | .venv/ready
+	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit
+
+.PHONY: demo test test-postgres torture load fuzz lint audit serve bench bench-quick help
