@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from coarseloc import geo
 from coarseloc.cli import cli
 from coarseloc.config import CustomBackbone
 from coarseloc.errors import InputError
@@ -62,9 +63,8 @@ class Encoder:
         return np.concatenate([small.astype(np.float32) - 120, np.full((*small.shape[:3], 1), 5, np.float32)], axis=3)
 
 
-@pytest.fixture(scope="module")
-def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1.6 x 1.6 km of soft blobs: neighbours overlap, places differ, nothing repeats."""
+def blobs() -> UInt8:
+    """400 x 400 px: neighbours overlap, places differ, nothing repeats."""
     rng = np.random.default_rng(5)
     layers = [
         np.asarray(
@@ -72,8 +72,13 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for n in (6, 14, 34)
     ]
-    pixels = np.mean(layers, axis=0).astype(np.uint8)
-    return write_rgb(tmp_path_factory.mktemp("area") / "area.tif", pixels, center=CENTRE, gsd_m=4.0)
+    return np.mean(layers, axis=0).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1.6 x 1.6 km."""
+    return write_rgb(tmp_path_factory.mktemp("area") / "area.tif", blobs(), center=CENTRE, gsd_m=4.0)
 
 
 @pytest.fixture
@@ -231,6 +236,21 @@ def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: Or
     assert all(way["recall"] > 0.4 for way in told.values())
     assert told[PYRAMID]["index_bytes"] > told[SINGLE]["index_bytes"]
     assert found.study.findings["levels"][0] == len(ground.centres)
+
+
+def test_an_area_across_the_antimeridian_is_as_good_as_any(db: Database, tmp_path: Path) -> None:
+    middle = LonLat(180.0, -17.0)
+    area = write_rgb(tmp_path / "fiji.tif", blobs(), center=middle, gsd_m=4.0)
+    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, most=9)
+    assert isinstance(ground, Ortho) and {centre.lon > 0 for centre in ground.centres} == {True, False}
+    assert all(geo.distance_m(*middle, *centre) < 300 for centre in ground.centres), "nine of many, nearest the middle"
+    encoder = Encoder()
+    turned = ways(ask(db, ground, encoder, patches=0), "plain")
+    assert turned[KNOWN_YAW]["recall"] > 0.8 and turned[KNOWN_YAW]["error_m"] < 150
+    climbed = run_altitude(
+        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 450), pyramid_m=(300,), frames=8
+    )
+    assert ways(climbed, "plain")[CROPPED]["recall"] > 0.8
 
 
 @pytest.mark.parametrize("kind", ["rotation", "altitude"])
