@@ -1,4 +1,5 @@
-"""Addresses with a query that may come from a reader, whom `url_for`'s own options (`_external`, …) are not for."""
+"""What may stand in an address: numbers that a database can hold, and queries that may come from a reader, whom
+`url_for`'s own options (`_external`, …) are not for."""
 
 from __future__ import annotations
 
@@ -7,6 +8,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import url_for
+from werkzeug.routing import IntegerConverter, Map
+
+_LARGEST = 2**63 - 1
+
+
+class Number(IntegerConverter):
+    """`<int:…>` of an address; one too large for a database names nothing, and is not found."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, max=_LARGEST)
 
 
 def address(endpoint: str, ids: Mapping[str, Any], query: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 from coarseloc import __version__
 from coarseloc.config import Settings
 from web import formats, health, i18n, metrics, problems, safety
-from web.addresses import address
+from web.addresses import Number, address
 from web.compare import comparisons
 from web.exports import exports
 from web.gallery import Gallery
@@ -40,6 +40,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.url_map.converters["int"] = Number
     app.extensions["coarseloc"] = Gallery.open(settings)
     safety.register(app)
     problems.register(app)

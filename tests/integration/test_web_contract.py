@@ -31,7 +31,7 @@ FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
 }
 ADDRESSES = [
     "/flights.json",
-    "/flights.json?page=9",
+    f"/flights.json?page={10**40}",
     f"/flights/{FLIGHT}.json",
     f"/flights/{BLIND_FLIGHT}.json?lang=ko",
     f"/flights/{FLIGHT}/3.json",

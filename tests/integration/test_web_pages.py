@@ -152,6 +152,8 @@ def test_pictures_are_jpegs_that_the_browser_may_keep_for_ever(client: FlaskClie
     "path",
     [
         "/images/tiles/999999.jpg",
+        f"/images/tiles/{2**63}.jpg",
+        f"/flights/{FLIGHT}/{10**40}/info/{10**40}.json",
         "/images/tiles/..%2f..%2fetc%2fpasswd.jpg",
         "/images/frames/..%2f..%2f/1.jpg",
         f"/images/frames/{FLIGHT}/999.jpg",
