@@ -56,6 +56,21 @@ def square(center: LonLat, side_m: float) -> BBox:
     return BBox(low.lon, low.lat, high.lon, high.lat)
 
 
+def middle(box: BBox) -> LonLat:
+    """A box's centre; its longitude in [-180, 180)."""
+    width = (box.east - box.west) % 360.0
+    return LonLat((box.west + width / 2 + 180.0) % 360.0 - 180.0, (box.south + box.north) / 2)
+
+
+def bounds(lon: ArrayLike, lat: ArrayLike) -> BBox:
+    """The box around positions, across the antimeridian where that is the narrower way round."""
+    west, east = float(np.min(lon)), float(np.max(lon))
+    turned = np.mod(lon, 360.0)
+    if np.ptp(turned) < east - west and east - west > 180.0:
+        west, east = float(np.min(turned)), float(np.max(turned)) - 360.0
+    return BBox(west, float(np.min(lat)), east, float(np.max(lat)))
+
+
 def inside(lon: ArrayLike, lat: ArrayLike, bounds: ArrayLike) -> Bools:
     """Whether positions lie in boxes [..., 4] of BBox order, edges included; broadcasts over all but the last axis.
     NaN lies in none."""

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from flask import request, url_for
 
+from coarseloc import geo
 from coarseloc.store import Database, gallery
 from coarseloc.store.runs import StoredFlight
-from coarseloc.types import BBox
 from web.gallery import the_gallery
 from web.ground import frame_of, map_frame
 from web.images import frame_url, tile_url
@@ -91,7 +91,7 @@ def _map(stored: StoredFlight, shown: Shown) -> dict[str, Any] | None:
     if not places:
         return None
     lons, lats = [place.lon for place in places], [place.lat for place in places]
-    return frame_of(BBox(min(lons), min(lats), max(lons), max(lats)))
+    return frame_of(geo.bounds(lons, lats))
 
 
 def about(stored: StoredFlight) -> dict[str, Any]:

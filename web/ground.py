@@ -55,11 +55,11 @@ def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any
 
 
 def frame_of(extent: BBox) -> dict[str, Any]:
-    west, south, east, north = extent
-    per_lon, per_lat = geo.metres_per_degree((south + north) / 2)
+    origin = geo.middle(extent)
+    per_lon, per_lat = geo.metres_per_degree(origin.lat)
     return {
         "extent": list(extent),
-        "origin": {"lon": (west + east) / 2, "lat": (south + north) / 2},
+        "origin": origin._asdict(),
         "metres_per_degree": {"lon": per_lon, "lat": per_lat},
     }
 
@@ -103,16 +103,17 @@ def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
 
 def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> np.ndarray:
     """uint8 [H, W, 3], north up, of tiles at a quarter turn; tiles whose ground is there already are left out."""
-    west, south = min(tile.bbox.west for tile in ground), min(tile.bbox.south for tile in ground)
-    east, north = max(tile.bbox.east for tile in ground), max(tile.bbox.north for tile in ground)
+    boxes = np.array([tile.bbox for tile in ground])
+    west, south, east, north = geo.bounds(boxes[:, [0, 2]], boxes[:, [1, 3]])
     per_lon, per_lat = geo.metres_per_degree((south + north) / 2)
-    scale = LONGEST_PX / max((east - west) * per_lon, (north - south) * per_lat, 1e-6)
-    width = max(1, math.ceil((east - west) * per_lon * scale))
+    across = (east - west) % 360.0 * per_lon
+    scale = LONGEST_PX / max(across, (north - south) * per_lat, 1e-6)
+    width = max(1, math.ceil(across * scale))
     height = max(1, math.ceil((north - south) * per_lat * scale))
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     covered = np.zeros((height, width), np.bool_)
     for tile in ground:
-        left, right = (round((lon - west) * per_lon * scale) for lon in (tile.bbox.west, tile.bbox.east))
+        left, right = (round((lon - west) % 360.0 * per_lon * scale) for lon in (tile.bbox.west, tile.bbox.east))
         top, bottom = (round((north - lat) * per_lat * scale) for lat in (tile.bbox.north, tile.bbox.south))
         area = covered[top:bottom, left:right]
         if area.size == 0 or area.mean() > _COVERED:
@@ -143,4 +144,5 @@ def _thumbnail(thumbnails: Path, tile: GroundTile, angle_deg: int, wanted_px: in
 
 
 def _center(bbox: BBox) -> LonLat:
-    return LonLat(round((bbox.west + bbox.east) / 2, 6), round((bbox.south + bbox.north) / 2, 6))
+    lon, lat = geo.middle(bbox)
+    return LonLat(round(lon, 6), round(lat, 6))

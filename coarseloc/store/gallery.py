@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from coarseloc.store.tables import (
@@ -193,18 +193,26 @@ def views_by_set_and_angle(session: Session, bbox: BBox | None = None) -> dict[t
     if bbox is not None:
         west, south, east, north = bbox
         query = query.where(TileRow.south <= north, TileRow.north >= south)
-        touches = (TileRow.west <= east) & (TileRow.east >= west)
-        across = (TileRow.west <= east) | (TileRow.east >= west)  # the box crosses the antimeridian
-        query = query.where(touches if west <= east else across)
+        crosses = TileRow.west > TileRow.east  # the antimeridian, as the box does where its west > east
+        both, either = (TileRow.west <= east) & (TileRow.east >= west), (TileRow.west <= east) | (TileRow.east >= west)
+        query = query.where(both | (crosses & either) if west <= east else either | crosses)
     grouped = query.group_by(TileRow.reference_set_id, RotatedTileRow.angle_deg)
     return {(of_set, angle): count for of_set, angle, count in session.execute(grouped)}
 
 
 def extent(session: Session, reference_set_id: int) -> BBox | None:
-    """The bounds of all tiles of a set; None while it has none."""
-    query = select(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north))
-    west, south, east, north = session.execute(query.where(TileRow.reference_set_id == reference_set_id)).one()
-    return None if west is None else BBox(west, south, east, north)
+    """The bounds of all tiles of a set, across the antimeridian where they lie so; None while it has none."""
+    turned_west, turned_east = (case((lon < 0, lon + 360.0), else_=lon) for lon in (TileRow.west, TileRow.east))
+    query = select(
+        *(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north)),
+        *(func.min(turned_west), func.max(turned_east)),
+    )
+    found = session.execute(query.where(TileRow.reference_set_id == reference_set_id)).one()
+    if found[0] is None:
+        return None
+    west, south, east, north, first, last = found
+    across = east - west > 180.0 and last - first < east - west
+    return BBox(first, south, last - 360.0, north) if across else BBox(west, south, east, north)
 
 
 def coverage(session: Session, reference_set_id: int) -> Coverage:

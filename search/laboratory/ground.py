@@ -20,7 +20,7 @@ from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.rotation import Affine
 from coarseloc.store import Database, gallery, references
-from coarseloc.types import BBox, LonLat, UInt8
+from coarseloc.types import LonLat, UInt8
 
 GROUND_ENOUGH = 0.999
 TIFF = (".tif", ".tiff", ".vrt")
@@ -107,14 +107,9 @@ def open_ground(
     here = [tile for tile in pictures if tile.path and Path(tile.path).is_file()]
     if len(here) < 2:
         raise InputError(f"reference set {source!r} has {len(here)} pictures left on disk: expected at least 2")
-    centres = [_centre(tile.bbox) for tile in here]
+    centres = [geo.middle(tile.bbox) for tile in here]
     kept = _middle(centres, most)
     return Pictures(tuple(Path(here[i].path or "") for i in kept), tuple(centres[i] for i in kept))
-
-
-def _centre(box: BBox) -> LonLat:
-    width = (box.east - box.west) % 360.0
-    return LonLat((box.west + width / 2 + 180.0) % 360.0 - 180.0, (box.south + box.north) / 2)
 
 
 def ortho(path: Path, footprint_m: float, overlap: float, side_px: int, centres: Sequence[LonLat], most: int) -> Ortho:

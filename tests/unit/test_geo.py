@@ -88,3 +88,15 @@ def test_positions_are_held_against_many_boxes_at_once() -> None:
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 0, 6, 9]], float)
     lon, lat = np.array([[0.5], [2.0]]), np.array([[0.5], [2.0]])
     assert geo.inside(lon, lat, boxes).tolist() == [[True, False, False], [True, True, False]]
+
+
+@given(longitudes, latitudes, st.floats(1, 5000))
+def test_the_middle_of_a_square_is_what_it_was_drawn_around(lon: float, lat: float, side: float) -> None:
+    assert geo.distance_m(*geo.middle(geo.square(LonLat(lon, lat), side)), lon, lat) < 0.01
+
+
+def test_bounds_go_round_the_narrower_way() -> None:
+    assert geo.bounds([179.0, -179.5], [10.0, 12.0]) == (179.0, 10.0, -179.5, 12.0)
+    assert geo.bounds([-0.5, 0.25], [0.0, 0.0]) == (-0.5, 0.0, 0.25, 0.0)
+    assert geo.bounds([-120.0, -119.0], [0.0, 0.0]) == (-120.0, 0.0, -119.0, 0.0)
+    assert geo.bounds([-120.0, 0.0, 120.0], [0.0, 0.0, 0.0]) == (-120.0, 0.0, 120.0, 0.0)

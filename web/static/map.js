@@ -13,6 +13,9 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** Degrees the short way round, in [-180, 180). */
+const wrapped = (degrees) => ((((degrees + 180) % 360) + 360) % 360) - 180;
+
 /** A map inside `holder`. facts: what the server says of the set (`map` in a page's JSON). */
 export function makeMap(holder, facts) {
   const { origin, metres_per_degree: per, extent } = facts;
@@ -21,11 +24,8 @@ export function makeMap(holder, facts) {
   svg.append(...Object.values(layers));
   holder.prepend(svg);
 
-  const xy = (lon, lat) => [
-    ((((lon - origin.lon + 540) % 360) + 360) % 360 - 180) * per.lon,
-    (origin.lat - lat) * per.lat,
-  ];
-  const lonlat = (x, y) => [origin.lon + x / per.lon, origin.lat - y / per.lat];
+  const xy = (lon, lat) => [wrapped(lon - origin.lon) * per.lon, (origin.lat - lat) * per.lat];
+  const lonlat = (x, y) => [wrapped(origin.lon + x / per.lon), origin.lat - y / per.lat];
   const [left, bottom] = xy(extent[0], extent[1]);
   const [right, top] = xy(extent[2], extent[3]);
   const whole = { x: left, y: top, width: right - left, height: bottom - top };
