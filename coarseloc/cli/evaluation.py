@@ -36,13 +36,14 @@ def evaluate(
     place is right, rejection on all. Intervals are 95 %, by a block bootstrap over frames.
     """
     from search import evaluate as evaluation
+    from search import scoresheet
 
     done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
-    evaluation.save(app.db, done)
+    scoresheet.save(app.db, done)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
-        csv_file.write_text(evaluation.to_csv(done), encoding="utf-8")
-    answer(as_json, [evaluation.facts(one) for one in done], lambda: _show(done, everything))
+        csv_file.write_text(scoresheet.to_csv(done), encoding="utf-8")
+    answer(as_json, [scoresheet.facts(one) for one in done], lambda: _show(done, everything))
 
 
 _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",
@@ -107,10 +108,11 @@ def report(
 ) -> None:
     """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
     from search import evaluate as evaluation
+    from search import scoresheet
     from search.report.runs import write_report
 
     done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
-    evaluation.save(app.db, done)
+    scoresheet.save(app.db, done)
     with progress_bar("report") as progress:
         notices = write_report(
             done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,

@@ -1,4 +1,4 @@
-"""Figures of places and headings against the truth, of agreement, and of how far a confidence can be trusted."""
+"""Figures of places and headings against the truth, and of what accuracy costs."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from coarseloc import geo
-from coarseloc.scoring import metrics, rejection, scores
+from coarseloc.scoring import metrics, scores
 from coarseloc.scoring.bootstrap import Estimate
 from coarseloc.types import Floats
-from search.report import style
+from search.report import style, trust
 from search.report.page import Section, Table
-from search.report.series import Series
+from search.report.series import Series, known, shown
 from search.report.texts import Say
 
-FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 HEADLINE = (
     "error_median", "error_p90", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "hit_overlap@1", "ma@100",
     "sdm@10", "pdm@10", "heading_error_median", "heading_right", "margin_area", "margin_full_precision",
 )  # fmt: skip
-_DOTS = 500
 
 
 def sections(runs: Sequence[Series], say: Say) -> list[Section]:
@@ -77,35 +72,7 @@ def sections(runs: Sequence[Series], say: Say) -> list[Section]:
                 partial(headings, runs, say),
             )
         )  # fmt: skip
-    if len(runs) > 1:
-        found.append(
-            Section(
-                "agreement",
-                say("Agreement between backbones"),
-                say("Share of frames for which two runs put the aircraft within {d} m of each other.").format(
-                    d=f"{runs[0].of.agreement_m:.0f}"
-                ),
-                partial(agreement, runs, say),
-            )
-        )
-    found += [
-        Section(
-            "margin-and-error",
-            say("Margin against error"),
-            say("The best place's score less the next place's. A margin can be trusted as far as large errors stay at "
-                "its left end. Crosses are frames off the map, where every answer is wrong."),
-            partial(margins, runs, say),
-        ),
-        Section(
-            "rejection",
-            say("Withholding unsure answers"),
-            say("Answers are withheld below a margin (left) or an agreement (right). An answer is right where the best "
-                "footprint holds the truth; recall is of the frames on the map."),
-            partial(rejections, runs, say),
-            table=_rejection_table(runs, say),
-        ),
-    ]  # fmt: skip
-    return found
+    return found + trust.sections(runs, say)
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -169,7 +136,7 @@ def pareto(runs: Sequence[Series], say: Say) -> Figure:
 def headings(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.small_multiples(len(runs), 1.8)
     for ax, one in zip(axes, runs, strict=True):
-        values = _known(metrics.heading_error_deg(one.of.judged.ranked))
+        values = known(metrics.heading_error_deg(one.of.judged.ranked))
         ax.hist(
             values,
             bins=np.arange(0, 180.1, 7.5).tolist(),
@@ -185,72 +152,7 @@ def headings(runs: Sequence[Series], say: Say) -> Figure:
     return made
 
 
-def agreement(runs: Sequence[Series], say: Say) -> Figure:
-    shares = [[_shared(a, b) for b in runs] for a in runs]
-    made, (ax,) = style.figure(height_in=1.1 + 0.42 * len(runs))
-    tone = to_rgb(style.colour(0))
-    for y, row in enumerate(shares):
-        for x, share in enumerate(row):
-            if x == y or math.isnan(share):
-                continue
-            # Half strength at most, so that the number on it reads in light and dark alike.
-            ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(*tone, 0.05 + 0.5 * share)))
-            ax.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
-    names = [one.label for one in runs]
-    crowded = len(runs) * max(map(len, names)) > 85
-    ax.set_xticks(range(len(runs)), names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
-    ax.set_yticks(range(len(runs)), names)
-    ax.set(xlim=(-0.5, len(runs) - 0.5), ylim=(len(runs) - 0.5, -0.5))
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    return made
-
-
-def margins(runs: Sequence[Series], say: Say) -> Figure:
-    made, axes = style.small_multiples(len(runs))
-    for ax, one in zip(axes, runs, strict=True):
-        judged = one.of.judged
-        margin, error = judged.margin(), np.maximum(metrics.error_m(judged.ranked), 1.0)
-        some = np.arange(len(judged)) % max(1, len(judged) // _DOTS) == 0
-        for keep, marker, tone, alpha in (
-            (some & judged.on_map, style.marker(one.index), style.colour(one.index), 0.6),
-            (some & ~judged.on_map, "x", style.INK, 0.9),
-        ):
-            ax.plot(margin[keep], error[keep], linestyle="none", marker=marker, color=tone, markersize=3, alpha=alpha)
-        ax.set_title(one.label)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-    style.logarithmic(axes[0].yaxis)
-    made.supxlabel(say("margin"), fontsize=10)
-    made.supylabel(say("top-1 error, m (logarithmic)"), fontsize=10)
-    return made
-
-
-def rejections(runs: Sequence[Series], say: Say) -> Figure:
-    made, axes = style.figure(1, 2, 3.5, sharex=True, sharey=True)
-    for ax, confidence in zip(axes, ("margin", "agreement"), strict=True):
-        for one in runs:
-            curve = rejection.curve(scores.rejected_by(one.of.judged, confidence))
-            if len(curve.recall):
-                look = style.line(one.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
-                ax.plot(curve.recall, curve.precision, label=one.label, **look)
-        ax.set_title(say("by margin") if confidence == "margin" else say("by agreement"))
-        ax.set(xlabel=say("recall"), ylim=(-0.02, 1.05), xlim=(0, 1.02))
-    axes[0].set_ylabel(say("precision"))
-    axes[0].legend(fontsize=8)
-    return made
-
-
 # --- tables -------------------------------------------------------------------------------------
-
-
-def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
-    """An estimate in its unit: `83.5 [70.1, 97.0]`."""
-    if math.isnan(found.value):
-        return "–"
-    form = FORMS[unit]
-    rest = f" [{form.format(found.low)}, {form.format(found.high)}]" if interval and not math.isnan(found.low) else ""
-    return form.format(found.value) + rest
 
 
 def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Say) -> Table:
@@ -313,19 +215,6 @@ def _pareto_table(runs: Sequence[Series], say: Say) -> Table:
     return Table(["", say("median ms"), say("median error, m"), say("unbeaten"), "n"], rows, marked)
 
 
-def _rejection_table(runs: Sequence[Series], say: Say) -> Table:
-    keys = ("margin_area", "margin_full_precision", "agreement_area", "agreement_full_precision")
-    rows = [
-        [
-            one.label,
-            *(shown(one.of.scores[key], scores.BY_KEY[key].unit) for key in keys),
-            str(one.of.scores[keys[0]].n),
-        ]
-        for one in runs
-    ]
-    return Table(["", *(say(scores.BY_KEY[key].title) for key in keys), "n"], rows)
-
-
 def pareto_best(runs: Sequence[Series]) -> set[str]:
     """The labels of runs that no other beats or equals in both speed and accuracy."""
     points = {one.label: (_speed(one), _accuracy(one).value) for one in runs if not math.isnan(_accuracy(one).value)}
@@ -349,19 +238,3 @@ def _speed(one: Series) -> float:
 
 def _accuracy(one: Series) -> Estimate:
     return one.of.scores["error_median"]
-
-
-def _shared(a: Series, b: Series) -> float:
-    """Share of the frames of one flight that both answered for which their best places lie near each other."""
-    if a.run.flight_id != b.run.flight_id:
-        return math.nan
-    first, second = ({r.frame.index: r.hits[0].tile.center for r in one.of.results if r.hits} for one in (a, b))
-    both = sorted(first.keys() & second.keys())
-    if not both:
-        return math.nan
-    here, there = (np.array([places[i] for i in both]) for places in (first, second))
-    return float((geo.distance_m(*here.T, *there.T) <= a.of.agreement_m).mean())
-
-
-def _known(values: Floats) -> Floats:
-    return values[~np.isnan(values)]

@@ -13,8 +13,8 @@ from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
 from search.laboratory.patches import RING_ANGLES
-from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from search.laboratory.study import Answer
+from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from search.laboratory.ways import share
 from search.report import style
 from search.report.curves import Line, at, by_backbone, cosines, curve_table, or_nan, percent

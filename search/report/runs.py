@@ -16,9 +16,8 @@ from coarseloc.store.runs import StoredRun
 from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation
 from search.report import accuracy, pictures, style, timing
-from search.report.accuracy import shown
 from search.report.page import Page, Section, Table, figures_say, write
-from search.report.series import Series, series_of
+from search.report.series import Series, series_of, shown
 from search.report.texts import Say, say_in, stand_ins
 
 K = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coarseloc.embedding import specs
+from coarseloc.scoring.bootstrap import Estimate
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Floats
 from search.evaluate import Evaluation
@@ -73,3 +75,21 @@ def _labels(evaluations: Sequence[Evaluation]) -> list[str]:
                 for label, one in zip(labels, evaluations, strict=True)
             ]
     return labels
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
+
+
+def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
+    """An estimate in its unit: `83.5 [70.1, 97.0]`."""
+    if math.isnan(found.value):
+        return "–"
+    form = FORMS[unit]
+    rest = f" [{form.format(found.low)}, {form.format(found.high)}]" if interval and not math.isnan(found.low) else ""
+    return form.format(found.value) + rest
+
+
+def known(values: Floats) -> Floats:
+    return values[~np.isnan(values)]

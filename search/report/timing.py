@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from coarseloc.types import Floats
 from search.report import style
 from search.report.page import Section, Table
-from search.report.series import Series
+from search.report.series import Series, known
 from search.report.texts import Say
 
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart
@@ -73,7 +73,7 @@ def score_boxes(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.small_multiples(len(runs))
     for ax, one in zip(axes, runs, strict=True):
         ranks = range(1, one.scores.shape[1] + 1)
-        style.boxes(ax, [_known(one.scores[:, k - 1]) for k in ranks], [style.colour(one.index)] * len(ranks))
+        style.boxes(ax, [known(one.scores[:, k - 1]) for k in ranks], [style.colour(one.index)] * len(ranks))
         ax.set_title(one.label)
         ax.set_xticks(
             list(ranks)[::3] if len(ranks) > 5 else list(ranks), [str(k) for k in ranks][:: 3 if len(ranks) > 5 else 1]
@@ -218,10 +218,6 @@ def _drop(one: Series) -> Floats:
     """[T]: the score's fall from a frame's first hit to its last."""
     lowest: Floats = np.fmin.reduce(one.scores, axis=1)
     return one.scores[:, 0] - lowest
-
-
-def _known(values: Floats) -> Floats:
-    return values[~np.isnan(values)]
 
 
 def _mean(values: Floats) -> float:

@@ -16,7 +16,7 @@ from coarseloc import geo
 from coarseloc.cli import cli
 from coarseloc.errors import StoreError
 from coarseloc.store import Database, studies
-from search import evaluate
+from search import evaluate, scoresheet
 
 
 @pytest.fixture
@@ -54,17 +54,17 @@ def test_better_backbones_score_better_and_agreement_needs_company(db: Database,
 
 def test_json_and_csv_hold_every_score_with_n(db: Database, made: list[int]) -> None:
     done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
-    document = json.loads(json.dumps([evaluate.facts(one) for one in done], allow_nan=False))
+    document = json.loads(json.dumps([scoresheet.facts(one) for one in done], allow_nan=False))
     assert document[0]["scores"]["error_median"].keys() >= {"unit", "better", "value", "low", "high", "n", "title"}
-    rows = list(csv.DictReader(io.StringIO(evaluate.to_csv(done))))
+    rows = list(csv.DictReader(io.StringIO(scoresheet.to_csv(done))))
     assert len(rows) == 3 * len(document[0]["scores"])
     assert float(rows[0]["value"]) == document[0]["scores"][rows[0]["score"]]["value"]
 
 
 def test_evaluations_are_stored_where_pages_read_them_and_replaced_by_newer_ones(db: Database, made: list[int]) -> None:
     done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
-    evaluate.save(db, done)
-    evaluate.save(db, done)
+    scoresheet.save(db, done)
+    scoresheet.save(db, done)
     with db.read() as session:
         stored = studies.studies(session, "evaluation")
         assert len(stored) == 3

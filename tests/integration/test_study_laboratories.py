@@ -19,12 +19,13 @@ from coarseloc.errors import InputError
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.store import Database, studies
 from coarseloc.types import EmbeddingSpec, Float32, LonLat, UInt8
-from search.laboratory import rotation
+from search.laboratory import turns
 from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
 from search.laboratory.ground import Ortho, Pictures, open_ground
-from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN, run_rotation
+from search.laboratory.rotation import run_rotation
 from search.laboratory.study import Answer
 from search.laboratory.truth import Truth
+from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 from search.report.rotation import ONE
 from search.report.study import write_study
 from search.report.texts import korean
@@ -203,11 +204,11 @@ def test_hand_made_vectors_give_the_worked_out_ways() -> None:
     always pass through heading 0."""
     axes = np.eye(8, dtype=np.float32)
     references = np.stack([axes, -axes])
-    vectors = rotation.Vectors(
+    vectors = turns.Vectors(
         queries=references, references=references,
         truth=Truth(np.eye(2, dtype=bool), np.array([[0.0, 100.0], [100.0, 0.0]])), step=45,
     )  # fmt: skip
-    told = {way.name: way for way in rotation.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
+    told = {way.name: way for way in turns.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
     assert told[EIGHT_REFERENCES].recall == told[EIGHT_QUERIES].recall == told[KNOWN_YAW].recall == 1.0
     assert told[EIGHT_REFERENCES].heading_error_deg == told[EIGHT_QUERIES].heading_error_deg == 0.0
     # At the other seven headings both scores are 0, and the first place is answered: right for it alone.
@@ -216,8 +217,8 @@ def test_hand_made_vectors_give_the_worked_out_ways() -> None:
     assert np.isnan(told[EIGHT_REFERENCES].gain)  # what the others are compared with
     assert (told[EIGHT_QUERIES].embed_ms, told[PLAIN].embed_ms) == (9.0, 2.0)
     assert told[EIGHT_REFERENCES].index_bytes == 2 * 8 * 8 * 4
-    np.testing.assert_allclose(rotation.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
-    np.testing.assert_allclose(rotation.other_cosine(references)[0], [-1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(turns.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(turns.other_cosine(references)[0], [-1, 0, 0, 0, 0, 0, 0, 0])
 
 
 def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: Ortho) -> None:

@@ -36,7 +36,7 @@ from coarseloc.types import (
     Timing,
     View,
 )
-from search.laboratory.rotation import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
 ANGLES = tuple(range(0, 360, 45))
