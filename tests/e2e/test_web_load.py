@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from databases import environment_of
 
 TORTURE = Path(__file__).parents[1] / "torture"
 
@@ -21,7 +22,10 @@ def few(tmp_path_factory):
     load_data = importlib.util.module_from_spec(found)
     found.loader.exec_module(load_data)
     folder = tmp_path_factory.mktemp("load")
-    load_data.build(folder, small=True)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in environment_of(folder).items():
+            environment.setenv(name, value)
+        load_data.build(folder, small=True)
     return folder
 
 
@@ -30,7 +34,7 @@ def test_under_load_all_is_answered_a_full_queue_says_so_and_sigterm_finishes_wh
     command = [sys.executable, str(TORTURE / "load.py"), "--small", "--data", str(few), "--json"]
     done = subprocess.run(
         [*command, "--seconds", "1", "--clients", "2"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment_of(few),
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asking import ask, noise, upload, wait_until
+from databases import environment_of
 
 FOUND = "model=tiny&set=drawn-200m"
 
@@ -18,9 +19,10 @@ def servers(start_server, gallery_dir, tmp_path_factory):
     """Two over a folder of their own, the first of which has the vector store."""
     folder = tmp_path_factory.mktemp("shared") / "data"
     shutil.copytree(gallery_dir, folder, ignore=shutil.ignore_patterns(".lock", "*.log"))
-    first = start_server(folder)
+    database = environment_of(gallery_dir)  # PostgreSQL's is not in the folder: the copy shares it
+    first = start_server(folder, **database)
     wait_until(lambda: vectors(first)["status"] == "ok", 30)
-    second = start_server(folder)
+    second = start_server(folder, **database)
     wait_until(lambda: "detail" in vectors(second), 15)
     return first, second
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from databases import SERVER, database_url
+from databases import database_url, environment_of
 from PIL import Image
 
 from coarseloc import cli, geo
@@ -26,9 +26,9 @@ STRIDE_M = 150.0
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """An empty one: SQLite, or PostgreSQL where COARSELOC_TEST_DATABASE_URL names one; commands find the same."""
+    for name, value in environment_of(tmp_path / "state").items():
+        monkeypatch.setenv(name, value)
     database = open_database(database_url(tmp_path / "state"))
-    if SERVER:
-        monkeypatch.setenv("COARSELOC_DATABASE_URL", database_url(tmp_path / "state"))
     yield database
     database.close()
 
@@ -86,9 +86,8 @@ def state(tmp_path: Path, tiny_dinov3: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir()
     (folder / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{tiny_dinov3}"\n')
     monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
-    if SERVER:
-        open_database(database_url(folder)).close()  # a shared server is migrated by hand
-        monkeypatch.setenv("COARSELOC_DATABASE_URL", database_url(folder))
+    for name, value in environment_of(folder).items():
+        monkeypatch.setenv(name, value)
     return folder
 
 

@@ -31,14 +31,15 @@ def database_url(folder: Path) -> str:
 
 def settings_of(folder: Path) -> Settings:
     """The settings of a data folder and its database, which is migrated where nobody else would do it."""
-    if SERVER:
-        open_database(database_url(folder)).close()
-    return Settings(data_dir=folder, database_url=database_url(folder) if SERVER else None)
+    return Settings(data_dir=folder, database_url=environment_of(folder).get("COARSELOC_DATABASE_URL"))
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """What a command needs in its environment, so that it finds the database of its data folder."""
-    return {"COARSELOC_DATABASE_URL": database_url(folder)} if SERVER else {}
+    """What a command needs in its environment, so that it finds the database of its data folder; migrated likewise."""
+    if not SERVER:
+        return {}
+    open_database(database_url(folder)).close()
+    return {"COARSELOC_DATABASE_URL": database_url(folder)}
 
 
 def empty(folder: Path) -> None:

