@@ -82,7 +82,7 @@ def _connected(address: str | None) -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError("Ray is not installed: `pip install 'coarseloc[ray]'`, or leave out --engine ray") from None
+        raise InputError("Ray is not installed: `pip install 'ray>=2.40,<3'`, or leave out --engine ray") from None
     if address and address != "auto":
         _check_listening(address)  # Ray itself would try for minutes
     try:

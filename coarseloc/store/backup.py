@@ -18,7 +18,9 @@ def back_up(db: Database, path: Path) -> int:
     the copy cannot be written.
     """
     if db.engine.dialect.name != "sqlite":
-        raise StoreError(f"{db.engine.url!r} is a server: back it up by `pg_dump --format=custom`")
+        raise StoreError(
+            f"{db.engine.url!r} is a server: back it up by `pg_dump --format=custom --file={path} postgresql://…`"
+        )
     if path.exists():
         raise InputError(f"{path} is there already: give a new name, such as one with the date")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 try:
     import atheris
@@ -29,7 +30,6 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     import click
     import flask
     import numpy as np
-    from werkzeug.exceptions import HTTPException
 
     from coarseloc import config, where
     from coarseloc.cli.options import Angles, Numbers, Overlap
@@ -38,6 +38,7 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     from coarseloc.imagery.labels import read_labels
     from coarseloc.types import BBox, LonLat, Near, TileFacts, Where
     from web.facets import where_of_address
+    from web.problems import Problem
 
 LIMITS = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=4096")
 FOLDER = Path(tempfile.gettempdir())  # a target's own: see main
@@ -109,8 +110,8 @@ _APP = flask.Flask("fuzz")
 
 
 def addresses(data: bytes) -> None:
-    asked = {"QUERY_STRING": data.decode("latin-1")}  # as WSGI hands it on
-    with _APP.test_request_context("/search", environ_overrides=asked), suppress(CoarselocError, HTTPException):
+    asked = quote_from_bytes(data, safe="=&%+,:")  # the server takes nothing but ASCII
+    with _APP.test_request_context("/search", query_string=asked), suppress(CoarselocError, Problem):
         wanted = where_of_address([])
         assert where.mask(TILES, wanted).dtype == np.bool_
 

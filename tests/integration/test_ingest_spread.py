@@ -25,7 +25,7 @@ from ingest import spread, worker
 from ingest.plan import Work
 from ingest.spread import over_ray
 
-ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'coarseloc[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ray>=2.40,<3'")
 
 
 @pytest.fixture
