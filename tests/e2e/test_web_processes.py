@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 from asking import ask, noise, upload, wait_until
-from databases import environment_of
+from gallery_sample import Shape, add_embedded, make_gallery
 
 FOUND = "model=tiny&set=drawn-200m"
 
 
 @pytest.fixture(scope="module")
-def servers(start_server, gallery_dir, tmp_path_factory):
+def servers(start_server, tiny_backbone, tmp_path_factory):
     """Two over a folder of their own, the first of which has the vector store."""
-    folder = tmp_path_factory.mktemp("shared") / "data"
-    shutil.copytree(gallery_dir, folder, ignore=shutil.ignore_patterns(".lock", "*.log"))
-    database = environment_of(gallery_dir)  # PostgreSQL's is not in the folder: the copy shares it
-    first = start_server(folder, **database)
+    folder = tmp_path_factory.mktemp("shared")
+    make_gallery(folder, Shape(columns=3, rows=2, frames=8, dim=16))
+    add_embedded(folder, tiny_backbone)
+    first = start_server(folder)
     wait_until(lambda: vectors(first)["status"] == "ok", 30)
-    second = start_server(folder, **database)
-    wait_until(lambda: "detail" in vectors(second), 15)
+    second = start_server(folder)
+    wait_until(lambda: "detail" in vectors(second), 30)
     return first, second
 
 
@@ -80,11 +82,14 @@ def test_reads_uploads_and_searches_at_both_at_once_end_well(servers):
 def test_one_that_is_told_to_stop_finishes_what_it_holds_and_the_other_takes_the_vector_store_over(servers):
     first, second = servers
     images = [json.loads(upload(first, noise(100 + number)).body)["image"] for number in range(3)]
-    with ThreadPoolExecutor(3) as many:
-        held = [many.submit(look_up, first, image) for image in images]
-        first.process.send_signal(signal.SIGTERM)
-        assert all(len(one.result()["answer"]["hits"]) == 10 for one in held)
+    there = urlsplit(first.url)
+    held = [http.client.HTTPConnection(there.hostname, there.port, timeout=60) for _ in images]
+    for connection, image in zip(held, images, strict=True):
+        connection.request("GET", f"/search.json?image={image}&{FOUND}")
+    first.process.send_signal(signal.SIGTERM)
+    pages = [json.loads(connection.getresponse().read()) for connection in held]
+    assert [len(page["answer"]["hits"]) for page in pages] == [10, 10, 10]
     assert first.process.wait(40) == 0
-    wait_until(lambda: vectors(second) == {"status": "ok", "pending": 0}, 15)
+    wait_until(lambda: vectors(second) == {"status": "ok", "pending": 0}, 30)
     page = look_up(second, images[0], "&angle=90")
     assert page["answer"]["by"] == "qdrant" and page["trouble"] is None

@@ -165,27 +165,29 @@ def terminate(server: Server, target: Target, seed: int) -> list[Check]:
     flight = next(page for page in target.pages if page.startswith("/flights/"))
     images = [_sent(target, f"{seed}/end/{n}") for n in range(4)]  # as many as are embedded or may wait for it
     asked = [f"/search.json?image={image}&model={target.models[0]}" for image in images]
-    asked += [f"{flight}/export.json", *[f"{flight}.json"] * 16]
-    with ThreadPoolExecutor(len(asked)) as pool:
-        under_way = [pool.submit(Client(target.url).ask, "end", path) for path in asked]
-        time.sleep(0.02)
-        before = sum(not one.done() for one in under_way)
-        server.process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        answers = [one.result() for one in under_way]
+    asked += [f"{flight}.json"] * 16
+    clients = [Client(target.url) for _ in range(len(asked) + 1)]
+    clients[0].begin(f"{flight}/export.json")  # written while it is sent
+    for client, path in zip(clients[1:], asked, strict=True):
+        client.begin(path)
+    server.process.send_signal(signal.SIGTERM)
+    started, signalled = time.perf_counter(), time.monotonic()
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda client: client.end("end", started), clients))
     try:
         code: int | None = server.process.wait(END_S)
     except subprocess.TimeoutExpired:
         server.process.kill()
         code = None
-    took = time.monotonic() - started
-    whole = [answer.status == 200 and _is_json(answer.body) for answer in answers]
+    took = time.monotonic() - signalled
+    whole = sum(answer.status == 200 and _is_json(answer.body) for answer in answers)
+    after = sum(answer.last for answer in answers[1:])
     refused = Client(target.url).ask("late", "/healthz").status
     return [
         Check(
             "SIGTERM: what is held is finished",
-            all(whole) and before > 0,
-            f"{sum(whole)} of {len(asked)} answered in full, {before} under way at the signal",
+            whole == len(answers) and after > 0,
+            f"{whole} of {len(answers)} answered in full, {after} of them as the last of their connections",
         ),
         Check("SIGTERM: exit code 0", code == 0, f"code {code} after {took:.1f} s"),
         Check("nobody listens afterwards", refused == 0, f"status {refused}"),

@@ -23,6 +23,7 @@ class Answer(NamedTuple):
     status: int  # 0: none came
     ms: float
     retry_after: str | None = None
+    last: bool = False  # of its connection, says the server
     body: bytes = b""
 
 
@@ -46,19 +47,33 @@ class Client:
         self._connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=TIMEOUT_S)
 
     def ask(self, kind: str, path: str, body: bytes | None = None, accept: str = "application/json") -> Answer:
+        started = time.perf_counter()
+        try:
+            self.begin(path, body, accept)
+        except OSError:
+            return self._none(kind, started)
+        return self.end(kind, started)
+
+    def begin(self, path: str, body: bytes | None = None, accept: str = "application/json") -> None:
+        """Send the question, whole. Raises OSError where nobody takes it."""
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = f"multipart/form-data; boundary={BOUNDARY}"
-        started = time.perf_counter()
+        self._connection.request("GET" if body is None else "POST", path, body, headers)
+
+    def end(self, kind: str, started: float) -> Answer:
+        """Wait for the answer to what was begun."""
         try:
-            self._connection.request("GET" if body is None else "POST", path, body, headers)
             answer = self._connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
-            self._connection.close()  # the next question opens it anew
-            return Answer(kind, 0, (time.perf_counter() - started) * 1e3)
-        ms = (time.perf_counter() - started) * 1e3
-        return Answer(kind, answer.status, ms, answer.headers["Retry-After"], content)
+            return self._none(kind, started)
+        ms, last = (time.perf_counter() - started) * 1e3, answer.headers["Connection"] == "close"
+        return Answer(kind, answer.status, ms, answer.headers["Retry-After"], last, content)
+
+    def _none(self, kind: str, started: float) -> Answer:
+        self._connection.close()  # the next question opens it anew
+        return Answer(kind, 0, (time.perf_counter() - started) * 1e3)
 
     def close(self) -> None:
         self._connection.close()
