@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -85,11 +87,12 @@ def _connected(address: str | None) -> Any:
         raise InputError("Ray is not installed: `pip install 'ray>=2.40,<3'`, or leave out --engine ray") from None
     if address and address != "auto":
         _check_listening(address)  # Ray itself would try for minutes
+        _check_joined(address)
     try:
         # "local": with no address at all Ray would join a cluster that happens to run here
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _unusable(address or "this machine", error) from error
+        raise _unusable(address or "this machine", (str(error).splitlines() or [type(error).__name__])[0]) from error
     return ray
 
 
@@ -98,14 +101,25 @@ def _check_listening(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise _unusable(address, error) from None
+        raise _unusable(address, str(error)) from None
 
 
-def _unusable(where: str, error: Exception) -> InputError:
-    why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _check_joined(address: str) -> None:
+    """Connect in a process of its own: on a machine that has not joined, Ray's core ends it with a stack trace."""
+    connect = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
+    done = subprocess.run([sys.executable, "-c", connect, address], capture_output=True, text=True)
+    if "InvalidAuthToken" in done.stderr:
+        raise _unusable(address, "it wants a token: put its ~/.ray/auth_token here and set RAY_AUTH_MODE=token")
+    if done.returncode < 0 or "*** StackTrace" in done.stderr:
+        raise _unusable(address, f"this machine has not joined it: `ray start --address={address}`")
+    if done.returncode:
+        raise _unusable(address, (done.stderr.strip().splitlines() or ["no reason given"])[-1])
+
+
+def _unusable(where: str, why: str) -> InputError:
     return InputError(
-        f"Ray at {where} cannot be used: {why}. Give its head as host:port, as `ray start --head` shows it, on a "
-        "machine that has joined it; if it asks for a token, set RAY_AUTH_MODE=token (docs/operations.md)"
+        f"Ray at {where} cannot be used: {why.rstrip('.')}. Give its head as host:port, as `ray start --head` shows "
+        "it, on a machine of the cluster (docs/operations.md)"
     )
 
 

@@ -134,6 +134,26 @@ def test_a_cluster_that_is_not_there_is_named(make_captures, db, fake_backbone, 
 
 
 @pytest.mark.parametrize(
+    ("code", "ray_says", "we_say"),
+    [
+        (1, "W gcs_client.cc:210: InvalidAuthToken: missing\nConnectionError: Failed", "set RAY_AUTH_MODE=token"),
+        (
+            1,
+            "C raylet_ipc_client.cc:85: Failed to connect to socket\n*** StackTrace Information ***\n_start",
+            "not joined",
+        ),
+        (-6, "", "ray start --address=127.0.0.1:6379"),
+        (1, "Traceback\nRuntimeError: Version mismatch: 2.60 and 2.40", "Version mismatch: 2.60 and 2.40"),
+    ],
+)
+def test_why_a_cluster_cannot_be_joined_is_said_in_a_line(monkeypatch, code, ray_says, we_say):
+    monkeypatch.setattr(spread.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=code, stderr=ray_says))
+    with pytest.raises(InputError, match=we_say) as refused:
+        spread._check_joined("127.0.0.1:6379")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("machines", "needs", "count"),
     [
         ([{"CPU": 16.0}], {"num_cpus": 4}, 4),
