@@ -9,7 +9,7 @@ from coarseloc.config import Settings
 from coarseloc.errors import CoarselocError
 from coarseloc.store import Database, embeddings
 from coarseloc.types import VectorStore
-from coarseloc.vectors import open_store
+from coarseloc.vectors import configured_store
 from ingest.index import drain
 
 FOLLOW_EVERY_S = 3.0
@@ -37,15 +37,7 @@ class Vectors:
         """Open, or as opened before. Raises LockedError, VectorStoreUnavailable or VectorStoreError."""
         with self._opening:
             if self._store is None:
-                settings, key = self._settings, self._settings.qdrant_api_key
-                self._store = open_store(
-                    settings.data_dir,
-                    settings.qdrant_url,
-                    key.get_secret_value() if key else None,
-                    timeout=settings.qdrant_timeout_s,
-                    shard_number=settings.qdrant_shard_number,
-                    replication_factor=settings.qdrant_replication_factor,
-                )
+                self._store = configured_store(self._settings)
                 self.trouble = None
             return self._store
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from coarseloc import types
 from coarseloc.config import Settings
 from coarseloc.store import Database, open_database
-from coarseloc.vectors import open_store
+from coarseloc.vectors import configured_store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,16 +47,7 @@ class App:
     @contextmanager
     def vectors(self) -> Iterator[types.VectorStore]:
         """The vector store, closed (and its lock given back) at the end."""
-        settings = self.settings
-        key = settings.qdrant_api_key
-        store = open_store(
-            settings.data_dir,
-            settings.qdrant_url,
-            key.get_secret_value() if key else None,
-            timeout=settings.qdrant_timeout_s,
-            shard_number=settings.qdrant_shard_number,
-            replication_factor=settings.qdrant_replication_factor,
-        )
+        store = configured_store(self.settings)
         try:
             yield store
         finally:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coarseloc.config import Settings
 from coarseloc.types import VectorStore
+
+
+def configured_store(settings: Settings) -> VectorStore:
+    """The vector store that the settings name; errors as `open_store`."""
+    key = settings.qdrant_api_key
+    return open_store(
+        settings.data_dir,
+        settings.qdrant_url,
+        key.get_secret_value() if key else None,
+        timeout=settings.qdrant_timeout_s,
+        shard_number=settings.qdrant_shard_number,
+        replication_factor=settings.qdrant_replication_factor,
+    )
 
 
 def open_store(
