@@ -55,10 +55,10 @@ def owner() -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ConfigError("no FAISS is installed: expected exactly one, run `pip install 'coarseloc[cpu]'` or `[gpu]`")
+        raise ConfigError("no FAISS is installed: expected exactly one, run `pip install faiss-cpu` or `faiss-gpu`")
     raise ConfigError(
         f"{' and '.join(found)} are both installed and overwrite each other: uninstall them all, "
-        "then install exactly one, with `pip install 'coarseloc[cpu]'` or `[gpu]`"
+        "then install exactly one, with `pip install faiss-cpu` or `faiss-gpu`"
     )
 
 
