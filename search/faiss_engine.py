@@ -190,45 +190,54 @@ def _by_half(search: Search, half: Any, queries: Float32, m: int) -> tuple[Float
 def _one_by_one(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
     """A pass over all rows for each query."""
     work = index.ntotal * index.sa_code_size()
-    each = [_in_ranges(index, query[None], m, work) for query in queries]
+    each = [_in_ranges(index, query[None], m, work, partial(_all, index.ntotal)) for query in queries]
     return np.concatenate([worst for worst, _ in each]), np.concatenate([rows for _, rows in each])
 
 
 def _multiplied(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
     """All queries times all rows."""
-    return _in_ranges(index, queries, m, index.ntotal * index.sa_code_size() * (len(queries) // _MANY))
+    work = index.ntotal * index.sa_code_size() * (len(queries) // _MANY)
+    return _in_ranges(index, queries, m, work, partial(_all, index.ntotal))
 
 
-def _in_ranges(index: Any, queries: Float32, m: int, work: int) -> tuple[Float32, Rows]:
+def _selected(selection: Selection, index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+    """A pass over the selected rows for each query."""
+    work = index.ntotal * index.sa_code_size() * len(queries)  # jumping costs as much as reading what is jumped over
+    return _in_ranges(index, queries, m, work, partial(_some, selection))
+
+
+def _in_ranges(
+    index: Any, queries: Float32, m: int, work: int, within: Callable[[int, int], Any]
+) -> tuple[Float32, Rows]:
     """All rows, cut among threads by us; FAISS passes over a range for one query, multiplies for many.
 
     FAISS's own parallel path for one query is slow, and its BLAS's threads spin while they wait for each other, which
     beside any other load is a hundred times slower. Ranges on one OpenMP thread each do neither.
     """
-    parts = max(1, min(_threads(), work // _BYTES_PER_THREAD, index.ntotal))
-    edges = [index.ntotal * i // parts for i in range(parts + 1)]
-    answers = _together([partial(_range, index, queries, m, lo, hi) for lo, hi in pairwise(edges)])
+    parts = max(1, min(_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
+    edges = [*(index.ntotal * i // parts // 8 * 8 for i in range(parts)), index.ntotal]  # of whole bytes of bits
+    jobs = [partial(index.search, queries, m, params=within(lo, hi)) for lo, hi in pairwise(edges)]
+    answers = _together(jobs)
     if parts == 1:
         return _worst(*answers[0])
     scores = np.concatenate([s for s, _ in answers], axis=1)
     rows = np.concatenate([r for _, r in answers], axis=1)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :m]
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :m]  # where a range has less than m, the rest scores lowest
     return _worst(np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1))
 
 
-def _range(index: Any, queries: Float32, m: int, lo: int, hi: int) -> tuple[Float32, Rows]:
-    if (lo, hi) == (0, index.ntotal):
-        return index.search(queries, m)  # type: ignore[no-any-return]
-    within = _faiss().SearchParameters(sel=_faiss().IDSelectorRange(lo, hi))
-    return index.search(queries, min(m, hi - lo), params=within)  # type: ignore[no-any-return]
+def _all(count: int, lo: int, hi: int) -> Any:
+    faiss = _faiss()
+    return None if (lo, hi) == (0, count) else faiss.SearchParameters(sel=faiss.IDSelectorRange(lo, hi))
 
 
-def _selected(selection: Selection, index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+def _some(selection: Selection, lo: int, hi: int) -> Any:
     """One bit a row, tested before its vector is read: what may not answer costs nothing."""
-    allowed = _faiss().SearchParameters(sel=_faiss().IDSelectorBitmap(selection.bits))
-    shares = np.array_split(queries, min(len(queries), _threads()))
-    answers = _together([partial(index.search, share, m, params=allowed) for share in shares])
-    return _worst(np.concatenate([s for s, _ in answers]), np.concatenate([r for _, r in answers]))
+    bits = selection.bits[: (hi + 7) // 8]
+    if lo:
+        bits = bits.copy()
+        bits[: lo // 8] = 0
+    return _faiss().SearchParameters(sel=_faiss().IDSelectorBitmap(bits))
 
 
 def _worst(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:

@@ -84,7 +84,11 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     monkeypatch.setattr(faiss_engine, "_HALF_FROM", half_from)
     monkeypatch.setattr(faiss_engine, "_threads", lambda: 3)
     faiss_engine._pool.cache_clear()
-    agrees(ExactIndex.of(vectors), vectors, vectors[9:10], 10)
+    found = ExactIndex.of(vectors)
+    agrees(found, vectors, vectors[9:10], 10)
+    agrees(found, vectors, vectors[:3], 10, random.random(3001) < 0.5)
+    agrees(found, vectors, vectors[:1], 10, np.arange(3001) > 2400)  # all in the last range
+    agrees(found, vectors, vectors[:9], 600)  # more than many a range's share
     faiss_engine._pool.cache_clear()
 
 
