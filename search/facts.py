@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coarseloc.types import Backbone, Where
-from search import faiss_engine
+from search import faiss_store
 from search.index import ExactIndex
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
@@ -44,7 +44,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
         "warm_up": WARM_UP,
         "versions": {
             "python": platform.python_version(),
-            "faiss": faiss_engine.owner(),
+            "faiss": faiss_store.owner(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
     }

@@ -1,162 +1,32 @@
-"""FAISS: the vectors in a flat index, on disk and in memory, and the fastest ways to have it propose rows.
+"""FAISS as an engine of exact search: the fastest ways to have it propose rows, on a CPU and on a GPU.
 
 Two facts set the pace of one query on a CPU: it costs what reading the vectors costs, and FAISS's own parallel path
 for one query is slow. So a copy in half precision, which is half the bytes, is asked first, and the work is cut among
-threads here. Both files are FAISS's own format: `faiss.read_index` opens them.
+threads here.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
-from importlib import metadata
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coarseloc.errors import ConfigError, StoreError
+from coarseloc.errors import ConfigError
 from coarseloc.types import Float32
 from search.exact import Level, Rows, Selection, float32_error
+from search.faiss_store import SCALE, Stored, library
 
-_OWNERS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss")
 _MANY = 8  # queries from which one matrix product beats one pass for each
-# FAISS multiplies matrices when queries x dim reaches this, and its own 128,000 is far too high. It is global, so it
-# is set once: above the dim of one query (a pass is faster there), below eight queries of the narrowest backbone.
-_BLAS_FROM = 2048
-_HALF_FROM = 4_000_000  # bytes of float32: less lies in a core's cache, where half of it is no faster
 _BYTES_PER_THREAD = 25_000_000  # read, or eight queries' worth of products: less does not pay for waking a thread
 _MAX_THREADS = 8  # memory bandwidth is used up before
 _GPU_MAX_K = 2048
-
-# Half precision keeps 11 bits of a value between 2^-14 and 2^16. Unit vectors have many values below 2^-14, which
-# would lose more; scaled by a power of two, which is exact, those that do are below 2^-24.
-_SCALE = 2.0**10
-
-
-def owner() -> str:
-    """The installed distribution that owns the module `faiss`, with its version, e.g. "faiss-cpu 1.11.0".
-
-    Raises ConfigError unless there is exactly one: faiss-cpu and faiss-gpu overwrite each other's files, and pip
-    cannot keep them apart.
-    """
-    found = []
-    for name in _OWNERS:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ConfigError("no FAISS is installed: expected exactly one, run `pip install faiss-cpu` or `faiss-gpu`")
-    raise ConfigError(
-        f"{' and '.join(found)} are both installed and overwrite each other: uninstall them all, "
-        "then install exactly one, with `pip install faiss-cpu` or `faiss-gpu`"
-    )
-
-
-@cache
-def _faiss() -> Any:
-    """The module, checked and set up on first use, so that nothing happens at import."""
-    owner()
-    import faiss
-
-    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
-    return faiss
-
-
-def gpus() -> int:
-    """How many this FAISS can use."""
-    return int(_faiss().get_num_gpus())
-
-
-# --- the vectors --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """N vectors [N, D] as FAISS keeps them: all that is needed is `flat`; `half` makes single queries faster."""
-
-    flat: Any  # IndexFlatIP
-    half: Any  # IndexScalarQuantizer in half precision, of the vectors times _SCALE; None where they are few
-
-    @property
-    def vectors(self) -> Float32:
-        """float32 [N, D]: a view, not to be written to; perhaps mapped, perhaps unaligned."""
-        return _view(self.flat)
-
-
-def store(count: int, dim: int, parts: Iterable[Float32]) -> Stored:
-    """Fill an index of exactly `count` vectors from parts float32 [n, dim]: in memory once, never copied to grow."""
-    faiss = _faiss()
-    flat = faiss.IndexFlatIP(dim)
-    flat.codes.resize(count * dim * 4)
-    flat.ntotal = count
-    half = None
-    if count * dim * 4 >= _HALF_FROM:
-        half = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        half.codes.resize(count * dim * 2)
-        half.codes.clear()  # keeps the room
-    held, done = _view(flat), 0
-    for part in parts:
-        if done + len(part) > count:
-            raise StoreError(f"more than the {count} vectors that were announced came: try again")
-        held[done : done + len(part)] = part
-        if half is not None:
-            half.add(held[done : done + len(part)] * np.float32(_SCALE))
-        done += len(part)
-    if done != count:
-        raise StoreError(f"{done} of {count} vectors came: try again")
-    return Stored(flat, half)
-
-
-def read(path: Path) -> Stored:
-    """Map saved vectors into memory, which takes no time whatever their size. Raises StoreError if they are damaged."""
-    flat = _read(path)
-    half = _read(half_path(path)) if flat.ntotal * flat.d * 4 >= _HALF_FROM else None
-    if half is not None and (half.ntotal, half.d) != (flat.ntotal, flat.d):
-        raise StoreError(f"{half_path(path)} holds {half.ntotal} x {half.d} vectors, expected {flat.ntotal} x {flat.d}")
-    return Stored(flat, half)
-
-
-def write(stored: Stored, path: Path) -> None:
-    """`path`, and beside it the copy in half precision. Raises OSError where one cannot be written."""
-    try:
-        _faiss().write_index(stored.flat, str(path))
-        if stored.half is not None:
-            _faiss().write_index(stored.half, str(half_path(path)))
-    except RuntimeError as error:
-        raise OSError(str(error).splitlines()[0]) from None
-
-
-def half_path(path: Path) -> Path:
-    """index.faiss → index.half.faiss."""
-    return path.with_suffix(f".half{path.suffix}")
-
-
-def _read(path: Path) -> Any:
-    faiss = _faiss()
-    try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise StoreError(f"{path} is not a complete FAISS index: {str(error).splitlines()[0]}") from None
-
-
-def _view(flat: Any) -> Float32:
-    if flat.ntotal == 0:
-        return np.empty((0, flat.d), np.float32)
-    values: Float32 = _faiss().rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-    return values.reshape(flat.ntotal, flat.d)
-
-
-# --- proposing on a CPU -------------------------------------------------------------------------
 
 Search = Callable[[Any, Float32, int], tuple[Float32, Rows]]
 
@@ -184,7 +54,7 @@ class FaissCpu:
 
 
 def _by_half(search: Search, half: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
-    return search(half, queries / np.float32(_SCALE), m)  # what `half` holds is larger by as much
+    return search(half, queries / np.float32(SCALE), m)  # what `half` holds is larger by as much
 
 
 def _one_by_one(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
@@ -227,7 +97,7 @@ def _in_ranges(
 
 
 def _all(count: int, lo: int, hi: int) -> Any:
-    faiss = _faiss()
+    faiss = library()
     return None if (lo, hi) == (0, count) else faiss.SearchParameters(sel=faiss.IDSelectorRange(lo, hi))
 
 
@@ -237,7 +107,7 @@ def _some(selection: Selection, lo: int, hi: int) -> Any:
     if lo:
         bits = bits.copy()
         bits[: lo // 8] = 0
-    return _faiss().SearchParameters(sel=_faiss().IDSelectorBitmap(bits))
+    return library().SearchParameters(sel=library().IDSelectorBitmap(bits))
 
 
 def _worst(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:
@@ -253,7 +123,7 @@ def _threads() -> int:
 @cache
 def _pool() -> ThreadPoolExecutor:
     # omp_set_num_threads acts on the calling thread only, so each worker says it for itself.
-    return ThreadPoolExecutor(_threads(), "exact-search", initializer=lambda: _faiss().omp_set_num_threads(1))
+    return ThreadPoolExecutor(_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
 
 
 def _together(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:
@@ -266,7 +136,7 @@ def _together(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[
 
 @contextmanager
 def _one_openmp_thread() -> Iterator[None]:
-    faiss = _faiss()
+    faiss = library()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -275,7 +145,7 @@ def _one_openmp_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-# --- proposing on a GPU -------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 class FaissGpu:
@@ -298,14 +168,14 @@ class FaissGpu:
 
     def _gathered(self, selection: Selection, queries: Float32, m: int) -> tuple[Float32, Rows]:
         # A flat GPU index takes no selector. Who asks one selection many times makes it an index of its own.
-        some = _faiss().IndexFlatIP(self._stored.flat.d)
+        some = library().IndexFlatIP(self._stored.flat.d)
         some.add(self._stored.vectors[selection.rows])
         worst, rows = _worst(*_on_gpu(some).search(queries, m))
         return worst, selection.rows[rows]
 
 
 def _on_gpu(flat: Any) -> Any:
-    faiss = _faiss()
+    faiss = library()
     config = faiss.GpuIndexFlatConfig()  # float32 throughout: half precision would not be exact
     try:
         return faiss.GpuIndexFlatIP(_gpu_resources(), flat, config)
@@ -318,4 +188,4 @@ def _on_gpu(flat: Any) -> Any:
 
 @cache
 def _gpu_resources() -> Any:
-    return _faiss().StandardGpuResources()  # one for all: each takes its own scratch memory on the GPU
+    return library().StandardGpuResources()  # one for all: each takes its own scratch memory on the GPU

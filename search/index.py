@@ -10,9 +10,10 @@ import numpy as np
 
 from coarseloc.errors import InputError, StoreError
 from coarseloc.types import Float32
-from search import exact, faiss_engine
+from search import exact, faiss_store
 from search.exact import Engine, Rows, Selection
-from search.faiss_engine import FaissCpu, FaissGpu, Stored
+from search.faiss_engine import FaissCpu, FaissGpu
+from search.faiss_store import Stored
 
 _GATHERED = 65_536  # rows copied at a time into a subset
 
@@ -20,7 +21,7 @@ _GATHERED = 65_536  # rows copied at a time into a subset
 @cache
 def backend() -> str:
     """What answers here: "faiss-gpu" where FAISS sees a GPU, "torch-cuda" where only torch does, else "faiss-cpu"."""
-    if faiss_engine.gpus():
+    if faiss_store.gpus():
         return "faiss-gpu"
     from search import torch_engine  # heavy to import, and the program that embeds has it already
 
@@ -53,24 +54,24 @@ class ExactIndex:
 
         Raises StoreError naming the first row that is not of unit norm, or where more or fewer rows come.
         """
-        return cls(faiss_engine.store(count, dim, _of_unit_norm(parts, count)))
+        return cls(faiss_store.store(count, dim, _of_unit_norm(parts, count)))
 
     @classmethod
     def open(cls, path: Path) -> ExactIndex:
         """Map a saved index into memory, which takes no time whatever its size. Raises StoreError if it is damaged."""
-        return cls(faiss_engine.read(path))
+        return cls(faiss_store.read(path))
 
     def save(self, path: Path) -> None:
         """Write `path` and, where they are many, the same vectors in half precision beside it.
 
         Raises OSError where one cannot be written.
         """
-        faiss_engine.write(self._stored, path)
+        faiss_store.write(self._stored, path)
 
     def subset(self, rows: Rows) -> ExactIndex:
         """An index of some rows alone, int64 [M]; its row i is `rows[i]` of this one."""
         parts = (self.vectors[rows[i : i + _GATHERED]] for i in range(0, len(rows), _GATHERED))
-        return ExactIndex(faiss_engine.store(len(rows), self.dim, parts))
+        return ExactIndex(faiss_store.store(len(rows), self.dim, parts))
 
     def search(self, queries: Float32, k: int, selection: Selection | None = None) -> tuple[Float32, Rows]:
         """The k best rows of each query, best first, equal scores by ascending row.

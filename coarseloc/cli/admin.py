@@ -180,9 +180,9 @@ def _device(app: App) -> str:
 
 
 def _faiss() -> str:
-    from search import faiss_engine
+    from search import faiss_store
 
-    return faiss_engine.owner()
+    return faiss_store.owner()
 
 
 def _free(app: App) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coarseloc.errors import ConfigError, InputError, StoreError
-from search import faiss_engine, index
+from search import faiss_engine, faiss_store, index
 from search.exact import Selection
 from search.faiss_engine import FaissCpu, FaissGpu
 from search.index import ExactIndex
@@ -81,7 +81,7 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     vectors = unit(random.standard_normal((3001, 32)))
     vectors[[17, 1500, 3000]] = vectors[9]
     monkeypatch.setattr(faiss_engine, "_BYTES_PER_THREAD", 1000)
-    monkeypatch.setattr(faiss_engine, "_HALF_FROM", half_from)
+    monkeypatch.setattr(faiss_store, "_HALF_FROM", half_from)
     monkeypatch.setattr(faiss_engine, "_threads", lambda: 3)
     faiss_engine._pool.cache_clear()
     found = ExactIndex.of(vectors)
@@ -137,16 +137,16 @@ def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
     vectors = unit(values)
     stored = with_half(vectors)
     (level, _) = FaissCpu(stored).levels(1, 200, None)
-    queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_engine._SCALE + 1e-12)  # the worst there are
+    queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_store.SCALE + 1e-12)  # the worst there are
     true = np.vecdot(queries.astype(np.float64)[:, None], vectors.astype(np.float64)[None])
-    found, rows = stored.half.search(queries / np.float32(faiss_engine._SCALE), 200)
+    found, rows = stored.half.search(queries / np.float32(faiss_store.SCALE), 200)
     assert np.abs(found - np.take_along_axis(true, rows, 1)).max() <= level.error
 
 
 def with_half(vectors):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faiss_engine, "_HALF_FROM", 0)
-        return faiss_engine.store(*vectors.shape, [vectors])
+        patch.setattr(faiss_store, "_HALF_FROM", 0)
+        return faiss_store.store(*vectors.shape, [vectors])
 
 
 def test_the_copy_in_half_precision_is_saved_and_mapped_too(tmp_path):
@@ -199,13 +199,13 @@ def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, ma
 
 def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
     for faiss_gpus, torch_gpus, expected in [(1, 1, "faiss-gpu"), (0, 1, "torch-cuda"), (0, 0, "faiss-cpu")]:
-        monkeypatch.setattr(faiss_engine, "gpus", lambda found=faiss_gpus: found)
+        monkeypatch.setattr(faiss_store, "gpus", lambda found=faiss_gpus: found)
         monkeypatch.setattr("search.torch_engine.gpus", lambda found=torch_gpus: found)
         assert index.backend.__wrapped__() == expected
 
 
 def test_searching_leaves_the_callers_threads_alone():
-    faiss = faiss_engine._faiss()
+    faiss = faiss_store.library()
     before = faiss.omp_get_max_threads()
     ExactIndex.of(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32)[:1], 2)
     assert faiss.omp_get_max_threads() == before
@@ -289,14 +289,14 @@ def test_a_selection_among_another_number_of_rows_is_refused():
 
 
 def test_exactly_one_faiss_is_wanted(monkeypatch):
-    assert faiss_engine.owner().startswith("faiss-")
-    monkeypatch.setattr(faiss_engine.metadata, "version", lambda name: "1.11")
+    assert faiss_store.owner().startswith("faiss-")
+    monkeypatch.setattr(faiss_store.metadata, "version", lambda name: "1.11")
     with pytest.raises(ConfigError, match=r"faiss-cpu 1\.11 and faiss-gpu 1\.11"):
-        faiss_engine.owner()
+        faiss_store.owner()
 
     def absent(name):
-        raise faiss_engine.metadata.PackageNotFoundError(name)
+        raise faiss_store.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(faiss_engine.metadata, "version", absent)
+    monkeypatch.setattr(faiss_store.metadata, "version", absent)
     with pytest.raises(ConfigError, match="no FAISS is installed"):
-        faiss_engine.owner()
+        faiss_store.owner()

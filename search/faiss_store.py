@@ -1,0 +1,144 @@
+"""FAISS's own files: the vectors of an index in memory and on disk, in float32 and in half precision.
+
+`faiss.read_index` opens both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coarseloc.errors import ConfigError, StoreError
+from coarseloc.types import Float32
+
+_OWNERS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss")
+# FAISS multiplies matrices when queries x dim reaches this, and its own 128,000 is far too high. It is global, so it
+# is set once: above the dim of one query (a pass is faster there), below eight queries of the narrowest backbone.
+_BLAS_FROM = 2048
+_HALF_FROM = 4_000_000  # bytes of float32: less lies in a core's cache, where half of it is no faster
+
+# Half precision keeps 11 bits of a value between 2^-14 and 2^16. Unit vectors have many values below 2^-14, which
+# would lose more; scaled by a power of two, which is exact, those that do are below 2^-24.
+SCALE = 2.0**10
+
+
+def owner() -> str:
+    """The installed distribution that owns the module `faiss`, with its version, e.g. "faiss-cpu 1.11.0".
+
+    Raises ConfigError unless there is exactly one: faiss-cpu and faiss-gpu overwrite each other's files, and pip
+    cannot keep them apart.
+    """
+    found = []
+    for name in _OWNERS:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError("no FAISS is installed: expected exactly one, run `pip install faiss-cpu` or `faiss-gpu`")
+    raise ConfigError(
+        f"{' and '.join(found)} are both installed and overwrite each other: uninstall them all, "
+        "then install exactly one, with `pip install faiss-cpu` or `faiss-gpu`"
+    )
+
+
+@cache
+def library() -> Any:
+    """The module, checked and set up on first use, so that nothing happens at import."""
+    owner()
+    import faiss
+
+    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
+    return faiss
+
+
+def gpus() -> int:
+    """How many this FAISS can use."""
+    return int(library().get_num_gpus())
+
+
+# --- the vectors --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """N vectors [N, D] as FAISS keeps them: all that is needed is `flat`; `half` makes single queries faster."""
+
+    flat: Any  # IndexFlatIP
+    half: Any  # IndexScalarQuantizer in half precision, of the vectors times SCALE; None where they are few
+
+    @property
+    def vectors(self) -> Float32:
+        """float32 [N, D]: a view, not to be written to; perhaps mapped, perhaps unaligned."""
+        return _view(self.flat)
+
+
+def store(count: int, dim: int, parts: Iterable[Float32]) -> Stored:
+    """Fill an index of exactly `count` vectors from parts float32 [n, dim]: in memory once, never copied to grow."""
+    faiss = library()
+    flat = faiss.IndexFlatIP(dim)
+    flat.codes.resize(count * dim * 4)
+    flat.ntotal = count
+    half = None
+    if count * dim * 4 >= _HALF_FROM:
+        half = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        half.codes.resize(count * dim * 2)
+        half.codes.clear()  # keeps the room
+    held, done = _view(flat), 0
+    for part in parts:
+        if done + len(part) > count:
+            raise StoreError(f"more than the {count} vectors that were announced came: try again")
+        held[done : done + len(part)] = part
+        if half is not None:
+            half.add(held[done : done + len(part)] * np.float32(SCALE))
+        done += len(part)
+    if done != count:
+        raise StoreError(f"{done} of {count} vectors came: try again")
+    return Stored(flat, half)
+
+
+def read(path: Path) -> Stored:
+    """Map saved vectors into memory, which takes no time whatever their size. Raises StoreError if they are damaged."""
+    flat = _read(path)
+    half = _read(half_path(path)) if flat.ntotal * flat.d * 4 >= _HALF_FROM else None
+    if half is not None and (half.ntotal, half.d) != (flat.ntotal, flat.d):
+        raise StoreError(f"{half_path(path)} holds {half.ntotal} x {half.d} vectors, expected {flat.ntotal} x {flat.d}")
+    return Stored(flat, half)
+
+
+def write(stored: Stored, path: Path) -> None:
+    """`path`, and beside it the copy in half precision. Raises OSError where one cannot be written."""
+    try:
+        library().write_index(stored.flat, str(path))
+        if stored.half is not None:
+            library().write_index(stored.half, str(half_path(path)))
+    except RuntimeError as error:
+        raise OSError(str(error).splitlines()[0]) from None
+
+
+def half_path(path: Path) -> Path:
+    """index.faiss → index.half.faiss."""
+    return path.with_suffix(f".half{path.suffix}")
+
+
+def _read(path: Path) -> Any:
+    faiss = library()
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise StoreError(f"{path} is not a complete FAISS index: {str(error).splitlines()[0]}") from None
+
+
+def _view(flat: Any) -> Float32:
+    if flat.ntotal == 0:
+        return np.empty((0, flat.d), np.float32)
+    values: Float32 = library().rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
+    return values.reshape(flat.ntotal, flat.d)
