@@ -14,9 +14,8 @@ from coarseloc.errors import InputError
 from coarseloc.store import Database, runs
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Flight, Progress
-from search.formats import Features, as_csv, csv_row
+from search.formats import Document, Features, as_csv, csv_row
 from search.infos import FrameInfo, comparable, frame_infos, newest_runs
-from search.records import SCHEMA_VERSION, CoarseLocalizationInfo, FlightLocalizations, FrameFailure
 
 FORMATS = ("json", "geojson", "kml", "csv")
 
@@ -61,30 +60,26 @@ def export(
     with db.read() as session:
         flight = runs.find_flight(session, flight_id).flight
     names = _namer(chosen)
-    records: list[CoarseLocalizationInfo] = []
+    document, features = Document(flight), Features(flight)
+    texts = [document.head()]
     rows: list[dict[str, Any]] = []
-    features = Features(flight)
     counts: Counter[str] = Counter()
-    failures = []
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen), start=1):
             rows.append(csv_row(flight, one))
             features.add(one)
-            if one.info is None:
-                failures.append(_failure(one))
-            else:
-                counts["records"] += 1
-                if single:
-                    records.append(one.info)
-                elif "json" in formats:
-                    counts["files"] += 1
-                    _write_json(out_dir / names(one), one.info.as_json())
+            counts["failures" if one.info is None else "records"] += 1
+            if "json" in formats and single:
+                texts.append(document.add(one))
+            elif "json" in formats and one.info is not None:
+                counts["files"] += 1
+                _write_json(out_dir / names(one), one.info.as_json())
             if progress:
                 progress(done, len(chosen) * len(flight.frames), "frames")
         if single and "json" in formats:
             counts["files"] += 1
-            _write_json(out_dir / f"{flight_id}.json", _document(flight, records, failures).as_json())
+            _write(out_dir / f"{flight_id}.json", "".join([*texts, document.tail()]))
         if "geojson" in formats:
             counts["files"] += 1
             _write_json(out_dir / f"{flight_id}.geojson", features.as_geojson())
@@ -98,7 +93,7 @@ def export(
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
         ) from None
-    return Exported(str(out_dir), flight_id, len(chosen), counts["records"], len(failures), counts["files"])
+    return Exported(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
 
 
 def _all_infos(db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun]) -> Iterator[FrameInfo]:
@@ -127,34 +122,6 @@ def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
 def _ending(run: StoredRun) -> str:
     angle = run.parameters["angle_deg"]
     return ids.slug(run.spec.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
-
-
-# --- the whole flight ---------------------------------------------------------------------------
-
-
-def _failure(one: FrameInfo) -> FrameFailure:
-    return FrameFailure(
-        frame_index=one.result.frame.index,
-        filename=one.result.frame.filename,
-        encoder=one.run.spec.spec.backbone,
-        reference_set=one.run.reference_set.name,
-        angle_deg=one.run.parameters["angle_deg"],
-        error=one.error or "",
-    )
-
-
-def _document(
-    flight: Flight, records: list[CoarseLocalizationInfo], failures: list[FrameFailure]
-) -> FlightLocalizations:
-    return FlightLocalizations(
-        schema_version=SCHEMA_VERSION,
-        flight_id=flight.flight_id,
-        started_at=flight.started_at,
-        truth_source=flight.truth_source,
-        frames=len(flight.frames),
-        localizations=records,
-        failures=failures,
-    )
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
-"""What tables and maps of other programs read: a flight's estimates and truth as GeoJSON, KML and CSV. Pure."""
+"""What other programs read of a whole flight: its records as one document; estimates and truth as GeoJSON, KML and
+CSV. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +14,59 @@ from xml.sax.saxutils import escape
 from coarseloc.store.runs import FrameResult
 from coarseloc.types import Flight
 from search.infos import FrameInfo
-from search.records import CoarseLocalizationInfo
+from search.records import SCHEMA_VERSION, CoarseLocalizationInfo, FlightLocalizations, FrameFailure
 
 _DECIMALS = 7  # of a degree, about a centimetre: RFC 7946 asks for no more than is meant
+
+
+class Document:
+    """A `FlightLocalizations` as text, piece by piece: a whole flight's would be tens of megabytes at once."""
+
+    def __init__(self, flight: Flight) -> None:
+        self._empty = FlightLocalizations(
+            schema_version=SCHEMA_VERSION,
+            flight_id=flight.flight_id,
+            started_at=flight.started_at,
+            truth_source=flight.truth_source,
+            frames=len(flight.frames),
+            localizations=[],
+            failures=[],
+        )
+        self._failures: list[dict[str, Any]] = []
+        self._between = "\n"
+
+    def head(self) -> str:
+        """What comes before the first record."""
+        facts = self._empty.model_dump(mode="json", exclude={"localizations", "failures"})
+        return _json(facts)[:-1] + ', "localizations": ['
+
+    def add(self, one: FrameInfo) -> str:
+        """A record; nothing for a frame that could not be searched, which comes at the end."""
+        if one.info is None:
+            self._failures.append(_failure(one).model_dump(mode="json"))
+            return ""
+        text = self._between + _json(one.info.as_json())
+        self._between = ",\n"
+        return text
+
+    def tail(self) -> str:
+        """What comes after the last record."""
+        return f'],\n"failures": {_json(self._failures)}}}\n'
+
+
+def _failure(one: FrameInfo) -> FrameFailure:
+    return FrameFailure(
+        frame_index=one.result.frame.index,
+        filename=one.result.frame.filename,
+        encoder=one.run.spec.spec.backbone,
+        reference_set=one.run.reference_set.name,
+        angle_deg=one.run.parameters["angle_deg"],
+        error=one.error or "",
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 class Features:

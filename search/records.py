@@ -128,7 +128,7 @@ class CoarseLocalizationInfo(_Record):
     model_config = ConfigDict(title="CoarseLocalizationInfo")
 
     encoder: str
-    backend: Literal["faiss-gpu", "faiss-cpu"]
+    backend: Literal["faiss-gpu", "faiss-cpu", "torch-cuda"] = Field(description="what searched")
     dim: int = Field(ge=1)
     metric: Literal["ip"]
     topk: int = Field(ge=1)
@@ -173,10 +173,6 @@ class FlightLocalizations(_Record):
     frames: int = Field(ge=0)
     localizations: list[CoarseLocalizationInfo]
     failures: list[FrameFailure]
-
-    def as_json(self) -> dict[str, Any]:
-        document = self.model_dump(mode="json", exclude={"localizations"})
-        return document | {"localizations": [record.as_json() for record in self.localizations]}
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {

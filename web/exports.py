@@ -10,9 +10,10 @@ from flask import Blueprint, Response, jsonify, url_for
 
 from coarseloc import ids
 from coarseloc.store.runs import StoredFlight, StoredRun
-from search.formats import Features, as_csv, csv_row
+from search.export import FORMATS
+from search.formats import Document, Features, as_csv, csv_row
 from search.infos import FrameInfo, frame_infos
-from search.records import SCHEMA_VERSION, SCHEMAS, json_schema
+from search.records import SCHEMAS, json_schema
 from web.addresses import address
 from web.gallery import the_gallery
 from web.i18n import _
@@ -20,7 +21,6 @@ from web.problems import Problem
 from web.searches import Shown, model, shown_searches, stored_flight
 
 exports = Blueprint("exports", __name__)
-SUFFIXES = ("json", "geojson", "kml", "csv")
 
 
 def export_page(flight_id: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def export_page(flight_id: str) -> dict[str, Any]:
         "models": [model(key, run) for key, run in shown.runs.items()],
         "records": len(shown.runs) * len(stored.flight.frames),
         "files": {
-            suffix: address("exports.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in SUFFIXES
+            suffix: address("exports.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in FORMATS
         },
         "schemas": {name: url_for("exports.schema", name=name) for name in SCHEMAS},
         "preview": preview.as_json() if preview else None,
@@ -59,8 +59,8 @@ def record(flight_id: str, frame: int, run: int) -> Response:
 @exports.get("/flights/<flight_id>/export.<suffix>")
 def whole(flight_id: str, suffix: str) -> Response:
     """The searches that the address names, as one file, written while it is sent."""
-    if suffix not in SUFFIXES:
-        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(SUFFIXES)))
+    if suffix not in FORMATS:
+        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(FORMATS)))
     stored, shown = _asked(flight_id)
     if not shown.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
@@ -105,35 +105,10 @@ def _attachment(response: Response, filename: str) -> Response:
 
 
 def _document(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    """A `FlightLocalizations` document, record by record: a whole flight's would be tens of megabytes at once."""
-    flight = stored.flight
-    head = {
-        "schema_version": SCHEMA_VERSION,
-        "flight_id": flight.flight_id,
-        "started_at": flight.started_at.isoformat() if flight.started_at else None,
-        "truth_source": flight.truth_source,
-        "frames": len(flight.frames),
-    }
-    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "localizations": ['
-    failures, between = [], "\n"
-    for one in infos:
-        if one.info is None:
-            failures.append(_failure(one))
-            continue
-        yield between + json.dumps(one.info.as_json(), ensure_ascii=False, allow_nan=False)
-        between = ",\n"
-    yield '],\n"failures": ' + json.dumps(failures, ensure_ascii=False) + "}\n"
-
-
-def _failure(one: FrameInfo) -> dict[str, Any]:
-    return {
-        "frame_index": one.result.frame.index,
-        "filename": one.result.frame.filename,
-        "encoder": one.run.spec.spec.backbone,
-        "reference_set": one.run.reference_set.name,
-        "angle_deg": one.run.parameters.get("angle_deg"),
-        "error": one.error or "",
-    }
+    document = Document(stored.flight)
+    yield document.head()
+    yield from map(document.add, infos)
+    yield document.tail()
 
 
 def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:

@@ -17,9 +17,9 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from coarseloc import __version__
+from search.export import FORMATS
 from search.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
 from web import contract, i18n
-from web.exports import SUFFIXES
 from web.gallery import the_gallery
 from web.images import SIZES
 
@@ -65,7 +65,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
 _FACETS = ("set", "angle", "altitude", "overlap", "bbox", "model", "by")
 _SEARCHES = ("set", "asked")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
-    ("exports.whole", "suffix"): {"enum": list(SUFFIXES)},
+    ("exports.whole", "suffix"): {"enum": list(FORMATS)},
     ("exports.schema", "name"): {"enum": list(SCHEMAS)},
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from search import faiss_engine, faiss_store, index
 from search.exact import Selection
 from search.faiss_engine import FaissCpu, FaissGpu
 from search.index import ExactIndex
+from search.records import CoarseLocalizationInfo
 from search.torch_engine import TorchGpu
 
 
@@ -202,6 +205,7 @@ def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
         monkeypatch.setattr(faiss_store, "gpus", lambda found=faiss_gpus: found)
         monkeypatch.setattr("search.torch_engine.gpus", lambda found=torch_gpus: found)
         assert index.backend.__wrapped__() == expected
+        assert expected in get_args(CoarseLocalizationInfo.model_fields["backend"].annotation)  # or no record of it
 
 
 def test_searching_leaves_the_callers_threads_alone():
