@@ -87,7 +87,10 @@ def picture(name: str) -> Response:
     made = thumbnail_path(here.settings.thumbnails / "grounds", mark)
     with _building:  # one at a time: it reads thousands of thumbnails
         if not made.exists():
-            write_thumbnail(_mosaic(here.settings.thumbnails, ground, angle), made, LONGEST_PX)
+            mosaic, gaps = _mosaic(here.settings.thumbnails, ground, angle)
+            if gaps:  # it is made again at every look until the next ingest has brought the pictures back
+                made = made.with_suffix(".gaps.jpg")
+            write_thumbnail(mosaic, made, LONGEST_PX)
     return send_picture(made)
 
 
@@ -101,8 +104,9 @@ def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
     raise Problem(404, _("There is no reference set {name}.", name=name))
 
 
-def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> np.ndarray:
-    """uint8 [H, W, 3], north up, of tiles at a quarter turn; tiles whose ground is there already are left out."""
+def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> tuple[np.ndarray, int]:
+    """(uint8 [H, W, 3], north up, of tiles at a quarter turn; how many of their pictures are gone). Tiles whose ground
+    is there already are left out."""
     boxes = np.array([tile.bbox for tile in ground])
     west, south, east, north = geo.bounds(boxes[:, [0, 2]], boxes[:, [1, 3]])
     per_lon, per_lat = geo.metres_per_degree((south + north) / 2)
@@ -111,7 +115,7 @@ def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> n
     width = max(1, math.ceil(across * scale))
     height = max(1, math.ceil((north - south) * per_lat * scale))
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
-    covered = np.zeros((height, width), np.bool_)
+    covered, gaps = np.zeros((height, width), np.bool_), 0
     for tile in ground:
         left, right = (round((lon - west) % 360.0 * per_lon * scale) for lon in (tile.bbox.west, tile.bbox.east))
         top, bottom = (round((north - lat) * per_lat * scale) for lat in (tile.bbox.north, tile.bbox.south))
@@ -119,10 +123,12 @@ def _mosaic(thumbnails: Path, ground: Sequence[GroundTile], angle_deg: int) -> n
         if area.size == 0 or area.mean() > _COVERED:
             continue
         view = _thumbnail(thumbnails, tile, angle_deg, right - left)
-        if view is not None:
+        if view is None:
+            gaps += 1
+        else:
             canvas.paste(view.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
             area[:] = True
-    return np.asarray(canvas)
+    return np.asarray(canvas), gaps
 
 
 def _thumbnail(thumbnails: Path, tile: GroundTile, angle_deg: int, wanted_px: int) -> Image.Image | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -304,3 +305,16 @@ def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) 
     assert ElementTree.fromstring(client.get(f"/rotation/{study}/figures/polar.svg").data).tag.endswith("svg")
     assert client.get("/rotation/999/figures").status_code == 404
     app.extensions["coarseloc"].close()
+
+
+def test_a_map_drawn_while_pictures_were_gone_is_drawn_again(app: Flask, client: FlaskClient) -> None:
+    thumbnails = app.extensions["coarseloc"].settings.thumbnails
+    ground = client.get("/references.json").json["sets"][0]["map"]["ground"]
+    whole = client.get(ground).data
+    away = thumbnails.rename(thumbnails.with_name("away"))
+    gaps = client.get(ground)
+    assert gaps.status_code == 200 and gaps.data != whole
+    shutil.rmtree(away / "grounds")
+    for folder in away.iterdir():
+        folder.rename(thumbnails / folder.name)
+    assert client.get(ground).data == whole
