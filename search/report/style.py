@@ -204,5 +204,6 @@ def write(made: Figure, folder: Path, key: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{key}.{form}" for form in ("png", "svg")]
     for path in paths:
-        made.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+        with rc_context({"svg.hashsalt": key}):  # without it ids are random, and every run writes another file
+            made.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
