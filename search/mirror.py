@@ -95,7 +95,8 @@ class Mirror:
 
     @cached_property
     def _selection(self) -> Callable[[Where], Selection]:
-        return lru_cache(SELECTIONS)(lambda wanted: Selection(where.mask(self.columns, wanted)))
+        columns = self.columns  # not `self`: in a cycle, a mirror that was let go would keep its files until collected
+        return lru_cache(SELECTIONS)(lambda wanted: Selection(where.mask(columns, wanted)))
 
 
 def open_mirror(

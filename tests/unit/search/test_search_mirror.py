@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -64,6 +66,18 @@ def test_filters_become_a_selection_and_no_filter_none(opened):
 def test_a_filter_asked_twice_is_looked_up_once(opened):
     mirror = opened[2]()
     assert mirror.selection(Where(angles=(90,))) is mirror.selection(Where(angles=(90,)))
+
+
+def test_a_mirror_that_is_let_go_lets_its_files_go(opened):
+    mirror = opened[2]()
+    mirror.selection(Where(angles=(90,)))
+    seen = weakref.ref(mirror)
+    gc.disable()  # a server's collector may be far behind
+    try:
+        del mirror
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_changed_embeddings_make_it_stale(opened, fake_backbone):
