@@ -16,7 +16,7 @@ from web.addresses import address
 from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
-from web.searches import Shown, model, shown_searches, stored_flight, summary
+from web.searches import Shown, shown_searches, stored_flight, told
 from web.summaries import RunSummary
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def compare_page() -> dict[str, Any]:
     with database.read() as session:
         cards = gallery.flight_cards(session, FLIGHTS_OFFERED)
     flights = [card.flight_id for card in cards]
-    told = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
-    flight_id = request.args.get("flight") or next((c.flight_id for c in told if _searched(c.flight_id)), None)
+    judged_first = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
+    flight_id = request.args.get("flight") or next((c.flight_id for c in judged_first if _searched(c.flight_id)), None)
     if flight_id is None:
         return {
             "flight": None,
@@ -46,8 +46,7 @@ def compare_page() -> dict[str, Any]:
         }
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
-    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
-    models = [model(key, run, found[key]) for key, run in shown.runs.items()]
+    found, models = told(database, stored, shown)
     unbeaten = pareto_best(models)
     return {
         "flight": {"id": flight_id, "frames": len(stored.flight.frames)},

@@ -11,6 +11,7 @@ from flask import request
 from coarseloc.errors import InputError
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import BBox, Where
+from coarseloc.where import percent
 from web.i18n import _
 from web.problems import Problem
 
@@ -69,16 +70,14 @@ def facets(
 
     angles = sorted({angle for _set, angle in counts})
     altitudes = sorted({one.reference_set.altitude_m for one in sets if one.reference_set.altitude_m is not None})
-    overlaps = sorted({round(one.reference_set.overlap * 100) for one in sets})
+    overlaps = sorted({percent(one.reference_set.overlap) for one in sets})
     return {
         "set": [
             value(one.name, replace(where, reference_set=one.name), where.reference_set == one.name) for one in sets
         ],
         "angle": [value(angle, replace(where, angles=(angle,)), angle in (where.angles or ())) for angle in angles],
         "altitude": [value(at, replace(where, altitude_m=(at, at)), where.altitude_m == (at, at)) for at in altitudes],
-        "overlap": [
-            value(percent, replace(where, overlap_pct=percent), where.overlap_pct == percent) for percent in overlaps
-        ],
+        "overlap": [value(at, replace(where, overlap_pct=at), where.overlap_pct == at) for at in overlaps],
         "matching": [value("matching", where, True)],
     }
 
@@ -90,5 +89,5 @@ def fits(one: StoredReferenceSet, asked: Where) -> bool:
     return (
         asked.reference_set in (None, one.name)
         and (low is None or high is None or (facts.altitude_m is not None and low <= facts.altitude_m <= high))
-        and asked.overlap_pct in (None, round(facts.overlap * 100))
+        and asked.overlap_pct in (None, percent(facts.overlap))
     )

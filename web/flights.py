@@ -14,7 +14,7 @@ from coarseloc.store.runs import StoredFlight
 from web.gallery import the_gallery
 from web.ground import frame_of, map_frame
 from web.images import frame_url, tile_url
-from web.searches import Shown, chosen_model, model, shown_searches, stored_flight, summary
+from web.searches import Shown, chosen_model, shown_searches, stored_flight, told
 from web.summaries import RunSummary
 
 PER_PAGE = 24
@@ -40,8 +40,7 @@ def flights_page() -> dict[str, Any]:
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> dict[str, Any]:
     stored = stored_flight(database, card.flight_id)
     shown = shown_searches(database, card.flight_id)
-    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
-    models = [model(key, run, found[key]) for key, run in shown.runs.items()]
+    found, models = told(database, stored, shown)
     best = chosen_model(models)
     estimated = [(one.hit.lon, one.hit.lat) for one in found[best].best.values()] if best else []
     return {
@@ -62,8 +61,7 @@ def flight_page(flight_id: str) -> dict[str, Any]:
     database = the_gallery().database
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
-    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
-    models = [model(key, run, found[key]) for key, run in shown.runs.items()]
+    found, models = told(database, stored, shown)
     chosen = chosen_model(models)
     return {
         "flight": about(stored),

@@ -56,6 +56,11 @@ class Gallery:
         database = open_database(settings.database, migrate=settings.database_url is None)
         return cls(settings, database, table(settings.backbones), QueryEncoders(settings), Vectors(settings, database))
 
+    def place(self, backbone: str) -> int:
+        """Where pages list a backbone: as the table does, small ones first, and after them those it does not know."""
+        names = list(self.backbones)
+        return names.index(backbone) if backbone in names else len(names)
+
     def until_written(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
         """What `read` finds of the references, remembered until one of them is written."""
         with self.database.read() as session:

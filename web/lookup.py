@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, jsonify, redirect, request, url_for
@@ -38,6 +39,7 @@ class Query:
     name: str
     image: str  # its address, which names its content
     facts: Mapping[str, Any]
+    pixels: Callable[[], UInt8]  # decoded when asked for: [H, W, 3]
 
 
 @lookups.post("/search")
@@ -65,8 +67,7 @@ def search_page() -> dict[str, Any]:
     counts = here.until_written(
         ("views", where.touches), lambda session: gallery.views_by_set_and_angle(session, where.touches)
     )
-    order = {name: at for at, name in enumerate(here.backbones)}
-    specs.sort(key=lambda spec: (order.get(spec.spec.backbone, len(order)), spec.id))
+    specs.sort(key=lambda spec: (here.place(spec.spec.backbone), spec.id))
     models = [_model(here, spec, specs) for spec in specs]
     spec = _chosen_spec(here, specs)
     query = _query(here)
@@ -101,7 +102,8 @@ def _query(here: Gallery) -> Query | None:
     if name := request.args.get("image"):
         uploads.find(here.uploads, name)
         image = url_for("images.upload", name=name)
-        return Query(_("Your image"), image, {"image_id": name, "image_full": f"{image}?size=full"})
+        facts: dict[str, Any] = {"image_id": name, "image_full": f"{image}?size=full"}
+        return Query(_("Your image"), image, facts, lambda: uploads.decode(uploads.read(here.uploads, name)))
     flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
     if flight_id is None or index is None:
         return None
@@ -111,17 +113,9 @@ def _query(here: Gallery) -> Query | None:
     for frame in frames:
         if frame.index == index:
             facts = {"flight": flight_id, "frame": index, "image_full": frame_url(flight_id, frame, "full")}
-            name = _("Frame {n} of flight {flight}", n=index, flight=flight_id)
-            return Query(name, frame_url(flight_id, frame, "view"), facts)
+            title = _("Frame {n} of flight {flight}", n=index, flight=flight_id)
+            return Query(title, frame_url(flight_id, frame, "view"), facts, partial(read_image, frame.path))
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
-
-
-def _pixels(here: Gallery) -> UInt8:
-    if name := request.args.get("image"):
-        return uploads.decode(uploads.read(here.uploads, name))
-    with here.database.read() as session:
-        path = runs.find_flight(session, request.args["flight"]).flight
-    return read_image(next(frame.path for frame in path.frames if frame.index == int(request.args["frame"])))
 
 
 def _chosen_spec(here: Gallery, specs: Sequence[StoredSpec]) -> StoredSpec | None:
@@ -204,7 +198,7 @@ def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, 
 
     def make() -> Embedded:
         fresh.append(True)
-        return here.encoders.embed(spec.spec, _pixels(here))
+        return here.encoders.embed(spec.spec, query.pixels())
 
     embedded = here.memory.recall(("vector", query.image, spec.spec.digest), make)
     return embedded, not fresh

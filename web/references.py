@@ -46,7 +46,6 @@ def _set(
 ) -> dict[str, Any]:
     facts = one.reference_set
     angles = sorted({*facts.angles, *found.views})
-    order = {name: at for at, name in enumerate(here.backbones)}
     rows = [
         {
             "backbone": spec.spec.backbone,
@@ -55,7 +54,7 @@ def _set(
             "dim": spec.spec.dim,
             "counts": [found.embedded[spec.id].get(angle, 0) for angle in angles],
         }
-        for spec in sorted(specs, key=lambda spec: (order.get(spec.spec.backbone, len(order)), spec.id))
+        for spec in sorted(specs, key=lambda spec: (here.place(spec.spec.backbone), spec.id))
         if spec.id in found.embedded
     ]
     kinds = Counter(failure.kind for failure in failures)

@@ -99,8 +99,8 @@ def _short(value: Any) -> str:
 
 def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
-    place = {name: at for at, name in enumerate(the_gallery().backbones)}
-    ordered = sorted(some, key=lambda run: (place.get(run.spec.spec.backbone, len(place)), run.id))
+    here = the_gallery()
+    ordered = sorted(some, key=lambda run: (here.place(run.spec.spec.backbone), run.id))
     times = Counter(run.spec.spec.backbone for run in ordered)
     names = [run.spec.spec.backbone for run in ordered]
     return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
@@ -148,6 +148,12 @@ def model(key: str, run: StoredRun, found: RunSummary | None = None) -> dict[str
         "median_search_ms": found.median_search_ms,
         "median_total_ms": found.median_total_ms,
     }
+
+
+def told(database: Database, stored: StoredFlight, shown: Shown) -> tuple[dict[str, RunSummary], list[dict[str, Any]]]:
+    """({key: summary} of the searches shown, and each as `model` names it)."""
+    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
+    return found, [model(key, run, found[key]) for key, run in shown.runs.items()]
 
 
 def chosen_model(models: Sequence[Mapping[str, Any]]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from coarseloc.types import BBox, Near, Where
+from coarseloc.where import percent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,7 +89,7 @@ def where_options(command: F) -> F:
         kwargs["where"] = Where(
             angles=angle,
             altitude_m=altitude,
-            overlap_pct=None if overlap is None else round(overlap * 100),
+            overlap_pct=None if overlap is None else percent(overlap),
             touches=bbox and BBox(*bbox),
             near=near and Near(*near),
         )
