@@ -171,6 +171,8 @@ def _bench(app: App, asked: Asked) -> _Bench:
     from search.index import backend
     from search.laboratory.ground import Ortho, open_ground
 
+    if asked.figures and not asked.file:
+        raise InputError("--figures goes with --out: give the report's file too")
     encoders = Encoders(app.settings, asked.device, asked.precision or "fp32", asked.input_px)
     specs = _specs(app, encoders, asked)
     ground = open_ground(
@@ -209,8 +211,6 @@ def _tell(found: Answer, asked: Asked) -> None:
             )
         for notice in notices:
             err.print(f"[yellow]{notice}[/yellow]")
-    elif asked.figures:
-        raise InputError("--figures goes with --out: give the report's file too")
     facts = {
         "study": found.study.id,
         "kind": found.study.kind,

@@ -79,7 +79,9 @@ def run_altitude(
     def set_up() -> Altitude:
         climb = Climb(tuple(altitudes_m), tuple(pyramid_m), reference_m, ground.footprint_m)
         eyes = frames_from or ground
-        places = _places(ground, eyes, climb, frames, seed)
+        # Frames face north only: `anywhere` leaves room for turning, which is not needed here.
+        furthest = climb.side_m(max(climb.altitudes_m)) / math.sqrt(2)
+        places = anywhere(ground, eyes, frames, furthest, seed)
         levels = [_level(ground, climb, altitude, overlap, most) for altitude in pyramid_m]
         return Altitude(climb, eyes, places, levels)
 
@@ -113,15 +115,6 @@ class Climb:
             min(range(len(self.pyramid_m)), key=lambda i: abs(math.log(altitude / self.pyramid_m[i])))
             for altitude in self.altitudes_m
         ]
-
-
-def _places(ground: Ortho, eyes: Ortho, climb: Climb, count: int, seed: int) -> list[LonLat]:
-    # Frames face north only: `anywhere` leaves room for turning, which is not needed here.
-    furthest = climb.side_m(max(climb.altitudes_m)) / math.sqrt(2)
-    places = [place for place in anywhere(ground, count, furthest, seed) if eyes.holds(place, furthest)]
-    if not places:
-        raise InputError(f"{eyes.path} shows none of the {count} places: expected the same area")
-    return places
 
 
 def _level(ground: Ortho, climb: Climb, altitude_m: float, overlap: float, most: int) -> Ortho:

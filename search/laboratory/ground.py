@@ -126,11 +126,21 @@ def ortho(path: Path, footprint_m: float, overlap: float, side_px: int, centres:
     return Ortho(path, footprint_m, bare.stride_m, side_px, tuple(whole[i] for i in _middle(whole, most)))
 
 
-def anywhere(ground: Ortho, count: int, reach_m: float, seed: int) -> list[LonLat]:
-    """`count` random places among the reference places, off their grid, where a view of `reach_m` is all ground.
+def anywhere(ground: Ortho, eyes: Ortho, count: int, reach_m: float, seed: int) -> list[LonLat]:
+    """`count` random places among the reference places, off their grid, where a view of `reach_m` is all ground; of
+    them those where it is so in `eyes` too, the orthophoto that frames are cut from.
 
     Raises InputError where there is too little ground.
     """
+    places = _off_grid(ground, count, reach_m, seed)
+    if eyes is not ground:
+        places = [place for place in places if eyes.holds(place, reach_m)]
+        if not places:
+            raise InputError(f"{eyes.path} shows none of the {count} places: expected the same area")
+    return places
+
+
+def _off_grid(ground: Ortho, count: int, reach_m: float, seed: int) -> list[LonLat]:
     rng = np.random.default_rng([seed, 45])
     found: list[LonLat] = []
     for _ in range(_TRIES * count):

@@ -92,11 +92,7 @@ class Scene:
 
 def _cut(ground: Ortho, eyes: Ortho, count: int, seed: int) -> Scene:
     """References of one orthophoto, frames at random places in the same or another."""
-    places = anywhere(ground, count, ground.footprint_m, seed)
-    if eyes is not ground:
-        places = [place for place in places if eyes.holds(place, ground.footprint_m)]
-        if not places:
-            raise InputError(f"{eyes.path} shows none of the {count} places: expected the same area")
+    places = anywhere(ground, eyes, count, ground.footprint_m, seed)
 
     def reference(i: int, headings: Sequence[int]) -> UInt8:
         return np.stack([ground.view(ground.centres[i], heading) for heading in headings])

@@ -94,10 +94,12 @@ Told = Mapping[str, Any]
 """A way as `plain` stores it."""
 
 
-def share(way: Told) -> str:
-    """A way's recall with its interval."""
-    interval = f" [{way['low']:.1%}, {way['high']:.1%}]" if way["low"] is not None else ""
-    return f"{way['recall']:.1%}{interval}"
+def share(way: Told, interval: str = " [{low}, {high}]") -> str:
+    """A way's recall, with its interval where it has one."""
+    recall = f"{way['recall']:.1%}"
+    if way["low"] is None:
+        return recall
+    return recall + interval.format(low=f"{way['low']:.1%}", high=f"{way['high']:.1%}")
 
 
 def gain(way: Told, interval: str = " [{low}, {high}]") -> str:

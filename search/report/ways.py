@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from search.laboratory.study import Answer
-from search.laboratory.ways import Told, beats, gain
+from search.laboratory.ways import Told, beats, gain, share
 from search.report import style
 from search.report.page import Table
 from search.report.texts import Say
@@ -50,9 +50,8 @@ def way_table(found: Answer, say: Say, *, heading: bool = True) -> Table:
     rows = []
     for backbone in found.backbones:
         for way in ways_of(found, backbone).values():
-            interval = f"\n{way['low']:.1%}, {way['high']:.1%}" if way["low"] is not None else ""
             rows.append(
-                [say(way["name"]), backbone, f"{way['recall']:.1%}{interval}", gain(way, "\n{low}, {high}"),
+                [say(way["name"]), backbone, share(way, "\n{low}, {high}"), gain(way, "\n{low}, {high}"),
                  *("–" if way[key] is None else f"{way[key]:.1f}" for key in told),
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
                  f"{way['index_bytes'] / 1e6:.2f}", str(way["n"])]

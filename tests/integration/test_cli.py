@@ -94,6 +94,7 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested,
         (["lookup", "FRAME", "--near", "127,nan,5"], "not a finite number"),
         (["references", "delete", "other", "--yes"], "no reference set yet"),
         (["--config", "nowhere.toml", "flights"], "nowhere.toml is not there"),
+        (["rotation", "EMPTY", "--figures", "x"], "--figures goes with --out"),  # before anything is embedded
         (["nonsense"], "No such command"),
     ],
 )
