@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import machine
 from bench.notebook import Forward, Processor
+from coarseloc.rotation import HEADINGS
 from coarseloc.types import Float32, UInt8
 
-HEADINGS = (0, 45, 90, 135, 180, 225, 270, 315)
 BATCH_TILES = 2  # 16 views: the same as coarseloc's pipeline hands over at once
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from bench import machine, models, notebook, peers, pictures, timm_model
 from bench.figures import Figure, Results, faster
-from bench.peers import HEADINGS
 from bench.rounds import Contest, Skipped, Way, contest
 from bench.size import Size
 from coarseloc import geo, rotation
@@ -20,7 +19,7 @@ from coarseloc.embedding.backbone import LoadedBackbone, load_backbone
 from coarseloc.embedding.weights import Found
 from coarseloc.errors import CoarselocError
 from coarseloc.imagery.decode import content_digest, read_image
-from coarseloc.rotation import Affine
+from coarseloc.rotation import HEADINGS, Affine
 from coarseloc.store import Database, open_database
 from coarseloc.types import Failure, Float32, LonLat, ReferenceSet, Tile, UInt8, View
 from ingest import worker
