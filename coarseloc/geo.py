@@ -23,6 +23,16 @@ def distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLik
     return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
 
 
+def ellipsoid_distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike) -> Floats:
+    """Distance on the WGS84 ellipsoid by its radii of curvature at the mean latitude; broadcasts.
+
+    Within 1 mm of the geodesic up to 10 km away from the poles: the same as `offset` lays tiles out by. The mean
+    sphere of `distance_m` is off by up to 0.5 %, with a sign that depends on the direction.
+    """
+    per_lon, per_lat = degree_lengths((np.asarray(lat1, np.float64) + lat2) / 2)
+    return np.asarray(np.hypot(short_way(lon1, lon2) * per_lon, np.subtract(lat2, lat1) * per_lat))
+
+
 def degree_lengths(lat: ArrayLike) -> tuple[Floats, Floats]:
     """(east, north) metres of one degree of longitude and of latitude at each `lat`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
@@ -29,6 +30,11 @@ def place_id(lon: float, lat: float) -> str:
 def point_id(reference_set: str, tile_index: int, angle_deg: int) -> UUID:
     """UUIDv5 of (reference set, tile, angle): the same rotated tile has the same id in every collection."""
     return uuid5(NAMESPACE, f"{tile_id(reference_set, tile_index)}/{angle_deg:03d}")
+
+
+def label(text: str) -> str:
+    """A name as its user gave it, in one spelling: NFC, without space around it. Two that look alike are one."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def digest(facts: Mapping[str, Any]) -> str:

@@ -132,11 +132,15 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One downward image of a flight."""
+    """One downward image of a flight. Within its flight it is known by `relative_path`, and by `index` once that
+    is stored."""
 
     index: int
     path: Path
+    relative_path: str  # POSIX, NFC, below the flight's folder
     truth: Pose = Pose()
+    time: datetime | None = None  # local, no zone
+    fingerprint: str | None = None  # changes when the file's content does
 
     @property
     def filename(self) -> str:
@@ -318,6 +322,45 @@ class Hit:
     tile: TileFacts
     path: str  # the picture: the capture's file, or the thumbnail of a cut tile
     filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankedTile:
+    """One ranked rotated tile, before its picture is located."""
+
+    rank: int  # from 1
+    score: float  # cosine
+    tile: TileFacts
+    path: str | None  # the capture's file; None for a cut tile
+    content_digest: str  # names the thumbnail
+    key: int  # of the live tile while a search answers, of its snapshot once the answer is stored
+
+
+class Covariance(NamedTuple):
+    """Of a position, in square metres."""
+
+    east_east: float
+    east_north: float
+    north_north: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Where a frame was taken, and facing where, by one method."""
+
+    location: LonLat
+    heading_deg: float | None
+    score: float
+    margin: float | None  # the best place's score above the next one's; None where there is only one hit
+    margin_at_least: bool = False  # all hits are of one place: the next one is further below than `margin`
+    tile: TileFacts | None = None  # the best place's best tile
+    covariance_m2: Covariance | None = None
+    probability: float | None = None  # that the place is right
+    state: str = "located"
+
+    @property
+    def place_id(self) -> str | None:
+        return self.tile and self.tile.place_id
 
 
 @dataclass(frozen=True, slots=True)

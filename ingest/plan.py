@@ -49,7 +49,7 @@ class Plan:
 def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpec], thumbnails: Path) -> Plan:
     """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
     thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for)."""
-    stored = references.save_reference_set(session, source.reference_set)
+    stored = references.save_reference_set(session, source.reference_set, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)

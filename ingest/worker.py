@@ -241,7 +241,7 @@ class _Writer:
         started = time.perf_counter()
         plan = self._plan
         with self._db.write() as session:
-            keys = references.save_views(session, plan.reference_set.name, plan.tile_keys, self._views)
+            keys = references.save_views(session, plan.reference_set.point_key, plan.tile_keys, self._views)
             contents = {(tile.index, view.angle_deg): view.content_digest for tile, view, _ in self._views}
             embeddings.write_embeddings(
                 session,

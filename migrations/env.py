@@ -17,7 +17,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    from coarseloc.store.session import open_engine
+    from coarseloc.store.session import open_engine, schema_change
 
-    with open_engine(config.load().database).begin() as opened:
+    with schema_change(open_engine(config.load().database)) as opened:
         run(opened)

@@ -2,7 +2,7 @@
 
 An inner product is added up in another order by each library and each path (one query, many, GPU), so the last bit of
 a score, and with it the order of equals, depends on the path. Here an engine only proposes: a few rows more than k
-come back, are scored once more in float64, and sorted by (score, row). If its rounding could hide a row that it did
+come back, are scored once more in float64, and sorted by (score, point id): by row where rows have none. If its rounding could hide a row that it did
 not propose, the engine's next, more careful level is asked, and in the end all rows are looked at. So every path and
 every machine gives the same rows in the same order.
 """
@@ -20,6 +20,8 @@ from coarseloc.types import Float32
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+PointIds = NDArray[np.uint64]
+"""uint64 [N, 2]: the high and the low half of each row's point id."""
 
 _SPARE = 32  # rows asked for beyond k: nearly free, and neighbours closer than rounding are rare
 _FEW = 512  # rows that are scored faster than an engine is asked about them
@@ -78,9 +80,14 @@ def float32_error(dim: int) -> float:
 
 
 def nearest(
-    vectors: Float32, engine: Engine, queries: Float32, k: int, selection: Selection | None = None
+    vectors: Float32,
+    engine: Engine,
+    queries: Float32,
+    k: int,
+    selection: Selection | None = None,
+    point_ids: PointIds | None = None,
 ) -> tuple[Float32, Rows]:
-    """The k best rows of each query, best first, equal scores by ascending row.
+    """The k best rows of each query, best first, equal scores by ascending point id, or row without.
 
     vectors: float32 [N, D], what the engine searches. queries: float32 [Q, D]. All of unit norm.
     Returns scores float32 [Q, K] (inner products, correctly rounded) and rows int64 [Q, K], where K is the smaller of
@@ -92,25 +99,27 @@ def nearest(
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     if matching <= _FEW:
         rows = np.arange(matching) if selection is None else selection.rows
-        return _ranked(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k)
+        return _ranked(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
     scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     asked = min(matching, k + _SPARE)
     left = np.arange(len(queries))
     for level in engine.levels(len(queries), asked, selection):
         worst, proposed = level.propose(queries[left], asked)
-        scores[left], found[left] = _ranked(vectors, queries[left], proposed, k)
+        scores[left], found[left] = _ranked(vectors, queries[left], proposed, k, point_ids)
         if asked == matching:
             return scores, found
         left = left[scores[left, -1] <= worst + level.error]  # what was not proposed may belong among these
         if len(left) == 0:
             return scores, found
     for query in left:
-        scores[query], found[query] = _among_all(vectors, queries[query], k, selection)
+        scores[query], found[query] = _among_all(vectors, queries[query], k, selection, point_ids)
     return scores, found
 
 
-def _ranked(vectors: Float32, queries: Float32, proposed: Rows, k: int) -> tuple[Float32, Rows]:
-    """The k best of the proposed rows [Q, M] by (score, row)."""
+def _ranked(
+    vectors: Float32, queries: Float32, proposed: Rows, k: int, point_ids: PointIds | None
+) -> tuple[Float32, Rows]:
+    """The k best of the proposed rows [Q, M] by (score, point id)."""
     scores = np.empty(proposed.shape, np.float32)
     together = max(1, _CHUNK // proposed.shape[1])
     for q in range(0, len(queries), together):
@@ -118,11 +127,14 @@ def _ranked(vectors: Float32, queries: Float32, proposed: Rows, k: int) -> tuple
         for i in range(0, proposed.shape[1], _CHUNK):
             rows = proposed[q : q + together, i : i + _CHUNK]
             scores[q : q + together, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
-    best = np.lexsort((proposed, -scores), axis=-1)[:, :k]
+    high, low = (proposed, proposed) if point_ids is None else np.moveaxis(point_ids[proposed], -1, 0)
+    best = np.lexsort((low, high, -scores), axis=-1)[:, :k]
     return np.take_along_axis(scores, best, 1), np.take_along_axis(proposed, best, 1)
 
 
-def _among_all(vectors: Float32, query: Float32, k: int, selection: Selection | None) -> tuple[Float32, Rows]:
+def _among_all(
+    vectors: Float32, query: Float32, k: int, selection: Selection | None, point_ids: PointIds | None
+) -> tuple[Float32, Rows]:
     """The k best when more rows tie, or nearly tie, than were proposed."""
     parts = np.array_split(vectors, max(1, len(vectors) // 4096))
     rough = np.concatenate([part.copy() @ query for part in parts])  # a copy is aligned, a mapped file is not
@@ -130,5 +142,5 @@ def _among_all(vectors: Float32, query: Float32, k: int, selection: Selection | 
         rough[~selection.mask] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
     close = np.flatnonzero(rough >= kth - 2 * float32_error(vectors.shape[1]))
-    scores, rows = _ranked(vectors, query[None], close[None], k)
+    scores, rows = _ranked(vectors, query[None], close[None], k, point_ids)
     return scores[0], rows[0]

@@ -10,7 +10,6 @@ from typing import Any
 
 from coarseloc.types import Backbone, Where
 from search import faiss_store
-from search.index import ExactIndex
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
@@ -29,9 +28,9 @@ def where_facts(where: Where) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def environment(index: ExactIndex, backbone: Backbone) -> dict[str, Any]:
+def environment(backend: str, backbone: Backbone) -> dict[str, Any]:
     """What answers, for the record of a run: a run is only gone on with in the same one."""
-    return machine(backbone.device, index.backend)
+    return machine(backbone.device, backend)
 
 
 def machine(device: str, backend: str) -> dict[str, Any]:

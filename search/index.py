@@ -11,7 +11,7 @@ import numpy as np
 from coarseloc.errors import InputError, StoreError
 from coarseloc.types import Float32
 from search import exact, faiss_store
-from search.exact import Engine, Rows, Selection
+from search.exact import Engine, PointIds, Rows, Selection
 from search.faiss_engine import FaissCpu, FaissGpu
 from search.faiss_store import Stored
 
@@ -34,9 +34,11 @@ class ExactIndex:
     `backend` is what answers, for every record: see `backend()`.
     """
 
-    def __init__(self, stored: Stored) -> None:
-        """Raises ConfigError where there is a GPU that cannot hold them."""
+    def __init__(self, stored: Stored, point_ids: PointIds | None = None) -> None:
+        """point_ids: uint64 [N, 2], what orders equal scores. Raises ConfigError where there is a GPU that cannot hold
+        the vectors."""
         self._stored = stored
+        self._point_ids = point_ids
         self.vectors: Float32 = stored.vectors  # a view, not to be written to; perhaps mapped, perhaps unaligned
         self.count, self.dim = self.vectors.shape
         self._engine = _engine(stored)
@@ -49,17 +51,19 @@ class ExactIndex:
         return cls.filled(count, dim, [vectors])
 
     @classmethod
-    def filled(cls, count: int, dim: int, parts: Iterable[Float32]) -> ExactIndex:
+    def filled(
+        cls, count: int, dim: int, parts: Iterable[Float32], point_ids: PointIds | None = None
+    ) -> ExactIndex:
         """Build from parts float32 [n, dim] that come to `count` rows, holding no more than the index and one part.
 
         Raises StoreError naming the first row that is not of unit norm, or where more or fewer rows come.
         """
-        return cls(faiss_store.store(count, dim, _of_unit_norm(parts, count)))
+        return cls(faiss_store.store(count, dim, _of_unit_norm(parts, count)), point_ids)
 
     @classmethod
-    def open(cls, path: Path) -> ExactIndex:
+    def open(cls, path: Path, point_ids: PointIds | None = None) -> ExactIndex:
         """Map a saved index into memory, which takes no time whatever its size. Raises StoreError if it is damaged."""
-        return cls(faiss_store.read(path))
+        return cls(faiss_store.read(path), point_ids)
 
     def save(self, path: Path) -> None:
         """Write `path` and, where they are many, the same vectors in half precision beside it.
@@ -71,10 +75,11 @@ class ExactIndex:
     def subset(self, rows: Rows) -> ExactIndex:
         """An index of some rows alone, int64 [M]; its row i is `rows[i]` of this one."""
         parts = (self.vectors[rows[i : i + _GATHERED]] for i in range(0, len(rows), _GATHERED))
-        return ExactIndex(faiss_store.store(len(rows), self.dim, parts))
+        points = None if self._point_ids is None else self._point_ids[rows]
+        return ExactIndex(faiss_store.store(len(rows), self.dim, parts), points)
 
     def search(self, queries: Float32, k: int, selection: Selection | None = None) -> tuple[Float32, Rows]:
-        """The k best rows of each query, best first, equal scores by ascending row.
+        """The k best rows of each query, best first, equal scores by ascending point id, or row without.
 
         queries: float32 [Q, D], unit norm. selection: which rows may answer; None for all.
         Returns scores float32 [Q, K] (inner products, correctly rounded) and rows int64 [Q, K], where K is the
@@ -89,7 +94,7 @@ class ExactIndex:
             raise InputError(f"the selection is of {selection.mask.shape} rows, this index has {self.count}")
         if not np.isfinite(queries).all():
             raise InputError("a query holds NaN or infinity: expected finite unit vectors")
-        return exact.nearest(self.vectors, self._engine, queries, k, selection)
+        return exact.nearest(self.vectors, self._engine, queries, k, selection, self._point_ids)
 
 
 def _engine(stored: Stored) -> Engine:

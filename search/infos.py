@@ -1,25 +1,22 @@
-"""From SearchRuns to CoarseLocalizationInfo: hits, the place they amount to, and how far off it is."""
+"""From stored answers to CoarseLocalizationInfo: one frame of one run as other programs read it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from coarseloc import ids
 from coarseloc.errors import StoreError
-from coarseloc.scoring import metrics
-from coarseloc.store import Database, runs
-from coarseloc.store.runs import FrameResult, StoredRun
-from coarseloc.types import Flight, Hit, Pose
-from search import localize
-from search.hits import recorded_hit
-from search.localize import Candidate, Estimate
+from coarseloc.store import Database, flights, runs
+from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
+from coarseloc.types import Estimate, Flight, Hit
+from search.answers import FrameAnswer, frame_answers, nearest_result_m, results_of
+from search.hits import picture_hit
 from search.records import (
     SCHEMA_VERSION,
-    Agreement,
+    AgreementInfo,
     CoarseLocalizationInfo,
+    CovarianceInfo,
     Errors,
     EstimateInfo,
     Location,
@@ -52,141 +49,45 @@ def newest_runs(db: Database, flight_id: str, reference_set: str | None = None) 
     Raises StoreError where there is none.
     """
     with db.read() as session:
-        runs.find_flight(session, flight_id)
+        flights.find_flight(session, flight_id)
         finished = runs.latest_runs(session, flight_id, reference_set)
-    newest = {(run.reference_set.name, run.spec.spec.digest, _asked(run)): run for run in finished}
+    newest = {(run.spec.spec.digest, run.question): run for run in finished}
     if not newest:
         of = f" against {reference_set!r}" if reference_set else ""
         raise StoreError(f"flight {flight_id} has no finished search{of}: run `coarseloc search` to its end first")
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def comparable(found: Sequence[StoredRun]) -> list[list[StoredRun]]:
+def comparable(chosen: Sequence[StoredRun]) -> list[list[StoredRun]]:
     """Runs that were asked the same of the same references, by different backbones: those that can agree."""
-    groups: dict[tuple[str, str], list[StoredRun]] = {}
-    for run in found:
-        groups.setdefault((run.reference_set.name, _asked(run)), []).append(run)
+    groups: dict[str, list[StoredRun]] = {}
+    for run in chosen:
+        groups.setdefault(run.question, []).append(run)
     return list(groups.values())
-
-
-def _asked(run: StoredRun) -> str:
-    return ids.digest({name: run.parameters.get(name) for name in ("angle_deg", "where")})
 
 
 def frame_infos(
     db: Database,
     thumbnails: Path,
     flight: Flight,
-    group: Sequence[StoredRun],
+    chosen: Sequence[StoredRun],
     frame_indices: Sequence[int] | None = None,
+    *,
+    method: str = BEST_PLACE,
 ) -> Iterator[FrameInfo]:
-    """Every frame (or some) of comparable runs, run by run in frame order."""
+    """Every frame (or some) of runs, run by run in the flight's order."""
     with db.read() as session:
-        results = [runs.results(session, run.id, frame_indices) for run in group]
-    places = [[localize.candidates(result.hits) for result in of_run] for of_run in results]
-    agreements = _agreements(group, results, places)
-    for run, of_run, of_run_places in zip(group, results, places, strict=True):
-        errors = _errors([(result.frame.truth, found) for result, found in zip(of_run, of_run_places, strict=True)])
-        for result, found, error in zip(of_run, of_run_places, errors, strict=True):
-            info = None
-            if result.error is None and result.timing is not None and (estimate := localize.estimate(found)):
-                info = _info(flight, run, result, estimate, agreements[run.id, result.frame.index], error, thumbnails)
-            yield FrameInfo(run, result if info or result.error else _without_hits(result), info)
+        answers = frame_answers(session, chosen, method=method, frame_indices=frame_indices)
+    for run in chosen:
+        for answer in answers.pop(run.id):
+            result = answer.result
+            if result.error is None and result.estimate is None:
+                result = replace(result, error=NO_HITS)
+            yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
 
 
-def _without_hits(result: FrameResult) -> FrameResult:
-    return FrameResult(result.frame, result.timing, (), NO_HITS)
-
-
-def _agreements(
-    group: Sequence[StoredRun],
-    results: Sequence[Sequence[FrameResult]],
-    places: Sequence[Sequence[Sequence[Candidate]]],
-) -> dict[tuple[int, int], Agreement]:
-    """{(run, frame index): how many of the group's backbones agree}; neighbouring tiles still do."""
-    facts = group[0].reference_set.reference_set
-    within_m = localize.stride_m(facts.footprint_m, facts.overlap)
-    of_frame: dict[int, dict[int, Estimate | None]] = {}
-    for run, of_run, of_run_places in zip(group, results, places, strict=True):
-        for result, found in zip(of_run, of_run_places, strict=True):
-            of_frame.setdefault(result.frame.index, {})[run.id] = localize.estimate(found)
-    agreements = {}
-    for index, estimates in of_frame.items():
-        counts = localize.agreement(list(estimates.values()), within_m)
-        for run_id, count in zip(estimates, counts, strict=True):
-            agreements[run_id, index] = Agreement(backbones=count, of=len(estimates), within_m=within_m)
-    return agreements
-
-
-def _errors(frames: Sequence[tuple[Pose, Sequence[Candidate]]]) -> list[Errors | None]:
-    """Against the truth; None where it is unknown."""
-    ranked = localize.ranked(frames)
-    figures = zip(
-        metrics.error_m(ranked),
-        metrics.best_error_m(ranked),
-        metrics.heading_error_deg(ranked),
-        metrics.right_place(ranked),
-        strict=True,
-    )
-    return [
-        None
-        if pose.location is None
-        else Errors(
-            error_m=_or_none(error),
-            best_error_m=_or_none(best),
-            heading_error_deg=_or_none(heading),
-            inside_footprint=bool(inside),
-        )
-        for (pose, _), (error, best, heading, inside) in zip(frames, figures, strict=True)
-    ]
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _info(
-    flight: Flight,
-    run: StoredRun,
-    result: FrameResult,
-    estimate: Estimate,
-    agreement: Agreement,
-    errors: Errors | None,
-    thumbnails: Path,
-) -> CoarseLocalizationInfo:
-    timing = result.timing
-    assert timing is not None  # noqa: S101 - the caller has looked
-    return CoarseLocalizationInfo(
-        encoder=run.spec.spec.backbone,
-        backend=run.environment["backend"],
-        dim=run.spec.spec.dim,
-        metric="ip",
-        topk=run.parameters["k"],
-        timing_ms=TimingMs(
-            embed=timing.embed_ms, search=timing.search_ms, total=timing.total_ms, decode=timing.decode_ms
-        ),
-        results=[_result(recorded_hit(hit, thumbnails)) for hit in result.hits],
-        index_build_ms=run.index_build_ms,
-        schema_version=SCHEMA_VERSION,
-        flight_id=flight.flight_id,
-        frame_index=result.frame.index,
-        query=_query(run, result),
-        reference_set=_reference_set(run),
-        estimate=EstimateInfo(
-            location=Location(**estimate.location._asdict()),
-            heading_deg=estimate.heading_deg,
-            place_id=estimate.place_id,
-            score=estimate.score,
-            margin=estimate.margin,
-            method=estimate.method,
-            agreement=agreement,
-        ),
-        truth=_truth(flight, result),
-        errors=errors,
-    )
-
-
-def _result(hit: Hit) -> Result:
+def hit_result(hit: Hit) -> Result:
+    """A hit as every program reads it."""
     tile = hit.tile
     return Result(
         rank=hit.rank,
@@ -198,8 +99,67 @@ def _result(hit: Hit) -> Result:
         angle_deg=tile.angle_deg,
         altitude_m=tile.altitude_m,
         overlap=tile.overlap,
+        reference_set=tile.reference_set,
         location=Location(**tile.center._asdict()),
         bbox=tile.bbox,
+    )
+
+
+def _info(
+    flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path
+) -> CoarseLocalizationInfo | None:
+    timing, estimate, agreement = answer.result.timing, answer.result.estimate, answer.agreement
+    if timing is None or estimate is None or agreement is None:
+        return None
+    return CoarseLocalizationInfo(
+        encoder=run.spec.spec.backbone,
+        backend=run.environment["backend"],
+        dim=run.spec.spec.dim,
+        metric="ip",
+        topk=run.parameters["k"],
+        timing_ms=TimingMs(
+            embed=timing.embed_ms, search=timing.search_ms, total=timing.total_ms, decode=timing.decode_ms
+        ),
+        results=[hit_result(picture_hit(hit, thumbnails)) for hit in results_of(run, answer.result)],
+        index_build_ms=run.index_build_ms,
+        schema_version=SCHEMA_VERSION,
+        flight_id=flight.flight_id,
+        frame_index=answer.result.frame.index,
+        query=_query(run, answer.result),
+        reference_set=_reference_set(run),
+        estimate=_estimate(estimate, method, AgreementInfo(**asdict(agreement))),
+        truth=_truth(flight, answer.result),
+        errors=_errors(run, answer),
+    )
+
+
+def _estimate(estimate: Estimate, method: str, agreement: AgreementInfo) -> EstimateInfo:
+    covariance = estimate.covariance_m2
+    return EstimateInfo(
+        location=Location(**estimate.location._asdict()),
+        heading_deg=estimate.heading_deg,
+        place_id=estimate.place_id,
+        score=estimate.score,
+        margin=None if estimate.margin_at_least else estimate.margin,
+        margin_at_least=estimate.margin if estimate.margin_at_least else None,
+        method=method,
+        state=estimate.state,
+        covariance_m2=covariance and CovarianceInfo(**covariance._asdict()),
+        probability=estimate.probability,
+        agreement=agreement,
+    )
+
+
+def _errors(run: StoredRun, answer: FrameAnswer) -> Errors | None:
+    errors, truth = answer.errors, answer.result.frame.truth.location
+    if errors is None or truth is None:
+        return None
+    return Errors(
+        error_m=errors.error_m,
+        best_error_m=nearest_result_m(truth, results_of(run, answer.result)),
+        heading_error_deg=errors.heading_error_deg,
+        inside_footprint=errors.inside_footprint,
+        on_map=errors.on_map,
     )
 
 
@@ -209,6 +169,7 @@ def _query(run: StoredRun, result: FrameResult) -> Query:
         run=run.id,
         path=str(result.frame.path),
         filename=result.frame.filename,
+        relative_path=result.frame.relative_path,
         spec_digest=spec.digest,
         input_px=spec.input_px,
         precision=spec.precision,
@@ -220,7 +181,7 @@ def _query(run: StoredRun, result: FrameResult) -> Query:
 
 
 def _reference_set(run: StoredRun) -> ReferenceSetInfo:
-    facts = run.reference_set.reference_set
+    facts = run.reference_set
     return ReferenceSetInfo(
         name=facts.name,
         kind=facts.kind,

@@ -1,9 +1,10 @@
 """The mirror: one backbone's vectors of one reference set, on disk, ready to be searched exactly.
 
-    mirrors/<collection>/<reference set>/
+    mirrors/<collection>/<reference set's id>/
         index.faiss             the vectors, memory-mapped when opened
         index.half.faiss        the same in half precision, where they are many: what a single query reads first
         rotated_tile_ids.npy    int64 [N], the database's key of each row, memory-mapped
+        point_ids.npy           uint64 [N, 2], each row's point id in halves, which orders equal scores
         columns.npz             what filters ask about each row, read when first asked
         schema.json             what all this is, and of which state of the database
 
@@ -19,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
@@ -35,10 +35,10 @@ from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Where
 from coarseloc.where import TileColumns
-from search.exact import Rows, Selection
+from search.exact import PointIds, Rows, Selection
 from search.index import ExactIndex
 
-FORMAT = 2  # raised when the files change their meaning
+FORMAT = 3  # raised when the files change their meaning
 LOCK_TIMEOUT_S = 600.0
 SELECTIONS = 16  # filters whose rows an open mirror remembers
 
@@ -51,8 +51,7 @@ class Schema:
     """What a mirror holds. Two mirrors of equal schemas hold equal vectors."""
 
     format: int
-    reference_set: str
-    created_at: str  # of the reference set: tells a set from an earlier one of the same name
+    reference_set: str  # its id
     backbone: str
     spec_digest: str
     dim: int
@@ -73,6 +72,7 @@ class Mirror:
     schema: Schema
     index: ExactIndex
     rotated_tile_ids: Rows  # int64 [N]
+    point_ids: PointIds  # uint64 [N, 2]
     build_ms: float  # reading from SQL and indexing, whenever that was
     open_ms: float  # now
     built: bool  # now, rather than found
@@ -121,7 +121,7 @@ def open_mirror(
             f"reference set {reference_set.name!r} has no embeddings of {spec.spec.backbone} "
             f"({spec.spec.input_px} px, {spec.spec.precision}): ingest it with this backbone first"
         )
-    folder = root / spec.spec.collection / ids.slug(reference_set.name)
+    folder = root / spec.spec.collection / reference_set.uid
     with _lock(folder):
         try:
             return _open(folder, wanted)
@@ -136,8 +136,7 @@ def open_mirror(
 def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -> Schema:
     return Schema(
         format=FORMAT,
-        reference_set=reference_set.name,
-        created_at=_in_utc(reference_set.created_at).isoformat(),
+        reference_set=reference_set.uid,
         backbone=spec.spec.backbone,
         spec_digest=spec.spec.digest,
         dim=spec.spec.dim,
@@ -166,16 +165,17 @@ def _open(folder: Path, wanted: Schema) -> Mirror:
             raise StaleMirror(f"the mirror {folder} is damaged: {name} has {actual[name]} bytes, expected {size}.")
     _compare(folder, found, wanted)
     try:
-        index = ExactIndex.open(folder / "index.faiss")
         keys = np.load(folder / "rotated_tile_ids.npy", mmap_mode="r")
+        points = np.load(folder / "point_ids.npy", mmap_mode="r")
+        index = ExactIndex.open(folder / "index.faiss", points)
     except (StoreError, OSError, ValueError) as error:
         raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
-    if (index.count, index.dim, len(keys)) != (wanted.count, wanted.dim, wanted.count):
+    if (index.count, index.dim, len(keys), len(points)) != (wanted.count, wanted.dim, wanted.count, wanted.count):
         raise StaleMirror(
             f"the mirror {folder} is damaged: it holds {index.count} x {index.dim} vectors and {len(keys)} keys, "
             f"expected {wanted.count} x {wanted.dim}."
         )
-    return Mirror(folder, found, index, keys, build_ms, (time.perf_counter() - started) * 1e3, built=False)
+    return Mirror(folder, found, index, keys, points, build_ms, (time.perf_counter() - started) * 1e3, built=False)
 
 
 def _compare(folder: Path, found: Schema, wanted: Schema) -> None:
@@ -195,14 +195,14 @@ def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: 
     started = time.perf_counter()
     with db.read() as session:
         stored = load_vectors(session, reference_set.id, spec.id)
-        index = ExactIndex.filled(len(stored.rotated_tile_ids), stored.dim, stored.parts)
+        index = ExactIndex.filled(len(stored.rotated_tile_ids), stored.dim, stored.parts, stored.point_ids)
     build_ms = (time.perf_counter() - started) * 1e3
     schema = _schema(reference_set, spec, stored.version)  # of what was read, perhaps newer than what was asked
     try:
         _write(folder, schema, index, stored, build_ms)
     except OSError as error:
         raise StoreError(f"the mirror {folder} cannot be written: {error}. Free or mend that disk.") from None
-    return Mirror(folder, schema, index, stored.rotated_tile_ids, build_ms, build_ms, built=True)
+    return Mirror(folder, schema, index, stored.rotated_tile_ids, stored.point_ids, build_ms, build_ms, built=True)
 
 
 def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVectors, build_ms: float) -> None:
@@ -214,6 +214,7 @@ def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVector
     fresh.mkdir()
     index.save(fresh / "index.faiss")
     np.save(fresh / "rotated_tile_ids.npy", stored.rotated_tile_ids)
+    np.save(fresh / "point_ids.npy", stored.point_ids)
     columns = {field.name: getattr(stored.columns, field.name) for field in fields(TileColumns)}
     np.savez(fresh / "columns.npz", schema=np.array(schema.digest), **columns)
     facts = {
@@ -243,8 +244,3 @@ def _lock(folder: Path) -> Iterator[None]:
         raise LockedError(
             f"another process has been building the mirror {folder} for {LOCK_TIMEOUT_S:.0f} s: wait for it or stop it"
         ) from None
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """SQLite keeps no zone and holds UTC; PostgreSQL answers in the session's zone."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -54,6 +54,7 @@ class Result(_Record):
     angle_deg: int = Heading
     altitude_m: float | None = Field(description="above ground; null where nobody said")
     overlap: float = Field(ge=0, lt=1, description="fraction")
+    reference_set: str = Field(description="the set that the tile is of")
     location: Location = Field(description="the tile's centre")
     bbox: BBoxArray = Field(description="[west, south, east, north]; west > east across the antimeridian")
 
@@ -64,6 +65,7 @@ class Query(_Record):
     run: int = Field(description="the SearchRun in the database")
     path: str
     filename: str
+    relative_path: str = Field(description="below the flight's folder: what the frame is known by")
     spec_digest: str = Field(description="of weights, input size, normalisation, pooling and precision")
     input_px: int
     precision: str
@@ -85,24 +87,36 @@ class ReferenceSetInfo(_Record):
     references: int = Field(ge=0, description="rotated tiles searched")
 
 
-class Agreement(_Record):
-    """How many backbones put the frame at the same place: those exported together for this reference set."""
+class AgreementInfo(_Record):
+    """How many backbones put the frame at the same place: of each the newest finished run that was asked the same."""
 
     backbones: int = Field(ge=0, description="within the distance, this one included")
-    of: int = Field(ge=1)
-    within_m: float
+    of: int = Field(ge=1, description="1: no other backbone has answered, so that there is nothing to agree with")
+    within_m: float = Field(description="1.05 strides of the references, on the ellipsoid")
+
+
+class CovarianceInfo(_Record):
+    """Of a position, in square metres."""
+
+    east_east: float = Field(ge=0)
+    east_north: float
+    north_north: float = Field(ge=0)
 
 
 class EstimateInfo(_Record):
     """Where the frame was taken, and facing where."""
 
     location: Location
-    heading_deg: float = Heading
-    place_id: str
+    heading_deg: float | None = Heading
+    place_id: str | None
     score: float
     margin: float | None = Field(description="score of the best place above the second; null where only one was found")
+    margin_at_least: float | None = Field(description="where only one place was found: the margin is at least this")
     method: str
-    agreement: Agreement
+    state: str = Field(description="located: the position is to be used")
+    covariance_m2: CovarianceInfo | None = Field(description="null where the method states none")
+    probability: float | None = Field(ge=0, le=1, description="that the place is right; null where nobody says")
+    agreement: AgreementInfo
 
 
 class Truth(_Record):
@@ -120,6 +134,7 @@ class Errors(_Record):
     best_error_m: float | None = Field(description="great circle, from the nearest of the results")
     heading_error_deg: float | None = Field(description="circular; null unless the truth lies in the best footprint")
     inside_footprint: bool = Field(description="the truth lies in the best result's footprint")
+    on_map: bool = Field(description="some reference shows the truth; without one, no answer is right")
 
 
 class CoarseLocalizationInfo(_Record):

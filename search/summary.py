@@ -1,31 +1,72 @@
-"""What a finished run comes to: one row of medians, for the end of a command and for programs."""
+"""What a run comes to in few numbers: for the end of a command, the pages and programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from coarseloc.errors import StoreError
-from coarseloc.scoring import metrics
 from coarseloc.store import Database, runs
-from coarseloc.types import Floats, Timing
-from search.localize import candidates, ranked
+from coarseloc.store.runs import BEST_PLACE, StoredRun
+from search.answers import FrameAnswer, frame_answers
 
-_PARTS = ("decode", "embed", "search", "total")
+PARTS = ("decode", "embed", "search", "total")
 
 
-def summarize(db: Database, run_id: int) -> dict[str, Any]:
-    """A run's facts, medians of its metrics (None where no frame has the truth) and of its milliseconds."""
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run over a flight. Medians are over the frames that have the figure; None where none has.
+
+    A run has one median error: over the frames that the map shows. Those off it have no right answer: they are
+    counted in `off_map`.
+    """
+
+    frames: int
+    unreadable: int
+    frames_with_truth: int  # and an answer
+    off_map: int  # of these
+    median_error_m: float | None
+    median_heading_error_deg: float | None  # of frames whose place is right
+    median_margin: float | None  # of frames with hits at more than one place
+    median_score: float | None
+    median_ms: dict[str, float | None]  # by PARTS
+
+
+def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
+    """A run's frames as one row of figures."""
+    estimates = [answer.result.estimate for answer in answers if answer.result.estimate is not None]
+    errors = [answer.errors for answer in answers if answer.errors is not None]
+    timings = [answer.result.timing for answer in answers if answer.result.timing is not None]
+    return RunSummary(
+        frames=len(answers),
+        unreadable=sum(answer.result.error is not None for answer in answers),
+        frames_with_truth=len(errors),
+        off_map=sum(not one.on_map for one in errors),
+        median_error_m=median(one.error_m for one in errors if one.on_map),
+        median_heading_error_deg=median(one.heading_error_deg for one in errors if one.on_map),
+        median_margin=median(one.margin for one in estimates if not one.margin_at_least),
+        median_score=median(one.score for one in estimates),
+        median_ms={part: median(getattr(timing, f"{part}_ms") for timing in timings) for part in PARTS},
+    )
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Over what is known."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def run_facts(db: Database, run_id: int, method: str = BEST_PLACE) -> dict[str, Any]:
+    """A run's facts and its figures, as programs read them. Raises StoreError for an unknown run."""
     with db.read() as session:
-        run = next((run for run in runs.runs(session) if run.id == run_id), None)
-        if run is None:
-            raise StoreError(f"search run {run_id} is not known: `coarseloc flights --json` lists the runs there are")
-        results = runs.results(session, run_id)
-    read = [result for result in results if result.error is None]
-    found = ranked([(result.frame.truth, candidates(result.hits)) for result in read])
-    errors_m = metrics.error_m(found)
+        run = runs.find_run(session, run_id)
+        answers = frame_answers(session, [run], method=method, with_hits=False)[run.id]
+    return facts_of(run, summarize(answers))
+
+
+def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
     return {
         "run": run.id,
         "flight_id": run.flight_id,
@@ -34,27 +75,15 @@ def summarize(db: Database, run_id: int) -> dict[str, Any]:
         "input_px": run.spec.spec.input_px,
         "precision": run.spec.spec.precision,
         "angle_deg": run.parameters.get("angle_deg"),
-        "frames": len(results),
-        "unreadable": len(results) - len(read),
+        "frames": summary.frames,
+        "unreadable": summary.unreadable,
         "references": run.references,
-        "median_error_m": _median(errors_m),
-        "median_heading_error_deg": _median(metrics.heading_error_deg(found)),
-        "median_margin": _median(metrics.margin(found)),
-        "frames_with_truth": int(np.count_nonzero(~np.isnan(errors_m))),
-        "median_ms": _median_ms([result.timing for result in read if result.timing]),
+        "median_error_m": summary.median_error_m,
+        "median_heading_error_deg": summary.median_heading_error_deg,
+        "median_margin": summary.median_margin,
+        "frames_with_truth": summary.frames_with_truth,
+        "off_map": summary.off_map,
+        "median_ms": summary.median_ms,
         "index_build_ms": run.index_build_ms,
         **{name: run.environment.get(name) for name in ("backend", "device", "warm_up")},
-    }
-
-
-def _median(values: Floats) -> float | None:
-    """Over what is not NaN."""
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else None
-
-
-def _median_ms(timings: Sequence[Timing]) -> dict[str, float | None]:
-    return {
-        part: float(np.median([getattr(timing, f"{part}_ms") for timing in timings])) if timings else None
-        for part in _PARTS
     }

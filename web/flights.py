@@ -10,12 +10,12 @@ from flask import request, url_for
 
 from coarseloc import geo
 from coarseloc.store import Database, gallery
-from coarseloc.store.runs import StoredFlight
+from coarseloc.store.flights import StoredFlight
+from search.answers import FrameAnswer
 from web.gallery import the_gallery
-from web.ground import frame_of, map_frame
-from web.images import frame_url, tile_url
-from web.searches import Shown, chosen_model, shown_searches, stored_flight, told
-from web.summaries import RunSummary
+from web.ground import frame_of, run_map
+from web.images import frame_url, result_url
+from web.searches import Shown, chosen_model, shown_searches, stored_flight, summarized
 
 PER_PAGE = 24
 
@@ -40,9 +40,10 @@ def flights_page() -> dict[str, Any]:
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> dict[str, Any]:
     stored = stored_flight(database, card.flight_id)
     shown = shown_searches(database, card.flight_id)
-    found, models = told(database, stored, shown)
+    answers, models = summarized(database, stored, shown)
     best = chosen_model(models)
-    estimated = [(one.hit.lon, one.hit.lat) for one in found[best].best.values()] if best else []
+    located = [answer.result.estimate for answer in answers[best]] if best else []
+    estimated = [tuple(estimate.location) for estimate in located if estimate is not None]
     return {
         "id": card.flight_id,
         "url": url_for("pages.flight", flight_id=card.flight_id),
@@ -61,7 +62,7 @@ def flight_page(flight_id: str) -> dict[str, Any]:
     database = the_gallery().database
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
-    found, models = told(database, stored, shown)
+    answers, models = summarized(database, stored, shown)
     chosen = chosen_model(models)
     return {
         "flight": about(stored),
@@ -71,20 +72,20 @@ def flight_page(flight_id: str) -> dict[str, Any]:
         "models": models,
         "model": chosen,
         "frame_query": _frame_query(),
-        "frames": _frames(stored, found[chosen] if chosen else None),
+        "frames": _frames(stored, answers[chosen] if chosen else []),
     }
 
 
 def _frame_query() -> str:
     """What a frame's address carries on from this one."""
-    kept = {name: request.args[name] for name in ("set", "asked", "model") if name in request.args}
+    kept = {name: request.args[name] for name in ("set", "asked", "model", "method") if name in request.args}
     return f"?{urlencode(kept)}" if kept else ""
 
 
 def _map(stored: StoredFlight, shown: Shown) -> dict[str, Any] | None:
     """The ground of the references searched; without a search the bounds of the track; None where nothing is placed."""
     for run in shown.runs.values():
-        return map_frame(the_gallery(), run.reference_set)
+        return run_map(the_gallery(), run)
     places = [frame.truth.location for frame in stored.flight.frames if frame.truth.location]
     if not places:
         return None
@@ -102,30 +103,34 @@ def about(stored: StoredFlight) -> dict[str, Any]:
     }
 
 
-def _frames(stored: StoredFlight, found: RunSummary | None) -> list[dict[str, Any]]:
+def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[dict[str, Any]]:
     flight = stored.flight
+    of_frame = {answer.result.frame.index: answer for answer in answers}
     # One address is built, the others spell it: building 500 would cost as much as all the rest of the page.
     sample = url_for("pages.frame", flight_id=flight.flight_id, frame=0)
-    rows = []
-    for frame in flight.frames:
-        best = found.best.get(frame.index) if found else None
-        rows.append(
-            {
-                "index": frame.index,
-                "url": f"{sample[:-1]}{frame.index}",
-                "image": frame_url(flight.flight_id, frame),
-                "truth": frame.truth.location._asdict() if frame.truth.location else None,
-                "best": best
-                and {
-                    "score": best.hit.score,
-                    "margin": best.margin.score,
-                    "margin_at_least": best.margin.at_least,
-                    "error_m": best.error_m,
-                    "location": {"lon": best.hit.lon, "lat": best.hit.lat},
-                    "angle_deg": best.hit.angle_deg,
-                    "image": tile_url(best.hit.rotated_tile, best.hit.content_digest),
-                    "verdict": best.verdict,
-                },
-            }
-        )
-    return rows
+    return [
+        {
+            "index": frame.index,
+            "url": f"{sample[:-1]}{frame.index}",
+            "image": frame_url(flight.flight_id, frame),
+            "truth": frame.truth.location._asdict() if frame.truth.location else None,
+            "best": _best(of_frame[frame.index]) if frame.index in of_frame else None,
+        }
+        for frame in flight.frames
+    ]
+
+
+def _best(answer: FrameAnswer) -> dict[str, Any] | None:
+    estimate, errors, tile = answer.result.estimate, answer.errors, answer.result.best
+    if estimate is None:
+        return None
+    return {
+        "score": estimate.score,
+        "margin": estimate.margin,
+        "margin_at_least": estimate.margin_at_least,
+        "error_m": errors.error_m if errors else None,
+        "location": estimate.location._asdict(),
+        "angle_deg": estimate.heading_deg,
+        "image": result_url(tile.id, tile.content_digest) if tile else None,
+        "verdict": errors.verdict if errors else None,
+    }

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flask import request
 
-from coarseloc import geo
-from coarseloc.store import runs
-from coarseloc.store.runs import FrameResult, StoredFlight, StoredHit
-from coarseloc.types import Frame, LonLat
-from search import localize
-from web import summaries
+from coarseloc.localize.agreement import agreeing
+from coarseloc.store.flights import StoredFlight
+from coarseloc.store.runs import StoredRun
+from coarseloc.types import Estimate, Frame, LonLat, RankedTile
+from search.answers import FrameAnswer, FrameErrors, agreement_within_m, frame_answers, results_of, tile_verdict
+from search.hits import picture_hit
+from search.infos import hit_result
 from web.flights import about
 from web.gallery import the_gallery
-from web.ground import map_frame
+from web.ground import run_map
 from web.i18n import _
-from web.images import frame_url, tile_url
+from web.images import frame_url, result_url
 from web.problems import Problem
-from web.searches import model, shown_searches, stored_flight
-
-WITHIN_M = 50.0
+from web.searches import model, shown_searches, stored_flight, the_method
 
 
 def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
@@ -31,18 +31,20 @@ def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
     stored = stored_flight(database, flight_id)
     query = _frame(stored, frame)
     shown = shown_searches(database, flight_id)
+    chosen = list(shown.runs.values())
     with database.read() as session:
-        found = {key: runs.results(session, run.id, [frame]) for key, run in shown.runs.items()}
-    rows = [model(key, run) | _row(query, found[key][0] if found[key] else None) for key, run in shown.runs.items()]
-    _share_scale(rows)
+        answers = frame_answers(session, chosen, method=the_method(), frame_indices=[frame])
+    of_row = {key: next(iter(answers[run.id]), None) for key, run in shown.runs.items()}
+    rows = [model(key, run) | _row(run, query, of_row[key]) for key, run in shown.runs.items()]
+    share_scale([row["hits"] for row in rows])
     return {
         "flight": about(stored),
         "frame": _about(stored, query),
         **_neighbours(stored, frame),
         **shown.as_json(),
-        "map": next((map_frame(the_gallery(), run.reference_set) for run in shown.runs.values()), None),
+        "map": next((run_map(the_gallery(), run) for run in chosen), None),
         "rows": rows,
-        "agreement": _agreement(rows),
+        "agreement": _agreement(of_row, agreement_within_m(chosen[0]) if chosen else 0.0),
         "chosen": _chosen(rows),
     }
 
@@ -83,12 +85,11 @@ def _neighbours(stored: StoredFlight, index: int) -> dict[str, Any]:
     }
 
 
-def _row(frame: Frame, result: FrameResult | None) -> dict[str, Any]:
-    if result is None:
+def _row(run: StoredRun, frame: Frame, answer: FrameAnswer | None) -> dict[str, Any]:
+    if answer is None:
         return {"timing": None, "error": _("This search has not come to this frame."), "hits": [], "estimate": None}
-    truth = frame.truth.location
-    hits = [_hit(hit, result.hits[0].score, truth) for hit in result.hits]
-    timing = result.timing
+    result = answer.result
+    truth, timing, hits = frame.truth.location, result.timing, results_of(run, result)
     return {
         "timing": timing
         and {
@@ -98,62 +99,63 @@ def _row(frame: Frame, result: FrameResult | None) -> dict[str, Any]:
             "total_ms": timing.total_ms,
         },
         "error": result.error,
-        "hits": hits,
-        "estimate": _estimate(result.hits, frame),
+        "hits": [hit_view(hit, hits[0].score, truth, result_url) for hit in hits],
+        "estimate": result.estimate and estimate_view(result.estimate, answer),
     }
 
 
-def _hit(hit: StoredHit, top_score: float, truth: LonLat | None) -> dict[str, Any]:
-    tile = hit.tile
-    distance = float(geo.distance_m(*truth, *tile.center)) if truth else None
-    return {
-        "rank": hit.rank,
-        "score": hit.score,
+def hit_view(hit: RankedTile, top_score: float, truth: LonLat | None, url: Callable[..., str]) -> dict[str, Any]:
+    """A hit as every program reads it, with what a page shows beside it. url: of its picture, by key and content."""
+    distance_m, verdict = tile_verdict(truth, hit.tile) if truth else (None, None)
+    return hit_result(picture_hit(hit, the_gallery().settings.thumbnails)).model_dump(mode="json") | {
         "drop": top_score - hit.score,
-        "rotated_tile": hit.rotated_tile,
-        "tile_id": tile.tile_id,
-        "place_id": tile.place_id,
-        "angle_deg": tile.angle_deg,
-        "altitude_m": tile.altitude_m,
-        "location": tile.center._asdict(),
-        "bbox": list(tile.bbox),
-        "image": tile_url(hit.rotated_tile, hit.content_digest),
-        "image_full": tile_url(hit.rotated_tile, hit.content_digest, "full"),
-        "distance_m": distance,
-        "verdict": None if truth is None or distance is None else summaries.verdict(truth, tile.bbox, distance),
+        "image": url(hit.key, hit.content_digest),
+        "image_full": url(hit.key, hit.content_digest, "full"),
+        "distance_m": distance_m,
+        "verdict": verdict,
     }
 
 
-def _estimate(ranked: Sequence[StoredHit], frame: Frame) -> dict[str, Any] | None:
-    """The position and heading that the best place stands for, with its margin, and its error where truth is known."""
-    found = localize.estimate(localize.candidates(ranked))
-    if found is None:
-        return None
-    last = ranked[-1].score
-    margin = summaries.margin(found.score, None if found.margin is None else found.score - found.margin, last)
-    truth, yaw = frame.truth.location, frame.truth.yaw_deg
+def estimate_view(estimate: Estimate, answer: FrameAnswer | None = None) -> dict[str, Any]:
+    """The position and heading with the margin, and the errors where truth is known."""
+    errors: FrameErrors | None = answer and answer.errors
+    agreement = answer and answer.agreement
     return {
-        "location": found.location._asdict(),
-        "heading_deg": found.heading_deg,
-        "score": found.score,
-        "margin": {"score": margin.score, "at_least": margin.at_least},
-        "error_m": float(geo.distance_m(*truth, *found.location)) if truth else None,
-        "heading_error_deg": None if yaw is None else geo.heading_difference(yaw, found.heading_deg),
+        "location": estimate.location._asdict(),
+        "heading_deg": estimate.heading_deg,
+        "place_id": estimate.place_id,
+        "state": estimate.state,
+        "score": estimate.score,
+        "margin": None
+        if estimate.margin is None
+        else {"score": estimate.margin, "at_least": estimate.margin_at_least},
+        "agreement": agreement and asdict(agreement),
+        "error_m": errors and errors.error_m,
+        "heading_error_deg": errors and errors.heading_error_deg,
+        "verdict": errors and errors.verdict,
+        "on_map": errors and errors.on_map,
     }
 
 
-def _share_scale(rows: Sequence[dict[str, Any]]) -> None:
+def share_scale(rows: Sequence[Sequence[dict[str, Any]]]) -> None:
     """`kept` of each hit: 1 at rank 1, 0 at the largest drop of all rows. One scale, so that flat rows look flat."""
-    largest = max((hit["drop"] for row in rows for hit in row["hits"]), default=0.0)
-    for row in rows:
-        for hit in row["hits"]:
+    largest = max((hit["drop"] for hits in rows for hit in hits), default=0.0)
+    for hits in rows:
+        for hit in hits:
             hit["kept"] = 1.0 - hit["drop"] / largest if largest > 0 else 1.0
 
 
-def _agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    within = request.args.get("within", WITHIN_M, _metres)
-    estimates = {row["key"]: LonLat(**row["estimate"]["location"]) for row in rows if row["estimate"]}
-    return {"within_m": within, "models": list(summaries.agreement(estimates, within)), "of": len(estimates)}
+def _agreement(of_row: Mapping[str, FrameAnswer | None], usual_m: float) -> dict[str, Any]:
+    """The largest group of backbones that agree with one of them, that one first; of equal groups the first model's,
+    so that the answer does not flicker between frames."""
+    within = request.args.get("within", usual_m, _metres)
+    estimates = {key: answer.result.estimate for key, answer in of_row.items() if answer and answer.result.estimate}
+    keys = list(estimates)
+    near = agreeing([estimate for estimate in estimates.values() if estimate], within)
+    best = int(near.sum(axis=1).argmax()) if keys else 0
+    models = [keys[best], *(key for key, agrees in zip(keys, near[best], strict=True) if agrees and key != keys[best])]\
+        if keys else []
+    return {"within_m": within, "models": models, "of": len(keys)}
 
 
 def _metres(text: str) -> float:

@@ -18,11 +18,12 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from PIL import Image
 from werkzeug.wrappers import Response as AnyResponse
 
-from coarseloc import geo
+from coarseloc import geo, ids
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
-from coarseloc.store import gallery, references
+from coarseloc.store import gallery, references, snapshots
 from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
+from coarseloc.store.runs import StoredRun
 from coarseloc.types import BBox, LonLat
 from web.gallery import Gallery, the_gallery
 from web.i18n import _
@@ -35,6 +36,18 @@ _BACKGROUND = (128, 128, 128)
 
 grounds = Blueprint("ground", __name__)
 _building = Lock()
+
+
+def run_map(here: Gallery, run: StoredRun) -> dict[str, Any] | None:
+    """What a map of a run needs: the ground of the first of its sets that is still here, else the bounds of what it
+    searched."""
+    with here.database.read() as session:
+        live = {one.uid: one for one in references.reference_sets(session)}
+        here_still = [live[uid] for uid in run.set_uids if uid in live]
+        if here_still:
+            return map_frame(here, here_still[0])
+        places = snapshots.search_map(session, run.search_map)
+    return frame_of(geo.bounds(places[:, [2, 4]], places[:, [3, 5]])) if len(places) else None
 
 
 def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any] | None:
@@ -98,7 +111,7 @@ def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
     """The heading nearest to north-up by quarter turns, and the set's tiles at it."""
     with here.database.read() as session:
         for stored in references.reference_sets(session):
-            if stored.name == name:
+            if stored.name == ids.label(name):
                 angle = min(stored.reference_set.angles or (0,), key=lambda angle: (angle % 90 != 0, angle))
                 return angle, gallery.ground(session, stored.id, angle)
     raise Problem(404, _("There is no reference set {name}.", name=name))

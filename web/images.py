@@ -1,4 +1,5 @@
-"""Pictures, asked for by id only: `/images/tiles/<rotated tile>.jpg` and `/images/frames/<flight>/<frame>.jpg`.
+"""Pictures, asked for by id only: `/images/tiles/<rotated tile>.jpg`, `/images/results/<snapshot>.jpg` and
+`/images/frames/<flight>/<frame>.jpg`.
 
 An address carries the content's mark (`?v=`), so what it names never changes and is kept by the browser for ever.
 """
@@ -13,7 +14,7 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from coarseloc.errors import ImageryError
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
-from coarseloc.store import gallery
+from coarseloc.store import gallery, snapshots
 from coarseloc.types import Frame
 from web import uploads
 from web.gallery import the_gallery
@@ -30,6 +31,11 @@ def tile_url(rotated_tile: int, content_digest: str, size: str = "thumb") -> str
     return _address("images.tile", rotated_tile=rotated_tile, size=size, v=content_digest[:12])
 
 
+def result_url(snapshot: int, content_digest: str, size: str = "thumb") -> str:
+    """Of a tile as a search saw it, whatever has become of it since."""
+    return _address("images.result", snapshot=snapshot, size=size, v=content_digest[:12])
+
+
 def frame_url(flight_id: str, frame: Frame, size: str = "thumb") -> str:
     """The mark is of the file's size and time: nothing of its content is read."""
     return _address("images.frame", flight_id=flight_id, frame=frame.index, size=size, v=_mark(frame.path))
@@ -43,18 +49,32 @@ def _address(endpoint: str, size: str, **values: Any) -> str:
 def tile(rotated_tile: int) -> Response:
     """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
     is one, since a cut tile has no more than its thumbnail."""
-    here, size = the_gallery(), _size()
-    with here.database.read() as session:
+    with the_gallery().database.read() as session:
         found = gallery.picture(session, rotated_tile)
     if found is None:
         raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
-    made = thumbnail_path(here.settings.thumbnails, found.content_digest)
-    source = Path(found.path) if found.path else None
+    return _tile_picture(found.path, found.content_digest, rotated_tile)
+
+
+@images.get("/results/<int:snapshot>.jpg")
+def result(snapshot: int) -> Response:
+    """The same of a tile as a search saw it."""
+    with the_gallery().database.read() as session:
+        found = snapshots.snapshots(session, [snapshot]).get(snapshot)
+    if found is None:
+        raise Problem(404, _("There is no tile {n}.", n=snapshot))
+    return _tile_picture(found.path, found.content_digest, snapshot)
+
+
+def _tile_picture(path: str | None, content_digest: str, number: int) -> Response:
+    here, size = the_gallery(), _size()
+    made = thumbnail_path(here.settings.thumbnails, content_digest)
+    source = Path(path) if path else None
     if source and size == "full":
-        return send_picture(_rendition(source, SIZES["full"], found.content_digest))
+        return send_picture(_rendition(source, SIZES["full"], content_digest))
     if not made.exists():
         if source is None:
-            raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=rotated_tile))
+            raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=number))
         write_thumbnail(_read(source), made)
     return send_picture(made)
 

@@ -10,12 +10,14 @@ from typing import Any
 from flask import request
 
 from coarseloc import ids
-from coarseloc.store import Database, gallery, runs
-from coarseloc.store.runs import StoredFlight, StoredRun
+from coarseloc.store import Database, flights, runs
+from coarseloc.store.flights import StoredFlight
+from coarseloc.store.runs import BEST_PLACE, StoredRun
+from search.answers import FrameAnswer, frame_answers
+from search.summary import RunSummary, summarize
 from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
-from web.summaries import RunSummary, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,10 @@ class Shown:
 def stored_flight(database: Database, flight_id: str) -> StoredFlight:
     """The flight, or a 404 page."""
     with database.read() as session:
-        if flight_id not in runs.flight_ids(session):
+        if ids.label(flight_id) not in flights.flight_ids(session):
             detail = _("There is no flight {name}. Go back to the flights to see those there are.", name=flight_id)
             raise Problem(404, detail)
-        return runs.find_flight(session, flight_id)
+        return flights.find_flight(session, flight_id)
 
 
 def shown_searches(database: Database, flight_id: str, run: int | None = None) -> Shown:
@@ -106,18 +108,30 @@ def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
     return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
 
 
-def summary(database: Database, stored: StoredFlight, run: StoredRun) -> RunSummary:
-    """Computed once: a finished run does not change. The truth may, by a new look at the folder."""
-    truth = {frame.index: frame.truth.location for frame in stored.flight.frames if frame.truth.location}
+def answers(database: Database, stored: StoredFlight, run: StoredRun) -> list[FrameAnswer]:
+    """A run's frames by the method that `?method=` names, without hits.
 
-    def make() -> RunSummary:
+    Selected once: a finished run does not change. The truth may, by a new look at the folder, and so may the backbones
+    that it can agree with.
+    """
+    truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
+    method = the_method()
+    with database.read() as session:
+        others = tuple(other.id for other in runs.voters(session, run))
+
+    def select() -> list[FrameAnswer]:
         with database.read() as session:
-            return summarise(gallery.top_hits(session, run.id), gallery.timings(session, run.id), truth)
+            return frame_answers(session, [run], method=method, with_hits=False)[run.id]
 
-    return the_gallery().memory.recall(("summary", run.id, run.finished_at, hash(tuple(truth.items()))), make)
+    return the_gallery().memory.recall(("answers", run.id, run.finished_at, method, truth, others), select)
 
 
-def model(key: str, run: StoredRun, found: RunSummary | None = None) -> dict[str, Any]:
+def the_method() -> str:
+    """Which answers a page shows: `?method=`, by default the best place."""
+    return request.args.get("method", BEST_PLACE)
+
+
+def model(key: str, run: StoredRun, summary: RunSummary | None = None) -> dict[str, Any]:
     """A run as pages name it: the backbone's facts, what was asked, what answered, and its figures."""
     spec = run.spec.spec
     row = the_gallery().backbones.get(spec.backbone)
@@ -136,24 +150,27 @@ def model(key: str, run: StoredRun, found: RunSummary | None = None) -> dict[str
         "parameters": dict(run.parameters),
         "environment": dict(run.environment),
     }
-    if found is None:
+    if summary is None:
         return facts
     return facts | {
-        "done": found.done,
-        "failed": found.failed,
-        "median_score": found.median_score,
-        "median_margin": found.median_margin,
-        "median_error_m": found.median_error_m,
-        "median_embed_ms": found.median_embed_ms,
-        "median_search_ms": found.median_search_ms,
-        "median_total_ms": found.median_total_ms,
+        "done": summary.frames,
+        "failed": summary.unreadable,
+        "off_map": summary.off_map,
+        "median_score": summary.median_score,
+        "median_margin": summary.median_margin,
+        "median_error_m": summary.median_error_m,
+        "median_embed_ms": summary.median_ms["embed"],
+        "median_search_ms": summary.median_ms["search"],
+        "median_total_ms": summary.median_ms["total"],
     }
 
 
-def told(database: Database, stored: StoredFlight, shown: Shown) -> tuple[dict[str, RunSummary], list[dict[str, Any]]]:
-    """({key: summary} of the searches shown, and each as `model` names it)."""
-    found = {key: summary(database, stored, run) for key, run in shown.runs.items()}
-    return found, [model(key, run, found[key]) for key, run in shown.runs.items()]
+def summarized(
+    database: Database, stored: StoredFlight, shown: Shown
+) -> tuple[dict[str, list[FrameAnswer]], list[dict[str, Any]]]:
+    """({key: frames of each search shown}, and each search as `model` names it)."""
+    frames = {key: answers(database, stored, run) for key, run in shown.runs.items()}
+    return frames, [model(key, run, summarize(frames[key])) for key, run in shown.runs.items()]
 
 
 def chosen_model(models: Sequence[Mapping[str, Any]]) -> str | None:

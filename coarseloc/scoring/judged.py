@@ -21,7 +21,7 @@ class Judged:
     frame: NDArray[np.int64]  # [F], index in the flight
     on_map: Bools  # [F], some reference shows the truth; without one, every answer is wrong
     nearest_m: Floats  # [F], from the truth to the nearest reference centre: what a perfect search is off
-    least_margin: Floats  # [F], best score less the last hit's: the margin is at least this where all are one place
+    margin: Floats  # [F], the best place's score less the next place's, or at least that much less; nan for one hit
     agreement: Floats  # [F], share of the other backbones that answer the same; nan where there is no other
     stride_m: float  # between neighbouring references; nan where it cannot be told
 
@@ -31,7 +31,7 @@ class Judged:
     def only(self, keep: Bools) -> Judged:
         """The frames where `keep` [F] is true."""
         ranked = Ranked(**{f.name: getattr(self.ranked, f.name)[keep] for f in fields(Ranked)})
-        mine = ("frame", "on_map", "nearest_m", "least_margin", "agreement")
+        mine = ("frame", "on_map", "nearest_m", "margin", "agreement")
         return replace(self, ranked=ranked, **{name: getattr(self, name)[keep] for name in mine})
 
     def errors_m(self) -> Floats:
@@ -59,11 +59,6 @@ class Judged:
         wide = np.clip(side - np.abs(self._east()) * per_lon, 0, None)
         high = np.clip(side - np.abs(self._north()) * per_lat, 0, None)
         return wide * high / (2 * side**2 - wide * high)
-
-    def margin(self) -> Floats:
-        """[F]: the best place's score less the next place's, or at least that much less."""
-        found = metrics.margin(self.ranked)
-        return np.where(np.isnan(found), self.least_margin, found)
 
     def _east(self) -> Floats:
         return geo.short_way(self.ranked.lon, self.ranked.truth_lon[:, None])

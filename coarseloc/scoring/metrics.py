@@ -13,6 +13,8 @@ import numpy as np
 from coarseloc import geo
 from coarseloc.types import Bools, Floats
 
+_CHUNK = 256  # frames held against all places at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -66,6 +68,26 @@ def heading_error_deg(ranked: Ranked) -> Floats:
     place means nothing."""
     difference = np.abs(geo.short_way(ranked.truth_heading_deg, _first(ranked.heading_deg)))
     return np.where(right_place(ranked), difference, np.nan)
+
+
+def verdict(inside: bool, side_m: float, distance_m: float) -> str:
+    """How near a tile is: `on` where the truth lies in its footprint; `near` where its centre, `distance_m` away, is
+    within one footprint's side; else `far`."""
+    return "on" if inside else "near" if distance_m <= side_m else "far"
+
+
+def map_coverage(truth_lon: Floats, truth_lat: Floats, places: Floats) -> tuple[Bools, Floats]:
+    """(bool [F], float64 [F]): whether some place's footprint holds each truth, and metres to the nearest centre.
+
+    places: float64 [P, 6], lon, lat, west, south, east, north.
+    """
+    inside, nearest = np.zeros(len(truth_lon), np.bool_), np.full(len(truth_lon), np.inf)
+    for i in range(0, len(truth_lon), _CHUNK):
+        lon, lat = truth_lon[i : i + _CHUNK, None], truth_lat[i : i + _CHUNK, None]
+        inside[i : i + _CHUNK] = geo.inside(lon, lat, places[:, 2:]).any(axis=1)
+        distances = geo.distance_m(lon, lat, places[:, 0], places[:, 1])
+        nearest[i : i + _CHUNK] = distances.min(axis=1, initial=np.inf)
+    return inside, nearest
 
 
 def _first(values: Floats) -> Floats:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
+from coarseloc import ids
 from coarseloc.store.tables import (
     CounterRow,
     EmbeddingRow,
     FlightRow,
-    FrameResultRow,
     FrameRow,
-    HitRow,
     RotatedTileRow,
     TileRow,
 )
@@ -32,31 +31,6 @@ class FlightCard(NamedTuple):
     path: str
     truth_source: str
     frames: int
-
-
-class TopHit(NamedTuple):
-    """A frame's best hit with its place, and what it stands above."""
-
-    frame: int  # index in the flight
-    score: float
-    elsewhere: float | None  # the best score at another place, None where all hits are of one
-    last: float  # the lowest score of its hits
-    rotated_tile: int
-    content_digest: str
-    angle_deg: int
-    lon: float
-    lat: float
-    bbox: BBox
-
-
-class FrameTiming(NamedTuple):
-    """One frame of a run: its times in milliseconds, or its error."""
-
-    frame: int
-    decode_ms: float | None
-    embed_ms: float | None
-    search_ms: float | None
-    error: str | None
 
 
 class Picture(NamedTuple):
@@ -103,60 +77,7 @@ def count_flights(session: Session) -> int:
 def frame_path(session: Session, flight_id: str, index: int) -> str | None:
     """The file of a frame, None where there is no such frame."""
     query = select(FrameRow.path).join(FlightRow, FlightRow.id == FrameRow.flight_pk)
-    return session.scalar(query.where(FlightRow.flight_id == flight_id, FrameRow.index == index))
-
-
-def top_hits(session: Session, run: int) -> list[TopHit]:
-    """The best hit of every frame of a run, by frame."""
-    other, its = aliased(HitRow), aliased(RotatedTileRow)
-    of_frame = (other.run_id == HitRow.run_id) & (other.frame_id == HitRow.frame_id)
-    elsewhere = (
-        select(func.max(other.score))
-        .join(its, its.id == other.rotated_tile_id)
-        .where(of_frame, its.tile_id != RotatedTileRow.tile_id)
-        .scalar_subquery()
-    )
-    last = select(func.min(other.score)).where(of_frame).scalar_subquery()
-    query = (
-        select(
-            FrameRow.index,
-            HitRow.score,
-            elsewhere,
-            last,
-            RotatedTileRow.id,
-            RotatedTileRow.content_digest,
-            RotatedTileRow.angle_deg,
-            TileRow.lon,
-            TileRow.lat,
-            TileRow.west,
-            TileRow.south,
-            TileRow.east,
-            TileRow.north,
-        )
-        .join(FrameRow, FrameRow.id == HitRow.frame_id)
-        .join(RotatedTileRow, RotatedTileRow.id == HitRow.rotated_tile_id)
-        .join(TileRow, TileRow.id == RotatedTileRow.tile_id)
-        .where(HitRow.run_id == run, HitRow.rank == 1)
-        .order_by(FrameRow.index)
-    )
-    return [TopHit(*row[:9], BBox(*row[9:])) for row in session.execute(query)]  # type: ignore[call-arg]
-
-
-def timings(session: Session, run: int) -> list[FrameTiming]:
-    """A run's frames in order, with times or errors."""
-    query = (
-        select(
-            FrameRow.index,
-            FrameResultRow.decode_ms,
-            FrameResultRow.embed_ms,
-            FrameResultRow.search_ms,
-            FrameResultRow.error,
-        )
-        .join(FrameRow, FrameRow.id == FrameResultRow.frame_id)
-        .where(FrameResultRow.run_id == run)
-        .order_by(FrameRow.index)
-    )
-    return [FrameTiming(*row) for row in session.execute(query)]
+    return session.scalar(query.where(FlightRow.flight_id == ids.label(flight_id), FrameRow.index == index))
 
 
 def picture(session: Session, rotated_tile: int) -> Picture | None:
@@ -251,7 +172,7 @@ def tracks(session: Session, flight_ids: Sequence[str]) -> dict[str, list[tuple[
         select(FlightRow.flight_id, FrameRow.lon, FrameRow.lat)
         .join(FrameRow, FrameRow.flight_pk == FlightRow.id)
         .where(FlightRow.flight_id.in_(flight_ids), FrameRow.lon.is_not(None), FrameRow.lat.is_not(None))
-        .order_by(FlightRow.flight_id, FrameRow.index)
+        .order_by(FlightRow.flight_id, FrameRow.sequence)
     )
     found: dict[str, list[tuple[float, float]]] = {}
     for flight, lon, lat in session.execute(query):

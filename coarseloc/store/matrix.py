@@ -19,7 +19,7 @@ from coarseloc.types import Float32, ReferenceSet, Tile, TileFacts
 from coarseloc.where import TileColumns
 
 PART = 4096  # vectors read at a time
-_KEY = np.dtype([("tile", np.int64), ("angle_deg", np.int32), ("rotated_tile", np.int64)])
+_KEY = np.dtype([("tile", np.int64), ("angle_deg", np.int32), ("rotated_tile", np.int64), ("point_id", "S36")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class StoredVectors:
     version: str  # of that state, see `tallies.Tally`
     dim: int
     rotated_tile_ids: NDArray[np.int64]  # [N]
+    point_ids: NDArray[np.uint64]  # [N, 2], the high and the low half of each; in halves they sort as their text does
     columns: TileColumns  # of N
     parts: Iterator[Float32]  # float32 [n, D], N rows in all; to be read once, while the session is open
 
@@ -48,14 +49,15 @@ def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> Store
     dim = session.scalars(select(SpecRow.dim).where(SpecRow.id == spec_id)).one()
     rotated_tiles = keys["rotated_tile"].copy()
     parts = _parts(session, spec_id, dim, rotated_tiles)
-    return StoredVectors(tally.version, dim, rotated_tiles, _columns(session, reference_set_id, keys), parts)
+    columns = _columns(session, reference_set_id, keys)
+    return StoredVectors(tally.version, dim, rotated_tiles, _halves(keys["point_id"]), columns, parts)
 
 
 def _keys(session: Session, reference_set_id: int, spec_id: int) -> NDArray[np.void]:
     """Each live embedding's tile, angle and rotated tile, in order; sorted here: no database sorts a million rows
     without going to the disk."""
     query = (
-        select(TileRow.index, RotatedTileRow.angle_deg, RotatedTileRow.id)
+        select(TileRow.index, RotatedTileRow.angle_deg, RotatedTileRow.id, RotatedTileRow.point_id)
         .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
         .join(EmbeddingRow, EmbeddingRow.rotated_tile_id == RotatedTileRow.id)
         .where(
@@ -67,6 +69,11 @@ def _keys(session: Session, reference_set_id: int, spec_id: int) -> NDArray[np.v
     rows = session.execute(query.execution_options(yield_per=10_000))
     keys = np.fromiter(map(tuple, rows), _KEY)
     return keys[np.lexsort((keys["angle_deg"], keys["tile"]))]
+
+
+def _halves(point_ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    data = b"".join(bytes.fromhex(point.replace(b"-", b"").decode()) for point in point_ids.tolist())
+    return np.frombuffer(data, ">u8").reshape(-1, 2).astype(np.uint64)
 
 
 def _parts(session: Session, spec_id: int, dim: int, rotated_tiles: NDArray[np.int64]) -> Iterator[Float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -24,6 +25,8 @@ class StoredReferenceSet:
     """A reference set as the database holds it."""
 
     id: int
+    uid: str
+    point_key: str  # what its point ids are made with
     reference_set: ReferenceSet
     created_at: datetime
 
@@ -41,16 +44,18 @@ class StoredRotatedTile:
     content_digest: str
 
 
-def save_reference_set(session: Session, wanted: ReferenceSet) -> StoredReferenceSet:
+def save_reference_set(session: Session, wanted: ReferenceSet, tiles: Sequence[Tile] = ()) -> StoredReferenceSet:
     """Create the set, or widen the one of that name by new angles.
 
-    Raises InputError where the set exists with another altitude, overlap or footprint: tiles of two
-    geometries under one name would make every count and every recall wrong.
+    Raises InputError where the set exists with another altitude, overlap or footprint, or of another source: tiles of
+    two under one name would make every count and every recall wrong. A source that has moved, its old place empty and
+    its `tiles` where they were, is the same one.
     """
-    row = session.scalar(select(ReferenceSetRow).where(ReferenceSetRow.name == wanted.name))
+    name = ids.label(wanted.name)
+    row = session.scalar(select(ReferenceSetRow).where(ReferenceSetRow.name == name))
     if row is None:
-        row = ReferenceSetRow(name=wanted.name, kind=wanted.kind, altitude_m=wanted.altitude_m)
-        row.overlap, row.footprint_m, row.angles = wanted.overlap, wanted.footprint_m, []
+        row = ReferenceSetRow(name=name, point_key=name, kind=wanted.kind, altitude_m=wanted.altitude_m)
+        row.overlap, row.footprint_m, row.angles, row.source = wanted.overlap, wanted.footprint_m, [], wanted.source
         session.add(row)
     for field in ("kind", "altitude_m", "overlap", "footprint_m"):
         found, asked = getattr(row, field), getattr(wanted, field)
@@ -59,14 +64,35 @@ def save_reference_set(session: Session, wanted: ReferenceSet) -> StoredReferenc
         )
         if not same:
             raise InputError(
-                f"reference set {wanted.name!r} was built with {field} {found}, and this ingest has {asked}. "
-                f"Give the new build another name, or `coarseloc references delete {wanted.name}` first."
+                f"reference set {name!r} was built with {field} {found}, and this ingest has {asked}. "
+                f"Give the new build another name (`--reference-set NAME`), or `coarseloc references delete {name}` "
+                "first."
             )
+    if row.source != wanted.source and not _has_moved(session, row, tiles):
+        raise InputError(
+            f"reference set {name!r} is known already: it was built from {row.source}, and this source is "
+            f"{wanted.source}. Name the new one with --reference-set, such as "
+            f"`--reference-set {_other_name(wanted)}`, or `coarseloc references delete {name}` first."
+        )
     row.source = wanted.source
     row.parameters = dict(wanted.parameters)
     row.angles = sorted({*row.angles, *wanted.angles})
     session.flush()
     return stored(row)
+
+
+def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) -> bool:
+    """Whether the set's source lies elsewhere now: nothing is left where it was, and every tile is where it was."""
+    if Path(row.source).exists():
+        return False
+    before = {tile.index: tile for _, tile in _tile_rows(session, row.id)}
+    now = {tile.index: tile for tile in tiles}
+    shared = before.keys() & now.keys()
+    return bool(shared) and not any(_differs(before[index], now[index]) for index in shared)
+
+
+def _other_name(wanted: ReferenceSet) -> str:
+    return ids.label(f"{wanted.name}-{Path(wanted.source).parent.name or 'new'}").replace(" ", "-")
 
 
 def stored(row: ReferenceSetRow) -> StoredReferenceSet:
@@ -80,7 +106,7 @@ def stored(row: ReferenceSetRow) -> StoredReferenceSet:
         angles=tuple(row.angles),
         parameters=row.parameters,
     )
-    return StoredReferenceSet(row.id, facts, row.created_at)
+    return StoredReferenceSet(row.id, row.uid, row.point_key, facts, row.created_at)
 
 
 def reference_sets(session: Session) -> list[StoredReferenceSet]:
@@ -98,14 +124,14 @@ def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet
             raise StoreError(f"there are {len(known)} reference sets ({names}): say which with --reference-set")
         return known[0]
     for one in known:
-        if one.name == name:
+        if one.name == ids.label(name):
             return one
     raise StoreError(f"reference set {name!r} is not known: expected one of {names}")
 
 
 def delete_reference_set(session: Session, reference_set_id: int) -> None:
-    """Drop the set with its tiles, embeddings, failures and the runs made against it. The vector store must
-    have lost its points before: nothing remembers them afterwards."""
+    """Drop the set with its tiles, embeddings and failures; runs made against it stay, with what they found. The
+    vector store must have lost its points before: nothing remembers them afterwards."""
     session.execute(delete(ReferenceSetRow).where(ReferenceSetRow.id == reference_set_id))
 
 
@@ -173,13 +199,13 @@ def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, in
 
 def save_views(
     session: Session,
-    reference_set: str,
+    point_key: str,
     tile_keys: Mapping[int, int],
     views: Sequence[tuple[Tile, View, str]],
 ) -> dict[tuple[int, int], int]:
-    """Record (tile, view, stamp) rows; returns {(tile index, angle): primary key}."""
+    """Record (tile, view, stamp) rows; returns {(tile index, angle): primary key}. point_key: of the reference set."""
     points = {
-        (tile.index, view.angle_deg): str(ids.point_id(reference_set, tile.index, view.angle_deg))
+        (tile.index, view.angle_deg): str(ids.point_id(point_key, tile.index, view.angle_deg))
         for tile, view, _ in views
     }
     upsert(
@@ -247,5 +273,5 @@ def failures(session: Session, reference_set: str | None = None) -> list[tuple[s
     """(reference set's name, failure), in the order in which they were found."""
     query = select(ReferenceSetRow.name, FailureRow).join(ReferenceSetRow).order_by(FailureRow.id)
     if reference_set is not None:
-        query = query.where(ReferenceSetRow.name == reference_set)
+        query = query.where(ReferenceSetRow.name == ids.label(reference_set))
     return [(name, Failure(row.item, row.stage, row.kind, row.message)) for name, row in session.execute(query)]

@@ -1,50 +1,38 @@
-"""Flights, their frames, search runs and hits."""
+"""Search runs: what was asked of which references, and what came back for each frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from coarseloc import ids
 from coarseloc.errors import StoreError
-from coarseloc.store.embeddings import StoredSpec, facts_by_key, stored_spec
-from coarseloc.store.references import StoredReferenceSet, stored
-from coarseloc.store.tables import (
-    FlightRow,
-    FrameResultRow,
-    FrameRow,
-    HitRow,
-    ReferenceSetRow,
-    RunRow,
-    SpecRow,
-    now,
-)
-from coarseloc.store.upsert import upsert
-from coarseloc.types import Flight, Frame, LonLat, Pose, TileFacts, Timing
+from coarseloc.store import localizations, snapshots
+from coarseloc.store.embeddings import StoredSpec, stored_spec
+from coarseloc.store.flights import StoredFlight, frame_of
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.store.snapshots import TileSnapshot
+from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow, HitRow, RunRow, SpecRow, now
+from coarseloc.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
+
+BEST_PLACE = "best-place"  # the method that every run answers by
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFlight:
-    """A flight as the database holds it, with its frames' primary keys by frame index."""
-
-    id: int
-    flight: Flight
-    frame_keys: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredRun:
     """One SearchRun: what was asked (`parameters`), what answered (`environment`)."""
 
     id: int
     flight_id: str
-    reference_set: StoredReferenceSet
+    set_uids: tuple[str, ...]
+    reference_sets: tuple[ReferenceSet, ...]  # as they were when it began; one search space
+    search_map: int  # of the places searched, see `snapshots.search_map`
     spec: StoredSpec
     parameters: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -53,127 +41,100 @@ class StoredRun:
     created_at: datetime
     finished_at: datetime | None
 
+    @cached_property
+    def reference_set(self) -> ReferenceSet:
+        """What was searched as one: of several sets what they share, with the geometry of the coarsest."""
+        return merged(self.reference_sets)
 
-@dataclass(frozen=True, slots=True)
-class StoredHit:
-    """One ranked rotated tile of a frame, before its picture is located."""
-
-    rank: int
-    score: float
-    rotated_tile: int
-    tile: TileFacts
-    path: str | None  # the capture's file; None for a cut tile
-    content_digest: str  # names the thumbnail
+    @property
+    def question(self) -> str:
+        """Equal for runs whose answers can be held against each other: the same references, heading and filters."""
+        asked = {name: self.parameters.get(name) for name in ("angle_deg", "where")}
+        return ids.digest({"sets": sorted(self.set_uids), **asked})
 
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What a run found for one frame: hits and timing, or the error."""
+    """What a run found for one frame: hits, timing and the estimate, or the error."""
 
     frame: Frame
     timing: Timing | None
-    hits: tuple[StoredHit, ...]
+    hits: tuple[RankedTile, ...]  # () where they were not asked for, or there are none
     error: str | None
+    estimate: Estimate | None  # by the method asked for
+    best: TileSnapshot | None  # the estimate's tile
 
 
-# --- flights ------------------------------------------------------------------------------------
+def merged(sets: Sequence[ReferenceSet]) -> ReferenceSet:
+    """Several sets as one search space."""
+    if len(sets) == 1:
+        return sets[0]
+    coarsest = max(sets, key=lambda one: (one.footprint_m or 0.0) * (1.0 - one.overlap))
+    kinds, altitudes = {one.kind for one in sets}, {one.altitude_m for one in sets}
+    return replace(
+        coarsest,
+        name=" + ".join(one.name for one in sets),
+        kind=kinds.pop() if len(kinds) == 1 else "several",
+        source="; ".join(one.source for one in sets),
+        altitude_m=altitudes.pop() if len(altitudes) == 1 else None,
+        angles=tuple(sorted({angle for one in sets for angle in one.angles})),
+        parameters={},
+    )
 
 
-def save_flight(session: Session, flight: Flight) -> StoredFlight:
-    """Create or refresh a flight and its frames; frames no longer in the folder are dropped with their hits."""
-    row = session.scalar(select(FlightRow).where(FlightRow.flight_id == flight.flight_id))
-    row = row or FlightRow(flight_id=flight.flight_id)
-    row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
-    session.add(row)
-    session.flush()
-    upsert(session, FrameRow, (_frame_values(row.id, frame) for frame in flight.frames), ["flight_pk", "index"])
-    keys = _frame_keys(session, row.id)
-    gone = keys.keys() - {frame.index for frame in flight.frames}
-    for index in gone:
-        session.execute(delete(FrameRow).where(FrameRow.id == keys.pop(index)))
-    return StoredFlight(row.id, flight, keys)
-
-
-def _frame_values(flight_pk: int, frame: Frame) -> dict[str, Any]:
-    location = frame.truth.location
-    return {
-        "flight_pk": flight_pk,
-        "index": frame.index,
-        "path": str(frame.path),
-        "lon": location and location.lon,
-        "lat": location and location.lat,
-        "altitude_label_m": frame.truth.altitude_label_m,
-        "yaw_deg": frame.truth.yaw_deg,
-        "pitch_deg": frame.truth.pitch_deg,
-        "roll_deg": frame.truth.roll_deg,
-    }
-
-
-def _frame_keys(session: Session, flight_pk: int) -> dict[int, int]:
-    query = select(FrameRow.index, FrameRow.id).where(FrameRow.flight_pk == flight_pk).order_by(FrameRow.index)
-    return {index: pk for index, pk in session.execute(query)}
-
-
-def flight_ids(session: Session) -> list[str]:
-    return list(session.scalars(select(FlightRow.flight_id).order_by(FlightRow.flight_id)))
-
-
-def find_flight(session: Session, flight_id: str) -> StoredFlight:
-    """Raises StoreError listing the flights there are."""
-    row = session.scalar(select(FlightRow).where(FlightRow.flight_id == flight_id))
-    if row is None:
-        known = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
-        raise StoreError(f"flight {flight_id!r} is not known: expected one of {known}")
-    rows = session.scalars(select(FrameRow).where(FrameRow.flight_pk == row.id).order_by(FrameRow.index)).all()
-    flight = Flight(row.flight_id, Path(row.path), tuple(map(_frame, rows)), row.started_at, row.truth_source)
-    return StoredFlight(row.id, flight, {frame.index: frame.id for frame in rows})
-
-
-def _frame(row: FrameRow) -> Frame:
-    location = None if row.lon is None or row.lat is None else LonLat(row.lon, row.lat)
-    pose = Pose(location, row.altitude_label_m, row.yaw_deg, row.pitch_deg, row.roll_deg)
-    return Frame(row.index, Path(row.path), pose)
-
-
-# --- runs ---------------------------------------------------------------------------------------
+# --- as a run grows -------------------------------------------------------------------------------
 
 
 def start_run(
     session: Session,
     flight: StoredFlight,
-    reference_set: StoredReferenceSet,
+    sets: Sequence[StoredReferenceSet],
+    search_map: int,
     spec: StoredSpec,
     parameters: Mapping[str, Any],
     environment: Mapping[str, Any],
     index_build_ms: float,
     references: int,
-) -> tuple[int, set[int]]:
-    """A new run, or the unfinished one of the same parameters and environment; returns (run, frame keys already done).
+) -> tuple[int, int, set[int]]:
+    """A new run with its best-place localization, or the unfinished one of the same question and environment; returns
+    (run, localization, frame keys already done).
 
     Whoever calls puts the index's version among `parameters`: a run never mixes two states of the references, nor
     the times of two machines.
     """
-    asked = ids.digest(parameters)
+    digest = ids.digest(parameters)
+    searched = [{"uid": one.uid, **asdict(one.reference_set)} for one in sets]
     unfinished = session.scalars(
         select(RunRow)
         .where(
             RunRow.flight_pk == flight.id,
-            RunRow.reference_set_id == reference_set.id,
+            RunRow.search_map_id == search_map,
             RunRow.spec_id == spec.id,
-            RunRow.parameters_digest == asked,
+            RunRow.parameters_digest == digest,
             RunRow.finished_at.is_(None),
         )
         .order_by(RunRow.id.desc())
     )
-    row = next((row for row in unfinished if row.environment == dict(environment)), None)
+    uids = [one.uid for one in sets]
+    row = next(
+        (
+            row
+            for row in unfinished
+            if row.environment == dict(environment) and [one["uid"] for one in row.reference_sets] == uids
+        ),
+        None,
+    )
     if row is None:
-        row = RunRow(flight_pk=flight.id, reference_set_id=reference_set.id, spec_id=spec.id)
-        row.parameters, row.parameters_digest = dict(parameters), asked
+        row = RunRow(flight_pk=flight.id, search_map_id=search_map, spec_id=spec.id)
+        row.reference_sets, row.parameters, row.parameters_digest = searched, dict(parameters), digest
         row.environment, row.index_build_ms, row.references = dict(environment), index_build_ms, references
         session.add(row)
         session.flush()
+    localization = localizations.start_localization(
+        session, flight.id, BEST_PLACE, [row.id], row.reference_sets, {}
+    )
     done = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
-    return row.id, set(session.scalars(done))
+    return row.id, localization, set(session.scalars(done))
 
 
 def save_frame_result(
@@ -184,7 +145,7 @@ def save_frame_result(
     hits: Iterable[tuple[int, float]],
     error: str | None = None,
 ) -> None:
-    """Record one frame: (rotated tile, score) in rank order, or the error."""
+    """Record one frame: (snapshot, score) in rank order, or the error."""
     session.add(
         FrameResultRow(
             run_id=run,
@@ -196,8 +157,8 @@ def save_frame_result(
         )
     )
     session.add_all(
-        HitRow(run_id=run, frame_id=frame_key, rank=rank, rotated_tile_id=tile, score=score)
-        for rank, (tile, score) in enumerate(hits, start=1)
+        HitRow(run_id=run, frame_id=frame_key, rank=rank, snapshot_id=snapshot, score=score)
+        for rank, (snapshot, score) in enumerate(hits, start=1)
     )
 
 
@@ -205,22 +166,37 @@ def finish_run(session: Session, run: int) -> None:
     session.get_one(RunRow, run).finished_at = now()
 
 
+# --- reading --------------------------------------------------------------------------------------
+
+
 def runs(session: Session, flight_id: str | None = None) -> list[StoredRun]:
     """Every run, or a flight's; oldest first."""
+    return _runs(session, True if flight_id is None else FlightRow.flight_id == ids.label(flight_id))
+
+
+def find_run(session: Session, run_id: int) -> StoredRun:
+    """Raises StoreError saying how to list the runs there are."""
+    for run in _runs(session, RunRow.id == run_id):
+        return run
+    raise StoreError(f"search run {run_id} is not known: `coarseloc flights --json` lists the runs there are")
+
+
+def _runs(session: Session, condition: ColumnElement[bool] | bool) -> list[StoredRun]:
     query = (
-        select(RunRow, FlightRow.flight_id, ReferenceSetRow, SpecRow)
+        select(RunRow, FlightRow.flight_id, SpecRow)
         .join(FlightRow, FlightRow.id == RunRow.flight_pk)
-        .join(ReferenceSetRow, ReferenceSetRow.id == RunRow.reference_set_id)
         .join(SpecRow, SpecRow.id == RunRow.spec_id)
         .order_by(RunRow.id)
     )
-    if flight_id is not None:
-        query = query.where(FlightRow.flight_id == flight_id)
+    if condition is not True:
+        query = query.where(condition)
     return [
         StoredRun(
             id=run.id,
             flight_id=flight,
-            reference_set=stored(reference_set),
+            set_uids=tuple(one["uid"] for one in run.reference_sets),
+            reference_sets=tuple(map(_reference_set, run.reference_sets)),
+            search_map=run.search_map_id,
             spec=stored_spec(spec),
             parameters=run.parameters,
             environment=run.environment,
@@ -229,54 +205,87 @@ def runs(session: Session, flight_id: str | None = None) -> list[StoredRun]:
             created_at=run.created_at,
             finished_at=run.finished_at,
         )
-        for run, flight, reference_set, spec in session.execute(query)
+        for run, flight, spec in session.execute(query)
     ]
 
 
+def _reference_set(stored: Mapping[str, Any]) -> ReferenceSet:
+    facts: dict[str, Any] = {name: value for name, value in stored.items() if name != "uid"}
+    return ReferenceSet(**facts | {"angles": tuple(facts["angles"])})
+
+
 def latest_runs(session: Session, flight_id: str, reference_set: str | None = None) -> list[StoredRun]:
-    """A flight's newest finished run of each (reference set, backbone spec, what was asked), oldest first.
+    """A flight's newest finished run of each (references, backbone spec, what was asked), oldest first.
 
     "What was asked" leaves out the index's version: a run against newer references replaces the older one.
     """
     newest: dict[str, StoredRun] = {}
+    wanted = None if reference_set is None else ids.label(reference_set)
     for run in runs(session, flight_id):
-        if run.finished_at is None or (reference_set is not None and run.reference_set.name != reference_set):
+        if run.finished_at is None or (wanted is not None and run.reference_set.name != wanted):
             continue
         asked = {name: value for name, value in run.parameters.items() if name != "index_version"}
-        newest[ids.digest({"set": run.reference_set.name, "spec": run.spec.spec.digest, "asked": asked})] = run
+        newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.spec.digest, "asked": asked})] = run
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def results(session: Session, run: int, frame_indices: Sequence[int] | None = None) -> list[FrameResult]:
-    """A run's results in frame order, for all frames or some."""
+def voters(session: Session, run: StoredRun) -> list[StoredRun]:
+    """The runs whose agreement with this one says something: of each backbone spec the newest finished one that
+    answers the same question, this run for its own spec. Never a spec twice: a run agrees with its repetition."""
+    newest: dict[str, StoredRun] = {}
+    for other in runs(session, run.flight_id):
+        if other.finished_at is not None and other.question == run.question:
+            newest[other.spec.spec.digest] = other
+    newest[run.spec.spec.digest] = run
+    return sorted(newest.values(), key=lambda other: other.id)
+
+
+def results(
+    session: Session,
+    run: int,
+    frame_indices: Sequence[int] | None = None,
+    *,
+    method: str = BEST_PLACE,
+    with_hits: bool = True,
+) -> list[FrameResult]:
+    """A run's results in the flight's order with the estimates of a method, for all frames or some."""
     query = (
         select(FrameRow, FrameResultRow)
         .join(FrameResultRow, FrameResultRow.frame_id == FrameRow.id)
         .where(FrameResultRow.run_id == run)
-        .order_by(FrameRow.index)
+        .order_by(FrameRow.sequence, FrameRow.index)
     )
     if frame_indices is not None:
         query = query.where(FrameRow.index.in_(frame_indices))
     rows = session.execute(query).all()
-    hits_of = _hits(session, run, [frame.id for frame, _ in rows] if frame_indices is not None else None)
+    keys = [frame.id for frame, _ in rows] if frame_indices is not None else None
+    hits = _hits(session, run, keys) if with_hits else {}
+    estimates = localizations.estimates(session, run, method, frame_indices)
     return [
-        FrameResult(_frame(frame), _timing(result), tuple(hits_of.get(frame.id, ())), result.error)
+        FrameResult(
+            frame_of(frame),
+            _timing(result),
+            tuple(hits.get(frame.id, ())),
+            result.error,
+            *estimates.get(frame.index, (None, None)),
+        )
         for frame, result in rows
     ]
 
 
-def _hits(session: Session, run: int, frame_keys: Sequence[int] | None) -> dict[int, list[StoredHit]]:
-    query = select(HitRow.frame_id, HitRow.rank, HitRow.score, HitRow.rotated_tile_id).where(HitRow.run_id == run)
+def _hits(session: Session, run: int, frame_keys: Sequence[int] | None) -> dict[int, list[RankedTile]]:
+    query = select(HitRow.frame_id, HitRow.rank, HitRow.score, HitRow.snapshot_id).where(HitRow.run_id == run)
     if frame_keys is not None:
         query = query.where(HitRow.frame_id.in_(frame_keys))
     rows = session.execute(query.order_by(HitRow.frame_id, HitRow.rank)).all()
-    facts = facts_by_key(session, sorted({row.rotated_tile_id for row in rows}))
-    found: dict[int, list[StoredHit]] = {}
+    tiles = snapshots.snapshots(session, (row.snapshot_id for row in rows))
+    hits: dict[int, list[RankedTile]] = {}
     for row in rows:
-        found.setdefault(row.frame_id, []).append(
-            StoredHit(row.rank, row.score, row.rotated_tile_id, *facts[row.rotated_tile_id])
+        seen = tiles[row.snapshot_id]
+        hits.setdefault(row.frame_id, []).append(
+            RankedTile(row.rank, row.score, seen.tile, seen.path, seen.content_digest, seen.id)
         )
-    return found
+    return hits
 
 
 def _timing(row: FrameResultRow) -> Timing | None:

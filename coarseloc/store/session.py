@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from coarseloc.errors import StoreError
+from coarseloc.store.tables import IdentityRow
 
 BUSY_TIMEOUT_MS = 30_000
 _MIGRATION_LOCK = 5_107_304  # any number, the same in every process
@@ -51,6 +53,13 @@ class Database:
             session.begin(),
         ):
             yield session
+
+    @cached_property
+    def identity(self) -> str:
+        """32 hex digits, this database's own for good: vector stores that several databases share tell them apart
+        by it."""
+        with self.read() as session:
+            return session.scalars(select(IdentityRow.uid)).one()
 
     def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
@@ -127,12 +136,7 @@ def _upgrade(engine: Engine) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = _alembic_config()
     try:
-        with (
-            _clear_errors(engine),
-            engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE").begin() as connection,
-        ):
-            if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        with schema_change(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError as error:
@@ -140,6 +144,33 @@ def _upgrade(engine: Engine) -> None:
             f"the schema of {engine.url!r} cannot be migrated: {error}. "
             "It may come from a newer coarseloc: upgrade this one, or point COARSELOC_DATABASE_URL elsewhere."
         ) from None
+
+
+@contextmanager
+def schema_change(engine: Engine) -> Iterator[Connection]:
+    """One transaction for migrations, alone.
+
+    SQLite rebuilds a table by dropping it, which with foreign keys on deletes the rows that refer to it: they are off
+    meanwhile, and checked before the commit.
+    """
+    lite = engine.dialect.name == "sqlite"
+    with _clear_errors(engine), engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE").connect() as connection:
+        raw = connection.connection.driver_connection
+        if lite and raw is not None:
+            raw.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+        try:
+            with connection.begin():
+                if engine.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+                yield connection
+                if lite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                    raise StoreError(
+                        f"the migration of {engine.url!r} would leave rows of {broken[0]} that refer to no "
+                        f"{broken[2]}: nothing was changed. Run `coarseloc doctor`; the database may be damaged."
+                    )
+        finally:
+            if lite and raw is not None:
+                raw.execute("PRAGMA foreign_keys=ON")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from sqlalchemy import (
@@ -22,10 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VECTOR = np.dtype("<f4")  # of `EmbeddingRow.vector`
+MAP_PLACE = np.dtype("<f8")  # of `SearchMapRow.data`: lon, lat, west, south, east, north in WGS84 degrees
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def new_uid() -> str:
+    return uuid4().hex
 
 
 def _owned_by(column: str) -> Any:
@@ -41,7 +47,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {dict[str, Any]: JSON, list[int]: JSON, datetime: DateTime(timezone=True)}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        dict[str, Any]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[int]: JSON,
+        datetime: DateTime(timezone=True),
+    }
 
 
 class CounterRow(Base):
@@ -52,10 +63,20 @@ class CounterRow(Base):
     value: Mapped[int] = mapped_column(BigInteger)
 
 
+class IdentityRow(Base):
+    """One row: which database this is. Vector stores that several databases share tell them apart by it."""
+
+    __tablename__ = "database_identity"
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class ReferenceSetRow(Base):
     __tablename__ = "reference_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True, default=new_uid)  # for good, whatever it is called
+    name: Mapped[str] = mapped_column(String(200), unique=True)  # a label, NFC
+    point_key: Mapped[str] = mapped_column(String(200), unique=True)  # what its point ids are made with, for good
     kind: Mapped[str] = mapped_column(String(20))
     source: Mapped[str] = mapped_column(Text)
     altitude_m: Mapped[float | None]
@@ -160,18 +181,29 @@ class FailureRow(Base):
 class FlightRow(Base):
     __tablename__ = "flights"
     id: Mapped[int] = mapped_column(primary_key=True)
-    flight_id: Mapped[str] = mapped_column(String(200), unique=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True, default=new_uid)  # for good, whatever it is called
+    flight_id: Mapped[str] = mapped_column(String(200), unique=True)  # a label, NFC
     path: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     truth_source: Mapped[str] = mapped_column(String(20))
 
 
 class FrameRow(Base):
+    """A frame is its file within the flight's folder; the number it was given once stays its own."""
+
     __tablename__ = "frames"
-    __table_args__ = (UniqueConstraint("flight_pk", "index"),)
+    __table_args__ = (
+        UniqueConstraint("flight_pk", "index"),
+        Index("uq_frames_flight_pk_relative_path", "flight_pk", "relative_path", unique=True),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     flight_pk: Mapped[int] = _owned_by("flights.id")
     index: Mapped[int]
+    relative_path: Mapped[str] = mapped_column(Text)  # POSIX, NFC, below the flight's folder
+    sequence: Mapped[int]  # place in the flight: by time, else by name; frames that come later move it
+    fingerprint: Mapped[str | None] = mapped_column(String(80))  # of the file; None where it was never taken
+    missing: Mapped[bool] = mapped_column(default=False)  # no longer in the folder; its results stay
+    taken_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     path: Mapped[str] = mapped_column(Text)
     lon: Mapped[float | None]
     lat: Mapped[float | None]
@@ -181,13 +213,49 @@ class FrameRow(Base):
     roll_deg: Mapped[float | None]
 
 
+class TileSnapshotRow(Base):
+    """A rotated tile as it was when a search answered with it. Never changed, never deleted with its reference set:
+    results stay what they were. Equal snapshots are one row."""
+
+    __tablename__ = "tile_snapshots"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)  # of all that follows
+    reference_set_uid: Mapped[str] = mapped_column(String(32))
+    reference_set: Mapped[str] = mapped_column(String(200))
+    tile_index: Mapped[int]
+    point_id: Mapped[str] = mapped_column(String(36))
+    place_id: Mapped[str] = mapped_column(String(40))
+    angle_deg: Mapped[int]
+    altitude_m: Mapped[float | None]
+    overlap: Mapped[float]
+    lon: Mapped[float]
+    lat: Mapped[float]
+    west: Mapped[float]
+    south: Mapped[float]
+    east: Mapped[float]
+    north: Mapped[float]
+    path: Mapped[str | None] = mapped_column(Text)
+    content_digest: Mapped[str] = mapped_column(String(64))
+
+
+class SearchMapRow(Base):
+    """The places that a run searched, as they were. Equal maps are one row."""
+
+    __tablename__ = "search_maps"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)  # of `data`, before compression
+    places: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)  # zlib of MAP_PLACE [places, 6]
+
+
 class RunRow(Base):
     """One SearchRun: flight x backbone x parameters."""
 
     __tablename__ = "search_runs"
     id: Mapped[int] = mapped_column(primary_key=True)
     flight_pk: Mapped[int] = _owned_by("flights.id")
-    reference_set_id: Mapped[int] = _owned_by("reference_sets.id")
+    reference_sets: Mapped[list[dict[str, Any]]]  # what was searched, as it was: the sets may be gone
+    search_map_id: Mapped[int] = mapped_column(ForeignKey("search_maps.id"))
     spec_id: Mapped[int] = _owned_by("embedding_specs.id")
     parameters: Mapped[dict[str, Any]]  # k, where, per-angle heading, batch: what the user asked
     parameters_digest: Mapped[str] = mapped_column(String(64))
@@ -221,8 +289,57 @@ class HitRow(Base):
         ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    rotated_tile_id: Mapped[int] = _owned_by("rotated_tiles.id")  # else each deleted tile looks through all hits
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("tile_snapshots.id"))
     score: Mapped[float]
+
+
+class LocalizationRow(Base):
+    """One answer for a flight: by one method, from one run or several."""
+
+    __tablename__ = "localizations"
+    __table_args__ = (UniqueConstraint("flight_pk", "method", "digest"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    flight_pk: Mapped[int] = _owned_by("flights.id")
+    method: Mapped[str] = mapped_column(String(40))
+    reference_sets: Mapped[list[dict[str, Any]]]  # as of its runs
+    parameters: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(String(64))  # of parameters and runs: the same question has one answer
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class LocalizationRunRow(Base):
+    __tablename__ = "localization_runs"
+    localization_id: Mapped[int] = mapped_column(
+        ForeignKey("localizations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+
+
+class FrameEstimateRow(Base):
+    """Where a frame was taken, and facing where; `state` says whether the position is to be used."""
+
+    __tablename__ = "frame_estimates"
+    localization_id: Mapped[int] = mapped_column(
+        ForeignKey("localizations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    frame_id: Mapped[int] = mapped_column(
+        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+    state: Mapped[str] = mapped_column(String(20))
+    lon: Mapped[float]
+    lat: Mapped[float]
+    heading_deg: Mapped[float | None]
+    cov_east_east_m2: Mapped[float | None]
+    cov_east_north_m2: Mapped[float | None]
+    cov_north_north_m2: Mapped[float | None]
+    score: Mapped[float]
+    margin: Mapped[float | None]
+    margin_at_least: Mapped[bool]
+    probability: Mapped[float | None]
+    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("tile_snapshots.id"))  # the best tile, where there is one
 
 
 class StudyRow(Base):

@@ -1,0 +1,95 @@
+"""Hits merged by place, and the best place as an estimate. Pure.
+
+Similarity alone says little (nearly all top-ten cosines of aerial frames are above 0.98), so an estimate carries its
+margin over the second best place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coarseloc.scoring.metrics import Ranked
+from coarseloc.types import Estimate, Pose, RankedTile, TileFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The hits of one place: its best score, and the tile at the angle that had it."""
+
+    place_id: str
+    score: float
+    rank: int  # of the best hit
+    tile: TileFacts  # of the best hit
+
+
+def places_of(hits: Sequence[RankedTile]) -> list[Place]:
+    """Hits merged by place, best place first; each keeps its best hit."""
+    best: dict[str, Place] = {}
+    for hit in sorted(hits, key=lambda hit: hit.rank):
+        best.setdefault(hit.tile.place_id, Place(hit.tile.place_id, hit.score, hit.rank, hit.tile))
+    return list(best.values())
+
+
+def until_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]:
+    """The first k hits, and those after them until k places are reached, or all."""
+    seen: set[str] = set()
+    for number, hit in enumerate(hits, start=1):
+        seen.add(hit.tile.place_id)
+        if number >= k and len(seen) >= k:
+            return list(hits[:number])
+    return list(hits)
+
+
+def best_place(hits: Sequence[RankedTile]) -> Estimate | None:
+    """The best place's centre and angle; None without hits.
+
+    Its margin is its score less the second best place's. Where all hits are of one place, the second is below the
+    last hit: the margin is at least the best score less that one's.
+    """
+    if not hits:
+        return None
+    places = places_of(hits)
+    best = places[0]
+    alone = len(places) == 1
+    beaten = hits[-1].score if alone else places[1].score
+    return Estimate(
+        location=best.tile.center,
+        heading_deg=float(best.tile.angle_deg),
+        score=best.score,
+        margin=None if len(hits) == 1 else best.score - beaten,
+        margin_at_least=alone and len(hits) > 1,
+        tile=best.tile,
+    )
+
+
+def ranked(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]]) -> Ranked:
+    """Truth, estimate and places of F frames as the arrays that metrics are functions of: first the estimate, in its
+    tile's footprint, then the places after the best."""
+    width = max((len(places) or 1 for _, _, places in frames), default=0)
+    values = np.full((len(frames), width, 8), np.nan)
+    for row, (_, estimate, places) in zip(values, frames, strict=True):
+        for cell, place in zip(row, places, strict=False):
+            cell[:] = (*place.tile.center, place.tile.angle_deg, place.score, *place.tile.bbox)
+        if estimate is not None:
+            heading = np.nan if estimate.heading_deg is None else estimate.heading_deg
+            footprint = estimate.tile.bbox if estimate.tile else (np.nan,) * 4
+            row[0] = (*estimate.location, heading, estimate.score, *footprint)
+    truth = np.array([_truth(pose) for pose, _, _ in frames], np.float64).reshape(-1, 3)
+    return Ranked(
+        lon=values[..., 0],
+        lat=values[..., 1],
+        heading_deg=values[..., 2],
+        score=values[..., 3],
+        bbox=values[..., 4:],
+        truth_lon=truth[:, 0],
+        truth_lat=truth[:, 1],
+        truth_heading_deg=truth[:, 2],
+    )
+
+
+def _truth(pose: Pose) -> tuple[float, float, float]:
+    lon, lat = pose.location or (np.nan, np.nan)
+    return lon, lat, np.nan if pose.yaw_deg is None else pose.yaw_deg

@@ -1,0 +1,204 @@
+"""Flights and their frames.
+
+A flight has an id for good and a label, which is its user's name for it. A frame is a file below the flight's folder:
+its number, once given, stays its own whatever files come and go beside it, and its results stay when it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, exists, select, update
+from sqlalchemy.orm import Session
+
+from coarseloc import ids
+from coarseloc.errors import InputError, StoreError
+from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow
+from coarseloc.types import Flight, Frame, LonLat, Pose
+
+_SAME_POSE = 1e-9  # degrees and metres: less is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlight:
+    """A flight as the database holds it: its frames in order, those that are gone from the folder included."""
+
+    id: int
+    uid: str
+    flight: Flight
+    frame_keys: Mapping[int, int]  # {frame index: primary key}
+    missing: frozenset[int] = frozenset()  # indices of frames that are no longer in the folder
+    notices: tuple[str, ...] = ()  # what saving has changed and its user should know
+
+
+def save_flight(session: Session, flight: Flight) -> StoredFlight:
+    """Create a flight, or bring what is known of it up to date.
+
+    Returns the frames of the folder, each with the number that is its own. Frames that have gone keep their results.
+    Raises InputError where another flight has this label: results of two would come under one name.
+    """
+    label = ids.label(flight.flight_id)
+    row = session.scalar(select(FlightRow).where(FlightRow.flight_id == label))
+    notices: list[str] = []
+    if row is None:
+        row = FlightRow(flight_id=label)
+        session.add(row)
+    elif row.path != str(flight.path):
+        notices += _moved(session, row, flight)
+    row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
+    session.flush()
+    before = _frame_rows(session, row.id)
+    notices += _changes(before, flight)
+    numbers = frame_indices(flight.frames, {known.relative_path: known.index for known in before})
+    frames = tuple(replace(frame, index=numbers[frame.relative_path]) for frame in flight.frames)
+    _write_frames(session, row.id, before, frames)
+    keys = {known.index: known.id for known in _frame_rows(session, row.id)}
+    here = {frame.index for frame in frames}
+    stored = replace(flight, flight_id=label, frames=frames)
+    return StoredFlight(row.id, row.uid, stored, keys, frozenset(keys.keys() - here), tuple(notices))
+
+
+def frame_indices(frames: Sequence[Frame], stored: Mapping[str, int]) -> dict[str, int]:
+    """{relative path: frame index}: the stored one, else the frame's own where nobody has it, else the next free."""
+    indices = {frame.relative_path: stored[frame.relative_path] for frame in frames if frame.relative_path in stored}
+    taken = set(stored.values())
+    for frame in frames:
+        if frame.relative_path not in indices:
+            index = frame.index if frame.index not in taken else max(taken) + 1
+            indices[frame.relative_path] = index
+            taken.add(index)
+    return indices
+
+
+def flight_ids(session: Session) -> list[str]:
+    return list(session.scalars(select(FlightRow.flight_id).order_by(FlightRow.flight_id)))
+
+
+def find_flight(session: Session, flight_id: str) -> StoredFlight:
+    """Raises StoreError listing the flights there are."""
+    row = session.scalar(select(FlightRow).where(FlightRow.flight_id == ids.label(flight_id)))
+    if row is None:
+        known = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
+        raise StoreError(f"flight {flight_id!r} is not known: expected one of {known}")
+    rows = _frame_rows(session, row.id)
+    flight = Flight(row.flight_id, Path(row.path), tuple(map(frame_of, rows)), row.started_at, row.truth_source)
+    keys = {known.index: known.id for known in rows}
+    return StoredFlight(row.id, row.uid, flight, keys, frozenset(known.index for known in rows if known.missing))
+
+
+def frame_of(row: FrameRow) -> Frame:
+    location = None if row.lon is None or row.lat is None else LonLat(row.lon, row.lat)
+    pose = Pose(location, row.altitude_label_m, row.yaw_deg, row.pitch_deg, row.roll_deg)
+    return Frame(row.index, Path(row.path), row.relative_path, pose, row.taken_at, row.fingerprint)
+
+
+# --- what is said of changes ----------------------------------------------------------------------
+
+
+def _moved(session: Session, row: FlightRow, flight: Flight) -> list[str]:
+    """That the flight's folder has moved; raises InputError where it is another flight of the same name."""
+    before = {known.relative_path: known.fingerprint for known in _frame_rows(session, row.id)}
+    now = {frame.relative_path: frame.fingerprint for frame in flight.frames}
+    shared = before.keys() & now.keys()
+    changed = [name for name in shared if before[name] is not None and before[name] != now[name]]
+    if Path(row.path).is_dir() or changed or 2 * len(shared) < len(before):
+        other = ids.label(f"{flight.path.parent.name}-{flight.path.name}")
+        raise InputError(
+            f"flight {row.flight_id!r} is known already: its {len(before)} frames are in {row.path}, and these "
+            f"{len(now)} are in {flight.path}. Name this one with --flight-id, such as `--flight-id {other}`"
+        )
+    return [f"flight {row.flight_id} has moved from {row.path} to {flight.path}: its earlier runs stay its own"]
+
+
+def _changes(before: Sequence[FrameRow], flight: Flight) -> list[str]:
+    now = {frame.relative_path: frame for frame in flight.frames}
+    both = [(known, now[known.relative_path]) for known in before if known.relative_path in now]
+    notices = []
+    gone = sum(known.relative_path not in now and not known.missing for known in before)
+    if gone:
+        notices.append(f"{gone} frames are no longer in {flight.path}: their results stay")
+    files = sum(known.fingerprint not in (None, frame.fingerprint) for known, frame in both)
+    if files:
+        notices.append(f"the files of {files} frames have changed: earlier runs answered for the earlier pictures")
+    truths = sum(not _same_pose(frame_of(known).truth, frame.truth) for known, frame in both)
+    if truths:
+        notices.append(
+            f"the truth of {truths} frames has changed (it now comes from {flight.truth_source}): "
+            "errors of earlier runs are measured against it from now on"
+        )
+    return notices
+
+
+def _same_pose(a: Pose, b: Pose) -> bool:
+    return all(
+        x == y or (x is not None and y is not None and abs(x - y) <= _SAME_POSE)
+        for x, y in zip(_numbers(a), _numbers(b), strict=True)
+    )
+
+
+def _numbers(pose: Pose) -> tuple[float | None, ...]:
+    lon, lat = pose.location or (None, None)
+    return lon, lat, pose.altitude_label_m, pose.yaw_deg, pose.pitch_deg, pose.roll_deg
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def _frame_rows(session: Session, flight_pk: int) -> Sequence[FrameRow]:
+    query = select(FrameRow).where(FrameRow.flight_pk == flight_pk).order_by(FrameRow.sequence, FrameRow.index)
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def _write_frames(session: Session, flight_pk: int, before: Sequence[FrameRow], frames: Sequence[Frame]) -> None:
+    """Frames in order; those that are gone stay after the one that they followed, or are dropped without results."""
+    here = {frame.relative_path for frame in frames}
+    has_results = exists().where(FrameResultRow.frame_id == FrameRow.id)
+    session.execute(
+        delete(FrameRow).where(
+            FrameRow.id.in_([known.id for known in before if known.relative_path not in here]), ~has_results
+        )
+    )
+    order = [frame.relative_path for frame in frames]
+    previous: str | None = None
+    for known in before:
+        if known.relative_path not in here:
+            order.insert(0 if previous is None else order.index(previous) + 1, known.relative_path)
+        previous = known.relative_path
+    sequence = {name: number for number, name in enumerate(order, start=1)}
+    stored = {known.relative_path: known.id for known in before}
+    values = [_values(flight_pk, frame, sequence[frame.relative_path]) for frame in frames]
+    fresh = [row for row in values if row["relative_path"] not in stored]
+    again = [{"id": stored[row["relative_path"]], **row} for row in values if row["relative_path"] in stored]
+    gone = [
+        {"id": known.id, "missing": True, "sequence": sequence[known.relative_path]}
+        for known in before
+        if known.relative_path not in here
+    ]
+    if fresh:
+        session.bulk_insert_mappings(FrameRow, fresh)  # type: ignore[arg-type]
+    for changed in (again, gone):
+        if changed:
+            session.execute(update(FrameRow), changed)
+
+
+def _values(flight_pk: int, frame: Frame, sequence: int) -> dict[str, Any]:
+    location = frame.truth.location
+    return {
+        "flight_pk": flight_pk,
+        "index": frame.index,
+        "relative_path": frame.relative_path,
+        "sequence": sequence,
+        "fingerprint": frame.fingerprint,
+        "missing": False,
+        "taken_at": frame.time,
+        "path": str(frame.path),
+        "lon": location and location.lon,
+        "lat": location and location.lat,
+        "altitude_label_m": frame.truth.altitude_label_m,
+        "yaw_deg": frame.truth.yaw_deg,
+        "pitch_deg": frame.truth.pitch_deg,
+        "roll_deg": frame.truth.roll_deg,
+    }

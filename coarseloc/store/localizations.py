@@ -1,0 +1,111 @@
+"""Answers: where each frame of a flight was taken, by one method. Written once, and only selected afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coarseloc import ids
+from coarseloc.store.snapshots import TileSnapshot, snapshots
+from coarseloc.store.tables import FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
+from coarseloc.types import Covariance, Estimate, LonLat
+
+
+def start_localization(
+    session: Session,
+    flight: int,
+    method: str,
+    runs: Sequence[int],
+    reference_sets: Sequence[Mapping[str, Any]],
+    parameters: Mapping[str, Any],
+) -> int:
+    """The localization of a flight by this method from these runs; the one there is, where it was begun before."""
+    digest = ids.digest({"runs": sorted(runs), **parameters})
+    query = select(LocalizationRow.id).where(
+        LocalizationRow.flight_pk == flight, LocalizationRow.method == method, LocalizationRow.digest == digest
+    )
+    if (known := session.scalar(query)) is not None:
+        return known
+    row = LocalizationRow(flight_pk=flight, method=method, digest=digest)
+    row.reference_sets, row.parameters = [dict(one) for one in reference_sets], dict(parameters)
+    session.add(row)
+    session.flush()
+    session.add_all(LocalizationRunRow(localization_id=row.id, run_id=run) for run in runs)
+    return row.id
+
+
+def save_estimates(
+    session: Session, localization: int, estimates: Iterable[tuple[int, Estimate]], snapshot_keys: Mapping[str, int]
+) -> None:
+    """estimates: (frame's key, its estimate). snapshot_keys: {point id: snapshot} of the tiles they name."""
+    for frame, estimate in estimates:
+        covariance = estimate.covariance_m2
+        session.add(
+            FrameEstimateRow(
+                localization_id=localization,
+                frame_id=frame,
+                state=estimate.state,
+                lon=estimate.location.lon,
+                lat=estimate.location.lat,
+                heading_deg=estimate.heading_deg,
+                cov_east_east_m2=covariance and covariance.east_east,
+                cov_east_north_m2=covariance and covariance.east_north,
+                cov_north_north_m2=covariance and covariance.north_north,
+                score=estimate.score,
+                margin=estimate.margin,
+                margin_at_least=estimate.margin_at_least,
+                probability=estimate.probability,
+                snapshot_id=estimate.tile and snapshot_keys[estimate.tile.point_id],
+            )
+        )
+
+
+def finish_localization(session: Session, localization: int) -> None:
+    session.get_one(LocalizationRow, localization).finished_at = now()
+
+
+def methods(session: Session, run: int) -> list[str]:
+    """The methods that have answered from this run, the first one first."""
+    query = select(LocalizationRow.method).join(LocalizationRunRow).where(LocalizationRunRow.run_id == run)
+    return list(dict.fromkeys(session.scalars(query.order_by(LocalizationRow.id))))
+
+
+def estimates(
+    session: Session, run: int, method: str, frame_indices: Sequence[int] | None = None
+) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
+    """{frame index: (its estimate, the best tile as it was)} of a run by one method, for all frames or some."""
+    query = (
+        select(FrameRow.index, FrameEstimateRow)
+        .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)
+        .join(LocalizationRow, LocalizationRow.id == FrameEstimateRow.localization_id)
+        .join(LocalizationRunRow, LocalizationRunRow.localization_id == LocalizationRow.id)
+        .where(LocalizationRunRow.run_id == run, LocalizationRow.method == method)
+    )
+    if frame_indices is not None:
+        query = query.where(FrameRow.index.in_(frame_indices))
+    rows = [(index, row) for index, row in session.execute(query)]
+    tiles = snapshots(session, (row.snapshot_id for _, row in rows if row.snapshot_id is not None))
+    return {index: _estimate(row, tiles) for index, row in rows}
+
+
+def _estimate(
+    row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]
+) -> tuple[Estimate, TileSnapshot | None]:
+    snapshot = None if row.snapshot_id is None else tiles[row.snapshot_id]
+    parts = (row.cov_east_east_m2, row.cov_east_north_m2, row.cov_north_north_m2)
+    known = [part for part in parts if part is not None]
+    estimate = Estimate(
+        location=LonLat(row.lon, row.lat),
+        heading_deg=row.heading_deg,
+        score=row.score,
+        margin=row.margin,
+        margin_at_least=row.margin_at_least,
+        tile=snapshot and snapshot.tile,
+        covariance_m2=Covariance(*known) if len(known) == len(parts) else None,
+        probability=row.probability,
+        state=row.state,
+    )
+    return estimate, snapshot
