@@ -13,8 +13,7 @@ import json
 import os
 import shutil
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC
 from fnmatch import fnmatch
@@ -26,6 +25,7 @@ from xml.etree import ElementTree
 import pytest
 from alembic import command
 from alembic.config import Config
+from click.testing import CliRunner
 from databases import SERVER, database_url
 from sqlalchemy import MetaData, create_engine, text
 
@@ -75,7 +75,6 @@ class Upgraded(NamedTuple):
     folder: Path
     original: Path  # the database as it was committed
     url: str
-    run: Callable[..., str]  # a command's standard output
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
         else:
             shutil.copy(original, folder / "coarseloc.db")
         open_database(url).close()  # as every command does, or `coarseloc migrate` on a server
-        yield Upgraded(folder, original, url, _runner(folder))
+        yield Upgraded(folder, original, url)
 
 
 def _copy_to_server(source: Path, url: str) -> None:
@@ -127,19 +126,11 @@ def _copy_to_server(source: Path, url: str) -> None:
     file.dispose()
 
 
-def _runner(folder: Path) -> Callable[..., str]:
-    def run(*args: object) -> str:
-        with pytest.MonkeyPatch.context() as patch:
-            captured = folder / "stdout.txt"
-            with captured.open("w", encoding="utf-8") as out:
-                patch.setattr(sys, "stdout", out)
-                patch.setattr(sys, "argv", ["coarseloc", *map(str, args)])
-                with pytest.raises(SystemExit) as stop:
-                    cli.main()
-            assert not stop.value.code, args
-            return captured.read_text(encoding="utf-8")
-
-    return run
+def _run(*args: object) -> str:
+    """A command's standard output."""
+    done = CliRunner().invoke(cli.cli, [*map(str, args)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +138,8 @@ def exports(upgraded: Upgraded) -> Path:
     """Both flights in every format, a record for each frame; and `<flight>.json` with all of them."""
     folder = upgraded.folder / "exports"
     for flight in FLIGHTS:
-        upgraded.run("export", flight, "--out", folder / flight)
-        upgraded.run("export", flight, "--out", folder, "--format", "json", "--single")
+        _run("export", flight, "--out", folder / flight)
+        _run("export", flight, "--out", folder, "--format", "json", "--single")
     return folder
 
 
@@ -284,14 +275,14 @@ def test_a_run_that_a_later_one_replaced_keeps_its_records_in_the_web(upgraded: 
     ],
 )
 def test_what_is_here_is_told_as_before(upgraded: Upgraded, args: list[str], name: str):
-    old, new = json.loads(committed(name, upgraded.folder)), json.loads(upgraded.run(*args))
+    old, new = json.loads(committed(name, upgraded.folder)), json.loads(_run(*args))
     assert differences(old, without_zone(new)) == []
 
 
 def test_scores_of_finished_runs_stay_but_for_those_that_were_wrong(upgraded: Upgraded):
     old, new = (
         {f"run {one['run']}": one for one in json.loads(document)}
-        for document in (committed("evaluate.json", upgraded.folder), upgraded.run("evaluate", FLIGHT, "--json"))
+        for document in (committed("evaluate.json", upgraded.folder), _run("evaluate", FLIGHT, "--json"))
     )
     assert len(old) == 7
     assert differences(old, new, SCORED_ANEW) == []
