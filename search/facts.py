@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coarseloc.types import Backbone, Where
-from search import faiss_store
+from search import faiss_engine, faiss_store
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
@@ -40,12 +40,25 @@ def machine(device: str, backend: str) -> dict[str, Any]:
         "device": device,
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
+        "threads": threads(),
         "warm_up": WARM_UP,
         "versions": {
             "python": platform.python_version(),
             "faiss": faiss_store.owner(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
+    }
+
+
+def threads() -> dict[str, int]:
+    """How many threads may work at one call: `torch` at an embedding on a CPU, `faiss` at a search on a CPU, and `omp`,
+    what OpenMP gives each call of FAISS that says nothing else."""
+    from coarseloc.embedding.engine import torch_threads  # torch: the program that embeds has it already
+
+    return {
+        "torch": torch_threads(),
+        "faiss": faiss_engine.most_threads(),
+        "omp": int(faiss_store.library().omp_get_max_threads()),
     }
 
 

@@ -84,7 +84,7 @@ def _in_ranges(
     FAISS's own parallel path for one query is slow, and its BLAS's threads spin while they wait for each other, which
     beside any other load is a hundred times slower. Ranges on one OpenMP thread each do neither.
     """
-    parts = max(1, min(_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
+    parts = max(1, min(most_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
     edges = [*(index.ntotal * i // parts // 8 * 8 for i in range(parts)), index.ntotal]  # of whole bytes of bits
     jobs = [partial(index.search, queries, m, params=within(lo, hi)) for lo, hi in pairwise(edges)]
     answers = _together(jobs)
@@ -115,7 +115,8 @@ def _worst(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:
 
 
 @cache
-def _threads() -> int:
+def most_threads() -> int:
+    """The most threads that one search on a CPU is cut among."""
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_MAX_THREADS, ours)
 
@@ -123,7 +124,7 @@ def _threads() -> int:
 @cache
 def _pool() -> ThreadPoolExecutor:
     # omp_set_num_threads acts on the calling thread only, so each worker says it for itself.
-    return ThreadPoolExecutor(_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
+    return ThreadPoolExecutor(most_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
 
 
 def _together(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:

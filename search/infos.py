@@ -177,6 +177,7 @@ def _query(run: StoredRun, result: FrameResult) -> Query:
         angle_deg=run.parameters["angle_deg"],
         where=run.parameters["where"],
         device=run.environment["device"],
+        threads=run.environment.get("threads"),
     )
 
 

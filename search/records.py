@@ -34,7 +34,8 @@ class Location(_Record):
 
 
 class TimingMs(_Record):
-    """Milliseconds of this frame, after a warm-up, the device synchronised."""
+    """Milliseconds of this frame, after a warm-up, the device synchronised. Where `query.batch` is above 1, embed and
+    search are its batch's, divided by the frames in it."""
 
     embed: float = Field(ge=0, description="resize, normalise and forward")
     search: float = Field(ge=0, description="the index call alone")
@@ -59,6 +60,14 @@ class Result(_Record):
     bbox: BBoxArray = Field(description="[west, south, east, north]; west > east across the antimeridian")
 
 
+class Threads(_Record):
+    """How many may work at one call, on a CPU."""
+
+    torch: int = Field(ge=1, description="of an embedding")
+    faiss: int = Field(ge=1, description="of a search")
+    omp: int = Field(ge=1, description="OpenMP's, of a call of FAISS that says nothing else")
+
+
 class Query(_Record):
     """What was asked: the frame, and how."""
 
@@ -73,6 +82,7 @@ class Query(_Record):
     angle_deg: int | None = Field(description="the one heading that was searched, null for all")
     where: dict[str, Any] = Field(description="the filters that were given, empty for none")
     device: str = Field(description="what embedded: cpu, cuda:0, …")
+    threads: Threads | None = Field(default=None, description="null where the run does not record them")
 
 
 class ReferenceSetInfo(_Record):

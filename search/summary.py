@@ -75,6 +75,7 @@ def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
         "input_px": run.spec.spec.input_px,
         "precision": run.spec.spec.precision,
         "angle_deg": run.parameters.get("angle_deg"),
+        "batch": run.parameters.get("batch"),
         "frames": summary.frames,
         "unreadable": summary.unreadable,
         "references": run.references,
@@ -85,5 +86,5 @@ def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
         "off_map": summary.off_map,
         "median_ms": summary.median_ms,
         "index_build_ms": run.index_build_ms,
-        **{name: run.environment.get(name) for name in ("backend", "device", "warm_up")},
+        **{name: run.environment.get(name) for name in ("backend", "device", "warm_up", "threads")},
     }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, render_template, request
 
+from coarseloc.scoring.pareto import Cost, unbeaten
 from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
+from search.conditions import conditions
 from search.evaluate import evaluate
 from web import charts
 from web.addresses import address
@@ -40,6 +43,7 @@ def compare_page() -> dict[str, Any]:
             "flights": flights,
             **Shown([], None, {}, None, {}).as_json(),
             "models": [],
+            "timed_alike": True,
             "measured": [],
             "typical_frame": None,
             "figures": None,
@@ -47,12 +51,13 @@ def compare_page() -> dict[str, Any]:
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
     found, models = told(database, stored, shown)
-    unbeaten = pareto_best(models)
+    best = _unbeaten(models, shown.runs)
     return {
         "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
         "flights": flights,
         **shown.as_json(),
-        "models": [one | {"unbeaten": one["key"] in unbeaten} for one in models],
+        "models": [one | {"unbeaten": one["key"] in best} for one in models],
+        "timed_alike": len({conditions(run) for run in shown.runs.values()}) < 2,
         "measured": sorted({_measured(run) for run in shown.runs.values()}),
         "typical_frame": _typical(list(found.values())),
         "figures": address("comparisons.figures", {}, _question(flight_id, shown)) if models else None,
@@ -63,18 +68,20 @@ def _searched(flight_id: str) -> bool:
     return bool(shown_searches(the_gallery().database, flight_id).runs)
 
 
-def pareto_best(models: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Of the models whose error and time are known, those that no other beats in both."""
-    known = [
-        (one["median_total_ms"], one["median_error_m"], one["key"])
-        for one in models
-        if one["median_error_m"] is not None and one["median_total_ms"] is not None
-    ]
-    return {
-        key
-        for ms, error, key in known
-        if not any((a <= ms and b <= error and (a, b) != (ms, error)) for a, b, _key in known)
-    }
+def _unbeaten(models: Sequence[Mapping[str, Any]], runs: Mapping[str, StoredRun]) -> set[str]:
+    """The keys of the models that no other, timed alike, beats in both time and error."""
+    return unbeaten(
+        {
+            one["key"]: Cost(
+                _or_nan(one["median_total_ms"]), _or_nan(one["median_error_m"]), conditions(runs[one["key"]])
+            )
+            for one in models
+        }
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _typical(found: Sequence[RunSummary]) -> int | None:
@@ -90,12 +97,19 @@ def _typical(found: Sequence[RunSummary]) -> int | None:
 
 def _measured(run: StoredRun) -> str:
     """What a run's times were taken on, and how."""
-    asked, on = run.parameters, run.environment
+    on, threads, batch = run.environment, run.environment.get("threads"), run.parameters.get("batch")
     parts = [on.get("device"), on.get("cpu"), on.get("backend")]
+    parts.append(
+        _("threads: torch {torch}, FAISS {faiss}, OpenMP {omp}", **threads) if threads else _("threads not recorded")
+    )
     parts.append(_("{n} references", n=run.references))
     parts.append(_("warm-up {n}", n=on.get("warm_up", "?")))
-    if asked.get("batch", 1) != 1:
-        parts.append(_("{n} frames at once", n=asked["batch"]))
+    if batch is None:
+        parts.append(_("batch size not recorded"))
+    elif batch == 1:
+        parts.append(_("one frame at a time"))
+    else:
+        parts.append(_("batches of up to {n}, their time divided by their frames", n=batch))
     return " · ".join(str(part) for part in parts if part)
 
 

@@ -383,7 +383,7 @@ class Lookup(Answer):
 
 
 class ComparedModel(JudgedModel):
-    unbeaten: bool = Field(description="no other is both faster and nearer")
+    unbeaten: bool = Field(description="no other whose times compare with its own is both faster and nearer")
 
 
 class Comparison(Shown):
@@ -392,6 +392,7 @@ class Comparison(Shown):
     flight: NamedFlight | None
     flights: list[str]
     models: list[ComparedModel]
+    timed_alike: bool = Field(description="batch, device, processor and threads are the same: all times compare")
     measured: list[str] = Field(description="what times were taken on, and how")
     typical_frame: int | None
     figures: str | None = Url

@@ -115,7 +115,15 @@ def show_runs(done: Sequence[dict[str, Any]]) -> None:
     ]
     columns = ("backbone", "frames", "unreadable", "references", "error m", "heading °", "margin")
     table(*columns, "decode ms", "embed ms", "search ms", "total ms", "by", rows=rows)
-    out.print("medians over frames; errors only where the truth is known; total = embed + search, after a warm-up")
+    out.print("medians over frames; errors only where the truth is known")
+    for how in dict.fromkeys(map(_how_timed, done)):
+        out.print(f"total = embed + search, without decoding, after a warm-up; {how}")
+
+
+def _how_timed(run: dict[str, Any]) -> str:
+    batch, threads = run["batch"], run["threads"]
+    each = "one frame at a time" if batch == 1 else f"batches of up to {batch}, their time divided by their frames"
+    return f"{each}; threads: " + ", ".join(f"{name} {count}" for name, count in threads.items())
 
 
 def _number(value: float | None) -> str:

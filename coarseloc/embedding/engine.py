@@ -46,11 +46,11 @@ def load_engine(found: Found, spec: EmbeddingSpec, device: torch.device, threads
     folded = lean.fold(model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device)
     if device.type == "cuda":
         return cuda.CudaEngine(folded, spec, device)
-    return LeanEngine(folded, spec, threads or _all_threads())
+    return LeanEngine(folded, spec, threads or torch_threads())
 
 
 @cache
-def _all_threads() -> int:
+def torch_threads() -> int:
     """torch's own choice, asked once: setting it in one thread changes what new threads see."""
     return torch.get_num_threads()
 

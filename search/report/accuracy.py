@@ -12,11 +12,13 @@ from matplotlib.ticker import PercentFormatter
 
 from coarseloc.scoring import metrics, scores
 from coarseloc.scoring.bootstrap import Estimate
+from coarseloc.scoring.pareto import Cost, unbeaten
 from coarseloc.types import Floats
+from search.conditions import conditions
 from search.report import style, trust
 from search.report.page import Section, Table
-from search.report.series import Series, known, shown
-from search.report.texts import Say
+from search.report.series import Series, known, shown, timed_alike
+from search.report.texts import Say, how_timed
 
 HEADLINE = (
     "error_median", "error_p90", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "hit_overlap@1", "ma@100",
@@ -56,8 +58,8 @@ def sections(runs: Sequence[Series], say: Say) -> list[Section]:
         Section(
             "speed-and-accuracy",
             say("Speed against accuracy"),
-            say("Median error against median embedding plus search, with the error's 95 % interval. The line joins the "
-                "runs that no other beats in both."),
+            say("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
+                "interval. The line joins the runs that no other beats in both, among those timed alike."),
             partial(pareto, runs, say),
             table=_pareto_table(runs, say),
         ),
@@ -112,24 +114,30 @@ def ceilings(runs: Sequence[Series]) -> list[Mapping[int, float]]:
 
 
 def pareto(runs: Sequence[Series], say: Say) -> Figure:
-    made, (ax,) = style.figure(height_in=4.0)
+    groups = timed_alike(runs, say)
+    made, axes = style.figure(len(groups), 1, 1.0 + 3.0 * len(groups), sharex=True, sharey=True)
     best = pareto_best(runs)
-    front = sorted((one for one in runs if one.label in best), key=_speed)
-    ax.plot([_speed(one) for one in front], [_accuracy(one).value for one in front], color=style.MUTED, linewidth=1.2)
-    for one in runs:
-        found = _accuracy(one)
-        if math.isnan(found.value):
-            continue
-        spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
-        ax.errorbar(
-            _speed(one), found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
-            markersize=8, capsize=3, linewidth=1.2, linestyle="none",
-        )  # fmt: skip
-    ax.margins(x=0.18)
-    style.logarithmic(ax.xaxis)
-    style.logarithmic(ax.yaxis)
-    ax.set(xlabel=say("embedding + search, median ms (logarithmic)"), ylabel=say("median top-1 error, m (logarithmic)"))
-    style.label_points(ax, [(_speed(one), _accuracy(one).value, one.label) for one in runs if _accuracy(one).n])
+    for ax, (title, alike) in zip(axes, groups, strict=True):
+        front = sorted((one for one in alike if one.label in best), key=_speed)
+        spots = [_speed(one) for one in front], [_accuracy(one).value for one in front]
+        ax.plot(*spots, color=style.MUTED, linewidth=1.2)
+        for one in alike:
+            found = _accuracy(one)
+            if math.isnan(found.value):
+                continue
+            spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+            ax.errorbar(
+                _speed(one), found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
+                markersize=8, capsize=3, linewidth=1.2, linestyle="none",
+            )  # fmt: skip
+        ax.set_title(title)
+        ax.margins(x=0.18)
+        ax.set_ylabel(say("median top-1 error, m (logarithmic)"))
+    style.logarithmic(axes[-1].xaxis)
+    style.logarithmic(axes[-1].yaxis)
+    axes[-1].set_xlabel(say("embedding + search, median ms (logarithmic)"))
+    for ax, (_, alike) in zip(axes, groups, strict=True):  # when the scales, which they share, are set
+        style.label_points(ax, [(_speed(one), _accuracy(one).value, one.label) for one in alike if _accuracy(one).n])
     return made
 
 
@@ -206,23 +214,20 @@ def _hit_table(runs: Sequence[Series], say: Say) -> Table:
 
 def _pareto_table(runs: Sequence[Series], say: Say) -> Table:
     best = pareto_best(runs)
+    ordered = [(title, one) for title, alike in timed_alike(runs, say) for one in alike]
     rows = [
         [one.label, f"{_speed(one):.1f}", shown(_accuracy(one), "m"), say("yes") if one.label in best else "",
-         str(_accuracy(one).n)]
-        for one in runs
+         str(_accuracy(one).n), title or how_timed(one.run.parameters.get("batch"), say)]
+        for title, one in ordered
     ]  # fmt: skip
-    marked = frozenset(i for i, one in enumerate(runs) if one.label in best)
-    return Table(["", say("median ms"), say("median error, m"), say("unbeaten"), "n"], rows, marked)
+    marked = frozenset(i for i, (_, one) in enumerate(ordered) if one.label in best)
+    columns = ["", say("embedding + search, median ms"), say("median error, m"), say("unbeaten"), "n", say("taken")]
+    return Table(columns, rows, marked)
 
 
 def pareto_best(runs: Sequence[Series]) -> set[str]:
-    """The labels of runs that no other beats or equals in both speed and accuracy."""
-    points = {one.label: (_speed(one), _accuracy(one).value) for one in runs if not math.isnan(_accuracy(one).value)}
-    return {
-        label
-        for label, (ms, metres) in points.items()
-        if not any(other != (ms, metres) and other[0] <= ms and other[1] <= metres for other in points.values())
-    }
+    """The labels of runs that no other, timed alike, beats in both speed and accuracy."""
+    return unbeaten({one.label: Cost(_speed(one), _accuracy(one).value, conditions(one.run)) for one in runs})
 
 
 # --- figures' own numbers -----------------------------------------------------------------------

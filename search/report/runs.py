@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation
 from search.report import accuracy, pictures, style, timing
 from search.report.page import Page, Section, Table, figures_say, write
-from search.report.series import Series, series_of, shown
-from search.report.texts import Say, say_in, stand_ins
+from search.report.series import Series, series_of, shown, timed_alike
+from search.report.texts import Say, how_timed, say_in, stand_ins, threads_of
 
 K = 10
 WORST = 6  # frames shown
@@ -130,11 +129,10 @@ def _frame(runs: Sequence[Series], index: int | None) -> Frame | None:
 def _lead(runs: Sequence[Series], say: Say) -> list[str]:
     """What the numbers say, in a paragraph."""
     known = [one for one in runs if one.of.scores["error_median"].n]
-    fastest = min(runs, key=lambda one: _or_inf(float(one.total_ms.mean()) if len(one.total_ms) else math.nan))
     if not known:
         return [
             say("The position of no frame is known, so errors cannot be told; scores alone say little of them."),
-            _fastest(fastest, say),
+            *_fastest(runs, say),
         ]
     best = min(known, key=lambda one: one.of.scores["error_median"].value)
     place = max(known, key=lambda one: one.of.scores["hit_footprint@1"].value)
@@ -145,7 +143,7 @@ def _lead(runs: Sequence[Series], say: Say) -> list[str]:
         say("{name} finds the right place most often, in {share} of the frames.").format(
             name=place.label, share=shown(place.of.scores["hit_footprint@1"], "%")
         ),
-        _fastest(fastest, say),
+        *_fastest(runs, say),
     ]  # fmt: skip
     close = [one.label for one in known if one is not best and _alike(one, best)]
     if close:
@@ -155,16 +153,31 @@ def _lead(runs: Sequence[Series], say: Say) -> list[str]:
                 names=", ".join(close)
             ),
         )
-    unbeaten = [one.label for one in known if one.label in accuracy.pareto_best(known)]
-    if len(known) > 1:
-        lines.append(say("Unbeaten in both speed and error: {names}.").format(names=", ".join(unbeaten)))
+    best_of_both = accuracy.pareto_best(known)
+    for title, alike in timed_alike(known, say):
+        if len(alike) < 2:
+            continue
+        names = ", ".join(one.label for one in alike if one.label in best_of_both)
+        if title:
+            lines.append(say("Unbeaten in both speed and error ({how}): {names}.").format(how=title, names=names))
+        else:
+            lines.append(say("Unbeaten in both speed and error: {names}.").format(names=names))
     return [" ".join(lines)]
 
 
-def _fastest(one: Series, say: Say) -> str:
-    return say("{name} is the fastest, {ms} ms a frame on average.").format(
-        name=one.label, ms=f"{one.total_ms.mean():.1f}" if len(one.total_ms) else "–"
-    )
+def _fastest(runs: Sequence[Series], say: Say) -> list[str]:
+    """The fastest of those whose times compare; a run that nothing compares with is only told of."""
+    lines = []
+    for title, alike in timed_alike([one for one in runs if len(one.total_ms)], say):
+        fastest = min(alike, key=lambda one: float(one.total_ms.mean()))
+        text = (
+            say("{name} is the fastest: {ms} ms a frame for embedding and search on average ({how}).")
+            if len(alike) > 1
+            else say("{name} takes {ms} ms a frame for embedding and search on average ({how}).")
+        )
+        how = title or how_timed(fastest.run.parameters.get("batch"), say)
+        lines.append(text.format(name=fastest.label, ms=f"{fastest.total_ms.mean():.1f}", how=how))
+    return lines
 
 
 def _alike(one: Series, best: Series) -> bool:
@@ -184,9 +197,13 @@ def _alike(one: Series, best: Series) -> bool:
 def _warnings(runs: Sequence[Series], note: str | None, say: Say) -> list[str]:
     found = [note] if note else []
     found += stand_ins((one.of.backbone for one in runs), say)
-    devices = {(one.run.environment.get("device"), one.run.environment.get("cpu")) for one in runs}
-    if len(devices) > 1:
-        found.append(say("These runs were made on different machines or devices: their times do not compare."))
+    if len(timed_alike(runs, say)) > 1:
+        found.append(
+            say(
+                "Not all of these runs were timed alike (one frame at a time or in batches, device, processor, threads; "
+                "or it is not recorded): times are ranked only among runs that were."
+            )
+        )
     return found
 
 
@@ -194,11 +211,13 @@ def _facts(runs: Sequence[Series], say: Say) -> list[tuple[str, str]]:
     first = runs[0]
     count = first.of.counts
     environment = first.run.environment
-    answered = (environment.get(key, "?") for key in ("device", "cpu", "backend"))
+    environments = [one.run.environment for one in runs]
+    batches = dict.fromkeys(how_timed(one.run.parameters.get("batch"), say) for one in runs)
+    answered = [" · ".join(str(on.get(key, "?")) for key in ("device", "cpu", "backend")) for on in environments]
     versions = ", ".join(f"{name} {value}" for name, value in environment.get("versions", {}).items())
     sets = {one.run.reference_set.name: one.run for one in runs}
     frames = say("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
-    times = say("one frame at a time unless a run says otherwise, after {n} warm-up calls, the device synchronised")
+    times = say("after {n} warm-up calls, the device synchronised; {how}")
     return [
         (say("Flights"), ", ".join(dict.fromkeys(one.run.flight_id for one in runs))),
         (say("Reference sets"), "; ".join(_set(name, run, say) for name, run in sets.items())),
@@ -206,8 +225,9 @@ def _facts(runs: Sequence[Series], say: Say) -> list[tuple[str, str]]:
             say("Frames"),
             frames.format(frames=count.frames, failed=count.failed, without=count.without_truth, off=count.off_map),
         ),
-        (say("Device"), " · ".join(map(str, answered))),
-        (say("Times"), times.format(n=environment.get("warm_up", "?"))),
+        (say("Device"), "; ".join(dict.fromkeys(answered))),
+        (say("Threads"), "; ".join(dict.fromkeys(threads_of(on.get("threads"), say) for on in environments))),
+        (say("Times"), times.format(n=environment.get("warm_up", "?"), how="; ".join(batches))),
         (say("Versions"), versions or "?"),
     ]
 
@@ -235,7 +255,3 @@ def _run_table(runs: Sequence[Series], say: Say) -> Table:
     columns = (say("run"), say("backbone"), say("flight"), say("reference set"), say("input"), say("spec digest"),
                say("device"), say("asked"), say("frames"), say("judged"), say("finished"))  # fmt: skip
     return Table(columns, rows)
-
-
-def _or_inf(value: float) -> float:
-    return math.inf if math.isnan(value) else value

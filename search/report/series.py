@@ -13,10 +13,12 @@ from coarseloc.embedding import specs
 from coarseloc.scoring.bootstrap import Estimate
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Floats
+from search.conditions import Conditions, by_conditions
 from search.evaluate import Evaluation
+from search.report.texts import Say, how_timed, threads_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """One run. Times are of the frames that were answered [T], scores of the same frames [T, K] in rank order."""
 
@@ -75,6 +77,29 @@ def _labels(evaluations: Sequence[Evaluation]) -> list[str]:
                 for label, one in zip(labels, evaluations, strict=True)
             ]
     return labels
+
+
+# --- times that compare -------------------------------------------------------------------------
+
+
+def timed_alike(runs: Sequence[Series], say: Say) -> list[tuple[str, list[Series]]]:
+    """The runs in groups whose times compare, each with a title that tells its conditions apart from the others';
+    the title is empty where there is one group alone."""
+    groups = by_conditions({one: one.run for one in runs})
+    if len(groups) == 1:
+        return [("", list(runs))]
+    return [(_title(here, list(groups), say), of) for here, of in groups.items()]
+
+
+def _title(here: Conditions, groups: Sequence[Conditions], say: Say) -> str:
+    parts = {
+        "batch": how_timed(here.batch, say),
+        "device": here.device or say("device not recorded"),
+        "cpu": here.cpu or say("processor not recorded"),
+        "threads": threads_of(dict(here.threads) if here.threads else None, say),
+    }
+    told = [text for name, text in parts.items() if len({getattr(one, name) for one in groups}) > 1]
+    return ", ".join(told)
 
 
 # --- numbers ------------------------------------------------------------------------------------

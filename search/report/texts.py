@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
 
@@ -32,6 +32,22 @@ def stand_ins(backbones: Iterable[str], say: Say) -> list[str]:
         "not as DINOv3's."
     )
     return [warning.format(names=", ".join(strangers))] if strangers else []
+
+
+def how_timed(batch: int | None, say: Say) -> str:
+    """Whether a time is a frame's own, or its share of a batch's."""
+    if batch is None:
+        return say("batch size not recorded")
+    if batch == 1:
+        return say("one frame at a time")
+    return say("batches of up to {n}, their time divided by their frames").format(n=batch)
+
+
+def threads_of(threads: Mapping[str, int] | None, say: Say) -> str:
+    """`search.facts.threads` as a reader sees them; an older run does not record them."""
+    if not threads:
+        return say("threads not recorded")
+    return say("threads: torch {torch}, FAISS {faiss}, OpenMP {omp}").format(**threads)
 
 
 @cache

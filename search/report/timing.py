@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,8 +13,8 @@ from matplotlib.figure import Figure
 from coarseloc.types import Floats
 from search.report import style
 from search.report.page import Section, Table
-from search.report.series import Series, known
-from search.report.texts import Say
+from search.report.series import Series, known, timed_alike
+from search.report.texts import Say, how_timed
 
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart
 
@@ -38,32 +39,42 @@ def sections(runs: Sequence[Series], say: Say) -> list[Section]:
         Section(
             "search-time",
             say("Search time"),
-            say("The index call alone, one frame at a time, after the warm-up. Logarithmic."),
+            say("The index call alone, after the warm-up. Logarithmic.") + _apart(runs, say),
             partial(search_times, runs, say),
             table=_time_table(runs, say, "search_ms"),
         ),
         Section(
             "total-time",
             say("Total time per reference set"),
-            say("Embedding plus search, median over frames."),
+            say("Embedding plus search, without decoding the image, median over frames.") + _apart(runs, say),
             partial(set_times, runs, say),
             table=_set_table(runs, say),
         ),
         Section(
             "time-and-score",
             say("Time against score"),
-            say("Each dot is a frame: embedding plus search, against the score of its best hit."),
+            say("Each dot is a frame: embedding plus search, without decoding the image, against the score of its best hit.")
+            + _apart(runs, say),
             partial(time_and_score, runs, say),
         ),
         Section(
             "mean-times",
             say("Mean times"),
-            say("Milliseconds over frames; total is embedding plus search. Decoding the image comes before it."),
+            say("Mean milliseconds over frames. The number beside a bar, and the column total, is embedding plus search; "
+                "decoding the image, the grey end of the bar, is not part of it.") + _apart(runs, say),
             partial(latency, runs, say),
             table=_means_table(runs, say),
             open=True,
         ),
     ]  # fmt: skip
+
+
+def _apart(runs: Sequence[Series], say: Say) -> str:
+    """How the times of a figure were taken, where it is the same for all; else that they do not compare."""
+    groups = timed_alike(runs, say)
+    if len(groups) > 1:
+        return " " + say("Times of different titles were taken differently: compare them under one title only.")
+    return " " + say("Taken: {how}.").format(how=how_timed(runs[0].run.parameters.get("batch"), say))
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -98,36 +109,42 @@ def mean_scores(runs: Sequence[Series], say: Say) -> Figure:
 
 
 def search_times(runs: Sequence[Series], say: Say) -> Figure:
-    made, (ax,) = style.figure(height_in=0.9 + 0.38 * len(runs))
-    style.boxes(ax, [one.search_ms for one in runs], [style.colour(one.index) for one in runs], vertical=False)
-    ax.set_yticks(range(1, len(runs) + 1), [one.label for one in runs])
-    ax.invert_yaxis()
+    made, panels = _panels(timed_alike(runs, say))
+    for ax, of in panels:
+        style.boxes(ax, [one.search_ms for one in of], [style.colour(one.index) for one in of], vertical=False)
+        ax.set_yticks(range(1, len(of) + 1), [one.label for one in of])
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+    ax = panels[-1][0]
     style.logarithmic(ax.xaxis)
     ax.set_xlabel(say("search, ms"))
-    ax.grid(axis="y", visible=False)
     return made
 
 
 def set_times(runs: Sequence[Series], say: Say) -> Figure:
-    names = list(dict.fromkeys(one.run.reference_set.name for one in runs))
-    made, axes = style.figure(len(names), 1, 0.6 + (0.3 + 0.34 * len(runs) / len(names)) * len(names), sharex=True)
-    for ax, name in zip(axes, names, strict=True):
-        here = [one for one in runs if one.run.reference_set.name == name]
-        _bars(ax, here, [_median(one.total_ms) for one in here], "{:.1f}")
-        ax.set_title(say("{name}: {n} references").format(name=name, n=here[0].run.references))
-    axes[-1].set_xlabel(say("embedding + search, median ms a frame"))
+    groups = []
+    for title, alike in timed_alike(runs, say):
+        for name in dict.fromkeys(one.run.reference_set.name for one in alike):
+            of = [one for one in alike if one.run.reference_set.name == name]
+            references = say("{name}: {n} references").format(name=name, n=of[0].run.references)
+            groups.append((f"{references}, {title}" if title else references, of))
+    made, panels = _panels(groups)
+    for ax, of in panels:
+        _bars(ax, of, [_median(one.total_ms) for one in of], "{:.1f}")
+    panels[-1][0].set_xlabel(say("embedding + search, median ms a frame"))
     return made
 
 
 def time_and_score(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.small_multiples(len(runs))
-    for ax, one in zip(axes, runs, strict=True):
+    titled = [(title, one) for title, alike in timed_alike(runs, say) for one in alike]
+    for ax, (title, one) in zip(axes, titled, strict=True):
         some = slice(None, None, max(1, len(one.scores) // _DOTS))
         ax.plot(
             one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.marker(one.index),
             color=style.colour(one.index), markersize=2.5, alpha=0.6,
         )  # fmt: skip
-        ax.set_title(one.label)
+        ax.set_title(f"{one.label}\n{title}" if title else one.label)
     style.logarithmic(axes[0].xaxis)
     made.supxlabel(say("embedding + search, ms (logarithmic)"), fontsize=10)
     made.supylabel(say("score of the best hit"), fontsize=10)
@@ -135,28 +152,40 @@ def time_and_score(runs: Sequence[Series], say: Say) -> Figure:
 
 
 def latency(runs: Sequence[Series], say: Say) -> Figure:
-    made, (ax,) = style.figure(height_in=0.9 + 0.38 * len(runs))
-    left = np.zeros(len(runs))
-    for name, tone, values in (
-        (say("decode"), 5, [_mean(one.decode_ms) for one in runs]),
-        (say("embed"), 0, [_mean(one.embed_ms) for one in runs]),
-        (say("search"), 1, [_mean(one.search_ms) for one in runs]),
-    ):
-        ax.barh([one.label for one in runs], values, left=left, height=0.6, color=style.colour(tone), label=name)
-        left += values
-    for y, total in enumerate(left):
-        ax.text(total, y, f" {total:.1f}", va="center", fontsize=9)
-    ax.invert_yaxis()
-    ax.margins(x=0.12)
-    ax.set_xlabel(say("mean ms a frame"))
-    style.legend_above(ax)
-    ax.grid(axis="y", visible=False)
+    made, panels = _panels(timed_alike(runs, say))
+    for ax, of in panels:
+        left = np.zeros(len(of))
+        for name, colour, values in (
+            (say("embed"), style.colour(0), [_mean(one.embed_ms) for one in of]),
+            (say("search"), style.colour(1), [_mean(one.search_ms) for one in of]),
+            (say("decode, not in the total"), style.MUTED, [_mean(one.decode_ms) for one in of]),
+        ):
+            ax.barh([one.label for one in of], values, left=left, height=0.6, color=colour, label=name)
+            left += np.nan_to_num(values)
+        for y, (end, one) in enumerate(zip(left, of, strict=True)):
+            ax.text(end, y, f" {_mean(one.total_ms):.1f}", va="center", fontsize=9)
+        ax.invert_yaxis()
+        ax.margins(x=0.12)
+        ax.grid(axis="y", visible=False)
+    panels[-1][0].set_xlabel(say("mean ms a frame"))
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9)
     return made
+
+
+def _panels(groups: Sequence[tuple[str, list[Series]]]) -> tuple[Figure, list[tuple[Axes, list[Series]]]]:
+    """One above the other, a panel for each group of runs under its title, with one scale of milliseconds."""
+    sizes = [len(of) for _, of in groups]
+    height_in = 0.6 + sum(0.3 + 0.38 * size for size in sizes)
+    made, axes = style.figure(len(groups), 1, height_in, sharex=True, height_ratios=[size + 0.8 for size in sizes])
+    for ax, (title, _) in zip(axes, groups, strict=True):
+        ax.set_title(title)
+    return made, [(ax, of) for ax, (_, of) in zip(axes, groups, strict=True)]
 
 
 def _bars(ax: Axes, runs: Sequence[Series], values: Sequence[float], form: str) -> None:
     bars = ax.barh([one.label for one in runs], values, height=0.6, color=[style.colour(one.index) for one in runs])
-    ax.bar_label(bars, [form.format(v) for v in values], padding=3, fontsize=9)
+    ax.bar_label(bars, ["–" if math.isnan(v) else form.format(v) for v in values], padding=3, fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.2)
     ax.grid(axis="y", visible=False)
@@ -189,29 +218,40 @@ def _time_table(runs: Sequence[Series], say: Say, name: str) -> Table:
         values = getattr(one, name)
         if len(values):
             p5, p50, p95 = np.percentile(values, (5, 50, 95))
-            rows.append([one.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(one.run.references), str(len(values))])
-    columns = ["", say("5th percentile, ms"), say("median, ms"), say("95th percentile, ms"), say("references"), "n"]
+            rows.append(
+                [one.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(one.run.references), str(len(values)),
+                 _how(one, say)]
+            )  # fmt: skip
+    columns = ["", say("5th percentile, ms"), say("median, ms"), say("95th percentile, ms"), say("references"), "n",
+               say("taken")]  # fmt: skip
     return Table(columns, rows)
 
 
 def _set_table(runs: Sequence[Series], say: Say) -> Table:
     rows = [
-        [one.run.reference_set.name, one.label, f"{_median(one.total_ms):.1f}", f"{one.total_ms.sum() / 1000:.1f}",
-         f"{one.run.index_build_ms:.1f}", str(one.run.references), str(len(one.total_ms))]
+        [one.run.reference_set.name, one.label, _ms(_median(one.total_ms), 1), f"{one.total_ms.sum() / 1000:.1f}",
+         f"{one.run.index_build_ms:.1f}", str(one.run.references), str(len(one.total_ms)), _how(one, say)]
         for one in runs
     ]  # fmt: skip
-    columns = [say("reference set"), "", say("median ms a frame"), say("all frames, s"), say("index build, ms"),
-               say("references"), "n"]  # fmt: skip
+    columns = [say("reference set"), "", say("embedding + search, median ms a frame"),
+               say("embedding + search, sum of all frames, s"), say("index build, ms"), say("references"), "n",
+               say("taken")]  # fmt: skip
     return Table(columns, rows)
 
 
 def _means_table(runs: Sequence[Series], say: Say) -> Table:
     rows = [
-        [one.label, *(f"{_mean(v):.2f}" for v in (one.decode_ms, one.embed_ms, one.search_ms, one.total_ms)),
-         f"{_median(one.total_ms):.2f}", str(len(one.total_ms))]
+        [one.label, *(_ms(_mean(v), 2) for v in (one.embed_ms, one.search_ms, one.total_ms)),
+         _ms(_median(one.total_ms), 2), _ms(_mean(one.decode_ms), 2), str(len(one.total_ms)), _how(one, say)]
         for one in runs
     ]  # fmt: skip
-    return Table(["", say("decode"), say("embed"), say("search"), say("total"), say("total, median"), "n"], rows)
+    columns = ["", say("embed"), say("search"), say("total: embed + search"), say("total, median"),
+               say("decode, not in the total"), "n", say("taken")]  # fmt: skip
+    return Table(columns, rows)
+
+
+def _how(one: Series, say: Say) -> str:
+    return how_timed(one.run.parameters.get("batch"), say)
 
 
 def _drop(one: Series) -> Floats:
@@ -221,8 +261,12 @@ def _drop(one: Series) -> Floats:
 
 
 def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else 0.0
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _median(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else 0.0
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _ms(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

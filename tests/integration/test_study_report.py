@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from study_runs import make_runs
 from coarseloc.errors import InputError
 from coarseloc.store import Database, open_database
 from search import evaluate
+from search.report import timing
 from search.report.runs import write_report
+from search.report.series import series_of
 from search.report.texts import korean
 
 FIGURES = {
@@ -120,3 +123,47 @@ def test_nothing_answered_is_nothing_to_report(db: Database, tmp_path: Path) -> 
     done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
     with pytest.raises(InputError, match="nothing to report"):
         write_report(done, tmp_path / "thumbnails", tmp_path / "report.html")
+
+
+def _timed_otherwise(found: evaluate.Evaluation, batch: int, **environment: object) -> evaluate.Evaluation:
+    """The same run as if it had been timed so."""
+    parameters, on = {**found.run.parameters, "batch": batch}, {**found.run.environment, **environment}
+    return replace(found, run=replace(found.run, parameters=parameters, environment=on))
+
+
+def test_a_batchs_times_are_never_ranked_against_single_frames(
+    evaluations: list[evaluate.Evaluation], tmp_path: Path
+) -> None:
+    single, batched = evaluations[0], _timed_otherwise(evaluations[1], 8)
+    write_report([single, batched], tmp_path / "thumbnails", tmp_path / "mixed.html")
+    mixed = " ".join(Page((tmp_path / "mixed.html").read_text(encoding="utf-8")).words)
+    assert "is the fastest" not in mixed and "Unbeaten" not in mixed, "neither has a run to be ranked against"
+    assert f"{single.label} takes" in mixed and f"{batched.label} takes" in mixed
+    assert "batches of up to 8, their time divided by their frames" in mixed and "one frame at a time" in mixed
+    assert "Not all of these runs were timed alike" in mixed
+    write_report(evaluations, tmp_path / "thumbnails", tmp_path / "alike.html")
+    alike = " ".join(Page((tmp_path / "alike.html").read_text(encoding="utf-8")).words)
+    assert "is the fastest" in alike and "Unbeaten" in alike and "Not all of these runs" not in alike
+
+
+def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
+    evaluations: list[evaluate.Evaluation], tmp_path: Path
+) -> None:
+    old, new = evaluations[0], _timed_otherwise(evaluations[1], 1, threads={"torch": 4, "faiss": 3, "omp": 2})
+    write_report([old, new], tmp_path / "thumbnails", tmp_path / "report.html")
+    said = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    assert "threads not recorded; threads: torch 4, FAISS 3, OpenMP 2" in said
+    assert "is the fastest" not in said, "who knows how many threads the old run had"
+
+
+def test_the_total_of_mean_times_leaves_decoding_out(evaluations: list[evaluate.Evaluation]) -> None:
+    runs = series_of(evaluations)
+    section = next(one for one in timing.sections(runs, str) if one.key == "mean-times")
+    assert section.table is not None and section.draw is not None
+    columns = list(section.table.columns)
+    written = [text.get_text().strip() for text in section.draw().axes[0].texts]
+    for run, row, beside in zip(runs, section.table.rows, written, strict=True):
+        names = ("embed", "search", "total: embed + search", "decode, not in the total")
+        embed, search, total, decode = (float(row[columns.index(name)]) for name in names)
+        assert total == pytest.approx(embed + search, abs=0.02) and decode > 1
+        assert float(beside) == pytest.approx(run.total_ms.mean(), abs=0.05) == pytest.approx(total, abs=0.06)

@@ -274,7 +274,8 @@ def test_compare_begins_with_the_flight_whose_truth_is_known_and_marks_the_unbea
             for other in page["models"]
         )
         assert not (beaten and row["key"] in unbeaten)
-    assert "warm-up 3" in page["measured"][0]
+    assert "warm-up 3" in page["measured"][0] and "one frame at a time" in page["measured"][0]
+    assert "threads not recorded" in page["measured"][0] and page["timed_alike"], "the sample's runs are old ones"
 
 
 def test_every_figure_of_a_comparison_is_a_picture_and_a_table(client: FlaskClient) -> None:
