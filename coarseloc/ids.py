@@ -37,6 +37,11 @@ def label(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+def file_name(text: str) -> str:
+    """A label as a file's or folder's name: what no file system takes becomes an underscore, the rest stays."""
+    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", label(text)).strip(". ") or "_"
+
+
 def digest(facts: Mapping[str, Any]) -> str:
     """SHA-256 of a mapping in canonical JSON, as 64 hex digits."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

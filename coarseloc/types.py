@@ -211,7 +211,7 @@ def _on_globe(lon: float, lat: float) -> bool:
 class Where:
     """Filters on reference tiles; None means "any". Built once, translated by each store."""
 
-    reference_set: str | None = None
+    reference_sets: tuple[str, ...] = ()  # any of them; () for all
     tile_id: str | None = None
     angles: tuple[int, ...] | None = None
     altitude_m: tuple[float, float] | None = None  # inclusive

@@ -88,8 +88,8 @@ def turns(box: BBox) -> tuple[BBox, ...]:
 def mask(tiles: TileColumns, where: Where = ANYTHING) -> Bools:
     """bool [N]: which tiles match every condition of `where`. An unknown altitude is in no range."""
     keep: Bools = np.ones(len(tiles), np.bool_)
-    if where.reference_set is not None:
-        keep &= tiles.reference_set == where.reference_set
+    if where.reference_sets:
+        keep &= np.isin(tiles.reference_set, where.reference_sets)
     if where.tile_id is not None:
         keep &= tiles.tile_id == where.tile_id
     if where.angles is not None:

@@ -37,13 +37,17 @@ class Evaluation:
     """A run with its scores."""
 
     run: StoredRun
-    results: Sequence[FrameResult]
+    answers: Sequence[FrameAnswer]
     judged: Judged
     counts: Counts
     scores: Mapping[str, Estimate]
     hit_curves: Mapping[int, Mapping[int, Estimate]]  # {k: {metres: share}}
     ceiling: Mapping[int, float]  # {metres: share that the grid allows}
     agreement_m: float
+
+    @property
+    def results(self) -> list[FrameResult]:
+        return [answer.result for answer in self.answers]
 
     @property
     def backbone(self) -> str:
@@ -110,11 +114,9 @@ def _evaluated(run: StoredRun, answers: Sequence[FrameAnswer]) -> Evaluation:
     without = sum(answer.result.frame.truth.location is None for answer in answered)
     return Evaluation(
         run=run,
-        results=[answer.result for answer in answers],
+        answers=answers,
         judged=judged,
-        counts=Counts(
-            len(answers), len(answers) - len(answered), without, len(judged), int((~judged.on_map).sum())
-        ),
+        counts=Counts(len(answers), len(answers) - len(answered), without, len(judged), int((~judged.on_map).sum())),
         scores={score.key: score.of(judged) for score in scores.SCORES},
         hit_curves={k: scores.hit_curve(judged, k) for k in CURVE_KS},
         ceiling=scores.ceiling(judged),

@@ -2,9 +2,9 @@
 
 An inner product is added up in another order by each library and each path (one query, many, GPU), so the last bit of
 a score, and with it the order of equals, depends on the path. Here an engine only proposes: a few rows more than k
-come back, are scored once more in float64, and sorted by (score, point id): by row where rows have none. If its rounding could hide a row that it did
-not propose, the engine's next, more careful level is asked, and in the end all rows are looked at. So every path and
-every machine gives the same rows in the same order.
+come back, are scored once more in float64, and sorted by (score, point id), or by row where rows have none. If its
+rounding could hide a row that it did not propose, the engine's next, more careful level is asked, and in the end all
+rows are looked at. So every path and every machine gives the same rows in the same order.
 """
 
 from __future__ import annotations

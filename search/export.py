@@ -11,8 +11,8 @@ from typing import Any
 
 from coarseloc import ids
 from coarseloc.errors import InputError
-from coarseloc.store import Database, runs
-from coarseloc.store.runs import StoredRun
+from coarseloc.store import Database, flights, runs
+from coarseloc.store.runs import BEST_PLACE, StoredRun
 from coarseloc.types import Flight, Progress
 from search.formats import Document, Features, as_csv, csv_row
 from search.infos import FrameInfo, comparable, frame_infos, newest_runs
@@ -45,6 +45,7 @@ def export(
     single: bool = False,
     formats: Sequence[str] = FORMATS,
     reference_set: str | None = None,
+    method: str = BEST_PLACE,
     progress: Progress | None = None,
 ) -> Exported:
     """Write the newest finished run of each reference set, backbone, heading and filter.
@@ -58,7 +59,8 @@ def export(
         raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
     chosen = newest_runs(db, flight_id, reference_set)
     with db.read() as session:
-        flight = runs.find_flight(session, flight_id).flight
+        flight = flights.find_flight(session, flight_id).flight
+    name = ids.file_name(flight.flight_id)
     names = _namer(chosen)
     document, features = Document(flight), Features(flight)
     texts = [document.head()]
@@ -66,7 +68,7 @@ def export(
     counts: Counter[str] = Counter()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen), start=1):
+        for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen, method), start=1):
             rows.append(csv_row(flight, one))
             features.add(one)
             counts["failures" if one.info is None else "records"] += 1
@@ -79,16 +81,16 @@ def export(
                 progress(done, len(chosen) * len(flight.frames), "frames")
         if single and "json" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{flight_id}.json", "".join([*texts, document.tail()]))
+            _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
         if "geojson" in formats:
             counts["files"] += 1
-            _write_json(out_dir / f"{flight_id}.geojson", features.as_geojson())
+            _write_json(out_dir / f"{name}.geojson", features.as_geojson())
         if "kml" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{flight_id}.kml", features.as_kml())
+            _write(out_dir / f"{name}.kml", features.as_kml())
         if "csv" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{flight_id}.csv", as_csv(rows))
+            _write(out_dir / f"{name}.csv", as_csv(rows))
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
@@ -96,9 +98,19 @@ def export(
     return Exported(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
 
 
-def _all_infos(db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun]) -> Iterator[FrameInfo]:
+def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLACE) -> list[dict[str, Any]]:
+    """One run's frames as the rows of its CSV, with values instead of texts."""
+    with db.read() as session:
+        run = runs.find_run(session, run_id)
+        flight = flights.find_flight(session, run.flight_id).flight
+    return [csv_row(flight, one) for one in frame_infos(db, thumbnails, flight, [run], method=method)]
+
+
+def _all_infos(
+    db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun], method: str
+) -> Iterator[FrameInfo]:
     for group in comparable(chosen):  # one group's results in memory at a time
-        yield from frame_infos(db, thumbnails, flight, group)
+        yield from frame_infos(db, thumbnails, flight, group, method=method)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -107,14 +119,14 @@ def _all_infos(db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[
 def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
     """`<flight>_<frame>_<backbone>.json`; runs that would share a name carry their number too."""
     several = len({run.reference_set.name for run in chosen}) > 1
-    folders = {run.id: f"{ids.slug(run.reference_set.name)}/" if several else "" for run in chosen}
+    folders = {run.id: f"{ids.file_name(run.reference_set.name)}/" if several else "" for run in chosen}
     endings = {run.id: _ending(run) for run in chosen}
     uses = Counter((folders[run.id], endings[run.id]) for run in chosen)
 
     def name(one: FrameInfo) -> str:
         run, folder, ending = one.run, folders[one.run.id], endings[one.run.id]
         number = "" if uses[folder, ending] == 1 else f"_run{run.id}"
-        return f"{folder}{run.flight_id}_{one.result.frame.index:05d}_{ending}{number}.json"
+        return f"{folder}{ids.file_name(run.flight_id)}_{one.result.frame.index:05d}_{ending}{number}.json"
 
     return name
 

@@ -17,7 +17,7 @@ WARM_UP = 3  # embeddings, and searches of each index, before the first that is 
 def where_facts(where: Where) -> dict[str, Any]:
     """A filter as JSON: only what it asks for, positions by name."""
     facts: dict[str, Any] = {
-        "reference_set": where.reference_set,
+        "reference_sets": list(where.reference_sets) or None,
         "tile_id": where.tile_id,
         "angles": where.angles and list(where.angles),
         "altitude_m": where.altitude_m and list(where.altitude_m),

@@ -51,9 +51,7 @@ class ExactIndex:
         return cls.filled(count, dim, [vectors])
 
     @classmethod
-    def filled(
-        cls, count: int, dim: int, parts: Iterable[Float32], point_ids: PointIds | None = None
-    ) -> ExactIndex:
+    def filled(cls, count: int, dim: int, parts: Iterable[Float32], point_ids: PointIds | None = None) -> ExactIndex:
         """Build from parts float32 [n, dim] that come to `count` rows, holding no more than the index and one part.
 
         Raises StoreError naming the first row that is not of unit norm, or where more or fewer rows come.

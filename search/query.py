@@ -55,6 +55,12 @@ def run_search(
     specs = [find_spec(db, one, backbone.spec) for one in reference_sets]
     opened = open_mirrors(db, mirrors, reference_sets, specs[0], rebuild=rebuild)
     everything = matching(db, opened, where)
+    if not everything.count:
+        total = sum(mirror.index.count for _, mirror in opened)
+        names = ", ".join(repr(one.name) for one in reference_sets)
+        raise InputError(
+            f"none of the {total} rotated tiles of {names} matches the filters {where_facts(where)}: widen them"
+        )
     # Rows that match are gathered once into an index of their own: a flight asks the same filter for every frame.
     spaces = by_heading(db, opened, where) if per_angle else [(None, everything.copied())]
     version = "+".join(mirror.schema.version for _, mirror in opened)

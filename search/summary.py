@@ -52,18 +52,42 @@ def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
     )
 
 
+def typical_frame(of_runs: Iterable[Sequence[FrameAnswer]]) -> int | None:
+    """The frame of middling error, whose pictures are worth a look; without truth the middle one that was answered."""
+    errors = frame_errors_m(of_runs := list(of_runs))
+    if errors:
+        return sorted(errors, key=lambda index: (errors[index], index))[len(errors) // 2]
+    answered = sorted({a.result.frame.index for answers in of_runs for a in answers if a.result.estimate})
+    return answered[len(answered) // 2] if answered else None
+
+
+def frame_errors_m(of_runs: Iterable[Sequence[FrameAnswer]]) -> dict[int, float]:
+    """{frame index: its error in metres, the median over runs}, of frames that the map shows."""
+    errors: dict[int, list[float]] = {}
+    for answers in of_runs:
+        for answer in answers:
+            if answer.errors is not None and answer.errors.on_map:
+                errors.setdefault(answer.result.frame.index, []).append(answer.errors.error_m)
+    return {index: float(np.median(values)) for index, values in errors.items()}
+
+
 def median(values: Iterable[float | None]) -> float | None:
     """Over what is known."""
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
 
-def run_facts(db: Database, run_id: int, method: str = BEST_PLACE) -> dict[str, Any]:
-    """A run's facts and its figures, as programs read them. Raises StoreError for an unknown run."""
+def summarize_run(db: Database, run_id: int, method: str = BEST_PLACE) -> tuple[StoredRun, RunSummary]:
+    """Raises StoreError for an unknown run."""
     with db.read() as session:
         run = runs.find_run(session, run_id)
         answers = frame_answers(session, [run], method=method, with_hits=False)[run.id]
-    return facts_of(run, summarize(answers))
+    return run, summarize(answers)
+
+
+def run_facts(db: Database, run_id: int, method: str = BEST_PLACE) -> dict[str, Any]:
+    """A run's facts and its figures, as programs read them. Raises StoreError for an unknown run."""
+    return facts_of(*summarize_run(db, run_id, method))
 
 
 def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:

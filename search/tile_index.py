@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.errors import InputError
 from coarseloc.localize.localizer import ms_since
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
@@ -19,8 +18,7 @@ from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Float32, Floats, RankedTile, TileFacts, Where
 from coarseloc.where import ANYTHING
 from search.exact import Rows, Selection
-from search.index import ExactIndex
-from search.facts import where_facts
+from search.index import ExactIndex, backend
 from search.mirror import Mirror, open_mirror
 
 
@@ -65,15 +63,12 @@ class MirrorIndex:
 
     @property
     def backend(self) -> str:
-        return self.parts[0].index.backend
-
-    @property
-    def version(self) -> str:
-        """Of the embeddings that are searched."""
-        return "+".join(part.mirror.schema.version for part in self.parts)
+        return self.parts[0].index.backend if self.parts else backend()
 
     def search(self, queries: Float32, k: int) -> tuple[Float32, Rows]:
         """The k best of each query, by score, then point id; keys are rotated tiles. See `TileIndex`."""
+        if not self.parts:
+            return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         answers = [part.search(queries, k) for part in self.parts]
         mirrors = [part.mirror for part in self.parts]
         keys = [mirror.rotated_tile_ids[rows] for mirror, (_, rows) in zip(mirrors, answers, strict=True)]
@@ -116,14 +111,8 @@ def open_mirrors(
 
 
 def matching(db: Database, opened: Opened, where: Where = ANYTHING) -> MirrorIndex:
-    """The tiles of these mirrors that match. Raises InputError where none does."""
+    """The tiles of these mirrors that match; perhaps none."""
     parts = list(_parts(opened, where))
-    if not parts:
-        names = ", ".join(repr(one.name) for one, _ in opened)
-        total = sum(mirror.index.count for _, mirror in opened)
-        raise InputError(
-            f"none of the {total} rotated tiles of {names} matches the filters {where_facts(where)}: widen them"
-        )
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, render_template, request
@@ -14,13 +13,13 @@ from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
 from search.conditions import conditions
 from search.evaluate import evaluate
+from search.summary import typical_frame
 from web import charts
 from web.addresses import address
 from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
-from web.searches import Shown, shown_searches, stored_flight, told
-from web.summaries import RunSummary
+from web.searches import Shown, shown_searches, stored_flight, summarized, the_method
 
 if TYPE_CHECKING:
     from search.report.page import Section
@@ -50,7 +49,7 @@ def compare_page() -> dict[str, Any]:
         }
     stored = stored_flight(database, flight_id)
     shown = shown_searches(database, flight_id)
-    found, models = told(database, stored, shown)
+    answers, models = summarized(database, stored, shown)
     best = _unbeaten(models, shown.runs)
     return {
         "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
@@ -59,7 +58,7 @@ def compare_page() -> dict[str, Any]:
         "models": [one | {"unbeaten": one["key"] in best} for one in models],
         "timed_alike": len({conditions(run) for run in shown.runs.values()}) < 2,
         "measured": sorted({_measured(run) for run in shown.runs.values()}),
-        "typical_frame": _typical(list(found.values())),
+        "typical_frame": typical_frame(answers.values()),
         "figures": address("comparisons.figures", {}, _question(flight_id, shown)) if models else None,
     }
 
@@ -82,17 +81,6 @@ def _unbeaten(models: Sequence[Mapping[str, Any]], runs: Mapping[str, StoredRun]
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _typical(found: Sequence[RunSummary]) -> int | None:
-    """The frame of middling error, whose thumbnails are worth a look; without truth the middle one."""
-    frames = sorted({frame for one in found for frame in one.best})
-    errors = {frame: [one.best[frame].error_m for one in found if frame in one.best] for frame in frames}
-    known = {frame: [error for error in some if error is not None] for frame, some in errors.items()}
-    ranked = sorted((median(values), frame) for frame, values in known.items() if values)
-    if ranked:
-        return ranked[len(ranked) // 2][1]
-    return frames[len(frames) // 2] if frames else None
 
 
 def _measured(run: StoredRun) -> str:
@@ -145,7 +133,8 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
     shown = shown_searches(here.database, flight_id)
     if not shown.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
-    mark = ("comparison", tuple((run.id, run.finished_at) for run in shown.runs.values()), g.language)
+    method = the_method()
+    mark = ("comparison", tuple((run.id, run.finished_at) for run in shown.runs.values()), method, g.language)
 
     def make() -> dict[str, Section]:
         from search.report import accuracy, timing
@@ -153,7 +142,7 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
         from search.report.texts import say_in
 
         say = say_in(g.language)
-        series = series_of(evaluate(here.database, list(shown.runs.values())))
+        series = series_of(evaluate(here.database, list(shown.runs.values()), method))
         judged = [one for one in series if len(one.of.judged)]
         found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])
         return {one.key: one for one in found}

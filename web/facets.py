@@ -30,7 +30,7 @@ def where_of_address(sets: Sequence[StoredReferenceSet]) -> Where:
     if len(altitude) not in (0, 2) or len(overlap) > 1:
         raise InputError("altitude is one number or LOW:HIGH in metres, overlap one percentage")
     return Where(
-        reference_set=name,
+        reference_sets=() if name is None else (name,),
         angles=tuple(angles) or None,
         altitude_m=(altitude[0], altitude[1]) if altitude else None,
         overlap_pct=round(overlap[0]) if overlap else None,
@@ -73,7 +73,8 @@ def facets(
     overlaps = sorted({percent(one.reference_set.overlap) for one in sets})
     return {
         "set": [
-            value(one.name, replace(where, reference_set=one.name), where.reference_set == one.name) for one in sets
+            value(one.name, replace(where, reference_sets=(one.name,)), one.name in where.reference_sets)
+            for one in sets
         ],
         "angle": [value(angle, replace(where, angles=(angle,)), angle in (where.angles or ())) for angle in angles],
         "altitude": [value(at, replace(where, altitude_m=(at, at)), where.altitude_m == (at, at)) for at in altitudes],
@@ -87,7 +88,7 @@ def fits(one: StoredReferenceSet, asked: Where) -> bool:
     facts = one.reference_set
     low, high = asked.altitude_m or (None, None)
     return (
-        asked.reference_set in (None, one.name)
+        (not asked.reference_sets or one.name in asked.reference_sets)
         and (low is None or high is None or (facts.altitude_m is not None and low <= facts.altitude_m <= high))
         and asked.overlap_pct in (None, percent(facts.overlap))
     )

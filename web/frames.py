@@ -126,9 +126,7 @@ def estimate_view(estimate: Estimate, answer: FrameAnswer | None = None) -> dict
         "place_id": estimate.place_id,
         "state": estimate.state,
         "score": estimate.score,
-        "margin": None
-        if estimate.margin is None
-        else {"score": estimate.margin, "at_least": estimate.margin_at_least},
+        "margin": None if estimate.margin is None else {"score": estimate.margin, "at_least": estimate.margin_at_least},
         "agreement": agreement and asdict(agreement),
         "error_m": errors and errors.error_m,
         "heading_error_deg": errors and errors.heading_error_deg,
@@ -153,8 +151,11 @@ def _agreement(of_row: Mapping[str, FrameAnswer | None], usual_m: float) -> dict
     keys = list(estimates)
     near = agreeing([estimate for estimate in estimates.values() if estimate], within)
     best = int(near.sum(axis=1).argmax()) if keys else 0
-    models = [keys[best], *(key for key, agrees in zip(keys, near[best], strict=True) if agrees and key != keys[best])]\
-        if keys else []
+    models = (
+        [keys[best], *(key for key, agrees in zip(keys, near[best], strict=True) if agrees and key != keys[best])]
+        if keys
+        else []
+    )
     return {"within_m": within, "models": models, "of": len(keys)}
 
 

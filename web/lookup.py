@@ -12,14 +12,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.errors import CoarselocError
 from coarseloc.imagery.decode import read_image
-from coarseloc.store import embeddings, gallery, references, runs
+from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import UInt8, Where
 from search.facts import where_facts
 from web import uploads
 from web.addresses import address
-from web.answers import by_faiss, by_qdrant, estimate, shown_hits
+from web.answers import answer_view, by_faiss, by_qdrant
 from web.encoders import Embedded
 from web.facets import facets, fits, where_of_address
 from web.gallery import Gallery, the_gallery
@@ -108,8 +108,8 @@ def _query(here: Gallery) -> Query | None:
     if flight_id is None or index is None:
         return None
     with here.database.read() as session:
-        known = flight_id in runs.flight_ids(session)
-        frames = runs.find_flight(session, flight_id).flight.frames if known else ()
+        known = flight_id in flights.flight_ids(session)
+        frames = flights.find_flight(session, flight_id).flight.frames if known else ()
     for frame in frames:
         if frame.index == index:
             facts = {"flight": flight_id, "frame": index, "image_full": frame_url(flight_id, frame, "full")}
@@ -163,7 +163,7 @@ def _answer(
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, kept = _embedded(here, query, spec)
     wanted = request.args.get("by", "auto")
-    filtered = where != Where(reference_set=where.reference_set)
+    filtered = where != Where(reference_sets=where.reference_sets)
     found, trouble = None, None
     if wanted == "qdrant" or (wanted != "faiss" and filtered):
         try:
@@ -187,8 +187,7 @@ def _answer(
             "search_ms": found.search_ms,
             "total_ms": embedded.embed_ms + found.search_ms,
         },
-        "hits": shown_hits(found),
-        "estimate": estimate(found),
+        **answer_view(found),
     }, trouble
 
 

@@ -37,7 +37,7 @@ class Vectors:
         """Open, or as opened before. Raises LockedError, VectorStoreUnavailable or VectorStoreError."""
         with self._opening:
             if self._store is None:
-                self._store = configured_store(self._settings)
+                self._store = configured_store(self._settings, self._database.identity)
                 self.trouble = None
             return self._store
 

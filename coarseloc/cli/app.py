@@ -19,7 +19,7 @@ from rich.table import Table
 from coarseloc import types
 from coarseloc.config import Settings
 from coarseloc.store import Database, open_database
-from coarseloc.vectors import configured_store
+from coarseloc.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,26 +32,20 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.workspace = Workspace(settings, progress_bar, lambda text: err.print(f"[yellow]{escape(text)}[/yellow]"))
         handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
 
-    @cached_property
+    @property
     def db(self) -> Database:
-        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
-        return open_database(self.settings.database, migrate=self.settings.database_url is None)
+        return self.workspace.db
 
     def close(self) -> None:
-        if "db" in self.__dict__:
-            self.db.close()
+        self.workspace.close()
 
-    @contextmanager
-    def vectors(self) -> Iterator[types.VectorStore]:
+    def vectors(self) -> AbstractContextManager[types.VectorStore]:
         """The vector store, closed (and its lock given back) at the end."""
-        store = configured_store(self.settings)
-        try:
-            yield store
-        finally:
-            store.close()
+        return self.workspace.vectors()
 
 
 pass_app = click.make_pass_decorator(App)

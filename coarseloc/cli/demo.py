@@ -10,9 +10,10 @@ import click
 
 from coarseloc import config
 from coarseloc.cli.app import App, out, progress_bar
-from coarseloc.cli.ingest import run_ingest, show_ingest
-from coarseloc.cli.search import run_searches, show_runs
+from coarseloc.cli.ingest import show_ingest
+from coarseloc.cli.search import show_runs
 from coarseloc.embedding.encoders import Encoders
+from coarseloc.types import Where
 
 FOLDER = Path("demo-data")
 SEED = 2025
@@ -42,16 +43,17 @@ def demo(context: click.Context, fresh: bool) -> None:
     flight = _flight(folder, area)
     from coarseloc.imagery.flights import open_flight
     from coarseloc.imagery.orthophoto import open_orthophoto
-    from search.export import export
 
     encoders = Encoders(app.settings, input_px=INPUT_PX)
     out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")
     source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
-    show_ingest(*run_ingest(app, [source], encoders, ["demo"]))
+    show_ingest(app.workspace.ingest(source, ["demo"], encoders=encoders))
     out.print("\n[bold]3. Search[/bold]: the flight's frames against them")
-    show_runs(run_searches(app, open_flight(flight), "demo", encoders, ["demo"]))
+    where = Where(reference_sets=("demo",))
+    runs = app.workspace.search(open_flight(flight), where=where, backbones=["demo"], encoders=encoders)
+    show_runs([run.facts() for run in runs])
     results = folder / "results"
-    done = export(app.db, app.settings.thumbnails, FLIGHT_ID, results)
+    done = app.workspace.export(FLIGHT_ID, results)
     out.print(f"\n[bold]4. Export[/bold]: {done}")
     out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
     out.print("  make serve                           the pages, at http://127.0.0.1:8000")

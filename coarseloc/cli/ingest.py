@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from filelock import FileLock, Timeout
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
 from coarseloc.cli.options import Angles, Overlap, backbone_options
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
+from coarseloc.errors import InputError
 from coarseloc.rotation import HEADINGS
 from coarseloc.store import embeddings, tallies
 from coarseloc.store import references as store_references
 from coarseloc.types import TileSource
+from coarseloc.workspace import IngestResult
 from ingest import index, worker
 from ingest.index import Drained
 from ingest.spread import over_ray
-from ingest.worker import Summary
 
 
 @click.group()
@@ -131,12 +129,13 @@ def _run(
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
     encoders = Encoders(app.settings, device, precision, input_px, allow_hub)
     chosen = over_ray(ray_address) if engine == "ray" else worker.in_process
-    summaries, drained, note = run_ingest(app, sources, encoders, backbones, chosen)
+    done = app.workspace.ingest(sources, backbones, encoders=encoders, engine=chosen)
+    summaries, drained = done.summaries, done.drained
     facts = {
         "reference_sets": [summary.facts() for summary in summaries],
-        "vector_store": {"note": note} if drained is None else asdict(drained),
+        "vector_store": {"note": done.note} if drained is None else asdict(drained),
     }
-    answer(as_json, facts, lambda: show_ingest(summaries, drained, note))
+    answer(as_json, facts, lambda: show_ingest(done))
     if any(summary.interrupted for summary in summaries):
         raise KeyboardInterrupt
     for summary in summaries:
@@ -147,49 +146,9 @@ def _run(
             )
 
 
-def run_ingest(
-    app: App,
-    sources: Sequence[TileSource],
-    encoders: Encoders,
-    backbones: Sequence[str],
-    engine: worker.Engine = worker.in_process,
-) -> tuple[list[Summary], Drained | None, str]:
-    """Embed what is missing, then bring the vector store up to it where this process may."""
-    wanted = encoders.specs(backbones)
-    summaries = []
-    with _only_ingest(app):
-        for source in sources:
-            with progress_bar(f"ingest {source.reference_set.name}") as progress:
-                done = worker.run(app.db, source, wanted, encoders.load, app.settings.thumbnails, progress, engine)
-                summaries.append(done)
-            if summaries[-1].interrupted:
-                return summaries, None, "interrupted: nothing was drained"
-    try:
-        with app.vectors() as store, progress_bar("index") as progress:
-            return summaries, index.drain(app.db, store, progress), ""
-    except (LockedError, VectorStoreUnavailable) as error:
-        # Ingest never waits for the vector store: what is pending stays pending and is shown.
-        with app.db.read() as session:
-            pending = sum(embeddings.pending_counts(session).values())
-        return summaries, None, f"{pending} embeddings are pending, the vector store will follow later: {error}"
-
-
-@contextmanager
-def _only_ingest(app: App) -> Iterator[None]:
-    """Two ingests at once would embed the same tiles twice."""
-    app.settings.data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(app.settings.data_dir / "ingest.lock", timeout=0):
-            yield
-    except Timeout:
-        raise LockedError(
-            f"another ingest is at work in {app.settings.data_dir}: wait for it, or stop it and run this again"
-        ) from None
-
-
-def show_ingest(summaries: Sequence[Summary], drained: Drained | None, note: str) -> None:
+def show_ingest(done: IngestResult) -> None:
     """What an ingest did, for people."""
-    for summary in summaries:
+    for summary in done.summaries:
         made = ", ".join(f"{count} by {name}" for name, count in summary.embedded.items()) or "none"
         out.print(
             f"[bold]{summary.reference_set}[/bold]: {summary.views} views, {summary.up_to_date} up to date, "
@@ -200,10 +159,10 @@ def show_ingest(summaries: Sequence[Summary], drained: Drained | None, note: str
         if summary.failures:
             kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
             out.print(f"  [yellow]failures: {kinds}[/yellow] (`coarseloc ingest failures`)")
-    if drained is None:
-        err.print(f"[yellow]{note}[/yellow]")
+    if done.drained is None:
+        err.print(f"[yellow]{done.note}[/yellow]")
         return
-    show_drained(drained)
+    show_drained(done.drained)
 
 
 def show_drained(drained: Drained) -> None:
@@ -280,11 +239,11 @@ def list_(app: App, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
 def delete(app: App, name: str, yes: bool) -> None:
-    """Delete a set with its tiles, embeddings and the runs made against it. Source images stay."""
+    """Delete a set with its tiles and embeddings. Source images stay, and so do finished runs with their results."""
     with app.db.read() as session:
         store_references.find_reference_set(session, name)
     if not yes:
-        click.confirm(f"Delete reference set {name!r} and every run against it?", abort=True)
-    with _only_ingest(app), app.vectors() as store:
+        click.confirm(f"Delete reference set {name!r}? Runs against it keep their results.", abort=True)
+    with app.workspace.only_ingest(), app.vectors() as store:
         count = index.forget(app.db, store, name)
     out.print(f"deleted {name} with {count} embeddings")

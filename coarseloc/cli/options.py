@@ -98,6 +98,12 @@ def where_options(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def method_option(command: F) -> F:
+    return click.option(
+        "--method", default="best-place", show_default=True, help="Whose answers: those of the best place, or another's."
+    )(command)
+
+
 def report_options(command: F) -> F:
     """How a report reads, beside the file it is written to."""
     for option in (

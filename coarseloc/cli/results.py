@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
-from coarseloc.cli.options import flight_id
+from coarseloc.cli.options import flight_id, method_option
+from coarseloc.store import flights as store_flights
 from coarseloc.store import runs
 from search.export import FORMATS
-from search.export import export as write
 
 
 @click.command()
@@ -22,7 +22,7 @@ from search.export import export as write
 def flights(app: App, as_json: bool) -> None:
     """The flights that were searched, with their runs."""
     with app.db.read() as session:
-        known = {flight_id: runs.find_flight(session, flight_id) for flight_id in runs.flight_ids(session)}
+        known = {name: store_flights.find_flight(session, name) for name in store_flights.flight_ids(session)}
         done = {flight_id: runs.latest_runs(session, flight_id) for flight_id in known}
     facts: list[dict[str, Any]] = [
         {
@@ -64,9 +64,10 @@ def flights(app: App, as_json: bool) -> None:
     default=FORMATS,
     show_default=True,
 )
+@method_option
 @json_option
 @pass_app
-def export(app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], as_json: bool) -> None:
+def export(app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool) -> None:
     """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
-    done = write(app.db, app.settings.thumbnails, flight_id(flight), out_dir, single=single, formats=formats)
+    done = app.workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
     answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))

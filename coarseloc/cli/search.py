@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_bar, table
-from coarseloc.cli.models import stored_specs
+from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import backbone_options, where_options
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.store import references
-from coarseloc.types import Flight, Hit, Where
-from ingest import index
+from coarseloc.types import Hit, Where
 
 
 @click.command()
 @click.argument("flight_dir", type=click.Path(path_type=Path))
-@click.option("--reference-set", "name", help="Which references; the only set there is by default.")
+@click.option("--flight-id", help="Its name, where another flight has the folder's.")
+@click.option(
+    "--reference-set", "names", multiple=True, help="Which references; several are searched as one. The only set by default."
+)
 @click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits per frame.")
 @click.option("--per-angle", is_flag=True, help="Search each heading's references as a set of its own.")
 @click.option(
@@ -36,7 +36,9 @@ def search(
     app: App,
     /,
     flight_dir: Path,
-    name: str | None,
+    names: tuple[str, ...],
+    where: Where,
+    no_rebuild: bool,
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
@@ -54,49 +56,20 @@ def search(
 
     flight = open_flight(flight_dir, labels=labels)
     encoders = Encoders(app.settings, device, precision, input_px)
-    done = run_searches(app, flight, name, encoders, backbones, input_px, precision, **options)
+    done = [
+        run.facts()
+        for run in app.workspace.search(
+            flight,
+            where=replace(where, reference_sets=names),
+            rebuild=not no_rebuild,
+            backbones=backbones,
+            encoders=encoders,
+            input_px=input_px,
+            precision=precision,
+            **options,
+        )
+    ]
     answer(as_json, done, lambda: show_runs(done))
-
-
-def run_searches(
-    app: App,
-    flight: Flight,
-    name: str | None,
-    encoders: Encoders,
-    backbones: Sequence[str],
-    input_px: int | None = None,
-    precision: str | None = None,
-    *,
-    k: int = 10,
-    where: Where | None = None,
-    per_angle: bool = False,
-    batch: int = 1,
-    no_rebuild: bool = False,
-) -> list[dict[str, Any]]:
-    """A SearchRun per backbone (and heading); returns a summary of each."""
-    from search.query import run_search
-    from search.summary import summarize
-
-    with app.db.read() as session:
-        reference_set = references.find_reference_set(session, name)
-    runs: list[int] = []
-    for stored in stored_specs(app, reference_set, backbones, input_px, precision):
-        backbone = encoders.load_matching(stored.spec)
-        with progress_bar(f"search {stored.spec.backbone}") as progress:
-            runs += run_search(
-                app.db,
-                app.settings.mirrors,
-                flight,
-                reference_set,
-                backbone,
-                k=k,
-                where=where or Where(),
-                per_angle=per_angle,
-                batch=batch,
-                rebuild=not no_rebuild,
-                progress=progress,
-            )
-    return [summarize(app.db, run) for run in runs]
 
 
 def show_runs(done: Sequence[dict[str, Any]]) -> None:
@@ -132,7 +105,7 @@ def _number(value: float | None) -> str:
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--reference-set", "name", help="Only this set's references; all sets by default.")
+@click.option("--reference-set", "names", multiple=True, help="Only these sets' references; all sets by default.")
 @click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True)
 @where_options
 @backbone_options
@@ -141,7 +114,7 @@ def _number(value: float | None) -> str:
 def lookup(
     app: App,
     image: Path,
-    name: str | None,
+    names: tuple[str, ...],
     k: int,
     where: Where,
     backbones: tuple[str, ...],
@@ -151,27 +124,20 @@ def lookup(
     as_json: bool,
 ) -> None:
     """The references most like IMAGE among those that match the filters, answered by Qdrant."""
-    from coarseloc.imagery.decode import read_image
-    from search.filtered import lookup as filtered_lookup
-
-    pixels = read_image(image)
-    encoders = Encoders(app.settings, device, precision, input_px)
-    with app.db.read() as session:
-        reference_set = references.find_reference_set(session, name) if name else None
-    where = replace(where, reference_set=name)
-    found = {}
-    with app.vectors() as store:
-        index.drain(app.db, store)
-        for stored in stored_specs(app, reference_set, backbones, input_px, precision):
-            vector = encoders.load_matching(stored.spec).embed(pixels[None])[0]
-            found[stored.spec.backbone] = filtered_lookup(
-                store, app.db, stored, vector, k, where, thumbnails=app.settings.thumbnails
-            )
-    facts = {name: [asdict(hit) for hit in hits] for name, hits in found.items()}
-    answer(as_json, facts, lambda: _show_hits(found))
+    found = app.workspace.lookup(
+        image,
+        where=replace(where, reference_sets=names),
+        k=k,
+        backbone=backbones,
+        encoders=Encoders(app.settings, device, precision, input_px),
+        input_px=input_px,
+        precision=precision,
+    )
+    facts = {name: found_by.rows() for name, found_by in found.items()}
+    answer(as_json, facts, lambda: _show_hits({name: of.hits for name, of in found.items()}))
 
 
-def _show_hits(found: dict[str, list[Hit]]) -> None:
+def _show_hits(found: Mapping[str, Sequence[Hit]]) -> None:
     for backbone, hits in found.items():
         if not hits:
             out.print(f"{backbone}: no reference matches the filters")

@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
+from coarseloc import ids
 from coarseloc.errors import InputError
 from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.exif import exif_pose
@@ -31,7 +32,7 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
     poses, source = _truth(path, names, labels)
     frames = [
-        Frame(index, path / name, poses[name])
+        Frame(index, path / name, ids.label(name), poses[name])
         for index, name in sorted(zip(_indexes(flight_id, names), names, strict=True))
     ]
     return Flight(flight_id, path, tuple(frames), _started_at(flight_id), source)

@@ -46,13 +46,6 @@ def best_error_m(ranked: Ranked, k: int | None = None) -> Floats:
     return np.asarray(np.fmin.reduce(errors_m(ranked)[:, :k], axis=1, initial=np.nan))
 
 
-def margin(ranked: Ranked) -> Floats:
-    """[F]: the best place's score minus the second best place's; needs no truth."""
-    if ranked.score.shape[1] < 2:
-        return np.full(len(ranked.score), np.nan)
-    return ranked.score[:, 0] - ranked.score[:, 1]
-
-
 def inside_footprints(ranked: Ranked) -> Bools:
     """[F, K]: the truth lies in the place's footprint."""
     return geo.inside(ranked.truth_lon[:, None], ranked.truth_lat[:, None], ranked.bbox)

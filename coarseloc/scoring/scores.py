@@ -119,9 +119,7 @@ def heading_right(judged: Judged) -> Floats:
 
 def rejected_by(judged: Judged, confidence: str) -> Floats:
     """[n, 3] for `rejection`: "margin" or "agreement" against the right place, frames off the map included."""
-    return rejection.sample(
-        judged.margin() if confidence == "margin" else judged.agreement, right(judged), judged.on_map
-    )
+    return rejection.sample(judged.margin if confidence == "margin" else judged.agreement, right(judged), judged.on_map)
 
 
 def _any(hits: Bools, k: int) -> Floats:

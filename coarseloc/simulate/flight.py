@@ -70,7 +70,7 @@ def simulate_flight(
             file = folder / f"{flight_id}_{len(taken) + 1:05d}.jpg"
             Image.fromarray(picture).save(file, quality=92)
             truth = Pose(center, round(height, 2), round(yaw, 2), round(float(pitch), 2), round(float(roll), 2))
-            taken.append(Frame(len(taken) + 1, file, truth))
+            taken.append(Frame(len(taken) + 1, file, file.name, truth))
             if progress is not None:
                 progress(len(taken), frames, file.name)
         if len(taken) == frames:

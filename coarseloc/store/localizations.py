@@ -91,9 +91,7 @@ def estimates(
     return {index: _estimate(row, tiles) for index, row in rows}
 
 
-def _estimate(
-    row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]
-) -> tuple[Estimate, TileSnapshot | None]:
+def _estimate(row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]) -> tuple[Estimate, TileSnapshot | None]:
     snapshot = None if row.snapshot_id is None else tiles[row.snapshot_id]
     parts = (row.cov_east_east_m2, row.cov_east_north_m2, row.cov_north_north_m2)
     known = [part for part in parts if part is not None]

@@ -130,9 +130,7 @@ def start_run(
         row.environment, row.index_build_ms, row.references = dict(environment), index_build_ms, references
         session.add(row)
         session.flush()
-    localization = localizations.start_localization(
-        session, flight.id, BEST_PLACE, [row.id], row.reference_sets, {}
-    )
+    localization = localizations.start_localization(session, flight.id, BEST_PLACE, [row.id], row.reference_sets, {})
     done = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
     return row.id, localization, set(session.scalars(done))
 

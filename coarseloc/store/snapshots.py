@@ -23,6 +23,7 @@ from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
 from coarseloc.store.upsert import upsert
 from coarseloc.types import BBox, LonLat, RankedTile, TileFacts
 
+
 @dataclass(frozen=True, slots=True)
 class TileSnapshot:
     """A rotated tile as it was."""

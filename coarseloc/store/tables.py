@@ -339,7 +339,9 @@ class FrameEstimateRow(Base):
     margin: Mapped[float | None]
     margin_at_least: Mapped[bool]
     probability: Mapped[float | None]
-    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("tile_snapshots.id"))  # the best tile, where there is one
+    snapshot_id: Mapped[int | None] = mapped_column(
+        ForeignKey("tile_snapshots.id")
+    )  # the best tile, where there is one
 
 
 class StudyRow(Base):

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from coarseloc.config import Settings
 from coarseloc.types import VectorStore
+from coarseloc.vectors.checks import short_identity
 
 
-def configured_store(settings: Settings) -> VectorStore:
-    """The vector store that the settings name; errors as `open_store`."""
+def configured_store(settings: Settings, database: str) -> VectorStore:
+    """The vector store that the settings name, for the database of this identity; errors as `open_store`."""
     key = settings.qdrant_api_key
     return open_store(
         settings.data_dir,
+        database,
         settings.qdrant_url,
         key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
@@ -23,6 +25,7 @@ def configured_store(settings: Settings) -> VectorStore:
 
 def open_store(
     data_dir: Path,
+    database: str,
     qdrant_url: str | None = None,
     api_key: str | None = None,
     *,
@@ -30,8 +33,10 @@ def open_store(
     shard_number: int = 1,
     replication_factor: int = 1,
 ) -> VectorStore:
-    """The vector store of a data folder: the server where a URL is given, else the embedded one in
-    `data_dir/vectors`. `timeout` (seconds), `shard_number` and `replication_factor` are the server's.
+    """The collections of one database: on the server where a URL is given, else embedded in `data_dir/vectors`.
+
+    `database` is the database's identity: collections of another are not seen, so never read or dropped. `timeout`
+    (seconds), `shard_number` and `replication_factor` are the server's.
 
     Raises LockedError where another process has the embedded store open, VectorStoreUnavailable where the server
     does not answer.
@@ -39,8 +44,8 @@ def open_store(
     if qdrant_url:
         from coarseloc.vectors.server import ServerStore
 
-        return ServerStore(qdrant_url, api_key, timeout, shard_number, replication_factor)
+        return ServerStore(qdrant_url, database, api_key, timeout, shard_number, replication_factor)
 
     from coarseloc.vectors.edge import EdgeStore
 
-    return EdgeStore(Path(data_dir) / "vectors")
+    return EdgeStore(Path(data_dir) / "vectors" / short_identity(database))

@@ -108,3 +108,8 @@ def _what(vector: Float32) -> str:
 
 def _named(point: Point) -> str:
     return f"{point.facts.tile_id} at {point.facts.angle_deg:03d}"
+
+
+def short_identity(database: str) -> str:
+    """Of a database's identity what its collections are named by: long enough that no two share it."""
+    return database[:12]

@@ -53,8 +53,8 @@ Condition = Match | Range | Within | AnyOf
 def conditions(where: Where) -> list[Condition]:
     """What must hold, all of it; empty for "anything"."""
     found: list[Condition] = []
-    if where.reference_set is not None:
-        found.append(Match("reference_set", (where.reference_set,)))
+    if where.reference_sets:
+        found.append(Match("reference_set", where.reference_sets))
     if where.tile_id is not None:
         found.append(Match("tile", (where.tile_id,)))
     if where.angles is not None:

@@ -13,7 +13,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from coarseloc.errors import VectorStoreError
 from coarseloc.types import Float32, Point, ScoredPoint, Where
-from coarseloc.vectors.checks import check_batch, check_name, check_query
+from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
 from coarseloc.vectors.filters import client_filter
 from coarseloc.vectors.payload import INDEXES, payload
 from coarseloc.vectors.retry import PATIENT, Backoff, answered, with_retries
@@ -22,7 +22,7 @@ from coarseloc.where import ANYTHING
 log = logging.getLogger(__name__)
 
 _PAGE = 1_000
-_PREFIX = "coarseloc-"  # a server may hold other people's collections: ours are told apart, theirs never touched
+_PREFIX = "coarseloc-"  # a server may hold other people's collections, which are never touched
 
 
 class ServerStore:
@@ -39,6 +39,7 @@ class ServerStore:
     def __init__(
         self,
         url: str,
+        database: str,
         api_key: str | None = None,
         timeout: float = 30.0,
         shard_number: int = 1,
@@ -46,6 +47,7 @@ class ServerStore:
         backoff: Backoff = PATIENT,
     ) -> None:
         self.location = url
+        self._prefix = f"{_PREFIX}{short_identity(database)}-"
         self._shard_number = shard_number
         self._replication_factor = replication_factor
         self._backoff = backoff
@@ -72,15 +74,19 @@ class ServerStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _name(self, collection: str) -> str:
+        """On the server."""
+        return self._prefix + check_name(collection)
+
     def collections(self) -> list[str]:
-        """Those of coarseloc; others on the same server are not listed."""
+        """Those of this database; others on the same server are not listed."""
         with answered(self.location, "listing collections"):
             names = [description.name for description in self._client.get_collections().collections]
-        return sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+        return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
 
     def ensure(self, collection: str, dim: int) -> None:
         """Create the collection with its payload indexes where it lacks; VectorStoreError if its dim is another."""
-        name = _server_name(collection)
+        name = self._name(collection)
         with answered(self.location, f"creating {collection}"):
             if not self._client.collection_exists(name):
                 self._create(name, dim)
@@ -118,7 +124,7 @@ class ServerStore:
             for point, vector in zip(points, vectors.tolist(), strict=True)
         ]
         with answered(self.location, f"writing to {collection}"):
-            with_retries(lambda: self._client.upsert(_server_name(collection), rows, wait=True), self._backoff)
+            with_retries(lambda: self._client.upsert(self._name(collection), rows, wait=True), self._backoff)
 
     def delete(self, collection: str, point_ids: Sequence[str]) -> None:
         """Delete points; ids that are not there are no error."""
@@ -126,7 +132,7 @@ class ServerStore:
             return
         chosen = models.PointIdsList(points=list(point_ids))
         with answered(self.location, f"deleting from {collection}"):
-            with_retries(lambda: self._client.delete(_server_name(collection), chosen, wait=True), self._backoff)
+            with_retries(lambda: self._client.delete(self._name(collection), chosen, wait=True), self._backoff)
 
     def flush(self, collection: str) -> None:
         """Nothing to do: every write has waited until the server applied it and had it in its log. How that log
@@ -140,7 +146,7 @@ class ServerStore:
         query = check_query(vector, k, self._dim(collection), collection)
         with answered(self.location, f"searching {collection}"):
             found = self._client.query_points(
-                _server_name(collection),
+                self._name(collection),
                 query=query.tolist(),
                 limit=k,
                 query_filter=client_filter(where),
@@ -152,14 +158,14 @@ class ServerStore:
 
     def count(self, collection: str, where: Where = ANYTHING) -> int:
         with answered(self.location, f"counting {collection}"):
-            return self._client.count(_server_name(collection), client_filter(where), exact=True).count
+            return self._client.count(self._name(collection), client_filter(where), exact=True).count
 
     def ids(self, collection: str) -> Iterator[str]:
         offset: Any = None
         while True:
             with answered(self.location, f"listing {collection}"):
                 page, offset = self._client.scroll(
-                    _server_name(collection), offset=offset, limit=_PAGE, with_payload=False, with_vectors=False
+                    self._name(collection), offset=offset, limit=_PAGE, with_payload=False, with_vectors=False
                 )
             yield from (str(record.id) for record in page)
             if offset is None:
@@ -169,7 +175,7 @@ class ServerStore:
         """float32 [D] by id; ids that are not there are left out."""
         with answered(self.location, f"reading {collection}"):
             records = self._client.retrieve(
-                _server_name(collection), list(point_ids), with_payload=False, with_vectors=True
+                self._name(collection), list(point_ids), with_payload=False, with_vectors=True
             )
         return {str(record.id): np.asarray(record.vector, np.float32) for record in records}
 
@@ -177,7 +183,7 @@ class ServerStore:
         """Delete the collection; one that is not there is no error."""
         self._dims.pop(collection, None)
         with answered(self.location, f"dropping {collection}"):
-            self._client.delete_collection(_server_name(collection))
+            self._client.delete_collection(self._name(collection))
 
     def close(self) -> None:
         self._client.close()
@@ -185,7 +191,7 @@ class ServerStore:
     def _dim(self, collection: str) -> int:
         if collection not in self._dims:
             with answered(self.location, f"looking at {collection}"):
-                self._dims[collection] = _dim(self._client.get_collection(_server_name(collection)))
+                self._dims[collection] = _dim(self._client.get_collection(self._name(collection)))
         return self._dims[collection]
 
 
@@ -197,18 +203,14 @@ class LocalStore(ServerStore):
     _indexed: ClassVar[bool] = False  # it has none,
     _exact: ClassVar[models.SearchParams | None] = None  # and is always exact
 
-    def __init__(self, path: str = ":memory:") -> None:
-        super().__init__(path)
+    def __init__(self, path: str = ":memory:", database: str = "local") -> None:
+        super().__init__(path, database)
 
     def _connect(self, url: str, api_key: str | None, timeout: float) -> QdrantClient:
         return QdrantClient(":memory:") if url == ":memory:" else QdrantClient(path=url)
 
     def _ping(self) -> str:
         return "local"
-
-
-def _server_name(collection: str) -> str:
-    return _PREFIX + check_name(collection)
 
 
 def _dim(info: models.CollectionInfo) -> int:

@@ -275,7 +275,9 @@ def _detach_runs(connection: sa.Connection, sets: Mapping[int, Mapping[str, Any]
 
 def _places(connection: sa.Connection, reference_set_id: int) -> np.ndarray:
     """float64 [P, 7]: index, lon, lat, west, south, east, north of a set's tiles in index order."""
-    query = 'SELECT "index", lon, lat, west, south, east, north FROM tiles WHERE reference_set_id = :pk ORDER BY "index"'
+    query = (
+        'SELECT "index", lon, lat, west, south, east, north FROM tiles WHERE reference_set_id = :pk ORDER BY "index"'
+    )
     rows = connection.execute(sa.text(query), {"pk": reference_set_id}).all()
     return np.array([tuple(row) for row in rows], np.float64).reshape(-1, 7)
 

@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from coarseloc import geo
 from coarseloc.errors import ImageryError
 from coarseloc.imagery.decode import read_image, thumbnail_path
-from coarseloc.scoring import metrics
-from coarseloc.store.runs import FrameResult, StoredHit
-from coarseloc.types import Frame
+from coarseloc.store.runs import FrameResult
+from coarseloc.types import Frame, RankedTile
 from search.report import style
 from search.report.series import Series
 from search.report.texts import Say
+from search.summary import frame_errors_m, typical_frame
 
 SIDE = 112
 
@@ -58,7 +57,7 @@ def _query(frame: Frame, say: Say) -> str:
     )
 
 
-def _tile(hit: StoredHit, result: FrameResult, thumbnails: Path, say: Say) -> str:
+def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, say: Say) -> str:
     truth = result.frame.truth.location
     metres = None if truth is None else float(geo.distance_m(*truth, *hit.tile.center))
     state = ""
@@ -83,25 +82,15 @@ def _image(uri: str | None, alt: str) -> str:
 
 def worst(runs: Sequence[Series], count: int) -> list[Frame]:
     """The frames whose errors, as the median over runs, are the largest; off the map is no fault and left out."""
-    errors: dict[int, list[float]] = {}
-    frames: dict[int, Frame] = {}
-    for one in runs:
-        judged = one.of.judged
-        from_index = {r.frame.index: r.frame for r in one.of.results}
-        here = judged.only(judged.on_map)
-        for index, error in zip(here.frame, metrics.error_m(here.ranked), strict=True):
-            errors.setdefault(int(index), []).append(float(error))
-            frames[int(index)] = from_index[int(index)]
-    return [frames[i] for i in sorted(errors, key=lambda i: -float(np.median(errors[i])))[:count]]
+    errors = frame_errors_m(one.of.answers for one in runs)
+    frames = {r.frame.index: r.frame for one in runs for r in one.of.results}
+    return [frames[index] for index in sorted(errors, key=lambda index: -errors[index])[:count]]
 
 
 def typical(runs: Sequence[Series]) -> Frame | None:
-    """The frame whose median error is the middle one; without truth the middle of the flight."""
-    ordered = worst(runs, 1_000_000)
-    if ordered:
-        return ordered[len(ordered) // 2]
-    answered = [r.frame for one in runs[:1] for r in one.of.results if r.hits]
-    return answered[len(answered) // 2] if answered else None
+    """See `summary.typical_frame`."""
+    index = typical_frame(one.of.answers for one in runs)
+    return next((r.frame for one in runs for r in one.of.results if r.frame.index == index), None)
 
 
 def contact_sheet(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int) -> Figure:
@@ -134,7 +123,7 @@ def _pixels(path: Path) -> Image.Image:
     return picture
 
 
-def _hit_pixels(hit: StoredHit, thumbnails: Path) -> Image.Image:
+def _hit_pixels(hit: RankedTile, thumbnails: Path) -> Image.Image:
     small = thumbnail_path(thumbnails, hit.content_digest)
     return _pixels(small if small.is_file() or not hit.path else Path(hit.path))
 

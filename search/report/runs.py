@@ -233,7 +233,7 @@ def _facts(runs: Sequence[Series], say: Say) -> list[tuple[str, str]]:
 
 
 def _set(name: str, run: StoredRun, say: Say) -> str:
-    facts = run.reference_set.reference_set
+    facts = run.reference_set
     height = f"{facts.altitude_m:g} m, " if facts.altitude_m else ""
     side = f"{facts.footprint_m:.0f} m" if facts.footprint_m else "?"
     return say("{name} ({height}overlap {overlap}, footprint {side}, {angles} headings)").format(

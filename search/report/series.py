@@ -13,6 +13,7 @@ from coarseloc.embedding import specs
 from coarseloc.scoring.bootstrap import Estimate
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Floats
+from search.answers import results_of
 from search.conditions import Conditions, by_conditions
 from search.evaluate import Evaluation
 from search.report.texts import Say, how_timed, threads_of
@@ -52,10 +53,11 @@ def _series(one: Evaluation, label: str, index: int) -> Series:
     times = np.array([(t.decode_ms, t.embed_ms, t.search_ms) for r in answered if (t := r.timing)], float).reshape(
         -1, 3
     )
-    width = max((len(result.hits) for result in answered), default=0)
+    hits = [results_of(one.run, result) for result in answered]
+    width = max(map(len, hits), default=0)
     scores = np.full((len(answered), width), np.nan)
-    for row, result in zip(scores, answered, strict=True):
-        row[: len(result.hits)] = [hit.score for hit in result.hits]
+    for row, of_frame in zip(scores, hits, strict=True):
+        row[: len(of_frame)] = [hit.score for hit in of_frame]
     decode, embed, search = times.T
     return Series(label, index, one, decode, embed, search, scores)
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from coarseloc import geo
+from coarseloc.localize.agreement import agreeing
 from coarseloc.scoring import metrics, rejection, scores
 from search.report import style
 from search.report.page import Section, Table
@@ -85,7 +85,7 @@ def margins(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.small_multiples(len(runs))
     for ax, one in zip(axes, runs, strict=True):
         judged = one.of.judged
-        margin, error = judged.margin(), np.maximum(metrics.error_m(judged.ranked), 1.0)
+        margin, error = judged.margin, np.maximum(metrics.error_m(judged.ranked), 1.0)
         some = np.arange(len(judged)) % max(1, len(judged) // _DOTS) == 0
         for keep, marker, tone, alpha in (
             (some & judged.on_map, style.marker(one.index), style.colour(one.index), 0.6),
@@ -132,12 +132,9 @@ def _rejection_table(runs: Sequence[Series], say: Say) -> Table:
 
 
 def _shared(a: Series, b: Series) -> float:
-    """Share of the frames of one flight that both answered for which their best places lie near each other."""
+    """Share of the frames of one flight that both answered on which they agree."""
     if a.run.flight_id != b.run.flight_id:
         return math.nan
-    first, second = ({r.frame.index: r.hits[0].tile.center for r in one.of.results if r.hits} for one in (a, b))
-    both = sorted(first.keys() & second.keys())
-    if not both:
-        return math.nan
-    here, there = (np.array([places[i] for i in both]) for places in (first, second))
-    return float((geo.distance_m(*here.T, *there.T) <= a.of.agreement_m).mean())
+    first, second = ({r.frame.index: r.estimate for r in one.of.results if r.estimate} for one in (a, b))
+    pairs = [[first[index], second[index]] for index in sorted(first.keys() & second.keys())]
+    return float(np.mean([agreeing(pair, a.of.agreement_m)[0, 1] for pair in pairs])) if pairs else math.nan

@@ -121,10 +121,10 @@ while True:
     with EdgeStore(folder) as store:
         assert NAME in store.collections()
         assert store.needs_rebuild == []
-        assert store.count(NAME, Where(reference_set="flushed")) == 800
-        assert store.count(NAME, Where(reference_set="area")) == 1_200
+        assert store.count(NAME, Where(reference_sets=("flushed",))) == 800
+        assert store.count(NAME, Where(reference_sets=("area",))) == 1_200
         probe = make_points(800, "flushed")[77]
-        assert store.query(NAME, probe.vector, 1, Where(reference_set="flushed"))[0].id == probe.id
+        assert store.query(NAME, probe.vector, 1, Where(reference_sets=("flushed",)))[0].id == probe.id
         store.upsert(NAME, make_points(500, "unflushed"))
         store.flush(NAME)
         assert store.count(NAME) == 2_500
@@ -237,9 +237,9 @@ def test_threads_read_while_one_writes_and_flushes(folder: Path, make_points: Ma
         while not done.is_set():
             try:
                 point = points[seed]
-                hits = store.query(NAME, point.vector, 3, Where(reference_set="area"))
+                hits = store.query(NAME, point.vector, 3, Where(reference_sets=("area",)))
                 assert hits[0].id == point.id and len(hits) == 3
-                assert store.count(NAME, Where(reference_set="area", angles=(90,))) == 188
+                assert store.count(NAME, Where(reference_sets=("area",), angles=(90,))) == 188
                 assert len(store.vectors(NAME, [p.id for p in points[:50]])) == 50
             except BaseException as error:
                 failures.append(error)

@@ -149,7 +149,7 @@ def test_the_version_changes_with_every_write(db: Database, filled):
 
 def test_a_run_goes_on_where_it_stopped_and_a_finished_one_is_not_reopened(db: Database, filled):
     stored, spec, rotated = filled
-    frames = tuple(Frame(i, Path(f"/f/{i}.jpg"), Pose(LonLat(127.0, 37.0), yaw_deg=10.0)) for i in (1, 2))
+    frames = tuple(Frame(i, Path(f"/f/{i}.jpg"), f"{i}.jpg", Pose(LonLat(127.0, 37.0), yaw_deg=10.0)) for i in (1, 2))
     with db.write() as session:
         flight = runs.save_flight(session, Flight("f", Path("/f"), frames))
         run, done = runs.start_run(session, flight, stored, spec, {"k": 2}, {}, 1.0, 6)

@@ -301,7 +301,7 @@ def _fly(
             Image.fromarray(area.cut(center, yaw, shape.footprint_m, 240)).save(path, quality=88)
         else:
             os.link(folder / f"{folder.name}_{index % 40 + 1:05d}.jpg", path)
-        frames.append(Frame(index, path, Pose(center, 340.0, yaw) if number == 0 else Pose()))
+        frames.append(Frame(index, path, path.name, Pose(center, 340.0, yaw) if number == 0 else Pose()))
     source = "labels" if number == 0 else "none"
     with database.write() as session:
         stored = runs.save_flight(session, Flight(folder.name, folder, tuple(frames), None, source))

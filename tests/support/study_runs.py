@@ -122,7 +122,7 @@ def _flight(folder: Path, frames: int, width_m: float, height_m: float, rng: np.
         path = root / f"{FLIGHT}_{index:05d}.jpg"
         Image.fromarray(_picture(rng)).save(path, quality=80)
         location = None if 3 <= index <= 5 else at
-        made.append(Frame(index, path, Pose(location, 300.0, float(rng.uniform(0, 360)), 0.0, 0.0)))
+        made.append(Frame(index, path, path.name, Pose(location, 300.0, float(rng.uniform(0, 360)), 0.0, 0.0)))
     return Flight(FLIGHT, root, tuple(made), None, "labels")
 
 

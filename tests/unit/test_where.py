@@ -30,8 +30,8 @@ def test_nothing_asked_keeps_everything_and_no_tiles_give_no_mask() -> None:
 @pytest.mark.parametrize(
     "where, kept",
     [
-        (Where(reference_set="gangnam"), True),
-        (Where(reference_set="gang"), False),
+        (Where(reference_sets=("gangnam",)), True),
+        (Where(reference_sets=("gang",)), False),
         (Where(tile_id="gangnam/00001"), True),
         (Where(tile_id="gangnam/00002"), False),
         (Where(angles=(45, 90)), True),
@@ -49,7 +49,7 @@ def test_nothing_asked_keeps_everything_and_no_tiles_give_no_mask() -> None:
         (Where(near=Near(127.0, 37.51, 1_113)), True),
         (Where(near=Near(127.0, 37.51, 1_111)), False),
         (Where(angles=(90,), near=Near(127.0, 37.51, 1_111)), False),
-        (Where(reference_set="gangnam", angles=(90,), near=Near(127.0, 37.51, 1_113)), True),
+        (Where(reference_sets=("gangnam",), angles=(90,), near=Near(127.0, 37.51, 1_113)), True),
     ],
 )
 def test_each_condition_keeps_what_it_says(where: Where, kept: bool) -> None:

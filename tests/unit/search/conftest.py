@@ -93,7 +93,7 @@ class World:
             Image.fromarray(picture(i % PLACES, 90)).save(path)
             where = geo.offset(self.centre(i % PLACES), 30.0, 0.0)
             pose = Pose(LonLat(*where), 300.0, yaw_deg=80.0) if truth else Pose()
-            made.append(Frame(i + 1, path, pose))
+            made.append(Frame(i + 1, path, path.name, pose))
         return Flight(flight_id, folder, tuple(made), None, "labels" if truth else "none")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from search.localize import agreement, candidates, estimate, ranked, stride_m
 
 from coarseloc import geo
 from coarseloc.types import Hit, LonLat, Pose, TileFacts
-from search.localize import agreement, candidates, estimate, ranked, stride_m
 
 HERE = LonLat(127.03, 37.50)
 

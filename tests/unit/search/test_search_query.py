@@ -195,7 +195,7 @@ def test_a_flight_without_frames_and_nonsense_are_refused(world, search):
 
 
 def test_where_facts_are_json_and_leave_out_what_is_not_asked():
-    asked = Where(reference_set="a", altitude_m=(250.0, 350.0), overlap_pct=50, touches=BBox(1, 2, 3, 4))
+    asked = Where(reference_sets=("a",), altitude_m=(250.0, 350.0), overlap_pct=50, touches=BBox(1, 2, 3, 4))
     assert facts.where_facts(Where()) == {}
     assert json.loads(json.dumps(facts.where_facts(asked))) == {
         "reference_set": "a",
