@@ -12,7 +12,7 @@ from coarseloc import ids
 from coarseloc.errors import InputError, StoreError
 from coarseloc.localize.places import ranked
 from coarseloc.scoring import scores
-from coarseloc.scoring.bootstrap import Estimate
+from coarseloc.scoring.intervals import Estimate
 from coarseloc.scoring.judged import Judged
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun

@@ -1,4 +1,4 @@
-"""Evaluations as others read them: JSON with every unit, interval and n, CSV, and the curves that the pages show."""
+"""Evaluations as others read them: JSON with units, intervals and n_eff, CSV, and the curves that pages show."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from coarseloc.scoring import scores
-from coarseloc.scoring.bootstrap import LEVEL, RESAMPLES, Estimate
+from coarseloc.scoring.intervals import LEAST_N_EFF, LEVEL, RESAMPLES, Estimate
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from search.evaluate import Counts, Evaluation
 
 
 def facts(one: Evaluation) -> dict[str, Any]:
-    """An evaluation as JSON: every score with its unit, direction, interval and n."""
+    """An evaluation as JSON: every score with its unit, direction, interval, n and n_eff."""
     spec, asked = one.run.spec.spec, one.run.parameters
     return {
         "run": one.run.id,
@@ -28,7 +28,12 @@ def facts(one: Evaluation) -> dict[str, Any]:
         "counts": {name: getattr(one.counts, name) for name in Counts.__dataclass_fields__},
         "stride_m": _number(one.judged.stride_m),
         "agreement_within_m": one.agreement_m,
-        "interval": {"level": LEVEL, "resamples": RESAMPLES, "method": "circular block bootstrap over frames"},
+        "interval": {
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+            "method": "of n_eff independent frames: Wilson for shares, Woodruff for quantiles, bootstrap for the rest",
+            "least_n_eff": LEAST_N_EFF,  # low and high are null below it
+        },
         "constants": {
             "iou_bound": scores.IOU_BOUND,
             "sdm_scale_per_degree": scores.SDM_SCALE,
@@ -56,23 +61,23 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["flight", "reference_set", "run", "backbone", "score", "unit", "better", "value", "low", "high", "n"]
+        ["flight", "reference_set", "run", "backbone", "score", "unit", "better", "value", "low", "high", "n", "n_eff"]
     )
     for one in evaluations:
         start = [one.run.flight_id, one.run.reference_set.name, one.run.id, one.label]
         for score in scores.SCORES:
             found = one.scores[score.key]
-            numbers = ["" if math.isnan(v) else repr(v) for v in (found.value, found.low, found.high)]
-            writer.writerow([*start, score.key, score.unit, score.better, *numbers, found.n])
+            numbers = ["" if math.isnan(v) else repr(v) for v in (found.value, found.low, found.high, found.n_eff)]
+            writer.writerow([*start, score.key, score.unit, score.better, *numbers[:3], found.n, numbers[3]])
     return out.getvalue()
 
 
 def save(db: Database, evaluations: Sequence[Evaluation]) -> None:
     """Keep evaluations where the pages read them: curve = the score's key at x = 0, `hit@k` over metres."""
     for one in evaluations:
-        points = [CurvePoint(one.backbone, key, 0.0, *found) for key, found in one.scores.items()]
+        points = [_point(one.backbone, key, 0.0, found) for key, found in one.scores.items()]
         for k, curve in one.hit_curves.items():
-            points += [CurvePoint(one.backbone, f"hit@{k}", float(d), *share) for d, share in curve.items()]
+            points += [_point(one.backbone, f"hit@{k}", float(d), share) for d, share in curve.items()]
         points += [
             CurvePoint(one.backbone, "ceiling", float(d), s, None, None, len(one.judged))
             for d, s in one.ceiling.items()
@@ -83,8 +88,18 @@ def save(db: Database, evaluations: Sequence[Evaluation]) -> None:
             studies.finish_study(session, stored.id, points, facts(one))
 
 
+def _point(backbone: str, curve: str, x: float, found: Estimate) -> CurvePoint:
+    return CurvePoint(backbone, curve, x, found.value, found.low, found.high, found.n)
+
+
 def _estimate(found: Estimate) -> dict[str, Any]:
-    return {"value": _number(found.value), "low": _number(found.low), "high": _number(found.high), "n": found.n}
+    return {
+        "value": _number(found.value),
+        "low": _number(found.low),
+        "high": _number(found.high),
+        "n": found.n,
+        "n_eff": _number(found.n_eff),
+    }
 
 
 def _number(value: float) -> float | None:

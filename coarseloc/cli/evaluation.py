@@ -13,7 +13,7 @@ from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, prog
 from coarseloc.cli.options import flight_id, report_options
 
 if TYPE_CHECKING:
-    from coarseloc.scoring.bootstrap import Estimate
+    from coarseloc.scoring.intervals import Estimate
     from coarseloc.scoring.scores import Score
     from search.evaluate import Counts, Evaluation
 
@@ -24,7 +24,7 @@ FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 @click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
 @click.option("--reference-set", "name", help="Only a flight's runs against this set.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write every score to this file as well.")
-@click.option("--all", "everything", is_flag=True, help="Every score, with its 95 % interval.")
+@click.option("--all", "everything", is_flag=True, help="Every score, with its 95 % interval and n_eff.")
 @json_option
 @pass_app
 def evaluate(
@@ -33,7 +33,8 @@ def evaluate(
     """Score runs against the truth: FLIGHT means its newest run of each backbone.
 
     Frames without truth are counted and left out. Places are scored on frames the map shows, headings where the
-    place is right, rejection on all. Intervals are 95 %, by a block bootstrap over frames.
+    place is right, rejection on all. Intervals are 95 %; n_eff is the number of independent frames that the
+    correlated ones of a flight are worth: below 30 of them no interval is said.
     """
     from search import evaluate as evaluation
     from search import scoresheet
@@ -84,7 +85,10 @@ def _cell(found: Estimate, score: Score, counts: Counts, everything: bool) -> st
     known = everything and not math.isnan(found.low)
     interval = f" [{form.format(found.low)}, {form.format(found.high)}]" if known else ""
     usual = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
-    return form.format(found.value) + interval + ("" if found.n == usual else f" (n {found.n})")
+    counts_shown = [] if found.n == usual else [f"n {found.n}"]
+    if everything:
+        counts_shown.append("n_eff –" if math.isnan(found.n_eff) else f"n_eff {found.n_eff:.0f}")
+    return form.format(found.value) + interval + (f" ({', '.join(counts_shown)})" if counts_shown else "")
 
 
 @click.command()

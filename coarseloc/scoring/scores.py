@@ -6,6 +6,7 @@ become one. Places are scored on the frames that the map shows; a heading only w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Literal, cast
 import numpy as np
 
 from coarseloc.scoring import metrics, rejection
-from coarseloc.scoring.bootstrap import Estimate, Reduce, estimate, mean, median, p90
+from coarseloc.scoring.intervals import Estimate, Figure, correlation_length, mean, median, p90, ranks, resampled, share
 from coarseloc.scoring.judged import Judged
 from coarseloc.types import Bools, Floats
 
@@ -30,7 +31,11 @@ Better = Literal["higher", "lower"]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One row: `values` gives a figure of each frame [n] (or a few, [n, c]), `reduce` one figure of all."""
+    """One row: `values` gives a figure of each frame [n] (or a few, [n, c]), `figure` one figure of all.
+
+    `rare`: a few frames can decide it, as the wrong ones decide a mean error, so that its interval needs to know how
+    right and wrong frames follow each other.
+    """
 
     key: str
     title: str
@@ -38,11 +43,12 @@ class Score:
     better: Better
     group: str  # "error", "hit", "weighted", "heading" or "rejection"
     values: Callable[[Judged], Floats]
-    reduce: Reduce
+    figure: Figure
+    rare: bool = True
 
     def of(self, judged: Judged) -> Estimate:
-        """The figure with its 95 % interval and the number of frames it is of."""
-        return estimate(self.values(judged), self.reduce)
+        """The figure with its 95 % interval, the number of frames it is of and their effective number."""
+        return self.figure(self.values(judged), correlation(judged, rare=self.rare))
 
 
 # --- figures of single frames, all [F] ----------------------------------------------------------
@@ -117,6 +123,17 @@ def heading_right(judged: Judged) -> Floats:
     return np.where(np.isnan(error), np.nan, (error <= HEADING_STEP_DEG / 2).astype(float))
 
 
+def correlation(judged: Judged, *, rare: bool = False) -> float:
+    """The flight's correlation length in frames, from its errors' ranks in time order; with `rare` at least that of
+    right and wrong answers, nan where all are right or all are wrong. Of the frames on the map."""
+    here = judged.only(judged.on_map)
+    of_errors = correlation_length(ranks(top1_error(here)))
+    if not rare:
+        return of_errors
+    of_verdicts = correlation_length(right(here).astype(float))
+    return math.nan if math.isnan(of_verdicts) else max(of_errors, of_verdicts)
+
+
 def rejected_by(judged: Judged, confidence: str) -> Floats:
     """[n, 3] for `rejection`: "margin" or "agreement" against the right place, frames off the map included."""
     return rejection.sample(judged.margin if confidence == "margin" else judged.agreement, right(judged), judged.on_map)
@@ -143,15 +160,19 @@ def _placed(values: Callable[[Judged], Floats]) -> Callable[[Judged], Floats]:
 
 
 def _error(key: str, title: str, values: Callable[[Judged], Floats]) -> list[Score]:
-    reducers = (("median", median), ("mean", mean), ("p90", p90))
+    figures = (("median", median), ("mean", mean), ("p90", p90))
     return [
-        Score(f"{key}_{name}", f"{title}, {name}", "m", "lower", "error", _placed(values), reduce)
-        for name, reduce in reducers
+        Score(f"{key}_{name}", f"{title}, {name}", "m", "lower", "error", _placed(values), figure, figure is not median)
+        for name, figure in figures
     ]
 
 
-def _share(key: str, title: str, group: str, values: Callable[[Judged], Floats], unit: str = "%") -> Score:
-    return Score(key, title, unit, "higher", group, _placed(values), mean)
+def _share(key: str, title: str, group: str, values: Callable[[Judged], Floats]) -> Score:
+    return Score(key, title, "%", "higher", group, _placed(values), share, rare=False)
+
+
+def _weighted_score(key: str, title: str, values: Callable[[Judged], Floats]) -> Score:
+    return Score(key, title, "", "higher", "weighted", _placed(values), mean)
 
 
 def _rows() -> tuple[Score, ...]:
@@ -165,23 +186,26 @@ def _rows() -> tuple[Score, ...]:
             _share(f"hit_overlap@{k}", f"overlap above {IOU_BOUND} IoU, top {k}", "hit", partial(hit_overlap, k=k)),
         ]
     rows += [_share(f"ma@{d}", f"MA@{d} m", "hit", partial(below, metres=d)) for d in (20, 50, 100)]
-    rows += [_share(f"sdm@{k}", f"SDM@{k}", "weighted", partial(sdm, k=k), "") for k in (1, 3, 5, 10)]
-    rows += [_share(f"pdm@{k}", f"PDM@{k}", "weighted", partial(pdm, k=k), "") for k in (1, 3, 5, 10)]
+    rows += [_weighted_score(f"sdm@{k}", f"SDM@{k}", partial(sdm, k=k)) for k in (1, 3, 5, 10)]
+    rows += [_weighted_score(f"pdm@{k}", f"PDM@{k}", partial(pdm, k=k)) for k in (1, 3, 5, 10)]
     rows += [
-        Score("heading_error_median", "heading error, median", "°", "lower", "heading", _placed(heading_error), median),
+        Score(
+            "heading_error_median", "heading error, median", "°", "lower", "heading", _placed(heading_error), median,
+            rare=False,
+        ),
         Score("heading_error_mean", "heading error, mean", "°", "lower", "heading", _placed(heading_error), mean),
         _share("heading_right", "heading within 22.5°", "heading", heading_right),
-    ]
+    ]  # fmt: skip
     for confidence in ("margin", "agreement"):
         values = partial(rejected_by, confidence=confidence)
         rows += [
             Score(
                 f"{confidence}_area", f"precision-recall area by {confidence}", "", "higher", "rejection",
-                values, rejection.area,
+                values, partial(resampled, reduce=rejection.area),
             ),
             Score(
                 f"{confidence}_full_precision", f"recall at full precision by {confidence}", "%", "higher", "rejection",
-                values, rejection.recall_at_full_precision,
+                values, partial(resampled, reduce=rejection.recall_at_full_precision),
             ),
         ]  # fmt: skip
     return tuple(rows)
@@ -194,7 +218,8 @@ BY_KEY = {score.key: score for score in SCORES}
 def hit_curve(judged: Judged, k: int, sweep_m: tuple[int, ...] = SWEEP_M) -> dict[int, Estimate]:
     """{metres: share of frames with a top-k centre so near}."""
     here = judged.only(judged.on_map)
-    return {d: estimate(hit_centre(here, k, float(d)), mean) for d in sweep_m}
+    length = correlation(here)
+    return {d: share(hit_centre(here, k, float(d)), length) for d in sweep_m}
 
 
 def ceiling(judged: Judged, sweep_m: tuple[int, ...] = SWEEP_M) -> dict[int, float]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from coarseloc.errors import InputError
 from coarseloc.imagery.orthophoto import open_orthophoto
-from coarseloc.scoring.bootstrap import median
+from coarseloc.scoring.intervals import median, share
 from coarseloc.store import Database
 from coarseloc.store.studies import Arrays, CurvePoint
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress, UInt8
@@ -34,7 +34,7 @@ SINGLE, PYRAMID = "one altitude in the index", "pyramid in the index"
 NEAREST, CROPPED = "altitude known: nearest level", "altitude known: frame cropped"
 CURVES = {SINGLE: "single", PYRAMID: "pyramid", NEAREST: "nearest", CROPPED: "cropped"}
 _BATCH = 8  # references embedded in one step
-_VERSION = 3  # raise it when the same question would be answered otherwise
+_VERSION = 4  # raise it when the same question would be answered otherwise
 
 
 def run_altitude(
@@ -236,9 +236,9 @@ def curves(backbone: str, vectors: Vectors, climb: Climb, answers: Answers) -> l
         points.append(point(backbone, "cosine_other", altitude, others[:, i]))
         for way, found in answers.items():
             right, error_m = vectors.truth.of(found)
-            points.append(point(backbone, f"recall@{CURVES[way]}", altitude, right[:, i].astype(float)))
+            points.append(point(backbone, f"recall@{CURVES[way]}", altitude, right[:, i], share))
             points.append(point(backbone, f"error@{CURVES[way]}", altitude, error_m[:, i], median))
-        points.append(point(backbone, "level@pyramid", altitude, nearest[:, i].astype(float)))
+        points.append(point(backbone, "level@pyramid", altitude, nearest[:, i], share))
     return points
 
 

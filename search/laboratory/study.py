@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.scoring.bootstrap import Reduce, estimate, mean
+from coarseloc.scoring.intervals import Figure, mean
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import Arrays, CurvePoint, StoredStudy
-from coarseloc.types import Backbone, EmbeddingSpec, Floats, Progress
+from coarseloc.types import Backbone, Bools, EmbeddingSpec, Floats, Progress
 from search.laboratory.ways import Way, plain
 
 Load = Callable[[EmbeddingSpec], Backbone]
@@ -97,9 +97,12 @@ def answer_of(db: Database, study_id: int) -> Answer:
         return Answer(studies.find_study(session, study_id), studies.curves(session, study_id))
 
 
-def point(backbone: str, curve: str, x: float, values: Floats, reduce: Reduce = mean) -> CurvePoint:
-    """A point of a curve from a figure of each frame [n], with its 95 % interval."""
-    return CurvePoint(backbone, curve, float(x), *estimate(np.asarray(values, float), reduce))
+def point(
+    backbone: str, curve: str, x: float, values: Floats | Bools, figure: Figure = mean, correlation: float | None = None
+) -> CurvePoint:
+    """A point of a curve from a value of each frame [n], with its 95 % interval where n_eff allows one."""
+    of_all = figure(np.asarray(values, float), correlation)
+    return CurvePoint(backbone, curve, float(x), of_all.value, of_all.low, of_all.high, of_all.n)
 
 
 # --- step by step -------------------------------------------------------------------------------

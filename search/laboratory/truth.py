@@ -18,6 +18,7 @@ class Truth:
 
     right: Bools  # [Q, R]
     error_m: Floats  # [Q, R]; nan where positions are not known
+    correlation: float | None = None  # see `intervals.Figure`: None where frames are at places drawn at random
 
     def of(self, found: NDArray[np.int64]) -> tuple[Bools, Floats]:
         """(right, error_m), both [Q, V], of the references answered, int64 [Q, V]."""
@@ -34,9 +35,10 @@ def of_places(frames: Sequence[LonLat], references: Sequence[LonLat], half_m: fl
 
 
 def of_pictures(frames: int, references: int, places: Sequence[LonLat] = ()) -> Truth:
-    """Frame i is reference i seen again. `places`: of the references, where they are known."""
+    """Frame i is reference i seen again, a neighbour of frame i + 1. `places`: of the references, if known."""
     same = np.eye(frames, references, dtype=np.bool_)
-    return Truth(same, _distances_m(places[:frames], places) if places else np.full(same.shape, np.nan))
+    error_m = _distances_m(places[:frames], places) if places else np.full(same.shape, np.nan)
+    return Truth(same, error_m, correlation=1.0)
 
 
 def _distances_m(a: Sequence[LonLat], b: Sequence[LonLat]) -> Floats:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc import geo
 from coarseloc.rotation import HEADINGS
+from coarseloc.scoring.intervals import median, share
 from coarseloc.store.studies import CurvePoint
 from coarseloc.types import Bools, Float32, Floats
 from search.laboratory.study import point
@@ -37,19 +39,18 @@ def curves(backbone: str, vectors: Vectors) -> list[CurvePoint]:
     step = vectors.step
     turns = list(range(0, 360, step))
     same, other = own_cosine(vectors.queries), other_cosine(vectors.queries)
-    points = [point(backbone, "cosine", turn, same[:, i]) for i, turn in enumerate(turns)]
-    points += [point(backbone, "cosine_other", turn, other[:, i]) for i, turn in enumerate(turns)]
+    here = partial(point, backbone, correlation=vectors.truth.correlation)
+    points = [here("cosine", turn, same[:, i]) for i, turn in enumerate(turns)]
+    points += [here("cosine_other", turn, other[:, i]) for i, turn in enumerate(turns)]
     for count in (1, 4, 8):
         scores = _scores(vectors, HEADINGS[:: 8 // count])
         hits, error = vectors.truth.of(scores.argmax(axis=2))
         margins = margin_over_wrong(scores, vectors.truth.right)
         for i, turn in enumerate(turns):
-            points.append(point(backbone, f"recall@{count}", turn, hits[:, i].astype(float)))
-            points.append(point(backbone, f"margin@{count}", turn, margins[:, i]))
+            points.append(here(f"recall@{count}", turn, hits[:, i], figure=share))
+            points.append(here(f"margin@{count}", turn, margins[:, i]))
             if not np.isnan(error).all():
-                points.append(
-                    CurvePoint(backbone, f"error@{count}", turn, float(np.median(error[:, i])), None, None, len(error))
-                )
+                points.append(here(f"error@{count}", turn, error[:, i], figure=median))
     return points
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.scoring.bootstrap import estimate, mean
+from coarseloc.scoring import intervals
+from coarseloc.scoring.intervals import median
 from coarseloc.types import Floats
 from search.laboratory.truth import Truth
 
@@ -30,6 +31,7 @@ class Way(NamedTuple):
     gain: float = math.nan  # recall above the usual way's on the same frames, and its interval
     gain_low: float = math.nan
     gain_high: float = math.nan
+    n_eff: float = math.nan  # independent frames that the recall's interval is of
 
 
 class Tried(NamedTuple):
@@ -37,6 +39,7 @@ class Tried(NamedTuple):
 
     way: Way
     shares: Floats  # [Q], share of each frame's views whose place was right
+    correlation: float | None  # of the frames, see `intervals.Figure`
 
 
 def tried(
@@ -53,17 +56,20 @@ def tried(
     other altitudes; `off_deg` [Q, V]: how far the answer's heading is off, nan where it tells none."""
     right, error_m = truth.of(found)
     shares = right.mean(axis=1)  # frames are drawn, not their views
-    recall = estimate(shares, mean)
-    heading = math.nan if off_deg is None else _median(off_deg[right])
-    costs = embed_ms, search_ms, index_bytes
-    return Tried(Way(name, recall.value, recall.low, recall.high, _median(error_m), heading, *costs, recall.n), shares)
+    recall = intervals.share(shares, truth.correlation)
+    heading = math.nan if off_deg is None else median(off_deg[right], None).value
+    way = Way(
+        name, recall.value, recall.low, recall.high, median(error_m.ravel(), None).value, heading, embed_ms, search_ms,
+        index_bytes, recall.n, n_eff=recall.n_eff,
+    )  # fmt: skip
+    return Tried(way, shares, truth.correlation)
 
 
 def with_gains(ways: Sequence[Tried], usual: str) -> list[Way]:
     """The ways with what each finds more than the usual one; paired by frame, so that what all ways find hard does
     not widen the interval."""
     base = next(one.shares for one in ways if one.way.name == usual)
-    gains = [estimate(one.shares - base, mean) for one in ways]
+    gains = [intervals.share_difference(one.shares - base, one.correlation) for one in ways]
     return [
         one.way if one.way.name == usual else one.way._replace(gain=gain.value, gain_low=gain.low, gain_high=gain.high)
         for one, gain in zip(ways, gains, strict=True)
@@ -82,12 +88,6 @@ def plain(ways: Mapping[str, Sequence[Way]]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _median(values: Floats) -> float:
-    """Over what is not nan."""
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else math.nan
-
-
 # --- as findings tell them ----------------------------------------------------------------------
 
 Told = Mapping[str, Any]
@@ -95,23 +95,26 @@ Told = Mapping[str, Any]
 
 
 def share(way: Told, interval: str = " [{low}, {high}]") -> str:
-    """A way's recall, with its interval where it has one."""
+    """A way's recall, with its interval or, where it has none, its n_eff."""
     recall = f"{way['recall']:.1%}"
     if way["low"] is None:
-        return recall
+        n_eff = way.get("n_eff")  # studies of earlier versions store none
+        return recall if n_eff is None else f"{recall} (n_eff {n_eff:.0f})"
     return recall + interval.format(low=f"{way['low']:.1%}", high=f"{way['high']:.1%}")
 
 
 def gain(way: Told, interval: str = " [{low}, {high}]") -> str:
-    """What a way finds more than the usual one, in points, with its interval; a dash for the usual one."""
+    """What a way finds more than the usual one, in points, with its interval if any; a dash for the usual one."""
     if way["gain"] is None:
         return "–"
+    if way["gain_low"] is None:
+        return f"{100 * way['gain']:+.1f}"
     low, high = (f"{100 * way[end]:+.1f}" for end in ("gain_low", "gain_high"))
     return f"{100 * way['gain']:+.1f}{interval.format(low=low, high=high)}"
 
 
 def beats(way: Told) -> int:
     """1 where a way finds more than the usual one beyond its interval, -1 where less, 0 where it is not told apart."""
-    if way["gain"] is None:
+    if way["gain_low"] is None:
         return 0
     return int(way["gain_low"] > 0) - int(way["gain_high"] < 0)

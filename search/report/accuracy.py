@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from coarseloc.scoring import metrics, scores
-from coarseloc.scoring.bootstrap import Estimate
+from coarseloc.scoring.intervals import LEAST_N_EFF, Estimate
 from coarseloc.scoring.pareto import Cost, unbeaten
 from coarseloc.types import Floats
 from search.conditions import conditions
 from search.report import style, trust
 from search.report.page import Section, Table
-from search.report.series import Series, known, shown, timed_alike
+from search.report.series import Series, ends_shown, known, n_eff_shown, shown, timed_alike
 from search.report.texts import Say, how_timed
 
 HEADLINE = (
@@ -33,8 +33,9 @@ def sections(runs: Sequence[Series], say: Say) -> list[Section]:
             "scores",
             say("Scores"),
             say("Places are scored on the frames that the map shows, hits of one place merged; headings where the "
-                "place is right; rejection on all frames. Beneath each its 95 % interval, by a block bootstrap over "
-                "frames. The best of a row is marked with a star."),
+                "place is right; rejection on all frames. Beneath each n_eff, the number of independent frames that the "
+                "correlated ones of the flight are worth, and from {least} of them on the 95 % interval. The best of a "
+                "row is marked with a star.").format(least=f"{LEAST_N_EFF:g}"),
             table=_score_table(runs, HEADLINE, say),
             open=True,
             more=_score_table(runs, tuple(scores.BY_KEY), say),
@@ -59,7 +60,7 @@ def sections(runs: Sequence[Series], say: Say) -> list[Section]:
             "speed-and-accuracy",
             say("Speed against accuracy"),
             say("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
-                "interval. The line joins the runs that no other beats in both, among those timed alike."),
+                "interval where n_eff allows one. The line joins the runs that no other beats in both, among those timed alike."),
             partial(pareto, runs, say),
             table=_pareto_table(runs, say),
         ),
@@ -118,8 +119,8 @@ def pareto(runs: Sequence[Series], say: Say) -> Figure:
     made, axes = style.figure(len(groups), 1, 1.0 + 3.0 * len(groups), sharex=True, sharey=True)
     best = pareto_best(runs)
     for ax, (title, alike) in zip(axes, groups, strict=True):
-        front = sorted((one for one in alike if one.label in best), key=_speed)
-        spots = [_speed(one) for one in front], [_accuracy(one).value for one in front]
+        front = sorted((one for one in alike if one.label in best), key=lambda one: one.median_ms)
+        spots = [one.median_ms for one in front], [_accuracy(one).value for one in front]
         ax.plot(*spots, color=style.MUTED, linewidth=1.2)
         for one in alike:
             found = _accuracy(one)
@@ -127,7 +128,7 @@ def pareto(runs: Sequence[Series], say: Say) -> Figure:
                 continue
             spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
             ax.errorbar(
-                _speed(one), found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
+                one.median_ms, found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
                 markersize=8, capsize=3, linewidth=1.2, linestyle="none",
             )  # fmt: skip
         ax.set_title(title)
@@ -137,7 +138,7 @@ def pareto(runs: Sequence[Series], say: Say) -> Figure:
     style.logarithmic(axes[-1].yaxis)
     axes[-1].set_xlabel(say("embedding + search, median ms (logarithmic)"))
     for ax, (_, alike) in zip(axes, groups, strict=True):  # when the scales, which they share, are set
-        style.label_points(ax, [(_speed(one), _accuracy(one).value, one.label) for one in alike if _accuracy(one).n])
+        style.label_points(ax, [(one.median_ms, _accuracy(one).value, one.label) for one in alike if _accuracy(one).n])
     return made
 
 
@@ -187,9 +188,9 @@ def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Say) -> Table
 
 
 def _stacked(found: Estimate, unit: str, mark: str) -> str:
-    """The figure, and its interval on a line of its own."""
-    value, _, interval = shown(found, unit).partition(" [")
-    return f"{value}{mark}\n{interval.rstrip(']')}"
+    """The figure, its interval and its n_eff on lines of their own."""
+    value = shown(found, unit, interval=False) + mark
+    return "\n".join([value, *filter(None, [ends_shown(found, unit)]), *([n_eff_shown(found)] if found.n else [])])
 
 
 def _error_table(runs: Sequence[Series], say: Say) -> Table:
@@ -216,7 +217,7 @@ def _pareto_table(runs: Sequence[Series], say: Say) -> Table:
     best = pareto_best(runs)
     ordered = [(title, one) for title, alike in timed_alike(runs, say) for one in alike]
     rows = [
-        [one.label, f"{_speed(one):.1f}", shown(_accuracy(one), "m"), say("yes") if one.label in best else "",
+        [one.label, f"{one.median_ms:.1f}", shown(_accuracy(one), "m"), say("yes") if one.label in best else "",
          str(_accuracy(one).n), title or how_timed(one.run.parameters.get("batch"), say)]
         for title, one in ordered
     ]  # fmt: skip
@@ -227,7 +228,7 @@ def _pareto_table(runs: Sequence[Series], say: Say) -> Table:
 
 def pareto_best(runs: Sequence[Series]) -> set[str]:
     """The labels of runs that no other, timed alike, beats in both speed and accuracy."""
-    return unbeaten({one.label: Cost(_speed(one), _accuracy(one).value, conditions(one.run)) for one in runs})
+    return unbeaten({one.label: Cost(one.median_ms, _accuracy(one).value, conditions(one.run)) for one in runs})
 
 
 # --- figures' own numbers -----------------------------------------------------------------------
@@ -235,10 +236,6 @@ def pareto_best(runs: Sequence[Series]) -> set[str]:
 
 def _errors(one: Series) -> Floats:
     return np.maximum(metrics.error_m(one.of.judged.ranked)[one.of.judged.on_map], 1.0)  # logarithms begin at a metre
-
-
-def _speed(one: Series) -> float:
-    return float(np.median(one.total_ms)) if len(one.total_ms) else math.nan
 
 
 def _accuracy(one: Series) -> Estimate:

@@ -19,6 +19,7 @@ from search.report.texts import Say
 from search.report.ways import compared, way_bars, way_table, ways_of
 
 TITLE = "Altitude laboratory: how stable are embeddings when the aircraft climbs?"
+_SOME_RECALL = 0.05  # a recall whose interval reaches lower is too little to take nine tenths of
 
 
 def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
@@ -136,7 +137,7 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
 def _kept(recall: Sequence[CurvePoint], base: float) -> tuple[float, float] | None:
     """The altitudes around the base, without a gap, that keep nine tenths of its recall; None where that may be nothing."""
     at_base = [point.x for point in recall].index(base)
-    if not recall[at_base].low:
+    if (recall[at_base].low or 0.0) < _SOME_RECALL:
         return None
     bound = 0.9 * (recall[at_base].y or 0.0)
     first = last = at_base

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc.errors import InputError
-from coarseloc.scoring import metrics
-from coarseloc.scoring.bootstrap import estimate
+from coarseloc.scoring import metrics, scores
+from coarseloc.scoring.intervals import resampled
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Frame, Progress
 from search.evaluate import Evaluation
@@ -181,17 +181,22 @@ def _fastest(runs: Sequence[Series], say: Say) -> list[str]:
 
 
 def _alike(one: Series, best: Series) -> bool:
-    """Whether the difference of two runs' median errors, on the frames both were judged on, may well be nothing."""
+    """Whether the difference of two runs' median errors, on the frames both were judged on, may well be nothing: it
+    may where too few frames are independent to tell."""
+    placed = [each.of.judged.only(each.of.judged.on_map) for each in (one, best)]
     errors = [
-        dict(zip(judged.frame.tolist(), metrics.error_m(judged.ranked).tolist(), strict=True))
-        for judged in (each.of.judged.only(each.of.judged.on_map) for each in (one, best))
+        dict(zip(judged.frame.tolist(), metrics.error_m(judged.ranked).tolist(), strict=True)) for judged in placed
     ]
     both = sorted(errors[0].keys() & errors[1].keys())
     if one.run.flight_id != best.run.flight_id or not both:
-        return bool(one.of.scores["error_median"].low <= best.of.scores["error_median"].high)
+        return not one.of.scores["error_median"].low > best.of.scores["error_median"].high
     pairs = np.array([[each[frame] for each in errors] for frame in both])
-    found = estimate(pairs, lambda samples: np.subtract(*np.median(samples, axis=1).T))
-    return found.low <= 0 <= found.high
+    difference = resampled(
+        pairs,
+        float(np.max([scores.correlation(judged) for judged in placed])),  # nan where one cannot be told
+        reduce=lambda samples: np.subtract(*np.median(samples, axis=1).T),
+    )
+    return not (difference.low > 0 or difference.high < 0)
 
 
 def _warnings(runs: Sequence[Series], note: str | None, say: Say) -> list[str]:

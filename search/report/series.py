@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coarseloc.embedding import specs
-from coarseloc.scoring.bootstrap import Estimate
+from coarseloc.scoring.intervals import Estimate, median
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Floats
 from search.answers import results_of
@@ -34,6 +34,11 @@ class Series:
     @property
     def total_ms(self) -> Floats:
         return self.embed_ms + self.search_ms
+
+    @property
+    def median_ms(self) -> float:
+        """Of embedding plus search; nan where no frame was answered."""
+        return median(self.total_ms, None).value
 
     @property
     def run(self) -> StoredRun:
@@ -110,12 +115,23 @@ FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
 
 def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
-    """An estimate in its unit: `83.5 [70.1, 97.0]`."""
+    """An estimate in its unit: `83.5 [70.1, 97.0] (n_eff 41)`, without the interval where there is none."""
     if math.isnan(found.value):
         return "–"
-    form = FORMS[unit]
-    rest = f" [{form.format(found.low)}, {form.format(found.high)}]" if interval and not math.isnan(found.low) else ""
-    return form.format(found.value) + rest
+    value = FORMS[unit].format(found.value)
+    if not interval:
+        return value
+    ends = ends_shown(found, unit)
+    return f"{value}{ends and f' [{ends}]'} ({n_eff_shown(found)})"
+
+
+def ends_shown(found: Estimate, unit: str) -> str:
+    """`70.1, 97.0`, or nothing where there is no interval."""
+    return "" if math.isnan(found.low) else ", ".join(FORMS[unit].format(end) for end in (found.low, found.high))
+
+
+def n_eff_shown(found: Estimate) -> str:
+    return "n_eff –" if math.isnan(found.n_eff) else f"n_eff {found.n_eff:.0f}"
 
 
 def known(values: Floats) -> Floats:

@@ -130,7 +130,7 @@ def set_times(runs: Sequence[Series], say: Say) -> Figure:
             groups.append((f"{references}, {title}" if title else references, of))
     made, panels = _panels(groups)
     for ax, of in panels:
-        _bars(ax, of, [_median(one.total_ms) for one in of], "{:.1f}")
+        _bars(ax, of, [one.median_ms for one in of], "{:.1f}")
     panels[-1][0].set_xlabel(say("embedding + search, median ms a frame"))
     return made
 
@@ -229,7 +229,7 @@ def _time_table(runs: Sequence[Series], say: Say, name: str) -> Table:
 
 def _set_table(runs: Sequence[Series], say: Say) -> Table:
     rows = [
-        [one.run.reference_set.name, one.label, _ms(_median(one.total_ms), 1), f"{one.total_ms.sum() / 1000:.1f}",
+        [one.run.reference_set.name, one.label, _ms(one.median_ms, 1), f"{one.total_ms.sum() / 1000:.1f}",
          f"{one.run.index_build_ms:.1f}", str(one.run.references), str(len(one.total_ms)), _how(one, say)]
         for one in runs
     ]  # fmt: skip
@@ -242,7 +242,7 @@ def _set_table(runs: Sequence[Series], say: Say) -> Table:
 def _means_table(runs: Sequence[Series], say: Say) -> Table:
     rows = [
         [one.label, *(_ms(_mean(v), 2) for v in (one.embed_ms, one.search_ms, one.total_ms)),
-         _ms(_median(one.total_ms), 2), _ms(_mean(one.decode_ms), 2), str(len(one.total_ms)), _how(one, say)]
+         _ms(one.median_ms, 2), _ms(_mean(one.decode_ms), 2), str(len(one.total_ms)), _how(one, say)]
         for one in runs
     ]  # fmt: skip
     columns = ["", say("embed"), say("search"), say("total: embed + search"), say("total, median"),
@@ -262,10 +262,6 @@ def _drop(one: Series) -> Floats:
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
-
-
-def _median(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else math.nan
 
 
 def _ms(value: float, digits: int) -> str:

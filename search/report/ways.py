@@ -54,12 +54,19 @@ def way_table(found: Answer, say: Say, *, heading: bool = True) -> Table:
                 [say(way["name"]), backbone, share(way, "\n{low}, {high}"), gain(way, "\n{low}, {high}"),
                  *("–" if way[key] is None else f"{way[key]:.1f}" for key in told),
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
-                 f"{way['index_bytes'] / 1e6:.2f}", str(way["n"])]
+                 f"{way['index_bytes'] / 1e6:.2f}", _counts(way)]
             )  # fmt: skip
     errors = (say("median error, m"), say("heading error, °")) if heading else (say("median error, m"),)
     costs = (say("embed, ms"), say("search, ms"), say("total, ms"), say("index, MB"))
     columns = (say("way"), say("backbone"), say("right place"), say("gain"), *errors, *costs, "n")
     return Table(columns, rows)
+
+
+def _counts(way: Told) -> str:
+    """The frames, and how many independent ones they are worth where that is fewer."""
+    n_eff = way.get("n_eff")  # studies of earlier versions store none
+    said = way["low"] is None or n_eff is None or n_eff == way["n"]  # by `share`, or by n itself
+    return str(way["n"]) if said else f"{way['n']} (n_eff {n_eff:.0f})"
 
 
 def compared(ways: Sequence[Told], say: Say) -> str:

@@ -46,7 +46,7 @@ def test_better_backbones_score_better_and_agreement_needs_company(db: Database,
     assert shares == sorted(shares, reverse=True) and shares[0] > shares[-1]
     for one in done:
         assert one.scores["agreement_area"].n == 35
-        assert one.scores["hit_footprint@1"].low <= one.scores["hit_footprint@1"].value
+        assert 1 <= one.scores["hit_footprint@1"].n_eff <= one.scores["hit_footprint@1"].n == 31
         assert one.hit_curves[1][100].value <= one.ceiling[100]
         curve = [share.value for share in one.hit_curves[10].values()]
         assert curve == sorted(curve)
@@ -58,7 +58,25 @@ def test_json_and_csv_hold_every_score_with_n(db: Database, made: list[int]) -> 
     assert document[0]["scores"]["error_median"].keys() >= {"unit", "better", "value", "low", "high", "n", "title"}
     rows = list(csv.DictReader(io.StringIO(scoresheet.to_csv(done))))
     assert len(rows) == 3 * len(document[0]["scores"])
-    assert float(rows[0]["value"]) == document[0]["scores"][rows[0]["score"]]["value"]
+    for row in rows[: len(document[0]["scores"])]:
+        stated = document[0]["scores"][row["score"]]
+        numbers = {name: float(row[name]) if row[name] else None for name in ("value", "low", "high", "n", "n_eff")}
+        assert numbers == {name: stated[name] for name in numbers}
+
+
+@pytest.mark.parametrize(("frames", "given"), [(40, False), (200, True)])
+def test_an_interval_is_said_of_a_long_flight_and_n_eff_of_any(
+    db: Database, tmp_path: Path, frames: int, given: bool
+) -> None:
+    made = make_runs(db, tmp_path, backbones=1, frames=frames, columns=8, rows=6, k=10)
+    facts = scoresheet.facts(evaluate.evaluate(db, evaluate.find_runs(db, [str(made[0])]))[0])
+    median = facts["scores"]["error_median"]
+    assert (median["n_eff"] >= facts["interval"]["least_n_eff"]) == given
+    assert (median["low"] is not None) == (median["high"] is not None) == given
+    assert not given or median["low"] < median["value"] < median["high"]
+    shown = CliRunner().invoke(cli, ["--data-dir", str(tmp_path / "state"), "evaluate", str(made[0]), "--all"])
+    row = next(line for line in shown.stdout.splitlines() if "top-1 error, median" in line)
+    assert f"n_eff {median['n_eff']:.0f}" in row and ("[" in row) == given
 
 
 def test_evaluations_are_stored_where_pages_read_them_and_replaced_by_newer_ones(db: Database, made: list[int]) -> None:

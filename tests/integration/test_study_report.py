@@ -92,6 +92,11 @@ def test_what_stands_in_for_the_six_is_said(report: str) -> None:
     assert "random weights stand in for &lt;all&gt;" in report
 
 
+def test_scores_say_their_n_eff_and_the_caption_says_from_where_on_an_interval(report: str) -> None:
+    assert re.search(r"<small>n_eff \d+</small>", report)
+    assert "from 30 of them on the 95 % interval" in report
+
+
 def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     write_report(evaluations, tmp_path / "thumbnails", out, language="ko")

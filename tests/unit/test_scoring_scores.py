@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, top
 
 from coarseloc import geo
 from coarseloc.scoring import rejection
-from coarseloc.scoring.bootstrap import estimate, mean
+from coarseloc.scoring.intervals import share
 from coarseloc.scoring.judged import Judged
 from coarseloc.scoring.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
 from coarseloc.store.runs import FrameResult, StoredHit
@@ -183,7 +183,7 @@ def test_recall_at_k_equals_scikit_learns_top_k_accuracy() -> None:
     ]
     ranking = judged(*frames, tiles=[Tile(i, c, geo.square(c, SIDE)) for i, c in enumerate(places)])
     for k in (1, 5, 10):
-        ours = estimate(hit_centre(ranking, k), mean).value
+        ours = share(hit_centre(ranking, k)).value
         assert ours == pytest.approx(top_k_accuracy_score(truths, scores, k=k))
 
 
@@ -205,21 +205,30 @@ def test_full_precision_is_lost_by_a_tie_with_a_wrong_answer() -> None:
     assert rejection.recall_at_full_precision(answers[None])[0] == pytest.approx(1 / 3)
 
 
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = [
-        found.low <= 0.3 <= found.high
-        for found in (estimate((rng.random(200) < 0.3).astype(float), mean) for _ in range(200))
-    ]
-    assert 0.88 < np.mean(covered) < 0.99
+def flight(places: int, share: float, frames_each: int = 1) -> Judged:
+    """A flight over places that are found, 10 to 60 m off, or not, a kilometre or two off."""
+    rng = np.random.default_rng(5)
+    near, far = rng.uniform(10, 60, places), rng.uniform(1000, 2000, places)
+    errors = np.where(rng.random(places) < share, near, far)
+    return judged(*(frame(at(float(error))) for error in np.repeat(errors, frames_each)))
 
 
-def test_neighbouring_frames_that_repeat_each_other_widen_the_interval() -> None:
-    rng = np.random.default_rng(0)
-    apart = (rng.random(400) < 0.5).astype(float)
-    alike = np.repeat((rng.random(50) < 0.5).astype(float), 8)
-    width = [found.high - found.low for found in (estimate(apart, mean), estimate(alike, mean))]
-    assert width[1] > 1.7 * width[0]
+def test_a_flight_that_hovers_tells_no_more_than_one_that_passes() -> None:
+    """200 frames of 25 places are worth about 25, whatever the score."""
+    passing, hovering = flight(200, 0.8), flight(25, 0.8, frames_each=8)
+    for key in ("hit_footprint@1", "error_median", "error_mean", "pdm@5"):
+        brief, long = BY_KEY[key].of(passing), BY_KEY[key].of(hovering)
+        assert brief.n == long.n == 200, key
+        assert brief.n_eff > 100 and not math.isnan(brief.low), key
+        assert long.n_eff < 30 and math.isnan(long.low) and math.isnan(long.high), key
+
+
+def test_a_flight_without_a_wrong_frame_tells_its_median_error_but_not_what_wrong_ones_decide() -> None:
+    faultless = flight(100, 1.0)
+    assert BY_KEY["error_median"].of(faultless).low > 10
+    for key in ("hit_footprint@1", "error_mean", "error_p90", "pdm@5", "margin_area"):
+        found = BY_KEY[key].of(faultless)
+        assert math.isnan(found.low) and math.isnan(found.n_eff), key
 
 
 def test_a_ranking_of_few_frames_is_cut_by_a_mask() -> None:

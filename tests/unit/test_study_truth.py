@@ -8,6 +8,7 @@ import pytest
 from coarseloc import geo
 from coarseloc.types import LonLat
 from search.laboratory import truth
+from search.laboratory.ways import Tried, beats, gain, plain, share, tried, with_gains
 
 
 @pytest.mark.parametrize("lon", [127.03, 179.9995, -180.0])
@@ -34,3 +35,38 @@ def test_answers_are_looked_up_for_each_view_of_a_frame() -> None:
     right, error_m = held.of(np.array([[0, 1, 1], [1, 1, 0]]))
     assert right.tolist() == [[True, False, False], [True, True, False]]
     assert error_m.tolist() == [[1, 9, 9], [2, 2, 8]]
+
+
+def ways_of(frames: int, better_in: int) -> dict[str, dict[str, object]]:
+    """The usual way is right in half the frames, the other in `better_in` more."""
+    held = truth.Truth(np.tile([True, False], (frames, 1)), np.tile([1.0, 9.0], (frames, 1)))
+
+    def way(name: str, right: int) -> Tried:
+        found = (np.arange(frames) >= right).astype(np.int64)[:, None]
+        return tried(name, held, found, embed_ms=1.0, search_ms=1.0, index_bytes=8)
+
+    ways = with_gains([way("usual", frames // 2), way("other", frames // 2 + better_in)], "usual")
+    return {str(told["name"]): told for told in plain({"plain": ways})["plain"]}
+
+
+def test_a_way_finds_more_only_where_enough_frames_differ() -> None:
+    assert [beats(ways_of(40, better)["other"]) for better in (0, 3, 8)] == [0, 0, 1]
+    assert share(ways_of(40, 8)["usual"]) == "50.0% [35.2%, 64.8%]"
+
+
+def test_of_too_few_frames_a_way_says_n_eff_and_no_interval_and_beats_none() -> None:
+    told = ways_of(20, 8)
+    assert (share(told["other"]), gain(told["other"])) == ("90.0% (n_eff 20)", "+40.0")
+    assert (gain(told["usual"]), beats(told["other"])) == ("–", 0)
+    earlier = {key: value for key, value in told["other"].items() if key != "n_eff"}
+    assert share(earlier) == "90.0%"
+
+
+def test_pictures_that_follow_each_other_are_worth_fewer_than_places_drawn_at_random() -> None:
+    found = np.repeat([0, 1, 0, 1], 10)[:, None]
+    rows = np.tile([True, False], (40, 1))
+    n_eff = [
+        tried("w", truth.Truth(rows, np.ones((40, 2)), length), found, embed_ms=1, search_ms=1, index_bytes=8).way.n_eff
+        for length in (None, truth.of_pictures(2, 3).correlation)
+    ]
+    assert n_eff[0] == 40 and n_eff[1] < 20

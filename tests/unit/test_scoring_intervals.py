@@ -1,0 +1,203 @@
+"""Intervals hold what they promise, on simulated flights whose true figures are known, or are not given."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import product
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from coarseloc.scoring import intervals
+from coarseloc.scoring.intervals import (
+    LEAST_N_EFF,
+    Estimate,
+    correlation_length,
+    mean,
+    median,
+    p90,
+    ranks,
+    resampled,
+    share,
+    share_difference,
+)
+from coarseloc.types import Bools, Floats
+
+SHARES, FRAMES, LENGTHS = (0.5, 0.9, 0.98), (24, 48, 100, 200, 400), (0, 1, 5, 20)
+
+
+# --- flights ------------------------------------------------------------------------------------
+
+Flights = Callable[[np.random.Generator, int, int, float, int], tuple[Bools, Floats]]
+"""(rng, frames, correlation in frames, share of right frames, flights) → right and error, both [flights, frames]."""
+
+
+def gliding(rng: np.random.Generator, n: int, length: int, p: float, flights: int) -> tuple[Bools, Floats]:
+    """The ground turns harder and easier by degrees: one Gaussian autoregression decides the error."""
+    hard = autoregression(rng, n, length, flights)
+    right = hard < NormalDist().inv_cdf(p)
+    return right, np.where(right, 50, 400) * np.exp(hard)
+
+
+def patchy(rng: np.random.Generator, n: int, length: int, p: float, flights: int) -> tuple[Bools, Floats]:
+    """Patches of ground that cannot be recognised: a chain of two states, errors of neighbours unrelated."""
+    stay = math.exp(-1 / length) if length else 0.0
+    drawn = rng.random((flights, n))
+    right = drawn < p
+    for i in range(1, n):
+        right[:, i] = drawn[:, i] < stay * right[:, i - 1] + (1 - stay) * p
+    error = np.where(
+        right, 50 * np.sqrt(rng.exponential(1, drawn.shape)), 300 + 2700 * np.sqrt(rng.random(drawn.shape))
+    )
+    return right, error
+
+
+def autoregression(rng: np.random.Generator, n: int, length: int, flights: int) -> Floats:
+    stay = math.exp(-1 / length) if length else 0.0
+    values = rng.standard_normal((flights, n))
+    values[:, 1:] *= math.sqrt(1 - stay**2)
+    for i in range(1, n):
+        values[:, i] += stay * values[:, i - 1]
+    return values
+
+
+# --- coverage -----------------------------------------------------------------------------------
+
+
+def holds(found: Estimate, true: float) -> bool | None:
+    """None where no interval is given."""
+    return None if math.isnan(found.low) else found.low <= true <= found.high
+
+
+@pytest.mark.parametrize("flights", [gliding, patchy])
+def test_given_intervals_of_shares_hold_the_true_share_in_nine_of_ten_flights(flights: Flights) -> None:
+    """Pooled over lengths of flights and of correlation; and whatever these are, no more than one flight in ten gets an
+    interval that is wrong."""
+    rng = np.random.default_rng(7)
+    told: dict[float, list[bool]] = defaultdict(list)
+    wrong = {}
+    for p, n, length in product(SHARES, FRAMES, LENGTHS):
+        outcomes = [
+            holds(share(right.astype(float), correlation_length(ranks(error))), p)
+            for right, error in zip(*flights(rng, n, length, p, 150), strict=True)
+        ]
+        told[p] += [outcome for outcome in outcomes if outcome is not None]
+        wrong[p, n, length] = outcomes.count(False) / len(outcomes)
+    assert min(len(outcomes) for outcomes in told.values()) > 500
+    assert {p: np.mean(outcomes) >= 0.9 for p, outcomes in told.items()} == dict.fromkeys(SHARES, True)
+    assert max(wrong.values()) <= 0.1, wrong
+
+
+def test_independent_frames_of_a_high_share_are_covered() -> None:
+    """Resampling the frames themselves covered 55 % at p = 0.98, n = 48: half of such flights have no wrong frame."""
+    rng = np.random.default_rng(1)
+    outcomes = [holds(share((rng.random(48) < 0.98).astype(float)), 0.98) for _ in range(1000)]
+    assert np.mean(outcomes) > 0.93  # type: ignore[arg-type]
+
+
+FIGURES = {
+    "mean": mean,
+    "median": median,
+    "p90": p90,
+    "near": lambda errors, length: mean(np.exp(-errors / 300), length),  # as SDM and PDM weigh errors
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_given_intervals_of_errors_hold_the_true_figure_in_nine_of_ten_flights(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+    outcomes = list(_error_outcomes(FIGURES[name], rare=name != "median"))
+    told = [outcome for outcome in outcomes if outcome is not None]
+    assert len(told) > len(outcomes) / 3
+    assert np.mean(told) >= 0.9
+
+
+def _error_outcomes(figure: intervals.Figure, rare: bool) -> Iterator[bool | None]:
+    rng = np.random.default_rng(11)
+    for flights, p in product((gliding, patchy), SHARES):
+        true = figure(flights(rng, 100, 0, p, 2000)[1].ravel(), math.nan).value  # without an interval
+        for n, length in product((100, 400), (0, 1, 5)):
+            for right, error in zip(*flights(rng, n, length, p, 40), strict=True):
+                lengths = [correlation_length(ranks(error))]
+                lengths += [correlation_length(right.astype(float))] if rare else []
+                yield holds(figure(error, float(np.max(lengths))), true)
+
+
+# --- correlation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "true"), [(0, 1.0), (3, 6.06), (10, 20.02)])
+def test_the_correlation_length_of_a_long_series_is_the_true_one(length: int, true: float) -> None:
+    """(1 + ρ) / (1 - ρ) with ρ = exp(-1 / length)."""
+    series = autoregression(np.random.default_rng(0), 50_000, length, 1)[0]
+    assert correlation_length(series) == pytest.approx(true, rel=0.15)
+
+
+def test_a_slow_drift_beneath_noise_is_seen() -> None:
+    """One lag alone does not show it: ρ(1) is 0.2, of which a fifth of the length comes."""
+    rng = np.random.default_rng(0)
+    series = autoregression(rng, 20_000, 40, 1)[0] / 2 + rng.standard_normal(20_000)
+    assert correlation_length(series) == pytest.approx(1 + 0.2 * 79, rel=0.25)
+
+
+def test_a_series_of_equal_values_or_of_few_tells_nothing() -> None:
+    assert math.isnan(correlation_length(np.ones(100)))
+    assert math.isnan(correlation_length(np.zeros(0)))
+    assert correlation_length(np.array([1.0, 0.0, 1.0])) == 3
+
+
+def test_ranks_give_equal_values_one_rank() -> None:
+    assert ranks(np.array([7.0, 2.0, 7.0, 900.0])).tolist() == [1, 0, 1, 2]
+
+
+# --- figures by hand ----------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    """47 of 48: 0.8910 … 0.9963, of any statistics package."""
+    found = share(np.r_[np.ones(47), 0.0])
+    assert (found.value, found.n, found.n_eff) == (47 / 48, 48, 48)
+    assert (found.low, found.high) == (pytest.approx(0.8910, abs=2e-4), pytest.approx(0.9963, abs=2e-4))
+
+
+def test_the_interval_of_a_median_lies_at_order_statistics() -> None:
+    """Of 1 … 101 Wilson's interval of a half is 0.4045 … 0.5955."""
+    found = median(np.arange(1.0, 102.0), None)
+    assert found.value == 51
+    assert (found.low, found.high) == (pytest.approx(41.4, abs=0.1), pytest.approx(60.6, abs=0.1))
+
+
+def test_a_few_differing_pairs_are_not_proof() -> None:
+    """By the sign test 3 of 3 have p = 0.25 and 8 of 8 have p = 0.008."""
+    few, many = (np.r_[np.ones(count), np.zeros(40 - count)] for count in (3, 8))
+    assert share_difference(few).low < 0 < share_difference(many).low
+    assert share_difference(-many).high == pytest.approx(-share_difference(many).low)
+
+
+def test_below_the_bound_n_eff_stands_alone() -> None:
+    values = np.random.default_rng(0).random(int(LEAST_N_EFF) - 1)
+    for figure in (share, share_difference, median, p90, mean):
+        found = figure(values, None)
+        assert math.isnan(found.low) and math.isnan(found.high) and found.n_eff == len(values)
+        assert not math.isnan(figure(np.append(values, 0.5), None).low)
+
+
+def test_a_row_with_a_nan_is_left_out() -> None:
+    values = np.append(np.arange(40.0), np.nan)
+    for figure in (median, p90, mean):
+        assert figure(values, None) == figure(values[:-1], None)
+    assert share(np.full(3, np.nan)).n == median(np.full(3, np.nan), None).n == 0
+
+
+def test_resampling_is_deterministic_and_works_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random((100, 2))
+    reduce = lambda samples: samples[:, :, 0].mean(axis=1) - samples[:, :, 1].mean(axis=1)  # noqa: E731
+    whole = resampled(values, reduce=reduce)
+    assert whole == resampled(values, reduce=reduce)
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 700)
+    assert resampled(values, reduce=reduce) == whole
