@@ -105,22 +105,25 @@ p90: Figure = partial(quantile, q=0.9)
 def resampled(values: Floats, correlation: float | None = None, *, reduce: Reduce) -> Estimate:
     """`reduce` of values [n] or [n, c], with the percentile interval of 1,000 samples of n_eff frames each.
 
-    Samples of n frames in blocks keep the correlation within a block but lose it between blocks: simulated, their
-    intervals held the true value 3 to 6 points less often than those of n_eff frames. Deterministic.
+    Samples of n frames in blocks keep the correlation within a block but lose it between blocks: simulated, with blocks
+    of two correlation lengths, their intervals held the true value 2 to 7 points less often. Deterministic.
     """
-    known = _known(values)
-    if not len(known):
-        return _bare(math.nan, 0, math.nan)
-    value = float(reduce(known[None])[0])
-    n_eff = _n_eff(known, correlation)
-    if not _enough(n_eff):
-        return _bare(value, len(known), n_eff)
-    figures = _figures_of_samples(known, round(n_eff), reduce)
+    bare = without_interval(values, correlation, reduce=reduce)
+    if not _enough(bare.n_eff):
+        return bare
+    figures = _figures_of_samples(_known(values), round(bare.n_eff), reduce)
     figures = figures[~np.isnan(figures)]
     if not len(figures):
-        return _bare(value, len(known), n_eff)
+        return bare
     low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high), len(known), n_eff)
+    return bare._replace(low=float(low), high=float(high))
+
+
+def without_interval(values: Floats, correlation: float | None = None, *, reduce: Reduce) -> Estimate:
+    """`reduce` of values [n, c] for a figure that no interval suits, as an extreme of the frames moves with n."""
+    known = _known(values)
+    value = float(reduce(known[None])[0]) if len(known) else math.nan
+    return _bare(value, len(known), _n_eff(known, correlation))
 
 
 def mean(values: Floats, correlation: float | None = None) -> Estimate:

@@ -52,7 +52,8 @@ def area(samples: Floats) -> Floats:
 
 
 def recall_at_full_precision(samples: Floats) -> Floats:
-    """[B, n, 3] → [B]: the largest recall at which no answer given is wrong."""
+    """[B, n, 3] → [B]: the largest recall at which no answer given is wrong. The surest wrong one of n answers decides
+    it, so it falls as n grows: compare runs of the same frames only."""
     _, right, ends, positives = _sorted(samples)
     hits = np.cumsum(right, axis=1)
     at_end = np.take_along_axis(hits, ends, 1)

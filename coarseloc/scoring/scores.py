@@ -15,7 +15,18 @@ from typing import Literal, cast
 import numpy as np
 
 from coarseloc.scoring import metrics, rejection
-from coarseloc.scoring.intervals import Estimate, Figure, correlation_length, mean, median, p90, ranks, resampled, share
+from coarseloc.scoring.intervals import (
+    Estimate,
+    Figure,
+    correlation_length,
+    mean,
+    median,
+    p90,
+    ranks,
+    resampled,
+    share,
+    without_interval,
+)
 from coarseloc.scoring.judged import Judged
 from coarseloc.types import Bools, Floats
 
@@ -205,7 +216,7 @@ def _rows() -> tuple[Score, ...]:
             ),
             Score(
                 f"{confidence}_full_precision", f"recall at full precision by {confidence}", "%", "higher", "rejection",
-                values, partial(resampled, reduce=rejection.recall_at_full_precision),
+                values, partial(without_interval, reduce=rejection.recall_at_full_precision),
             ),
         ]  # fmt: skip
     return tuple(rows)

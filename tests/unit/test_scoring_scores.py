@@ -200,6 +200,14 @@ def test_average_precision_equals_scikit_learns_with_ties(seed: int) -> None:
     np.testing.assert_allclose(ours.threshold[::-1], thresholds)
 
 
+def test_recall_at_full_precision_of_any_flight_has_no_interval() -> None:
+    ranking = flight(200, 0.8)
+    ranking = replace(ranking, least_margin=np.random.default_rng(0).random(200))
+    area, full = (BY_KEY[f"margin_{name}"].of(ranking) for name in ("area", "full_precision"))
+    assert area.low < area.value < area.high and area.n_eff == full.n_eff > 100
+    assert 0 < full.value < 1 and math.isnan(full.low) and math.isnan(full.high)
+
+
 def test_full_precision_is_lost_by_a_tie_with_a_wrong_answer() -> None:
     answers = rejection.sample(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]), np.ones(3, bool))
     assert rejection.recall_at_full_precision(answers[None])[0] == pytest.approx(1 / 3)
