@@ -97,6 +97,18 @@ def test_scores_say_their_n_eff_and_the_caption_says_from_where_on_an_interval(r
     assert "from 30 of them on the 95 % interval" in report
 
 
+@pytest.mark.parametrize(("frames", "told_apart"), [(40, False), (250, True)])
+def test_median_errors_are_told_apart_only_where_enough_frames_are_independent(
+    db: Database, tmp_path: Path, frames: int, told_apart: bool
+) -> None:
+    """69 and 117 m over 241 frames are; of 31 frames nothing can be said."""
+    made = make_runs(db, tmp_path, backbones=2, frames=frames, columns=12, rows=12, k=10)
+    done = evaluate.evaluate(db, evaluate.find_runs(db, [str(run) for run in made]))
+    write_report(done, tmp_path / "thumbnails", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ("are not told apart from it" not in text) == told_apart
+
+
 def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     write_report(evaluations, tmp_path / "thumbnails", out, language="ko")
