@@ -29,7 +29,7 @@ def ellipsoid_distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2
     Within 1 mm of the geodesic up to 10 km away from the poles: the same as `offset` lays tiles out by. The mean
     sphere of `distance_m` is off by up to 0.5 %, with a sign that depends on the direction.
     """
-    per_lon, per_lat = degree_lengths((np.asarray(lat1, np.float64) + lat2) / 2)
+    per_lon, per_lat = degree_lengths(np.add(lat1, lat2) / 2)
     return np.asarray(np.hypot(short_way(lon1, lon2) * per_lon, np.subtract(lat2, lat1) * per_lat))
 
 

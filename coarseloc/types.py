@@ -360,7 +360,7 @@ class Estimate:
 
     @property
     def place_id(self) -> str | None:
-        return self.tile and self.tile.place_id
+        return self.tile.place_id if self.tile else None
 
 
 @dataclass(frozen=True, slots=True)

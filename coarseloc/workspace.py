@@ -1,10 +1,10 @@
 """The use cases of one data folder: what the command line, the pages and a notebook call.
 
-    import coarseloc as cl
-    ws = cl.open("my-data")
-    ws.ingest(cl.orthophoto("area.tif", footprint_m=400), ["vitl16sat"])
-    run = ws.search("flights/251124155712")
-    run.to_dataframe()
+import coarseloc as cl
+ws = cl.open("my-data")
+ws.ingest(cl.orthophoto("area.tif", footprint_m=400), ["vitl16sat"])
+run = ws.search("flights/251124155712")
+run.to_dataframe()
 """
 
 from __future__ import annotations
@@ -447,6 +447,6 @@ def _dataframe(rows: Sequence[dict[str, Any]]) -> Any:
         import pandas
     except ModuleNotFoundError:
         raise InputError(
-            "pandas is not installed: `pip install pandas`, or take .rows(), which is the same as a list of dictionaries"
+            "pandas is not installed: `pip install pandas`, or take .rows(), which gives the same as dictionaries"
         ) from None
     return pandas.DataFrame(list(rows))

@@ -102,7 +102,7 @@ def judge(run: StoredRun, answers: Sequence[FrameAnswer]) -> Judged:
         frame=np.array([r.frame.index for r in results], np.int64),
         on_map=np.array([errors.on_map for _, errors in known], np.bool_),
         nearest_m=np.array([errors.nearest_m for _, errors in known], float),
-        margin=np.array([_number(r.estimate and r.estimate.margin) for r in results], float),
+        margin=np.array([_margin(r) for r in results]),
         agreement=np.array([a.agreement.share if a.agreement else math.nan for a, _ in known], float),
         stride_m=math.nan if facts.footprint_m is None else facts.footprint_m * (1 - facts.overlap),
     )
@@ -124,5 +124,6 @@ def _evaluated(run: StoredRun, answers: Sequence[FrameAnswer]) -> Evaluation:
     )
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _margin(result: FrameResult) -> float:
+    estimate = result.estimate
+    return math.nan if estimate is None or estimate.margin is None else estimate.margin

@@ -75,7 +75,8 @@ class MirrorIndex:
         if len(answers) == 1:
             return answers[0][0], keys[0]
         points = [mirror.point_ids[rows] for mirror, (_, rows) in zip(mirrors, answers, strict=True)]
-        scores, both, of_all = (np.concatenate(each, axis=1) for each in ([s for s, _ in answers], points, keys))
+        scores = np.concatenate([scores for scores, _ in answers], axis=1)
+        both, of_all = np.concatenate(points, axis=1), np.concatenate(keys, axis=1)
         best = np.lexsort((both[..., 1], both[..., 0], -scores), axis=-1)[:, :k]
         return np.take_along_axis(scores, best, 1), np.take_along_axis(of_all, best, 1)
 

@@ -76,4 +76,4 @@ def _mirror(here: Gallery, one: StoredReferenceSet, spec: StoredSpec) -> Mirror:
 def answer_view(answer: LookupAnswer) -> dict[str, Any]:
     hits = [hit_view(hit, answer.hits[0].score, None, tile_url) for hit in answer.hits[:K]]
     share_scale([hits])
-    return {"hits": hits, "estimate": answer.estimate and estimate_view(answer.estimate)}
+    return {"hits": hits, "estimate": estimate_view(answer.estimate) if answer.estimate else None}

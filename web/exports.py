@@ -9,7 +9,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, url_for
 
 from coarseloc import ids
-from coarseloc.store.runs import StoredFlight, StoredRun
+from coarseloc.store.flights import StoredFlight
+from coarseloc.store.runs import StoredRun
 from search.export import FORMATS
 from search.formats import Document, Features, as_csv, csv_row
 from search.infos import FrameInfo, frame_infos
@@ -18,7 +19,7 @@ from web.addresses import address
 from web.gallery import the_gallery
 from web.i18n import _
 from web.problems import Problem
-from web.searches import Shown, model, shown_searches, stored_flight
+from web.searches import Shown, model, shown_searches, stored_flight, the_method
 
 exports = Blueprint("exports", __name__)
 
@@ -93,7 +94,7 @@ def _infos(stored: StoredFlight, shown: Shown, frame: int | None = None) -> Iter
     here = the_gallery()
     group: Sequence[StoredRun] = list(shown.runs.values())
     frames = None if frame is None else [frame]
-    return frame_infos(here.database, here.settings.thumbnails, stored.flight, group, frames)
+    return frame_infos(here.database, here.settings.thumbnails, stored.flight, group, frames, method=the_method())
 
 
 def _attachment(response: Response, filename: str) -> Response:

@@ -13,7 +13,7 @@ from coarseloc.localize.agreement import agreeing
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun
 from coarseloc.types import Estimate, Frame, LonLat, RankedTile
-from search.answers import FrameAnswer, FrameErrors, agreement_within_m, frame_answers, results_of, tile_verdict
+from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
 from search.hits import picture_hit
 from search.infos import hit_result
 from web.flights import about
@@ -100,7 +100,7 @@ def _row(run: StoredRun, frame: Frame, answer: FrameAnswer | None) -> dict[str, 
         },
         "error": result.error,
         "hits": [hit_view(hit, hits[0].score, truth, result_url) for hit in hits],
-        "estimate": result.estimate and estimate_view(result.estimate, answer),
+        "estimate": estimate_view(result.estimate, answer) if result.estimate else None,
     }
 
 
@@ -118,8 +118,8 @@ def hit_view(hit: RankedTile, top_score: float, truth: LonLat | None, url: Calla
 
 def estimate_view(estimate: Estimate, answer: FrameAnswer | None = None) -> dict[str, Any]:
     """The position and heading with the margin, and the errors where truth is known."""
-    errors: FrameErrors | None = answer and answer.errors
-    agreement = answer and answer.agreement
+    errors = answer.errors if answer else None
+    agreement = answer.agreement if answer else None
     return {
         "location": estimate.location._asdict(),
         "heading_deg": estimate.heading_deg,
@@ -127,11 +127,11 @@ def estimate_view(estimate: Estimate, answer: FrameAnswer | None = None) -> dict
         "state": estimate.state,
         "score": estimate.score,
         "margin": None if estimate.margin is None else {"score": estimate.margin, "at_least": estimate.margin_at_least},
-        "agreement": agreement and asdict(agreement),
-        "error_m": errors and errors.error_m,
-        "heading_error_deg": errors and errors.heading_error_deg,
-        "verdict": errors and errors.verdict,
-        "on_map": errors and errors.on_map,
+        "agreement": asdict(agreement) if agreement else None,
+        "error_m": errors.error_m if errors else None,
+        "heading_error_deg": errors.heading_error_deg if errors else None,
+        "verdict": errors.verdict if errors else None,
+        "on_map": errors.on_map if errors else None,
     }
 
 

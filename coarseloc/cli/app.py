@@ -6,19 +6,19 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from coarseloc import types
 from coarseloc.config import Settings
-from coarseloc.store import Database, open_database
+from coarseloc.store import Database
 from coarseloc.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
-from coarseloc.cli.options import flight_id, report_options
+from coarseloc.cli.options import flight_id, method_option, report_options
 
 if TYPE_CHECKING:
     from coarseloc.scoring.intervals import Estimate
@@ -24,11 +24,18 @@ FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 @click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
 @click.option("--reference-set", "name", help="Only a flight's runs against this set.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write every score to this file as well.")
+@method_option
 @click.option("--all", "everything", is_flag=True, help="Every score, with its 95 % interval and n_eff.")
 @json_option
 @pass_app
 def evaluate(
-    app: App, names: Sequence[str], name: str | None, csv_file: Path | None, everything: bool, as_json: bool
+    app: App,
+    names: Sequence[str],
+    name: str | None,
+    csv_file: Path | None,
+    everything: bool,
+    method: str,
+    as_json: bool,
 ) -> None:
     """Score runs against the truth: FLIGHT means its newest run of each backbone.
 
@@ -36,10 +43,9 @@ def evaluate(
     place is right, rejection on all. Intervals are 95 %; n_eff is the number of independent frames that the
     correlated ones of a flight are worth: below 30 of them no interval is said.
     """
-    from search import evaluate as evaluation
     from search import scoresheet
 
-    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
+    done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
     scoresheet.save(app.db, done)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +101,7 @@ def _cell(found: Estimate, score: Score, counts: Counts, everything: bool) -> st
 @click.argument("names", metavar="FLIGHT|RUN…", nargs=-1, required=True)
 @click.option("--out", "file", type=click.Path(path_type=Path), required=True, help="The HTML file to write.")
 @report_options
+@method_option
 @click.option("--reference-set", "name", help="Only a flight's runs against this set.")
 @click.option("--frame", type=int, help="Whose thumbnails to show; the frame of middling error by default.")
 @json_option
@@ -108,14 +115,14 @@ def report(
     name: str | None,
     frame: int | None,
     note: str | None,
+    method: str,
     as_json: bool,
 ) -> None:
     """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
-    from search import evaluate as evaluation
     from search import scoresheet
     from search.report.runs import write_report
 
-    done = evaluation.evaluate(app.db, evaluation.find_runs(app.db, [flight_id(each) for each in names], name))
+    done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
     scoresheet.save(app.db, done)
     with progress_bar("report") as progress:
         notices = write_report(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
+from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, table
 from coarseloc.cli.options import Angles, Overlap, backbone_options
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError

@@ -100,7 +100,10 @@ def where_options(command: F) -> F:
 
 def method_option(command: F) -> F:
     return click.option(
-        "--method", default="best-place", show_default=True, help="Whose answers: those of the best place, or another's."
+        "--method",
+        default="best-place",
+        show_default=True,
+        help="Whose answers: those of the best place, or another's.",
     )(command)
 
 

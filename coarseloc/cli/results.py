@@ -67,7 +67,9 @@ def flights(app: App, as_json: bool) -> None:
 @method_option
 @json_option
 @pass_app
-def export(app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool) -> None:
+def export(
+    app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool
+) -> None:
     """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
     done = app.workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
     answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))

@@ -19,7 +19,10 @@ from coarseloc.types import Hit, Where
 @click.argument("flight_dir", type=click.Path(path_type=Path))
 @click.option("--flight-id", help="Its name, where another flight has the folder's.")
 @click.option(
-    "--reference-set", "names", multiple=True, help="Which references; several are searched as one. The only set by default."
+    "--reference-set",
+    "names",
+    multiple=True,
+    help="Which references; several are searched as one. The only set by default.",
 )
 @click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits per frame.")
 @click.option("--per-angle", is_flag=True, help="Search each heading's references as a set of its own.")

@@ -178,7 +178,7 @@ def _write_frames(session: Session, flight_pk: int, before: Sequence[FrameRow], 
         if known.relative_path not in here
     ]
     if fresh:
-        session.bulk_insert_mappings(FrameRow, fresh)  # type: ignore[arg-type]
+        session.bulk_insert_mappings(FrameRow, fresh)
     for changed in (again, gone):
         if changed:
             session.execute(update(FrameRow), changed)

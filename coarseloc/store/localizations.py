@@ -101,7 +101,7 @@ def _estimate(row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]) -> tuple
         score=row.score,
         margin=row.margin,
         margin_at_least=row.margin_at_least,
-        tile=snapshot and snapshot.tile,
+        tile=snapshot.tile if snapshot else None,
         covariance_m2=Covariance(*known) if len(known) == len(parts) else None,
         probability=row.probability,
         state=row.state,

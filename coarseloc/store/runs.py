@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
 from coarseloc import ids
@@ -169,7 +169,7 @@ def finish_run(session: Session, run: int) -> None:
 
 def runs(session: Session, flight_id: str | None = None) -> list[StoredRun]:
     """Every run, or a flight's; oldest first."""
-    return _runs(session, True if flight_id is None else FlightRow.flight_id == ids.label(flight_id))
+    return _runs(session, true() if flight_id is None else FlightRow.flight_id == ids.label(flight_id))
 
 
 def find_run(session: Session, run_id: int) -> StoredRun:
@@ -179,15 +179,14 @@ def find_run(session: Session, run_id: int) -> StoredRun:
     raise StoreError(f"search run {run_id} is not known: `coarseloc flights --json` lists the runs there are")
 
 
-def _runs(session: Session, condition: ColumnElement[bool] | bool) -> list[StoredRun]:
+def _runs(session: Session, condition: ColumnElement[bool]) -> list[StoredRun]:
     query = (
         select(RunRow, FlightRow.flight_id, SpecRow)
         .join(FlightRow, FlightRow.id == RunRow.flight_pk)
         .join(SpecRow, SpecRow.id == RunRow.spec_id)
+        .where(condition)
         .order_by(RunRow.id)
     )
-    if condition is not True:
-        query = query.where(condition)
     return [
         StoredRun(
             id=run.id,
