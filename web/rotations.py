@@ -116,12 +116,14 @@ def _sections(study: int) -> tuple[dict[str, Section], list[str], object]:
     mark = ("rotation", study, found.finished_at, g.language)
 
     def make() -> tuple[dict[str, Section], list[str]]:
+        from search.laboratory import limits
         from search.laboratory.study import answer_of
         from search.report import rotation
         from search.report.texts import say_in
 
         say, answer = say_in(g.language), answer_of(here.database, study)
-        return {one.key: one for one in rotation.sections(answer, say, say)}, rotation.findings(answer, say)
+        found = [*limits.sentences(answer, say), *rotation.findings(answer, say)]
+        return {one.key: one for one in rotation.sections(answer, say, say)}, found
 
     sections, paragraphs = here.memory.recall(mark, make)
     return sections, paragraphs, mark

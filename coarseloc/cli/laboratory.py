@@ -141,7 +141,7 @@ def altitude(
     from search.laboratory.altitude import run_altitude
     from search.laboratory.ground import Ortho
 
-    bench = _bench(app, asked)
+    bench = _bench(app, asked, turned=False)
     if not isinstance(bench.ground, Ortho):
         raise InputError(f"{asked.source!r} is pictures: other altitudes can only be seen in an orthophoto")
     with progress_bar("altitude") as progress:
@@ -165,7 +165,7 @@ class _Bench:
     environment: Mapping[str, Any]
 
 
-def _bench(app: App, asked: Asked) -> _Bench:
+def _bench(app: App, asked: Asked, *, turned: bool = True) -> _Bench:
     from coarseloc.embedding.backbone import resolve_device
     from search.facts import machine
     from search.index import backend
@@ -177,7 +177,7 @@ def _bench(app: App, asked: Asked) -> _Bench:
     specs = _specs(app, encoders, asked)
     ground = open_ground(
         app.db, asked.source, footprint_m=asked.footprint_m, overlap=asked.overlap, tile_px=asked.tile_px,
-        most=asked.most,
+        most=asked.most, turned=turned,
     )  # fmt: skip
     other = None
     if asked.frames_from and isinstance(ground, Ortho):
@@ -202,6 +202,8 @@ def _specs(app: App, encoders: Encoders, asked: Asked) -> list[EmbeddingSpec]:
 
 def _tell(found: Answer, asked: Asked) -> None:
     """The table of ways, and the report where one is asked for."""
+    from search.laboratory import limits
+
     if asked.file:
         from search.report.study import write_study
 
@@ -217,21 +219,37 @@ def _tell(found: Answer, asked: Asked) -> None:
         "parameters": found.study.parameters,
         "environment": found.study.environment,
         "findings": found.study.findings,
+        "limits": limits.sentences(found),
         "curves": [point._asdict() for point in found.points],
     }
     answer(asked.as_json, facts, lambda: _show(found, asked))
 
 
 def _show(found: Answer, asked: Asked) -> None:
-    from search.laboratory.ways import gain, share
+    from search.laboratory import limits
+    from search.laboratory.ways import ceiling, gain, share
 
-    columns = ("way", "right place", "gain", "error m", "heading °", "embed ms", "search ms", "index MB", "n")
+    columns = (
+        "way",
+        "right place",
+        "ceiling",
+        "gain",
+        "n of gain",
+        "error m",
+        "heading °",
+        "embed ms",
+        "search ms",
+        "index MB",
+        "n",
+    )
     for backbone, ways in found.study.findings["ways"].items():
         rows = [
             (
                 way["name"],
                 share(way),
+                ceiling(way) or "not recorded",
                 gain(way),
+                "–" if way["gain"] is None else way.get("gain_n", "not recorded"),
                 *("–" if way[key] is None else f"{way[key]:.3g}" for key in ("error_m", "heading_error_deg")),
                 *(f"{way[key]:.3g}" for key in ("embed_ms", "search_ms")),
                 f"{way['index_bytes'] / 1e6:.3g}",
@@ -240,4 +258,29 @@ def _show(found: Answer, asked: Asked) -> None:
             for way in ways
         ]
         table(*columns, rows=rows, title=f"\n{backbone}")
+    if found.study.kind == "altitude":
+        _show_levels(found)
+    out.print("gain: points of right places more than the usual way, on the frames that both can reach")
+    out.print(
+        "ms: of one frame, without decoding, median of single calls after a warm-up; views of a turned frame at once"
+    )
+    for line in limits.sentences(found):
+        out.print(f"[yellow]{line}[/yellow]", highlight=False)
     out.print(f"study {found.study.id}" + (f"; wrote {asked.file}" if asked.file else ""))
+
+
+def _show_levels(found: Answer) -> None:
+    """What each level of the pyramid can reach."""
+    from search.laboratory.altitude import levels
+
+    limits = found.study.findings.get("limits")
+    rows = [
+        (
+            f"{altitude:g} m",
+            count,
+            f"{limits['ceilings'][i]:.1%}" if limits else "not recorded",
+            f"{limits['floors_m'][i]:.0f}" if limits else "not recorded",
+        )
+        for i, (altitude, count) in enumerate(levels(found))
+    ]
+    table("level", "references", "ceiling", "nearest reference m", rows=rows, title="\nlevels")

@@ -20,9 +20,9 @@ from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.scoring.intervals import median, share
 from coarseloc.store import Database
 from coarseloc.store.studies import Arrays, CurvePoint
-from coarseloc.types import Backbone, EmbeddingSpec, Float32, LonLat, Progress, UInt8
+from coarseloc.types import Backbone, Bools, EmbeddingSpec, Float32, LonLat, Progress, UInt8
 from search.laboratory import truth
-from search.laboratory.ground import Ortho, anywhere, ortho
+from search.laboratory.ground import Ortho, anywhere, ortho, shared_pixels
 from search.laboratory.study import Answer, Load, Parts, Step, point, run_study
 from search.laboratory.timing import embed_times, search_ms
 from search.laboratory.truth import Truth
@@ -54,7 +54,8 @@ def run_altitude(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> Answer:
-    """Answer, or go on answering, or look up what was answered before. `ground.footprint_m` is seen from `reference_m`.
+    """Answer, or go on answering, or look up what was answered before. `ground.footprint_m` is seen from `reference_m`,
+    and its places need be ground facing north alone (`open_ground(..., turned=False)`).
 
     Raises InputError where the reference altitude is not among the altitudes and the pyramid's levels.
     """
@@ -79,11 +80,9 @@ def run_altitude(
     def set_up() -> Altitude:
         climb = Climb(tuple(altitudes_m), tuple(pyramid_m), reference_m, ground.footprint_m)
         eyes = frames_from or ground
-        # Frames face north only: `anywhere` leaves room for turning, which is not needed here.
-        furthest = climb.side_m(max(climb.altitudes_m)) / math.sqrt(2)
-        places = anywhere(ground, eyes, frames, furthest, seed)
+        places = anywhere(ground, eyes, frames, climb.side_m(max(climb.altitudes_m)), seed)
         levels = [_level(ground, climb, altitude, overlap, most) for altitude in pyramid_m]
-        return Altitude(climb, eyes, places, levels)
+        return Altitude(climb, ground, eyes, places, levels)
 
     return run_study(db, "altitude", asked, environment, specs, load, set_up, progress)
 
@@ -123,7 +122,8 @@ def _level(ground: Ortho, climb: Climb, altitude_m: float, overlap: float, most:
         return ground
     side_m = climb.side_m(altitude_m)
     laid = open_orthophoto(ground.path, footprint_m=side_m, overlap=overlap, angles=[0])
-    return ortho(ground.path, side_m, overlap, ground.side_px, [tile.center for tile in laid.tiles], most)
+    centres = [tile.center for tile in laid.tiles]
+    return ortho(ground.path, side_m, overlap, ground.side_px, centres, most, turned=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class Altitude:
     """The experiment: the same places from every altitude, against the references of every level."""
 
     climb: Climb
+    ground: Ortho  # what references are cut from
     eyes: Ortho  # what frames are cut from
     places: Sequence[LonLat]  # [Q]
     levels: Sequence[Ortho]
@@ -139,6 +140,17 @@ class Altitude:
     def counts(self) -> Mapping[str, Any]:
         levels = [len(level.centres) for level in self.levels]
         return {"frames": len(self.places), "references": sum(levels), "levels": levels}
+
+    def limits(self) -> Mapping[str, Any]:
+        held = self._truth()
+        each = self._level_of_references() == np.arange(len(self.levels))[:, None]  # [L, R]
+        base = each[self.climb.base]
+        return {
+            **shared_pixels(self._pictures(held.nearest(base))),
+            "floor_m": float(np.median(held.nearest_m(each.any(axis=0)))),
+            "ceilings": held.reachable(each).mean(axis=0).tolist(),  # of each level
+            "floors_m": [float(np.median(held.nearest_m(level))) for level in each],
+        }
 
     def steps(self) -> list[Step]:
         made = [Step(name, partial(self._frame, i)) for i, name in enumerate(self._frame_names())]
@@ -153,14 +165,30 @@ class Altitude:
 
     def _vectors(self, parts: Parts) -> Vectors:
         names = self._frame_names()
-        centres = [centre for level in self.levels for centre in level.centres]
-        # One size for all levels: by their own footprints, high levels would be right four times as often by chance.
-        held = truth.of_places(self.places, centres, self.climb.footprint_m / 2)
         references = [parts([name], "vectors")[0] for name, _, _ in self._batches()]  # the last of a level is shorter
-        level = [number for number, one in enumerate(self.levels) for _ in one.centres]
         return Vectors(
-            parts(names, "vectors"), parts(names, "cropped"), np.concatenate(references), np.array(level), held
+            parts(names, "vectors"),
+            parts(names, "cropped"),
+            np.concatenate(references),
+            self._level_of_references(),
+            self._truth(),
         )
+
+    def _level_of_references(self) -> NDArray[np.int64]:
+        """[R]: the number of each reference's level."""
+        return np.repeat(np.arange(len(self.levels)), [len(level.centres) for level in self.levels])
+
+    def _truth(self) -> Truth:
+        # One size for all levels: by their own footprints, high levels would be right four times as often by chance.
+        centres = [centre for level in self.levels for centre in level.centres]
+        return truth.of_places(self.places, centres, self.climb.footprint_m / 2)
+
+    def _pictures(self, nearest: NDArray[np.int64]) -> Iterator[tuple[UInt8, UInt8, UInt8]]:
+        """As `shared_pixels` compares them, from the references' altitude; `nearest` [Q]: a reference of that."""
+        centres = [centre for level in self.levels for centre in level.centres]
+        for place, reference in zip(self.places, nearest, strict=True):
+            source = self.ground.view(place, 0.0)
+            yield self.eyes.view(place, 0.0), source, self.ground.view(centres[reference], 0.0)
 
     def _frame_names(self) -> list[str]:
         return [f"frames/{i}" for i in range(len(self.places))]
@@ -193,6 +221,11 @@ class Altitude:
         return {"vectors": backbone.embed(np.stack(views))}
 
 
+def levels(found: Answer) -> list[tuple[float, int]]:
+    """(altitude, number of references) of each level of a study."""
+    return list(zip(found.study.parameters["pyramid_m"], found.study.findings["levels"], strict=True))
+
+
 # --- answers ------------------------------------------------------------------------------------
 
 Answers = Mapping[str, NDArray[np.int64]]
@@ -210,26 +243,33 @@ class Vectors:
     truth: Truth  # right where the frame's centre lies within half a footprint of the references' altitude
 
 
+def searched_of(level: NDArray[np.int64], climb: Climb) -> Mapping[str, Bools]:
+    """{way: bool [A, R], the references it searches for a frame from each altitude}; `level` [R]: of each reference."""
+    single = np.broadcast_to(level == climb.base, (len(climb.altitudes_m), len(level)))
+    nearest = level == np.array(climb.nearest)[:, None]
+    return {SINGLE: single, PYRAMID: np.ones_like(single), NEAREST: nearest, CROPPED: single}
+
+
 def answers_of(vectors: Vectors, climb: Climb) -> Answers:
     scores = np.einsum("qad,rd->qar", vectors.frames, vectors.references)
     cropped = np.einsum("qad,rd->qar", vectors.cropped, vectors.references)
-    single = vectors.level == climb.base
-    near = vectors.level == np.array(climb.nearest)[:, None]  # [A, R]
     return {
-        SINGLE: np.where(single, scores, -np.inf).argmax(axis=2),
-        PYRAMID: scores.argmax(axis=2),
-        NEAREST: np.where(near, scores, -np.inf).argmax(axis=2),
-        CROPPED: np.where(single, cropped, -np.inf).argmax(axis=2),
+        way: np.where(searched, cropped if way == CROPPED else scores, -np.inf).argmax(axis=2)
+        for way, searched in searched_of(vectors.level, climb).items()
     }
 
 
 def curves(backbone: str, vectors: Vectors, climb: Climb, answers: Answers) -> list[CurvePoint]:
     """Against the altitude: cosine with the same place at the references' altitude, and with other places; right
-    place and error of each way; how often the pyramid answers from the nearest level."""
+    place, its ceiling and the error of each way; how often the pyramid answers from the nearest level."""
     base = vectors.frames[:, climb.altitudes_m.index(climb.reference_m)]
     same = np.einsum("qad,qd->qa", vectors.frames, base)
     others = (np.einsum("qad,d->qa", vectors.frames, base.sum(axis=0)) - same) / max(1, len(base) - 1)
     nearest = vectors.level[answers[PYRAMID]] == climb.nearest
+    ceilings = {
+        way: vectors.truth.reachable(searched).astype(float)
+        for way, searched in searched_of(vectors.level, climb).items()
+    }
     points = []
     for i, altitude in enumerate(climb.altitudes_m):
         points.append(point(backbone, "cosine", altitude, same[:, i]))
@@ -237,6 +277,7 @@ def curves(backbone: str, vectors: Vectors, climb: Climb, answers: Answers) -> l
         for way, found in answers.items():
             right, error_m = vectors.truth.of(found)
             points.append(point(backbone, f"recall@{CURVES[way]}", altitude, right[:, i], share))
+            points.append(point(backbone, f"ceiling@{CURVES[way]}", altitude, ceilings[way][:, i], share))
             points.append(point(backbone, f"error@{CURVES[way]}", altitude, error_m[:, i], median))
         points.append(point(backbone, "level@pyramid", altitude, nearest[:, i], share))
     return points
@@ -246,12 +287,13 @@ def compare(vectors: Vectors, climb: Climb, answers: Answers, embed_ms: float) -
     """The ways over all altitudes: recall, metres, milliseconds, bytes; gains are over a single altitude."""
     single = vectors.references[vectors.level == climb.base]
     held = {SINGLE: single, PYRAMID: vectors.references, NEAREST: vectors.references, CROPPED: single}
-    searched = held | {NEAREST: single}  # one level at a time
+    at_once = held | {NEAREST: single}  # one level at a time
+    searched = searched_of(vectors.level, climb)
     query = vectors.frames[0, :1]
     ways = [
         tried(
-            name, vectors.truth, found, embed_ms=embed_ms, search_ms=search_ms(searched[name], query),
-            index_bytes=held[name].nbytes,
+            name, vectors.truth, found, embed_ms=embed_ms, search_ms=search_ms(at_once[name], query),
+            index_bytes=held[name].nbytes, searched=searched[name],
         )
         for name, found in answers.items()
     ]  # fmt: skip

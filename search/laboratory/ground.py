@@ -6,7 +6,7 @@ Views always come out of a larger window, so that their corners are ground and n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from coarseloc.store import Database, gallery, references
 from coarseloc.types import LonLat, UInt8
 
 GROUND_ENOUGH = 0.999
+TURNING_ROOM = math.sqrt(2)  # sides of the square that holds a view at every heading
+SAME_PICTURE = 0.98  # correlation: another compression or resampling stays above, another day's light does not
 TIFF = (".tif", ".tiff", ".vrt")
 _TRIES = 200  # for each place that is looked for
 
@@ -49,10 +51,9 @@ class Ortho:
         """uint8 [side, side, 3]: the ground around a place, its upper edge facing the heading."""
         return cut_view(self.path, centre, footprint_m or self.footprint_m, heading_deg, self.side_px).pixels
 
-    def holds(self, centre: LonLat, footprint_m: float) -> bool:
-        """Whether a view of this size is all ground at every heading."""
-        seen = cut_view(self.path, centre, footprint_m * math.sqrt(2), 0.0, 64)
-        return seen.ground_fraction >= GROUND_ENOUGH
+    def holds(self, centre: LonLat, side_m: float) -> bool:
+        """Whether the square of this side around a place, north up, is all ground."""
+        return cut_view(self.path, centre, side_m, 0.0, 64).ground_fraction >= GROUND_ENOUGH
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,17 @@ class Pictures:
 
 
 def open_ground(
-    db: Database, source: str, *, footprint_m: float | None, overlap: float, tile_px: int | None, most: int
+    db: Database,
+    source: str,
+    *,
+    footprint_m: float | None,
+    overlap: float,
+    tile_px: int | None,
+    most: int,
+    turned: bool = True,
 ) -> Ortho | Pictures:
-    """A reference set by name, a GeoTIFF, or a folder of pictures; `most` places, those nearest the middle.
+    """A reference set by name, a GeoTIFF, or a folder of pictures; `most` places, those nearest the middle. `turned`:
+    whether places are looked at from every heading, or facing north alone.
 
     Raises InputError saying what was found.
     """
@@ -91,7 +100,7 @@ def open_ground(
             raise InputError(f"{path} is an orthophoto: give --footprint-m, the side on the ground that a frame sees")
         laid = open_orthophoto(path, footprint_m=footprint_m, overlap=overlap, angles=[0], tile_px=tile_px)
         side = int(laid.reference_set.parameters["tile_px"])
-        return ortho(path.resolve(), footprint_m, overlap, side, [tile.center for tile in laid.tiles], most)
+        return ortho(path.resolve(), footprint_m, overlap, side, [tile.center for tile in laid.tiles], most, turned)
     with db.read() as session:
         try:
             stored = references.find_reference_set(session, source)
@@ -103,7 +112,7 @@ def open_ground(
     if facts.kind == "orthophoto" and facts.footprint_m is not None:
         side = tile_px or int(facts.parameters.get("tile_px", 224))
         centres = [tile.center for tile in tiles]
-        return ortho(Path(facts.source), facts.footprint_m, facts.overlap, side, centres, most)
+        return ortho(Path(facts.source), facts.footprint_m, facts.overlap, side, centres, most, turned)
     here = [tile for tile in pictures if tile.path and Path(tile.path).is_file()]
     if len(here) < 2:
         raise InputError(f"reference set {source!r} has {len(here)} pictures left on disk: expected at least 2")
@@ -112,35 +121,64 @@ def open_ground(
     return Pictures(tuple(Path(here[i].path or "") for i in kept), tuple(centres[i] for i in kept))
 
 
-def ortho(path: Path, footprint_m: float, overlap: float, side_px: int, centres: Sequence[LonLat], most: int) -> Ortho:
-    """An orthophoto with its reference places: those that are ground at every heading, nearest the middle."""
+def ortho(
+    path: Path,
+    footprint_m: float,
+    overlap: float,
+    side_px: int,
+    centres: Sequence[LonLat],
+    most: int,
+    turned: bool = True,
+) -> Ortho:
+    """An orthophoto with its reference places: those that are ground at the headings looked from (every one, or north
+    alone where not `turned`), nearest the middle."""
     if not path.is_file():
         raise InputError(f"{path} is no longer there: expected the orthophoto the references were cut from")
     bare = Ortho(path, footprint_m, footprint_m * (1 - overlap), side_px, ())
-    whole = [centre for centre in centres if bare.holds(centre, footprint_m)]
+    room_m = footprint_m * (TURNING_ROOM if turned else 1.0)
+    whole = [centre for centre in centres if bare.holds(centre, room_m)]
     if len(whole) < 2:
         raise InputError(
-            f"{path} has room for {len(whole)} places of {footprint_m:g} m that are ground at every heading: expected "
-            "at least 2. Give a smaller footprint or a larger orthophoto."
+            f"{path} has room for {len(whole)} places of {footprint_m:g} m that are ground "
+            f"{'at every heading' if turned else 'facing north'}: expected at least 2. Give a smaller footprint or a "
+            "larger orthophoto."
         )
     return Ortho(path, footprint_m, bare.stride_m, side_px, tuple(whole[i] for i in _middle(whole, most)))
 
 
-def anywhere(ground: Ortho, eyes: Ortho, count: int, reach_m: float, seed: int) -> list[LonLat]:
-    """`count` random places among the reference places, off their grid, where a view of `reach_m` is all ground; of
+def anywhere(ground: Ortho, eyes: Ortho, count: int, room_m: float, seed: int) -> list[LonLat]:
+    """`count` random places among the reference places, off their grid, where a square of `room_m` is all ground; of
     them those where it is so in `eyes` too, the orthophoto that frames are cut from.
 
     Raises InputError where there is too little ground.
     """
-    places = _off_grid(ground, count, reach_m, seed)
+    places = _off_grid(ground, count, room_m, seed)
     if eyes is not ground:
-        places = [place for place in places if eyes.holds(place, reach_m)]
+        places = [place for place in places if eyes.holds(place, room_m)]
         if not places:
             raise InputError(f"{eyes.path} shows none of the {count} places: expected the same area")
     return places
 
 
-def _off_grid(ground: Ortho, count: int, reach_m: float, seed: int) -> list[LonLat]:
+def shared_pixels(views: Iterable[tuple[UInt8, UInt8, UInt8]]) -> dict[str, int]:
+    """How many frames are cut from the references' own image (`own_pixels`), and how many are a reference, pixel for
+    pixel (`matched`). `views`: for each frame its own view, what the references' source shows at the same place and
+    heading, and the reference nearest to it; uint8 [side, side, 3] each."""
+    own = matched = 0
+    for frame, source, reference in views:
+        own += _same_picture(frame, source)
+        matched += bool(np.array_equal(frame, reference))
+    return {"own_pixels": own, "matched": matched}
+
+
+def _same_picture(a: UInt8, b: UInt8) -> bool:
+    """Whether two views of equal shape show the very same image, but for how it was compressed or resampled."""
+    first, second = (view.astype(float).ravel() - view.mean() for view in (a, b))
+    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return bool(np.array_equal(a, b)) if scale == 0 else float(first @ second) / scale >= SAME_PICTURE
+
+
+def _off_grid(ground: Ortho, count: int, room_m: float, seed: int) -> list[LonLat]:
     rng = np.random.default_rng([seed, 45])
     found: list[LonLat] = []
     for _ in range(_TRIES * count):
@@ -149,13 +187,13 @@ def _off_grid(ground: Ortho, count: int, reach_m: float, seed: int) -> list[LonL
         base = ground.centres[rng.integers(len(ground.centres))]
         east, north = rng.uniform(-0.5, 0.5, 2) * ground.stride_m
         centre = geo.offset(base, float(east), float(north))
-        if ground.holds(centre, reach_m):
+        if ground.holds(centre, room_m):
             found.append(centre)
     if len(found) == count:
         return found
     raise InputError(
-        f"{ground.path} has room for {len(found)} of {count} frames that see {reach_m:.0f} m of ground at every "
-        "heading: give a smaller footprint, or a larger orthophoto"
+        f"{ground.path} has room for {len(found)} of {count} frames with {room_m:.0f} m of ground around them: give a "
+        "smaller footprint, or a larger orthophoto"
     )
 
 

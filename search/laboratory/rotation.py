@@ -7,6 +7,7 @@ float32 [R, 8, D].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from coarseloc.store import Database
 from coarseloc.store.studies import Arrays, CurvePoint
 from coarseloc.types import Backbone, EmbeddingSpec, Float32, Progress, UInt8
 from search.laboratory import truth
-from search.laboratory.ground import Ortho, Pictures, anywhere
+from search.laboratory.ground import TURNING_ROOM, Ortho, Pictures, anywhere, shared_pixels
 from search.laboratory.patches import PATCH_ARRAYS, patch_curves, patch_figures
 from search.laboratory.study import Answer, Load, Parts, Step, run_study
 from search.laboratory.timing import EMBED_TIMES, embed_times
@@ -87,12 +88,13 @@ class Scene:
     frames: int
     reference: See
     frame: See
+    source: See  # what the references' own image shows where a frame was cut
     truth: Truth
 
 
 def _cut(ground: Ortho, eyes: Ortho, count: int, seed: int) -> Scene:
     """References of one orthophoto, frames at random places in the same or another."""
-    places = anywhere(ground, eyes, count, ground.footprint_m, seed)
+    places = anywhere(ground, eyes, count, ground.footprint_m * TURNING_ROOM, seed)
 
     def reference(i: int, headings: Sequence[int]) -> UInt8:
         return np.stack([ground.view(ground.centres[i], heading) for heading in headings])
@@ -100,8 +102,11 @@ def _cut(ground: Ortho, eyes: Ortho, count: int, seed: int) -> Scene:
     def frame(i: int, headings: Sequence[int]) -> UInt8:
         return np.stack([eyes.view(places[i], heading, ground.footprint_m) for heading in headings])
 
+    def source(i: int, headings: Sequence[int]) -> UInt8:
+        return np.stack([ground.view(places[i], heading) for heading in headings])
+
     held = truth.of_places(places, ground.centres, ground.footprint_m / 2)
-    return Scene(len(ground.centres), len(places), reference, frame, held)
+    return Scene(len(ground.centres), len(places), reference, frame, source, held)
 
 
 def _pictured(ground: Pictures, count: int) -> Scene:
@@ -112,7 +117,7 @@ def _pictured(ground: Pictures, count: int) -> Scene:
     def see(i: int, headings: Sequence[int]) -> UInt8:
         return np.stack([ground.view(i, heading) for heading in headings])
 
-    return Scene(references, frames, see, see, truth.of_pictures(frames, references, ground.centres))
+    return Scene(references, frames, see, see, see, truth.of_pictures(frames, references, ground.centres))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,19 @@ class Rotation:
     @property
     def counts(self) -> Mapping[str, int]:
         return {"frames": self.scene.frames, "references": self.scene.references}
+
+    def limits(self) -> Mapping[str, Any]:
+        every = np.ones(self.scene.references, np.bool_)
+        nearest = self.scene.truth.nearest(every)
+        floor_m = float(np.median(self.scene.truth.nearest_m(every)))
+        return {
+            **shared_pixels(self._pictures(i, int(reference)) for i, reference in enumerate(nearest)),
+            "floor_m": floor_m if math.isfinite(floor_m) else None,
+        }
+
+    def _pictures(self, frame: int, reference: int) -> tuple[UInt8, UInt8, UInt8]:
+        scene = self.scene
+        return scene.frame(frame, (0,))[0], scene.source(frame, (0,))[0], scene.reference(reference, (0,))[0]
 
     def steps(self) -> list[Step]:
         made = [Step(name, partial(self._reference, i)) for i, name in enumerate(self._names("references"))]

@@ -36,6 +36,11 @@ class Experiment(Protocol):
         """How much is looked at: at least `frames` and `references`."""
         ...
 
+    def limits(self) -> Mapping[str, Any]:
+        """What bounds its figures whatever the backbone, for `limits.sentences`: at least `own_pixels`, `matched` (as
+        `ground.shared_pixels` counts them) and `floor_m`, the median metres to the nearest reference."""
+        ...
+
     def steps(self) -> Sequence[Step]:
         """What embeds it, in small pieces."""
         ...
@@ -86,8 +91,10 @@ def run_study(
         for spec in specs:
             curves, ways[spec.backbone] = experiment.judged(spec.backbone, partial(_collected, db, study, spec))
             points += curves
+        limits = dict(experiment.limits())
         with db.write() as session:
-            studies.finish_study(session, study.id, points, {"ways": plain(ways), **experiment.counts})
+            findings = {"ways": plain(ways), **experiment.counts, "limits": limits}
+            studies.finish_study(session, study.id, points, findings)
     return answer_of(db, study.id)
 
 

@@ -24,6 +24,20 @@ class Truth:
         """(right, error_m), both [Q, V], of the references answered, int64 [Q, V]."""
         return np.take_along_axis(self.right, found, 1), np.take_along_axis(self.error_m, found, 1)
 
+    def reachable(self, searched: Bools) -> Bools:
+        """[Q, V]: whether some reference is right among those that view v searches, `searched` [V, R]. No search can
+        be right where none is: their share is its ceiling."""
+        return np.asarray((self.right[:, None] & searched).any(axis=2))
+
+    def nearest(self, searched: Bools) -> NDArray[np.int64]:
+        """[Q]: the reference `searched` [R] that is right and nearest to each frame; any, where none is right."""
+        off_m = np.where(self.right & searched, np.nan_to_num(self.error_m), np.inf)
+        return np.asarray(off_m.argmin(axis=1))
+
+    def nearest_m(self, searched: Bools) -> Floats:
+        """[Q]: from each frame to the nearest of the references `searched` [R]: no answer can be nearer."""
+        return np.asarray(self.error_m[:, searched].min(axis=1))
+
 
 def of_places(frames: Sequence[LonLat], references: Sequence[LonLat], half_m: float) -> Truth:
     """Right where a frame's centre lies in the square of 2 x `half_m` around the reference's."""

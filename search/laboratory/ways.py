@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coarseloc.scoring import intervals
 from coarseloc.scoring.intervals import median
-from coarseloc.types import Floats
+from coarseloc.types import Bools, Floats
 from search.laboratory.truth import Truth
 
 
@@ -28,10 +28,12 @@ class Way(NamedTuple):
     search_ms: float
     index_bytes: int
     n: int
-    gain: float = math.nan  # recall above the usual way's on the same frames, and its interval
+    ceiling: float = math.nan  # share of answers that could be right, given the references searched
+    gain: float = math.nan  # recall above the usual way's, on the frames that both can reach, and its interval
     gain_low: float = math.nan
     gain_high: float = math.nan
     n_eff: float = math.nan  # independent frames that the recall's interval is of
+    gain_n: int = 0  # frames whose every view both can reach
 
 
 class Tried(NamedTuple):
@@ -40,6 +42,7 @@ class Tried(NamedTuple):
     way: Way
     shares: Floats  # [Q], share of each frame's views whose place was right
     correlation: float | None  # of the frames, see `intervals.Figure`
+    reached: Bools  # [Q], whether every view of a frame could be right
 
 
 def tried(
@@ -50,28 +53,37 @@ def tried(
     embed_ms: float,
     search_ms: float,
     index_bytes: int,
+    searched: Bools | None = None,
     off_deg: Floats | None = None,
 ) -> Tried:
     """`found` int64 [Q, V]: the reference answered for each of Q frames in each of V views of it, turned or from
-    other altitudes; `off_deg` [Q, V]: how far the answer's heading is off, nan where it tells none."""
+    other altitudes; `searched` [V, R]: the references that each view was searched in, all by default; `off_deg` [Q, V]:
+    how far the answer's heading is off, nan where it tells none."""
     right, error_m = truth.of(found)
     shares = right.mean(axis=1)  # frames are drawn, not their views
     recall = intervals.share(shares, truth.correlation)
     heading = math.nan if off_deg is None else median(off_deg[right], None).value
+    reachable = truth.reachable(np.ones((1, truth.right.shape[1]), np.bool_) if searched is None else searched)
     way = Way(
         name, recall.value, recall.low, recall.high, median(error_m.ravel(), None).value, heading, embed_ms, search_ms,
-        index_bytes, recall.n, n_eff=recall.n_eff,
+        index_bytes, recall.n, float(reachable.mean()), n_eff=recall.n_eff,
     )  # fmt: skip
-    return Tried(way, shares, truth.correlation)
+    return Tried(way, shares, truth.correlation, np.asarray(reachable.all(axis=1)))
 
 
 def with_gains(ways: Sequence[Tried], usual: str) -> list[Way]:
-    """The ways with what each finds more than the usual one; paired by frame, so that what all ways find hard does
-    not widen the interval."""
-    base = next(one.shares for one in ways if one.way.name == usual)
-    gains = [intervals.share_difference(one.shares - base, one.correlation) for one in ways]
+    """The ways with what each finds more than the usual one, on the frames that both can reach: where the references
+    searched hold no right one, a way has not lost to another. Paired by frame, so that what all ways find hard does not
+    widen the interval."""
+    base = next(one for one in ways if one.way.name == usual)
+    gains = [
+        intervals.share_difference((one.shares - base.shares)[one.reached & base.reached], one.correlation)
+        for one in ways
+    ]
     return [
-        one.way if one.way.name == usual else one.way._replace(gain=gain.value, gain_low=gain.low, gain_high=gain.high)
+        one.way
+        if one is base
+        else one.way._replace(gain=gain.value, gain_low=gain.low, gain_high=gain.high, gain_n=gain.n)
         for one, gain in zip(ways, gains, strict=True)
     ]
 
@@ -111,6 +123,12 @@ def gain(way: Told, interval: str = " [{low}, {high}]") -> str:
         return f"{100 * way['gain']:+.1f}"
     low, high = (f"{100 * way[end]:+.1f}" for end in ("gain_low", "gain_high"))
     return f"{100 * way['gain']:+.1f}{interval.format(low=low, high=high)}"
+
+
+def ceiling(way: Told) -> str | None:
+    """The share of a way's answers that could be right; None in a study of before it was told."""
+    found = way.get("ceiling")
+    return None if found is None else f"{found:.1%}"
 
 
 def beats(way: Told) -> int:

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coarseloc.store.studies import CurvePoint
-from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE
+from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, levels
 from search.laboratory.study import Answer
 from search.laboratory.ways import share
 from search.report import style
 from search.report.curves import Line, at, by_backbone, cosines, curve_table, percent
-from search.report.page import Section
+from search.report.page import Section, Table
 from search.report.texts import Say
 from search.report.ways import compared, way_bars, way_table, ways_of
 
@@ -33,10 +33,19 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
             "ways",
             say("Ways to be robust"),
             say(
-                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's centre lies within half a footprint of the single altitude, whatever its own level; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place."
+                "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's centre lies within half a footprint of the single altitude, whatever its own level; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place, on the places that both can reach: the ceiling is the share of frames that could be right at all, given the references searched."
             ),
             partial(way_bars, found, drawn),
             table=way_table(found, say, heading=False),
+            open=True,
+        ),
+        Section(
+            "levels",
+            say("What each level can reach"),
+            say(
+                "The ceiling is the share of places with a reference of this level whose centre lies within half a footprint of the single altitude: no search of the level can be right more often."
+            ),
+            table=_level_table(found, say),
             open=True,
         ),
         Section(
@@ -56,10 +65,24 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
         Section(
             "recall-by-altitude",
             say("Right place against the altitude"),
-            say("The grey line is the altitude of the single-altitude index."),
-            partial(by_backbone, found, recall, altitude, drawn("right place"), partial(_percent_at, _base(found))),
+            say("The grey line is the altitude of the single-altitude index; dashed, the ceilings below 100 %."),
+            partial(
+                by_backbone,
+                found,
+                [*recall, *_ceilings(found, drawn)],
+                altitude,
+                drawn("right place"),
+                partial(_percent_at, _base(found)),
+            ),
             table=curve_table(
-                found, [(f"recall@{CURVES[way]}", say(way)) for way in ways], say("altitude of the frame, m"), "{:.0%}"
+                found,
+                [
+                    (f"{what}@{CURVES[way]}", title.format(way=say(way)))
+                    for what, title in (("recall", "{way}"), ("ceiling", say("{way}: ceiling")))
+                    for way in ways
+                ],
+                say("altitude of the frame, m"),
+                "{:.0%}",
             ),
         ),
         Section(
@@ -72,6 +95,28 @@ def sections(found: Answer, say: Say, drawn: Say) -> list[Section]:
             ),
         ),
     ]
+
+
+def _ceilings(found: Answer, drawn: Say) -> list[Line]:
+    """The ceilings that bound a curve."""
+    low = {p.curve for p in found.points if p.curve.startswith("ceiling@") and p.y is not None and p.y < 1.0}
+    return [
+        Line(f"ceiling@{CURVES[way]}", drawn("{way}: ceiling").format(way=drawn(way)), 0, muted=True, band=False)
+        for way in CURVES
+        if f"ceiling@{CURVES[way]}" in low
+    ]
+
+
+def _level_table(found: Answer, say: Say) -> Table:
+    limits = found.study.findings.get("limits")
+    rows = []
+    for i, (altitude, count) in enumerate(levels(found)):
+        reach = (
+            [f"{limits['ceilings'][i]:.1%}", f"{limits['floors_m'][i]:.0f}"] if limits else [say("not recorded")] * 2
+        )
+        rows.append([f"{altitude:g} m", str(count), *reach, str(found.study.findings["frames"])])
+    columns = (say("level"), say("references"), say("ceiling"), say("nearest reference, median m"), "n")
+    return Table(columns, rows)
 
 
 def _cosines(found: Answer, say: Say) -> Figure:
@@ -120,7 +165,7 @@ def _finding(found: Answer, backbone: str, say: Say) -> str:
             single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
             nearest=share(ways[NEAREST]), cropped=share(ways[CROPPED]),
         ),
-        say("Against a single altitude, on the same places: {parts}.").format(
+        say("Against a single altitude, on the places that both can reach: {parts}.").format(
             parts=compared([ways[name] for name in (PYRAMID, NEAREST, CROPPED)], say)
         ),
     ]  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from coarseloc.types import Progress
+from search.laboratory import limits
 from search.laboratory.study import Answer
 from search.report import altitude, rotation
 from search.report.page import Page, figures_say, write
-from search.report.texts import Say, say_in, stand_ins
+from search.report.texts import Say, say_in, stand_ins, threads_of
 
 _LABORATORIES = {"rotation": rotation, "altitude": altitude}
 
@@ -41,14 +42,7 @@ def write_study(
 
 def _warnings(found: Answer, note: str | None, say: Say) -> list[str]:
     warnings = [note] if note else []
-    warnings += stand_ins(found.backbones, say)
-    if "pictures" in found.study.parameters["ground"]:
-        warnings.append(
-            say(
-                "Frames and references are the same pictures here: read what a turn costs, not how well places are found."
-            )
-        )
-    return warnings
+    return [*warnings, *stand_ins(found.backbones, say), *limits.sentences(found, say)]
 
 
 def _facts(found: Answer, say: Say) -> list[tuple[str, str]]:
@@ -65,7 +59,8 @@ def _facts(found: Answer, say: Say) -> list[tuple[str, str]]:
         (say("Frames"), str(findings["frames"])),
         (say("References"), str(findings["references"])),
         (say("Device"), " · ".join(str(environment.get(key, "?")) for key in ("device", "cpu", "backend"))),
-        (say("Times"), say("medians of single calls after {n} warm-up calls, the device synchronised").format(
+        (say("Threads"), threads_of(environment.get("threads"), say)),
+        (say("Times"), say("of one frame, embedding and search apart, without decoding; the views of a turned frame at once; medians of single calls after {n} warm-up calls, the device synchronised").format(
             n=environment.get("warm_up", "?"))),
         (say("Versions"), ", ".join(f"{name} {value}" for name, value in environment.get("versions", {}).items())),
         (say("spec digest"), ", ".join(f"{name} {digest[:12]}" for name, digest in asked["backbones"].items())),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from search.laboratory.study import Answer
-from search.laboratory.ways import Told, beats, gain, share
+from search.laboratory.ways import Told, beats, ceiling, gain, share
 from search.report import style
 from search.report.page import Table
 from search.report.texts import Say
@@ -51,14 +51,16 @@ def way_table(found: Answer, say: Say, *, heading: bool = True) -> Table:
     for backbone in found.backbones:
         for way in ways_of(found, backbone).values():
             rows.append(
-                [say(way["name"]), backbone, share(way, "\n{low}, {high}"), gain(way, "\n{low}, {high}"),
+                [say(way["name"]), backbone, share(way, "\n{low}, {high}"), ceiling(way) or say("not recorded"),
+                 gain(way, "\n{low}, {high}"), _gain_n(way, say),
                  *("–" if way[key] is None else f"{way[key]:.1f}" for key in told),
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
                  f"{way['index_bytes'] / 1e6:.2f}", _counts(way)]
             )  # fmt: skip
     errors = (say("median error, m"), say("heading error, °")) if heading else (say("median error, m"),)
-    costs = (say("embed, ms"), say("search, ms"), say("total, ms"), say("index, MB"))
-    columns = (say("way"), say("backbone"), say("right place"), say("gain"), *errors, *costs, "n")
+    costs = (say("embed, ms"), say("search, ms"), say("embed + search, ms"), say("index, MB"))
+    gains = say("gain"), say("n of the gain")
+    columns = (say("way"), say("backbone"), say("right place"), say("ceiling"), *gains, *errors, *costs, "n")
     return Table(columns, rows)
 
 
@@ -69,11 +71,18 @@ def _counts(way: Told) -> str:
     return str(way["n"]) if said else f"{way['n']} (n_eff {n_eff:.0f})"
 
 
+def _gain_n(way: Told, say: Say) -> str:
+    return "–" if way["gain"] is None else str(way.get("gain_n") or say("not recorded"))
+
+
 def compared(ways: Sequence[Told], say: Say) -> str:
     """How each way does beside the usual one on the same frames, told apart only where the intervals are."""
     told = {
+        None: say("{way} shares no frame with it that both can reach"),
         -1: say("{way} finds less ({gain} points)"),
         0: say("{way} is not told apart from it ({gain} points)"),
         1: say("{way} finds more ({gain} points)"),
     }
-    return "; ".join(told[beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in ways)
+    return "; ".join(
+        told[None if way["gain"] is None else beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in ways
+    )

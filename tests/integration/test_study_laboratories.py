@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from coarseloc.errors import InputError
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.store import Database, studies
 from coarseloc.types import EmbeddingSpec, Float32, LonLat, UInt8
-from search.laboratory import turns
+from search.laboratory import limits, turns
 from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
 from search.laboratory.ground import Ortho, Pictures, open_ground
 from search.laboratory.rotation import run_rotation
 from search.laboratory.study import Answer
 from search.laboratory.truth import Truth
 from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.laboratory.ways import tried, with_gains
 from search.report.rotation import ONE
 from search.report.study import write_study
 from search.report.texts import korean
@@ -160,8 +162,6 @@ def test_the_same_question_is_answered_from_the_database(db: Database, ground: O
 
 
 def test_frames_from_another_orthophoto_of_the_place_are_harder(db: Database, ground: Ortho, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     pixels = np.zeros((400, 400, 3), np.uint8) + np.random.default_rng(9).integers(60, 190, (400, 400, 1), np.uint8)
     other = write_rgb(tmp_path / "other.tif", pixels.astype(np.uint8), center=CENTRE, gsd_m=4.0)
     same = ask(db, ground, Encoder(), patches=0)
@@ -182,6 +182,8 @@ def test_pictures_without_a_map_are_told_apart_by_themselves(db: Database, tmp_p
     told = ways(found, "plain")
     assert told[KNOWN_YAW]["recall"] == told[EIGHT_REFERENCES]["recall"] == 1.0
     assert told[KNOWN_YAW]["error_m"] is None
+    said = " ".join(limits.sentences(found))
+    assert "4 of 4 frames match themselves" in said and "no median error" not in said, "positions are not known"
     assert write_study(found, tmp_path / "report.html") == []
 
 
@@ -290,7 +292,7 @@ def test_every_text_of_the_reports_is_in_the_korean_table() -> None:
     texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE}
     texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
-    for file in folder.glob("*.py"):
+    for file in (*folder.glob("*.py"), Path(limits.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "drawn")
             if called and isinstance(node.args[0], ast.Constant):
@@ -320,7 +322,15 @@ def test_the_command_answers_in_json_and_writes_a_report(
     options = [*common, "--frames", "3", "--references", "6", "--altitudes", "300,600"]
     answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "altitude", str(area), *options])
     assert answer.exit_code == 0, answer.output
-    assert json.loads(answer.stdout)["kind"] == "altitude"
+    facts = json.loads(answer.stdout)
+    assert facts["kind"] == "altitude" and "3 of 3 frames are cut from the references' own pixels" in facts["limits"][0]
+    assert set(facts["environment"]["threads"]) == {"torch", "faiss", "omp"}
+    options = [option for option in options if option != "--json"]
+    told = CliRunner().invoke(
+        cli, ["--data-dir", str(tmp_path), "altitude", str(area), *options], env={"COLUMNS": "200"}
+    )
+    said = " ".join(told.stdout.split())
+    assert "levels" in said and "ceiling" in said and facts["limits"][0] in said
 
 
 def test_views_turn_as_reference_tiles_do(ground: Ortho) -> None:
@@ -329,3 +339,88 @@ def test_views_turn_as_reference_tiles_do(ground: Ortho) -> None:
     north, east = ground.view(centre, 0), ground.view(centre, 90)
     difference = np.abs(np.rot90(north, 1).astype(int) - east.astype(int)).mean()
     assert difference < 3
+
+
+# --- what a study can reach, and what its figures cannot show ------------------------------------
+
+
+def test_a_level_keeps_the_tiles_that_are_ground_facing_north(db: Database, area: Path) -> None:
+    """1,600 m of ground: a 600 m tile has its centre up to 500 m from the middle facing north, 376 m when it turns."""
+    options: dict[str, Any] = {"footprint_m": 600.0, "overlap": 0.5, "tile_px": 48, "most": 40}
+    north = open_ground(db, str(area), **options, turned=False)
+    turning = open_ground(db, str(area), **options)
+    assert len(north.centres) == 16 and len(turning.centres) == 4
+    encoder, base = Encoder(), open_ground(db, str(area), **options | {"footprint_m": 300.0}, turned=False)
+    assert isinstance(base, Ortho)
+    found = run_altitude(
+        db, base, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), most=40, frames=8
+    )
+    assert found.study.findings["levels"][1] == 16
+    assert found.study.findings["limits"]["ceilings"] == [1.0, 1.0], "what 600 m sees lies among the 600 m tiles"
+
+
+def test_no_way_is_right_more_often_than_its_ceiling(db: Database, area: Path) -> None:
+    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.0, tile_px=48, most=40, turned=False)
+    encoder = Encoder()
+    assert isinstance(ground, Ortho)
+    found = run_altitude(
+        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
+        altitudes_m=(300, 450), most=40, overlap=0.0, frames=30,
+    )  # fmt: skip
+    told, level_ceilings = ways(found, "plain"), found.study.findings["limits"]["ceilings"]
+    assert level_ceilings[0] == 1.0 and level_ceilings[1] < 0.6, "centres 600 m apart, right within 150 m"
+    assert told[SINGLE]["ceiling"] == told[PYRAMID]["ceiling"] == 1.0
+    # One of the two altitudes is nearest to each level.
+    assert told[NEAREST]["ceiling"] == pytest.approx(np.mean(level_ceilings))
+    assert all(way["recall"] <= way["ceiling"] for way in told.values())
+    assert told[NEAREST]["gain_n"] == round(30 * level_ceilings[1]) and told[PYRAMID]["gain_n"] == 30
+    ceiling = {p.x: p.y for p in found.curve("plain", "ceiling@nearest")}
+    assert ceiling == {300: 1.0, 450: pytest.approx(level_ceilings[1])}
+
+
+def test_a_gain_is_taken_on_the_frames_that_both_ways_can_reach() -> None:
+    """Four frames, one reference for each; the second way searches the first three, and is right wherever it can be."""
+    truth, searched = Truth(np.eye(4, dtype=bool), np.zeros((4, 4))), np.array([[True, True, True, False]])
+    cost: dict[str, Any] = {"embed_ms": 1.0, "search_ms": 1.0, "index_bytes": 1}
+    usual = tried("usual", truth, np.array([[0], [1], [0], [3]]), **cost)
+    other = tried("other", truth, np.array([[0], [1], [2], [0]]), **cost, searched=searched)
+    _, way = with_gains([usual, other], "usual")
+    assert (way.recall, way.ceiling) == (0.75, 0.75)
+    assert (way.gain, way.gain_n) == (pytest.approx(1 / 3), 3), "the fourth frame is not lost by the other way"
+
+
+def test_frames_of_the_references_own_image_are_told_by_their_pixels(
+    db: Database, ground: Ortho, area: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "another-name.tif"
+    copy.write_bytes(area.read_bytes())
+    otherwise = write_rgb(tmp_path / "other.tif", np.rot90(blobs()).copy(), center=CENTRE, gsd_m=4.0)
+    own = ask(db, ground, Encoder(), patches=0)
+    copied = ask(db, ground, Encoder(), patches=0, frames_from=replace(ground, path=copy))
+    foreign = ask(db, ground, Encoder(), patches=0, frames_from=replace(ground, path=otherwise))
+    told = "8 of 8 frames are cut from the references' own pixels"
+    assert [any(told in line for line in limits.sentences(one)) for one in (own, copied, foreign)] == [
+        True,
+        True,
+        False,
+    ]
+    assert not any("match themselves" in line for one in (own, copied, foreign) for line in limits.sentences(one))
+    assert "steps of 45°: none lies further than 0°" in " ".join(limits.sentences(own))
+    assert "At 0° the similarity curves compare a view with itself" in " ".join(limits.sentences(own))
+    write_study(own, tmp_path / "report.html")
+    assert told in (tmp_path / "report.html").read_text(encoding="utf-8").replace("&#39;", "'")
+
+
+def test_a_study_of_before_says_that_it_does_not_record_its_limits(db: Database, ground: Ortho, tmp_path: Path) -> None:
+    otherwise = write_rgb(tmp_path / "other.tif", np.rot90(blobs()).copy(), center=CENTRE, gsd_m=4.0)
+    found = ask(db, ground, Encoder(), patches=0, frames_from=replace(ground, path=otherwise))
+    findings = {key: value for key, value in found.study.findings.items() if key != "limits"}
+    findings["ways"] = {
+        name: [{key: value for key, value in way.items() if key not in ("ceiling", "gain_n")} for way in rows]
+        for name, rows in findings["ways"].items()
+    }
+    old = replace(found, study=replace(found.study, findings=findings))
+    assert "not recorded by this older study" in limits.sentences(old)[0]
+    write_study(old, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "not recorded" in page and "threads not recorded" in page
