@@ -88,7 +88,7 @@ def _measured(run: StoredRun) -> str:
     on, threads, batch = run.environment, run.environment.get("threads"), run.parameters.get("batch")
     parts = [on.get("device"), on.get("cpu"), on.get("backend")]
     parts.append(
-        _("threads: torch {torch}, FAISS {faiss}, OpenMP {omp}", **threads) if threads else _("threads not recorded")
+        _("torch {torch}, FAISS {faiss}, OpenMP {omp} threads", **threads) if threads else _("threads not recorded")
     )
     parts.append(_("{n} references", n=run.references))
     parts.append(_("warm-up {n}", n=on.get("warm_up", "?")))

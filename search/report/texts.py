@@ -47,7 +47,7 @@ def threads_of(threads: Mapping[str, int] | None, say: Say) -> str:
     """`search.facts.threads` as a reader sees them; an older run does not record them."""
     if not threads:
         return say("threads not recorded")
-    return say("threads: torch {torch}, FAISS {faiss}, OpenMP {omp}").format(**threads)
+    return say("torch {torch}, FAISS {faiss}, OpenMP {omp} threads").format(**threads)
 
 
 @cache

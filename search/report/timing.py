@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,6 +18,7 @@ from search.report.series import Series, known, timed_alike
 from search.report.texts import Say, how_timed
 
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart
+_TITLE = 34  # characters of a line above a small chart
 
 
 def sections(runs: Sequence[Series], say: Say) -> list[Section]:
@@ -144,7 +146,7 @@ def time_and_score(runs: Sequence[Series], say: Say) -> Figure:
             one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.marker(one.index),
             color=style.colour(one.index), markersize=2.5, alpha=0.6,
         )  # fmt: skip
-        ax.set_title(f"{one.label}\n{title}" if title else one.label)
+        ax.set_title("\n".join([one.label, *textwrap.wrap(title, _TITLE)]))
     style.logarithmic(axes[0].xaxis)
     made.supxlabel(say("embedding + search, ms (logarithmic)"), fontsize=10)
     made.supylabel(say("score of the best hit"), fontsize=10)

@@ -141,6 +141,7 @@ def test_per_angle_runs_carry_their_heading_in_the_name(searched):
     assert done.runs == 5 and len(list(out.iterdir())) == 30
     record = read(out / f"{FLIGHT}_00001_vits16_090.json")
     assert {result["angle_deg"] for result in record["results"]} == {90}
+    assert record["query"]["threads"].keys() == {"torch", "faiss", "omp"} and record["query"]["batch"] == 1
     assert record["query"]["angle_deg"] == 90 and record["reference_set"]["references"] == 6
     assert (out / f"{FLIGHT}_00001_vits16.json").exists()
 

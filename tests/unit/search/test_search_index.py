@@ -85,7 +85,7 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     vectors[[17, 1500, 3000]] = vectors[9]
     monkeypatch.setattr(faiss_engine, "_BYTES_PER_THREAD", 1000)
     monkeypatch.setattr(faiss_store, "_HALF_FROM", half_from)
-    monkeypatch.setattr(faiss_engine, "_threads", lambda: 3)
+    monkeypatch.setattr(faiss_engine, "most_threads", lambda: 3)
     faiss_engine._pool.cache_clear()
     found = ExactIndex.of(vectors)
     agrees(found, vectors, vectors[9:10], 10)

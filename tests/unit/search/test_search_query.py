@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from coarseloc.errors import InputError, LockedError, StoreError
 from coarseloc.store import runs
 from coarseloc.types import BBox, Near, Where
-from search import facts, query, recording
+from search import facts, faiss_store, query, recording
+from search.faiss_engine import most_threads
 from search.mirror import open_mirror
 from search.query import nearest, run_search
 
@@ -61,6 +63,8 @@ def test_a_run_says_what_was_asked_and_what_answered(world, search):
     assert run.environment["backend"] in ("faiss-cpu", "faiss-gpu")
     assert run.environment["device"] == "cpu" and run.environment["warm_up"] == facts.WARM_UP
     assert {"torch", "faiss", "coarseloc"} <= run.environment["versions"].keys()
+    torch_threads, omp_threads = torch.get_num_threads(), faiss_store.library().omp_get_max_threads()
+    assert run.environment["threads"] == {"torch": torch_threads, "faiss": most_threads(), "omp": omp_threads}
 
 
 def test_the_warm_up_is_not_among_the_frames(world, search, fake_backbone):
