@@ -68,7 +68,7 @@ def frame_answers(
             if other.id not in votes:
                 of_other = localizations.estimates(session, other.id, method, frame_indices)
                 votes[other.id] = {index: estimate for index, (estimate, _) in of_other.items()}
-        errors = _errors(results, snapshots.search_map(session, run.search_map))
+        errors = frame_errors(results, snapshots.search_map(session, run.search_map))
         within_m = agreement_within_m(run)
         answers[run.id] = [
             FrameAnswer(result, _agreement(result, run, [o.id for o in others], votes, within_m), error)
@@ -86,9 +86,9 @@ def results_of(run: StoredRun, result: FrameResult) -> tuple[RankedTile, ...]:
     return result.hits[: run.parameters["k"]]
 
 
-def places_within(run: StoredRun, result: FrameResult) -> list[Place]:
+def first_places(result: FrameResult, k: int) -> list[Place]:
     """The first k places of a frame."""
-    return places_of(result.hits)[: run.parameters["k"]]
+    return places_of(result.hits)[:k]
 
 
 def nearest_result_m(truth: LonLat, results: Sequence[RankedTile]) -> float | None:
@@ -127,7 +127,8 @@ def _agreement(
     return counts[answered.index(run.id)]
 
 
-def _errors(results: Sequence[FrameResult], places: Floats) -> list[FrameErrors | None]:
+def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameErrors | None]:
+    """Each estimate against the truth; None where either is missing. places: float64 [P, 6], what was searched."""
     known = [r for r in results if r.frame.truth.location is not None and r.estimate is not None]
     best = ranked([(r.frame.truth, r.estimate, ()) for r in known])
     on_map, nearest_m = metrics.map_coverage(best.truth_lon, best.truth_lat, places)

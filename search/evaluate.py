@@ -16,7 +16,7 @@ from coarseloc.scoring.intervals import Estimate
 from coarseloc.scoring.judged import Judged
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
-from search.answers import FrameAnswer, agreement_within_m, frame_answers, places_within
+from search.answers import FrameAnswer, agreement_within_m, first_places, frame_answers
 
 CURVE_KS = (1, 5, 10)  # of the hit curves
 
@@ -37,6 +37,7 @@ class Evaluation:
     """A run with its scores."""
 
     run: StoredRun
+    method: str
     answers: Sequence[FrameAnswer]
     judged: Judged
     counts: Counts
@@ -89,31 +90,33 @@ def evaluate(db: Database, chosen: Sequence[StoredRun], method: str = BEST_PLACE
         raise StoreError(f"run {unfinished[0]} is not finished: run the same `coarseloc search` again, it goes on")
     with db.read() as session:
         answers = frame_answers(session, chosen, method=method)
-    return [_evaluated(run, answers[run.id]) for run in chosen]
+    return [_evaluated(run, method, answers[run.id]) for run in chosen]
 
 
-def judge(run: StoredRun, answers: Sequence[FrameAnswer]) -> Judged:
-    """The frames that have truth and an answer."""
-    facts = run.reference_set
+def judge(answers: Sequence[FrameAnswer], k: int, stride_m: float) -> Judged:
+    """The frames that have truth and an answer, with their first k places."""
     known = [(answer, answer.errors) for answer in answers if answer.errors is not None]
     results = [answer.result for answer, _ in known]
     return Judged(
-        ranked=ranked([(r.frame.truth, r.estimate, places_within(run, r)) for r in results]),
+        ranked=ranked([(r.frame.truth, r.estimate, first_places(r, k)) for r in results]),
         frame=np.array([r.frame.index for r in results], np.int64),
         on_map=np.array([errors.on_map for _, errors in known], np.bool_),
-        nearest_m=np.array([errors.nearest_m for _, errors in known], float),
+        nearest_m=np.array([errors.nearest_m for _, errors in known]),
         margin=np.array([_margin(r) for r in results]),
-        agreement=np.array([a.agreement.share if a.agreement else math.nan for a, _ in known], float),
-        stride_m=math.nan if facts.footprint_m is None else facts.footprint_m * (1 - facts.overlap),
+        agreement=np.array([a.agreement.share if a.agreement else math.nan for a, _ in known]),
+        stride_m=stride_m,
     )
 
 
-def _evaluated(run: StoredRun, answers: Sequence[FrameAnswer]) -> Evaluation:
-    judged = judge(run, answers)
+def _evaluated(run: StoredRun, method: str, answers: Sequence[FrameAnswer]) -> Evaluation:
+    facts = run.reference_set
+    stride_m = math.nan if facts.footprint_m is None else facts.footprint_m * (1 - facts.overlap)
+    judged = judge(answers, run.parameters["k"], stride_m)
     answered = [answer for answer in answers if answer.result.estimate is not None]
     without = sum(answer.result.frame.truth.location is None for answer in answered)
     return Evaluation(
         run=run,
+        method=method,
         answers=answers,
         judged=judged,
         counts=Counts(len(answers), len(answers) - len(answered), without, len(judged), int((~judged.on_map).sum())),

@@ -9,7 +9,7 @@ from pathlib import Path
 from coarseloc.errors import StoreError
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
-from coarseloc.types import Estimate, Flight, Hit
+from coarseloc.types import Flight, Hit
 from search.answers import FrameAnswer, frame_answers, nearest_result_m, results_of
 from search.hits import picture_hit
 from search.records import (
@@ -108,8 +108,8 @@ def hit_result(hit: Hit) -> Result:
 def _info(
     flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path
 ) -> CoarseLocalizationInfo | None:
-    timing, estimate, agreement = answer.result.timing, answer.result.estimate, answer.agreement
-    if timing is None or estimate is None or agreement is None:
+    timing, estimate = answer.result.timing, estimate_info(answer, method)
+    if timing is None or estimate is None:
         return None
     return CoarseLocalizationInfo(
         encoder=run.spec.spec.backbone,
@@ -127,13 +127,17 @@ def _info(
         frame_index=answer.result.frame.index,
         query=_query(run, answer.result),
         reference_set=_reference_set(run),
-        estimate=_estimate(estimate, method, AgreementInfo(**asdict(agreement))),
+        estimate=estimate,
         truth=_truth(flight, answer.result),
-        errors=_errors(run, answer),
+        errors=errors_info(run, answer),
     )
 
 
-def _estimate(estimate: Estimate, method: str, agreement: AgreementInfo) -> EstimateInfo:
+def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
+    """None where the frame has no answer."""
+    estimate, agreement = answer.result.estimate, answer.agreement
+    if estimate is None or agreement is None:
+        return None
     covariance = estimate.covariance_m2
     return EstimateInfo(
         location=Location(**estimate.location._asdict()),
@@ -146,11 +150,11 @@ def _estimate(estimate: Estimate, method: str, agreement: AgreementInfo) -> Esti
         state=estimate.state,
         covariance_m2=covariance and CovarianceInfo(**covariance._asdict()),
         probability=estimate.probability,
-        agreement=agreement,
+        agreement=AgreementInfo(**asdict(agreement)),
     )
 
 
-def _errors(run: StoredRun, answer: FrameAnswer) -> Errors | None:
+def errors_info(run: StoredRun, answer: FrameAnswer) -> Errors | None:
     errors, truth = answer.errors, answer.result.frame.truth.location
     if errors is None or truth is None:
         return None

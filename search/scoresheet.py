@@ -13,6 +13,7 @@ from coarseloc.scoring.intervals import LEAST_N_EFF, LEVEL, RESAMPLES, Estimate
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from search.evaluate import Counts, Evaluation
+from search.infos import errors_info, estimate_info
 
 
 def facts(one: Evaluation) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def facts(one: Evaluation) -> dict[str, Any]:
         "flight_id": one.run.flight_id,
         "reference_set": one.run.reference_set.name,
         "backbone": spec.backbone,
+        "method": one.method,
         "angle_deg": asked.get("angle_deg"),
         "spec_digest": spec.digest,
         "counts": {name: getattr(one.counts, name) for name in Counts.__dataclass_fields__},
@@ -56,6 +58,23 @@ def facts(one: Evaluation) -> dict[str, Any]:
     }
 
 
+def frames(one: Evaluation) -> list[dict[str, Any]]:
+    """Every frame of an evaluation: its answer and errors as its record says them, or why there is none."""
+    rows = []
+    for answer in one.answers:
+        estimate, errors = estimate_info(answer, one.method), errors_info(one.run, answer)
+        rows.append(
+            {
+                "frame_index": answer.result.frame.index,
+                "filename": answer.result.frame.filename,
+                "estimate": estimate and estimate.model_dump(mode="json"),
+                "errors": errors and errors.model_dump(mode="json"),
+                "error": answer.result.error,
+            }
+        )
+    return rows
+
+
 def to_csv(evaluations: Sequence[Evaluation]) -> str:
     """One row per run and score."""
     out = io.StringIO()
@@ -83,7 +102,7 @@ def save(db: Database, evaluations: Sequence[Evaluation]) -> None:
             for d, s in one.ceiling.items()
         ]
         with db.write() as session:
-            asked = {"run": one.run.id, "beside": sorted(e.run.id for e in evaluations)}
+            asked = {"run": one.run.id, "method": one.method, "beside": sorted(e.run.id for e in evaluations)}
             stored = studies.start_study(session, "evaluation", asked, {}, one.run.id)
             studies.finish_study(session, stored.id, points, facts(one))
 

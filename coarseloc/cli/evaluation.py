@@ -50,7 +50,11 @@ def evaluate(
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
         csv_file.write_text(scoresheet.to_csv(done), encoding="utf-8")
-    answer(as_json, [scoresheet.facts(one) for one in done], lambda: _show(done, everything))
+    answer(
+        as_json,
+        [scoresheet.facts(one) | {"frames": scoresheet.frames(one)} for one in done],
+        lambda: _show(done, everything),
+    )
 
 
 _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",

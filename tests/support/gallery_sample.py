@@ -14,15 +14,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from databases import settings_of
 from PIL import Image, ImageDraw
+from recorded_runs import record_run
 
 from coarseloc import geo
 from coarseloc.config import CustomBackbone, Settings
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
-from coarseloc.store import Database, embeddings, open_database, references, runs, studies
+from coarseloc.store import Database, embeddings, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
 from coarseloc.types import (
     EmbeddingSpec,
@@ -303,24 +305,23 @@ def _fly(
             os.link(folder / f"{folder.name}_{index % 40 + 1:05d}.jpg", path)
         frames.append(Frame(index, path, path.name, Pose(center, 340.0, yaw) if number == 0 else Pose()))
     source = "labels" if number == 0 else "none"
-    with database.write() as session:
-        stored = runs.save_flight(session, Flight(folder.name, folder, tuple(frames), None, source))
+    flight = Flight(folder.name, folder, tuple(frames), None, source)
     centers = np.array([tile.center for tile in tiles])
     for name, (_, embed_ms, search_ms, typical_error) in BACKBONES.items():
         with database.write() as session:
             saved = embeddings.save_spec(session, shape.spec(name))
-            run, _done = runs.start_run(
-                session, stored, reference_set, saved,
-                {"k": 10, "where": {}, "batch": 1, "angle_deg": None, "index_version": "sample"},
-                {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
-                12.5, len(keys),
-            )  # fmt: skip
-            for index, key in stored.frame_keys.items():
-                center, yaw = _pose(area, index / shape.frames, number)
-                hits = _hits(center, yaw, centers, keys, typical_error, shape, random)
-                times = Timing(8.0, embed_ms * random.normal(1, 0.03), search_ms * random.lognormal(0, 0.15))
-                runs.save_frame_result(session, run, key, times, hits)
-            runs.finish_run(session, run)
+        found: dict[int, Any] = {}
+        for frame in frames:
+            center, yaw = _pose(area, frame.index / shape.frames, number)
+            hits = _hits(center, yaw, centers, keys, typical_error, shape, random)
+            times = Timing(8.0, embed_ms * random.normal(1, 0.03), search_ms * random.lognormal(0, 0.15))
+            found[frame.index] = (times, hits)
+        record_run(
+            database, flight, reference_set, saved,
+            {"k": 10, "where": {}, "batch": 1, "angle_deg": None, "index_version": "sample"},
+            {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
+            found, count=len(keys),
+        )  # fmt: skip
 
 
 def _pose(area: _Area, along: float, number: int) -> tuple[LonLat, float]:

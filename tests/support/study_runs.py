@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from recorded_runs import places_of, record_run
 
 from coarseloc import geo
 from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
-from coarseloc.store import Database, embeddings, references, runs
+from coarseloc.store import Database, embeddings, references
 from coarseloc.types import (
     EmbeddingSpec,
     Flight,
@@ -66,15 +67,12 @@ def make_runs(
         keys = references.save_tiles(session, stored_set.id, tiles)
         views = [(t, _view(folder, t, angle, rng), "stamp") for t in tiles for angle in ANGLES]
         rotated = references.save_views(session, "made-up", keys, views)
-        stored_flight = runs.save_flight(session, flight)
-    return [
-        _run(db, stored_flight, stored_set, NAMES[b], b, tiles, rotated, k, where or {}, rng) for b in range(backbones)
-    ]
+    return [_run(db, flight, stored_set, NAMES[b], b, tiles, rotated, k, where or {}, rng) for b in range(backbones)]
 
 
 def _run(
     db: Database,
-    flight: runs.StoredFlight,
+    flight: Flight,
     stored_set: references.StoredReferenceSet,
     name: str,
     level: int,
@@ -90,24 +88,26 @@ def _run(
     parameters = {"k": k, "where": dict(where), "batch": 1, "index_version": "1", "angle_deg": None}
     with db.write() as session:
         stored_spec = embeddings.save_spec(session, spec)
-        run, _ = runs.start_run(
-            session, flight, stored_set, stored_spec, parameters, ENVIRONMENT, 12.0 + level, len(rotated)
-        )
-        for frame in flight.flight.frames:
-            key = flight.frame_keys[frame.index]
-            if frame.index <= 2:
-                runs.save_frame_result(session, run, key, None, [], "cannot be read")
-                continue
-            at = frame.truth.location or ORIGIN
-            off = geo.distance_m(at.lon, at.lat, lon, lat) / 1000 + rng.normal(0, 0.04 * (1 + 2 * level), len(tiles))
-            turn = np.array([geo.heading_difference(a, frame.truth.yaw_deg or 0.0) for a in ANGLES]) / 180
-            score = 0.975 - 0.02 * (off[:, None] + 0.3 * turn + rng.normal(0, 0.02, (len(tiles), 8)))
-            best = np.argsort(-score.ravel(), kind="stable")[:k]
-            hits = [(rotated[tiles[i // 8].index, ANGLES[i % 8]], float(score.ravel()[i])) for i in best]
-            times = rng.lognormal(0, 0.12, 3) * (18.0, (54, 59, 91, 189, 189, 367)[level], 0.4 + 0.6 * level)
-            runs.save_frame_result(session, run, key, Timing(*map(float, times)), hits)
-        runs.finish_run(session, run)
-    return run
+    found: dict[int, Any] = {}
+    for frame in flight.frames:
+        if frame.index <= 2:
+            found[frame.index] = "cannot be read"
+            continue
+        at = frame.truth.location or ORIGIN
+        off = geo.distance_m(at.lon, at.lat, lon, lat) / 1000 + rng.normal(0, 0.04 * (1 + 2 * level), len(tiles))
+        turn = np.array([geo.heading_difference(a, frame.truth.yaw_deg or 0.0) for a in ANGLES]) / 180
+        score = 0.975 - 0.02 * (off[:, None] + 0.3 * turn + rng.normal(0, 0.02, (len(tiles), 8)))
+        best = np.argsort(-score.ravel(), kind="stable")[:k]
+        hits = [(rotated[tiles[i // 8].index, ANGLES[i % 8]], float(score.ravel()[i])) for i in best]
+        times = rng.lognormal(0, 0.12, 3) * (18.0, (54, 59, 91, 189, 189, 367)[level], 0.4 + 0.6 * level)
+        found[frame.index] = (Timing(*map(float, times)), hits)
+    places = places_of(db, stored_set)
+    if near := where.get("near"):
+        places = places[geo.distance_m(near["lon"], near["lat"], places[:, 0], places[:, 1]) <= near["radius_m"]]
+    return record_run(
+        db, flight, stored_set, stored_spec, parameters, ENVIRONMENT, found,
+        places=places, index_build_ms=12.0 + level, count=len(rotated),
+    )  # fmt: skip
 
 
 def _flight(folder: Path, frames: int, width_m: float, height_m: float, rng: np.random.Generator) -> Flight:

@@ -66,12 +66,7 @@ def test_a_footprint_across_the_antimeridian_holds_what_lies_in_it():
     assert metrics.inside_footprints(crossing)[:, 0].tolist() == [True, True, False]
 
 
-def test_the_margin_is_between_the_two_best_places():
-    assert metrics.margin(ranked([[(0, 0), (1, 0)]], [(0, 0, 0)], scores=[[0.99, 0.97]])) == pytest.approx([0.02])
-    assert np.isnan(metrics.margin(ranked([[(0, 0)]], [(0, 0, 0)]))).all()
-
-
-@pytest.mark.parametrize("figure", [metrics.error_m, metrics.best_error_m, metrics.margin, metrics.heading_error_deg])
+@pytest.mark.parametrize("figure", [metrics.error_m, metrics.best_error_m, metrics.heading_error_deg])
 def test_every_figure_is_one_number_a_frame_even_where_nothing_was_found(figure):
     assert figure(ranked([[(0, 0), (1, 1)]] * 3, [(0, 0, 0)] * 3)).shape == (3,)
     assert figure(ranked(np.empty((2, 0, 2)), [(0, 0, 0)] * 2)).shape == (2,)
@@ -80,3 +75,19 @@ def test_every_figure_is_one_number_a_frame_even_where_nothing_was_found(figure)
 def test_of_a_few_first_places_the_nearest_counts():
     found = ranked([[(3, 0), (2, 0), (1, 0)]], [(0, 0, 0)])
     assert metrics.best_error_m(found, k=2) == pytest.approx([2 * DEGREE_M])
+
+
+def test_the_map_covers_what_some_footprint_holds_and_its_nearest_centre_is_told():
+    places = np.array([[0, 0, -0.5, -0.5, 0.5, 0.5], [179.9, 0, 179.4, -0.5, -179.6, 0.5]], float)
+    inside, nearest = metrics.map_coverage(np.array([0.4, -179.7, 90.0]), np.array([0.4, 0.0, 0.0]), places)
+    assert inside.tolist() == [True, True, False]
+    assert nearest[1] == pytest.approx(0.4 * DEGREE_M) and nearest[2] == pytest.approx(89.9 * DEGREE_M)
+    assert metrics.map_coverage(np.array([0.0]), np.array([0.0]), np.zeros((0, 6)))[1].tolist() == [np.inf]
+
+
+def test_a_verdict_is_on_where_the_footprint_holds_the_truth_and_near_within_a_side():
+    assert [metrics.verdict(*facts) for facts in ((True, 300, 400), (False, 300, 300), (False, 300, 301))] == [
+        "on",
+        "near",
+        "far",
+    ]

@@ -13,13 +13,15 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, top_k_accuracy_score
 
 from coarseloc import geo
+from coarseloc.localize.agreement import Agreement
+from coarseloc.localize.places import best_place
 from coarseloc.scoring import rejection
 from coarseloc.scoring.intervals import share
 from coarseloc.scoring.judged import Judged
 from coarseloc.scoring.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
-from coarseloc.store.runs import FrameResult, StoredHit
-from coarseloc.types import Frame, LonLat, Pose, Tile, TileFacts
-from search import localize
+from coarseloc.store.runs import FrameResult
+from coarseloc.types import Frame, LonLat, Pose, RankedTile, Tile, TileFacts
+from search.answers import FrameAnswer, frame_errors
 from search.evaluate import judge
 
 TRUTH = LonLat(127.03, 37.5)
@@ -28,28 +30,34 @@ MAP = (Tile(1, TRUTH, geo.square(TRUTH, SIDE)),)
 FAR_FROM_IT = LonLat(128.0, 37.5)
 
 
-def placed(centre: LonLat, angle: int = 0, score: float = 0.9, truth: LonLat = TRUTH) -> StoredHit:
+def placed(centre: LonLat, angle: int = 0, score: float = 0.9, truth: LonLat = TRUTH) -> RankedTile:
     place = f"{centre.lon:.7f}/{centre.lat:.7f}"
     tile = TileFacts("", "set", place, place, angle, 300.0, 0.5, centre, geo.square(centre, SIDE))
-    return StoredHit(0, score, 0, tile, None, "")
+    return RankedTile(0, score, tile, None, "", 0)
 
 
-def at(east_m: float, north_m: float = 0.0, angle: int = 0, score: float = 0.9) -> StoredHit:
+def at(east_m: float, north_m: float = 0.0, angle: int = 0, score: float = 0.9) -> RankedTile:
     """A hit whose centre lies so far from the truth."""
     return placed(geo.offset(TRUTH, east_m, north_m), angle, score)
 
 
-def frame(*hits: StoredHit, yaw: float | None = 0.0, truth: LonLat | None = TRUTH) -> FrameResult:
+def frame(*hits: RankedTile, yaw: float | None = 0.0, truth: LonLat | None = TRUTH) -> FrameResult:
     ranked = tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
-    return FrameResult(Frame(0, Path("frame.jpg"), Pose(location=truth, yaw_deg=yaw)), None, ranked, None)
+    taken = Frame(0, Path("frame.jpg"), "frame.jpg", Pose(location=truth, yaw_deg=yaw))
+    return FrameResult(taken, None, ranked, None, best_place(ranked), None)
 
 
 def judged(
     *frames: FrameResult, stride: float = 150.0, agreement: Sequence[float] = (), tiles: Sequence[Tile] = MAP
 ) -> Judged:
     numbered = [replace(one, frame=replace(one.frame, index=i)) for i, one in enumerate(frames)]
-    places = {one.frame.index: localize.candidates(one.hits) for one in numbered}
-    return judge(numbered, places, tiles, stride, dict(enumerate(agreement)))
+    places = np.array([(*tile.center, *tile.bbox) for tile in tiles]).reshape(-1, 6)
+    shares = [Agreement(1 + round(100 * share), 101, 1.0) for share in agreement] or [None] * len(frames)
+    answers = [
+        FrameAnswer(result, vote, error)
+        for result, vote, error in zip(numbered, shares, frame_errors(numbered, places), strict=True)
+    ]
+    return judge(answers, k=10, stride_m=stride)
 
 
 def of(key: str, *frames: FrameResult, **facts: Any) -> float:
@@ -202,7 +210,7 @@ def test_average_precision_equals_scikit_learns_with_ties(seed: int) -> None:
 
 def test_recall_at_full_precision_of_any_flight_has_no_interval() -> None:
     ranking = flight(200, 0.8)
-    ranking = replace(ranking, least_margin=np.random.default_rng(0).random(200))
+    ranking = replace(ranking, margin=np.random.default_rng(0).random(200))
     area, full = (BY_KEY[f"margin_{name}"].of(ranking) for name in ("area", "full_precision"))
     assert area.low < area.value < area.high and area.n_eff == full.n_eff > 100
     assert 0 < full.value < 1 and math.isnan(full.low) and math.isnan(full.high)

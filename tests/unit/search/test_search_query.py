@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from coarseloc.errors import InputError, LockedError, StoreError
+from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
 from coarseloc.types import BBox, Near, Where
 from search import facts, faiss_store, query, recording
 from search.faiss_engine import most_threads
 from search.mirror import open_mirror
-from search.query import nearest, run_search
+from search.query import run_search
+from search.tile_index import matching
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def search(world, fake_backbone):
     world.embed(fake_backbone)
 
     def run(flight=None, backbone=fake_backbone, **options):
-        return run_search(world.db, world.mirrors, flight or world.flight(), world.reference_set, backbone, **options)
+        return run_search(world.db, world.mirrors, flight or world.flight(), [world.reference_set], backbone, **options)
 
     return run
 
@@ -43,7 +45,7 @@ def test_each_frame_finds_its_place_at_its_heading(world, search):
     found = results(world, run)
     assert [r.frame.index for r in found] == [1, 2, 3, 4, 5, 6]
     for i, result in enumerate(found):
-        assert [hit.rank for hit in result.hits] == [1, 2, 3, 4, 5]
+        assert [hit.rank for hit in result.hits] == list(range(1, len(result.hits) + 1))
         best = result.hits[0]
         assert (best.tile.tile_id, best.tile.angle_deg) == (f"gangnam-300m/{i + 1:05d}", 90)
         assert best.score == pytest.approx(1.0, abs=1e-6)
@@ -202,7 +204,7 @@ def test_where_facts_are_json_and_leave_out_what_is_not_asked():
     asked = Where(reference_sets=("a",), altitude_m=(250.0, 350.0), overlap_pct=50, touches=BBox(1, 2, 3, 4))
     assert facts.where_facts(Where()) == {}
     assert json.loads(json.dumps(facts.where_facts(asked))) == {
-        "reference_set": "a",
+        "reference_sets": ["a"],
         "altitude_m": [250.0, 350.0],
         "overlap_pct": 50,
         "bbox": [1, 2, 3, 4],
@@ -213,9 +215,33 @@ def test_one_vector_is_answered_from_the_mirror_under_any_filter(world, search, 
     spec = query.find_spec(world.db, world.reference_set, fake_backbone.spec)
     mirror = open_mirror(world.db, world.mirrors, world.reference_set, spec)
     vector = mirror.index.vectors[5]  # the second place at 90
-    assert nearest(mirror, vector, 3)[0] == (mirror.rotated_tile_ids[5], pytest.approx(1.0))
-    only = nearest(mirror, vector, 100, Where(angles=(0,)))
-    assert [key for key, _ in only] != [] and {k for k, _ in only} == set(mirror.rotated_tile_ids[::4].tolist())
+    opened = [(world.reference_set, mirror)]
+    (hits,), _ = rank(vector[None], matching(world.db, opened), 1)
+    assert (hits[0].key, hits[0].score) == (mirror.rotated_tile_ids[5], pytest.approx(1.0))
+    (only,), _ = rank(vector[None], matching(world.db, opened, Where(angles=(0,))), 100)
+    assert only != [] and {hit.key for hit in only} == set(mirror.rotated_tile_ids[::4].tolist())
+
+
+def test_hits_are_kept_until_k_places_are_reached(world, search):
+    (run,) = search(k=3)
+    for result in results(world, run):
+        assert len({hit.tile.place_id for hit in result.hits}) == 3
+        assert len(result.hits) == 3 or len({hit.tile.place_id for hit in result.hits[:-1]}) == 2
+    assert max(len(result.hits) for result in results(world, run)) > 3  # four headings share a place
+
+
+def test_several_reference_sets_are_one_search_space(world, search, fake_backbone):
+    """Their tiles are ranked together, and the run says both."""
+    other = world.add_reference_set("other")
+    other.embed(fake_backbone, shift=3)
+    mirrors = world.mirrors
+    (run,) = run_search(
+        world.db, mirrors, world.flight(), [world.reference_set, other.reference_set], fake_backbone, k=4
+    )
+    (stored,) = [one for one in stored_runs(world) if one.id == run]
+    assert stored.reference_set.name == "gangnam-300m + other" and stored.references == 48
+    best = {hit.tile.reference_set for result in results(world, run) for hit in result.hits[:4]}
+    assert best == {"gangnam-300m", "other"}
 
 
 def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):

@@ -1,0 +1,63 @@
+"""SearchRuns of given hits, recorded as a search records them, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from coarseloc.localize.localizer import Answer
+from coarseloc.localize.places import best_place
+from coarseloc.store import Database, embeddings, references
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.types import Flight, Floats, Frame, RankedTile, Timing
+from search import recording
+from search.recording import FrameOutcome, RunRequest
+
+Hits = Sequence[tuple[int, float]]  # (rotated tile, score), best first
+
+
+def record_run(
+    db: Database,
+    flight: Flight,
+    reference_set: StoredReferenceSet,
+    spec: StoredSpec,
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    found: Mapping[int, tuple[Timing, Hits] | str],
+    *,
+    places: Floats | None = None,
+    index_build_ms: float = 12.5,
+    count: int = 8,
+) -> int:
+    """found: {frame index: its timing and hits, or its error}. places: what was searched, all of the set by default."""
+    request = RunRequest(
+        parameters, environment, index_build_ms, count, places_of(db, reference_set) if places is None else places
+    )
+    stored, started = recording.start(db, flight, [reference_set], spec, [request])
+
+    def outcomes() -> Iterator[FrameOutcome]:
+        for frame in stored.flight.frames:
+            answer = found[frame.index]
+            if isinstance(answer, str):
+                yield FrameOutcome(frame, [], answer)
+            else:
+                yield outcome(db, frame, *answer)
+
+    recording.record(db, started, stored, outcomes(), len(found), None)
+    return started[0].id
+
+
+def outcome(db: Database, frame: Frame, timing: Timing, hits: Hits) -> FrameOutcome:
+    with db.read() as session:
+        facts = embeddings.facts_by_key(session, [key for key, _ in hits])
+    ranked = [RankedTile(rank, score, *facts[key], key) for rank, (key, score) in enumerate(hits, start=1)]
+    return FrameOutcome(frame, [Answer(ranked, best_place(ranked), timing)])
+
+
+def places_of(db: Database, reference_set: StoredReferenceSet) -> Floats:
+    with db.read() as session:
+        tiles = references.tiles(session, reference_set.id)
+    return np.array([(*tile.center, *tile.bbox) for tile in tiles]).reshape(-1, 6)
