@@ -312,8 +312,10 @@ def of_evaluate(answers: Answers) -> dict[Key, Row]:
     """The frames of `evaluate --json`, told as records are."""
     said: dict[Key, Row] = {}
     for run in answers.evaluate:
-        for frame in run.get("frames", ()):
-            errors = frame.get("errors") or {}
+        for frame in run["frames"]:
+            if frame["estimate"] is None:
+                continue
+            errors = frame["errors"] or {}
             said[run["backbone"], frame["frame_index"]] = {
                 **frame["estimate"]["location"],
                 **{key: frame["estimate"][key] for key in ("place_id", "heading_deg", "score", "margin")},

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from search.records import BBoxArray, Heading, Location
+from search.records import AgreementInfo, BBoxArray, Heading, Location, Result
 
 Url = Field(description="a path on this server")
 Verdict = Literal["on", "near", "far"]
@@ -49,7 +49,7 @@ class NamedFlight(Answer):
 class WhereFacts(Answer):
     """Filters that were given; those that were not are left out."""
 
-    reference_set: str | None = None
+    reference_sets: list[str] | None = None
     tile_id: str | None = None
     angles: list[int] | None = None
     altitude_m: tuple[float, float] | None = Field(default=None, description="lowest and highest")
@@ -100,6 +100,7 @@ class JudgedModel(Model):
 
     done: int = Field(ge=0)
     failed: int = Field(ge=0)
+    off_map: int = Field(ge=0, description="truth is known, and no reference shows it: no part of the median error")
     median_score: float | None
     median_margin: float | None
     median_error_m: float | None = Field(description="null where truth is not known")
@@ -134,27 +135,23 @@ class Margin(Answer):
 
 class FrameEstimate(Answer):
     location: Location
-    heading_deg: float = Heading
+    heading_deg: float | None = Heading
+    place_id: str | None
+    state: str
     score: float
-    margin: Margin
+    margin: Margin | None = Field(description="null where there is only one hit")
+    agreement: AgreementInfo | None = Field(description="null where an image was looked up: nobody else has answered")
     error_m: float | None
-    heading_error_deg: float | None
+    heading_error_deg: float | None = Field(description="null unless the truth lies in the best footprint")
+    verdict: Verdict | None
+    on_map: bool | None = Field(description="some reference shows the truth")
 
 
-class Hit(Answer):
-    """One ranked reference: a tile at one heading."""
+class Hit(Result):
+    """One ranked reference, a tile at one heading, with what a page shows beside it."""
 
-    rank: int = Field(ge=1)
-    score: float = Field(description="cosine, higher is better")
     drop: float = Field(ge=0, description="below rank 1")
     kept: float = Field(ge=0, le=1, description="1 at rank 1, 0 at the largest drop shown")
-    rotated_tile: int
-    tile_id: str
-    place_id: str
-    angle_deg: int = Heading
-    altitude_m: float | None
-    location: Location
-    bbox: BBoxArray
     image: str = Url
     image_full: str = Url
     distance_m: float | None = Field(description="from the truth; null where it is not known")
@@ -187,12 +184,12 @@ class Flights(Answer):
 
 class BestOfFrame(Answer):
     score: float
-    margin: float
+    margin: float | None = Field(description="null where there is only one hit")
     margin_at_least: bool
     error_m: float | None
     location: Location
-    angle_deg: int = Heading
-    image: str = Url
+    angle_deg: float | None = Heading
+    image: str | None = Url
     verdict: Verdict | None
 
 

@@ -78,7 +78,7 @@ def flight_page(flight_id: str) -> dict[str, Any]:
 
 def _frame_query() -> str:
     """What a frame's address carries on from this one."""
-    kept = {name: request.args[name] for name in ("set", "asked", "model", "method") if name in request.args}
+    kept = {name: request.args[name] for name in ("set", "asked", "method", "model") if name in request.args}
     return f"?{urlencode(kept)}" if kept else ""
 
 

@@ -51,6 +51,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
     "image": ("The id of an image that was sent, to be looked for.", _TEXT),
     "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
+    "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
     "overlap": ("Percent.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
@@ -60,10 +61,10 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
     "turn": ("Degrees that the dial is turned by.", {"type": "integer", "default": 45}),
     "view": ("How the comparison is shown.", {"enum": ["side", "blink", "blend"]}),
-    "within": ("Metres within which estimates agree.", {"type": "number", "default": 50}),
+    "within": ("Metres within which estimates agree; 1.05 strides of the references by default.", {"type": "number"}),
 }
 _FACETS = ("set", "angle", "altitude", "overlap", "bbox", "model", "by")
-_SEARCHES = ("set", "asked")
+_SEARCHES = ("set", "asked", "method")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("exports.whole", "suffix"): {"enum": list(FORMATS)},
     ("exports.schema", "name"): {"enum": list(SCHEMAS)},
@@ -120,6 +121,7 @@ OPERATIONS: dict[str, Operation] = {
     "exports.record": Operation("One frame under one backbone", CoarseLocalizationInfo, (), (404,)),
     "exports.schema": Operation("A record's JSON Schema", {"application/schema+json": None}, (), (404,)),
     "images.tile": Operation("A reference tile at its heading", _PICTURE, ("size",), (404, 422)),
+    "images.result": Operation("A reference tile as a search saw it", _PICTURE, ("size",), (404, 422)),
     "images.frame": Operation("A frame of a flight", _PICTURE, ("size",), (404, 422)),
     "images.upload": Operation("An image that was sent", _PICTURE, ("size",), (404, 422)),
     "health.healthz": Operation("The process answers", contract.Alive),

@@ -122,7 +122,7 @@ function show(frame, link) {
   panel.querySelector(".peek-query").alt = link?.querySelector("img").alt ?? "";
   const tile = panel.querySelector(".peek-tile");
   tile.hidden = !best;
-  if (best) tile.src = best.image;
+  if (best?.image) tile.src = best.image;
   for (const cell of panel.querySelectorAll("[data-value]")) cell.textContent = texts(best)[cell.dataset.value];
   panel.hidden = false;
 }
@@ -131,9 +131,9 @@ function texts(best) {
   if (!best) return { error: "–", margin: "–", score: "–", heading: "–" };
   return {
     error: best.error_m === null ? "–" : `${Math.round(best.error_m)} m`,
-    margin: (best.margin_at_least ? "≥ " : "") + best.margin.toFixed(4),
+    margin: (best.margin_at_least ? "≥ " : "") + (best.margin?.toFixed(4) ?? "–"),
     score: best.score.toFixed(4),
-    heading: `${String(best.angle_deg).padStart(3, "0")}°`,
+    heading: best.angle_deg === null ? "–" : `${String(Math.round(best.angle_deg)).padStart(3, "0")}°`,
   };
 }
 
