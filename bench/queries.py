@@ -18,12 +18,14 @@ from bench import machine, models, notebook, peers, pictures
 from bench.figures import Figure, Results, faster
 from bench.rounds import Contest, Way, contest
 from bench.size import Size
-from coarseloc import geo, ids, where
+from coarseloc import filters, geo, ids
 from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import load_backbone
+from coarseloc.filters import Near, Where
 from coarseloc.imagery.decode import read_image
-from coarseloc.types import Float32, LonLat, Near, Point, TileFacts, VectorStore, Where
+from coarseloc.types import Float32, LonLat, Point, TileFacts
 from coarseloc.vectors.edge import EdgeStore
+from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore
 from search import faiss_store
 from search.exact import Selection
@@ -197,7 +199,7 @@ def filtered(size: Size, work: Path) -> Results:
     """A bitmap over columns in memory, against Qdrant in this process, over the same tiles and filters."""
     facts = tile_facts(size.filtered)
     vectors = unit_vectors(len(facts), 384)
-    index, columns = ExactIndex.of(vectors), where.columns(facts)
+    index, columns = ExactIndex.of(vectors), filters.columns(facts)
     (query,) = unit_vectors(1, 384, seed=1)
     few = min(len(facts), size.filtered_local)
     results = Results()
@@ -209,14 +211,14 @@ def filtered(size: Size, work: Path) -> Results:
             return [facts[row].point_id for row in index.search(query[None], K, selection)[1][0]]
 
         def first(asked: Where) -> list[str]:
-            return ours(Selection(where.mask(columns, asked)))
+            return ours(Selection(asked.mask(columns)))
 
         def theirs(store: VectorStore, asked: Where) -> list[str]:
             return [hit.id for hit in store.query(_COLLECTION, query, K, asked)]
 
         for share in (0.01, 0.1):
             asked = part_of(len(facts), share)
-            selection = Selection(where.mask(columns, asked))
+            selection = Selection(asked.mask(columns))
             if ours(selection) != theirs(edge, asked):
                 raise RuntimeError("Qdrant Edge finds other tiles than coarseloc: nothing to compare")
             ways = {

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc import ids
-from coarseloc.errors import InputError
 
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
@@ -38,14 +37,6 @@ class BBox(NamedTuple):
     south: float
     east: float
     north: float
-
-
-class Near(NamedTuple):
-    """Within `radius_m` metres (great circle) of a position."""
-
-    lon: float
-    lat: float
-    radius_m: float
 
 
 # --- references ---------------------------------------------------------------------------------
@@ -203,41 +194,6 @@ class Backbone(Protocol):
 # --- vectors ------------------------------------------------------------------------------------
 
 
-def _on_globe(lon: float, lat: float) -> bool:
-    return -180 <= lon <= 180 and -90 <= lat <= 90
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Filters on reference tiles; None means "any". Built once, translated by each store."""
-
-    reference_sets: tuple[str, ...] = ()  # any of them; () for all
-    tile_id: str | None = None
-    angles: tuple[int, ...] | None = None
-    altitude_m: tuple[float, float] | None = None  # inclusive
-    overlap_pct: int | None = None
-    touches: BBox | None = None  # the footprint touches this box
-    near: Near | None = None  # the centre lies within
-
-    def __post_init__(self) -> None:
-        # `not low <= high` so that NaN is refused too
-        if self.altitude_m and not self.altitude_m[0] <= self.altitude_m[1]:
-            raise InputError(f"altitude range {self.altitude_m} is the wrong way round: give LOW:HIGH")
-        if wrong := [angle for angle in self.angles or () if not 0 <= angle < 360]:
-            raise InputError(f"angle {wrong[0]} is no heading: give degrees from 0 to 359")
-        if self.touches:
-            west, south, east, north = self.touches
-            if south > north:
-                raise InputError(f"bounds {tuple(self.touches)} have south above north: give west,south,east,north")
-            if not (_on_globe(west, south) and _on_globe(east, north)):
-                raise InputError(
-                    f"bounds {tuple(self.touches)} are off the globe: give WGS84 degrees, west,south,east,north; "
-                    "west > east crosses the antimeridian"
-                )
-        if self.near and not (_on_globe(self.near.lon, self.near.lat) and 0 < self.near.radius_m < float("inf")):
-            raise InputError(f"near {tuple(self.near)} is no circle: give lon,lat in WGS84 degrees and metres above 0")
-
-
 @dataclass(frozen=True, slots=True)
 class TileFacts:
     """What is known of a rotated tile beside its vector: the vector store's payload, a mirror's column,
@@ -271,43 +227,6 @@ class ScoredPoint(NamedTuple):
 
     id: str
     score: float
-
-
-class VectorStore(Protocol):
-    """Qdrant, embedded or a server. Derived from SQL: it can be thrown away and rebuilt."""
-
-    backend: str  # "qdrant-edge", "qdrant-server", "qdrant-local"
-    location: str  # folder or URL, for messages
-
-    def collections(self) -> list[str]: ...
-
-    def ensure(self, collection: str, dim: int) -> None:
-        """Create the collection with its payload indexes; raise VectorStoreError if it exists with another dim."""
-        ...
-
-    def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        """All or nothing visible to a validated batch: dimension, finiteness and unique ids are checked first."""
-        ...
-
-    def delete(self, collection: str, point_ids: Sequence[str]) -> None: ...
-
-    def flush(self, collection: str) -> None:
-        """Return when everything written so far survives a power cut."""
-        ...
-
-    def query(self, collection: str, vector: Float32, k: int, where: Where = ...) -> list[ScoredPoint]:
-        """The k best by dot product among those that match, exact, best first."""
-        ...
-
-    def count(self, collection: str, where: Where = ...) -> int: ...
-
-    def ids(self, collection: str) -> Iterator[str]: ...
-
-    def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]: ...
-
-    def drop(self, collection: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from coarseloc.config import Settings
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
+from coarseloc.filters import Where
 from coarseloc.store import Database, embeddings, open_database, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8, VectorStore, Where
+from coarseloc.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8
 from coarseloc.vectors import configured_store
+from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
     from ingest.index import Drained

@@ -15,7 +15,8 @@ from coarseloc.batches import batches
 from coarseloc.store import Database, embeddings, references, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.tallies import Tally
-from coarseloc.types import Float32, Progress, VectorStore
+from coarseloc.types import Float32, Progress
+from coarseloc.vectors.protocol import VectorStore
 
 BATCH = 500  # points per upsert
 PER_FLUSH = 10_000  # embeddings per flush: reaching the disk costs more than writing does

@@ -8,24 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from coarseloc.types import Backbone, Where
+from coarseloc.types import Backbone
 from search import faiss_engine, faiss_store
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
-
-
-def where_facts(where: Where) -> dict[str, Any]:
-    """A filter as JSON: only what it asks for, positions by name."""
-    facts: dict[str, Any] = {
-        "reference_sets": list(where.reference_sets) or None,
-        "tile_id": where.tile_id,
-        "angles": where.angles and list(where.angles),
-        "altitude_m": where.altitude_m and list(where.altitude_m),
-        "overlap_pct": where.overlap_pct,
-        "bbox": where.touches and list(where.touches),
-        "near": where.near and where.near._asdict(),
-    }
-    return {name: value for name, value in facts.items() if value is not None}
 
 
 def environment(backend: str, backbone: Backbone) -> dict[str, Any]:

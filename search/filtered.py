@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.filters import ANYTHING, Where
 from coarseloc.localize.localizer import MOST_HEADINGS
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
-from coarseloc.types import Float32, RankedTile, VectorStore, Where
-from coarseloc.where import ANYTHING
+from coarseloc.types import Float32, RankedTile
+from coarseloc.vectors.protocol import VectorStore
 from search.exact import float32_error
 
 _log = logging.getLogger("coarseloc")

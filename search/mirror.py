@@ -27,14 +27,13 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock, Timeout
 
-from coarseloc import ids, where
+from coarseloc import ids
 from coarseloc.errors import LockedError, StaleMirror, StoreError
+from coarseloc.filters import TileColumns, Where
 from coarseloc.store import Database, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Where
-from coarseloc.where import TileColumns
 from search.exact import PointIds, Rows, Selection
 from search.index import ExactIndex
 
@@ -96,7 +95,7 @@ class Mirror:
     @cached_property
     def _selection(self) -> Callable[[Where], Selection]:
         columns = self.columns  # not `self`: in a cycle, a mirror that was let go would keep its files until collected
-        return lru_cache(SELECTIONS)(lambda wanted: Selection(where.mask(columns, wanted)))
+        return lru_cache(SELECTIONS)(lambda wanted: Selection(wanted.mask(columns)))
 
 
 def open_mirror(

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from coarseloc.batches import batches
 from coarseloc.errors import ImageryError, InputError, StoreError
+from coarseloc.filters import ANYTHING, Where
 from coarseloc.localize.localizer import Picture, decode, localize
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Backbone, EmbeddingSpec, Flight, Frame, Progress, Where
-from coarseloc.where import ANYTHING
+from coarseloc.types import Backbone, EmbeddingSpec, Flight, Frame, Progress
 from search import recording
-from search.facts import WARM_UP, environment, where_facts
+from search.facts import WARM_UP, environment
 from search.recording import FrameOutcome, RunRequest
 from search.tile_index import MirrorIndex, by_heading, matching, open_mirrors
 
@@ -59,12 +59,12 @@ def run_search(
         total = sum(mirror.index.count for _, mirror in opened)
         names = ", ".join(repr(one.name) for one in reference_sets)
         raise InputError(
-            f"none of the {total} rotated tiles of {names} matches the filters {where_facts(where)}: widen them"
+            f"none of the {total} rotated tiles of {names} matches the filters {where.to_json()}: widen them"
         )
     # Rows that match are gathered once into an index of their own: a flight asks the same filter for every frame.
     spaces = by_heading(db, opened, where) if per_angle else [(None, everything.copied())]
     version = "+".join(mirror.schema.version for _, mirror in opened)
-    parameters = {"k": k, "where": where_facts(where), "batch": batch, "index_version": version}
+    parameters = {"k": k, "where": where.to_json(), "batch": batch, "index_version": version}
     with recording.alone(mirrors, flight, reference_sets, specs[0], parameters, per_angle):
         requests = [
             RunRequest(

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coarseloc.filters import ANYTHING, Where
 from coarseloc.localize.localizer import ms_since
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Float32, Floats, RankedTile, TileFacts, Where
-from coarseloc.where import ANYTHING
+from coarseloc.types import Float32, Floats, RankedTile, TileFacts
 from search.exact import Rows, Selection
 from search.index import ExactIndex, backend
 from search.mirror import Mirror, open_mirror

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from coarseloc.errors import StoreError
+from coarseloc.filters import Where
 from coarseloc.localize.localizer import TileIndex, rank
 from coarseloc.localize.places import best_place
 from coarseloc.store import gallery
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Estimate, Float32, RankedTile, Where
+from coarseloc.types import Estimate, Float32, RankedTile
 from ingest.index import drain
 from search.filtered import FilteredIndex
 from search.mirror import Mirror, open_mirror

@@ -8,51 +8,23 @@ from typing import Any
 
 from flask import request
 
-from coarseloc.errors import InputError
+from coarseloc.filters import Where, percent
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import BBox, Where
-from coarseloc.where import percent
 from web.i18n import _
 from web.problems import Problem
 
+_BESIDE = ("image", "flight", "frame", "model", "by", "lang", "words", "theme")  # what an address says beside filters
+
 
 def where_of_address(sets: Sequence[StoredReferenceSet]) -> Where:
-    """The filters of the address. Raises InputError for what they cannot be, Problem 404 for an unknown set."""
+    """The filters of the address, spelled as the command line spells them. Raises InputError for what they cannot be
+    and for a key that nothing reads, Problem 404 for an unknown set."""
+    where = Where.parse({key: texts for key, texts in request.args.lists() if key not in _BESIDE})
     names = [one.name for one in sets]
-    name = request.args.get("set") or None
-    if name is not None and name not in names:
-        raise Problem(404, _("There is no reference set {name}.", name=name))
-    angles = sorted({int(n) for n in _numbers("angle", ",".join(request.args.getlist("angle")), ",")})
-    altitude = _numbers("altitude", request.args.get("altitude", ""), ":")
-    overlap = _numbers("overlap", request.args.get("overlap", ""), ",")
-    if len(altitude) == 1:
-        altitude *= 2
-    if len(altitude) not in (0, 2) or len(overlap) > 1:
-        raise InputError("altitude is one number or LOW:HIGH in metres, overlap one percentage")
-    return Where(
-        reference_sets=() if name is None else (name,),
-        angles=tuple(angles) or None,
-        altitude_m=(altitude[0], altitude[1]) if altitude else None,
-        overlap_pct=round(overlap[0]) if overlap else None,
-        touches=_bbox_of_address(),
-    )
-
-
-def _bbox_of_address() -> BBox | None:
-    bounds = _numbers("bbox", request.args.get("bbox", ""), ",")
-    if len(bounds) not in (0, 4):
-        raise InputError(f"bbox has {len(bounds)} parts: expected west,south,east,north in degrees")
-    return BBox(*bounds) if bounds else None
-
-
-def _numbers(name: str, text: str, separator: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(separator) if part.strip()]
-    except ValueError:
-        raise InputError(f"{name} is {text!r}: expected numbers separated by {separator!r}") from None
-    if any(abs(number) > 1e6 or number != number for number in found):
-        raise InputError(f"{name} is {text!r}: expected finite numbers")
-    return found
+    for name in where.reference_sets:
+        if name not in names:
+            raise Problem(404, _("There is no reference set {name}.", name=name))
+    return where
 
 
 def facets(

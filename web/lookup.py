@@ -11,12 +11,12 @@ from flask import Blueprint, jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.errors import CoarselocError
+from coarseloc.filters import Where
 from coarseloc.imagery.decode import read_image
 from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import UInt8, Where
-from search.facts import where_facts
+from coarseloc.types import UInt8
 from web import uploads
 from web.addresses import address
 from web.answers import answer_view, by_faiss, by_qdrant
@@ -76,7 +76,7 @@ def search_page() -> dict[str, Any]:
         "models": models,
         "model": spec and _key(spec, specs),
         "facets": facets(sets, counts, where),
-        "where": where_facts(where),
+        "where": where.to_json(),
         "by": request.args.get("by", "auto"),
         "map": _map(here, sets, where),
         "trouble": here.vectors.trouble,

@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from coarseloc import __version__
+from coarseloc.filters import KEYS
 from search.export import FORMATS
 from search.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
 from web import contract, i18n
@@ -53,9 +54,11 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
-    "overlap": ("Percent.", _TEXT),
+    "near": ("lon,lat,metres: centres within so many metres.", _TEXT),
+    "overlap": ("Percent, or a fraction below 1.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
     "rank": ("The hit of `model` that is compared with the query.", {"type": "integer", "default": 1}),
+    "reference_set": ("Names of reference sets, given several times.", {"type": "array", "items": _TEXT}),
     "set": ("A reference set's name.", _TEXT),
     "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
@@ -63,7 +66,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "view": ("How the comparison is shown.", {"enum": ["side", "blink", "blend"]}),
     "within": ("Metres within which estimates agree; 1.05 strides of the references by default.", {"type": "number"}),
 }
-_FACETS = ("set", "angle", "altitude", "overlap", "bbox", "model", "by")
+_FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("exports.whole", "suffix"): {"enum": list(FORMATS)},

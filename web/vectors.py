@@ -8,8 +8,8 @@ from threading import Event, Lock, Thread
 from coarseloc.config import Settings
 from coarseloc.errors import CoarselocError
 from coarseloc.store import Database, embeddings
-from coarseloc.types import VectorStore
 from coarseloc.vectors import configured_store
+from coarseloc.vectors.protocol import VectorStore
 from ingest.index import drain
 
 FOLLOW_EVERY_S = 3.0

@@ -19,6 +19,7 @@ from rich.table import Table
 from coarseloc import types
 from coarseloc.config import Settings
 from coarseloc.store import Database
+from coarseloc.vectors.protocol import VectorStore
 from coarseloc.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,7 +44,7 @@ class App:
     def close(self) -> None:
         self.workspace.close()
 
-    def vectors(self) -> AbstractContextManager[types.VectorStore]:
+    def vectors(self) -> AbstractContextManager[VectorStore]:
         """The vector store, closed (and its lock given back) at the end."""
         return self.workspace.vectors()
 

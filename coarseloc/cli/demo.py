@@ -13,7 +13,7 @@ from coarseloc.cli.app import App, out, progress_bar
 from coarseloc.cli.ingest import show_ingest
 from coarseloc.cli.search import show_runs
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.types import Where
+from coarseloc.filters import Where
 
 FOLDER = Path("demo-data")
 SEED = 2025

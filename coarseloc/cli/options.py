@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from coarseloc.types import BBox, Near, Where
-from coarseloc.where import percent
+from coarseloc.filters import KEYS, Where, parse_angles, parse_overlap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,11 +20,7 @@ class Overlap(click.ParamType):
     name = "percent"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = _number(self, value, param, ctx)
-        fraction = number / 100 if number >= 1 else number
-        if not 0 <= fraction < 1:
-            self.fail(f"{value} is no overlap: give a percentage from 0 to 99, such as 50", param, ctx)
-        return fraction
+        return parse_overlap("--overlap", str(value))
 
 
 class Angles(click.ParamType):
@@ -34,38 +29,7 @@ class Angles(click.ParamType):
     name = "degrees"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        numbers = [_number(self, part, param, ctx) for part in str(value).split(",")]
-        if any(n != int(n) or not 0 <= n < 360 for n in numbers):
-            self.fail(f"{value!r}: headings are whole degrees from 0 to 359, such as 0,45,90", param, ctx)
-        return tuple(sorted({int(n) for n in numbers}))
-
-
-class Numbers(click.ParamType):
-    """A fixed count of numbers with one separator: `250:350`, `w,s,e,n`."""
-
-    def __init__(self, form: str, separator: str) -> None:
-        self.name, self._separator = form, separator
-        self._count = form.count(separator) + 1
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(self._separator)
-        if len(parts) != self._count:
-            self.fail(f"{value!r} has {len(parts)} parts: expected {self.name}", param, ctx)
-        return tuple(_number(self, part, param, ctx) for part in parts)
-
-
-def _number(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        kind.fail(f"{value!r} is not a number", param, ctx)
-    if number != number or number in (float("inf"), float("-inf")):
-        kind.fail(f"{value!r} is not a finite number", param, ctx)
-    return number
+        return value if isinstance(value, tuple) else parse_angles("--angles", [str(value)])
 
 
 def flight_id(name: str) -> str:
@@ -73,28 +37,29 @@ def flight_id(name: str) -> str:
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
+_FILTERS = (
+    click.option("--near", help="Only centres within so many metres: LON,LAT,METRES."),
+    click.option("--bbox", help="Only footprints that touch this box: WEST,SOUTH,EAST,NORTH in degrees."),
+    click.option("--overlap", help="Only sets of this overlap, such as 50."),
+    click.option("--altitude", help="Only altitudes in this range: LOW:HIGH, metres."),
+    click.option("--angle", multiple=True, help="Only references at these headings; several by commas or again."),
+    click.option("--reference-set", multiple=True, help="Only these sets' references; several are searched as one."),
+)
+
+
 def where_options(command: F) -> F:
     """Add the filters and hand them to the command as one `where`."""
 
-    @click.option("--angle", type=Angles(), help="Only references at these headings.")
-    @click.option("--altitude", type=Numbers("LOW:HIGH", ":"), help="Only altitudes in this range, metres.")
-    @click.option("--overlap", type=Overlap(), help="Only sets of this overlap, such as 50.")
-    @click.option("--bbox", type=Numbers("W,S,E,N", ","), help="Only footprints that touch this box, degrees.")
-    @click.option("--near", type=Numbers("LON,LAT,METRES", ","), help="Only centres within so many metres.")
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        angle, altitude, overlap, bbox, near = (
-            kwargs.pop(name) for name in ("angle", "altitude", "overlap", "bbox", "near")
-        )
-        kwargs["where"] = Where(
-            angles=angle,
-            altitude_m=altitude,
-            overlap_pct=None if overlap is None else percent(overlap),
-            touches=bbox and BBox(*bbox),
-            near=near and Near(*near),
+        texts = {name: kwargs.pop(name) for name in KEYS}
+        kwargs["where"] = Where.parse(
+            {name: [text] if isinstance(text, str) else list(text or ()) for name, text in texts.items()}
         )
         return command(*args, **kwargs)
 
+    for option in _FILTERS:
+        wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 
 

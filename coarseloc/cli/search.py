@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,13 @@ import click
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import backbone_options, where_options
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.types import Hit, Where
+from coarseloc.filters import Where
+from coarseloc.types import Hit
 
 
 @click.command()
 @click.argument("flight_dir", type=click.Path(path_type=Path))
 @click.option("--flight-id", help="Its name, where another flight has the folder's.")
-@click.option(
-    "--reference-set",
-    "names",
-    multiple=True,
-    help="Which references; several are searched as one. The only set by default.",
-)
 @click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits per frame.")
 @click.option("--per-angle", is_flag=True, help="Search each heading's references as a set of its own.")
 @click.option(
@@ -39,7 +33,6 @@ def search(
     app: App,
     /,
     flight_dir: Path,
-    names: tuple[str, ...],
     where: Where,
     no_rebuild: bool,
     backbones: tuple[str, ...],
@@ -63,7 +56,7 @@ def search(
         run.facts()
         for run in app.workspace.search(
             flight,
-            where=replace(where, reference_sets=names),
+            where=where,
             rebuild=not no_rebuild,
             backbones=backbones,
             encoders=encoders,
@@ -108,7 +101,6 @@ def _number(value: float | None) -> str:
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--reference-set", "names", multiple=True, help="Only these sets' references; all sets by default.")
 @click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True)
 @where_options
 @backbone_options
@@ -117,7 +109,6 @@ def _number(value: float | None) -> str:
 def lookup(
     app: App,
     image: Path,
-    names: tuple[str, ...],
     k: int,
     where: Where,
     backbones: tuple[str, ...],
@@ -129,7 +120,7 @@ def lookup(
     """The references most like IMAGE among those that match the filters, answered by Qdrant."""
     found = app.workspace.lookup(
         image,
-        where=replace(where, reference_sets=names),
+        where=where,
         k=k,
         backbone=backbones,
         encoders=Encoders(app.settings, device, precision, input_px),

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids, where
+from coarseloc import filters, ids
 from coarseloc.batches import batches
 from coarseloc.errors import StoreError
+from coarseloc.filters import TileColumns
 from coarseloc.store import references, tallies
 from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
 from coarseloc.types import Float32, ReferenceSet, Tile, TileFacts
-from coarseloc.where import TileColumns
 
 PART = 4096  # vectors read at a time
 _KEY = np.dtype([("tile", np.int64), ("angle_deg", np.int32), ("rotated_tile", np.int64), ("point_id", "S36")])
@@ -94,7 +94,7 @@ def _columns(session: Session, reference_set_id: int, keys: NDArray[np.void]) ->
     """What filters ask of each row: all but the angle is its tile's, and is worked out once for all its headings."""
     owner = references.stored(session.get_one(ReferenceSetRow, reference_set_id)).reference_set
     tiles = references.tiles(session, reference_set_id)
-    of_tiles = where.columns([_unturned(owner, tile) for tile in tiles])
+    of_tiles = filters.columns([_unturned(owner, tile) for tile in tiles])
     at = np.searchsorted(np.array([tile.index for tile in tiles]), keys["tile"])
     rows = {field.name: getattr(of_tiles, field.name)[at] for field in fields(TileColumns)}
     return TileColumns(**rows | {"angle_deg": keys["angle_deg"].copy()})

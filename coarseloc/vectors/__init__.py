@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from coarseloc.config import Settings
-from coarseloc.types import VectorStore
 from coarseloc.vectors.checks import short_identity
+from coarseloc.vectors.protocol import VectorStore
 
 
 def configured_store(settings: Settings, database: str) -> VectorStore:

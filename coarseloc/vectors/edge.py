@@ -11,11 +11,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from coarseloc.errors import VectorStoreError
-from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.filters import ANYTHING, Where
+from coarseloc.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
 from coarseloc.vectors.lock import hold
 from coarseloc.vectors.shard import BrokenShard, Shard
-from coarseloc.where import ANYTHING
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coarseloc.types import BBox, Near, Where
-from coarseloc.where import turns
+from coarseloc.filters import Near, Where, turns
+from coarseloc.types import BBox
 
 if TYPE_CHECKING:
     import qdrant_client.models

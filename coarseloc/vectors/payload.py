@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from coarseloc.filters import DECIMALS, percent, unwrapped
 from coarseloc.types import TileFacts
-from coarseloc.where import DECIMALS, percent, unwrapped
 
 IndexKind = Literal["keyword", "integer", "float", "geo"]
 

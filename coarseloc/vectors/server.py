@@ -12,12 +12,12 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from coarseloc.errors import VectorStoreError
-from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.filters import ANYTHING, Where
+from coarseloc.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
 from coarseloc.vectors.filters import client_filter
 from coarseloc.vectors.payload import INDEXES, payload
 from coarseloc.vectors.retry import PATIENT, Backoff, answered, with_retries
-from coarseloc.where import ANYTHING
 
 log = logging.getLogger(__name__)
 

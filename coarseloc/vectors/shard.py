@@ -19,10 +19,10 @@ import numpy as np
 import qdrant_edge as qe
 
 from coarseloc.errors import CoarselocError, VectorStoreError
-from coarseloc.types import Float32, Point, ScoredPoint, Where
+from coarseloc.filters import ANYTHING, Where
+from coarseloc.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.filters import edge_filter
 from coarseloc.vectors.payload import INDEXES, payload
-from coarseloc.where import ANYTHING
 
 MANIFEST = "coarseloc.json"
 _PAGE = 1_000

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coarseloc.errors import VectorStoreError
+from coarseloc.filters import Near, Where, columns
 from coarseloc.geo import distance_m
-from coarseloc.types import BBox, Float32, LonLat, Near, Point, TileFacts, VectorStore, Where
+from coarseloc.types import BBox, Float32, LonLat, Point, TileFacts
 from coarseloc.vectors import open_store
+from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore
-from coarseloc.where import columns, mask
 
 DIM = 16
 SERVER = os.environ.get("COARSELOC_TEST_QDRANT_URL")
@@ -348,7 +349,7 @@ def test_every_filter_matches_what_numpy_says(
     tiles = _clear_of_the_circle(tiles, where.near)
     vectors = make_vectors(len(tiles) + 1)
     shared.upsert(collection, [Point(tile, vector) for tile, vector in zip(tiles, vectors, strict=False)])
-    expected = {tile.point_id for tile, kept in zip(tiles, mask(columns(tiles), where), strict=True) if kept}
+    expected = {tile.point_id for tile, kept in zip(tiles, where.mask(columns(tiles)), strict=True) if kept}
 
     found = {hit.id for hit in shared.query(collection, vectors[-1], len(tiles) + 1, where)}
     counted = shared.count(collection, where)

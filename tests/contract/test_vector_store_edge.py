@@ -16,7 +16,8 @@ import pytest
 import qdrant_edge
 
 from coarseloc.errors import LockedError, VectorStoreError
-from coarseloc.types import Point, Where
+from coarseloc.filters import Where
+from coarseloc.types import Point
 from coarseloc.vectors.edge import EdgeStore
 
 DIM = 16

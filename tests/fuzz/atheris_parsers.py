@@ -25,18 +25,17 @@ except ModuleNotFoundError:
     print("atheris is not installed: coverage-guided fuzzing is left out (pip install '.[fuzz]')")
     sys.exit(0)
 
-_INSTRUMENTED = ["coarseloc.config", "coarseloc.imagery", "coarseloc.cli.options", "web.facets", "csv", "tomllib"]
+_INSTRUMENTED = ["coarseloc.config", "coarseloc.imagery", "coarseloc.filters", "web.facets", "csv", "tomllib"]
 with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enable_loader_override=False):
-    import click
     import flask
     import numpy as np
 
-    from coarseloc import config, where
-    from coarseloc.cli.options import Angles, Numbers, Overlap
+    from coarseloc import config, filters
     from coarseloc.errors import CoarselocError
+    from coarseloc.filters import KEYS, Where
     from coarseloc.imagery.capture_tree import parse, tile_key
     from coarseloc.imagery.labels import read_labels
-    from coarseloc.types import BBox, LonLat, Near, TileFacts, Where
+    from coarseloc.types import BBox, LonLat, TileFacts
     from web.facets import where_of_address
     from web.problems import Problem
 
@@ -44,7 +43,7 @@ LIMITS = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=4096")
 FOLDER = Path(tempfile.gettempdir())  # a target's own: see main
 
 _PLACE = LonLat(127.0, 37.5)
-TILES = where.columns(
+TILES = filters.columns(
     [TileFacts("p", "area", "area/00001", "place", 45, 300.0, 0.5, _PLACE, BBox(126.9, 37.4, 127.1, 37.6))]
 )
 
@@ -87,23 +86,11 @@ def settings(data: bytes) -> None:
         assert found.input_px > 0 and all(backbone.name for backbone in found.backbones)
 
 
-def _mask(**conditions: object) -> None:
-    with suppress(CoarselocError):
-        assert where.mask(TILES, Where(**conditions)).shape == (1,)  # type: ignore[arg-type]
-
-
 def options(data: bytes) -> None:
     text = _text(data)
-    with suppress(click.BadParameter):
-        assert 0 <= Overlap().convert(text, None, None) < 1
-    with suppress(click.BadParameter):
-        _mask(angles=Angles().convert(text, None, None))
-    with suppress(click.BadParameter):
-        _mask(altitude_m=Numbers("LOW:HIGH", ":").convert(text, None, None))
-    with suppress(click.BadParameter), suppress(CoarselocError):
-        _mask(touches=BBox(*Numbers("W,S,E,N", ",").convert(text, None, None)))
-    with suppress(click.BadParameter), suppress(CoarselocError):
-        _mask(near=Near(*Numbers("LON,LAT,METRES", ",").convert(text, None, None)))
+    for key in KEYS:
+        with suppress(CoarselocError):
+            assert Where.parse({key: [text]}).mask(TILES).shape == (1,)
 
 
 _APP = flask.Flask("fuzz")
@@ -113,7 +100,7 @@ def addresses(data: bytes) -> None:
     asked = quote_from_bytes(data, safe="=&%+,:")  # the server takes nothing but ASCII
     with _APP.test_request_context("/search", query_string=asked), suppress(CoarselocError, Problem):
         wanted = where_of_address([])
-        assert where.mask(TILES, wanted).dtype == np.bool_
+        assert wanted.mask(TILES).dtype == np.bool_
 
 
 SEEDS: dict[Callable[[bytes], None], list[bytes]] = {

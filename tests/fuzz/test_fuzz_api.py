@@ -20,6 +20,7 @@ KNOWN = {  # ids that are there: made-up ones would be answered by 404 alone
     "frame": (1, 3),
     "run": (1, 6),
     "rotated_tile": (1, 48),
+    "snapshot": (1, 10),
     "name": ("gangnam-300m", "coarse-localization-info.v1.schema.json"),
     "suffix": ("json", "geojson", "kml", "csv"),
 }

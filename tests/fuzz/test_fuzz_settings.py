@@ -18,7 +18,8 @@ from coarseloc import config
 from coarseloc.cli.options import Angles, Numbers, Overlap
 from coarseloc.config import CustomBackbone
 from coarseloc.embedding import backbone, checkpoint, specs, weights
-from coarseloc.types import BBox, Near, Where
+from coarseloc.filters import Near, Where
+from coarseloc.types import BBox
 
 
 def saved(content: object) -> bytes:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from coarseloc import cli, geo
 from coarseloc.store import Database, open_database
-from coarseloc.types import LonLat, VectorStore
+from coarseloc.types import LonLat
 from coarseloc.vectors import open_store
+from coarseloc.vectors.protocol import VectorStore
 
 STAMP = "251210182149"
 ORIGIN = LonLat(127.03, 37.50)

@@ -15,12 +15,14 @@ from PIL import Image
 from whole import Whole, whole
 
 from coarseloc.errors import InputError
+from coarseloc.filters import Where
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.store import Database, embeddings, references
-from coarseloc.types import LonLat, VectorStore, Where
+from coarseloc.types import LonLat
+from coarseloc.vectors.protocol import VectorStore
 from ingest import index, worker
 
 

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import update
 from whole import whole
 
-from coarseloc import where
+from coarseloc import filters
 from coarseloc.errors import StoreError
+from coarseloc.filters import TileColumns
 from coarseloc.store import Database, Session, embeddings, matrix, references, tallies
 from coarseloc.store.tables import EmbeddingRow, TallyRow
 from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, ReferenceSet, Tile, View
-from coarseloc.where import TileColumns
 
 ANGLES = (0, 45, 90)
 DIM = 16
@@ -66,7 +66,7 @@ def test_vectors_come_by_tile_then_angle_and_columns_are_those_of_their_facts(db
     )
     expected = np.concatenate([one, other])
     np.testing.assert_allclose(np.concatenate(parts), expected / np.linalg.norm(expected, axis=1, keepdims=True), 1e-6)
-    of_each = where.columns([facts[key][0] for key in stored.rotated_tile_ids.tolist()])
+    of_each = filters.columns([facts[key][0] for key in stored.rotated_tile_ids.tolist()])
     assert of_each.tile_id.tolist() == [f"far/{index:05d}" for index in range(1, 12) for _ in ANGLES]
     assert of_each.east.max() > 180.0
     for field in fields(TileColumns):

@@ -13,7 +13,8 @@ import pytest
 
 from coarseloc import geo
 from coarseloc.errors import InputError, StoreError
-from coarseloc.types import LonLat, Where
+from coarseloc.filters import Where
+from coarseloc.types import LonLat
 from search.export import export
 from search.infos import comparable, frame_infos, newest_runs
 from search.query import run_search

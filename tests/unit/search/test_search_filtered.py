@@ -6,8 +6,8 @@ import pytest
 from whole import whole
 
 from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.filters import Where
 from coarseloc.store import embeddings
-from coarseloc.types import Where
 from coarseloc.vectors import open_store
 from search import query
 from search.filtered import lookup

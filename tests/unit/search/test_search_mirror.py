@@ -15,8 +15,8 @@ import pytest
 from whole import whole
 
 from coarseloc.errors import StaleMirror, StoreError
+from coarseloc.filters import Near, Where
 from coarseloc.store import matrix
-from coarseloc.types import Near, Where
 from search import mirror as module
 from search.index import ExactIndex
 from search.mirror import open_mirror

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from coarseloc.errors import InputError, LockedError, StoreError
+from coarseloc.filters import Near, Where
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
-from coarseloc.types import BBox, Near, Where
+from coarseloc.types import BBox
 from search import facts, faiss_store, query, recording
 from search.faiss_engine import most_threads
 from search.mirror import open_mirror
@@ -198,17 +198,6 @@ def test_a_flight_without_frames_and_nonsense_are_refused(world, search):
         search(replace(world.flight(), frames=()))
     with pytest.raises(InputError, match="k is 0"):
         search(k=0)
-
-
-def test_where_facts_are_json_and_leave_out_what_is_not_asked():
-    asked = Where(reference_sets=("a",), altitude_m=(250.0, 350.0), overlap_pct=50, touches=BBox(1, 2, 3, 4))
-    assert facts.where_facts(Where()) == {}
-    assert json.loads(json.dumps(facts.where_facts(asked))) == {
-        "reference_sets": ["a"],
-        "altitude_m": [250.0, 350.0],
-        "overlap_pct": 50,
-        "bbox": [1, 2, 3, 4],
-    }
 
 
 def test_one_vector_is_answered_from_the_mirror_under_any_filter(world, search, fake_backbone):

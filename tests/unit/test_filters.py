@@ -9,22 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo
+from coarseloc import geo, ids
 from coarseloc.errors import InputError
-from coarseloc.types import BBox, LonLat, Near, TileFacts, Where
-from coarseloc.where import columns, mask, unwrapped
+from coarseloc.filters import Near, Where, columns, unwrapped
+from coarseloc.types import BBox, LonLat, TileFacts
 
 SEOUL = LonLat(127.0, 37.5)
 TILE = TileFacts("id", "gangnam", "gangnam/00001", "place", 90, 300.0, 0.5, SEOUL, geo.square(SEOUL, 400.0))
 
 
 def keeps(tile: TileFacts, where: Where) -> bool:
-    return bool(mask(columns([tile]), where)[0])
+    return bool(where.mask(columns([tile]))[0])
 
 
 def test_nothing_asked_keeps_everything_and_no_tiles_give_no_mask() -> None:
     assert keeps(TILE, Where())
-    assert mask(columns([]), Where(angles=(0,), touches=BBox(0, 0, 1, 1), near=Near(0, 0, 1))).shape == (0,)
+    assert Where(angles=(0,), touches=BBox(0, 0, 1, 1), near=Near(0, 0, 1)).mask(columns([])).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_boxes_that_share_an_edge_touch_to_the_seventh_decimal() -> None:
 
 def test_the_mask_keeps_the_order_of_the_tiles() -> None:
     tiles = [replace(TILE, angle_deg=angle) for angle in (0, 90, 180, 90)]
-    assert mask(columns(tiles), Where(angles=(90,))).tolist() == [False, True, False, True]
+    assert Where(angles=(90,)).mask(columns(tiles)).tolist() == [False, True, False, True]
 
 
 # Whole degrees, so that every box can be retold as the set of degrees it covers.
@@ -111,7 +111,7 @@ def test_near_is_the_haversine_wherever_the_circle_lies(radius_m: float) -> None
     tiles = columns([replace(TILE, center=place) for place in places])
     for lon, lat_ in [*places[:20], LonLat(0, 90), LonLat(179.9, -89.9)]:
         expected = geo.distance_m(lon, lat_, tiles.lon, tiles.lat) <= radius_m
-        assert np.array_equal(mask(tiles, Where(near=Near(lon, lat_, radius_m))), expected)
+        assert np.array_equal(Where(near=Near(lon, lat_, radius_m)).mask(tiles), expected)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_near_is_the_haversine_wherever_the_circle_lies(radius_m: float) -> None
         ({"angles": (0, 360)}, "angle 360 is no heading"),
         ({"angles": (-45,)}, "angle -45 is no heading"),
         ({"touches": BBox(126, 38, 127, 37)}, "south above north"),
-        ({"touches": BBox(320_000, 37, 320_400, 38)}, "off the globe"),
-        ({"touches": BBox(126, float("nan"), 127, 38)}, "off the globe"),
-        ({"near": Near(127, 37, 0)}, "no circle"),
-        ({"near": Near(127, 97, 10)}, "no circle"),
-        ({"near": Near(127, 37, float("nan"))}, "no circle"),
-        ({"near": Near(127, 37, float("inf"))}, "no circle"),
+        ({"touches": BBox(320_000, 37, 320_400, 38)}, "expected WGS84 degrees"),
+        ({"touches": BBox(126, float("nan"), 127, 38)}, "expected WGS84 degrees"),
+        ({"near": Near(127, 37, 0)}, "radius of 0 m"),
+        ({"near": Near(127, 97, 10)}, "latitude 97"),
+        ({"near": Near(127, 37, float("nan"))}, "radius of nan m"),
+        ({"near": Near(127, 37, float("inf"))}, "radius of inf m"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_to_give(asked: dict[str, object], message: str) -> None:
@@ -140,5 +140,89 @@ def test_a_large_mirror_is_masked_in_milliseconds() -> None:
     one = columns([TILE])
     n = 100_000
     many = replace(one, **{name: np.repeat(getattr(one, name), n) for name in one.__slots__})
-    kept = mask(many, Where("gangnam", angles=(90,), touches=BBox(126.9, 37.4, 127.1, 37.6), near=Near(127, 37.5, 10)))
+    box, circle = BBox(126.9, 37.4, 127.1, 37.6), Near(127, 37.5, 10)
+    kept = Where(("gangnam",), angles=(90,), touches=box, near=circle).mask(many)
     assert kept.sum() == n
+
+
+# --- texts and JSON -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "texts, expected",
+    [
+        ({}, Where()),
+        ({"angle": ["45", "90"]}, Where(angles=(45, 90))),
+        ({"angle": ["90,45"]}, Where(angles=(45, 90))),
+        ({"angle": ["0", "315,0"], "overlap": ["50"]}, Where(angles=(0, 315), overlap_pct=50)),
+        ({"overlap": ["0.5"]}, Where(overlap_pct=50)),
+        ({"overlap": ["50%"]}, Where(overlap_pct=50)),
+        ({"overlap": ["0.5%"]}, Where(overlap_pct=0)),
+        ({"overlap": ["0"]}, Where(overlap_pct=0)),
+        ({"altitude": ["250:350"]}, Where(altitude_m=(250.0, 350.0))),
+        ({"altitude": ["300"]}, Where(altitude_m=(300.0, 300.0))),
+        ({"bbox": ["179.9,-1,-179.9,1"]}, Where(touches=BBox(179.9, -1.0, -179.9, 1.0))),
+        ({"near": ["127.03,37.5,200"]}, Where(near=Near(127.03, 37.5, 200.0))),
+        ({"reference_set": ["강남, 300 m", "b", "b"]}, Where(reference_sets=("강남, 300 m", "b"))),
+        ({"near": [""], "angle": ["  "]}, Where()),
+    ],
+)
+def test_texts_are_read_the_same_wherever_they_come_from(texts: dict[str, list[str]], expected: Where) -> None:
+    assert Where.parse(texts) == expected
+
+
+@pytest.mark.parametrize(
+    "texts, said",
+    [
+        ({"heading": ["45"]}, "filter 'heading' is not known: expected some of reference_set, angle, altitude"),
+        ({"angle": ["45.5"]}, "angle is '45.5': expected whole degrees"),
+        ({"angle": ["360"]}, "whole degrees from 0 to 359"),
+        ({"overlap": ["100"]}, "expected a percentage from 0 to 99"),
+        ({"overlap": ["nan"]}, "expected a number"),
+        ({"overlap": ["50", "60"]}, "overlap is given 2 times"),
+        ({"altitude": ["350:250"]}, "wrong way round"),
+        ({"bbox": ["1,2,3"]}, "has 3 parts: expected WEST,SOUTH,EAST,NORTH"),
+        ({"bbox": ["179.9,-1,180.001,1"]}, r"bbox has the longitude 180.001: expected WGS84 degrees from -180 to 180"),
+        ({"bbox": ["1,91,2,92"]}, "bbox has the latitude 91"),
+        ({"near": ["180.001,37.5,200"]}, "near has the longitude 180.001"),
+        ({"near": ["127,37.5,0"]}, "near has a radius of 0 m"),
+    ],
+)
+def test_what_is_no_filter_is_refused_for_its_true_reason(texts: dict[str, list[str]], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Where.parse(texts)
+
+
+degrees = st.floats(-180, 180)
+wheres = st.builds(
+    Where,
+    reference_sets=st.lists(st.text(min_size=1, max_size=5), max_size=3).map(tuple),
+    angles=st.none() | st.sets(st.integers(0, 359), min_size=1, max_size=8).map(lambda some: tuple(sorted(some))),
+    altitude_m=st.none() | st.tuples(st.floats(0, 500), st.floats(500, 1000)),
+    overlap_pct=st.none() | st.integers(0, 99),
+    touches=st.none() | st.builds(BBox, degrees, st.floats(-90, 0), degrees, st.floats(0, 90)),
+    near=st.none() | st.builds(Near, degrees, st.floats(-90, 90), st.floats(1, 1e6)),
+)
+
+
+@given(wheres)
+def test_a_filter_survives_its_json(where: Where) -> None:
+    assert Where.from_json(where.to_json()) == where
+
+
+def test_a_run_of_before_several_sets_is_read() -> None:
+    assert Where.from_json({"reference_set": "area", "overlap_pct": 50}) == Where(("area",), overlap_pct=50)
+
+
+@given(wheres)
+def test_what_a_filter_spells_is_read_as_it(where: Where) -> None:
+    spelled = {
+        "reference_set": list(where.reference_sets),
+        "angle": [str(angle) for angle in where.angles or ()],
+        "altitude": [":".join(map(repr, where.altitude_m))] if where.altitude_m else [],
+        "overlap": [] if where.overlap_pct is None else [f"{where.overlap_pct}%"],
+        "bbox": [",".join(map(repr, where.touches))] if where.touches else [],
+        "near": [",".join(map(repr, where.near))] if where.near else [],
+    }
+    labels = tuple(dict.fromkeys(ids.label(name) for name in where.reference_sets if name.strip()))
+    assert Where.parse(spelled) == replace(where, reference_sets=labels)
