@@ -1,3 +1,44 @@
-"""coarseloc tells an aircraft where it is from what it sees."""
+"""coarseloc tells an aircraft where it is from what it sees.
+
+    import coarseloc as cl
+    ws = cl.open("my-data")
+
+Names are loaded when first used: `coarseloc --help` needs none of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from coarseloc.filters import Near, Where
+    from coarseloc.types import BBox, Estimate, Flight, Frame, Hit, LonLat
+    from coarseloc.workspace import Answer, Run, Runs, Workspace
+    from coarseloc.workspace import open_captures as captures
+    from coarseloc.workspace import open_flight as flight
+    from coarseloc.workspace import open_orthophoto as orthophoto
+    from coarseloc.workspace import open_workspace as open
+
+_HOMES = {
+    "open": "coarseloc.workspace:open_workspace",
+    "captures": "coarseloc.workspace:open_captures",
+    "orthophoto": "coarseloc.workspace:open_orthophoto",
+    "flight": "coarseloc.workspace:open_flight",
+    **{name: f"coarseloc.workspace:{name}" for name in ("Answer", "Run", "Runs", "Workspace")},
+    **{name: f"coarseloc.filters:{name}" for name in ("Near", "Where")},
+    **{name: f"coarseloc.types:{name}" for name in ("BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat")},
+}
+__all__ = [
+    "Answer", "BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "Near", "Run", "Runs", "Where", "Workspace",
+    "captures", "flight", "open", "orthophoto",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'coarseloc' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -8,18 +8,16 @@ import os
 import pickle
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from hostile import fuzzed, mutated, survives
 from hypothesis import strategies as st
 
 from coarseloc import config
-from coarseloc.cli.options import Angles, Numbers, Overlap
 from coarseloc.config import CustomBackbone
 from coarseloc.embedding import backbone, checkpoint, specs, weights
-from coarseloc.filters import Near, Where
-from coarseloc.types import BBox
+from coarseloc.filters import KEYS as KEYS_OF_FILTERS
+from coarseloc.filters import Where
 
 
 def saved(content: object) -> bytes:
@@ -131,22 +129,7 @@ def test_settings_in_the_environment(scratch, name, value):
 
 
 @fuzzed(text=st.text(max_size=20) | st.lists(st.floats().map(str), max_size=5).map(",".join))
-def test_options(text):
-    for kind in (
-        Overlap(),
-        Angles(),
-        Numbers("LOW:HIGH", ":"),
-        Numbers("W,S,E,N", ","),
-        Numbers("LON,LAT,METRES", ","),
-    ):
-        try:
-            found = kind.convert(text, None, None)
-        except click.BadParameter:
-            continue
+def test_filters(text):
+    for key in KEYS_OF_FILTERS:
         with survives():
-            if kind.name == "W,S,E,N":
-                Where(touches=BBox(*found))
-            elif kind.name == "LON,LAT,METRES":
-                Where(near=Near(*found))
-            elif kind.name == "LOW:HIGH":
-                Where(altitude_m=found)
+            Where.parse({key: [text]})
