@@ -190,6 +190,11 @@ class Backbone(Protocol):
         """The same for images of differing sizes, in their order."""
         ...
 
+    def patch_tokens(self, images: UInt8) -> Float32:
+        """uint8 [B, H, W, 3] RGB → float32 [B, S, S, D], the tokens of S x S patches after the final norm, the first
+        row northmost in a north-up image; not normalised."""
+        ...
+
 
 # --- vectors ------------------------------------------------------------------------------------
 
