@@ -1,28 +1,37 @@
-"""Serving the pages: waitress, one process, threads, one set of models; told to stop, it answers what it holds."""
+"""Serving the pages: one process, one event loop for connections, threads for the application, one set of models.
+
+uvicorn holds the connections, `connection.py` adds the deadlines that it has not (head, write), `wsgi.py` runs the
+Flask application so that no client holds a thread. Why these: `docs/operations.md`, "The server".
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import select
 import signal
+import socket
 import threading
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, cast
 
-from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer, create_server
+import uvicorn
 
 from coarseloc.config import Settings
 from coarseloc.errors import ConfigError, InputError
 from web.app import create_app
+from web.connection import Connection, Limits
 from web.safety import MAX_UPLOAD_BYTES, is_loopback
+from web.wsgi import Application, WsgiBridge
 
-HELD_S = 30.0  # what is held at a stop has so long to be answered
-_QUIET_S = 0.5  # a connection without a request for so long is not about to send one
-
-_Sockets = dict[int, Any]  # by file descriptor: listeners, the pipes that wake the loop, and a channel per connection
+# Bodies: above the application's own limit, whose answer is the better explained one. Far larger bodies are refused
+# by their announced length, before they are read.
+LIMITS = Limits(body=2 * MAX_UPLOAD_BYTES)
+_BACKLOG = 2048
+_POLL_S = 0.05
 
 
 def serve(
@@ -31,9 +40,9 @@ def serve(
     port: int = 8000,
     threads: int = 8,
     ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Serve until interrupted or terminated. `ready` is called with the address once the port is open; port 0
-    takes a free one.
+    """Serve the pages until interrupted, terminated, or `stop` is set; arguments as of `serve_wsgi`.
 
     Raises ConfigError for an address beyond this machine without a token, InputError where the port is taken.
     """
@@ -43,77 +52,166 @@ def serve(
             "set COARSELOC_TOKEN to a secret, or serve on 127.0.0.1"
         )
     app = create_app(settings, host=host)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every burst; the burst is answered
-    sockets: _Sockets = {}
-    try:
-        server = create_server(
-            app,
-            map=sockets,
-            host=host,
-            port=port,
-            threads=threads,
-            ident="coarseloc",
-            # Above the application's own limit, whose answer is the better explained one. Far larger
-            # bodies are refused here, by their announced length, before they are read.
-            max_request_body_size=2 * MAX_UPLOAD_BYTES,
-            channel_timeout=60,
-        )
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Give another --port (0 takes a free one)."
-        ) from None
-    told = _told_to_stop()
-    try:
+
+    def begin(url: str) -> None:
         app.extensions["coarseloc"].vectors.follow()
         # The first look reckons every flight's medians and compiles the templates: not while a reader waits.
         threading.Thread(target=lambda: app.test_client().get("/"), name="coarseloc-first-look", daemon=True).start()
         if ready is not None:
-            ready(_address(host, server))
-        _answer(sockets, told)
-        _see_out(sockets)
+            ready(url)
+
+    try:
+        serve_wsgi(app, host, port, threads, LIMITS, begin, stop)
     finally:
-        server.task_dispatcher.shutdown()
-        wasyncore.close_all(sockets)
         app.extensions["coarseloc"].close()
 
 
-def _told_to_stop() -> threading.Event:
-    """Set by SIGTERM. No exception: it would come up in the middle of a read or a write."""
-    told = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: told.set())
-    return told
+def serve_wsgi(
+    app: Application,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int = 8,
+    limits: Limits = LIMITS,
+    ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve a WSGI application until SIGTERM or Ctrl-C, or until `stop` is set; then answer what is under way.
+
+    port: 0 takes a free one. threads: for pages; an event stream has its own. ready: called with the address once the
+    port is open. A second Ctrl-C does not wait for what is under way. In another thread than the main one, signals
+    are left alone.
+
+    Raises InputError where the port is taken.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that cannot be read
+    _raise_file_limit(limits.connections)
+    listeners = _listen(host, port)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listeners[0].getsockname()[1]}/"
+    asyncio.run(_serve(app, listeners, threads, limits, partial(ready, url) if ready else None, stop))
 
 
-def _answer(sockets: _Sockets, told: threading.Event) -> None:
-    """Waitress' own loop, left soon after SIGTERM, or by Ctrl-C."""
+class _Server(uvicorn.Server):
+    """uvicorn's, whose signals are ours: its own handlers would end the process by the signal, not with 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(
+    app: Application,
+    listeners: list[socket.socket],
+    threads: int,
+    limits: Limits,
+    ready: Callable[[], None] | None,
+    stop: threading.Event | None,
+) -> None:
+    bridge, connections = WsgiBridge(app, threads, limits), set[Connection]()
+    server = _Server(
+        uvicorn.Config(
+            cast(Any, bridge),
+            http=cast(Any, partial(Connection, limits, connections)),  # called as a class would be
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("Server", "coarseloc")],
+            backlog=_BACKLOG,
+            limit_concurrency=limits.connections,
+            timeout_keep_alive=limits.keep_alive_s,
+            timeout_graceful_shutdown=math.ceil(limits.drain_s),
+        )
+    )
+    stop = stop or threading.Event()
+    serving = asyncio.create_task(server.serve(listeners))
     try:
-        while not told.is_set():
-            wasyncore.loop(timeout=0.5, map=sockets, count=1)
-    except KeyboardInterrupt:
+        with _signals(stop, server):
+            while not server.started and not serving.done():
+                await asyncio.sleep(0)
+            if ready is not None and not serving.done():
+                await asyncio.to_thread(ready)
+            while not stop.is_set() and not serving.done():
+                await asyncio.sleep(_POLL_S)
+            bridge.stop()
+            await _stop_listening(server, listeners)
+            await asyncio.sleep(0 if server.force_exit else limits.quiet_s)
+            server.should_exit = True
+            await serving
+    finally:
+        server.should_exit = server.force_exit = True
+        for connection in list(connections):
+            connection.abort()
+        with suppress(Exception):
+            await serving
+        bridge.close()
+
+
+@contextmanager
+def _signals(stop: threading.Event, server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and Ctrl-C stop the server. No exception: it would come up in the middle of a read or a write."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
 
+    def interrupt() -> None:
+        server.force_exit = stop.is_set()  # by the second
+        stop.set()
 
-def _see_out(sockets: _Sockets) -> None:
-    """Take no more connections, answer what comes over those there are, and close each when it is done."""
-    for listener in [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]:
-        for _ in range(listener.adj.backlog):  # those that the kernel has taken already are ours
-            if not select.select([listener.socket], [], [], 0)[0]:
-                break
-            listener.handle_accept()
-        wasyncore.dispatcher.close(listener)  # the socket alone: threads still wake this loop by its pipe
-    until = time.monotonic() + HELD_S
-    while (open_ := [one for one in sockets.values() if isinstance(one, HTTPChannel)]) and time.monotonic() < until:
-        for channel in open_:
-            for request in list(channel.requests):
-                request.headers["CONNECTION"] = "close"  # the answer says so, and the client goes elsewhere
-            held = channel.requests or channel.request or channel.total_outbufs_len
-            if not held and time.time() - channel.last_activity > _QUIET_S:
-                channel.will_close = True
-        wasyncore.loop(timeout=0.1, map=sockets, count=1)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
-def _address(host: str, server: object) -> str:
-    ports = [port for _, port in getattr(server, "effective_listen", [])] or [getattr(server, "effective_port", 0)]
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{ports[0]}/"
+async def _stop_listening(server: uvicorn.Server, listeners: list[socket.socket]) -> None:
+    """Take no more connections, but those that the kernel has taken already."""
+    for _ in range(_BACKLOG):
+        if not select.select(listeners, [], [], 0)[0]:
+            break
+        await asyncio.sleep(0)  # the loop accepts all that wait
+    for listener in server.servers:
+        listener.close()
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """A listener for each address of the host, all at one port.
+
+    Raises InputError where there is none, or one is taken.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        for family, *_, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            at = listeners[0].getsockname()[1] if listeners else port
+            listeners.append(socket.create_server((str(address[0]), at), family=family, backlog=_BACKLOG))
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise InputError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Give another --port (0 takes a free one)."
+        ) from None
+    return listeners
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Each connection is an open file, and many systems allow a process 1,024 unless it asks for more."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted: Any = connections + 2048
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

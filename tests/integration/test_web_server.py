@@ -1,0 +1,490 @@
+"""The server itself, in this process, over small WSGI applications: slow, silent, half-done and many clients."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pytest
+
+from coarseloc.errors import InputError
+from web.connection import Limits
+from web.server import serve_wsgi
+
+LARGE = 24_000_000  # more than the buffers of both sides take
+QUICK = Limits(head_s=0.5, body_s=0.5, body_rate=1e6, write_s=0.7, drain_s=3.0, quiet_s=0.1, body=3_000_000)
+HEAD = b"Host: 127.0.0.1\r\n"
+
+
+class SampleApp:
+    """Pages, an export that is written while it is sent, an event stream that never ends by itself."""
+
+    def __init__(self) -> None:
+        self.chunks_made = 0
+        self.closed = queue.SimpleQueue()
+        self.threads_of_pages = set()
+        self.events = threading.Event()  # set: each stream's generator goes on
+
+    def __call__(self, environ, start_response):
+        return getattr(self, environ["PATH_INFO"].strip("/") or "page")(environ, start_response)
+
+    def page(self, environ, start_response):
+        self.threads_of_pages.add(threading.current_thread().name)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return [b"hello"]
+
+    def echo(self, environ, start_response):
+        body = environ["wsgi.input"].read()
+        facts = {
+            name: value for name, value in environ.items() if isinstance(value, str) and not name.startswith("SERVER")
+        }
+        answer = json.dumps({"environ": facts, "length": len(body), "sum": sum(body)}).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
+        return [answer]
+
+    def export(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+
+        def chunks():
+            try:
+                for _ in range(LARGE // 8000):
+                    self.chunks_made += 1
+                    yield b"x" * 8000
+            finally:
+                self.closed.put("export")
+
+        return chunks()
+
+    def download(self, environ, start_response):
+        """Takes a second."""
+        start_response("200 OK", [("Content-Type", "application/octet-stream")])
+        return (time.sleep(0.02) or b"y" * 1000 for _ in range(50))
+
+    def large(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(LARGE))])
+        return [b"x" * LARGE]
+
+    def broken(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+
+        def chunks():
+            yield b"z" * 300_000
+            raise RuntimeError("broken in the middle")
+
+        return chunks()
+
+    def stream(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+
+        def events():
+            try:
+                yield b"data: first\n\n"
+                while True:
+                    self.events.wait(0.2)
+                    yield b": still here\n\n"
+            finally:
+                self.closed.put("stream")
+
+        return events()
+
+    def silent(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return iter(lambda: time.sleep(3600), None)
+
+
+@dataclass
+class Running:
+    app: SampleApp
+    url: str
+    stop: threading.Event
+    thread: threading.Thread
+
+    @property
+    def address(self):
+        there = urlsplit(self.url)
+        return there.hostname, there.port
+
+    def ask(self, path="/", body=None, timeout=5.0):
+        connection = http.client.HTTPConnection(*self.address, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request("GET" if body is None else "POST", path, body)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+
+    def page_s(self):
+        """Seconds until a page is answered."""
+        started = time.monotonic()
+        assert self.ask()[2] == b"hello"
+        return time.monotonic() - started
+
+
+@pytest.fixture
+def start():
+    """`start(limits, threads)`: a server of a `SampleApp` in this process."""
+    with contextlib.ExitStack() as running:
+
+        def begin(limits=QUICK, threads=4):
+            app, urls, stop = SampleApp(), queue.Queue(), threading.Event()
+            thread = threading.Thread(
+                target=serve_wsgi, args=(app, "127.0.0.1", 0, threads, limits, urls.put, stop), daemon=True
+            )
+            thread.start()
+            server = Running(app, urls.get(timeout=10), stop, thread)
+            running.callback(thread.join, 10)
+            running.callback(stop.set)
+            running.callback(app.events.set)
+            return server
+
+        yield begin
+
+
+@pytest.fixture
+def open_line():
+    """`open_line(server, data)`: a connection over which `data` was sent, and nothing is read."""
+    with contextlib.ExitStack() as lines:
+
+        def begin(server, data=b"", receive_buffer=None):
+            line = lines.enter_context(socket.socket())
+            if receive_buffer:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            line.settimeout(5)
+            line.connect(server.address)
+            line.sendall(data)
+            return line
+
+        yield begin
+
+
+def request(path, more=b""):
+    return b"GET %s HTTP/1.1\r\n" % path.encode() + HEAD + more + b"\r\n"
+
+
+def read_all(line):
+    """What comes until the other side closes, and whether it did so in order."""
+    data = b""
+    try:
+        while part := line.recv(65_536):
+            data += part
+    except ConnectionError:
+        return data, False
+    return data, True
+
+
+def read_page(line):
+    data = b""
+    while not data.endswith(b"hello") and (part := line.recv(4096)):
+        data += part
+    return data
+
+
+def wait_until(condition, seconds=5.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
+
+
+# --- deadlines ------------------------------------------------------------------------------------
+
+
+def test_a_client_that_sends_nothing_is_closed_at_the_heads_deadline(start, open_line):
+    line, started = open_line(start()), time.monotonic()
+    assert read_all(line) == (b"", True)
+    assert 0.4 < time.monotonic() - started < 2
+
+
+def test_a_head_that_comes_byte_by_byte_is_answered_408_at_its_deadline(start, open_line):
+    line, started = open_line(start(), b"GET / HTTP/1.1\r\nX-Slow: "), time.monotonic()
+    line.setblocking(False)
+    data = b""
+    while time.monotonic() - started < 3:
+        with contextlib.suppress(BlockingIOError):
+            if not (part := line.recv(4096)):
+                break
+            data += part
+        with contextlib.suppress(OSError):
+            line.send(b"a")
+        time.sleep(0.05)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body)
+    assert time.monotonic() - started < 2
+
+
+def test_a_second_head_over_a_kept_connection_has_a_deadline_too(start, open_line):
+    line = open_line(start(), request("/"))
+    assert read_page(line)
+    time.sleep(0.7)  # kept open meanwhile: the deadline begins with the first byte
+    line.sendall(b"GET /")
+    started = time.monotonic()
+    data, in_order = read_all(line)
+    assert data.startswith(b"HTTP/1.1 408 ") and in_order and time.monotonic() - started < 2
+
+
+def test_a_body_that_does_not_come_is_answered_408(start, open_line):
+    line = open_line(start(), b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1000\r\n\r\nabc")
+    started = time.monotonic()
+    data, _ = read_all(line)
+    assert data.startswith(b"HTTP/1.1 408 ") and b"application/problem+json" in data
+    assert 0.4 < time.monotonic() - started < 2
+
+
+def test_a_body_that_comes_fast_enough_is_waited_for_beyond_the_first_deadline(start, open_line):
+    line = open_line(
+        start(), b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1600000\r\nConnection: close\r\n\r\n"
+    )
+    for _ in range(8):
+        line.sendall(b"\1" * 200_000)
+        time.sleep(0.12)
+    data, _ = read_all(line)
+    assert json.loads(data.partition(b"\r\n\r\n")[2])["sum"] == 1_600_000
+
+
+def test_a_client_that_does_not_read_is_dropped_and_its_answer_closed(start, open_line):
+    server = start()
+    line, started = open_line(server, request("/export"), receive_buffer=4096), time.monotonic()
+    assert server.app.closed.get(timeout=5) == "export"
+    assert 0.6 < time.monotonic() - started < 3
+    assert server.app.chunks_made < LARGE // 8000  # made as it is taken
+    data, _ = read_all(line)
+    assert not data.endswith(b"0\r\n\r\n")
+
+
+def test_a_client_that_does_not_read_the_end_of_its_answer_is_dropped(start, open_line):
+    """The last bytes wait in the server after the answer is done with."""
+    server = start()
+    lines = [open_line(server, request("/large", b"Connection: close\r\n"), receive_buffer=4096) for _ in range(2)]
+    time.sleep(1.5)
+    for line in lines:
+        data, _ = read_all(line)
+        assert data.startswith(b"HTTP/1.1 200 ") and len(data) < LARGE
+
+
+def test_a_slow_reader_that_does_read_gets_all(start, open_line):
+    line = open_line(start(), request("/export", b"Connection: close\r\n"), receive_buffer=65_536)
+    data = b""
+    started = time.monotonic()
+    while part := line.recv(1_000_000):
+        data += part
+        time.sleep(0.02 if time.monotonic() - started < 1.5 else 0)
+    assert data.count(b"x") == LARGE and data.endswith(b"0\r\n\r\n")
+    assert time.monotonic() - started > QUICK.write_s
+
+
+# --- nobody holds up the others ---------------------------------------------------------------------
+
+
+def test_pages_answer_while_more_clients_than_threads_do_not_read(start, open_line):
+    server = start(Limits(write_s=30), threads=2)
+    lines = [open_line(server, request("/export"), receive_buffer=4096) for _ in range(12)]
+    wait_until(lambda: server.app.chunks_made > 12 * 32)
+    assert max(server.page_s() for _ in range(20)) < 1
+    made = server.app.chunks_made
+    time.sleep(0.3)
+    assert server.app.chunks_made - made < 12 * 40  # they wait for their clients
+    assert len(lines) * LARGE // 8000 > server.app.chunks_made
+
+
+def test_pages_answer_while_99_heads_and_99_bodies_are_half_sent(start, open_line):
+    server = start(Limits(), threads=2)
+    for _ in range(99):
+        open_line(server, b"GET / HTTP/1.1\r\nHost: 127")
+        open_line(server, b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 90000\r\n\r\nabc")
+    assert max(server.page_s() for _ in range(20)) < 1
+
+
+def test_a_thousand_connections_are_held_and_answered(start, open_line):
+    server = start(Limits(), threads=2)
+    lines = [open_line(server, request("/")) for _ in range(1000)]
+    assert all(b"200 OK" in read_page(line) for line in lines)
+    for line in lines[::50]:  # each is still there for the next
+        line.sendall(request("/"))
+        assert b"200 OK" in read_page(line)
+    assert server.page_s() < 1
+
+
+def test_pages_answer_beside_50_event_streams_which_have_threads_of_their_own(start, open_line):
+    server = start(Limits(), threads=2)
+    lines = [open_line(server, request("/stream")) for _ in range(50)]
+    heads = [line.recv(4096) for line in lines]
+    assert all(b"text/event-stream" in head for head in heads)
+    for line, head in zip(lines, heads, strict=True):
+        while b"still here" not in head:  # goes on
+            head += line.recv(4096)
+        assert b"data: first" in head
+    assert max(server.page_s() for _ in range(20)) < 1
+    assert server.app.threads_of_pages == {"coarseloc-page-0", "coarseloc-page-1"}
+
+
+def test_streams_beyond_the_budget_are_told_to_come_back_and_one_that_ends_makes_room(start, open_line):
+    server = start(Limits(streams=2))
+    lines = [open_line(server, request("/stream")) for _ in range(2)]
+    assert all(b"200 OK" in line.recv(4096) for line in lines)
+    status, headers, body = server.ask("/stream")
+    assert status == 503 and int(headers["Retry-After"]) > 0 and "event streams" in json.loads(body)["detail"]
+    lines[0].close()
+    assert server.app.closed.get(timeout=5) == "stream"  # its client has gone
+    wait_until(lambda: b"200 OK" in open_line(server, request("/stream")).recv(4096))
+
+
+def test_connections_beyond_the_limit_are_answered_503(start, open_line):
+    server = start(Limits(connections=20))
+    for _ in range(20):
+        open_line(server)
+    wait_until(lambda: server.ask()[0] == 503)
+
+
+def test_requests_that_would_wait_too_long_for_a_thread_are_told_to_come_back(start, open_line):
+    server = start(Limits(waiting=2), threads=1)
+    for _ in range(4):  # each takes a second, most of it at work
+        open_line(server, request("/download"))
+    answers = [open_line(server, request("/download")).recv(4096) for _ in range(4)]
+    refused = [answer for answer in answers if b" 503 " in answer]
+    assert refused and all(b"Retry-After: " in answer for answer in refused)
+
+
+def test_large_answers_beyond_what_memory_may_hold_are_told_to_come_back_and_pages_answer(start, open_line):
+    server = start(Limits(answers=2 * LARGE))
+    for _ in range(2):
+        open_line(server, request("/large"), receive_buffer=4096).recv(1000)
+    status, headers, _body = server.ask("/large")
+    assert status == 503 and int(headers["Retry-After"]) > 0
+    assert server.page_s() < 1
+
+
+# --- requests and answers ---------------------------------------------------------------------------
+
+
+def test_bodies_arrive_whole_whether_their_length_is_announced_or_not(start):
+    server = start()
+    body = bytes(range(256)) * 4000  # spooled to disk
+    for sent in (body, iter([body[:1000], body[1000:]])):
+        status, _headers, answer = server.ask("/echo", sent)
+        facts = json.loads(answer)
+        assert status == 200 and facts["length"] == len(body) and facts["sum"] == sum(body)
+        assert facts["environ"]["CONTENT_LENGTH"] == str(len(body))
+        assert "HTTP_TRANSFER_ENCODING" not in facts["environ"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_beyond_the_limit_is_refused_and_the_sender_reads_why(start, chunked):
+    body = bytes(4_000_000)
+    status, headers, answer = start().ask("/echo", iter([body]) if chunked else body)
+    assert status == 413 and headers["Content-Type"] == "application/problem+json"
+    assert "3,000,000 bytes" in json.loads(answer)["detail"]
+
+
+def test_the_environment_is_as_wsgi_wants_it(start, open_line):
+    line = open_line(
+        start(),
+        b"GET /echo?a=%C3%A9&b HTTP/1.1\r\n" + HEAD + b"Cookie: a=1\r\nCookie: b=2\r\nX-Two: 1\r\nX-Two: 2\r\n"
+        b"X_Forged: 1\r\nX-Forwarded-For: 10.0.0.1\r\nConnection: close\r\n\r\n",
+    )
+    data, _ = read_all(line)
+    environ = json.loads(data.partition(b"\r\n\r\n")[2])["environ"]
+    assert environ["QUERY_STRING"] == "a=%C3%A9&b" and environ["PATH_INFO"] == "/echo"
+    assert environ["HTTP_COOKIE"] == "a=1; b=2" and environ["HTTP_X_TWO"] == "1, 2"
+    assert "HTTP_X_FORGED" not in environ and environ["REMOTE_ADDR"] == "127.0.0.1"
+    assert environ["wsgi.url_scheme"] == "http" and "CONTENT_LENGTH" not in environ
+
+
+def test_requests_sent_together_are_answered_in_order(start, open_line):
+    line = open_line(start(), request("/") + request("/echo") + request("/", b"Connection: close\r\n"))
+    data, _ = read_all(line)
+    assert [data.count(b"HTTP/1.1 200 "), data.count(b"hello")] == [3, 2]
+    assert data.index(b"hello") < data.index(b"PATH_INFO") < data.rindex(b"hello")
+
+
+def test_an_answer_that_breaks_in_the_middle_is_not_passed_for_whole(start):
+    server = start()
+    with pytest.raises(http.client.IncompleteRead):
+        server.ask("/broken")
+    assert server.page_s() < 1
+
+
+def test_a_request_that_cannot_be_read_is_answered_400(start, open_line):
+    server = start()
+    assert read_all(open_line(server, b"\x16\x03\x01 nonsense\r\n\r\n"))[0].startswith(b"HTTP/1.1 400 ")
+    assert server.page_s() < 1
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+def test_told_to_stop_it_finishes_a_download_and_says_so_on_later_answers(start, open_line):
+    server = start(Limits(quiet_s=0.5))
+    download, kept = open_line(server, request("/download")), open_line(server, request("/"))
+    assert b"connection: close" not in read_page(kept)
+    server.stop.set()
+    wait_until(lambda: socket.socket().connect_ex(server.address) != 0, 2)  # the port is closed at once
+    kept.sendall(request("/"))
+    data, in_order = read_all(kept)
+    assert data.endswith(b"hello") and b"connection: close" in data and in_order
+    data, in_order = read_all(download)
+    assert data.count(b"y" * 1000) == 50 and data.endswith(b"0\r\n\r\n") and in_order
+    server.thread.join(5)
+    assert not server.thread.is_alive()
+
+
+def test_told_to_stop_it_ends_event_streams_even_those_that_wait(start, open_line):
+    server = start()
+    lines = [open_line(server, request(path)) for path in ("/stream", "/silent")]
+    assert all(b"200 OK" in line.recv(4096) for line in lines)
+    server.stop.set()
+    for line in lines:
+        data, in_order = read_all(line)
+        assert data.endswith(b"0\r\n\r\n") and in_order
+    server.thread.join(5)
+    assert not server.thread.is_alive()
+
+
+def test_told_to_stop_it_does_not_wait_longer_than_it_may(start, open_line):
+    server = start(Limits(drain_s=1, quiet_s=0.1, write_s=30))
+    open_line(server, request("/export"), receive_buffer=4096).recv(1000)
+    started = time.monotonic()
+    server.stop.set()
+    server.thread.join(10)
+    assert not server.thread.is_alive() and time.monotonic() - started < 4
+    assert server.app.closed.get(timeout=2) == "export"
+
+
+PROCESS = """
+import sys, time
+from web.server import serve_wsgi
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return (time.sleep(0.02) or b"y" * 1000 for _ in range(40))
+serve_wsgi(app, port=0, ready=lambda url: print(url, flush=True))
+print("ended in order")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_with_0_after_what_is_under_way(open_line, number):
+    process = subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, text=True)
+    with process, contextlib.ExitStack() as cleanup:
+        cleanup.callback(process.kill)
+        server = Running(SampleApp(), process.stdout.readline().strip(), threading.Event(), threading.Thread())
+        line = open_line(server, request("/"))
+        assert b"200 OK" in line.recv(4096)
+        process.send_signal(number)
+        data, in_order = read_all(line)
+        assert data.endswith(b"0\r\n\r\n") and in_order
+        assert process.wait(10) == 0 and process.stdout.read() == "ended in order\n"
+
+
+def test_a_taken_port_is_said_with_what_to_do(start):
+    _host, port = start().address
+    with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}.*--port"):
+        serve_wsgi(SampleApp(), port=port)
