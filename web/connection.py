@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Limits:
     quiet_s: float = 0.5  # after a stop: a connection without a request for so long is not about to send one
     connections: int = 2_000  # beyond: 503
     waiting: int = 1_024  # requests that wait for a thread; beyond: 503
+    long_threads: int = 2  # for the answers that take seconds of work
     streams: int = 64  # event streams, each with a thread of its own; beyond: 503
     body: int = 64_000_000  # of one request; beyond: 413
     bodies: int = 1_000_000_000  # of all requests together, spooled to disk; beyond: 503
@@ -64,6 +66,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
+        # An answer's body follows its head at once: else it waits for the head's acknowledgement, 40 ms.
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Any byte that the system does not take at once counts as waiting: the deadline covers an answer's end too.
         self._transport.set_write_buffer_limits(high=0)
         self._http.connection_made(self._transport)

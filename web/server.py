@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import select
 import signal
 import socket
@@ -30,6 +31,7 @@ from web.wsgi import Application, WsgiBridge
 # Bodies: above the application's own limit, whose answer is the better explained one. Far larger bodies are refused
 # by their announced length, before they are read.
 LIMITS = Limits(body=2 * MAX_UPLOAD_BYTES)
+_EXPORT = re.compile(r"/flights/[^/]+/export\.\w+")  # of 1,500 frames: three seconds of a core
 _BACKLOG = 2048
 _POLL_S = 0.05
 
@@ -61,7 +63,7 @@ def serve(
             ready(url)
 
     try:
-        serve_wsgi(app, host, port, threads, LIMITS, begin, stop)
+        serve_wsgi(app, host, port, threads, LIMITS, begin, stop, lambda path: bool(_EXPORT.fullmatch(path)))
     finally:
         app.extensions["coarseloc"].close()
 
@@ -74,10 +76,12 @@ def serve_wsgi(
     limits: Limits = LIMITS,
     ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    is_long: Callable[[str], bool] = lambda _path: False,
 ) -> None:
     """Serve a WSGI application until SIGTERM or Ctrl-C, or until `stop` is set; then answer what is under way.
 
-    port: 0 takes a free one. threads: for pages; an event stream has its own. ready: called with the address once the
+    port: 0 takes a free one. threads: for pages; an event stream has its own, and so have, together, the paths whose
+    answers take seconds of work (`is_long`). ready: called with the address once the
     port is open. A second Ctrl-C does not wait for what is under way. In another thread than the main one, signals
     are left alone.
 
@@ -88,7 +92,10 @@ def serve_wsgi(
     listeners = _listen(host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listeners[0].getsockname()[1]}/"
-    asyncio.run(_serve(app, listeners, threads, limits, partial(ready, url) if ready else None, stop))
+    new_bridge = partial(WsgiBridge, app, threads, limits, is_long)
+    asyncio.run(
+        _serve(new_bridge, listeners, limits, partial(ready, url) if ready else None, stop or threading.Event())
+    )
 
 
 class _Server(uvicorn.Server):
@@ -100,14 +107,13 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    app: Application,
+    new_bridge: Callable[[], WsgiBridge],
     listeners: list[socket.socket],
-    threads: int,
     limits: Limits,
     ready: Callable[[], None] | None,
-    stop: threading.Event | None,
+    stop: threading.Event,
 ) -> None:
-    bridge, connections = WsgiBridge(app, threads, limits), set[Connection]()
+    bridge, connections = new_bridge(), set[Connection]()
     server = _Server(
         uvicorn.Config(
             cast(Any, bridge),
@@ -126,7 +132,6 @@ async def _serve(
             timeout_graceful_shutdown=math.ceil(limits.drain_s),
         )
     )
-    stop = stop or threading.Event()
     serving = asyncio.create_task(server.serve(listeners))
     try:
         with _signals(stop, server):

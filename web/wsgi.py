@@ -1,8 +1,8 @@
 """The WSGI application as an ASGI one, so that no client holds a thread.
 
 A thread of the pool is busy only while the application works: a request's body is whole before it is called, and its
-answer is taken piece by piece, the next when the client has taken the last. An event stream, whose generator waits
-for events, has a thread of its own instead, within a budget of its own.
+answer is taken piece by piece, the next when the client has taken the last. Answers that take seconds of work have
+a small pool of their own; an event stream, whose generator waits for events, a thread of its own, within a budget.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ class ClientGone(Exception):
 class WsgiBridge:
     """An ASGI application that runs a WSGI one in threads, within limits."""
 
-    def __init__(self, app: Application, threads: int, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: Application, threads: int, limits: Limits, is_long: Callable[[str], bool]) -> None:
+        """threads: for pages; is_long: whether the answer at a path takes seconds of work."""
+        self._app, self._limits, self._is_long = app, limits, is_long
         self._pages = Threads("coarseloc-page", threads)
+        self._long = Threads("coarseloc-long", limits.long_threads)
         self._stopping = asyncio.Event()
         self._streams = 0
         self._body_bytes = 0  # of all requests
@@ -87,15 +89,18 @@ class WsgiBridge:
 
     def close(self) -> None:
         """End the threads; one that does not end within seconds is left behind."""
-        self._pages.stop()
-        self._pages.join(_JOIN_S)
+        until = time.monotonic() + _JOIN_S
+        for threads in (self._pages, self._long):
+            threads.stop()
+        for threads in (self._pages, self._long):
+            threads.join(until)
 
     async def _answer(self, request: _Request) -> None:
         body = await self._body(request)
-        if self._pages.waiting >= self._limits.waiting:
-            raise _busy("too many requests wait for an answer")
         response = _Response(self._app, _environ(request.scope, body, request.body_bytes))
-        threads = self._pages
+        threads = self._long if self._is_long(request.scope["path"]) else self._pages
+        if threads.waiting >= self._limits.waiting:
+            raise _busy("too many requests wait for an answer")
         try:
             piece, more = await threads.run(response.begin)
             if response.is_event_stream and more:
@@ -114,7 +119,7 @@ class WsgiBridge:
         finally:
             if not response.closed:
                 threads.submit(response.close)
-            if threads is not self._pages:
+            if threads not in (self._pages, self._long):
                 # Its thread may still wait for an event, and counts until it has ended.
                 loop = asyncio.get_running_loop()
                 threads.submit(lambda: _call_soon(loop, self._release_stream))
@@ -196,8 +201,8 @@ class Threads:
         for _ in self._threads:
             self._queue.put(None)
 
-    def join(self, timeout_s: float) -> None:
-        until = time.monotonic() + timeout_s
+    def join(self, until: float) -> None:
+        """Wait for the threads' end, until this time on the monotonic clock at most."""
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 

@@ -71,6 +71,11 @@ class SampleApp:
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         return (time.sleep(0.02) or b"y" * 1000 for _ in range(50))
 
+    def work(self, environ, start_response):
+        time.sleep(1)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        return [b"done"]
+
     def large(self, environ, start_response):
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(LARGE))])
         return [b"x" * LARGE]
@@ -134,10 +139,10 @@ def start():
     """`start(limits, threads)`: a server of a `SampleApp` in this process."""
     with contextlib.ExitStack() as running:
 
-        def begin(limits=QUICK, threads=4):
+        def begin(limits=QUICK, threads=4, is_long=lambda path: False):
             app, urls, stop = SampleApp(), queue.Queue(), threading.Event()
             thread = threading.Thread(
-                target=serve_wsgi, args=(app, "127.0.0.1", 0, threads, limits, urls.put, stop), daemon=True
+                target=serve_wsgi, args=(app, "127.0.0.1", 0, threads, limits, urls.put, stop, is_long), daemon=True
             )
             thread.start()
             server = Running(app, urls.get(timeout=10), stop, thread)
@@ -296,6 +301,13 @@ def test_pages_answer_while_more_clients_than_threads_do_not_read(start, open_li
     assert len(lines) * LARGE // 8000 > server.app.chunks_made
 
 
+def test_pages_answer_while_more_answers_than_threads_take_long_to_make(start, open_line):
+    server = start(Limits(long_threads=2), threads=1, is_long=lambda path: path == "/work")
+    lines = [open_line(server, request("/work", b"Connection: close\r\n")) for _ in range(4)]
+    assert max(server.page_s() for _ in range(20)) < 0.5  # where each of the four takes a second
+    assert all(read_all(line)[0].endswith(b"done") for line in lines)
+
+
 def test_pages_answer_while_99_heads_and_99_bodies_are_half_sent(start, open_line):
     server = start(Limits(), threads=2)
     for _ in range(99):
@@ -404,6 +416,18 @@ def test_requests_sent_together_are_answered_in_order(start, open_line):
     data, _ = read_all(line)
     assert [data.count(b"HTTP/1.1 200 "), data.count(b"hello")] == [3, 2]
     assert data.index(b"hello") < data.index(b"PATH_INFO") < data.rindex(b"hello")
+
+
+def test_answers_over_a_kept_connection_do_not_wait_for_acknowledgements(start):
+    connection = http.client.HTTPConnection(*start().address, timeout=5)
+    took = []
+    for _ in range(30):
+        started = time.monotonic()
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"hello"
+        took.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(took)[15] < 0.03  # Nagle's algorithm with delayed acknowledgements: 0.04
 
 
 def test_an_answer_that_breaks_in_the_middle_is_not_passed_for_whole(start):
