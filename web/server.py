@@ -90,7 +90,7 @@ def serve_wsgi(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that cannot be read
     _raise_file_limit(limits.connections)
     listeners = _listen(host, port)
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
+    shown = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listeners[0].getsockname()[1]}/"
     new_bridge = partial(WsgiBridge, app, threads, limits, is_long)
     asyncio.run(

@@ -142,10 +142,10 @@ def start():
     """`start(limits, threads)`: a server of a `SampleApp` in this process."""
     with contextlib.ExitStack() as running:
 
-        def begin(limits=QUICK, threads=4, is_long=lambda path: False):
+        def begin(limits=QUICK, threads=4, is_long=lambda path: False, host="127.0.0.1"):
             app, urls, stop = SampleApp(), queue.Queue(), threading.Event()
             thread = threading.Thread(
-                target=serve_wsgi, args=(app, "127.0.0.1", 0, threads, limits, urls.put, stop, is_long), daemon=True
+                target=serve_wsgi, args=(app, host, 0, threads, limits, urls.put, stop, is_long), daemon=True
             )
             thread.start()
             server = Running(app, urls.get(timeout=10), stop, thread)
@@ -527,6 +527,20 @@ def test_a_signal_ends_the_process_with_0_after_what_is_under_way(open_line, num
         data, in_order = read_all(line)
         assert data.endswith(b"0\r\n\r\n") and in_order
         assert process.wait(10) == 0 and process.stdout.read() == "ended in order\n"
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1", "::"])
+def test_the_address_that_is_told_answers(start, host):
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    assert start(host=host).page_s() < 2
+
+
+def _has_ipv6():
+    with socket.socket(socket.AF_INET6) as line, contextlib.suppress(OSError):
+        line.bind(("::1", 0))
+        return True
+    return False
 
 
 def test_a_taken_port_is_said_with_what_to_do(start):
