@@ -102,7 +102,7 @@ class WsgiBridge:
         if threads.waiting >= self._limits.waiting:
             raise _busy("too many requests wait for an answer")
         try:
-            piece, more = await threads.run(response.begin)
+            piece, more = await threads.run(partial(request.unless_gone, response.begin))
             if response.is_event_stream and more:
                 if self._streams >= self._limits.streams:
                     raise _busy("too many event streams are open")
@@ -240,6 +240,12 @@ class _Request:
             raise ClientGone
         self._whole = not message.get("more_body")
         return message
+
+    def unless_gone(self, work: Callable[[], Result]) -> Result:
+        """Not for a client that has gone while its request waited. Raises ClientGone."""
+        if self._connection.lost:
+            raise ClientGone
+        return work()
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]], last: bool) -> None:
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -387,6 +387,14 @@ def test_requests_that_would_wait_too_long_for_a_thread_are_told_to_come_back(st
     assert refused and all(b"Retry-After: " in answer for answer in refused)
 
 
+def test_a_request_whose_client_went_while_it_waited_is_not_worked_on(start, open_line):
+    server = start(threads=1)
+    open_line(server, request("/work"))
+    for line in [open_line(server, request("/work")) for _ in range(20)]:
+        line.close()
+    assert server.page_s() < 3  # each would take a second
+
+
 def test_large_answers_beyond_what_memory_may_hold_are_told_to_come_back_and_pages_answer(start, open_line):
     server = start(Limits(answers=2 * LARGE))
     for _ in range(2):
