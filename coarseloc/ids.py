@@ -37,6 +37,13 @@ def label(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+def set_name(text: str) -> str:
+    """A source's name as a reference set's: letters and digits of every script stay, in lower case; what stands
+    between them becomes a dash."""
+    spaced = re.sub(r"[\x00-\x2d\x2f\x3a-\x60\x7b-\x7f\s]+", "-", label(text).lower().replace("+", "plus"))
+    return spaced.strip("-.") or "unnamed"
+
+
 def file_name(text: str) -> str:
     """A label as a file's or folder's name: what no file system takes becomes an underscore, the rest stays."""
     return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", label(text)).strip(". ") or "_"

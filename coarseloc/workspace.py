@@ -246,6 +246,8 @@ class Workspace:
             flight = open_flight(flight)
         if flight_id is not None:
             flight = replace(flight, flight_id=ids.label(flight_id))
+        for text in flight.notices:
+            self.notice(text)
         where = where or Where()
         sets = self.reference_sets(where)
         encoders = encoders or Encoders(self.settings)

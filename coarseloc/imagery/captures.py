@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc import geo, ids, tiling
-from coarseloc.errors import ImageryError
-from coarseloc.imagery.capture_tree import Capture, Files, find_captures, list_files, tile_key
+from coarseloc.errors import ImageryError, InputError
+from coarseloc.imagery.capture_tree import Capture, Files, find_captures, image_names, list_files, tile_key
 from coarseloc.imagery.decode import content_digest, read_with_ground
 from coarseloc.imagery.label import Label
 from coarseloc.imagery.labels import Labels, discover_json, open_labels
@@ -82,7 +82,7 @@ def open_captures(
     sources = []
     for (altitude_m, overlap), group in sorted(groups.items()):
         suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
-        set_name = name if name is not None and len(groups) == 1 else f"{name or ids.slug(root.name)}-{suffix}"
+        set_name = name if name is not None and len(groups) == 1 else f"{name or ids.set_name(root.name)}-{suffix}"
         try:
             sources.append(_source(root, set_name, group, found, footprint_m, turned))
         except ImageryError as error:
@@ -112,7 +112,9 @@ def _source(
     if footprint_m is None:
         footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
     tiling.check_footprint(footprint_m)
-    conflicts = _conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
+    limit_m = footprint_m * (1 - overlap) / 2
+    _check_one_grid(root, captures, centres, labels, limit_m)
+    conflicts = _conflicts(located, centres, files, limit_m)
     for index, angle, _ in conflicts:
         del files[index][angle]
     tiles = [Tile(index, center, geo.square(center, footprint_m)) for index, center in sorted(centres.items())]
@@ -131,11 +133,10 @@ def _source(
 
 def _locate(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
     """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places."""
-    by_key = {key: label for label in labels.by_name.values() if (key := tile_key(label.filename))}
     located: Located = {}
     failures: list[Failure] = []
     for index, by_angle in sorted(files.items()):
-        found = {a: by_key.get((path.parent.name, index)) for a, path in by_angle.items()}
+        found = {angle: labels.find(path) for angle, path in by_angle.items()}
         places = {a: label.pose.location for a, label in found.items() if label and label.pose.location}
         if places:
             located[index] = places
@@ -164,6 +165,29 @@ def _nothing_located(root: Path, files: Files, unlabelled: Sequence[Failure]) ->
         'of the form {"images": [{"imageref": …, "position": {"latitude": …, "longitude": …}}]} in the folder, '
         "beside it, or named by --labels.",
     )
+
+
+def _check_one_grid(
+    root: Path, captures: Sequence[Capture], centres: Mapping[int, LonLat], labels: Labels, limit_m: float
+) -> None:
+    """Raises InputError where a capture's tiles lie elsewhere than those of the same numbers in the others: two grids
+    under one name would make one set of two areas."""
+    for capture in captures:
+        own: dict[int, LonLat] = {}
+        for name in image_names(capture.path):
+            key, label = tile_key(name), labels.find(capture.path / name)
+            if key is not None and key[1] in centres and label and label.pose.location:
+                own[key[1]] = label.pose.location
+        away = {index: float(geo.distance_m(*place, *centres[index])) for index, place in own.items()}
+        elsewhere = [index for index, metres in away.items() if metres > limit_m]
+        if len(elsewhere) > 1 and 2 * len(elsewhere) > len(own):
+            index = elsewhere[0]
+            raise InputError(
+                f"{root} holds two grids of {captures[0].altitude_m:g} m and {captures[0].overlap:.0%} overlap: "
+                f"{len(elsewhere)} of {len(own)} tiles of {capture.path.name} lie elsewhere than those of the same "
+                f"numbers in {captures[0].path.name} (tile {index}: {away[index]:.0f} m). Put each area's captures in a "
+                "folder of their own, and ingest each with its own --reference-set"
+            )
 
 
 def _conflicts(

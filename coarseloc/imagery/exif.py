@@ -1,7 +1,8 @@
-"""Where a camera says it was."""
+"""Where and when a camera says it was."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def exif_pose(path: Path) -> Pose:
     if lat is None or lon is None or (lat == 0 and lon == 0) or abs(lat) > 90 or abs(lon) > 180:
         return Pose()
     return Pose(LonLat(lon, lat), -altitude if altitude is not None and below else altitude)
+
+
+def exif_time(path: Path) -> datetime | None:
+    """When an image was taken, local time as the camera had it (DateTimeOriginal with sub-seconds); None where it
+    does not say."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            facts = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        taken = datetime.strptime(str(facts[ExifTags.Base.DateTimeOriginal]).strip("\x00 "), "%Y:%m:%d %H:%M:%S")
+        fraction = str(facts.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\x00 ")
+        return taken.replace(microsecond=int(f"{fraction[:6]:0<6}") if fraction.isascii() and fraction.isdigit() else 0)
+    except Exception:  # a damaged image says nothing here; decoding it names the damage
+        return None
 
 
 def _dms(value: Any, reference: Any, negative: str) -> float | None:

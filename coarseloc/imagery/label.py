@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from coarseloc import ids
 from coarseloc.errors import ImageryError
 from coarseloc.types import LonLat, Pose
 
@@ -18,9 +19,14 @@ MAX_LABEL_BYTES = 200_000_000
 class Label:
     """One image's label."""
 
-    filename: str
+    reference: str  # the image's file as the label names it, with folders or without; POSIX, NFC
     pose: Pose
-    problem: ImageryError | None = None  # why there is no location: "missing-label" or "wrong-crs"
+    problem: ImageryError | None = None  # why there is no location: "missing-label", "wrong-crs" or "label-conflict"
+    source: Path | None = None  # the label file
+
+    @property
+    def filename(self) -> str:
+        return self.reference.rpartition("/")[2]
 
 
 class NotLabelsError(ImageryError):
@@ -38,9 +44,9 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def file_name(reference: str) -> str:
-    """The name in a reference that may carry folders of either system."""
-    return reference.strip().replace("\\", "/").rpartition("/")[2]
+def image_reference(text: str) -> str:
+    """A reference as labels write it, which may carry folders of either system, in one form."""
+    return ids.label(text).replace("\\", "/")
 
 
 def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
@@ -49,20 +55,21 @@ def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll
     return Pose(None, altitude, heading, pitch, roll)
 
 
-def located(name: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
+def located(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
     """The label with its position, or with the reason why it has none; `usable` names what else is known of it."""
+    name = reference.rpartition("/")[2]
     if lat is None or lon is None:
         given = ", ".join(usable) or "nothing"
         problem = ImageryError(
             "missing-label",
             f"the label of {name} has no usable latitude and longitude (of a position it gives: {given})",
         )
-        return Label(name, pose, problem)
+        return Label(reference, pose, problem)
     if abs(lat) > 90 or abs(lon) > 180:
         swapped = abs(lon) <= 90 and abs(lat) <= 180
         guess = "the two seem to be swapped" if swapped else "these look like metres of a projected system such as UTM"
         return Label(
-            name,
+            reference,
             pose,
             ImageryError(
                 "wrong-crs",
@@ -70,7 +77,7 @@ def located(name: str, pose: Pose, lat: float | None, lon: float | None, usable:
                 f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees.",
             ),
         )
-    return Label(name, replace(pose, location=LonLat(lon, lat)))
+    return Label(reference, replace(pose, location=LonLat(lon, lat)))
 
 
 def read_text(path: Path) -> bytes:

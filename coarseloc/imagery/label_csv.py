@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, file_name, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text
 
 _COLUMNS = {
     "filename": ("filename", "file_name", "file", "imageref", "image", "name", "frame"),
@@ -46,8 +46,8 @@ def read_csv(path: Path) -> list[Label]:
 def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
     cells = {word: row.get(name) for word, name in column.items() if name is not None}
     numbers = {word: number(cells.get(word)) for word in _COLUMNS if word != "filename"}
-    name = file_name(cells["filename"] or "")
-    if not name:
+    name = image_reference(cells["filename"] or "")
+    if not name.rpartition("/")[2]:
         return None
     pose = pose_of(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]

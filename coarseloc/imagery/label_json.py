@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, file_name, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text
 
 
 def _mapping(value: Any) -> Any:
@@ -65,7 +65,7 @@ def read_json(path: Path) -> list[Label]:
 def _label(image: _Image) -> Label:
     place, turn = image.position, image.attitude
     pose = pose_of(place.altitude, turn.yaw, turn.pitch, turn.roll)
-    name = file_name(image.imageref)
+    name = image_reference(image.imageref)
     usable: list[str] = []
     if place.latitude is None or place.longitude is None:
         usable = [key for key, value in place.model_dump().items() if value is not None]

@@ -99,7 +99,7 @@ def open_orthophoto(
         "outside": outside,
     }
     size = f"{altitude_m:g}m" if altitude_m else f"w{side_m:g}m"
-    set_name = name or f"{ids.slug(path.stem)}-{size}-{round(overlap * 100, 3):g}"
+    set_name = name or f"{ids.set_name(path.stem)}-{size}-{round(overlap * 100, 3):g}"
     reference_set = ReferenceSet(set_name, "orthophoto", str(path), altitude_m, overlap, side_m, headings, parameters)
     return OrthophotoSource(reference_set, raster, tiles, affines, side_px)
 

@@ -70,7 +70,9 @@ def test_a_yaw_becomes_a_heading(
 def test_an_image_is_found_by_its_own_name_whatever_its_folder(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], name: str
 ) -> None:
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)])).find("251210_00001.JPG")
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)])).find(
+        tmp_path / "251210_00001.JPG"
+    )
     assert found is not None and found.pose.location == PLACE
 
 
@@ -88,7 +90,7 @@ def test_coordinates_that_are_no_degrees_are_a_wrong_crs(tmp_path: Path, lat: fl
 def test_a_label_without_a_position_says_what_it_has_instead(tmp_path: Path) -> None:
     position = {"x": 1.0, "y": 2.0, "z": 3.0, "latitude": None, "longitude": None}
     path = written(tmp_path / "l.json", {"images": [{"imageref": "a.jpg", "position": position}]})
-    found = labels.open_labels(path).find("a.jpg")
+    found = labels.open_labels(path).find(tmp_path / "a.jpg")
     assert found is not None and found.problem is not None
     assert found.problem.kind == "missing-label" and "x, y, z" in str(found.problem)
 
@@ -113,16 +115,51 @@ def test_a_missing_label_file_is_refused(tmp_path: Path) -> None:
         labels.open_labels(tmp_path / "none.json")
 
 
-def test_labels_are_gathered_from_all_files_and_the_first_is_kept(
+def test_labels_are_gathered_from_all_files_and_a_contradiction_is_said(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
 ) -> None:
     write_labels(tmp_path / "1.json", [label("a.jpg", PLACE)])
     write_labels(tmp_path / "2.json", [label("a.jpg", LonLat(1, 1)), label("b.jpg", PLACE)])
     written(tmp_path / "3.json", "{")
     found = labels.discover_json([tmp_path])
-    assert {name: entry.pose.location for name, entry in found.by_name.items()} == {"a.jpg": PLACE, "b.jpg": PLACE}
+    assert found.find(tmp_path / "b.jpg").pose.location == PLACE
+    contradicted = found.find(tmp_path / "a.jpg")
+    assert contradicted.pose.location is None and contradicted.problem.kind == "label-conflict"
+    assert "two labels that contradict each other" in str(contradicted.problem)
     assert [path.name for path in found.files] == ["1.json", "2.json"]
     assert [path.name for path in found.broken] == ["3.json"]
+
+
+def test_two_labels_that_agree_are_one(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    write_labels(tmp_path / "1.json", [label("a.jpg", PLACE, yaw=10), label("a.jpg", PLACE, yaw=10.2)])
+    found = labels.discover_json([tmp_path]).find(tmp_path / "a.jpg")
+    assert found.problem is None and found.pose.yaw_deg == 10
+
+
+def test_a_label_that_names_folders_is_not_another_folders(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    """Every camera's folder begins at 0001."""
+    for folder in ("flightA", "flightB", "flightC"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "DJI_0001.JPG").touch()
+    other = LonLat(127.1, 37.6)
+    write_labels(tmp_path / "l.json", [label("flightA/DJI_0001.JPG", PLACE), label("flightb\\DJI_0001.JPG", other)])
+    found = labels.discover_json([tmp_path])
+    assert found.find(tmp_path / "flightA/DJI_0001.JPG").pose.location == PLACE
+    assert found.find(tmp_path / "flightB/DJI_0001.JPG").pose.location == other
+    assert found.find(tmp_path / "flightC/DJI_0001.JPG") is None
+
+
+@pytest.mark.parametrize("name", ["251124155712_00007.png", "251124155712_7.jpg", "251124155712_00007"])
+def test_an_images_label_may_have_another_suffix_and_padding(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], name: str
+) -> None:
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)]))
+    assert found.find(tmp_path / "251124155712_00007.jpg").pose.location == PLACE
+    assert found.find(tmp_path / "251124155712_00008.jpg") is None
 
 
 # --- CSV ----------------------------------------------------------------------------------------
@@ -150,7 +187,7 @@ def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None
 
 def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,,2\n,1,2\nb.jpg\nc.jpg,1,2,3,4\n\nd.jpg,500,2\n")
-    found = labels.open_labels(tmp_path / "t.csv").by_name
+    found = {one.filename: one for one in labels.open_labels(tmp_path / "t.csv").every}
     assert {name: entry.pose.location for name, entry in found.items()} == {
         "a.jpg": None, "b.jpg": None, "c.jpg": LonLat(2, 1), "d.jpg": None,
     }  # fmt: skip
