@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc import geo, ids, tiling
-from coarseloc.errors import ImageryError, InputError
+from coarseloc.errors import ImageryError
 from coarseloc.imagery.capture_tree import Capture, Files, find_captures, image_names, list_files, tile_key
 from coarseloc.imagery.decode import content_digest, read_with_ground
 from coarseloc.imagery.label import Label
@@ -67,21 +67,19 @@ def open_captures(
     """The capture tree at `root`, or one capture folder, as sources: one per altitude and overlap found.
 
     Centres come from `labels`, else from every label JSON in `root` and in its captures; the footprint from
-    `footprint_m`, else from the grid's own spacing and overlap. `turned` is "cw" where the folders' angles are
-    headings, "ccw" where the set was turned the other way. Sets are named `<root>-<altitude>m-<overlap>`, or
-    `name`. No image is decoded. What cannot be used is in the sources' `failures` (what concerns the whole tree
-    in the first one's); InputError where nothing can be used.
+    `footprint_m`, else from the grid's own spacing and overlap. Captures of one altitude and overlap whose tiles of the
+    same numbers lie elsewhere are another grid, and a source of its own. `turned` is "cw" where the folders' angles are
+    headings, "ccw" where the set was turned the other way. Sets are named `<root>-<altitude>m-<overlap>`, or `name`; a
+    further grid's with its first capture's time. No image is decoded. What cannot be used is in the sources' `failures`
+    (what concerns the whole tree in the first one's); InputError where nothing can be used.
     """
     root = root.resolve()
     captures, failures = find_captures(root, turned)
     found = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
     failures += [Failure(str(path), "list", error.kind, str(error)) for path, error in found.broken.items()]
-    groups: dict[tuple[float, float], list[Capture]] = defaultdict(list)
-    for capture in captures:
-        groups[capture.altitude_m, capture.overlap].append(capture)
+    groups = _groups(captures, found)
     sources = []
-    for (altitude_m, overlap), group in sorted(groups.items()):
-        suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
+    for suffix, group in groups.items():
         set_name = name if name is not None and len(groups) == 1 else f"{name or ids.set_name(root.name)}-{suffix}"
         try:
             sources.append(_source(root, set_name, group, found, footprint_m, turned))
@@ -90,8 +88,65 @@ def open_captures(
             failures.append(Failure(f"{root} ({suffix})", "list", error.kind, str(error)))
     if not sources:
         raise refusal
+    failures += [
+        Failure(
+            str(group[0].path),
+            "list",
+            "another-grid",
+            f"its tiles lie elsewhere than those of the same numbers in other captures: a set of its own, …-{suffix}",
+        )
+        for suffix, group in groups.items()
+        if suffix.count("-") > 1
+    ]
     sources[0].failures = [*failures, *sources[0].failures]
     return sources
+
+
+def _groups(captures: Sequence[Capture], labels: Labels) -> dict[str, list[Capture]]:
+    """{what tells a set's name apart: its captures}: by altitude and overlap, and by grid where these have several."""
+    alike: dict[tuple[float, float], list[Capture]] = defaultdict(list)
+    for capture in captures:
+        alike[capture.altitude_m, capture.overlap].append(capture)
+    groups = {}
+    for (altitude_m, overlap), group in sorted(alike.items()):
+        suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
+        for number, grid in enumerate(_grids(group, labels)):
+            groups[suffix if number == 0 else f"{suffix}-{grid[0].path.name.partition('_')[0]}"] = grid
+    return groups
+
+
+def _grids(captures: Sequence[Capture], labels: Labels) -> list[list[Capture]]:
+    """Captures whose tiles of the same numbers lie at the same places, together; in the order of their names."""
+    grids: list[tuple[list[Capture], dict[int, LonLat]]] = []
+    for capture in captures:
+        places = _places(capture, labels)
+        same = next((grid for grid in grids if _one_grid(grid[1], places)), None)
+        if same is None:
+            grids.append(([capture], dict(places)))
+        else:
+            same[0].append(capture)
+            same[1].update({index: place for index, place in places.items() if index not in same[1]})
+    return [grid for grid, _ in grids]
+
+
+def _places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
+    """{tile index: where the capture's own label puts it}."""
+    places = {}
+    for name in image_names(capture.path):
+        key, label = tile_key(name), labels.find(capture.path / name)
+        if key is not None and label is not None and label.pose.location is not None:
+            places[key[1]] = label.pose.location
+    return places
+
+
+def _one_grid(first: Mapping[int, LonLat], second: Mapping[int, LonLat]) -> bool:
+    """Whether most tiles that both number lie less than half a stride apart; also where there are too few to tell."""
+    shared = sorted(first.keys() & second.keys())
+    if len(shared) < 2 or len(set(first.values())) < 2:
+        return True
+    a, b = (np.array([places[index] for index in shared]) for places in (first, second))
+    apart_m = geo.distance_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    return bool(np.median(apart_m) <= tiling.spacing(list(first.values())) / 2)
 
 
 def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:
@@ -112,9 +167,7 @@ def _source(
     if footprint_m is None:
         footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
     tiling.check_footprint(footprint_m)
-    limit_m = footprint_m * (1 - overlap) / 2
-    _check_one_grid(root, captures, centres, labels, limit_m)
-    conflicts = _conflicts(located, centres, files, limit_m)
+    conflicts = _conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
     tiles = [Tile(index, center, geo.square(center, footprint_m)) for index, center in sorted(centres.items())]
@@ -165,29 +218,6 @@ def _nothing_located(root: Path, files: Files, unlabelled: Sequence[Failure]) ->
         'of the form {"images": [{"imageref": …, "position": {"latitude": …, "longitude": …}}]} in the folder, '
         "beside it, or named by --labels.",
     )
-
-
-def _check_one_grid(
-    root: Path, captures: Sequence[Capture], centres: Mapping[int, LonLat], labels: Labels, limit_m: float
-) -> None:
-    """Raises InputError where a capture's tiles lie elsewhere than those of the same numbers in the others: two grids
-    under one name would make one set of two areas."""
-    for capture in captures:
-        own: dict[int, LonLat] = {}
-        for name in image_names(capture.path):
-            key, label = tile_key(name), labels.find(capture.path / name)
-            if key is not None and key[1] in centres and label and label.pose.location:
-                own[key[1]] = label.pose.location
-        away = {index: float(geo.distance_m(*place, *centres[index])) for index, place in own.items()}
-        elsewhere = [index for index, metres in away.items() if metres > limit_m]
-        if len(elsewhere) > 1 and 2 * len(elsewhere) > len(own):
-            index = elsewhere[0]
-            raise InputError(
-                f"{root} holds two grids of {captures[0].altitude_m:g} m and {captures[0].overlap:.0%} overlap: "
-                f"{len(elsewhere)} of {len(own)} tiles of {capture.path.name} lie elsewhere than those of the same "
-                f"numbers in {captures[0].path.name} (tile {index}: {away[index]:.0f} m). Put each area's captures in a "
-                "folder of their own, and ingest each with its own --reference-set"
-            )
 
 
 def _conflicts(

@@ -43,10 +43,10 @@ class Labels:
     def find(self, image: Path) -> Label | None:
         """The label of an image, None where it has none.
 
-        Labels that lie in its folder come before those beside it. By its file name; where no label has that, by name and number whatever the suffix and the padding. A label
-        that names folders and means another file, which is there, is not this image's; of labels that name different
-        folders, none of them this one's, none is taken. Labels that contradict each other come as one without a
-        position, whose problem says so.
+        Labels that lie in its folder come before those beside it. By its file name; where no label has that, by name
+        and number whatever the suffix and the padding. A label that names folders and means another file, which is
+        there, is not this image's; of labels that name different folders, none of them this one's, none is taken.
+        Labels that contradict each other come as one without a position, whose problem says so.
         """
         name = ids.label(image.name).casefold()
         key = _number_key(name)
@@ -54,7 +54,7 @@ class Labels:
         own = [label for label in named if not _means_another(label, image)]
         own = [label for label in own if label.source and label.source.parent == image.parent] or own
         here = [label for label in own if _names_folder(label, image)]
-        if not here and len({label.reference.casefold() for label in own}) > 1:
+        if not here and len({label.reference.casefold() for label in named if "/" in label.reference}) > 1:
             return None
         return _agreed(here or own, image)
 
