@@ -74,11 +74,12 @@ def edge(folder: Path, count: int, dim: int) -> Facts:
     """Qdrant Edge: the drain, and look-ups by filters."""
     found: Facts = {}
     db, began_with = _database(folder), _resident()
-    with _timed(found, "drain_s"), open_store(folder) as store:
+    identity = db.identity
+    with _timed(found, "drain_s"), open_store(folder, identity) as store:
         index.drain(db, store)
     db.close()
     started = time.perf_counter()
-    with open_store(folder) as store:
+    with open_store(folder, identity) as store:
         (collection,) = store.collections()
         if store.count(collection) != count:
             raise SystemExit(f"Qdrant Edge holds {store.count(collection)} of {count} points")

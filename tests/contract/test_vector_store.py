@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from qdrant_client import QdrantClient
 
 from coarseloc.errors import VectorStoreError
 from coarseloc.filters import Near, Where, columns
@@ -26,7 +27,8 @@ from coarseloc.vectors.server import LocalStore
 DIM = 16
 SERVER = os.environ.get("COARSELOC_TEST_QDRANT_URL")
 MakePoints = Callable[..., list[Point]]
-NAME = f"contract-{uuid4().hex[:8]}"  # of its own, for a server that other runs use too
+NAME = f"contract-{uuid4().hex[:8]}"
+DATABASE, OTHER = uuid4().hex, uuid4().hex  # of this run alone, for a server that other runs use too
 
 
 @pytest.fixture(
@@ -41,19 +43,37 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def open_backend(backend: str, folder: Path) -> VectorStore:
-    """The store of a folder; a server has only the one."""
+def open_backend(backend: str, folder: Path, database: str = DATABASE) -> VectorStore:
+    """The store of a database in a folder; a server has only the one."""
     if backend == "local":
-        return LocalStore(str(folder / "local"))
+        return LocalStore(str(folder / "local"), database)
     if backend == "server":
-        return open_store(folder, SERVER, os.environ.get("COARSELOC_TEST_QDRANT_API_KEY"))
-    return open_store(folder)
+        return open_store(folder, database, SERVER, os.environ.get("COARSELOC_TEST_QDRANT_API_KEY"))
+    return open_store(folder, database)
+
+
+class Beside(LocalStore):
+    """The store of another database on the server, or the folder, of a first one."""
+
+    def __init__(self, first: LocalStore, database: str) -> None:
+        self._first = first
+        super().__init__(database=database)
+
+    def _connect(self, *_: object) -> QdrantClient:
+        return self._first._client
+
+    def close(self) -> None:
+        """The client is the first one's."""
 
 
 @pytest.fixture(scope="module")
 def shared(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStore]:
     # local mode on disk syncs every point for itself
-    store = LocalStore() if backend == "local" else open_backend(backend, tmp_path_factory.mktemp("vectors"))
+    store = (
+        LocalStore(database=DATABASE)
+        if backend == "local"
+        else open_backend(backend, tmp_path_factory.mktemp("vectors"))
+    )
     yield store
     for collection in store.collections():
         if collection.startswith(NAME):
@@ -203,6 +223,33 @@ def test_a_dropped_collection_is_gone_alone_and_may_be_made_anew(
     assert shared.count(name) == 0
 
 
+def test_two_databases_share_a_place_and_nothing_in_it(
+    backend: str, make_points: MakePoints, make_vectors: Callable[..., Float32], tmp_path: Path
+) -> None:
+    first = open_backend(backend, tmp_path)
+    other = Beside(first, OTHER) if isinstance(first, LocalStore) else open_backend(backend, tmp_path, OTHER)
+    name, query = f"{NAME}-both", make_vectors(1)[0]
+    for store, points in ((first, make_points(16)), (other, make_points(24, seed=5))):
+        store.ensure(name, DIM)
+        store.upsert(name, points)
+    other.ensure(f"{name}-more", DIM)
+    assert (first.count(name), other.count(name)) == (16, 24)
+    assert name in first.collections() and f"{name}-more" not in first.collections()
+    before = other.query(name, query, 24)
+
+    for collection in first.collections():
+        if collection.startswith(name):
+            first.drop(collection)
+
+    assert name not in first.collections()
+    assert {name, f"{name}-more"} <= set(other.collections())
+    assert other.query(name, query, 24) == before
+    for collection in (name, f"{name}-more"):
+        other.drop(collection)
+    other.close()
+    first.close()
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../up", "Upper", "spa ce", ".hidden", "a\n"])
 def test_a_name_that_would_be_a_strange_folder_or_url_is_refused(shared: VectorStore, name: str) -> None:
     with pytest.raises(VectorStoreError, match="collection name"):
@@ -331,7 +378,7 @@ def wheres(draw: st.DrawFn) -> Where:
     box = st.builds(BBox, LONGITUDES, st.just(south), LONGITUDES, st.just(north))
     low, high = sorted([draw(ALTITUDES), draw(ALTITUDES)])
     return Where(
-        reference_set=draw(st.none() | SETS),
+        reference_sets=draw(st.lists(SETS, max_size=2, unique=True).map(tuple)),
         tile_id=draw(st.none() | st.just("tile/00001")),
         angles=draw(st.none() | st.lists(ANGLES, max_size=3).map(tuple)),
         altitude_m=draw(st.none() | st.just((low, high))),

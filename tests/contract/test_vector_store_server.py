@@ -22,6 +22,7 @@ from coarseloc.vectors.server import ServerStore
 
 DIM = 16
 NAME = "area-1234"
+DATABASE = "0123456789abcdef0123456789abcdef"
 QUICK = Backoff(tries=4, first_s=0.01, longest_s=0.02)
 VERSION = {"title": "qdrant - vector search engine", "version": "1.15.0"}
 PARAMS = {"params": {"vectors": {"size": DIM, "distance": "Dot"}}}
@@ -106,7 +107,7 @@ def server() -> Iterator[Script]:
 
 @pytest.fixture
 def store(server: Script) -> Iterator[ServerStore]:
-    with ServerStore(server.url, api_key="secret", timeout=1, backoff=QUICK) as store:
+    with ServerStore(server.url, DATABASE, api_key="secret", timeout=1, backoff=QUICK) as store:
         yield store
 
 
@@ -127,7 +128,7 @@ def _closed_port() -> int:
 def test_a_server_that_is_not_there_is_named_at_once_with_what_to_do() -> None:
     url = f"http://127.0.0.1:{_closed_port()}"
     with pytest.raises(VectorStoreUnavailable, match=rf"{url} is not available.*refused.*COARSELOC_QDRANT_URL"):
-        ServerStore(url)
+        ServerStore(url, DATABASE)
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up_after_the_timeout() -> None:
@@ -136,14 +137,14 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_after_the_timeout() 
         silent.listen()
         begun = time.monotonic()
         with pytest.raises(VectorStoreUnavailable, match="no answer in time"):
-            ServerStore(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
+            ServerStore(f"http://127.0.0.1:{silent.getsockname()[1]}", DATABASE, timeout=1)
         assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://exa mple", "http://host:99999", "host:abc"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(VectorStoreError, match=r"COARSELOC_QDRANT_URL is .* Give http\(s\)://host:port"):
-        ServerStore(url)
+        ServerStore(url, DATABASE)
 
 
 def test_opening_learns_the_version_and_sends_the_key_without_a_warning(
@@ -157,7 +158,7 @@ def test_opening_learns_the_version_and_sends_the_key_without_a_warning(
 
 def test_a_collection_is_made_exact_and_spread_and_indexed_even_when_another_process_was_first(server: Script) -> None:
     server.answers[:] = [409, *[200] * len(INDEXES), 409]
-    with ServerStore(server.url, timeout=1, shard_number=3, replication_factor=2) as store:
+    with ServerStore(server.url, DATABASE, timeout=1, shard_number=3, replication_factor=2) as store:
         store.ensure(NAME, DIM)
         with pytest.raises(VectorStoreError, match="holds vectors of 16 values, not 32"):
             store.ensure(NAME, 32)

@@ -35,8 +35,8 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 
 
 @pytest.fixture
-def vectors(tmp_path: Path) -> Iterator[VectorStore]:
-    store = open_store(tmp_path / "state")
+def vectors(tmp_path: Path, db: Database) -> Iterator[VectorStore]:
+    store = open_store(tmp_path / "state", db.identity)
     yield store
     store.close()
 

@@ -36,7 +36,7 @@ print("ready", flush=True)
 db = open_database(database)
 source = open_captures(root)[0]
 worker.run(db, source, [backbone.spec], lambda _: backbone, state / "thumbnails")
-store = open_store(state)
+store = open_store(state, db.identity)
 index.drain(db, store)
 store.close()
 print("done", flush=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from databases import SERVER
+from databases import SERVER, database_url
 from filelock import FileLock
 from PIL import Image
 
+from coarseloc.store import open_database
 from coarseloc.vectors import open_store
 
 
@@ -136,11 +137,14 @@ def test_two_ingests_at_once_are_refused(coarseloc, flight, state, tmp_path):
 def test_an_ingest_beside_the_owner_of_the_vector_store_writes_sql_and_says_what_is_pending(
     coarseloc, flight, state, tmp_path
 ):
+    db = open_database(database_url(state))
     held = "import sys, time; from coarseloc.vectors import open_store; from pathlib import Path\n"
-    held += "store = open_store(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read(); store.close()"
+    held += "store = open_store(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()\n"
+    held += "store.close()"
     owner = subprocess.Popen(
-        [sys.executable, "-c", held, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", held, str(state), db.identity], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    db.close()
     assert owner.stdout and owner.stdout.readline() == "held\n"
     try:
         found = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
@@ -154,11 +158,13 @@ def test_an_ingest_beside_the_owner_of_the_vector_store_writes_sql_and_says_what
 
 def test_reconcile_finds_nothing_then_something_and_rebuild_mends_it(coarseloc, ingested, state):
     assert coarseloc("reconcile").code == 0
-    store = open_store(state)
+    db = open_database(database_url(state))
+    store = open_store(state, db.identity)
     (collection,) = store.collections()
     store.delete(collection, list(store.ids(collection))[:3])
     store.flush(collection)
     store.close()
+    db.close()
     found = coarseloc("reconcile", "--json")
     assert found.code == 2 and "rebuild" in found.err and len(json.loads(found.out)["differences"][0]["missing"]) == 3
     assert coarseloc("rebuild").code == 0 and coarseloc("reconcile").code == 0

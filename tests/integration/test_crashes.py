@@ -69,7 +69,8 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
     assert everything(state) == clean
     for _, content in clean.values():
         assert thumbnail_path(state / "thumbnails", content).stat().st_size > 0
-    db, store = open_database(database_url(state)), open_store(state)
+    db = open_database(database_url(state))
+    store = open_store(state, db.identity)
     (difference,) = index.reconcile(db, store)
     assert not (difference.missing or difference.orphaned or difference.differing) and difference.compared == 180
     with db.read() as session:
@@ -81,7 +82,8 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
 def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_captures, tmp_path, monkeypatch):
     root, state = make_captures(), tmp_path / "state"
     finish(root, state)
-    db, store = open_database(database_url(state)), open_store(state)
+    db = open_database(database_url(state))
+    store = open_store(state, db.identity)
     with db.write() as session:
         (spec,) = embeddings.specs(session)
         embeddings.forget_indexed(session, spec.id)  # as if the kill had come before `mark_indexed`

@@ -12,10 +12,32 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from coarseloc.errors import StoreError
-from coarseloc.store import Database, embeddings, open_database, references, runs, tallies
+from coarseloc.store import (
+    Database,
+    embeddings,
+    flights,
+    localizations,
+    open_database,
+    references,
+    runs,
+    snapshots,
+    tallies,
+)
 from coarseloc.store.session import head_revision
 from coarseloc.store.tables import Base
-from coarseloc.types import BBox, EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
+from coarseloc.types import (
+    BBox,
+    EmbeddingSpec,
+    Flight,
+    Frame,
+    LonLat,
+    Pose,
+    RankedTile,
+    ReferenceSet,
+    Tile,
+    Timing,
+    View,
+)
 
 SPEC = EmbeddingSpec("vits16", 4, "abc", 224, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "cls")
 
@@ -147,22 +169,34 @@ def test_the_version_changes_with_every_write(db: Database, filled):
     assert len(set(versions)) == 3
 
 
+def save_hits(session, run, frame_key, stored, hits):
+    """Record a frame's hits, [(rotated tile, score)], as they are now."""
+    facts = embeddings.facts_by_key(session, [key for key, _ in hits])
+    ranked = [RankedTile(rank, score, *facts[key], key) for rank, (key, score) in enumerate(hits, start=1)]
+    keys = snapshots.save_snapshots(session, ranked, {stored.name: stored.uid})
+    found = [(keys[hit.tile.point_id], hit.score) for hit in ranked]
+    runs.save_frame_result(session, run, frame_key, Timing(1, 2, 3), found)
+
+
 def test_a_run_goes_on_where_it_stopped_and_a_finished_one_is_not_reopened(db: Database, filled):
     stored, spec, rotated = filled
     frames = tuple(Frame(i, Path(f"/f/{i}.jpg"), f"{i}.jpg", Pose(LonLat(127.0, 37.0), yaw_deg=10.0)) for i in (1, 2))
+
+    def start(session):
+        places = snapshots.save_search_map(session, np.zeros((3, 6)))
+        return runs.start_run(session, flight, [stored], places, spec, {"k": 2}, {}, 1.0, 6)
+
     with db.write() as session:
-        flight = runs.save_flight(session, Flight("f", Path("/f"), frames))
-        run, done = runs.start_run(session, flight, stored, spec, {"k": 2}, {}, 1.0, 6)
+        flight = flights.save_flight(session, Flight("f", Path("/f"), frames))
+        run, localization, done = start(session)
         assert done == set()
-        runs.save_frame_result(
-            session, run, flight.frame_keys[1], Timing(1, 2, 3), [(rotated[1, 0], 0.9), (rotated[2, 45], 0.8)]
-        )
+        save_hits(session, run, flight.frame_keys[1], stored, [(rotated[1, 0], 0.9), (rotated[2, 45], 0.8)])
     with db.write() as session:
-        again, done = runs.start_run(session, flight, stored, spec, {"k": 2}, {}, 1.0, 6)
-        assert (again, done) == (run, {flight.frame_keys[1]})
+        assert start(session) == (run, localization, {flight.frame_keys[1]})
         runs.save_frame_result(session, run, flight.frame_keys[2], None, [], "unreadable")
         runs.finish_run(session, run)
-        assert runs.start_run(session, flight, stored, spec, {"k": 2}, {}, 1.0, 6)[0] != run
+        localizations.finish_localization(session, localization)
+        assert start(session)[0] != run
     with db.read() as session:
         (latest,) = runs.latest_runs(session, "f")
         first, second = runs.results(session, latest.id)
@@ -171,8 +205,30 @@ def test_a_run_goes_on_where_it_stopped_and_a_finished_one_is_not_reopened(db: D
     assert second.error == "unreadable" and second.hits == ()
 
 
+def test_a_deleted_reference_set_leaves_the_runs_that_searched_it_with_what_they_found(db: Database, filled):
+    stored, spec, rotated = filled
+    frame = Frame(1, Path("/f/1.jpg"), "1.jpg")
+    with db.write() as session:
+        flight = flights.save_flight(session, Flight("f", Path("/f"), (frame,)))
+        places = snapshots.save_search_map(session, np.array([[127.0, 37.0, 126.0, 36.0, 128.0, 38.0]]))
+        run, _, _ = runs.start_run(session, flight, [stored], places, spec, {"k": 1}, {}, 1.0, 6)
+        save_hits(session, run, flight.frame_keys[1], stored, [(rotated[2, 45], 0.8)])
+        runs.finish_run(session, run)
+    with db.read() as session:
+        before = runs.results(session, run)
+    with db.write() as session:
+        references.delete_reference_set(session, stored.id)
+    with db.read() as session:
+        assert references.reference_sets(session) == []
+        assert embeddings.facts_by_key(session, list(rotated.values())) == {}  # the live tiles are gone
+        assert runs.results(session, run) == before and before[0].hits[0].tile.tile_id == "set/00002"
+        (kept,) = runs.runs(session, "f")
+        assert kept.reference_set == stored.reference_set
+        assert snapshots.search_map(session, kept.search_map).tolist() == [[127.0, 37.0, 126.0, 36.0, 128.0, 38.0]]
+
+
 def test_an_unknown_flight_or_set_is_answered_with_what_there_is(db: Database, filled):
     with db.read() as session, pytest.raises(StoreError, match="expected one of set"):
         references.find_reference_set(session, "other")
     with db.read() as session, pytest.raises(StoreError, match="none yet"):
-        runs.find_flight(session, "other")
+        flights.find_flight(session, "other")

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gallery_sample import SMALL, Shape, make_gallery, record_rotation
 
-from coarseloc.store import open_database, runs
+from coarseloc.store import flights, open_database, references, runs
 from search.records import CoarseLocalizationInfo, FlightLocalizations
 from web import create_app
 
@@ -120,11 +120,12 @@ def test_searches_that_asked_something_else_are_kept_apart(tmp_path: Path) -> No
     settings = make_gallery(tmp_path, Shape(columns=2, rows=2, frames=2, flights=(FLIGHT,)))
     database = open_database(settings.database)
     with database.write() as session:
-        stored = runs.find_flight(session, FLIGHT)
+        stored = flights.find_flight(session, FLIGHT)
         first = runs.latest_runs(session, FLIGHT)[0]
         asked = dict(first.parameters) | {"angle_deg": 90}
-        run, _done = runs.start_run(
-            session, stored, first.reference_set, first.spec, asked, first.environment, 1.0, first.references
+        sets = references.reference_sets(session)
+        run, _localization, _done = runs.start_run(
+            session, stored, sets, first.search_map, first.spec, asked, first.environment, 1.0, first.references
         )
         runs.finish_run(session, run)
     database.close()

@@ -127,14 +127,14 @@ def ingest(world: World, ack: Ack, root: Path | None = None) -> None:
 
 
 def _drain(world: World, db: Database, ack: Ack) -> None:
-    with open_store(world.state) as store:
+    with open_store(world.state, db.identity) as store:
         index.drain(db, store)
     ack(["drained"])
 
 
 def before_drain(world: World) -> None:
     """The vector store lacks points and knows it, or has lost a collection altogether."""
-    with open_store(world.state) as store:
+    with open_store(world.state, world.open().identity) as store:
         for collection in store.collections():
             points = sorted(store.ids(collection))
             lacking = world.rng.sample(points, world.rng.randint(0, len(points)))
@@ -151,7 +151,7 @@ def before_drain(world: World) -> None:
                         [{"point": point, "dim": 8 if collection.startswith("two") else 16} for point in lacking],
                     )
     if world.rng.random() < 0.3:
-        shutil.rmtree(world.rng.choice([p for p in (world.state / "vectors").iterdir() if p.is_dir()]))
+        shutil.rmtree(world.rng.choice([p for p in (world.state / "vectors").glob("*/*") if p.is_dir()]))
 
 
 def drain(world: World, ack: Ack) -> None:
@@ -160,7 +160,7 @@ def drain(world: World, ack: Ack) -> None:
 
 def rebuild(world: World, ack: Ack) -> None:
     db = world.open()
-    with open_store(world.state) as store:
+    with open_store(world.state, db.identity) as store:
         index.rebuild(db, store)
     ack(["rebuilt"])
 
@@ -171,7 +171,7 @@ def forget(world: World, ack: Ack) -> None:
     with db.read() as session:
         names = [one.name for one in references.reference_sets(session)]
     if f"{OTHER}-300m-50" in names:
-        with open_store(world.state) as store:
+        with open_store(world.state, db.identity) as store:
             index.forget(db, store, f"{OTHER}-300m-50")
     ack(["forgotten"])
 
@@ -196,7 +196,7 @@ def search(world: World, ack: Ack) -> None:
     with db.read() as session:
         found = references.find_reference_set(session, "captures-300m-50")
     for backbone in BACKBONES.values():
-        (run,) = query.run_search(db, world.state / "mirrors", flight, found, backbone, **world.asked)
+        (run,) = query.run_search(db, world.state / "mirrors", flight, [found], backbone, **world.asked)
         ack(["finished", run])
 
 
@@ -294,7 +294,7 @@ def _check_run(world: World, session: Any, run: int) -> None:
 def check_index(world: World) -> None:
     """`reconcile` is clean, and nothing is pending."""
     db = world.open()
-    with open_store(world.state) as store:
+    with open_store(world.state, db.identity) as store:
         for difference in index.reconcile(db, store):
             assert not (difference.missing or difference.orphaned or difference.differing), difference
     with db.read() as session:
@@ -304,7 +304,7 @@ def check_index(world: World) -> None:
 def check_claims(world: World) -> None:
     """Right after a kill: what the database calls indexed is there, or its collection is gone and will be replayed."""
     db = world.open()
-    with open_store(world.state) as store:
+    with open_store(world.state, db.identity) as store:
         there = store.collections()
         for difference in index.reconcile(db, store):
             if difference.collection in there:

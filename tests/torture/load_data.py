@@ -90,7 +90,7 @@ def _models(folder: Path, small: bool) -> Mapping[str, str]:
 def _derive(settings: Settings) -> None:
     """What a server makes in its first minutes: collections and mirrors."""
     db = open_database(settings.database)
-    with open_store(settings.data_dir) as store:
+    with open_store(settings.data_dir, db.identity) as store:
         index.drain(db, store)
     with db.read() as session:
         (stored,), specs = references.reference_sets(session), embeddings.specs(session)

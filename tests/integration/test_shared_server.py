@@ -1,0 +1,108 @@
+"""Several databases on one Qdrant server: each sees, rebuilds and drops its own collections only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from databases import database_url
+from qdrant_client import QdrantClient, models
+
+from coarseloc.store import Database, embeddings, open_database, references
+from coarseloc.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
+from coarseloc.vectors.server import LocalStore
+from ingest import index
+
+SPEC = EmbeddingSpec("vits16", 4, "abc", 224, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "cls")
+OF_AN_OLDER_VERSION = f"coarseloc-{SPEC.collection}"
+
+
+class OnServer(LocalStore):
+    """A database's store on a server that others use too."""
+
+    def __init__(self, server: QdrantClient, database: str) -> None:
+        self._server = server
+        super().__init__(database=database)
+
+    def _connect(self, *_: object) -> QdrantClient:
+        return self._server
+
+
+@pytest.fixture
+def server() -> Iterator[QdrantClient]:
+    """It holds a collection as versions before the database's identity named them."""
+    client = QdrantClient(":memory:")
+    client.create_collection(
+        OF_AN_OLDER_VERSION, vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT)
+    )
+    client.upsert(OF_AN_OLDER_VERSION, [models.PointStruct(id=1, vector=[1.0, 0.0, 0.0, 0.0], payload={})])
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def other(db: Database, tmp_path: Path) -> Iterator[Database]:
+    database = open_database(database_url(tmp_path / "other"))
+    yield database
+    database.close()
+
+
+def fill(db: Database, tiles: int) -> None:
+    """A reference set of this many tiles, embedded and waiting for the vector store."""
+    made = [Tile(i, LonLat(127.0 + i * 1e-3, 37.0), BBox(126.9, 36.9, 127.1, 37.1)) for i in range(1, tiles + 1)]
+    with db.write() as session:
+        stored = references.save_reference_set(
+            session, ReferenceSet("area", "captures", "/area", 300.0, 0.5, 300.0, (0,))
+        )
+        keys = references.save_tiles(session, stored.id, made)
+        views = [(tile, View(0, np.zeros((1, 1, 3), np.uint8), "d" * 64, 1.0, None), "stamp") for tile in made]
+        rotated = references.save_views(session, stored.point_key, keys, views)
+        spec = embeddings.save_spec(session, SPEC)
+        vectors = np.eye(4, dtype=np.float32)
+        embeddings.write_embeddings(
+            session, [(key, spec.id, "d" * 64, vectors[i % 4]) for i, key in enumerate(rotated.values())]
+        )
+
+
+def names(server: QdrantClient) -> set[str]:
+    return {collection.name for collection in server.get_collections().collections}
+
+
+def test_a_rebuild_of_one_database_touches_no_collection_of_another_or_of_an_older_version(
+    db: Database, other: Database, server: QdrantClient
+) -> None:
+    fill(db, 3)
+    fill(other, 5)
+    assert db.identity != other.identity
+    first, second = OnServer(server, db.identity), OnServer(server, other.identity)
+    index.drain(db, first)
+    index.drain(other, second)
+    assert first.collections() == second.collections() == [SPEC.collection]  # each its own
+    assert len(names(server)) == 3
+    untouched = set(second.ids(SPEC.collection))
+
+    assert index.rebuild(db, first).upserted == 3
+
+    assert set(second.ids(SPEC.collection)) == untouched and len(untouched) == 5
+    assert first.count(SPEC.collection) == 3
+    assert len(names(server)) == 3 and OF_AN_OLDER_VERSION in names(server)
+    assert server.count(OF_AN_OLDER_VERSION).count == 1
+    for database, store in ((db, first), (other, second)):
+        (difference,) = index.reconcile(database, store)
+        assert not (difference.missing or difference.orphaned or difference.differing)
+
+
+def test_forgetting_a_set_in_one_database_leaves_the_same_points_of_another(
+    db: Database, other: Database, server: QdrantClient
+) -> None:
+    """Point ids are made of names, so the same captures have the same ids in both."""
+    fill(db, 3)
+    fill(other, 3)
+    first, second = OnServer(server, db.identity), OnServer(server, other.identity)
+    index.drain(db, first)
+    index.drain(other, second)
+    assert set(first.ids(SPEC.collection)) == set(second.ids(SPEC.collection))
+    index.forget(db, first, "area")
+    assert first.count(SPEC.collection) == 0 and second.count(SPEC.collection) == 3
