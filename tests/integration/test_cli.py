@@ -32,7 +32,7 @@ def test_the_main_job_from_captures_to_json(coarseloc, ingested, flight, tmp_pat
 def test_lookup_at_45_returns_only_045_captures(coarseloc, ingested, flight):
     frame = flight / "251124155712_00002.jpg"
     hits = coarseloc("lookup", frame, "--angle", "45", "--json").json["tiny"]
-    assert len(hits) == 6 and {hit["tile"]["angle_deg"] for hit in hits} == {45}
+    assert len(hits) == 6 and {hit["angle_deg"] for hit in hits} == {45}
     assert all("_045_" in hit["filename"] for hit in hits)
 
 

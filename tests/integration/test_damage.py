@@ -136,14 +136,14 @@ def searched(coarseloc: Callable, ingested: Path, flight: Path) -> Callable[[], 
         with closing(sqlite3.connect(Path(os.environ["COARSELOC_DATA_DIR"]) / "coarseloc.db")) as database:
             newest = "SELECT max(run_id) FROM hits"
             return database.execute(
-                f"SELECT frame_id, rank, rotated_tile_id, score FROM hits WHERE run_id = ({newest}) ORDER BY 1, 2"
+                f"SELECT frame_id, rank, snapshot_id, score FROM hits WHERE run_id = ({newest}) ORDER BY 1, 2"
             ).fetchall()
 
     return hits
 
 
 @pytest.mark.parametrize("harm", ["cut", "empty", "gone", "garbage"])
-@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "columns.npz", "schema.json"])
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "point_ids.npy", "columns.npz", "schema.json"])
 def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coarseloc, state, name, harm):
     before = searched()
     (file,) = state.glob(f"mirrors/*/*/{name}")
@@ -159,7 +159,7 @@ def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coa
 def test_a_deleted_shard_is_replayed_and_said_to_be(coarseloc, ingested, flight, state):
     asked = ["lookup", flight / "251124155712_00001.jpg", "--json"]
     before = coarseloc(*asked).json
-    (shard,) = (path for path in (state / "vectors").iterdir() if path.is_dir())
+    (shard,) = (path for path in state.glob("vectors/*/*") if path.is_dir())
     shutil.rmtree(shard)
     found = coarseloc("reconcile")
     assert found.code == 2 and "rebuild" in found.err
@@ -170,7 +170,7 @@ def test_a_shard_with_any_file_gone_or_garbled_is_replayed(coarseloc, ingested, 
     """Each file of it in turn."""
     asked = ["lookup", flight / "251124155712_00001.jpg", "--json"]
     before = coarseloc(*asked).json
-    (shard,) = (path for path in (state / "vectors").iterdir() if path.is_dir())
+    (shard,) = (path for path in state.glob("vectors/*/*") if path.is_dir())
     names = sorted(str(path.relative_to(shard)) for path in shard.rglob("*") if path.is_file())
     for name in names:
         if (shard / name).exists():

@@ -6,8 +6,6 @@ import gc
 import json
 import threading
 import weakref
-from dataclasses import replace
-from datetime import timedelta
 from itertools import chain
 
 import numpy as np
@@ -16,7 +14,7 @@ from whole import whole
 
 from coarseloc.errors import StaleMirror, StoreError
 from coarseloc.filters import Near, Where
-from coarseloc.store import matrix
+from coarseloc.store import matrix, references
 from search import mirror as module
 from search.index import ExactIndex
 from search.mirror import open_mirror
@@ -98,15 +96,30 @@ def test_a_missing_mirror_is_refused_where_it_may_not_be_built(opened):
         open_(rebuild=False)
 
 
-def test_a_reference_set_made_anew_under_its_old_name_makes_it_stale(opened):
+def test_a_reference_set_made_anew_under_its_old_name_is_never_answered_by_the_old_mirror(opened, fake_backbone):
     world, spec, open_ = opened
     open_()
-    anew = replace(world.reference_set, created_at=world.reference_set.created_at + timedelta(seconds=1))
-    with pytest.raises(StaleMirror, match="created_at"):
-        open_mirror(world.db, world.mirrors, anew, spec, rebuild=False)
+    with world.db.write() as session:
+        references.delete_reference_set(session, world.reference_set.id)
+    anew = world.add_reference_set(world.reference_set.name)
+    anew.embed(fake_backbone, shift=10)
+    with pytest.raises(StaleMirror, match="there is no mirror"):
+        open_mirror(world.db, world.mirrors, anew.reference_set, spec, rebuild=False)
+    assert open_mirror(world.db, world.mirrors, anew.reference_set, spec).built
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "columns.npz", "schema.json"])
+def test_sets_whose_names_differ_in_case_or_signs_only_have_mirrors_of_their_own(world, fake_backbone):
+    """As folders, such names were one."""
+    sets = [world.add_reference_set(name) for name in ("Area 1", "area-1", "area_1")]
+    specs = [one.embed(fake_backbone, shift=10 * number) for number, one in enumerate(sets)]
+    mirrors = [open_mirror(one.db, one.mirrors, one.reference_set, spec) for one, spec in zip(sets, specs, strict=True)]
+    assert len({mirror.folder for mirror in mirrors}) == 3
+    for one, spec, mirror in zip(sets, specs, mirrors, strict=True):
+        again = open_mirror(one.db, one.mirrors, one.reference_set, spec, rebuild=False)
+        np.testing.assert_array_equal(again.index.vectors, mirror.index.vectors)
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "point_ids.npy", "columns.npz", "schema.json"])
 def test_a_truncated_file_is_found_named_and_mended(opened, name, caplog):
     _, _, open_ = opened
     path = open_().folder / name
@@ -118,7 +131,7 @@ def test_a_truncated_file_is_found_named_and_mended(opened, name, caplog):
     assert not open_().built
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "schema.json"])
+@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "point_ids.npy", "schema.json"])
 def test_a_missing_file_is_found(opened, name):
     _, _, open_ = opened
     (open_().folder / name).unlink()
@@ -158,7 +171,7 @@ def test_a_killed_build_leaves_nothing_in_the_way(opened, monkeypatch):
         patched.setattr(module.np, "savez", killed)
         open_()
     assert open_().built
-    assert [path.name for path in world.mirrors.glob("*/*") if path.is_dir()] == ["gangnam-300m"]
+    assert [path.name for path in world.mirrors.glob("*/*") if path.is_dir()] == [world.reference_set.uid]
 
 
 def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_stale(
@@ -169,10 +182,10 @@ def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_
         before = whole(session, world.reference_set.id, spec.id)
     filled = ExactIndex.filled
 
-    def filled_slowly(count, dim, parts):
+    def filled_slowly(count, dim, parts, points):
         first = next(parts)
         world.embed(fake_backbone, range(6), shift=10)
-        return filled(count, dim, chain([first], parts))
+        return filled(count, dim, chain([first], parts), points)
 
     with monkeypatch.context() as patched:
         patched.setattr(matrix, "PART", 5)
