@@ -76,7 +76,8 @@ class FilteredIndex:
             if len(proposed) < asked and self._mended(len(proposed)):
                 proposed = self._query(query, asked)
             scores, points = self._scored(query, [point for point, _ in proposed])
-            if len(proposed) < asked or len(scores) < k or scores[k - 1] > proposed[-1][1] + error:
+            sure = len(scores) >= k and scores[k - 1] > proposed[-1][1] + error
+            if sure or len(proposed) < asked:
                 break  # what was not proposed cannot be among the k best
             if asked >= _MOST:
                 self.notice(f"more than {asked} references are equal to the last shown: others may stand in its place")
