@@ -167,7 +167,9 @@ def _open(folder: Path, wanted: Schema) -> Mirror:
         keys = np.load(folder / "rotated_tile_ids.npy", mmap_mode="r")
         points = np.load(folder / "point_ids.npy", mmap_mode="r")
         index = ExactIndex.open(folder / "index.faiss", points)
-    except (StoreError, OSError, ValueError) as error:
+        with np.load(folder / "columns.npz") as columns:  # read in full later, where nothing builds it anew
+            _ = columns["schema"]
+    except (StoreError, OSError, ValueError, KeyError, BadZipFile) as error:
         raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
     if (index.count, index.dim, len(keys), len(points)) != (wanted.count, wanted.dim, wanted.count, wanted.count):
         raise StaleMirror(
