@@ -278,17 +278,20 @@ def _check_file(connection: Connection) -> None:
 
 
 def _check_run(world: World, session: Any, run: int) -> None:
-    """Every frame once, its hits as brute force gives them."""
+    """Every frame once, its hits as brute force gives them until k places are reached, its estimate the best one."""
     found = runs.results(session, run)
     assert [r.frame.index for r in found] == list(range(1, FRAMES + 1))
     (stored,) = (one for one in runs.runs(session, FLIGHT) if one.id == run)
-    truth = whole(session, stored.reference_set.id, stored.spec.id)
+    (searched,) = (one for one in references.reference_sets(session) if one.uid in stored.set_uids)
+    truth, k = whole(session, searched.id, stored.spec.id), stored.parameters["k"]
     backbone = BACKBONES[stored.spec.spec.digest]
     for result in found:
         pixels = np.asarray(Image.open(result.frame.path))
         scores = np.sort(truth.vectors @ backbone.embed(pixels[None])[0])[::-1]
         given = [hit.score for hit in result.hits]
-        np.testing.assert_allclose(given, scores[: stored.parameters["k"]], atol=1e-5)
+        np.testing.assert_allclose(given, scores[: len(given)], atol=1e-5)
+        assert len(given) >= k and len({hit.tile.place_id for hit in result.hits}) == min(k, COLUMNS * ROWS)
+        assert result.estimate is not None and result.estimate.tile == result.hits[0].tile, "a frame without its answer"
 
 
 def check_index(world: World) -> None:
