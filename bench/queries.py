@@ -172,23 +172,27 @@ def _short(count: int) -> str:
 
 
 def opening(size: Size, work: Path) -> Results:
-    """A mirror's index file and keys, mapped instead of read; the first query then pays for the pages it needs."""
+    """A mirror's index file, keys and point ids, mapped instead of read; the first query then pays for the pages it
+    needs."""
     count = max(size.counts)
-    path, keys = work / "index.faiss", work / "rotated_tile_ids.npy"
+    path, keys, points = work / "index.faiss", work / "rotated_tile_ids.npy", work / "point_ids.npy"
     ExactIndex.of(unit_vectors(count, 384)).save(path)
     np.save(keys, np.arange(count))
+    np.save(points, np.zeros((count, 2), np.uint64))
     found = contest(
         f"open {count:,} x 384",
         "open",
         {
-            "coarseloc, mapped": Way(lambda: (ExactIndex.open(path), np.load(keys, mmap_mode="r"))),
+            "coarseloc, mapped": Way(
+                lambda: (ExactIndex.open(path, np.load(points, mmap_mode="r")), np.load(keys, mmap_mode="r"))
+            ),
             "FAISS read_index": Way(lambda: faiss.read_index(str(path))),
         },
         size.rounds,
     )
     ms = found.median("coarseloc, mapped") * 1e3
     what = f"open a mirror of {_short(count)} x 384"
-    note = "index and keys; SQL is asked for its version beside this"
+    note = "index, keys and point ids; SQL is asked for its version beside this"
     return Results([found], [Figure(what, "", ms, "ms", 5.0, at_most=True, note=note)])
 
 

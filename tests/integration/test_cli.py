@@ -92,7 +92,7 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested,
         (["lookup", "FRAME", "--bbox", "1,2,3"], "3 parts"),
         (["lookup", "FRAME", "--bbox", "1,9,3,4"], "south above north"),
         (["lookup", "FRAME", "--altitude", "350:250"], "wrong way round"),
-        (["lookup", "FRAME", "--near", "127,nan,5"], "not a finite number"),
+        (["lookup", "FRAME", "--near", "127,nan,5"], "near is 'nan': expected a number"),
         (["references", "delete", "other", "--yes"], "no reference set yet"),
         (["--config", "nowhere.toml", "flights"], "nowhere.toml is not there"),
         (["rotation", "EMPTY", "--figures", "x"], "--figures goes with --out"),  # before anything is embedded
