@@ -54,13 +54,15 @@ class Where:
         if wrong := [angle for angle in self.angles or () if not 0 <= angle < 360]:
             raise InputError(f"angle {wrong[0]} is no heading: give degrees from 0 to 359")
         if self.touches:
-            _check_positions("bbox", self.touches[0::2], self.touches[1::2])
-            if self.touches.south > self.touches.north:
+            west, south, east, north = self.touches
+            _check_positions("bbox", [west, east], [south, north])
+            if south > north:
                 raise InputError(f"bbox {tuple(self.touches)} has south above north: give west,south,east,north")
         if self.near:
-            _check_positions("near", [self.near.lon], [self.near.lat])
-            if not 0 < self.near.radius_m < math.inf:
-                raise InputError(f"near has a radius of {self.near.radius_m:g} m: give metres above 0")
+            lon, lat, radius_m = self.near
+            _check_positions("near", [lon], [lat])
+            if not 0 < radius_m < math.inf:
+                raise InputError(f"near has a radius of {radius_m:g} m: give metres above 0")
 
     @classmethod
     def parse(cls, texts: Mapping[str, Sequence[str]]) -> Where:

@@ -161,6 +161,7 @@ def _write_frames(session: Session, flight_pk: int, before: Sequence[FrameRow], 
             FrameRow.id.in_([known.id for known in before if known.relative_path not in here]), ~has_results
         )
     )
+    before = _frame_rows(session, flight_pk)
     order = [frame.relative_path for frame in frames]
     previous: str | None = None
     for known in before:

@@ -114,7 +114,9 @@ def test_a_foreign_host_name_is_refused(server):
 
 def test_a_backbone_is_never_taken_from_a_request(server):
     image = json.loads(upload(server, png())[2])["image"]
-    status, _headers, body = ask(server, "GET", f"/search.json?image={image}&model=../../weights&set=drawn-200m")
+    status, _headers, body = ask(
+        server, "GET", f"/search.json?image={image}&model=../../weights&reference_set=drawn-200m"
+    )
     assert status == 200 and json.loads(body)["model"] == "tiny"
 
 
@@ -131,7 +133,7 @@ def test_a_burst_of_uploads_is_queued_shortly_and_the_rest_told_when_to_come_bac
 
     def search(number):
         image = json.loads(upload(server, noise(number)).body)["image"]
-        return ask(server, "GET", f"/search.json?image={image}&model=tiny&set=drawn-200m")
+        return ask(server, "GET", f"/search.json?image={image}&model=tiny&reference_set=drawn-200m")
 
     with ThreadPoolExecutor(16) as many:
         answers = list(many.map(search, range(16)))

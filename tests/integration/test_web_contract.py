@@ -43,9 +43,9 @@ ADDRESSES = [
     f"/flights/{FLIGHT}/export.geojson",
     f"/flights/{BLIND_FLIGHT}/export.geojson",
     "/search.json",
-    "/search.json?set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
-    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&set=drawn-200m",
-    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&set=drawn-200m&angle=90&by=qdrant",
+    "/search.json?reference_set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference_set=drawn-200m",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference_set=drawn-200m&angle=90&by=qdrant",
     f"/search.json?flight={FLIGHT}&frame=2&model=vits16",
     "/compare.json",
     f"/compare.json?flight={BLIND_FLIGHT}",
@@ -159,7 +159,7 @@ def test_a_sent_image_and_its_look_up_are_as_described(
     sent = client.post("/search", data={"image": (file, "a.png"), "angle": "90"}, headers={"Accept": "*/*"})
     assert sent.status_code == 201
     hold_against(document, app, "/search", sent, "POST")
-    path = f"/search.json?image={sent.json['image']}&model=tiny&set=drawn-200m&angle=90"
+    path = f"/search.json?image={sent.json['image']}&model=tiny&reference_set=drawn-200m&angle=90"
     found = client.get(path)
     hold_against(document, app, path, found)
     assert found.json["answer"]["by"] == "qdrant" and found.json["answer"]["hits"]
