@@ -130,7 +130,7 @@ class Frame:
     path: Path
     relative_path: str  # POSIX, NFC, below the flight's folder
     truth: Pose = Pose()
-    time: datetime | None = None  # local, no zone
+    time: datetime | None = None  # by its camera's or its labels' clock, no zone
     fingerprint: str | None = None  # changes when the file's content does
 
     @property

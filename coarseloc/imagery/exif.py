@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,31 @@ def exif_pose(path: Path) -> Pose:
 
 
 def exif_time(path: Path) -> datetime | None:
-    """When an image was taken, local time as the camera had it (DateTimeOriginal with sub-seconds); None where it
-    does not say."""
+    """When an image was taken by the camera's clock (DateTimeOriginal with its sub-seconds), with the offset from UTC
+    where the image gives one; None where it does not say."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             facts = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        taken = datetime.strptime(str(facts[ExifTags.Base.DateTimeOriginal]).strip("\x00 "), "%Y:%m:%d %H:%M:%S")
-        fraction = str(facts.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\x00 ")
-        return taken.replace(microsecond=int(f"{fraction[:6]:0<6}") if fraction.isascii() and fraction.isdigit() else 0)
+        taken = datetime.strptime(_text(facts[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
+        fraction = _text(facts.get(ExifTags.Base.SubsecTimeOriginal, ""))
+        offset = _text(facts.get(ExifTags.Base.OffsetTimeOriginal, "") or facts.get(ExifTags.Base.OffsetTime, ""))
     except Exception:  # a damaged image says nothing here; decoding it names the damage
         return None
+    if fraction.isascii() and fraction.isdigit():
+        taken = taken.replace(microsecond=int(f"{fraction[:6]:0<6}"))
+    return taken.replace(tzinfo=_zone(offset))
+
+
+def _text(value: Any) -> str:
+    return str(value).strip("\x00 ")
+
+
+def _zone(offset: str) -> timezone | None:
+    """`+09:00`, as EXIF writes it."""
+    match = re.fullmatch(r"([+-])(\d\d):(\d\d)", offset, re.ASCII)
+    if match is None or (minutes := int(match[2]) * 60 + int(match[3])) >= 24 * 60:
+        return None
+    return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
 
 
 def _dms(value: Any, reference: Any, negative: str) -> float | None:

@@ -5,44 +5,60 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import count, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
-from coarseloc import ids
+import numpy as np
+
+from coarseloc import geo, ids
 from coarseloc.errors import InputError
 from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.exif import exif_pose, exif_time
+from coarseloc.imagery.label import Label
 from coarseloc.imagery.labels import TABLES, Labels, discover_json, discover_tables, open_labels
 from coarseloc.types import Flight, Frame, Pose
 
+_OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
 _END_BYTES = 4096  # of a file, for its fingerprint
+_LAST_DIGITS = re.compile(r"(?<!\d)(?<!\d\.)\d{1,9}$", re.ASCII)
 _GENERIC = ("images", "frames", "photos")  # such a folder is named after the one it lies in
 
 
 def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
     """The flight in a folder: its frames in order, each with what is known of its pose.
 
-    Frames come in the order of the times that all their EXIF data give, else in the natural order of their names. A
-    frame named `<flight>_<n>.jpg` has the number n; in a folder named otherwise the number at the end of each name,
-    where these rise in order; others are numbered on. Truth comes from `labels` (JSON, CSV), else from label JSON, CSV
-    or EXIF GPS, the first of them that places any frame; files are looked for inside the folder and beside it.
-    What was guessed, left unused or contradicts itself is in the flight's `notices`. No image is decoded. Raises
-    InputError for a missing or empty folder, and for labels that name none of the frames or give metres for degrees.
+    Frames come in the order of the times that all their EXIF data give, or all their labels; frames of one moment, and
+    all where some have no time, in the natural order of their relative paths. A frame named `<flight>_<n>.jpg` has the
+    number n; in a folder named otherwise the number at the end of each name, where these rise in order; others are
+    numbered on. Truth comes from `labels` (JSON, CSV), else from label JSON, CSV or EXIF GPS, the first of them that
+    places any frame; files are looked for inside the folder and beside it. What was guessed, left unused or contradicts
+    itself is in the flight's `notices`. No image is decoded. Raises InputError for a missing or empty folder, and for
+    labels that name none of the frames or give metres for degrees.
     """
     path = path.resolve()
-    names = _frame_names(path)
+    names, notices = _frame_names(path)
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
-    poses, source, notices = _truth(path, names, labels)
-    times = {name: exif_time(path / name) for name in names}
-    ordered, said = _in_order(names, times)
+    truth = _truth(path, names, labels)
+    times, ordered, of_order = _in_order(names, {name: exif_time(path / name) for name in names}, truth.times)
     frames = [
-        Frame(index, path / name, ids.label(name), poses[name], times[name], fingerprint(path / name))
+        Frame(
+            index,
+            path / name,
+            _relative_path(name),
+            truth.poses[name],
+            _wall_clock(times[name]),
+            fingerprint(path / name),
+        )
         for index, name in zip(_indexes(flight_id, ordered), ordered, strict=True)
     ]
-    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), source, (*said, *notices))
+    notices += [*of_order, *truth.notices]
+    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, tuple(notices))
 
 
 def fingerprint(path: Path) -> str:
@@ -59,47 +75,101 @@ def fingerprint(path: Path) -> str:
     return f"{size}-{hashlib.blake2b(ends, digest_size=16).hexdigest()}"
 
 
-def _in_order(names: Sequence[str], times: Mapping[str, datetime | None]) -> tuple[list[str], list[str]]:
-    """(names by time where all have one of their own, else as they are, in natural order; what to say of it)."""
-    known = {time for time in times.values() if time is not None}
-    timed = sum(time is not None for time in times.values())
+def _relative_path(name: str) -> str:
+    return unicodedata.normalize("NFC", name)  # not stripped: of two files that differ in a space each is a frame
+
+
+def _wall_clock(time: datetime | None) -> datetime | None:
+    return time and time.replace(tzinfo=None)
+
+
+Times = Mapping[str, datetime | None]
+
+
+def _in_order(names: Sequence[str], of_exif: Times, of_labels: Times) -> tuple[Times, list[str], list[str]]:
+    """(times of one clock, the names in their order, what to say of it). `names` are in natural order.
+
+    Frames of one moment stay in natural order: a copy has its original's time, and seconds may be all a camera writes.
+    Times of two clocks are never compared: EXIF's are taken, or the labels' where these cover more frames.
+    """
+    exif_count, label_count = (sum(times.get(name) is not None for name in names) for times in (of_exif, of_labels))
+    times, timed, clock = (
+        (of_labels, label_count, "their labels") if label_count > exif_count else (of_exif, exif_count, "EXIF")
+    )
+    times = {name: times.get(name) for name in names}
     if timed < len(names):
-        said = f"{timed} of {len(names)} frames say when they were taken: all are ordered by name"
-        return list(names), [said] if timed else []
-    if len(known) < len(names):
-        return list(names), []  # seconds are too coarse for them
-    by_time = sorted(names, key=lambda name: times[name] or datetime.min)
-    said = "the frames are in the order of their EXIF times, which is not that of their names"
-    return by_time, [] if by_time == list(names) else [said]
+        said = f"{timed} of {len(names)} frames say when they were taken ({clock}): all are ordered by name"
+        return times, list(names), [said] if timed else []
+    known = {name: time for name, time in times.items() if time is not None}
+    zoned = all(time.tzinfo is not None for time in known.values())
+    by_time = sorted(names, key=lambda name: known[name] if zoned else known[name].replace(tzinfo=None))  # stable
+    said = f"the frames are in the order of their times ({clock}), which is not the order of their names"
+    return times, by_time, [] if by_time == list(names) else [said]
 
 
-def _frame_names(path: Path) -> list[str]:
-    """The image files' names in natural order."""
+def _frame_names(path: Path) -> tuple[list[str], list[str]]:
+    """(the image files' names in natural order, what to say of those that are left out)."""
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: expected the folder of a flight's frames")
-    names = sorted(image_names(path), key=_natural)
+    names: dict[str, str] = {}
+    notices = []
+    for name in sorted(image_names(path), key=natural_order):
+        if not _is_text(name):
+            notices.append(f"{os.fsencode(name)!r} is left out: its name is not UTF-8. Rename the file.")
+        elif (first := names.setdefault(_relative_path(name), name)) is not name:
+            notices.append(f"{name} is there twice, in two spellings of Unicode: {first!a} is taken, {name!a} left out")
     if not names:
         deeper = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir() and any(image_names(folder))]
         hint = f"; images are in its folder(s) {', '.join(deeper[:5])}: give one of these" if deeper else ""
         raise InputError(f"{path} holds no images (JPEG, PNG, TIFF, WebP){hint}")
-    return names
+    return list(names.values()), notices
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8: one that is not cannot be stored."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _indexes(flight_id: str, names: Sequence[str]) -> list[int]:
     """A distinct frame index for each name, in order: a name's own number, or the next free one."""
-    stems = [ids.label(Path(name).stem) for name in names]
-    numbered = re.compile(re.escape(ids.label(flight_id)) + r"_(\d{1,9})", re.ASCII)
-    own = [int(match[1]) if (match := numbered.fullmatch(stem)) else None for stem in stems]
-    if not any(number is not None for number in own):
-        ends = [int(match[1]) for stem in stems if (match := re.fullmatch(r".*?(\d{1,9})", stem, re.ASCII))]
-        rising = len(ends) == len(names) and all(a < b for a, b in pairwise(ends))
-        own = list(ends) if rising else [None] * len(names)
+    own = _own_numbers(flight_id, names)
     beyond = count(max((number for number in own if number is not None), default=0) + 1)
-    indexes: list[int] = []
-    for number in own:
-        indexes.append(next(beyond) if number is None or number in indexes else number)
-    return indexes
+    return [next(beyond) if number is None else number for number in own]
+
+
+def _own_numbers(flight_id: str, names: Sequence[str]) -> list[int | None]:
+    """The number that each name gives its frame; None where it gives none, or one that is taken.
+
+    `<flight>_<n>` wherever there is such a name. Else the last digits of the commonest kind of name (`DJI_0001`,
+    whatever its other digits), if these rise in order; the fraction of a time stamp is no number.
+    """
+    stems = [ids.label(Path(name).stem) for name in names]
+    of_flight = re.compile(re.escape(ids.label(flight_id)) + r"_(\d{1,9})", re.ASCII)
+    numbers = [int(match[1]) if (match := of_flight.fullmatch(stem)) else None for stem in stems]
+    if any(number is not None for number in numbers):
+        return _first_of_each(numbers)
+    ends = [_LAST_DIGITS.search(stem) for stem in stems]
+    kinds = [end and re.sub(r"\d+", "#", end.string[: end.start()].casefold()) for end in ends]
+    commonest = Counter(kind for kind in kinds if kind is not None).most_common(1)
+    numbers = [
+        int(end[0]) if end and commonest and kind == commonest[0][0] else None
+        for end, kind in zip(ends, kinds, strict=True)
+    ]
+    numbers = _first_of_each(numbers)
+    rising = all(a < b for a, b in pairwise(number for number in numbers if number is not None))
+    return numbers if rising else [None] * len(names)
+
+
+def _first_of_each(numbers: Sequence[int | None]) -> list[int | None]:
+    positions: dict[int | None, int] = {}
+    for position, number in enumerate(numbers):
+        positions.setdefault(number, position)
+    return [number if positions[number] == position else None for position, number in enumerate(numbers)]
 
 
 def _started_at(flight_id: str) -> datetime | None:
@@ -116,81 +186,143 @@ def _started_at(flight_id: str) -> datetime | None:
 
 
 Poses = dict[str, Pose]
+Found = Mapping[str, Label | None]
+"""A frame's name → its label."""
 
 
-def _truth(path: Path, names: Sequence[str], given: Path | None) -> tuple[Poses, str, list[str]]:
-    """A pose for every name, what the locations among them come from, and what to say of the labels."""
+class _Truth(NamedTuple):
+    poses: Poses  # of every name
+    source: str  # of their locations: "labels", "csv", "exif" or "none"
+    times: Times  # that labels give
+    notices: list[str]
+
+
+def _truth(path: Path, names: Sequence[str], given: Path | None) -> _Truth:
+    """What is known of each frame, and what to say of the labels that it comes from."""
     if given is not None:
-        labels = open_labels(given)
-        poses = _given(labels, given, path, names)
-        source = ("csv" if given.suffix.lower() in TABLES else "labels") if _placed(poses) else "none"
-        return poses, source, _said(labels, path, names, [given])
+        return _given_truth(path, names, given)
     folders = [path, path.parent]
-    labels = discover_json(folders)
-    poses = _poses(labels, path, names)
-    said = _said(labels, path, names, [file for file in labels.files if file.parent == path])
+    labels, tables = discover_json(folders), discover_tables(folders)
+    found, in_tables = _find(labels, path, names), _find(tables, path, names)
+    poses = _poses(found, labels, path)
+    notices = _notices(labels, found, path)
+    times = max(_times(found), _times(in_tables), key=len)
     if _placed(poses):
-        return poses, "labels", said
-    tables = discover_tables(folders)
-    of_tables = _poses(tables, path, names)
-    said += _said(tables, path, names, [file for file in tables.files if file.parent == path])
+        return _Truth(poses, "labels", times, notices + _contradictions(found, in_tables))
     readers: dict[str, Callable[[], Poses]] = {
-        "csv": lambda: of_tables,
+        "csv": lambda: _poses(in_tables, tables, path),
         "exif": lambda: {name: exif_pose(path / name) for name in names},
     }
+    notices += _notices(tables, in_tables, path)
     for source, read in readers.items():
-        found = read()
-        if _placed(found):
-            return {name: _completed(found[name], poses[name]) for name in names}, source, said
-    return poses, "none", said
+        positions = read()
+        if _placed(positions):
+            completed = {name: _completed(positions[name], poses[name]) for name in names}
+            return _Truth(completed, source, times, notices)
+    return _Truth(poses, "none", times, notices)
 
 
-def _said(labels: Labels, path: Path, names: Sequence[str], own: Sequence[Path]) -> list[str]:
-    """What labels contradict each other, and what of the flight's own label files was left unused."""
-    found = {name: labels.find(path / name) for name in names}
-    notices = [
-        str(label.problem)
-        for label in found.values()
-        if label and label.problem and label.problem.kind == "label-conflict"
-    ]
-    if own and not any(found.values()):
-        notices.append(f"{own[0]} labels {len(labels.every)} image(s), none of them in this flight: it is not used")
-    elif own and (without := sum(label is None for label in found.values())):
-        notices.append(f"{without} of {len(names)} frames have no label in {own[0]}")
-    elsewhere = [label for label in labels.every if label.filename.casefold() in _names_of(names)]
-    if not own and elsewhere and not any(found.values()):
-        notices.append(
-            f"{elsewhere[0].source} has labels of images of these names in other folders "
-            f"({elsewhere[0].reference}): none of them is this flight's"
-        )
-    return notices
-
-
-def _names_of(names: Sequence[str]) -> set[str]:
-    return {ids.label(name).casefold() for name in names}
-
-
-def _given(labels: Labels, given: Path, path: Path, names: Sequence[str]) -> Poses:
-    if not any(labels.find(path / name) for name in names):
+def _given_truth(path: Path, names: Sequence[str], given: Path) -> _Truth:
+    labels = open_labels(given)
+    found = _find(labels, path, names)
+    if not any(found.values()):
         raise InputError(
             f"{given} labels {len(labels.every)} image(s), none of them in this flight (its first is {names[0]}): "
             "give the flight's own labels"
         )
-    return _poses(labels, path, names, broken_in=given.parent)
+    poses = _poses(found, labels, path)
+    source = "csv" if given.suffix.lower() in TABLES else "labels"
+    return _Truth(poses, source if _placed(poses) else "none", _times(found), _notices(labels, found, path))
 
 
-def _poses(labels: Labels, path: Path, names: Sequence[str], broken_in: Path | None = None) -> Poses:
+def _find(labels: Labels, path: Path, names: Sequence[str]) -> Found:
+    return {name: labels.find(path / name) for name in names}
+
+
+def _poses(found: Found, labels: Labels, path: Path) -> Poses:
     """A pose for every name, empty where there is no label. Raises where the flight's own file is broken, or
     where positions are given, but none in degrees."""
     for file, error in labels.broken.items():
-        if file.parent == (broken_in or path):  # one beside may belong to another flight
+        if file.parent == path:  # one beside may belong to another flight
             raise error
-    found = {name: labels.find(path / name) for name in names}
     poses = {name: label.pose if label else Pose() for name, label in found.items()}
     wrong = [label.problem for label in found.values() if label and label.problem and label.problem.kind == "wrong-crs"]
     if wrong and not _placed(poses):
         raise wrong[0]
     return poses
+
+
+def _times(found: Found) -> Times:
+    return {name: label.time for name, label in found.items() if label and label.time}
+
+
+def _notices(labels: Labels, found: Found, path: Path) -> list[str]:
+    """What of these labels contradicts itself, was taken on trust, or was left unused."""
+    conflicts = [
+        label.problem for label in found.values() if label and label.problem and label.problem.kind == "label-conflict"
+    ]
+    more = f" So have {len(conflicts) - 1} more frame(s)." if len(conflicts) > 1 else ""
+    notices = [f"{conflicts[0]}{more}"] if conflicts else []
+    labelled = [name for name, label in found.items() if label]
+    own = [file for file in labels.files if labels.named or file.parent == path]
+    if not labelled:
+        return notices + _unused(labels, own, found, path)
+    if len(labelled) < len(found):
+        first = next(name for name in found if name not in labelled)
+        files = ", ".join(str(file) for file in dict.fromkeys(label.source for label in found.values() if label))
+        notices.append(f"{len(found) - len(labelled)} of {len(found)} frames have no label in {files}: first {first}")
+    strangers = labels.unused_by((path / name for name in found), own)
+    if strangers:
+        notices.append(
+            f"{len(strangers)} of the labels in {strangers[0].source} name no frame of this flight: "
+            f"first {strangers[0].reference}"
+        )
+    elsewhere = [label for name, label in found.items() if label and labels.names_another_folder(label, path / name)]
+    if elsewhere:
+        notices.append(
+            f"{elsewhere[0].source} names its images in another folder (first {elsewhere[0].reference}): labels are "
+            f"taken by file name for {len(elsewhere)} frames in {path}"
+        )
+    return notices
+
+
+def _unused(labels: Labels, own: Sequence[Path], found: Found, path: Path) -> list[str]:
+    """That label files were looked at, and none of their labels is taken."""
+    if own:
+        here = [label for label in labels.every if label.source in own]
+        return [
+            f"{', '.join(map(str, own))}: {len(here)} label(s), none of them for a frame of this flight (its first is "
+            f"{next(iter(found))}, the first label's is {here[0].reference if here else 'none'}): not used"
+        ]
+    of_other = [label for name in found for label in labels.with_name(path / name)]
+    if not of_other:
+        return []  # beside the flight, and not of it
+    return [
+        f"{of_other[0].source} has labels for images of these names, but in other folders or not saying in which "
+        f"(first {of_other[0].reference}): not used. Name the folders in it, or give the flight's own with --labels"
+    ]
+
+
+def _contradictions(found: Found, in_tables: Found) -> list[str]:
+    """That a table gives other positions than the label JSON, which is taken."""
+    pairs = [
+        (label, row)
+        for name, label in found.items()
+        if label and label.pose.location and (row := in_tables[name]) and row.pose.location
+    ]
+    apart_m = [
+        float(geo.distance_m(*a.pose.location, *b.pose.location))
+        for a, b in pairs
+        if a.pose.location and b.pose.location
+    ]
+    count_apart = sum(distance > _OTHER_PLACE_M for distance in apart_m)
+    if not count_apart:
+        return []
+    label, row = pairs[0]
+    return [
+        f"{row.source} and {label.source} contradict each other about {count_apart} of {len(pairs)} frames (median of "
+        f"all {np.median(apart_m):.0f} m apart): {label.source} is taken"
+    ]
 
 
 def _placed(poses: Mapping[str, Pose]) -> bool:
@@ -203,6 +335,11 @@ def _completed(pose: Pose, other: Pose) -> Pose:
     return Pose(**{name: getattr(other, name) if value is None else value for name, value in known.items()})
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """DJI_9 before DJI_10."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name.casefold())]
+def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]:
+    """A key for sorting: numbers as numbers (DJI_9 before DJI_10), a name before its copy (`x.jpg`, `x (1).jpg`)."""
+    folder, _, name = relative_path.rpartition("/")
+    return [_tokens(part) for part in (*folder.split("/"), Path(name).stem, Path(name).suffix)], relative_path
+
+
+def _tokens(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text.casefold())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,24 @@ class Label:
     pose: Pose
     problem: ImageryError | None = None  # why there is no location: "missing-label", "wrong-crs" or "label-conflict"
     source: Path | None = None  # the label file
+    time: datetime | None = None  # with a zone where the label gives one
 
     @property
     def filename(self) -> str:
         return self.reference.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        return "/".join(self.folders)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that the reference names, the innermost last."""
+        return tuple(part for part in self.reference.split("/")[:-1] if part not in ("", ".", ".."))
+
+    @property
+    def is_absolute(self) -> bool:
+        return self.reference.startswith("/") or self.reference[1:3] == ":/"
 
 
 class NotLabelsError(ImageryError):
@@ -42,6 +57,44 @@ def number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
     return found if math.isfinite(found) else None
+
+
+_STAMPS = ("%Y:%m:%d %H:%M:%S", "%Y:%m:%d %H:%M:%S.%f", "%Y%m%d%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f")
+_UNITS_PER_S = (1, 1e3, 1e6, 1e9)  # of a Unix time
+
+
+def time_of(value: Any) -> datetime | None:
+    """A date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the zone
+    UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
+    if not isinstance(value, str | float | int) or isinstance(value, bool):
+        return None
+    text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 1e21 else ""
+    times = [_unix_time(text), *(_stamp(text, form) for form in _STAMPS), _iso_time(text)]
+    return next((time for time in times if time is not None and 1980 <= time.year <= 2099), None)
+
+
+def _unix_time(text: str) -> datetime | None:
+    seconds = number(text)
+    if seconds is None:
+        return None
+    plausible = [seconds / unit for unit in _UNITS_PER_S if 315_532_800 <= seconds / unit < 4_102_444_800]
+    return datetime.fromtimestamp(plausible[0], UTC) if plausible else None
+
+
+def _stamp(text: str, form: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, form)
+    except ValueError:
+        return None
+
+
+def _iso_time(text: str) -> datetime | None:
+    if len(text) < len("2025-11-24T15"):
+        return None  # a day is no time
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def image_reference(text: str) -> str:

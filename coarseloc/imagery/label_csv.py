@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text, time_of
 
 _COLUMNS = {
     "filename": ("filename", "file_name", "file", "imageref", "image", "name", "frame"),
@@ -19,6 +20,7 @@ _COLUMNS = {
     "yaw": ("yaw", "yaw_deg", "heading", "heading_deg"),  # not track: a course over ground is no heading
     "pitch": ("pitch", "pitch_deg"),
     "roll": ("roll", "roll_deg"),
+    "time": ("timestamp", "time", "datetime", "date_time", "datetimeoriginal", "time_utc"),
 }
 
 
@@ -45,10 +47,11 @@ def read_csv(path: Path) -> list[Label]:
 
 def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
     cells = {word: row.get(name) for word, name in column.items() if name is not None}
-    numbers = {word: number(cells.get(word)) for word in _COLUMNS if word != "filename"}
+    numbers = {word: number(cells.get(word)) for word in _COLUMNS if word not in ("filename", "time")}
     name = image_reference(cells["filename"] or "")
     if not name.rpartition("/")[2]:
         return None
     pose = pose_of(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
-    return located(name, pose, numbers["latitude"], numbers["longitude"], usable)
+    label = located(name, pose, numbers["latitude"], numbers["longitude"], usable)
+    return replace(label, time=time_of(cells.get("time")))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coarseloc.errors import ImageryError
-from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text
+from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text, time_of
 
 
 def _mapping(value: Any) -> Any:
     return value if isinstance(value, dict | BaseModel) else {}
 
 
+Time = Annotated[datetime | None, BeforeValidator(time_of)]
 Number = Annotated[float | None, BeforeValidator(number)]
 
 
@@ -33,6 +36,7 @@ class _Attitude(BaseModel):
 
 class _Image(BaseModel):
     imageref: str
+    timestamp: Time = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
     position: Annotated[_Position, BeforeValidator(_mapping)] = _Position()
     attitude: Annotated[_Attitude, BeforeValidator(_mapping)] = _Attitude()
 
@@ -69,4 +73,4 @@ def _label(image: _Image) -> Label:
     usable: list[str] = []
     if place.latitude is None or place.longitude is None:
         usable = [key for key, value in place.model_dump().items() if value is not None]
-    return located(name, pose, place.latitude, place.longitude, usable)
+    return replace(located(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)

@@ -26,37 +26,91 @@ _SAME_HEADING_DEG = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels of images, to be looked up by an image's path; capitals are ignored."""
+    """Labels of images, to be looked up by an image's path; capitals are ignored where that is clear."""
 
     every: tuple[Label, ...] = ()  # in the order of their files, then of their rows
     files: tuple[Path, ...] = ()  # where they came from
     broken: Mapping[Path, ImageryError] = field(default_factory=dict)  # files that should hold labels, unreadable
+    named: bool = False  # by the user, for these images
     _by_name: dict[str, list[Label]] = field(default_factory=dict)
     _by_number: dict[tuple[str, int], list[Label]] = field(default_factory=dict)
+    _folders: dict[Path | None, set[str]] = field(default_factory=dict)  # that a file's labels name
+    _beside: dict[Path, list[Path]] = field(default_factory=dict)  # folder → folders in it, listed once
 
     def __post_init__(self) -> None:
         for label in self.every:
             self._by_name.setdefault(label.filename.casefold(), []).append(label)
+            self._folders.setdefault(label.source, set()).add(label.folder.casefold())
             if key := _number_key(label.filename):
                 self._by_number.setdefault(key, []).append(label)
 
     def find(self, image: Path) -> Label | None:
         """The label of an image, None where it has none.
 
-        Labels that lie in its folder come before those beside it. By its file name; where no label has that, by name
-        and number whatever the suffix and the padding. A label that names folders and means another file, which is
-        there, is not this image's; of labels that name different folders, none of them this one's, none is taken.
-        Labels that contradict each other come as one without a position, whose problem says so.
+        By its file name; where no label has that, by name and number whatever the suffix and the padding, unless the
+        label's own file is there too. A label that names folders is of the image in these folders. Labels in the
+        image's folder come before those beside it; a bare name in a file beside several folders that hold such a file
+        is nobody's. A label of a folder that is not there (the images have moved) counts where its file names one
+        folder and lies with the image, or was named by the user, or the image's name holds its folder's. Labels that
+        contradict each other come as one without a position, whose problem says so.
         """
-        name = ids.label(image.name).casefold()
+        return _agreed(self._speaking_of(image), image)
+
+    def with_name(self, image: Path) -> list[Label]:
+        """The labels that have an image's file name, or its name and number; in whatever folder."""
+        name = ids.label(image.name)
         key = _number_key(name)
-        named = self._by_name.get(name) or (self._by_number.get(key, []) if key else [])
-        own = [label for label in named if not _means_another(label, image)]
-        own = [label for label in own if label.source and label.source.parent == image.parent] or own
-        here = [label for label in own if _names_folder(label, image)]
-        if not here and len({label.reference.casefold() for label in named if "/" in label.reference}) > 1:
-            return None
-        return _agreed(here or own, image)
+        named = self._by_name.get(name.casefold(), [])
+        return [label for label in named if label.filename == name] or [
+            label
+            for label in named or (self._by_number.get(key, []) if key else [])
+            if not _is_another_file(image.parent / label.filename, image)
+        ]
+
+    def unused_by(self, images: Iterable[Path], files: Sequence[Path]) -> list[Label]:
+        """The labels in some of the files that speak of none of the images."""
+        used = {id(label) for image in images for label in self._speaking_of(image)}
+        return [label for label in self.every if label.source in files and id(label) not in used]
+
+    def names_another_folder(self, label: Label, image: Path) -> bool:
+        """Whether a label that was found for an image names folders in which it is not."""
+        return _shared_folders(label, image) < len(label.folders) and not _holds_its_folder(image)
+
+    def _speaking_of(self, image: Path) -> list[Label]:
+        labels = [label for label in self.with_name(image) if not _means_another(label, image)]
+        labels = [label for label in labels if label.source and label.source.parent == image.parent] or labels
+        here = [label for label in labels if label.folders and _shared_folders(label, image) == len(label.folders)]
+        if here:
+            return here
+        bare = [label for label in labels if not label.folders]
+        if bare:
+            return bare if any(self._is_clear(label, image) for label in bare) else []
+        return labels if _holds_its_folder(image) else self._moved(labels, image)
+
+    def _is_clear(self, label: Label, image: Path) -> bool:
+        """Whether a bare name can mean this image alone."""
+        if self.named or label.source is None or label.source.parent == image.parent or _holds_its_folder(image):
+            return True
+        root = label.source.parent
+        if root not in self._beside:
+            self._beside[root] = [entry for entry in root.iterdir() if entry.is_dir()]
+        holders = [folder for folder in self._beside[root] if (folder / image.name).is_file()]
+        return holders in ([], [image.parent])
+
+    def _moved(self, labels: Sequence[Label], image: Path) -> list[Label]:
+        """Of labels whose folders are not there, those whose folders end as the image's do; else those of a file that
+        names one folder."""
+        absolute = [label for label in labels if label.is_absolute]
+        best = max((_shared_folders(label, image) for label in absolute), default=0)
+        nearest = [label for label in absolute if best and _shared_folders(label, image) == best]
+        if len({label.folder.casefold() for label in nearest}) == 1:
+            return nearest
+        return [
+            label
+            for label in labels
+            if len(self._folders[label.source]) == 1
+            and (self.named or (label.source is not None and label.source.parent == image.parent))
+        ]
 
 
 def _number_key(name: str) -> tuple[str, int] | None:
@@ -65,19 +119,30 @@ def _number_key(name: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-def _names_folder(label: Label, image: Path) -> bool:
-    """Whether the label names the image's folders, as far as it names any; a bare name is anybody's."""
-    folders = [part.casefold() for part in label.reference.split("/")[:-1] if part not in ("", ".", "..")]
-    own = [ids.label(part).casefold() for part in image.parent.parts]
-    return bool(folders) and own[-len(folders) :] == folders
+def _shared_folders(label: Label, image: Path) -> int:
+    """How many folders above the file have the same names, from the file upwards."""
+    pairs = zip(reversed(label.folders), reversed(image.parent.parts), strict=False)
+    same = [a.casefold() == ids.label(b).casefold() for a, b in pairs]
+    return next((number for number, equal in enumerate(same) if not equal), len(same))
+
+
+def _holds_its_folder(image: Path) -> bool:
+    """Whether a file's name says which folder it is of: `<flight>_<n>.jpg`, `<capture>_<index>.jpg`."""
+    return ids.label(image.name).startswith(f"{ids.label(image.parent.name)}_")
+
+
+def _is_another_file(path: Path, image: Path) -> bool:
+    try:
+        return path.is_file() and not path.samefile(image)
+    except (OSError, ValueError):  # what labels name may be no path at all
+        return False
 
 
 def _means_another(label: Label, image: Path) -> bool:
     """Whether the label, read from where it lies, names a file that is there and is not this image."""
-    if "/" not in label.reference or label.source is None:
+    if label.source is None or (label.source.parent == image.parent and not label.folders):
         return False
-    named = label.source.parent / label.reference
-    return named.parent != image.parent and named.is_file() and not named.samefile(image)
+    return _is_another_file(label.source.parent / label.reference, image)
 
 
 def _agreed(labels: Sequence[Label], image: Path) -> Label | None:
@@ -130,7 +195,7 @@ def read_labels(path: Path) -> dict[str, Pose]:
 
 def open_labels(path: Path) -> Labels:
     """One label file named by the user; ImageryError where it cannot be read."""
-    return _collect({path: _read(path)})
+    return _collect({path: _read(path)}, {}, named=True)
 
 
 def discover_json(folders: Iterable[Path]) -> Labels:
@@ -166,6 +231,6 @@ def _read(path: Path) -> list[Label]:
     return read_csv(path) if path.suffix.lower() in TABLES else read_json(path)
 
 
-def _collect(found: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError] | None = None) -> Labels:
+def _collect(found: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError], named: bool = False) -> Labels:
     every = tuple(replace(label, source=path) for path, labels in found.items() for label in labels)
-    return Labels(every, tuple(found), broken or {})
+    return Labels(every, tuple(found), broken, named)

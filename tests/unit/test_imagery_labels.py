@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 from coarseloc.errors import ImageryError
 from coarseloc.imagery import labels
 from coarseloc.imagery.exif import exif_pose
+from coarseloc.imagery.label import time_of
+from coarseloc.imagery.labels import Labels
 from coarseloc.types import LonLat, Pose
 
 PLACE = LonLat(127.02765, 37.49792)
@@ -160,6 +163,125 @@ def test_an_images_label_may_have_another_suffix_and_padding(
     found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)]))
     assert found.find(tmp_path / "251124155712_00007.jpg").pose.location == PLACE
     assert found.find(tmp_path / "251124155712_00008.jpg") is None
+
+
+def folder_of(root: Path, *images: str) -> Path:
+    """Empty files, as label look-ups see images."""
+    for image in images:
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).touch()
+    return root
+
+
+def position(found: Labels, image: Path) -> LonLat | None:
+    label = found.find(image)
+    return label and label.pose.location
+
+
+@pytest.mark.parametrize("reference", ["flightA/DJI_0001.JPG", "./flightA/DJI_0001.JPG", "/data/flightA/DJI_0001.JPG"])
+def test_a_label_of_a_folder_that_has_gone_is_not_its_neighbours(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], reference: str
+) -> None:
+    image = folder_of(tmp_path, "flightB/DJI_0001.JPG") / "flightB/DJI_0001.JPG"
+    write_labels(tmp_path / "l.json", [label(reference, PLACE)])
+    assert labels.discover_json([image.parent, tmp_path]).find(image) is None
+
+
+def test_labels_with_folders_of_another_machine_are_told_apart_by_the_folders_that_are_left(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    folder_of(tmp_path, "flightA/DJI_0001.JPG", "flightB/DJI_0001.JPG")
+    other = LonLat(127.1, 37.6)
+    names = {"D:\\2025\\flightA\\DJI_0001.JPG": PLACE, "D:\\2025\\flightB\\DJI_0001.JPG": other}
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(*each) for each in names.items()]))
+    assert position(found, tmp_path / "flightA/DJI_0001.JPG") == PLACE
+    assert position(found, tmp_path / "flightB/DJI_0001.JPG") == other
+    days = {"/data/day1/100MEDIA/DJI_0001.JPG": PLACE, "/data/day2/100MEDIA/DJI_0001.JPG": other}
+    found = labels.open_labels(write_labels(tmp_path / "d.json", [label(*each) for each in days.items()]))
+    image = folder_of(tmp_path, "day3/100MEDIA/DJI_0001.JPG") / "day3/100MEDIA/DJI_0001.JPG"
+    assert found.find(image) is None  # both end alike
+
+
+def test_a_renamed_folders_labels_are_its_own_where_they_lie_in_it_and_that_is_known(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    image = folder_of(tmp_path, "renamed/DJI_0001.JPG") / "renamed/DJI_0001.JPG"
+    write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE)])
+    found = labels.discover_json([image.parent])
+    (only,) = found.every
+    assert position(found, image) == PLACE and found.names_another_folder(only, image)
+    write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE), label("other/DJI_0002.JPG", PLACE)])
+    assert labels.discover_json([image.parent]).find(image) is None  # whose, of two?
+
+
+def test_a_bare_name_beside_several_folders_that_hold_it_is_nobodys(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    image = folder_of(tmp_path, "a/DJI_0001.JPG") / "a/DJI_0001.JPG"
+    path = write_labels(tmp_path / "l.json", [label("DJI_0001.JPG", PLACE)])
+    assert position(labels.discover_json([image.parent, tmp_path]), image) == PLACE
+    folder_of(tmp_path, "b/DJI_0001.JPG")
+    assert labels.discover_json([image.parent, tmp_path]).find(image) is None
+    assert position(labels.open_labels(path), image) == PLACE  # its user says whose
+
+
+def test_of_names_that_differ_in_capitals_suffix_or_padding_each_has_its_own_label(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    folder_of(tmp_path, "f_00007.jpg", "f_7.jpg", "f_00007.png", "F_00007.JPG")
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label("f_00007.jpg", PLACE)]))
+    assert position(found, tmp_path / "f_00007.jpg") == PLACE
+    if len(list(tmp_path.glob("*_00007.[jJ]*"))) == 2:  # this file system tells capitals apart
+        assert found.find(tmp_path / "F_00007.JPG") is None
+    assert found.find(tmp_path / "f_7.jpg") is None and found.find(tmp_path / "f_00007.png") is None
+
+
+def test_a_reference_that_can_be_no_path_spoils_nothing(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    references = ["x" * 5000 + "/a.jpg", "\x00/a.jpg", "../" * 2000 + "a.jpg", "b/" * 3000 + "a.jpg", "a.jpg"]
+    image = folder_of(tmp_path, "a.jpg") / "a.jpg"
+    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(each, PLACE) for each in references]))
+    assert position(found, image) == PLACE
+
+
+def test_the_labels_that_no_image_uses_are_known(
+    tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
+) -> None:
+    image = folder_of(tmp_path, "a.jpg") / "a.jpg"
+    path = write_labels(tmp_path / "l.json", [label(name, PLACE) for name in ("a.jpg", "b.jpg", "a.png", "A.JPG")])
+    unused = labels.open_labels(path).unused_by([image], [path])
+    assert [each.reference for each in unused] == ["b.jpg", "a.png", "A.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        ("2025-11-24T15:57:12.25", datetime(2025, 11, 24, 15, 57, 12, 250_000)),
+        ("2025-11-24T06:57:12Z", datetime(2025, 11, 24, 6, 57, 12, tzinfo=UTC)),
+        ("2025:11:24 15:57:12", datetime(2025, 11, 24, 15, 57, 12)),
+        ("20251124155712", datetime(2025, 11, 24, 15, 57, 12)),
+        (1738133056.5, datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
+        ("1738133056500", datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
+        (1738133056500000000, datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_as_tools_write_them(value: Any, time: datetime) -> None:
+    assert time_of(value) == time
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "", 0, 12.5, "12:00:01", "2025-11-24", "251124155712x", float("nan"), {}]
+)
+def test_what_is_no_date_with_a_time_is_no_time(value: Any) -> None:
+    """Seconds since take-off, a time of day, a day."""
+    assert time_of(value) is None
+
+
+@given(st.text(max_size=30) | st.floats() | st.integers())
+def test_any_value_is_a_time_of_this_age_or_none(value: Any) -> None:
+    time = time_of(value)
+    assert time is None or 1980 <= time.year <= 2099
 
 
 # --- CSV ----------------------------------------------------------------------------------------
