@@ -34,6 +34,11 @@ class Capture:
     overlap: float  # fraction in [0, 1)
     angle_deg: int  # in this project's convention
 
+    @property
+    def time(self) -> str:
+        """When it was taken, YYMMDDhhmmss."""
+        return self.path.name.partition("_")[0]
+
 
 def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]]:
     """The captures in `root`, or `root` itself if it is one, by name; and a Failure for every other folder that

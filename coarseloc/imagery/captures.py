@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,7 +79,8 @@ def open_captures(
     captures, failures = find_captures(root, turned)
     found = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
     failures += [Failure(str(path), "list", error.kind, str(error)) for path, error in found.broken.items()]
-    groups = _groups(captures, found)
+    groups, unplaced = _groups(captures, found, footprint_m)
+    failures += unplaced
     sources = []
     for suffix, group in groups.items():
         set_name = name if name is not None and len(groups) == 1 else f"{name or ids.set_name(root.name)}-{suffix}"
@@ -102,31 +105,99 @@ def open_captures(
     return sources
 
 
-def _groups(captures: Sequence[Capture], labels: Labels) -> dict[str, list[Capture]]:
-    """{what tells a set's name apart: its captures}: by altitude and overlap, and by grid where these have several."""
+def _groups(
+    captures: Sequence[Capture], labels: Labels, footprint_m: float | None
+) -> tuple[dict[str, list[Capture]], list[Failure]]:
+    """({what tells a set's name apart: its captures}, captures that are in none): by altitude and overlap, and by grid
+    where these have several. The first grid has no time in its name: one that is added later does not rename it."""
     alike: dict[tuple[float, float], list[Capture]] = defaultdict(list)
     for capture in captures:
         alike[capture.altitude_m, capture.overlap].append(capture)
-    groups = {}
+    groups: dict[str, list[Capture]] = {}
+    failures: list[Failure] = []
     for (altitude_m, overlap), group in sorted(alike.items()):
         suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
-        for number, grid in enumerate(_grids(group, labels)):
-            groups[suffix if number == 0 else f"{suffix}-{grid[0].path.name.partition('_')[0]}"] = grid
-    return groups
+        grids, unplaced = _grids(group, labels, footprint_m)
+        failures += unplaced
+        for grid in grids:
+            timed = f"{suffix}-{grid[0].time}"
+            names = chain([suffix, timed], (f"{timed}-{number}" for number in count(2)))
+            groups[next(name for name in names if name not in groups)] = grid
+    return groups, failures
 
 
-def _grids(captures: Sequence[Capture], labels: Labels) -> list[list[Capture]]:
-    """Captures whose tiles of the same numbers lie at the same places, together; in the order of their names."""
-    grids: list[tuple[list[Capture], dict[int, LonLat]]] = []
-    for capture in captures:
-        places = _places(capture, labels)
-        same = next((grid for grid in grids if _one_grid(grid[1], places)), None)
-        if same is None:
-            grids.append(([capture], dict(places)))
+class _Grid(NamedTuple):
+    """Captures whose tiles of the same numbers lie at the same places."""
+
+    captures: list[Capture]
+    places: dict[int, LonLat]
+
+
+def _grids(
+    captures: Sequence[Capture], labels: Labels, footprint_m: float | None
+) -> tuple[list[list[Capture]], list[Failure]]:
+    """(captures by grid, in the order of their names; a Failure for each whose grid nothing tells).
+
+    A capture's own labels say which grid it is of. One without joins that of its time of capture, or the only one if
+    this lacks its heading: another picture of a tile that is there may be of another area.
+    """
+    places = {capture.path: _places(capture, labels) for capture in captures}
+    grids: list[_Grid] = []
+    undecided: list[Capture] = []
+    for capture in sorted(captures, key=lambda one: not places[one.path]):  # stable: by name, those with labels first
+        shared = [grid for grid in grids if grid.places.keys() & places[capture.path].keys()]
+        alike = [grid for grid in shared if _one_grid(grid.places, places[capture.path], capture.overlap, footprint_m)]
+        if alike:
+            most = max(alike, key=lambda grid: len(grid.places.keys() & places[capture.path].keys()))
+            _join(most, capture, places[capture.path])
+        elif shared or (places[capture.path] and not grids):
+            grids.append(_Grid([capture], dict(places[capture.path])))
         else:
-            same[0].append(capture)
-            same[1].update({index: place for index, place in places.items() if index not in same[1]})
-    return [grid for grid, _ in grids]
+            undecided.append(capture)
+    failures = _join_undecided(undecided, grids, places)
+    if not grids:
+        return [list(captures)], []  # none of them has a label: to be said of their tiles
+    order = {capture.path: number for number, capture in enumerate(captures)}
+    by_name = [sorted(grid.captures, key=lambda one: order[one.path]) for grid in grids]
+    return sorted(by_name, key=lambda grid: order[grid[0].path]), failures
+
+
+def _join(grid: _Grid, capture: Capture, places: Mapping[int, LonLat]) -> None:
+    grid.captures.append(capture)
+    grid.places.update({index: place for index, place in places.items() if index not in grid.places})
+
+
+def _join_undecided(
+    undecided: Sequence[Capture], grids: Sequence[_Grid], places: Mapping[Path, Mapping[int, LonLat]]
+) -> list[Failure]:
+    """Put captures that share no labelled tile with a grid where they belong; a Failure for each that stays out."""
+    by_time: dict[str, list[Capture]] = defaultdict(list)
+    for capture in undecided:
+        by_time[capture.time].append(capture)
+    failures = []
+    for time, group in by_time.items():
+        same_time = [grid for grid in grids if any(capture.time == time for capture in grid.captures)]
+        if not same_time and len(grids) == 1:
+            angles = {capture.angle_deg for capture in grids[0].captures}
+            labelled = all(places[capture.path] for capture in group)  # other tiles of the same grid
+            same_time = [] if angles & {capture.angle_deg for capture in group} and not labelled else list(grids)
+        if len(same_time) == 1:
+            for capture in group:
+                _join(same_time[0], capture, places[capture.path])
+        elif grids:
+            failures += [_unplaced(capture, grids) for capture in group]
+    return failures
+
+
+def _unplaced(capture: Capture, grids: Sequence[_Grid]) -> Failure:
+    others = ", ".join(grid.captures[0].path.name for grid in grids)
+    return Failure(
+        str(capture.path),
+        "list",
+        "unplaced-capture",
+        f"no label says where its tiles lie, and it was taken at another time than {others}: left out. "
+        "Give it a label JSON, or ingest it as a root of its own with --labels.",
+    )
 
 
 def _places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
@@ -139,14 +210,20 @@ def _places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
     return places
 
 
-def _one_grid(first: Mapping[int, LonLat], second: Mapping[int, LonLat]) -> bool:
-    """Whether most tiles that both number lie less than half a stride apart; also where there are too few to tell."""
-    shared = sorted(first.keys() & second.keys())
-    if len(shared) < 2 or len(set(first.values())) < 2:
+def _one_grid(
+    first: Mapping[int, LonLat], second: Mapping[int, LonLat], overlap: float, footprint_m: float | None
+) -> bool:
+    """Whether most tiles that both number lie less than half a stride apart; also where no stride is known."""
+    if footprint_m is not None:
+        stride_m = footprint_m * (1 - overlap)
+    elif len(set(first.values())) > 1:
+        stride_m = tiling.spacing(list(first.values()))
+    else:
         return True
+    shared = sorted(first.keys() & second.keys())
     a, b = (np.array([places[index] for index in shared]) for places in (first, second))
     apart_m = geo.distance_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
-    return bool(np.median(apart_m) <= tiling.spacing(list(first.values())) / 2)
+    return bool(np.median(apart_m) <= stride_m / 2)
 
 
 def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:

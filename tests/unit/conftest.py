@@ -105,19 +105,22 @@ def capture_tree(tmp_path: Path) -> WriteCaptures:
         overlap: int = 50,
         pad: int = 5,
         labelled: bool = True,
+        stamp: str = "251210182149",
+        corner: LonLat = GANGNAM,
     ) -> Path:
         root = root or tmp_path / "Refs"
         images = []
         for angle in angles:
-            capture = f"251210182149_{altitude}_{overlap}_0_{angle:03d}"
+            capture = f"{stamp}_{altitude}_{overlap}_0_{angle:03d}"
             (root / capture).mkdir(parents=True)
             for index in range(1, columns * rows + 1):
                 name = f"{capture}_{index:0{pad}d}.png"
                 Image.new("RGB", (8, 8), (index, angle // 2, altitude // 10)).save(root / capture / name)
                 row, column = divmod(index - 1, columns)
-                images.append(_label(name, geo.offset(GANGNAM, column * stride_m, -row * stride_m)))
+                images.append(_label(name, geo.offset(corner, column * stride_m, -row * stride_m)))
         if labelled:
-            _write_labels(root / f"labels-{altitude}.json", images)
+            more = "" if stamp == "251210182149" else f"-{stamp}"
+            _write_labels(root / f"labels-{altitude}{more}.json", images)
         return root
 
     return write

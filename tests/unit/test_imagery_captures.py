@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import string
 import time
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from coarseloc import geo
+from coarseloc import geo, ids
 from coarseloc.errors import ImageryError, InputError
 from coarseloc.imagery.captures import CaptureSource, open_captures
 from coarseloc.types import Failure, LonLat, View
@@ -189,10 +193,104 @@ def test_a_duplicate_tile_is_a_failure_and_the_first_is_kept(capture_tree: Write
     later.mkdir()
     Image.new("RGB", (8, 8)).save(later / f"{later.name}_00001.png")
     source = only(root)
-    assert kinds(source) == {"duplicate-tile": 2}
+    assert kinds(source) == {"duplicate-tile": 1, "unplaced-capture": 1}
     assert len(source.tiles) == 6
     (view,) = source.views(source.tiles[0], [45])
     assert isinstance(view, View) and view.path is not None and view.path.parent.name.startswith("251210")
+
+
+# --- grids -----------------------------------------------------------------------------------------
+
+ELSEWHERE = geo.offset(GANGNAM, 40, -500)  # its tiles overlap with the others': a route of its own
+LATER = "251212090000"
+
+
+def names(sources: Sequence[CaptureSource]) -> list[str]:
+    return [source.reference_set.name for source in sources]
+
+
+def test_two_grids_of_one_height_are_two_sets(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture_tree(root, stamp=LATER, corner=ELSEWHERE, columns=4)
+    first, second = open_captures(root)
+    assert names([first, second]) == ["refs-300m-50", f"refs-300m-50-{LATER}"]
+    assert (len(first.tiles), len(second.tiles)) == (6, 8)
+    assert geo.distance_m(*first.tiles[0].center, *GANGNAM) < 0.1
+    assert geo.distance_m(*second.tiles[0].center, *ELSEWHERE) < 0.1
+    assert kinds(first) == {"another-grid": 1}
+    assert names(open_captures(root, name="강남")) == ["강남-300m-50", f"강남-300m-50-{LATER}"]
+
+
+def test_headings_of_one_grid_may_be_captured_at_different_times(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0,))
+    capture_tree(root, angles=(45,), stamp=LATER)
+    capture_tree(root, angles=(90,), stamp="251213090000", labelled=False)
+    source = only(root)
+    assert source.reference_set.angles == (0, 45, 90)
+    assert len(source.tiles) == 6 and not source.failures
+
+
+def test_headings_without_labels_join_the_grid_of_their_own_time(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45))
+    edit_labels(root, lambda image: image if "_000_" in image["imageref"] else None)
+    capture_tree(root, angles=(0, 45), stamp=LATER, corner=ELSEWHERE)
+    edit_labels(root, lambda image: image if "_000_" in image["imageref"] else None, f"labels-300-{LATER}.json")
+    first, second = open_captures(root)
+    for source, stamp in ((first, "251210182149"), (second, LATER)):
+        assert source.reference_set.angles == (0, 45)
+        for view in source.views(source.tiles[0], (0, 45)):
+            assert isinstance(view, View) and view.path is not None and view.path.name.startswith(stamp)
+
+
+def test_a_capture_that_no_label_places_joins_no_grid_that_has_its_heading(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45))
+    capture_tree(root, angles=(0, 45, 90), stamp=LATER, corner=ELSEWHERE, columns=4, labelled=False)
+    source = only(root)
+    assert len(source.tiles) == 6 and source.reference_set.angles == (0, 45)
+    assert kinds(source) == {"unplaced-capture": 3}
+    assert all("--labels" in failure.message for failure in source.failures)
+
+
+def test_a_heading_with_few_labels_joins_the_grid_that_they_are_of(capture_tree: WriteCaptures) -> None:
+    """The first grid numbers none of its labelled tiles."""
+    root = capture_tree()
+    capture_tree(root, angles=(0, 45), stamp=LATER, corner=ELSEWHERE, columns=4)
+
+    def beyond_the_first(image: dict[str, Any]) -> dict[str, Any] | None:
+        return image if "_000_" in image["imageref"] or image["imageref"][-9:-4] > "00006" else None
+
+    edit_labels(root, beyond_the_first, f"labels-300-{LATER}.json")
+    first, second = open_captures(root)
+    assert (len(first.tiles), len(second.tiles)) == (6, 8)
+    assert second.reference_set.angles == (0, 45)
+
+
+def test_grids_of_one_time_have_names_of_their_own(capture_tree: WriteCaptures, tmp_path: Path) -> None:
+    root, images = tmp_path / "refs", []
+    for angle, south_m in ((0, 0), (45, -900), (90, -1800)):
+        capture_tree(root, angles=(angle,), corner=geo.offset(GANGNAM, 0, south_m))
+        images += json.loads((root / "labels-300.json").read_text())["images"]
+    (root / "labels-300.json").write_text(json.dumps({"images": images}))
+    stamp = "251210182149"
+    assert names(open_captures(root)) == [
+        "refs-300m-50", f"refs-300m-50-{stamp}", f"refs-300m-50-{stamp}-2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["강남", "Été", "Straße", "日本 2025"])
+def test_a_set_is_named_after_its_folder_in_any_script_and_spelling(
+    tmp_path: Path, capture_tree: WriteCaptures, folder: str
+) -> None:
+    for form in ("NFC", "NFD"):
+        root = capture_tree(tmp_path / form / unicodedata.normalize(form, folder))
+        name = only(root).reference_set.name
+        assert name == unicodedata.normalize("NFC", f"{folder.lower().replace(' ', '-')}-300m-50")
+
+
+@given(st.text(string.printable, max_size=20))
+def test_a_name_in_ascii_is_what_it_always_was(folder: str) -> None:
+    """Sets that are there go on under their names."""
+    assert ids.set_name(folder) == ids.slug(folder)
 
 
 def test_a_heading_whose_label_lies_elsewhere_is_left_out(capture_tree: WriteCaptures) -> None:

@@ -18,8 +18,7 @@ from PIL import Image
 from coarseloc import geo
 from coarseloc.errors import ImageryError, InputError
 from coarseloc.imagery.flights import natural_order, open_flight
-from coarseloc.store import flights
-from coarseloc.types import Flight, Frame, LonLat, Pose
+from coarseloc.types import Flight, LonLat, Pose
 
 PLACE = LonLat(127.02765, 37.49792)
 FLIGHT = "251124155712"
@@ -231,33 +230,6 @@ def test_a_fingerprint_changes_with_the_file_and_not_with_its_time(tmp_path: Pat
     after = open_flight(folder)
     assert before.frames[0].fingerprint == after.frames[0].fingerprint
     assert before.frames[1].fingerprint != after.frames[1].fingerprint
-
-
-paths = st.text("ab1/ ", min_size=1, max_size=4)
-
-
-@given(
-    st.dictionaries(paths, st.integers(0, 12), max_size=8), st.lists(st.tuples(paths, st.integers(0, 12)), max_size=8)
-)
-def test_a_number_once_given_never_changes_and_no_two_frames_have_one(
-    stored: dict[str, int], folder: list[tuple[str, int]]
-) -> None:
-    stored = {path: index for index, path in {index: path for path, index in stored.items()}.items()}
-    frames = [Frame(index, Path("/f") / path, path) for path, index in dict(folder).items()]
-    given_now = flights.frame_indices(frames, stored)
-    assert given_now == flights.frame_indices(frames, stored)
-    assert {path: given_now[path] for path in given_now.keys() & stored.keys()} == {
-        path: index for path, index in stored.items() if path in given_now
-    }
-    every = {**stored, **given_now}
-    assert len(set(every.values())) == len(every)
-    fresh = [frame for frame in frames if frame.relative_path not in stored]
-    for frame in fresh:
-        others = [other for other in fresh if other.index == frame.index]
-        if frame is others[0] and frame.index not in stored.values():
-            assert frame.index in {given_now[other.relative_path] for other in fresh}
-    again = flights.frame_indices(frames, every)
-    assert again == given_now
 
 
 def test_a_folder_called_images_is_named_after_its_parent(tmp_path: Path) -> None:
