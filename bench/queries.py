@@ -21,9 +21,9 @@ from bench.size import Size
 from coarseloc import filters, geo, ids
 from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import load_backbone
-from coarseloc.filters import Near, Where
+from coarseloc.filters import Where
 from coarseloc.imagery.decode import read_image
-from coarseloc.types import Float32, LonLat, Point, TileFacts
+from coarseloc.types import Float32, LonLat, Near, Point, TileFacts
 from coarseloc.vectors.edge import EdgeStore
 from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore

@@ -39,6 +39,14 @@ class BBox(NamedTuple):
     north: float
 
 
+class Near(NamedTuple):
+    """Within `radius_m` metres (great circle) of a position."""
+
+    lon: float
+    lat: float
+    radius_m: float
+
+
 # --- references ---------------------------------------------------------------------------------
 
 

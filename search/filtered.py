@@ -43,7 +43,7 @@ class FilteredIndex:
     @property
     def headings(self) -> int:
         """See `TileIndex`."""
-        return MOST_HEADINGS if self.where.angles is None else len(self.where.angles)
+        return len(self.where.angles) or MOST_HEADINGS
 
     def search(self, queries: Float32, k: int) -> tuple[Float32, NDArray[np.str_]]:
         """See `TileIndex`; keys are point ids.

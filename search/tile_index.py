@@ -120,7 +120,7 @@ def matching(db: Database, opened: Opened, where: Where = ANYTHING) -> MirrorInd
 def by_heading(db: Database, opened: Opened, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
     """(heading, its tiles that match) of every heading that has any, as sets of their own."""
     angles = sorted({angle for one, _ in opened for angle in one.reference_set.angles})
-    wanted = [angle for angle in angles if where.angles is None or angle in where.angles]
+    wanted = [angle for angle in angles if not where.angles or angle in where.angles]
     found = [(angle, list(_parts(opened, replace(where, angles=(angle,))))) for angle in wanted]
     return [(angle, MirrorIndex(db, parts, 0.0).copied()) for angle, parts in found if parts]
 
@@ -129,7 +129,7 @@ def _parts(opened: Opened, where: Where) -> Iterator[_Part]:
     for one, mirror in opened:
         allowed = mirror.selection(replace(where, reference_sets=()))
         if allowed is None or len(allowed):
-            angles = [a for a in one.reference_set.angles if where.angles is None or a in where.angles]
+            angles = [a for a in one.reference_set.angles if not where.angles or a in where.angles]
             yield _Part(mirror, mirror.index, allowed, max(1, len(angles)))
 
 

@@ -125,7 +125,7 @@ def _browse(state: Path, search: list[dict[str, Any]]) -> dict[str, Any]:
     addresses = ["/flights.json", f"/compare.json?flight={FLIGHT}", f"/flights/{FLIGHT}/export.json"]
     addresses += [f"/flights/{FLIGHT}.json?model={run['backbone']}" for run in search]
     addresses += [f"/flights/{FLIGHT}/{frame}.json" for frame in range(1, FRAMES + 1)]
-    addresses += [f"/search.json?flight={FLIGHT}&frame=1&model={run['backbone']}&reference_set=area" for run in search]
+    addresses += [f"/search.json?flight={FLIGHT}&frame=1&model={run['backbone']}&reference-set=area" for run in search]
     read = {address: client.get(address).get_json(force=True) for address in addresses}
     for run in search:
         for frame in range(1, FRAMES + 1):
@@ -476,7 +476,7 @@ def hits_of_web_frame(answers: Answers, backbone: str) -> list[dict[str, Any]]:
 
 
 def hits_of_web_search(answers: Answers, backbone: str) -> list[dict[str, Any]]:
-    return answers.web[f"/search.json?flight={FLIGHT}&frame=1&model={backbone}&reference_set=area"]["answer"]["hits"][
+    return answers.web[f"/search.json?flight={FLIGHT}&frame=1&model={backbone}&reference-set=area"]["answer"]["hits"][
         :K
     ]
 

@@ -26,10 +26,10 @@ import numpy as np
 
 from coarseloc import geo
 from coarseloc.batches import batches
-from coarseloc.filters import Near, Where
+from coarseloc.filters import Where
 from coarseloc.rotation import HEADINGS
 from coarseloc.store import Database, embeddings, open_database, references, tallies
-from coarseloc.types import EmbeddingSpec, LonLat, ReferenceSet, Tile, View
+from coarseloc.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View
 from coarseloc.vectors import open_store
 from ingest import index
 from ingest.worker import COMMIT_ROWS

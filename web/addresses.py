@@ -21,6 +21,6 @@ class Number(IntegerConverter):
 
 
 def address(endpoint: str, ids: Mapping[str, Any], query: Mapping[str, Any]) -> str:
-    """The endpoint's path with `query` as it is; values of None are left out."""
-    text = urlencode({name: value for name, value in query.items() if value is not None})
+    """The endpoint's path with `query` as it is; values of None are left out, a list's each get the name."""
+    text = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
     return url_for(endpoint, **ids) + (f"?{text}" if text else "")

@@ -75,7 +75,7 @@ def _words() -> dict[str, Any]:
 def _this_url(**changes: Any) -> str:
     """The present address with some of its ids or its query changed; None removes."""
     ids = dict(request.view_args or {})
-    query: dict[str, Any] = request.args.to_dict()
+    query: dict[str, Any] = request.args.to_dict(flat=False)
     for passing in ("lang", "theme"):  # remembered by cookies, not carried along
         query.pop(passing, None)
     for name, value in changes.items():

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from coarseloc.filters import WhereJson
 from search.records import AgreementInfo, BBoxArray, Heading, Location, Result
 
 Url = Field(description="a path on this server")
@@ -46,25 +47,13 @@ class NamedFlight(Answer):
     frames: int = Field(ge=0)
 
 
-class WhereFacts(Answer):
-    """Filters that were given; those that were not are left out."""
-
-    reference_sets: list[str] | None = None
-    tile_id: str | None = None
-    angles: list[int] | None = None
-    altitude_m: tuple[float, float] | None = Field(default=None, description="lowest and highest")
-    overlap_pct: int | None = None
-    bbox: BBoxArray | None = Field(default=None, description="footprints that touch it")
-    near: dict[str, float] | None = Field(default=None, description="lon, lat, radius_m of the centres' circle")
-
-
 class Asked(Answer):
     """What sets searches of one flight apart; `key` chooses one in an address (`?asked=`)."""
 
     key: str
     label: str
     angle_deg: int | None = Field(description="the one heading that was searched, null for all")
-    where: WhereFacts
+    where: WhereJson
     k: int | None
 
 
@@ -367,7 +356,7 @@ class Lookup(Answer):
     models: list[LookupModel]
     model: str | None
     facets: Facets
-    where: WhereFacts
+    where: WhereJson
     by: str
     map: GroundMap | None
     trouble: str | None = Field(description="why the vector store cannot be had")

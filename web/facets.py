@@ -1,30 +1,35 @@
-"""The filters of an address, spelled as the command line spells them, and what each of them would leave."""
+"""The filters of an address, and what each of them would leave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 from flask import request
+from werkzeug.datastructures import MultiDict
 
 from coarseloc.filters import Where, percent
 from coarseloc.store.references import StoredReferenceSet
 from web.i18n import _
 from web.problems import Problem
 
-_BESIDE = ("image", "flight", "frame", "model", "by", "lang", "words", "theme")  # what an address says beside filters
 
-
-def where_of_address(sets: Sequence[StoredReferenceSet]) -> Where:
-    """The filters of the address, spelled as the command line spells them. Raises InputError for what they cannot be
-    and for a key that nothing reads, Problem 404 for an unknown set."""
-    where = Where.parse({key: texts for key, texts in request.args.lists() if key not in _BESIDE})
-    names = [one.name for one in sets]
+def where_of_address(sets: Sequence[StoredReferenceSet], beside: Collection[str]) -> Where:
+    """The filters of the address, whose other keys may be those `beside`. Raises InputError for what they cannot be,
+    Problem 404 for an unknown set."""
+    where = Where.parse(given(request.args), beside=beside)
     for name in where.reference_sets:
-        if name not in names:
+        if all(name != one.name for one in sets):
             raise Problem(404, _("There is no reference set {name}.", name=name))
     return where
+
+
+def given(texts: MultiDict[str, str]) -> dict[str, list[str]]:
+    """Every text of a query or a form; a field that was left blank is none."""
+    lists = {name: [text for text in values if text] for name, values in texts.lists()}
+    return {name: values for name, values in lists.items() if values}
 
 
 def facets(
@@ -33,7 +38,7 @@ def facets(
     """Of each facet its values, each with how many references it would leave, all other facets as they are."""
 
     def count(asked: Where) -> int:
-        fitting = {one.id for one in sets if fits(one, asked)}
+        fitting = {one.id for one in fitting_sets(sets, asked)}
         among = asked.angles or {angle for _set, angle in counts}
         return sum(n for (of_set, angle), n in counts.items() if of_set in fitting and angle in among)
 
@@ -48,19 +53,13 @@ def facets(
             value(one.name, replace(where, reference_sets=(one.name,)), one.name in where.reference_sets)
             for one in sets
         ],
-        "angle": [value(angle, replace(where, angles=(angle,)), angle in (where.angles or ())) for angle in angles],
+        "angle": [value(angle, replace(where, angles=(angle,)), angle in where.angles) for angle in angles],
         "altitude": [value(at, replace(where, altitude_m=(at, at)), where.altitude_m == (at, at)) for at in altitudes],
         "overlap": [value(at, replace(where, overlap_pct=at), where.overlap_pct == at) for at in overlaps],
         "matching": [value("matching", where, True)],
     }
 
 
-def fits(one: StoredReferenceSet, asked: Where) -> bool:
-    """Whether the set as a whole may answer; headings and bounds are asked of its tiles."""
-    facts = one.reference_set
-    low, high = asked.altitude_m or (None, None)
-    return (
-        (not asked.reference_sets or one.name in asked.reference_sets)
-        and (low is None or high is None or (facts.altitude_m is not None and low <= facts.altitude_m <= high))
-        and asked.overlap_pct in (None, percent(facts.overlap))
-    )
+def fitting_sets(sets: Sequence[StoredReferenceSet], where: Where) -> list[StoredReferenceSet]:
+    """The sets that may answer as a whole; headings and places are asked of their tiles."""
+    return list(compress(sets, where.admits([one.reference_set for one in sets])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from web import uploads
 from web.addresses import address
 from web.answers import answer_view, by_faiss, by_qdrant
 from web.encoders import Embedded
-from web.facets import facets, fits, where_of_address
+from web.facets import facets, fitting_sets, given, where_of_address
 from web.gallery import Gallery, the_gallery
 from web.ground import map_frame
 from web.i18n import _
@@ -30,6 +30,9 @@ from web.problems import Problem, names_html
 from web.safety import MAX_UPLOAD_BYTES, timed
 
 lookups = Blueprint("lookup", __name__)
+
+_QUERY = ("image", "flight", "frame")
+_BESIDE = (*_QUERY, "model", "by", "lang", "theme", "words")  # what the address may say beside its filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,12 @@ class Query:
 def send() -> AnyResponse:
     """Take an image in, and go to the page that looks for it; the facets chosen so far stay."""
     here = the_gallery()
+    form = given(request.form)
+    where = Where.parse(form, beside=_BESIDE)
     sent = request.files.get("image")
     name = uploads.save(here.uploads, sent.read() if sent else b"")
-    chosen = {key: value for key, value in request.form.items() if value and key not in ("image", "flight", "frame")}
-    page = address("pages.search", {}, {**chosen, "image": name})
+    chosen = {key: form[key] for key in _BESIDE if key in form and key not in _QUERY}
+    page = address("pages.search", {}, {**where.to_texts(), **chosen, "image": name})
     if names_html():
         return redirect(page, 303)
     answer = jsonify(image=name, url=page)
@@ -63,10 +68,9 @@ def search_page() -> dict[str, Any]:
     with here.database.read() as session:
         sets = references.reference_sets(session)
         specs = embeddings.specs(session)
-    where = where_of_address(sets)
-    counts = here.until_written(
-        ("views", where.touches), lambda session: gallery.views_by_set_and_angle(session, where.touches)
-    )
+    where = where_of_address(sets, _BESIDE)
+    of_tiles = replace(where, reference_sets=(), angles=(), altitude_m=None, overlap_pct=None)  # the rest is counted
+    counts = here.until_written(("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles))
     specs.sort(key=lambda spec: (here.place(spec.spec.backbone), spec.id))
     models = [_model(here, spec, specs) for spec in specs]
     spec = _chosen_spec(here, specs)
@@ -148,10 +152,8 @@ def _model(here: Gallery, spec: StoredSpec, specs: Sequence[StoredSpec]) -> dict
 
 def _map(here: Gallery, sets: Sequence[StoredReferenceSet], where: Where) -> dict[str, Any] | None:
     """The ground of the set asked for, or of the largest that fits."""
-    for one in sets:
-        if fits(one, where):
-            return map_frame(here, one)
-    return None
+    fitting = fitting_sets(sets, where)
+    return map_frame(here, fitting[0]) if fitting else None
 
 
 # --- the answer ---------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def _answer(
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, kept = _embedded(here, query, spec)
     wanted = request.args.get("by", "auto")
-    filtered = where != Where(reference_sets=where.reference_sets)
+    filtered = where != Where(where.reference_sets)
     found, trouble = None, None
     if wanted == "qdrant" or (wanted != "faiss" and filtered):
         try:
@@ -171,7 +173,7 @@ def _answer(
         except CoarselocError as error:
             trouble = str(error)
     if found is None:
-        found = by_faiss(here, spec, embedded.vector, [one for one in sets if fits(one, where)], where)
+        found = by_faiss(here, spec, embedded.vector, fitting_sets(sets, where), where)
     timed("embed", embedded.embed_ms)
     timed("search", found.search_ms)
     return {

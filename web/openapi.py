@@ -29,6 +29,7 @@ openapi = Blueprint("openapi", __name__)
 Schema = Mapping[str, Any]
 _REF = "#/components/schemas/{model}"
 _TEXT: Schema = {"type": "string"}
+_TEXTS: Schema = {"type": "array", "items": _TEXT}  # the name given several times
 _PICTURE = {"image/jpeg": None}
 
 _PROBLEMS = {
@@ -43,10 +44,7 @@ _PROBLEMS = {
     503: "The database cannot be used just now.",
 }
 _QUERY: dict[str, tuple[str, Schema]] = {
-    "altitude": ("Metres above ground: one number, or LOW:HIGH.", _TEXT),
-    "angle": ("Headings in degrees; several with commas, or given several times.", {"type": "array", "items": _TEXT}),
     "asked": ("Of searches that asked differently, the one of this key.", _TEXT),
-    "bbox": ("west,south,east,north in degrees: footprints that touch it.", _TEXT),
     "by": ("Who answers; by default Qdrant where there are filters.", {"enum": ["auto", "faiss", "qdrant"]}),
     "flight": ("A flight's id.", _TEXT),
     "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
@@ -54,17 +52,15 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
-    "near": ("lon,lat,metres: centres within so many metres.", _TEXT),
-    "overlap": ("Percent, or a fraction below 1.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
     "rank": ("The hit of `model` that is compared with the query.", {"type": "integer", "default": 1}),
-    "reference_set": ("Names of reference sets, given several times.", {"type": "array", "items": _TEXT}),
     "set": ("A reference set's name.", _TEXT),
     "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
     "turn": ("Degrees that the dial is turned by.", {"type": "integer", "default": 45}),
     "view": ("How the comparison is shown.", {"enum": ["side", "blink", "blend"]}),
     "within": ("Metres within which estimates agree; 1.05 strides of the references by default.", {"type": "number"}),
+    **{key.name: (f"{key.help} {key.form}, such as {key.example}.", _TEXTS) for key in KEYS.values()},
 }
 _FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")

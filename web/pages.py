@@ -28,7 +28,7 @@ def page(rule: str, name: str, view: View, twin: str | None = None) -> None:
     """Serve `view`'s values as the template `<name>.html` at `rule`, and as JSON at its twin."""
 
     def html(**ids: Any) -> str:
-        twin_url = address(f"pages.{name}_json", ids, request.args.to_dict())
+        twin_url = address(f"pages.{name}_json", ids, request.args.to_dict(flat=False))
         return render_template(f"{name}.html", page=name, twin_url=twin_url, **view(**ids))
 
     def data(**ids: Any) -> Response:

@@ -9,18 +9,21 @@ from typing import Any, TypeVar
 
 import click
 
-from coarseloc.filters import KEYS, Where, parse_angles, parse_overlap
+from coarseloc import filters
+from coarseloc.errors import InputError
+from coarseloc.filters import Where
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Overlap(click.ParamType):
-    """Users type 50; the domain's overlap is the fraction 0.5. Either is taken."""
+    """`50`, `50%` or `0.5`: the domain's overlap, a fraction in [0, 1)."""
 
     name = "percent"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        return parse_overlap("--overlap", str(value))
+        return value if isinstance(value, float) else _read(self, filters.read_overlap, value, param, ctx)
 
 
 class Angles(click.ParamType):
@@ -29,7 +32,20 @@ class Angles(click.ParamType):
     name = "degrees"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        return value if isinstance(value, tuple) else parse_angles("--angles", [str(value)])
+        return value if isinstance(value, tuple) else _read(self, lambda v: filters.read_angles([v]), value, param, ctx)
+
+
+def _read(
+    kind: click.ParamType,
+    read: Callable[[str], T],
+    text: str,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> T:
+    try:
+        return read(text)
+    except InputError as error:
+        kind.fail(f"{text!r}: {error}", param, ctx)
 
 
 def flight_id(name: str) -> str:
@@ -37,38 +53,29 @@ def flight_id(name: str) -> str:
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
-_FILTERS = (
-    click.option("--near", help="Only centres within so many metres: LON,LAT,METRES."),
-    click.option("--bbox", help="Only footprints that touch this box: WEST,SOUTH,EAST,NORTH in degrees."),
-    click.option("--overlap", help="Only sets of this overlap, such as 50."),
-    click.option("--altitude", help="Only altitudes in this range: LOW:HIGH, metres."),
-    click.option("--angle", multiple=True, help="Only references at these headings; several by commas or again."),
-    click.option("--reference-set", multiple=True, help="Only these sets' references; several are searched as one."),
-)
-
-
 def where_options(command: F) -> F:
-    """Add the filters and hand them to the command as one `where`."""
+    """Add every filter and hand them to the command as one `where`."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        texts = {name: kwargs.pop(name) for name in KEYS}
-        kwargs["where"] = Where.parse(
-            {name: [text] if isinstance(text, str) else list(text or ()) for name, text in texts.items()}
-        )
-        return command(*args, **kwargs)
+    def with_where(*args: Any, **kwargs: Any) -> Any:
+        given = {key.name: kwargs.pop(_parameter(key)) for key in filters.KEYS.values()}
+        where = Where.parse({name: texts for name, texts in given.items() if texts})
+        return command(*args, where=where, **kwargs)
 
-    for option in _FILTERS:
-        wrapped = option(wrapped)
-    return wrapped  # type: ignore[return-value]
+    for key in reversed(list(filters.KEYS.values())):
+        # Each may be given several times: `Where.parse` says of which that makes no sense, click would take the last.
+        option = click.option(f"--{key.name}", _parameter(key), multiple=True, metavar=key.form, help=key.help)
+        with_where = option(with_where)
+    return with_where  # type: ignore[return-value]
+
+
+def _parameter(key: filters.Key) -> str:
+    return f"where_{key.field}"
 
 
 def method_option(command: F) -> F:
     return click.option(
-        "--method",
-        default="best-place",
-        show_default=True,
-        help="Whose answers: those of the best place, or another's.",
+        "--method", default="best-place", show_default=True, help="The method whose answers are taken."
     )(command)
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from coarseloc import ids
+from coarseloc.filters import ANYTHING, Where
+from coarseloc.store import filters
 from coarseloc.store.tables import (
     CounterRow,
     EmbeddingRow,
@@ -106,17 +108,12 @@ def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[Grou
     return [GroundTile(BBox(*row[:4]), *row[4:]) for row in session.execute(query)]
 
 
-def views_by_set_and_angle(session: Session, bbox: BBox | None = None) -> dict[tuple[int, int], int]:
-    """{(reference set, angle): rotated tiles}, of those whose footprint touches `bbox` where one is given."""
+def views_by_set_and_angle(session: Session, where: Where = ANYTHING) -> dict[tuple[int, int], int]:
+    """{(reference set, angle): rotated tiles} of those that match."""
     query = select(TileRow.reference_set_id, RotatedTileRow.angle_deg, func.count()).join(
         TileRow, TileRow.id == RotatedTileRow.tile_id
     )
-    if bbox is not None:
-        west, south, east, north = bbox
-        query = query.where(TileRow.south <= north, TileRow.north >= south)
-        crosses = TileRow.west > TileRow.east  # the antimeridian, as the box does where its west > east
-        both, either = (TileRow.west <= east) & (TileRow.east >= west), (TileRow.west <= east) | (TileRow.east >= west)
-        query = query.where(both | (crosses & either) if west <= east else either | crosses)
+    query = query.where(*filters.conditions(where))
     grouped = query.group_by(TileRow.reference_set_id, RotatedTileRow.angle_deg)
     return {(of_set, angle): count for of_set, angle, count in session.execute(grouped)}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -205,6 +207,11 @@ def _set_up_sqlite(engine: Engine) -> None:
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        for name, function in (("sin", math.sin), ("cos", math.cos)):  # some builds come without
+            try:
+                connection.execute(f"SELECT {name}(0.0)")
+            except sqlite3.OperationalError:
+                connection.create_function(name, 1, function, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

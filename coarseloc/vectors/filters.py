@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coarseloc.filters import Near, Where, turns
-from coarseloc.types import BBox
+from coarseloc.filters import Where, turns
+from coarseloc.types import BBox, Near
 
 if TYPE_CHECKING:
     import qdrant_client.models
@@ -57,10 +57,10 @@ def conditions(where: Where) -> list[Condition]:
         found.append(Match("reference_set", where.reference_sets))
     if where.tile_id is not None:
         found.append(Match("tile", (where.tile_id,)))
-    if where.angles is not None:
-        found.append(Match("angle_deg", tuple(int(angle) for angle in where.angles)))
+    if where.angles:
+        found.append(Match("angle_deg", where.angles))
     if where.overlap_pct is not None:
-        found.append(Match("overlap_pct", (int(where.overlap_pct),)))
+        found.append(Match("overlap_pct", (where.overlap_pct,)))
     if where.altitude_m is not None:
         low, high = (bound if math.isfinite(bound) else None for bound in where.altitude_m)
         found.append(Range("altitude_m", low, high))
@@ -72,7 +72,7 @@ def conditions(where: Where) -> list[Condition]:
 
 
 def _touching(box: BBox) -> list[Condition]:
-    """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.where`."""
+    """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.filters`."""
     boxes = turns(box)
     beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in boxes)
     return [Range("south", high=boxes[0].north), Range("north", low=boxes[0].south), AnyOf(beside)]

@@ -13,12 +13,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from qdrant_client import QdrantClient
+from random_tiles import clear_of_the_circle, rotated_tiles, wheres
 
 from coarseloc.errors import VectorStoreError
-from coarseloc.filters import Near, Where, columns
-from coarseloc.geo import distance_m
+from coarseloc.filters import Where, columns
 from coarseloc.types import BBox, Float32, LonLat, Point, TileFacts
 from coarseloc.vectors import open_store
 from coarseloc.vectors.protocol import VectorStore
@@ -341,59 +340,13 @@ def test_a_query_of_another_dim_or_not_finite_or_for_nothing_is_refused(shared: 
 
 # --- filters, against numpy ---------------------------------------------------------------------
 
-# Few distinct values, so that conditions and tiles meet often, and the awkward ones among them.
-LONGITUDES = st.sampled_from([-180.0, -179.99, -179.5, -0.01, 0.0, 12.3456789, 127.0, 127.01, 179.5, 179.99, 180.0])
-LATITUDES = st.sampled_from([-89.9, -0.01, 0.0, 37.4999999, 37.5, 37.51, 89.9])
-SIDES = st.sampled_from([0.0, 0.004, 0.01, 1.0])
-ANGLES = st.integers(0, 7).map(lambda step: step * 45)
-ALTITUDES = st.sampled_from([120.0, 299.5, 300.0, 600.0])
-OVERLAPS = st.sampled_from([0.0, 0.5, 0.8])
-SETS = st.sampled_from(["north", "south"])
-
-
-@st.composite
-def tile_facts(draw: st.DrawFn) -> TileFacts:
-    lon, lat, side = draw(LONGITUDES), draw(LATITUDES), draw(SIDES)
-    bbox = BBox(_wrap(lon - side / 2), max(lat - side / 2, -90), _wrap(lon + side / 2), min(lat + side / 2, 90))
-    return TileFacts(
-        point_id=str(uuid4()),
-        reference_set=draw(SETS),
-        tile_id=f"tile/{draw(st.integers(1, 3)):05d}",
-        place_id="somewhere",
-        angle_deg=draw(ANGLES),
-        altitude_m=draw(st.none() | ALTITUDES),
-        overlap=draw(OVERLAPS),
-        center=LonLat(lon, lat),
-        bbox=bbox,
-    )
-
-
-def _wrap(lon: float) -> float:
-    return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
-
-
-@st.composite
-def wheres(draw: st.DrawFn) -> Where:
-    south, north = sorted([draw(LATITUDES), draw(LATITUDES)])
-    box = st.builds(BBox, LONGITUDES, st.just(south), LONGITUDES, st.just(north))
-    low, high = sorted([draw(ALTITUDES), draw(ALTITUDES)])
-    return Where(
-        reference_sets=draw(st.lists(SETS, max_size=2, unique=True).map(tuple)),
-        tile_id=draw(st.none() | st.just("tile/00001")),
-        angles=draw(st.none() | st.lists(ANGLES, max_size=3).map(tuple)),
-        altitude_m=draw(st.none() | st.just((low, high))),
-        overlap_pct=draw(st.none() | st.sampled_from([0, 50, 80])),
-        touches=draw(st.none() | box),
-        near=draw(st.none() | st.builds(Near, LONGITUDES, LATITUDES, st.sampled_from([1.0, 900.0, 60_000.0, 2e7]))),
-    )
-
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tiles=st.lists(tile_facts(), min_size=1, max_size=12), where=wheres())
+@given(tiles=rotated_tiles(), where=wheres())
 def test_every_filter_matches_what_numpy_says(
     shared: VectorStore, collection: str, make_vectors: Callable[..., Float32], tiles: list[TileFacts], where: Where
 ) -> None:
-    tiles = _clear_of_the_circle(tiles, where.near)
+    tiles = clear_of_the_circle(tiles, where.near)
     vectors = make_vectors(len(tiles) + 1)
     shared.upsert(collection, [Point(tile, vector) for tile, vector in zip(tiles, vectors, strict=False)])
     expected = {tile.point_id for tile, kept in zip(tiles, where.mask(columns(tiles)), strict=True) if kept}
@@ -404,13 +357,6 @@ def test_every_filter_matches_what_numpy_says(
 
     assert found == expected
     assert counted == len(expected)
-
-
-def _clear_of_the_circle(tiles: list[TileFacts], near: Near | None) -> list[TileFacts]:
-    """Without the tiles within a millimetre of the circle: two ways to compute a distance differ there."""
-    if near is None:
-        return tiles
-    return [t for t in tiles if abs(float(distance_m(*t.center, near.lon, near.lat)) - near.radius_m) > 1e-3]
 
 
 @pytest.mark.parametrize("box", [BBox(179.9, -1, -179.9, 1), BBox(179.9, -1, 180, 1), BBox(-180, -1, -179.9, 1)])

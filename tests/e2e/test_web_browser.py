@@ -109,7 +109,7 @@ def test_the_map_shows_the_ground_and_zooms(page, server):
 
 
 def test_an_uploaded_picture_is_found_at_its_place_and_heading(page, server):
-    page.goto(server("/search?reference_set=drawn-200m&model=tiny"))
+    page.goto(server("/search?reference-set=drawn-200m&model=tiny"))
     page.set_input_files(".drop input[type=file]", server.data_dir / "query.png")
     page.locator(".hit").first.wait_for(timeout=60_000)
     best = page.locator(".hit img").first.get_attribute("alt")
@@ -119,7 +119,7 @@ def test_an_uploaded_picture_is_found_at_its_place_and_heading(page, server):
 
 
 def test_a_facet_is_answered_by_qdrant_and_counts_what_it_leaves(page, server):
-    page.goto(server("/search?reference_set=drawn-200m&model=tiny"))
+    page.goto(server("/search?reference-set=drawn-200m&model=tiny"))
     page.set_input_files(".drop input[type=file]", server.data_dir / "query.png")
     page.locator(".hit").first.wait_for(timeout=60_000)
     page.locator(".facet label", has_text="180°").click()
@@ -140,7 +140,7 @@ def test_a_text_file_is_refused_beside_the_button_and_the_page_stays(page, serve
 
 
 def test_bounds_drawn_on_the_map_become_a_filter(page, server):
-    page.goto(server("/search?reference_set=drawn-200m&model=tiny"))
+    page.goto(server("/search?reference-set=drawn-200m&model=tiny"))
     page.locator(".map.ready").wait_for()
     page.locator('[data-map="draw"]').click()
     box = page.locator(".map-svg").bounding_box()

@@ -115,13 +115,25 @@ def test_a_foreign_host_name_is_refused(server):
 def test_a_backbone_is_never_taken_from_a_request(server):
     image = json.loads(upload(server, png())[2])["image"]
     status, _headers, body = ask(
-        server, "GET", f"/search.json?image={image}&model=../../weights&reference_set=drawn-200m"
+        server, "GET", f"/search.json?image={image}&model=../../weights&reference-set=drawn-200m"
     )
     assert status == 200 and json.loads(body)["model"] == "tiny"
 
 
 @pytest.mark.parametrize(
-    "query", ["angle=x", "bbox=1,2,3", "bbox=nan,0,1,1", "altitude=9:1", "overlap=1,2", "angle=1e999", "bbox=0,5,1,4"]
+    "query",
+    [
+        "angle=x",
+        "bbox=1,2,3",
+        "bbox=nan,0,1,1",
+        "altitude=9:1",
+        "overlap=1,2",
+        "angle=1e999",
+        "bbox=0,5,1,4",
+        "near=180.001,0,9",
+        "nead=127,37,9",
+        "overlap=50&overlap=80",
+    ],
 )
 def test_filters_that_make_no_sense_are_named(server, query):
     status, _headers, body = ask(server, "GET", f"/search.json?{query}")
@@ -133,7 +145,7 @@ def test_a_burst_of_uploads_is_queued_shortly_and_the_rest_told_when_to_come_bac
 
     def search(number):
         image = json.loads(upload(server, noise(number)).body)["image"]
-        return ask(server, "GET", f"/search.json?image={image}&model=tiny&reference_set=drawn-200m")
+        return ask(server, "GET", f"/search.json?image={image}&model=tiny&reference-set=drawn-200m")
 
     with ThreadPoolExecutor(16) as many:
         answers = list(many.map(search, range(16)))

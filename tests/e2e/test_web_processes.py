@@ -13,7 +13,7 @@ import pytest
 from asking import ask, noise, upload, wait_until
 from gallery_sample import Shape, add_embedded, make_gallery
 
-FOUND = "model=tiny&reference_set=drawn-200m"
+FOUND = "model=tiny&reference-set=drawn-200m"
 
 
 @pytest.fixture(scope="module")

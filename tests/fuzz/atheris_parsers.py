@@ -25,14 +25,24 @@ except ModuleNotFoundError:
     print("atheris is not installed: coverage-guided fuzzing is left out (pip install '.[fuzz]')")
     sys.exit(0)
 
-_INSTRUMENTED = ["coarseloc.config", "coarseloc.imagery", "coarseloc.filters", "web.facets", "csv", "tomllib"]
+_INSTRUMENTED = [
+    "coarseloc.config",
+    "coarseloc.imagery",
+    "coarseloc.cli.options",
+    "coarseloc.filters",
+    "web.facets",
+    "csv",
+    "tomllib",
+]
 with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enable_loader_override=False):
+    import click
     import flask
     import numpy as np
 
     from coarseloc import config, filters
+    from coarseloc.cli.options import Angles, Overlap
     from coarseloc.errors import CoarselocError
-    from coarseloc.filters import KEYS, Where
+    from coarseloc.filters import Where
     from coarseloc.imagery.capture_tree import parse, tile_key
     from coarseloc.imagery.labels import read_labels
     from coarseloc.types import BBox, LonLat, TileFacts
@@ -88,9 +98,14 @@ def settings(data: bytes) -> None:
 
 def options(data: bytes) -> None:
     text = _text(data)
-    for key in KEYS:
+    with suppress(click.BadParameter):
+        assert 0 <= Overlap().convert(text, None, None) < 1
+    with suppress(click.BadParameter):
+        assert all(0 <= angle < 360 for angle in Angles().convert(text, None, None))
+    for name in filters.KEYS:
         with suppress(CoarselocError):
-            assert Where.parse({key: [text]}).mask(TILES).shape == (1,)
+            wanted = Where.parse({name: text})
+            assert wanted.mask(TILES).shape == (1,) and Where.parse(wanted.to_texts()) == wanted
 
 
 _APP = flask.Flask("fuzz")
@@ -99,7 +114,7 @@ _APP = flask.Flask("fuzz")
 def addresses(data: bytes) -> None:
     asked = quote_from_bytes(data, safe="=&%+,:")  # the server takes nothing but ASCII
     with _APP.test_request_context("/search", query_string=asked), suppress(CoarselocError, Problem):
-        wanted = where_of_address([])
+        wanted = where_of_address([], ())
         assert wanted.mask(TILES).dtype == np.bool_
 
 
@@ -135,14 +150,15 @@ SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
     ],
     addresses: [
         b"angle=0,45&altitude=250:350&overlap=50&bbox=126.9,37.4,127.1,37.6",
-        b"angle=0&angle=90&set=&altitude=300&bbox=179.9,-1,-179.9,1",
+        b"angle=0&angle=90&near=127,37.5,100&altitude=300&bbox=179.9,-1,-179.9,1",
     ],
 }
 TARGETS = {target.__name__: target for target in SEEDS}
 WORDS = [
     "images", "imageref", "position", "attitude", "latitude", "longitude", "altitude", "yaw", "null", "1e999", "NaN",
     "filename", "lat", "lng", "heading", "_300_50_0_", "input_px", "[[backbones]]", "name", "path", "pooling", "mean",
-    "data_dir", "trusted_hosts", "angle", "overlap", "bbox", "set", "-0.0", "-1e-20", "360", "\\xef\\xbb\\xbf",
+    "data_dir", "trusted_hosts", "angle", "overlap", "bbox", "near", "reference-set", "-0.0", "-1e-20",
+    "360", "\\xef\\xbb\\xbf",
 ]  # fmt: skip
 
 

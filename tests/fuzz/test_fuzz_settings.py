@@ -6,17 +6,19 @@ import io
 import json
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from hostile import fuzzed, mutated, survives
 from hypothesis import strategies as st
 
-from coarseloc import config
+from coarseloc import config, filters
+from coarseloc.cli.options import Angles, Overlap
 from coarseloc.config import CustomBackbone
 from coarseloc.embedding import backbone, checkpoint, specs, weights
-from coarseloc.filters import KEYS as KEYS_OF_FILTERS
 from coarseloc.filters import Where
 
 
@@ -128,8 +130,18 @@ def test_settings_in_the_environment(scratch, name, value):
         os.environ.pop(key) if before is None else os.environ.update({key: before})
 
 
-@fuzzed(text=st.text(max_size=20) | st.lists(st.floats().map(str), max_size=5).map(",".join))
-def test_filters(text):
-    for key in KEYS_OF_FILTERS:
-        with survives():
-            Where.parse({key: [text]})
+TEXTS = st.text(max_size=20) | st.lists(st.floats().map(str), max_size=5).map(",".join)
+
+
+@fuzzed(texts=st.dictionaries(st.sampled_from(list(filters.KEYS)), st.lists(TEXTS, max_size=2)))
+def test_filters(texts):
+    with survives():
+        where = Where.parse(texts)
+        assert Where.parse(where.to_texts()) == where
+
+
+@fuzzed(text=TEXTS)
+def test_options(text):
+    for kind in (Overlap(), Angles()):
+        with suppress(click.BadParameter):
+            kind.convert(text, None, None)

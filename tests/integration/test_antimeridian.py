@@ -11,6 +11,7 @@ from databases import settings_of
 from PIL import Image
 
 from coarseloc import geo
+from coarseloc.filters import Where
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, open_database, references
 from coarseloc.types import BBox, LonLat, ReferenceSet, Tile, View
@@ -66,7 +67,7 @@ def test_tiles_that_touch_a_box_are_counted_on_both_sides(folder: Path, box: BBo
     database = open_database(settings_of(folder).database)
     with database.read() as session:
         across = next(one.id for one in references.reference_sets(session) if one.name == "across")
-        assert gallery.views_by_set_and_angle(session, box).get((across, 0), 0) == tiles
+        assert gallery.views_by_set_and_angle(session, Where(touches=box)).get((across, 0), 0) == tiles
     database.close()
 
 

@@ -42,6 +42,10 @@ def test_lookup_at_45_returns_only_045_captures(coarseloc, ingested, flight):
         (["--altitude", "250:350"], 12),
         (["--altitude", "500:700"], 0),
         (["--overlap", "50"], 12),
+        (["--overlap", "0.5"], 12),
+        (["--angle", "45", "--angle", "0"], 12),
+        (["--angle", "45", "--angle", "45,90"], 6),
+        (["--tile", "captures-300m-50/00002"], 2),
         (["--overlap", "80"], 0),
         (["--near", "127.03,37.50,100"], 2),
         (["--bbox", "127.0,37.4,127.0284,37.6"], 4),
@@ -51,6 +55,24 @@ def test_lookup_at_45_returns_only_045_captures(coarseloc, ingested, flight):
 def test_lookup_filters(coarseloc, ingested, flight, filters, count):
     hits = coarseloc("lookup", flight / "251124155712_00001.jpg", "--k", 50, *filters, "--json").json["tiny"]
     assert len(hits) == count
+
+
+def test_lookup_takes_several_reference_sets_as_one_search_space(coarseloc, ingested, flight, make_captures):
+    for name in ("more", "other"):
+        root = make_captures(columns=2, rows=1, angles=(0,), name=name)
+        assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
+    lookup = ("lookup", flight / "251124155712_00001.jpg", "--k", 50, "--json")
+    both = ["--reference-set", "captures-300m-50", "--reference-set", "more-300m-50"]
+    hits = coarseloc(*lookup, *both).json["tiny"]
+    assert len(hits) == 14 and {hit["reference_set"] for hit in hits} == {"captures-300m-50", "more-300m-50"}
+    assert [hit["rank"] for hit in hits] == list(range(1, 15))
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+    assert len(coarseloc(*lookup, *both, "--angle", "45").json["tiny"]) == 6
+    missing = coarseloc(*lookup, "--reference-set", "captures-300m-50", "--reference-set", "none")
+    assert (
+        missing.code == 2
+        and "'none' is not known: expected one of captures-300m-50, more-300m-50, other-300m-50" in missing.err
+    )
 
 
 def test_search_takes_the_same_filters(coarseloc, ingested, flight):
@@ -92,7 +114,9 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested,
         (["lookup", "FRAME", "--bbox", "1,2,3"], "3 parts"),
         (["lookup", "FRAME", "--bbox", "1,9,3,4"], "south above north"),
         (["lookup", "FRAME", "--altitude", "350:250"], "wrong way round"),
-        (["lookup", "FRAME", "--near", "127,nan,5"], "near is 'nan': expected a number"),
+        (["lookup", "FRAME", "--near", "127,nan,5"], "not a finite number"),
+        (["lookup", "FRAME", "--near", "180.001,0,5"], "longitude 180.001 is off the globe, outside -180 to 180"),
+        (["lookup", "FRAME", "--overlap", "50", "--overlap", "80"], "overlap '50', '80': it is given 2 times"),
         (["references", "delete", "other", "--yes"], "no reference set yet"),
         (["--config", "nowhere.toml", "flights"], "nowhere.toml is not there"),
         (["rotation", "EMPTY", "--figures", "x"], "--figures goes with --out"),  # before anything is embedded

@@ -43,9 +43,9 @@ ADDRESSES = [
     f"/flights/{FLIGHT}/export.geojson",
     f"/flights/{BLIND_FLIGHT}/export.geojson",
     "/search.json",
-    "/search.json?reference_set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
-    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference_set=drawn-200m",
-    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference_set=drawn-200m&angle=90&by=qdrant",
+    "/search.json?reference-set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference-set=drawn-200m",
+    f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference-set=drawn-200m&angle=90&by=qdrant",
     f"/search.json?flight={FLIGHT}&frame=2&model=vits16",
     "/compare.json",
     f"/compare.json?flight={BLIND_FLIGHT}",
@@ -159,10 +159,42 @@ def test_a_sent_image_and_its_look_up_are_as_described(
     sent = client.post("/search", data={"image": (file, "a.png"), "angle": "90"}, headers={"Accept": "*/*"})
     assert sent.status_code == 201
     hold_against(document, app, "/search", sent, "POST")
-    path = f"/search.json?image={sent.json['image']}&model=tiny&reference_set=drawn-200m&angle=90"
+    path = f"/search.json?image={sent.json['image']}&model=tiny&reference-set=drawn-200m&angle=90"
     found = client.get(path)
     hold_against(document, app, path, found)
     assert found.json["answer"]["by"] == "qdrant" and found.json["answer"]["hits"]
+
+
+def matching(client: FlaskClient, query: str) -> int:
+    """How many references a filter would leave."""
+    return client.get(f"/search.json?{query}").json["facets"]["matching"][0]["count"]
+
+
+def test_filters_are_spelled_in_an_address_as_on_the_command_line(client: FlaskClient) -> None:
+    sets = {one["value"]: one["count"] for one in client.get("/search.json").json["facets"]["set"]}
+    assert len(sets) > 1
+    assert matching(client, "&".join(f"reference-set={name}" for name in sets)) == sum(sets.values())
+    assert matching(client, "reference-set=drawn-200m") == sets["drawn-200m"]
+    assert matching(client, "angle=0&angle=90") == matching(client, "angle=90,0") == 2 * matching(client, "angle=0")
+    half = matching(client, "overlap=50")
+    assert half and matching(client, "overlap=0.5") == matching(client, "overlap=50%25") == half
+    hit = client.get(f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference-set=drawn-200m").json["answer"][
+        "hits"
+    ][0]
+    near = "{lon},{lat},1".format(**hit["location"])
+    tiles = matching(client, f"reference-set=drawn-200m&near={near}")
+    assert tiles == matching(client, f"tile={hit['tile_id']}") == 4  # its headings
+    found = client.get(f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference-set=drawn-200m&near={near}").json
+    assert {one["tile_id"] for one in found["answer"]["hits"]} == {hit["tile_id"]}
+    assert found["where"]["near"] == {**hit["location"], "radius_m": 1.0}
+
+
+def test_an_unknown_key_is_refused_with_what_is_allowed(client: FlaskClient) -> None:
+    answer = client.get("/search.json?nead=127,37,10")
+    assert answer.status_code == 400
+    assert "no filter 'nead': expected one of reference-set, tile, angle" in answer.json["detail"]
+    assert "near, image, flight, frame, model, by" in answer.json["detail"]
+    assert client.post("/search", data={"nead": "127,37,10"}).status_code == 400
 
 
 @pytest.mark.parametrize("path", EMPTY)
@@ -178,6 +210,7 @@ def test_the_answers_of_an_empty_database_are_as_described(tmp_path: Path, docum
         ("GET", "/flights/none.json", 404),
         ("GET", f"/flights/{FLIGHT}/999.json", 404),
         ("GET", "/search.json?bbox=1,2,3", 400),
+        ("GET", "/search.json?nead=127,37,10", 400),
         ("GET", "/search.json?image=none", 404),
         ("POST", "/search", 400),
         ("GET", "/images/tiles/999999.jpg", 404),

@@ -13,8 +13,9 @@ import pytest
 from whole import whole
 
 from coarseloc.errors import StaleMirror, StoreError
-from coarseloc.filters import Near, Where
+from coarseloc.filters import Where
 from coarseloc.store import matrix, references
+from coarseloc.types import Near
 from search import mirror as module
 from search.index import ExactIndex
 from search.mirror import open_mirror

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from coarseloc.errors import InputError, LockedError, StoreError
-from coarseloc.filters import Near, Where
+from coarseloc.filters import Where
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
-from coarseloc.types import BBox
+from coarseloc.types import BBox, Near
 from search import facts, faiss_store, query, recording
 from search.faiss_engine import most_threads
 from search.mirror import open_mirror

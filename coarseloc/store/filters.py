@@ -1,0 +1,79 @@
+"""`Where` in SQL: conditions on the tables of reference sets, tiles and rotated tiles, as `Where.mask` keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
+
+from coarseloc import ids
+from coarseloc.filters import DECIMALS, Where, turns
+from coarseloc.geo import EARTH_RADIUS_M
+from coarseloc.store.tables import ReferenceSetRow, RotatedTileRow, TileRow
+from coarseloc.types import BBox, Near
+
+_HALF_A_STEP = 0.5 * 10.0**-DECIMALS  # coordinates here are not rounded as those are that `Where.mask` compares
+
+
+def conditions(where: Where) -> list[ColumnElement[bool]]:
+    """What must hold, all of it, where TileRow and RotatedTileRow are joined; empty for "anything"."""
+    found: list[ColumnElement[bool]] = []
+    if of_sets := list(_of_sets(where)):
+        found.append(TileRow.reference_set_id.in_(select(ReferenceSetRow.id).where(*of_sets)))
+    if where.tile_id is not None:
+        found.append(_of_tile(where.tile_id))
+    if where.angles:
+        found.append(RotatedTileRow.angle_deg.in_(where.angles))
+    if where.touches is not None:
+        found += _touching(where.touches)
+    if where.near is not None:
+        found += _within(where.near)
+    return found
+
+
+def _of_sets(where: Where) -> Iterator[ColumnElement[bool]]:
+    if where.reference_sets:
+        yield ReferenceSetRow.name.in_(where.reference_sets)
+    if where.overlap_pct is not None:
+        yield _rounds_to(ReferenceSetRow.overlap * 100.0, where.overlap_pct)
+    if where.altitude_m is not None:  # an unknown altitude is NULL, and so in no range
+        low, high = where.altitude_m
+        yield ReferenceSetRow.altitude_m >= low if math.isfinite(low) else ReferenceSetRow.altitude_m.is_not(None)
+        if math.isfinite(high):
+            yield ReferenceSetRow.altitude_m <= high
+
+
+def _rounds_to(value: ColumnElement[float], whole: int) -> ColumnElement[bool]:
+    """As Python rounds: halves to the even number, where databases round them up."""
+    low, high = whole - 0.5, whole + 0.5
+    return and_(value >= low, value <= high) if whole % 2 == 0 else and_(value > low, value < high)
+
+
+def _of_tile(tile_id: str) -> ColumnElement[bool]:
+    name, _, index = tile_id.rpartition("/")
+    if not (index.isascii() and index.isdecimal() and len(index) < 10 and ids.tile_id(name, int(index)) == tile_id):
+        return false()
+    its_set = select(ReferenceSetRow.id).where(ReferenceSetRow.name == name)
+    return and_(TileRow.index == int(index), TileRow.reference_set_id.in_(its_set))
+
+
+def _touching(box: BBox) -> list[ColumnElement[bool]]:
+    """Footprints unwrapped as `coarseloc.filters` tells, their edges met by half a rounding step."""
+    boxes, step = turns(box), _HALF_A_STEP
+    east = case((TileRow.west > TileRow.east, TileRow.east + 360.0), else_=TileRow.east)
+    beside = [and_(TileRow.west <= turn.east + step, east >= turn.west - step) for turn in boxes]
+    return [TileRow.south <= boxes[0].north + step, TileRow.north >= boxes[0].south - step, or_(*beside)]
+
+
+def _within(near: Near) -> list[ColumnElement[bool]]:
+    """The haversine, held against the radius's own: a circle wider than half the globe holds every centre."""
+    half = near.radius_m / EARTH_RADIUS_M / 2
+    if half >= math.pi / 2:
+        return []
+    band = math.degrees(2 * half) + _HALF_A_STEP
+    radians = math.pi / 180.0
+    half_dphi, half_dlam = (TileRow.lat - near.lat) * (radians / 2), (TileRow.lon - near.lon) * (radians / 2)
+    across = math.cos(near.lat * radians) * func.cos(TileRow.lat * radians)
+    haversine = func.sin(half_dphi) * func.sin(half_dphi) + across * func.sin(half_dlam) * func.sin(half_dlam)
+    return [TileRow.lat.between(near.lat - band, near.lat + band), haversine <= math.sin(half) ** 2]
