@@ -52,7 +52,12 @@ class FilteredIndex:
         holds nothing of this backbone yet.
         """
         answers = [self._nearest(query, k) for query in queries]
-        width = min(len(points) for _, points in answers)
+        if pending := self._pending():
+            self.notice(
+                f"{pending} embeddings of {self.spec.spec.backbone} are not in the vector store yet: it may miss "
+                "references"
+            )
+        width = min((len(points) for _, points in answers), default=0)
         scores = np.array([scores[:width] for scores, _ in answers], np.float32)
         return scores, np.array([points[:width] for _, points in answers], np.str_)
 
@@ -87,26 +92,22 @@ class FilteredIndex:
 
     def _query(self, query: Float32, k: int) -> list[tuple[str, float]]:
         collection = self.spec.spec.collection
-        with self.db.read() as session:
-            pending = embeddings.pending_counts(session).get(collection, 0)
         try:
             if collection not in self.store.collections():
                 raise VectorStoreError(
-                    f"the vector store {self.store.location} holds nothing of {self.spec.spec.backbone} yet, {pending} "
-                    "embeddings are pending: run `coarseloc ingest` or `coarseloc rebuild`"
+                    f"the vector store {self.store.location} holds nothing of {self.spec.spec.backbone} yet, "
+                    f"{self._pending()} embeddings are pending: run `coarseloc ingest` or `coarseloc rebuild`"
                 )
-            found = self.store.query(collection, query, k, self.where)
+            return [(point.id, point.score) for point in self.store.query(collection, query, k, self.where)]
         except VectorStoreUnavailable as error:
             raise VectorStoreUnavailable(
                 f"filtered look-up needs the vector store, which is down: {error} "
                 "Exact search (`coarseloc search`) goes on without it and takes the same filters."
             ) from error
-        if pending:
-            self.notice(
-                f"{pending} embeddings of {self.spec.spec.backbone} are not in the vector store yet: it may miss "
-                "references"
-            )
-        return [(point.id, point.score) for point in found]
+
+    def _pending(self) -> int:
+        with self.db.read() as session:
+            return embeddings.pending_counts(session).get(self.spec.spec.collection, 0)
 
     def _mended(self, found: int) -> bool:
         """Whether the store had lost points, and has them again."""

@@ -186,7 +186,7 @@ def csv_row(flight: Flight, one: FrameInfo) -> dict[str, Any]:
     estimate = dict.fromkeys(
         (
             *("lon", "lat", "heading_deg", "place_id", "score", "margin", "agreement", "agreement_of"),
-            *("error_m", "best_error_m", "heading_error_deg", "inside_footprint"),
+            *("error_m", "best_error_m", "heading_error_deg", "inside_footprint", "on_map"),
             *("decode_ms", "embed_ms", "search_ms", "total_ms"),
         )
     )

@@ -139,18 +139,17 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
     if estimate is None or agreement is None:
         return None
     covariance = estimate.covariance_m2
+    alike = {name: getattr(estimate, name) for name in EstimateInfo.model_fields if hasattr(estimate, name)}
     return EstimateInfo(
-        location=Location(**estimate.location._asdict()),
-        heading_deg=estimate.heading_deg,
-        place_id=estimate.place_id,
-        score=estimate.score,
-        margin=None if estimate.margin_at_least else estimate.margin,
-        margin_at_least=estimate.margin if estimate.margin_at_least else None,
-        method=method,
-        state=estimate.state,
-        covariance_m2=covariance and CovarianceInfo(**covariance._asdict()),
-        probability=estimate.probability,
-        agreement=AgreementInfo(**asdict(agreement)),
+        **alike
+        | {
+            "location": Location(**estimate.location._asdict()),
+            "margin": None if estimate.margin_at_least else estimate.margin,
+            "margin_at_least": estimate.margin if estimate.margin_at_least else None,
+            "covariance_m2": covariance and CovarianceInfo(**covariance._asdict()),
+            "method": method,
+            "agreement": AgreementInfo(**asdict(agreement)),
+        }
     )
 
 

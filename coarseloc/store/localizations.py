@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import select
@@ -12,6 +13,9 @@ from coarseloc import ids
 from coarseloc.store.snapshots import TileSnapshot, snapshots
 from coarseloc.store.tables import FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
 from coarseloc.types import Covariance, Estimate, LonLat
+
+_COLUMNS = FrameEstimateRow.__table__.columns.keys()
+_PLAIN = [field.name for field in fields(Estimate) if field.name in _COLUMNS]  # those that a column holds as they are
 
 
 def start_localization(
@@ -47,18 +51,13 @@ def save_estimates(
             FrameEstimateRow(
                 localization_id=localization,
                 frame_id=frame,
-                state=estimate.state,
                 lon=estimate.location.lon,
                 lat=estimate.location.lat,
-                heading_deg=estimate.heading_deg,
                 cov_east_east_m2=covariance and covariance.east_east,
                 cov_east_north_m2=covariance and covariance.east_north,
                 cov_north_north_m2=covariance and covariance.north_north,
-                score=estimate.score,
-                margin=estimate.margin,
-                margin_at_least=estimate.margin_at_least,
-                probability=estimate.probability,
                 snapshot_id=estimate.tile and snapshot_keys[estimate.tile.point_id],
+                **{name: getattr(estimate, name) for name in _PLAIN},
             )
         )
 
@@ -97,13 +96,8 @@ def _estimate(row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]) -> tuple
     known = [part for part in parts if part is not None]
     estimate = Estimate(
         location=LonLat(row.lon, row.lat),
-        heading_deg=row.heading_deg,
-        score=row.score,
-        margin=row.margin,
-        margin_at_least=row.margin_at_least,
         tile=snapshot.tile if snapshot else None,
         covariance_m2=Covariance(*known) if len(known) == len(parts) else None,
-        probability=row.probability,
-        state=row.state,
+        **{name: getattr(row, name) for name in _PLAIN},
     )
     return estimate, snapshot
