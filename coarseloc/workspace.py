@@ -90,12 +90,13 @@ class Run:
     backbone: str
     angle_deg: int | None
     summary: RunSummary
+    notices: tuple[str, ...] = ()  # what its user should know of the flight's files and of the search
 
     def facts(self) -> dict[str, Any]:
         """The run and its figures, as `coarseloc search --json` says them."""
         from search.summary import run_facts
 
-        return run_facts(self.workspace.db, self.id)
+        return {**run_facts(self.workspace.db, self.id), "notices": list(self.notices)}
 
     def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
         """One row a frame, as `coarseloc export --format csv` writes it."""
@@ -246,8 +247,14 @@ class Workspace:
             flight = open_flight(flight)
         if flight_id is not None:
             flight = replace(flight, flight_id=ids.label(flight_id))
-        for text in flight.notices:
+        notices: list[str] = []
+
+        def notice(text: str) -> None:
+            notices.append(text)
             self.notice(text)
+
+        for text in flight.notices:
+            notice(text)
         where = where or Where()
         sets = self.reference_sets(where)
         encoders = encoders or Encoders(self.settings)
@@ -267,12 +274,12 @@ class Workspace:
                     batch=batch,
                     rebuild=rebuild,
                     progress=progress,
-                    notice=self.notice,
+                    notice=notice,
                 )
             for run_id in started:
                 run, summary = summarize_run(self.db, run_id)
                 angle = run.parameters.get("angle_deg")
-                runs.append(Run(self, run.id, run.flight_id, run.spec.spec.backbone, angle, summary))
+                runs.append(Run(self, run.id, run.flight_id, run.spec.spec.backbone, angle, summary, tuple(notices)))
         return runs
 
     def localize(self, image: str | Path | UInt8, **options: Any) -> Answer:

@@ -85,6 +85,17 @@ def test_per_angle_searches_each_heading_as_a_set_of_its_own(coarseloc, ingested
     assert [(run["angle_deg"], run["references"]) for run in runs] == [(0, 6), (45, 6)]
 
 
+def test_what_was_left_unused_or_contradicts_is_said_to_people_and_to_programs(coarseloc, ingested, flight):
+    labels = json.loads((flight / "labels.json").read_text())["images"]
+    elsewhere = {**labels[2], "position": labels[0]["position"]}
+    (flight / "labels.json").write_text(json.dumps({"images": [*labels[1:], elsewhere]}))
+    found = coarseloc("search", flight, "--json")
+    (run,) = found.json
+    assert any("00003.jpg has two labels that contradict each other" in text for text in run["notices"])
+    assert any("1 of 4 frames have no label" in text for text in run["notices"])
+    assert "two labels that contradict" in found.err.replace("\n", " ")
+
+
 def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested, flight):
     found = coarseloc("search", flight)
     assert "total = embed + search" in found.out and "tiny" in found.out
