@@ -12,6 +12,7 @@ from pathlib import Path
 from coarseloc import rotation
 from coarseloc.errors import InputError
 from coarseloc.imagery.decode import SUFFIXES
+from coarseloc.imagery.paths import printable
 from coarseloc.types import Failure
 
 FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
@@ -60,7 +61,7 @@ def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]
         )
     strangers = [folder for folder, capture in parsed if capture is None and any(image_names(folder))]
     return captures, [
-        Failure(str(folder), "list", "not-a-capture", f"holds images, but is not named {FORM}, such as {EXAMPLE}")
+        Failure(printable(folder), "list", "not-a-capture", f"holds images, but is not named {FORM}, such as {EXAMPLE}")
         for folder in strangers
     ]
 
@@ -85,13 +86,13 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
             path = capture.path / name
             key = tile_key(name)
             if key is None or key[0] != folder:
-                message = f"is not named {folder}_<index>, such as {folder}_00001{path.suffix}"
-                failures.append(Failure(str(path), "list", "bad-name", message))
+                message = f"is not named {folder}_<index>, such as {folder}_00001{printable(path.suffix)}"
+                failures.append(Failure(printable(path), "list", "bad-name", message))
                 continue
             first = files[key[1]].setdefault(capture.angle_deg, path)
             if first is not path:
                 message = f"is tile {key[1]} at {capture.angle_deg:03d}, which is {first} already: that one is kept"
-                failures.append(Failure(str(path), "list", "duplicate-tile", message))
+                failures.append(Failure(printable(path), "list", "duplicate-tile", message))
     return dict(files), failures
 
 

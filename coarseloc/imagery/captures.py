@@ -16,6 +16,7 @@ from coarseloc.imagery.capture_tree import Capture, Files, find_captures, image_
 from coarseloc.imagery.decode import content_digest, read_with_ground
 from coarseloc.imagery.label import Label
 from coarseloc.imagery.labels import Labels, discover_json, open_labels
+from coarseloc.imagery.paths import printable, resolve
 from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
 
 Located = dict[int, dict[int, LonLat]]
@@ -75,10 +76,12 @@ def open_captures(
     further grid's with its first capture's time. No image is decoded. What cannot be used is in the sources' `failures`
     (what concerns the whole tree in the first one's); InputError where nothing can be used.
     """
-    root = root.resolve()
+    root = resolve(root)
     captures, failures = find_captures(root, turned)
     found = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
-    failures += [Failure(str(path), "list", error.kind, str(error)) for path, error in found.broken.items()]
+    failures += [
+        Failure(printable(path), "list", error.kind, printable(str(error))) for path, error in found.broken.items()
+    ]
     groups, unplaced = _groups(captures, found, footprint_m)
     failures += unplaced
     sources = []
@@ -256,7 +259,7 @@ def _source(
         overlap,
         footprint_m,
         tuple(sorted({angle for index in centres for angle in files[index]})),
-        {"turned": turned, "captures": [c.path.name for c in captures], "labels": [str(p) for p in labels.files]},
+        {"turned": turned, "captures": [c.path.name for c in captures], "labels": [printable(p) for p in labels.files]},
     )
     return CaptureSource(reference_set, tiles, files, [*failures, *unlabelled, *(why for *_, why in conflicts)])
 

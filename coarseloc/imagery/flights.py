@@ -22,6 +22,7 @@ from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.exif import exif_pose, exif_time
 from coarseloc.imagery.label import Label
 from coarseloc.imagery.labels import TABLES, Labels, discover_json, discover_tables, open_labels
+from coarseloc.imagery.paths import is_text, natural_order, printable, resolve
 from coarseloc.types import Flight, Frame, Pose
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
@@ -41,7 +42,7 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
     itself is in the flight's `notices`. No image is decoded. Raises InputError for a missing or empty folder, and for
     labels that name none of the frames or give metres for degrees.
     """
-    path = path.resolve()
+    path = resolve(path)
     names, notices = _frame_names(path)
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
     truth = _truth(path, names, labels)
@@ -115,8 +116,8 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
     names: dict[str, str] = {}
     notices = []
     for name in sorted(image_names(path), key=natural_order):
-        if not _is_text(name):
-            notices.append(f"{os.fsencode(name)!r} is left out: its name is not UTF-8. Rename the file.")
+        if not is_text(name):
+            notices.append(f"{printable(name)} is left out: its name is not UTF-8. Rename the file.")
         elif (first := names.setdefault(_relative_path(name), name)) is not name:
             notices.append(f"{name} is there twice, in two spellings of Unicode: {first!a} is taken, {name!a} left out")
     if not names:
@@ -124,15 +125,6 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
         hint = f"; images are in its folder(s) {', '.join(deeper[:5])}: give one of these" if deeper else ""
         raise InputError(f"{path} holds no images (JPEG, PNG, TIFF, WebP){hint}")
     return list(names.values()), notices
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8: one that is not cannot be stored."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _indexes(flight_id: str, names: Sequence[str]) -> list[int]:
@@ -333,13 +325,3 @@ def _completed(pose: Pose, other: Pose) -> Pose:
     """`pose`, with what it does not know taken from `other`: a position from EXIF, the yaw from a label."""
     known = {field.name: getattr(pose, field.name) for field in fields(Pose)}
     return Pose(**{name: getattr(other, name) if value is None else value for name, value in known.items()})
-
-
-def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]:
-    """A key for sorting: numbers as numbers (DJI_9 before DJI_10), a name before its copy (`x.jpg`, `x (1).jpg`)."""
-    folder, _, name = relative_path.rpartition("/")
-    return [_tokens(part) for part in (*folder.split("/"), Path(name).stem, Path(name).suffix)], relative_path
-
-
-def _tokens(text: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text.casefold())]

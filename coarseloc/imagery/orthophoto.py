@@ -14,6 +14,7 @@ from coarseloc import ids, rotation, tiling
 from coarseloc.errors import InputError
 from coarseloc.imagery.decode import content_digest
 from coarseloc.imagery.layout import lay
+from coarseloc.imagery.paths import resolve
 from coarseloc.imagery.raster import Raster
 from coarseloc.rotation import Affine, Turned
 from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
@@ -82,7 +83,7 @@ def open_orthophoto(
     footprint is inside the raster; those with less than half of ground are left out and counted
     (`parameters["outside"]`). Raises InputError for a file that cannot be read or placed, and where no tile fits.
     """
-    path = path.resolve()
+    path = resolve(path)
     side_m = _footprint(footprint_m, altitude_m, fov_deg)
     headings = rotation.normalised(angles)
     raster = Raster(path)

@@ -336,6 +336,21 @@ def test_an_image_with_another_name_is_listed_and_other_files_are_not(capture_tr
     assert kinds(source) == {"bad-name": 2}
 
 
+def test_names_that_are_no_text_are_listed_as_text(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    odd = os.fsdecode(b"\xe9")
+    try:
+        (root / odd).mkdir()
+        for path in (root / "251210182149_300_50_0_000" / f"{odd}.png", root / odd / "a.png", root / f"{odd}.json"):
+            path.write_bytes(b"{")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    source = only(root)
+    assert kinds(source) == {"bad-name": 1, "not-a-capture": 1, "unreadable-label": 1}
+    assert all(r"\xe9" in failure.item for failure in source.failures)
+    assert all(failure.message.encode() for failure in source.failures)
+
+
 def test_a_broken_label_file_is_named(capture_tree: WriteCaptures) -> None:
     root = capture_tree()
     (root / "broken.json").write_text("{")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import unicodedata
@@ -17,7 +18,10 @@ from PIL import Image
 
 from coarseloc import geo
 from coarseloc.errors import ImageryError, InputError
-from coarseloc.imagery.flights import natural_order, open_flight
+from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.flights import open_flight
+from coarseloc.imagery.orthophoto import open_orthophoto
+from coarseloc.imagery.paths import natural_order
 from coarseloc.types import Flight, LonLat, Pose
 
 PLACE = LonLat(127.02765, 37.49792)
@@ -220,6 +224,12 @@ def test_a_name_that_is_no_text_is_left_out_and_said(tmp_path: Path) -> None:
     assert names_of(flight) == ["a.jpg"]
     (notice,) = flight.notices
     assert r"caf\xe9.jpg" in notice and "not UTF-8" in notice
+
+
+@pytest.mark.parametrize("read", [open_flight, open_captures, functools.partial(open_orthophoto, footprint_m=100.0)])
+def test_a_folder_or_file_whose_name_is_no_text_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(InputError, match=r"caf\\xe9\.tif has bytes in its name that are not UTF-8: rename"):
+        read(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tif")))
 
 
 def test_a_fingerprint_changes_with_the_file_and_not_with_its_time(tmp_path: Path) -> None:
