@@ -282,8 +282,8 @@ def _unlabelled(index: int, by_angle: Mapping[int, Path], found: Sequence[Label]
     first = str(by_angle[min(by_angle)])
     for label in found:
         if label.problem is not None:
-            return Failure(first, "list", label.problem.kind, f"tile {index}: {label.problem}")
-    where = ", ".join(str(path) for path in labels.files) or "no label JSON, as there is none inside or beside it"
+            return Failure(first, "list", label.problem.kind, printable(f"tile {index}: {label.problem}"))
+    where = ", ".join(map(printable, labels.files)) or "no label JSON, as there is none inside or beside it"
     return Failure(first, "list", "missing-label", f"tile {index}: no heading has a label (looked in {where})")
 
 

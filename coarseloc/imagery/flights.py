@@ -59,7 +59,8 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
         for index, name in zip(_indexes(flight_id, ordered), ordered, strict=True)
     ]
     notices += [*of_order, *truth.notices]
-    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, tuple(notices))
+    shown = tuple(map(printable, notices))
+    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, shown)
 
 
 def fingerprint(path: Path) -> str:

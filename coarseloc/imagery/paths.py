@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def is_text(name: str) -> bool:
 
 def printable(path: Path | str) -> str:
     """A path as text that can be shown and stored, its odd bytes as `\\xe9`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return str(path).encode("utf-8", "backslashreplace").decode().replace(r"\udc", r"\x")  # Python's byte e9: U+DCE9
 
 
 def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]:

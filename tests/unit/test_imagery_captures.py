@@ -343,11 +343,13 @@ def test_names_that_are_no_text_are_listed_as_text(capture_tree: WriteCaptures) 
         (root / odd).mkdir()
         for path in (root / "251210182149_300_50_0_000" / f"{odd}.png", root / odd / "a.png", root / f"{odd}.json"):
             path.write_bytes(b"{")
+        (root / "labels-300.json").rename(root / f"{odd}{odd}.json")
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
     source = only(root)
     assert kinds(source) == {"bad-name": 1, "not-a-capture": 1, "unreadable-label": 1}
     assert all(r"\xe9" in failure.item for failure in source.failures)
+    assert source.reference_set.parameters["labels"] == [str(root / r"\xe9\xe9.json")]
     assert all(failure.message.encode() for failure in source.failures)
 
 
