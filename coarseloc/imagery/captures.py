@@ -265,7 +265,8 @@ def _source(
 
 
 def _locate(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
-    """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places."""
+    """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places, and for
+    each picture whose labels contradict each other, which is taken out of `files`: it may show another place."""
     located: Located = {}
     failures: list[Failure] = []
     for index, by_angle in sorted(files.items()):
@@ -273,6 +274,10 @@ def _locate(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
         places = {a: label.pose.location for a, label in found.items() if label and label.pose.location}
         if places:
             located[index] = places
+            for angle, label in found.items():
+                if label and label.problem and label.problem.kind == "label-conflict":
+                    path = by_angle.pop(angle)
+                    failures.append(Failure(str(path), "list", label.problem.kind, printable(str(label.problem))))
         else:
             failures.append(_unlabelled(index, by_angle, [label for label in found.values() if label], labels))
     return located, failures

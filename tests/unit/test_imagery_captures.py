@@ -199,6 +199,21 @@ def test_a_duplicate_tile_is_a_failure_and_the_first_is_kept(capture_tree: Write
     assert isinstance(view, View) and view.path is not None and view.path.parent.name.startswith("251210")
 
 
+def test_a_picture_whose_labels_contradict_each_other_is_left_out_and_its_tile_stays(
+    capture_tree: WriteCaptures,
+) -> None:
+    root = capture_tree(angles=(0, 45))
+    images = json.loads((root / "labels-300.json").read_text())["images"]
+    (second,) = (image for image in images if image["imageref"].endswith("_045_00002.png"))
+    away = {"imageref": second["imageref"], "position": {"latitude": 37.6, "longitude": 127.1}}
+    (root / "labels-300.json").write_text(json.dumps({"images": [*images, away]}))
+    source = only(root)
+    (failure,) = source.failures
+    assert failure.kind == "label-conflict" and failure.item.endswith("_045_00002.png")
+    assert "contradict" in failure.message
+    assert source.angles_of(source.tiles[1]) == (0,) and len(source.tiles) == 6
+
+
 # --- grids -----------------------------------------------------------------------------------------
 
 ELSEWHERE = geo.offset(GANGNAM, 40, -500)  # its tiles overlap with the others': a route of its own
