@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coarseloc import geo
 from coarseloc.imagery.decode import thumbnail_digests
 from coarseloc.store import Session, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
 from coarseloc.types import EmbeddingSpec, Tile, TileSource, View
+
+MOVED_M = 1.0  # of a tile's centre: less is a label written anew
+_log = logging.getLogger("coarseloc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
     """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
     thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for)."""
     stored = references.save_reference_set(session, source.reference_set, source.tiles)
+    _say_what_moves(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)
@@ -76,3 +82,17 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
             work.append(Work(tile, missing))
     to_read = sum(len(w.angles) for w in work)
     return Plan(stored, stored_specs, tile_keys, known, embedded, tuple(work), views, views - to_read)
+
+
+def _say_what_moves(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:
+    """Labels may have been corrected, or another area's captures taken for this one's: only their owner knows."""
+    before = {tile.index: tile.center for tile in references.tiles(session, stored.id)}
+    now = {tile.index: tile.center for tile in tiles if tile.index in before}
+    moved = {index: float(geo.distance_m(*before[index], *now[index])) for index in now}
+    far = {index: metres for index, metres in moved.items() if metres > MOVED_M}
+    if far:
+        _log.warning(
+            "%d of %d tiles of reference set %r lie elsewhere than before, by up to %.0f m: searches from now on find "
+            "them there. If these are another area's, ingest them with a --reference-set of their own",
+            len(far), len(moved), stored.name, max(far.values()),
+        )  # fmt: skip

@@ -210,7 +210,7 @@ def test_another_footprint_under_the_same_name_is_refused(make_captures, ingest,
         ingest(root, fake_backbone, footprint_m=200)
 
 
-def test_moved_labels_move_the_points(make_captures, ingest, fake_backbone, db, vectors):
+def test_moved_labels_move_the_points_and_it_is_said(make_captures, ingest, fake_backbone, db, vectors, caplog):
     root = make_captures()
     ingest(root, fake_backbone, footprint_m=300)
     index.drain(db, vectors)
@@ -220,6 +220,7 @@ def test_moved_labels_move_the_points(make_captures, ingest, fake_backbone, db, 
             image["position"]["longitude"] += 1.0
         path.write_text(json.dumps(labels))
     summary = ingest(root, fake_backbone, footprint_m=300)
+    assert "6 of 6 tiles of reference set 'captures-300m-50' lie elsewhere than before" in caplog.text
     assert sum(summary.embedded.values()) == 0
     assert index.drain(db, vectors).upserted == 12
     far_west = Where(touches=(127.9, 37.0, 128.5, 38.0))  # type: ignore[arg-type]
