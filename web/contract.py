@@ -239,6 +239,7 @@ class AgreeingModels(Answer):
     within_m: float
     models: list[str]
     of: int = Field(ge=0)
+    voters: list[str] = Field(description="one model a backbone: the newest, where one was searched twice")
 
 
 class Compared(Hit):

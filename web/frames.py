@@ -44,7 +44,7 @@ def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
         **shown.as_json(),
         "map": next((run_map(the_gallery(), run) for run in chosen), None),
         "rows": rows,
-        "agreement": _agreement(of_row, agreement_within_m(chosen[0]) if chosen else 0.0),
+        "agreement": _agreement(shown.runs, of_row),
         "chosen": _chosen(rows),
     }
 
@@ -143,20 +143,19 @@ def share_scale(rows: Sequence[Sequence[dict[str, Any]]]) -> None:
             hit["kept"] = 1.0 - hit["drop"] / largest if largest > 0 else 1.0
 
 
-def _agreement(of_row: Mapping[str, FrameAnswer | None], usual_m: float) -> dict[str, Any]:
+def _agreement(shown: Mapping[str, StoredRun], of_row: Mapping[str, FrameAnswer | None]) -> dict[str, Any]:
     """The largest group of backbones that agree with one of them, that one first; of equal groups the first model's,
-    so that the answer does not flicker between frames."""
+    so that the answer does not flicker between frames. A backbone searched twice has one vote, its newest run's."""
+    newest = {run.spec.spec.digest: key for key, run in sorted(shown.items(), key=lambda one: one[1].id)}
+    located = {
+        key: a.result.estimate for key, a in of_row.items() if a and a.result.estimate and key in newest.values()
+    }
+    usual_m = agreement_within_m(next(iter(shown.values()))) if shown else 0.0
     within = request.args.get("within", usual_m, _metres)
-    estimates = {key: answer.result.estimate for key, answer in of_row.items() if answer and answer.result.estimate}
-    keys = list(estimates)
-    near = agreeing([estimate for estimate in estimates.values() if estimate], within)
+    keys, near = list(located), agreeing(list(located.values()), within)
     best = int(near.sum(axis=1).argmax()) if keys else 0
-    models = (
-        [keys[best], *(key for key, agrees in zip(keys, near[best], strict=True) if agrees and key != keys[best])]
-        if keys
-        else []
-    )
-    return {"within_m": within, "models": models, "of": len(keys)}
+    others = [key for at, key in enumerate(keys) if at != best and near[best, at]]
+    return {"within_m": within, "models": [keys[best], *others] if keys else [], "of": len(keys), "voters": keys}
 
 
 def _metres(text: str) -> float:
