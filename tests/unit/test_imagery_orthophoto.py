@@ -67,11 +67,13 @@ def expected(center: LonLat, footprint_m: float, heading: float, side: int) -> t
 
 def assert_is_view(pixels: np.ndarray, center: LonLat, footprint_m: float, heading: float) -> None:
     """Each pixel within the levels that rounding takes (three times: written, averaged, and bicubic truncates),
-    and all of them together, less the half level of truncating, within a quarter: 1 m, a quarter of a pixel."""
+    and all of them together, less the half level of truncating, within a quarter: 1 m, a quarter of a pixel. Few
+    pixels at quarter turns may all be rounded one way: half a level then."""
+    within = 0.25 if len(pixels) >= 64 else 0.5
     for channel, should in enumerate(expected(center, footprint_m, heading, len(pixels))):
         off = pixels[..., channel] - np.clip(should, 0, 255)
         assert np.abs(off).max() <= 2.3
-        assert -0.75 <= off.mean() <= 0.25
+        assert -0.5 - within <= off.mean() <= within
 
 
 @pytest.mark.parametrize("name", RASTERS)
