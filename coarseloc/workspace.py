@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from ingest.worker import Engine, Summary
     from search.evaluate import Evaluation
     from search.export import Exported
+    from search.filtered import FilteredIndex
+    from search.mirror import Mirror
     from search.summary import RunSummary
+    from search.tile_index import MirrorIndex
 
 Reporter = Callable[[str], AbstractContextManager[Progress | None]]
 """Shows the progress of a piece of work by its name, while it is open."""
@@ -333,19 +336,38 @@ class Workspace:
     @contextmanager
     def _indexes(self, exact: bool, sets: Sequence[StoredReferenceSet], where: Where) -> Iterator[Callable[..., Any]]:
         """What a spec is searched in: exact mirrors, or the vector store, brought up to the database first."""
-        from search.tile_index import matching, open_mirrors
-
         if exact:
-            yield lambda spec: matching(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
+            yield lambda spec: self.exact_index(sets, spec, where)
             return
         from ingest import index
-        from search.filtered import FilteredIndex
 
         with self.vectors() as store:
             index.drain(self.db, store)
-            yield lambda spec: FilteredIndex(
-                store, self.db, spec, lambda: index.drain(self.db, store), where, self.notice
-            )
+            yield lambda spec: self.filtered_index(store, spec, where)
+
+    def exact_index(
+        self,
+        sets: Sequence[StoredReferenceSet],
+        spec: StoredSpec,
+        where: Where,
+        mirror_of: Callable[[StoredReferenceSet], Mirror] | None = None,
+    ) -> MirrorIndex:
+        """The tiles of these sets that match, in their exact mirrors; `mirror_of` gives those that are open already."""
+        from search.mirror import open_mirror
+        from search.tile_index import matching
+
+        opened = [
+            (one, mirror_of(one) if mirror_of else open_mirror(self.db, self.settings.mirrors, one, spec))
+            for one in sets
+        ]
+        return matching(self.db, opened, where)
+
+    def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
+        """The tiles that match, in the vector store."""
+        from ingest import index
+        from search.filtered import FilteredIndex
+
+        return FilteredIndex(store, self.db, spec, lambda: index.drain(self.db, store), where, self.notice)
 
     def reference_sets(self, where: Where) -> list[StoredReferenceSet]:
         """The sets that are searched as one: those named, or the only one there is."""

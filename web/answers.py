@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coarseloc.errors import StoreError
 from coarseloc.filters import Where
 from coarseloc.localize.localizer import TileIndex, rank
 from coarseloc.localize.places import best_place
-from coarseloc.store import gallery
+from coarseloc.store import embeddings, gallery
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.types import Estimate, Float32, RankedTile
-from ingest.index import drain
-from search.filtered import FilteredIndex
 from search.mirror import Mirror, open_mirror
-from search.tile_index import matching
 from web.frames import estimate_view, hit_view, share_scale
 from web.gallery import Gallery
 from web.images import tile_url
@@ -40,30 +35,22 @@ class LookupAnswer:
 
 def by_qdrant(here: Gallery, spec: StoredSpec, vector: Float32, where: Where) -> LookupAnswer:
     store = here.vectors.store()
-    index = FilteredIndex(store, here.database, spec, lambda: drain(here.database, store), where)
-    return _answer(index, vector, "qdrant", store.backend, None)
+    return _answer(here.workspace.filtered_index(store, spec, where), vector, "qdrant", store.backend, None)
 
 
 def by_faiss(
     here: Gallery, spec: StoredSpec, vector: Float32, sets: Sequence[StoredReferenceSet], where: Where
 ) -> LookupAnswer:
-    """The mirrors of the sets that fit are searched exactly as one, filters and all."""
-    index = matching(here.database, list(_mirrors(here, sets, spec)), where)
+    """The mirrors of the sets that fit and are embedded by this spec are searched exactly as one, filters and all."""
+    with here.database.read() as session:
+        embedded = [one for one in sets if any(held.id == spec.id for held in embeddings.specs(session, one.id))]
+    index = here.workspace.exact_index(embedded, spec, where, lambda one: _mirror(here, one, spec))
     return _answer(index, vector, "faiss", index.backend, index.count)
 
 
 def _answer(index: TileIndex, vector: Float32, by: str, backend: str, references: int | None) -> LookupAnswer:
     (hits,), search_ms = rank(vector[None], index, K)
     return LookupAnswer(hits, best_place(hits), by, backend, search_ms, references)
-
-
-def _mirrors(
-    here: Gallery, sets: Sequence[StoredReferenceSet], spec: StoredSpec
-) -> Iterator[tuple[StoredReferenceSet, Mirror]]:
-    """Those of the sets that are embedded by this spec."""
-    for one in sets:
-        with suppress(StoreError):  # this set has no embeddings of it
-            yield one, _mirror(here, one, spec)
 
 
 def _mirror(here: Gallery, one: StoredReferenceSet, spec: StoredSpec) -> Mirror:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from flask import current_app
 
 from coarseloc.config import Settings
 from coarseloc.embedding.specs import BackboneSpec, table
-from coarseloc.store import Database, Session, gallery, open_database
+from coarseloc.store import Database, Session, gallery
+from coarseloc.workspace import Workspace
 from web.encoders import QueryEncoders
 from web.vectors import Vectors
 
 T = TypeVar("T")
+_log = logging.getLogger("coarseloc")
 
 
 class Memory:
@@ -43,8 +46,7 @@ class Memory:
 class Gallery:
     """What one application holds open."""
 
-    settings: Settings
-    database: Database
+    workspace: Workspace
     backbones: Mapping[str, BackboneSpec]
     encoders: QueryEncoders
     vectors: Vectors
@@ -52,9 +54,17 @@ class Gallery:
 
     @classmethod
     def open(cls, settings: Settings) -> Gallery:
-        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
-        database = open_database(settings.database, migrate=settings.database_url is None)
-        return cls(settings, database, table(settings.backbones), QueryEncoders(settings), Vectors(settings, database))
+        workspace = Workspace(settings, notice=_log.warning)
+        vectors = Vectors(settings, workspace.db)
+        return cls(workspace, table(settings.backbones), QueryEncoders(settings), vectors)
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
+
+    @property
+    def database(self) -> Database:
+        return self.workspace.db
 
     def place(self, backbone: str) -> int:
         """Where pages list a backbone: as the table does, small ones first, and after them those it does not know."""
@@ -72,7 +82,7 @@ class Gallery:
 
     def close(self) -> None:
         self.vectors.close()
-        self.database.close()
+        self.workspace.close()
 
 
 def the_gallery() -> Gallery:
