@@ -476,9 +476,9 @@ def hits_of_web_frame(answers: Answers, backbone: str) -> list[dict[str, Any]]:
 
 
 def hits_of_web_search(answers: Answers, backbone: str) -> list[dict[str, Any]]:
-    return answers.web[f"/search.json?flight={FLIGHT}&frame=1&model={backbone}&reference-set=area"]["answer"]["hits"][
-        :K
-    ]
+    page = answers.web[f"/search.json?flight={FLIGHT}&frame=1&model={backbone}&reference-set=area"]
+    hits: list[dict[str, Any]] = page["answer"]["hits"]
+    return hits[:K]
 
 
 @pytest.mark.parametrize("reader", [hits_of_lookup, hits_of_web_frame, hits_of_web_search])

@@ -127,8 +127,15 @@ def lookup(
         input_px=input_px,
         precision=precision,
     )
-    facts = {name: found_by.rows() for name, found_by in found.items()}
+    facts = {name: [_with_tile(row) for row in of.rows()] for name, of in found.items()}
     answer(as_json, facts, lambda: _show_hits({name: of.hits for name, of in found.items()}))
+
+
+def _with_tile(row: dict[str, Any]) -> dict[str, Any]:
+    """A hit in its one shape, and the `tile` that scripts have read from this command before there was one."""
+    return row | {
+        "tile": {name: value for name, value in row.items() if name not in ("rank", "score", "path", "filename")}
+    }
 
 
 def _show_hits(found: Mapping[str, Sequence[Hit]]) -> None:
