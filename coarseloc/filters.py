@@ -64,6 +64,8 @@ class Where:
     def __post_init__(self) -> None:
         names = (self.reference_sets,) if isinstance(self.reference_sets, str) else self.reference_sets
         self._set("reference_sets", tuple(sorted({ids.label(name) for name in names or ()})))
+        if "" in self.reference_sets:
+            raise InputError("the name of a reference set is empty: give one of those there are")
         self._set("angles", tuple(sorted({_heading(angle) for angle in self.angles or ()})))
         if self.altitude_m is not None:
             self._set("altitude_m", _built(_altitudes, self.altitude_m, "LOW:HIGH in metres"))
@@ -265,7 +267,7 @@ def _read_names(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _name(text: str) -> str:
-    if not text:
+    if not ids.label(text):
         raise InputError("it is empty")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):  # no database takes these
         raise InputError("it holds what is no character")

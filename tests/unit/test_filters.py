@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo
+from coarseloc import geo, ids
 from coarseloc.errors import InputError
 from coarseloc.filters import KEYS, Where, WhereJson, columns, unwrapped
 from coarseloc.types import BBox, LonLat, Near, ReferenceSet, TileFacts
@@ -236,7 +236,7 @@ def test_every_field_has_a_key() -> None:
 
 
 FINITE = st.floats(-1e6, 1e6)
-NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(ids.label)
 LON, LAT = st.floats(-180, 180), st.floats(-90, 90)
 
 
@@ -308,3 +308,11 @@ def test_a_large_mirror_is_masked_in_milliseconds() -> None:
     many = replace(one, **{name: np.repeat(getattr(one, name), n) for name in one.__slots__})
     asked = Where(("gangnam",), angles=(90,), touches=BBox(126.9, 37.4, 127.1, 37.6), near=Near(127, 37.5, 10))
     assert asked.mask(many).sum() == n
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u3000"])
+def test_a_blank_name_is_no_reference_set(blank: str) -> None:
+    with pytest.raises(InputError, match="empty"):
+        Where(reference_sets=(blank,))
+    with pytest.raises(InputError, match="empty"):
+        Where.parse({"reference-set": [blank]})
