@@ -18,7 +18,16 @@ from sqlalchemy.orm import Session
 from coarseloc import ids
 from coarseloc.batches import batches
 from coarseloc.store import tallies
-from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TallyRow, TileRow
+from coarseloc.store.tables import (
+    VECTOR,
+    EmbeddingRow,
+    ReferenceSetRow,
+    RotatedTileRow,
+    SpecRow,
+    TallyRow,
+    TileRow,
+    TileSnapshotRow,
+)
 from coarseloc.store.upsert import upsert
 from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 
@@ -179,7 +188,7 @@ def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pendi
             row.EmbeddingRow.id,
             row.EmbeddingRow.generation,
             row.EmbeddingRow.deleted,
-            Point(_facts(row), _vector(row.EmbeddingRow.vector)),
+            Point(tile_facts(row), _vector(row.EmbeddingRow.vector)),
         )
         for row in rows
     ]
@@ -252,7 +261,7 @@ def _points(spec_id: int) -> Rows:
 def facts_by_point(session: Session, point_ids: Sequence[str]) -> dict[str, tuple[int, TileFacts, str | None, str]]:
     """{point id: (rotated tile, its facts, its file if it is one, content digest)}."""
     query = _facts_query().where(RotatedTileRow.point_id.in_(point_ids))
-    return {row.point_id: (row.rotated_tile, _facts(row), row.path, row.content) for row in session.execute(query)}
+    return {row.point_id: (row.rotated_tile, tile_facts(row), row.path, row.content) for row in session.execute(query)}
 
 
 def facts_by_key(session: Session, keys: Sequence[int]) -> dict[int, tuple[TileFacts, str | None, str]]:
@@ -260,7 +269,7 @@ def facts_by_key(session: Session, keys: Sequence[int]) -> dict[int, tuple[TileF
     found: dict[int, tuple[TileFacts, str | None, str]] = {}
     for some in batches(keys, 5000):
         for row in session.execute(_facts_query().where(RotatedTileRow.id.in_(some))):
-            found[row.rotated_tile] = (_facts(row), row.path, row.content)
+            found[row.rotated_tile] = (tile_facts(row), row.path, row.content)
     return found
 
 
@@ -304,7 +313,8 @@ def _with_facts(query: Rows) -> Rows:
     )
 
 
-def _facts(row: Row[Any]) -> TileFacts:
+def tile_facts(row: Row[Any] | TileSnapshotRow) -> TileFacts:
+    """Of a row that joins a rotated tile with its tile and set, or of a snapshot of all three."""
     return TileFacts(
         point_id=row.point_id,
         reference_set=row.reference_set,

@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 
 from coarseloc import ids
 from coarseloc.batches import batches
+from coarseloc.store.embeddings import tile_facts
 from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
 from coarseloc.store.upsert import upsert
-from coarseloc.types import BBox, LonLat, RankedTile, TileFacts
+from coarseloc.types import RankedTile, TileFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +77,7 @@ def snapshots(session: Session, keys: Iterable[int]) -> dict[int, TileSnapshot]:
 
 
 def _snapshot(row: TileSnapshotRow) -> TileSnapshot:
-    tile = TileFacts(
-        point_id=row.point_id,
-        reference_set=row.reference_set,
-        tile_id=ids.tile_id(row.reference_set, row.tile_index),
-        place_id=row.place_id,
-        angle_deg=row.angle_deg,
-        altitude_m=row.altitude_m,
-        overlap=row.overlap,
-        center=LonLat(row.lon, row.lat),
-        bbox=BBox(row.west, row.south, row.east, row.north),
-    )
-    return TileSnapshot(row.id, tile, row.path, row.content_digest)
+    return TileSnapshot(row.id, tile_facts(row), row.path, row.content_digest)
 
 
 # --- the places that a run searched -----------------------------------------------------------------

@@ -38,6 +38,12 @@ def _owned_by(column: str) -> Any:
     return mapped_column(ForeignKey(column, ondelete="CASCADE"), index=True)
 
 
+def _key_of(column: str, index: bool = False) -> Any:
+    """A part of the primary key, that goes with its owner. index: of its own, where another part comes first."""
+    owner = ForeignKey(column, ondelete="CASCADE")
+    return mapped_column(owner, primary_key=True, autoincrement=False, index=index or None)
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -156,12 +162,8 @@ class TallyRow(Base):
     """What a reference set holds of a spec, kept by every write to its embeddings: see `store.tallies`."""
 
     __tablename__ = "embedding_tallies"
-    reference_set_id: Mapped[int] = mapped_column(
-        ForeignKey("reference_sets.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    spec_id: Mapped[int] = mapped_column(
-        ForeignKey("embedding_specs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    reference_set_id: Mapped[int] = _key_of("reference_sets.id")
+    spec_id: Mapped[int] = _key_of("embedding_specs.id")
     live: Mapped[int]
     newest: Mapped[int] = mapped_column(BigInteger)
 
@@ -268,12 +270,8 @@ class RunRow(Base):
 
 class FrameResultRow(Base):
     __tablename__ = "frame_results"
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    frame_id: Mapped[int] = mapped_column(
-        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    run_id: Mapped[int] = _key_of("search_runs.id")
+    frame_id: Mapped[int] = _key_of("frames.id")
     decode_ms: Mapped[float | None]
     embed_ms: Mapped[float | None]
     search_ms: Mapped[float | None]
@@ -282,12 +280,8 @@ class FrameResultRow(Base):
 
 class HitRow(Base):
     __tablename__ = "hits"
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    frame_id: Mapped[int] = mapped_column(
-        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    run_id: Mapped[int] = _key_of("search_runs.id")
+    frame_id: Mapped[int] = _key_of("frames.id")
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("tile_snapshots.id"))
     score: Mapped[float]
@@ -310,24 +304,16 @@ class LocalizationRow(Base):
 
 class LocalizationRunRow(Base):
     __tablename__ = "localization_runs"
-    localization_id: Mapped[int] = mapped_column(
-        ForeignKey("localizations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("search_runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
-    )
+    localization_id: Mapped[int] = _key_of("localizations.id")
+    run_id: Mapped[int] = _key_of("search_runs.id", index=True)
 
 
 class FrameEstimateRow(Base):
     """Where a frame was taken, and facing where; `state` says whether the position is to be used."""
 
     __tablename__ = "frame_estimates"
-    localization_id: Mapped[int] = mapped_column(
-        ForeignKey("localizations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    frame_id: Mapped[int] = mapped_column(
-        ForeignKey("frames.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
-    )
+    localization_id: Mapped[int] = _key_of("localizations.id")
+    frame_id: Mapped[int] = _key_of("frames.id", index=True)
     state: Mapped[str] = mapped_column(String(20))
     lon: Mapped[float]
     lat: Mapped[float]
@@ -364,9 +350,7 @@ class StudyPartRow(Base):
     """What an unfinished study has worked out so far; dropped when it is finished."""
 
     __tablename__ = "study_parts"
-    study_id: Mapped[int] = mapped_column(
-        ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    study_id: Mapped[int] = _key_of("studies.id")
     part: Mapped[str] = mapped_column(String(200), primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
@@ -375,9 +359,7 @@ class StudyPointRow(Base):
     """One point of one curve of one backbone, with its interval where it has one."""
 
     __tablename__ = "study_points"
-    study_id: Mapped[int] = mapped_column(
-        ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    study_id: Mapped[int] = _key_of("studies.id")
     backbone: Mapped[str] = mapped_column(String(100), primary_key=True)
     curve: Mapped[str] = mapped_column(String(60), primary_key=True)
     x: Mapped[float] = mapped_column(primary_key=True)
