@@ -59,11 +59,12 @@ def frame_answers(
     Raises InputError where a run has no answer by this method, naming those it has.
     """
     votes: dict[int, dict[int, Estimate]] = {}  # by run, then frame
+    of_flight = {flight_id: runs.runs(session, flight_id) for flight_id in {run.flight_id for run in chosen}}
     answers = {}
     for run in chosen:
         _check_method(session, run, method)
         results = runs.results(session, run.id, frame_indices, method=method, with_hits=with_hits)
-        others = runs.voters(session, run)
+        others = runs.voters(run, of_flight[run.flight_id])
         for other in others:
             if other.id not in votes:
                 of_other = localizations.estimates(session, other.id, method, frame_indices)

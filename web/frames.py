@@ -11,7 +11,7 @@ from flask import request
 
 from coarseloc.localize.agreement import agreeing
 from coarseloc.store.flights import StoredFlight
-from coarseloc.store.runs import StoredRun
+from coarseloc.store.runs import StoredRun, newest_of_specs
 from coarseloc.types import Estimate, Frame, LonLat, RankedTile
 from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
 from search.hits import picture_hit
@@ -146,9 +146,9 @@ def share_scale(rows: Sequence[Sequence[dict[str, Any]]]) -> None:
 def _agreement(shown: Mapping[str, StoredRun], of_row: Mapping[str, FrameAnswer | None]) -> dict[str, Any]:
     """The largest group of backbones that agree with one of them, that one first; of equal groups the first model's,
     so that the answer does not flicker between frames. A backbone searched twice has one vote, its newest run's."""
-    newest = {run.spec.spec.digest: key for key, run in sorted(shown.items(), key=lambda one: one[1].id)}
+    newest = {run.id for run in newest_of_specs(shown.values()).values()}
     located = {
-        key: a.result.estimate for key, a in of_row.items() if a and a.result.estimate and key in newest.values()
+        key: a.result.estimate for key, a in of_row.items() if a and a.result.estimate and shown[key].id in newest
     }
     usual_m = agreement_within_m(next(iter(shown.values()))) if shown else 0.0
     within = request.args.get("within", usual_m, _metres)

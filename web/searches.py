@@ -108,7 +108,9 @@ def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
     return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
 
 
-def answers(database: Database, stored: StoredFlight, run: StoredRun) -> list[FrameAnswer]:
+def answers(
+    database: Database, stored: StoredFlight, run: StoredRun, of_flight: Sequence[StoredRun]
+) -> list[FrameAnswer]:
     """A run's frames by the method that `?method=` names, without hits.
 
     Selected once: a finished run does not change. The truth may, by a new look at the folder, and so may the backbones
@@ -116,8 +118,7 @@ def answers(database: Database, stored: StoredFlight, run: StoredRun) -> list[Fr
     """
     truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
     method = the_method()
-    with database.read() as session:
-        others = tuple(other.id for other in runs.voters(session, run))
+    others = tuple(other.id for other in runs.voters(run, of_flight))
 
     def select() -> list[FrameAnswer]:
         with database.read() as session:
@@ -169,7 +170,9 @@ def summarized(
     database: Database, stored: StoredFlight, shown: Shown
 ) -> tuple[dict[str, list[FrameAnswer]], list[dict[str, Any]]]:
     """({key: frames of each search shown}, and each search as `model` names it)."""
-    frames = {key: answers(database, stored, run) for key, run in shown.runs.items()}
+    with database.read() as session:
+        of_flight = runs.runs(session, stored.flight.flight_id)
+    frames = {key: answers(database, stored, run, of_flight) for key, run in shown.runs.items()}
     return frames, [model(key, run, summarize(frames[key])) for key, run in shown.runs.items()]
 
 

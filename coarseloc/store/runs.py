@@ -226,15 +226,18 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def voters(session: Session, run: StoredRun) -> list[StoredRun]:
-    """The runs whose agreement with this one says something: of each backbone spec the newest finished one that
-    answers the same question, this run for its own spec. Never a spec twice: a run agrees with its repetition."""
-    newest: dict[str, StoredRun] = {}
-    for other in runs(session, run.flight_id):
-        if other.finished_at is not None and other.question == run.question:
-            newest[other.spec.spec.digest] = other
-    newest[run.spec.spec.digest] = run
+def voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[StoredRun]:
+    """The runs whose agreement with this one says something: of each backbone spec the newest finished one among
+    `of_flight` that answers the same question, this run for its own spec. Never a spec twice: a run agrees with its
+    repetition."""
+    alike = [other for other in of_flight if other.finished_at is not None and other.question == run.question]
+    newest = newest_of_specs(alike) | {run.spec.spec.digest: run}
     return sorted(newest.values(), key=lambda other: other.id)
+
+
+def newest_of_specs(some: Iterable[StoredRun]) -> dict[str, StoredRun]:
+    """{spec's digest: its newest run}."""
+    return {run.spec.spec.digest: run for run in sorted(some, key=lambda run: run.id)}
 
 
 def results(
