@@ -27,6 +27,7 @@ from coarseloc.filters import Where
 from coarseloc.store import Database, embeddings, open_database, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
+from coarseloc.store.runs import StoredRun
 from coarseloc.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
@@ -88,18 +89,27 @@ class Run:
     """One SearchRun of a flight: a backbone, and its figures."""
 
     workspace: Workspace
-    id: int
-    flight_id: str
-    backbone: str
-    angle_deg: int | None
+    stored: StoredRun
     summary: RunSummary
     notices: tuple[str, ...] = ()  # what its user should know of the flight's files and of the search
 
+    @property
+    def id(self) -> int:
+        return self.stored.id
+
+    @property
+    def flight_id(self) -> str:
+        return self.stored.flight_id
+
+    @property
+    def backbone(self) -> str:
+        return self.stored.spec.spec.backbone
+
     def facts(self) -> dict[str, Any]:
         """The run and its figures, as `coarseloc search --json` says them."""
-        from search.summary import run_facts
+        from search.summary import facts_of
 
-        return {**run_facts(self.workspace.db, self.id), "notices": list(self.notices)}
+        return {**facts_of(self.stored, self.summary), "notices": list(self.notices)}
 
     def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
         """One row a frame, as `coarseloc export --format csv` writes it."""
@@ -279,10 +289,7 @@ class Workspace:
                     progress=progress,
                     notice=notice,
                 )
-            for run_id in started:
-                run, summary = summarize_run(self.db, run_id)
-                angle = run.parameters.get("angle_deg")
-                runs.append(Run(self, run.id, run.flight_id, run.spec.spec.backbone, angle, summary, tuple(notices)))
+            runs += [Run(self, *summarize_run(self.db, run_id), tuple(notices)) for run_id in started]
         return runs
 
     def localize(self, image: str | Path | UInt8, **options: Any) -> Answer:
@@ -353,14 +360,11 @@ class Workspace:
         mirror_of: Callable[[StoredReferenceSet], Mirror] | None = None,
     ) -> MirrorIndex:
         """The tiles of these sets that match, in their exact mirrors; `mirror_of` gives those that are open already."""
-        from search.mirror import open_mirror
-        from search.tile_index import matching
+        from search.tile_index import matching, open_mirrors
 
-        opened = [
-            (one, mirror_of(one) if mirror_of else open_mirror(self.db, self.settings.mirrors, one, spec))
-            for one in sets
-        ]
-        return matching(self.db, opened, where)
+        if mirror_of is None:
+            return matching(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
+        return matching(self.db, [(one, mirror_of(one)) for one in sets], where)
 
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""

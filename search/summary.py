@@ -85,12 +85,8 @@ def summarize_run(db: Database, run_id: int, method: str = BEST_PLACE) -> tuple[
     return run, summarize(answers)
 
 
-def run_facts(db: Database, run_id: int, method: str = BEST_PLACE) -> dict[str, Any]:
-    """A run's facts and its figures, as programs read them. Raises StoreError for an unknown run."""
-    return facts_of(*summarize_run(db, run_id, method))
-
-
 def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
+    """A run's facts and its figures, as programs read them."""
     return {
         "run": run.id,
         "flight_id": run.flight_id,
