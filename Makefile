@@ -33,10 +33,10 @@ serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
 
 bench: .venv/peers         ## every figure of docs/benchmarks.md, ten minutes on a quiet machine
-	PYTHONPATH=.venv/peers $(BIN)/coarseloc bench --out bench/results --table docs/benchmarks.md
+	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --out benchmarks/results --table docs/benchmarks.md
 
 bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documentation
-	PYTHONPATH=.venv/peers $(BIN)/coarseloc bench --quick --out bench/results
+	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --quick --out benchmarks/results
 
 help:                      ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/ —/'

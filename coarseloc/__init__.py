@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from coarseloc.filters import Where
-    from coarseloc.types import BBox, Estimate, Flight, Frame, Hit, LonLat, Near
+    from coarseloc.core.filters import Where
+    from coarseloc.core.types import BBox, Estimate, Flight, Frame, Hit, LonLat, Near
     from coarseloc.workspace import Answer, Run, Runs, Workspace
     from coarseloc.workspace import open_captures as captures
     from coarseloc.workspace import open_flight as flight
@@ -28,8 +28,11 @@ _HOMES = {
     "orthophoto": "coarseloc.workspace:open_orthophoto",
     "flight": "coarseloc.workspace:open_flight",
     **{name: f"coarseloc.workspace:{name}" for name in ("Answer", "Run", "Runs", "Workspace")},
-    "Where": "coarseloc.filters:Where",
-    **{name: f"coarseloc.types:{name}" for name in ("BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "Near")},
+    "Where": "coarseloc.core.filters:Where",
+    **{
+        name: f"coarseloc.core.types:{name}"
+        for name in ("BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "Near")
+    },
 }
 __all__ = [
     "Answer", "BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "Near", "Run", "Runs", "Where", "Workspace",

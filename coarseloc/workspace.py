@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from coarseloc import config, ids
-from coarseloc.config import Settings
+from coarseloc.core import config, ids
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.errors import InputError, LockedError, VectorStoreUnavailable
-from coarseloc.filters import Where
 from coarseloc.store import Database, embeddings, open_database, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
-from coarseloc.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
-    from ingest.index import Drained
+    from coarseloc.vectors.sync import Drained
     from ingest.worker import Engine, Summary
-    from search.evaluate import Evaluation
-    from search.export import Exported
+    from search.evaluation.evaluate import Evaluation
+    from search.evaluation.summary import RunSummary
+    from search.export.files import Exported
     from search.filtered import FilteredIndex
     from search.mirror import Mirror
-    from search.summary import RunSummary
     from search.tile_index import MirrorIndex
 
 Reporter = Callable[[str], AbstractContextManager[Progress | None]]
@@ -75,7 +75,7 @@ class Answer:
 
     def rows(self) -> list[dict[str, Any]]:
         """The hits as every program reads them."""
-        from search.infos import hit_result
+        from search.export.infos import hit_result
 
         return [hit_result(hit).model_dump(mode="json") for hit in self.hits]
 
@@ -107,13 +107,13 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """The run and its figures, as `coarseloc search --json` says them."""
-        from search.summary import facts_of
+        from search.evaluation.summary import facts_of
 
         return {**facts_of(self.stored, self.summary), "notices": list(self.notices)}
 
     def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
         """One row a frame, as `coarseloc export --format csv` writes it."""
-        from search.export import run_rows
+        from search.export.files import run_rows
 
         return run_rows(self.workspace.db, self.workspace.settings.thumbnails, self.id, method)
 
@@ -189,7 +189,8 @@ class Workspace:
 
         sources: of `captures` or `orthophoto`. backbones: of every one of the six whose weights are here by default.
         """
-        from ingest import index, worker
+        from coarseloc.vectors import sync
+        from ingest import worker
 
         encoders = encoders or Encoders(self.settings)
         wanted = encoders.specs(backbones)
@@ -211,7 +212,7 @@ class Workspace:
                     return IngestResult(summaries, None, "interrupted: nothing was drained")
         try:
             with self.vectors() as store, self._report("index") as progress:
-                return IngestResult(summaries, index.drain(self.db, store, progress), "")
+                return IngestResult(summaries, sync.drain(self.db, store, progress), "")
         except (LockedError, VectorStoreUnavailable) as error:
             # Ingest never waits for the vector store: what is pending stays pending and is shown.
             with self.db.read() as session:
@@ -253,8 +254,8 @@ class Workspace:
         flight: opened, or its folder. where: among which references; `reference_sets` names those that are searched as
         one, the only one there is by default.
         """
+        from search.evaluation.summary import summarize_run
         from search.query import run_search
-        from search.summary import summarize_run
 
         if not isinstance(flight, Flight):
             flight = open_flight(flight)
@@ -346,10 +347,10 @@ class Workspace:
         if exact:
             yield lambda spec: self.exact_index(sets, spec, where)
             return
-        from ingest import index
+        from coarseloc.vectors import sync
 
         with self.vectors() as store:
-            index.drain(self.db, store)
+            sync.drain(self.db, store)
             yield lambda spec: self.filtered_index(store, spec, where)
 
     def exact_index(
@@ -368,10 +369,10 @@ class Workspace:
 
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""
-        from ingest import index
+        from coarseloc.vectors import sync
         from search.filtered import FilteredIndex
 
-        return FilteredIndex(store, self.db, spec, lambda: index.drain(self.db, store), where, self.notice)
+        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store), where, self.notice)
 
     def reference_sets(self, where: Where) -> list[StoredReferenceSet]:
         """The sets that are searched as one: those named, or the only one there is."""
@@ -409,7 +410,7 @@ class Workspace:
         self, *names: str | int, reference_set: str | None = None, method: str = "best-place"
     ) -> list[Evaluation]:
         """Runs by number, or a flight's newest ones by its id, held against the truth."""
-        from search import evaluate as evaluation
+        from search.evaluation import evaluate as evaluation
 
         chosen = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
         return evaluation.evaluate(self.db, chosen, method)
@@ -424,7 +425,7 @@ class Workspace:
         method: str = "best-place",
     ) -> Exported:
         """A flight's newest runs as files for other programs."""
-        from search.export import FORMATS, export
+        from search.export.files import FORMATS, export
 
         return export(
             self.db,

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.types import EmbeddingSpec, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_digests
 from coarseloc.store import Session, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
-from coarseloc.types import EmbeddingSpec, Tile, TileSource, View
 
 MOVED_M = 1.0  # of a tile's centre: less is a label written anew
 _log = logging.getLogger("coarseloc")

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from coarseloc.core.types import Backbone, EmbeddingSpec, Failure, Float32, Progress, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, references
-from coarseloc.types import Backbone, EmbeddingSpec, Failure, Float32, Progress, Tile, TileSource, View
 from ingest.plan import Plan, Work, make_plan
 
 READERS = 2
@@ -91,7 +91,7 @@ def run(
 
     `load` is called once per spec, when a picture first needs it. Cut tiles whose thumbnail is gone from `thumbnails`
     are read again and get it back. Ctrl-C commits what is embedded and returns
-    a summary that says `interrupted`. The vector store is not touched: `ingest.index.drain` follows.
+    a summary that says `interrupted`. The vector store is not touched: `coarseloc.vectors.sync.drain` follows.
     """
     with db.write() as session:
         plan = make_plan(session, source, specs, thumbnails)

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from coarseloc import config
+from coarseloc.core import config
 from coarseloc.store.tables import Base
 
 

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coarseloc import geo
-from coarseloc.errors import InputError, StoreError
-from coarseloc.localize import agreement
+from coarseloc.core import geo
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.types import Estimate, Floats, LonLat, RankedTile, TileFacts
+from coarseloc.localize import agreement, metrics
 from coarseloc.localize.agreement import Agreement
 from coarseloc.localize.places import Place, places_of, ranked
-from coarseloc.scoring import metrics
 from coarseloc.store import Session, localizations, runs, snapshots
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
-from coarseloc.types import Estimate, Floats, LonLat, RankedTile, TileFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from coarseloc.types import Backbone
+from coarseloc.core.types import Backbone
 from search import faiss_engine, faiss_store
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed

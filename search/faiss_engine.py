@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc.errors import ConfigError
-from coarseloc.types import Float32
-from search.exact import Level, Rows, Selection, float32_error
+from coarseloc.core.errors import ConfigError
+from coarseloc.core.types import Float32
 from search.faiss_store import SCALE, Stored, library
+from search.neighbors import Level, Rows, Selection, float32_error
 
 _MANY = 8  # queries from which one matrix product beats one pass for each
 _BYTES_PER_THREAD = 25_000_000  # read, or eight queries' worth of products: less does not pay for waking a thread

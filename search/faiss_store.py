@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc.errors import ConfigError, StoreError
-from coarseloc.types import Float32
+from coarseloc.core.errors import ConfigError, StoreError
+from coarseloc.core.types import Float32
 
 _OWNERS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss")
 # FAISS multiplies matrices when queries x dim reaches this, and its own 128,000 is far too high. It is global, so it

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
-from coarseloc.filters import ANYTHING, Where
+from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Float32, RankedTile
 from coarseloc.localize.localizer import MOST_HEADINGS
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
-from coarseloc.types import Float32, RankedTile
 from coarseloc.vectors.protocol import VectorStore
-from search.exact import float32_error
+from search.neighbors import float32_error
 
 _log = logging.getLogger("coarseloc")
 _SPARE = 32  # points asked for beyond k: the store's rounding, and equals, may order the last ones otherwise

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coarseloc.core.types import Hit, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
-from coarseloc.types import Hit, RankedTile
 
 
 def picture_hit(ranked: RankedTile, thumbnails: Path) -> Hit:

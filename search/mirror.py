@@ -27,15 +27,15 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock, Timeout
 
-from coarseloc import ids
-from coarseloc.errors import LockedError, StaleMirror, StoreError
-from coarseloc.filters import TileColumns, Where
+from coarseloc.core import ids
+from coarseloc.core.errors import LockedError, StaleMirror, StoreError
+from coarseloc.core.filters import TileColumns, Where
 from coarseloc.store import Database, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
-from search.exact import PointIds, Rows, Selection
-from search.index import ExactIndex
+from search.exact_index import ExactIndex
+from search.neighbors import PointIds, Rows, Selection
 
 FORMAT = 3  # raised when the files change their meaning
 LOCK_TIMEOUT_S = 600.0

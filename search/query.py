@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from coarseloc.batches import batches
-from coarseloc.errors import ImageryError, InputError, StoreError
-from coarseloc.filters import ANYTHING, Where
+from coarseloc.core.batches import batches
+from coarseloc.core.errors import ImageryError, InputError, StoreError
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Frame, Progress
 from coarseloc.localize.localizer import Picture, decode, localize
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Backbone, EmbeddingSpec, Flight, Frame, Progress
 from search import recording
 from search.facts import WARM_UP, environment
 from search.recording import FrameOutcome, RunRequest

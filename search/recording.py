@@ -11,14 +11,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from coarseloc import ids
-from coarseloc.errors import LockedError
+from coarseloc.core import ids
+from coarseloc.core.errors import LockedError
+from coarseloc.core.types import Flight, Floats, Frame, Progress
 from coarseloc.localize.localizer import Answer
 from coarseloc.store import Database, Session, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Flight, Floats, Frame, Progress
 
 _COMMIT_EVERY_S = 2.0  # a kill loses no more than this
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.filters import ANYTHING, Where
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Float32, Floats, RankedTile, TileFacts
 from coarseloc.localize.localizer import ms_since
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Float32, Floats, RankedTile, TileFacts
-from search.exact import Rows, Selection
-from search.index import ExactIndex, backend
+from search.exact_index import ExactIndex, backend
 from search.mirror import Mirror, open_mirror
+from search.neighbors import Rows, Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coarseloc.errors import ConfigError
-from coarseloc.types import Float32
-from search.exact import Level, Rows, Selection, float32_error
+from coarseloc.core.errors import ConfigError
+from coarseloc.core.types import Float32
+from search.neighbors import Level, Rows, Selection, float32_error
 
 _SCORES = 2**28  # held at once: 1 GiB
 _COPIED = 2**16  # rows copied to the device at a time

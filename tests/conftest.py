@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coarseloc.config import CustomBackbone
-from coarseloc.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 
 # Tiny models on a busy machine: more OpenMP threads would only wait for each other. Read when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

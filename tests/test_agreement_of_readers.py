@@ -23,7 +23,8 @@ import pytest
 from click.testing import CliRunner
 from databases import environment_of, settings_of
 
-from coarseloc import cli, config
+from coarseloc import cli
+from coarseloc.core import config
 from coarseloc.embedding.specs import BACKBONES
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area

@@ -29,7 +29,8 @@ from click.testing import CliRunner
 from databases import SERVER, database_url
 from sqlalchemy import MetaData, create_engine, text
 
-from coarseloc import cli, config
+from coarseloc import cli
+from coarseloc.core import config
 from coarseloc.embedding import backbone as embedding_backbone
 from coarseloc.embedding.backbone import embedding_spec
 from coarseloc.embedding.specs import BACKBONES

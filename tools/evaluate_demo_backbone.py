@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.rotation import HEADINGS
+from coarseloc.core.types import Failure, Flight, TileSource
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.specs import BACKBONES
 from coarseloc.embedding.weights import Missing, find
 from coarseloc.imagery.orthophoto import open_orthophoto
-from coarseloc.rotation import HEADINGS
 from coarseloc.simulate.camera import Changes
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
-from coarseloc.types import Failure, Flight, TileSource
 
 Describe = Callable[[Sequence[np.ndarray]], np.ndarray]
 """uint8 [H, W, 3] pictures → float32 [N, D], rows of unit norm."""

@@ -24,16 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc import geo
-from coarseloc.batches import batches
-from coarseloc.filters import Where
-from coarseloc.rotation import HEADINGS
+from coarseloc.core import geo
+from coarseloc.core.batches import batches
+from coarseloc.core.filters import Where
+from coarseloc.core.rotation import HEADINGS
+from coarseloc.core.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View
 from coarseloc.store import Database, embeddings, open_database, references, tallies
-from coarseloc.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View
-from coarseloc.vectors import open_store
-from ingest import index
+from coarseloc.vectors import open_store, sync
 from ingest.worker import COMMIT_ROWS
-from search.index import backend
+from search.exact_index import backend
 from search.mirror import open_mirror
 
 SET, ORIGIN, STRIDE_M, FOOTPRINT_M = "grown", LonLat(127.0, 37.5), 150.0, 300.0
@@ -76,7 +75,7 @@ def edge(folder: Path, count: int, dim: int) -> Facts:
     db, began_with = _database(folder), _resident()
     identity = db.identity
     with _timed(found, "drain_s"), open_store(folder, identity) as store:
-        index.drain(db, store)
+        sync.drain(db, store)
     db.close()
     started = time.perf_counter()
     with open_store(folder, identity) as store:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coarseloc.filters import Where
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Estimate, Float32, RankedTile
 from coarseloc.localize.localizer import TileIndex, rank
 from coarseloc.localize.places import best_place
 from coarseloc.store import embeddings, gallery
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Estimate, Float32, RankedTile
 from search.mirror import Mirror, open_mirror
 from web.frames import estimate_view, hit_view, share_scale
 from web.gallery import Gallery

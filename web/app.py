@@ -9,9 +9,9 @@ from typing import Any
 
 from flask import Flask, Response, g, request, send_from_directory, url_for
 
-from coarseloc import __version__
-from coarseloc.config import Settings
-from web import formats, health, i18n, metrics, problems, safety
+from coarseloc import __version__, i18n
+from coarseloc.core.config import Settings
+from web import formats, health, language, metrics, problems, safety
 from web.addresses import Number, address
 from web.compare import comparisons
 from web.exports import exports
@@ -56,7 +56,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.register_blueprint(openapi)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)
-    app.jinja_env.globals.update(_=i18n.translate, _n=i18n.translate_count, asset=_asset, this_url=_this_url)
+    app.jinja_env.globals.update(_=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url)
     app.context_processor(_words)
     return app
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, request
 
 from web.gallery import the_gallery
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 if TYPE_CHECKING:  # matplotlib comes with it: seconds that other pages should not wait for
-    from search.report.page import Section, Table
+    from search.evaluation.report.page import Section, Table
 
 _drawing = Lock()  # matplotlib's settings are the process's, not the thread's
 
@@ -92,7 +92,7 @@ def _csv(section: Section) -> str:
 
 
 def _png(section: Section) -> bytes:
-    from search.report import style
+    from search.evaluation.report import style
 
     assert section.draw is not None  # noqa: S101 - the caller has looked
     with _drawing, style.drawing(), tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,7 @@ def _png(section: Section) -> bytes:
 
 
 def _svg(section: Section) -> str:
-    from search.report import style
+    from search.evaluation.report import style
 
     assert section.draw is not None  # noqa: S101 - the caller has looked
     with _drawing, style.drawing():

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, render_template, request
 
-from coarseloc.scoring.pareto import Cost, unbeaten
 from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
-from search.conditions import conditions
-from search.evaluate import evaluate
-from search.summary import typical_frame
+from search.evaluation.conditions import conditions
+from search.evaluation.evaluate import evaluate
+from search.evaluation.pareto import Cost, unbeaten
+from search.evaluation.summary import typical_frame
 from web import charts
 from web.addresses import address
 from web.gallery import the_gallery
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 from web.searches import Shown, shown_searches, stored_flight, summarized, the_method
 
 if TYPE_CHECKING:
-    from search.report.page import Section
+    from search.evaluation.report.page import Section
 
 FLIGHTS_OFFERED = 50
 comparisons = Blueprint("comparisons", __name__)
@@ -137,11 +137,11 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
     mark = ("comparison", tuple((run.id, run.finished_at) for run in shown.runs.values()), method, g.language)
 
     def make() -> dict[str, Section]:
-        from search.report import accuracy, timing
-        from search.report.series import series_of
-        from search.report.texts import say_in
+        from coarseloc.i18n import translator
+        from search.evaluation.report import accuracy, timing
+        from search.evaluation.report.series import series_of
 
-        say = say_in(g.language)
+        say = translator(g.language)
         series = series_of(evaluate(here.database, list(shown.runs.values()), method))
         judged = [one for one in series if len(one.of.judged)]
         found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])

@@ -1,7 +1,7 @@
 """What each JSON answer holds: the models of `/api/openapi.json`.
 
 Views answer with plain dictionaries, and these say what is in them; `tests/integration/test_web_contract.py` holds
-one against the other, key by key. What `coarseloc export` writes is described where it is made: `search.records`.
+one against the other, key by key. What `coarseloc export` writes is described by `search.export.records`.
 Nothing is renamed or taken away; what is added, older readers pass over.
 """
 
@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from coarseloc.filters import WhereJson
-from search.records import AgreementInfo, BBoxArray, Heading, Location, Result
+from coarseloc.core.filters import WhereJson
+from search.export.records import AgreementInfo, BBoxArray, Heading, Location, Result
 
 Url = Field(description="a path on this server")
 Verdict = Literal["on", "near", "far"]

@@ -10,11 +10,11 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import BackboneError
+from coarseloc.core.types import Backbone, EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.errors import BackboneError
-from coarseloc.types import Backbone, EmbeddingSpec, Float32, UInt8
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 MOST_WAITING = 3  # beyond the one being embedded; they hold a server thread each

@@ -8,16 +8,16 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, url_for
 
-from coarseloc import ids
+from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun
-from search.export import FORMATS
-from search.formats import Document, Features, as_csv, csv_row
-from search.infos import FrameInfo, frame_infos
-from search.records import SCHEMAS, json_schema
+from search.export.files import FORMATS
+from search.export.formats import Document, Features, as_csv, csv_row
+from search.export.infos import FrameInfo, frame_infos
+from search.export.records import SCHEMAS, json_schema
 from web.addresses import address
 from web.gallery import the_gallery
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 from web.searches import Shown, model, shown_searches, stored_flight, the_method
 

@@ -10,9 +10,9 @@ from typing import Any
 from flask import request
 from werkzeug.datastructures import MultiDict
 
-from coarseloc.filters import Where, percent
+from coarseloc.core.filters import Where, percent
 from coarseloc.store.references import StoredReferenceSet
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from flask import request, url_for
 
-from coarseloc import geo
+from coarseloc.core import geo
 from coarseloc.store import Database, gallery
 from coarseloc.store.flights import StoredFlight
 from search.answers import FrameAnswer

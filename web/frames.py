@@ -9,18 +9,18 @@ from typing import Any
 
 from flask import request
 
+from coarseloc.core.types import Estimate, Frame, LonLat, RankedTile
 from coarseloc.localize.agreement import agreeing
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_of_specs
-from coarseloc.types import Estimate, Frame, LonLat, RankedTile
 from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
+from search.export.infos import hit_result
 from search.hits import picture_hit
-from search.infos import hit_result
 from web.flights import about
 from web.gallery import the_gallery
 from web.ground import run_map
-from web.i18n import _
 from web.images import frame_url, result_url
+from web.language import _
 from web.problems import Problem
 from web.searches import model, shown_searches, stored_flight, the_method
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from flask import current_app
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
 from coarseloc.embedding.specs import BackboneSpec, table
 from coarseloc.store import Database, Session, gallery
 from coarseloc.workspace import Workspace

@@ -18,16 +18,16 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from PIL import Image
 from werkzeug.wrappers import Response as AnyResponse
 
-from coarseloc import geo, ids
+from coarseloc.core import geo, ids
+from coarseloc.core.types import BBox, LonLat
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, references, snapshots
 from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
-from coarseloc.types import BBox, LonLat
 from web.gallery import Gallery, the_gallery
-from web.i18n import _
 from web.images import send_picture, tile_url
+from web.language import _
 from web.problems import Problem
 
 LONGEST_PX = 2048

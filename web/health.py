@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from coarseloc.errors import CoarselocError
+from coarseloc.core.errors import CoarselocError
 from coarseloc.store import embeddings
 from coarseloc.store.session import head_revision
 from web.gallery import Gallery, the_gallery

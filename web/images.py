@@ -12,13 +12,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request, send_file, url_for
 
-from coarseloc.errors import ImageryError
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import Frame
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, snapshots
-from coarseloc.types import Frame
 from web import uploads
 from web.gallery import the_gallery
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels

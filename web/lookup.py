@@ -10,13 +10,13 @@ from typing import Any
 from flask import Blueprint, jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from coarseloc.errors import CoarselocError
-from coarseloc.filters import Where
+from coarseloc.core.errors import CoarselocError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import UInt8
 from coarseloc.imagery.decode import read_image
 from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import UInt8
 from web import uploads
 from web.addresses import address
 from web.answers import answer_view, by_faiss, by_qdrant
@@ -24,8 +24,8 @@ from web.encoders import Embedded
 from web.facets import facets, fitting_sets, given, where_of_address
 from web.gallery import Gallery, the_gallery
 from web.ground import map_frame
-from web.i18n import _
 from web.images import frame_url
+from web.language import _
 from web.problems import Problem, names_html
 from web.safety import MAX_UPLOAD_BYTES, timed
 

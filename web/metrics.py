@@ -17,7 +17,7 @@ from threading import Lock
 from flask import Flask, Response, g, request
 
 from coarseloc import __version__
-from coarseloc.errors import CoarselocError
+from coarseloc.core.errors import CoarselocError
 from coarseloc.store import embeddings
 from web.gallery import Gallery, the_gallery
 

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from coarseloc import __version__
-from coarseloc.filters import KEYS
-from search.export import FORMATS
-from search.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
-from web import contract, i18n
+from coarseloc import __version__, i18n
+from coarseloc.core.filters import KEYS
+from search.export.files import FORMATS
+from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
+from web import contract
 from web.gallery import the_gallery
 from web.images import SIZES
 

@@ -13,7 +13,7 @@ from web.compare import compare_page
 from web.exports import export_page
 from web.flights import flight_page, flights_page
 from web.frames import frame_page
-from web.i18n import _
+from web.language import _
 from web.lookup import search_page
 from web.problems import Problem
 from web.references import references_page

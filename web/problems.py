@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
 
-from coarseloc.errors import (
+from coarseloc.core.errors import (
     BackboneError,
     CoarselocError,
     ImageryError,
@@ -19,7 +19,7 @@ from coarseloc.errors import (
     VectorStoreError,
     WeightsError,
 )
-from web.i18n import _
+from web.language import _
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from coarseloc.core.types import Failure
 from coarseloc.store import embeddings, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.gallery import Coverage
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Failure
 from web.gallery import Gallery, the_gallery
 from web.ground import map_frame
 

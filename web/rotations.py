@@ -11,12 +11,12 @@ from coarseloc.store import gallery, references, studies
 from coarseloc.store.studies import CurvePoint, StoredStudy
 from web import charts
 from web.gallery import Gallery, the_gallery
-from web.i18n import _
 from web.images import tile_url
+from web.language import _
 from web.problems import Problem
 
 if TYPE_CHECKING:
-    from search.report.page import Section
+    from search.evaluation.report.page import Section
 
 rotations = Blueprint("rotations", __name__)
 # The curves of the dial, what a place is compared with, and over which tokens.
@@ -116,12 +116,12 @@ def _sections(study: int) -> tuple[dict[str, Section], list[str], object]:
     mark = ("rotation", study, found.finished_at, g.language)
 
     def make() -> tuple[dict[str, Section], list[str]]:
-        from search.laboratory import limits
-        from search.laboratory.study import answer_of
-        from search.report import rotation
-        from search.report.texts import say_in
+        from coarseloc.i18n import translator
+        from search.evaluation.report import rotation
+        from search.evaluation.studies import limits
+        from search.evaluation.studies.study import answer_of
 
-        say, answer = say_in(g.language), answer_of(here.database, study)
+        say, answer = translator(g.language), answer_of(here.database, study)
         found = [*limits.sentences(answer, say), *rotation.findings(answer, say)]
         return {one.key: one for one in rotation.sections(answer, say, say)}, found
 

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
 
-from web import i18n
+from coarseloc import i18n
+from web.language import _, request_language
 from web.problems import Problem
 
 MAX_UPLOAD_BYTES = 32_000_000
@@ -69,7 +70,7 @@ def _begin() -> None:
     g.began = time.perf_counter()
     g.request_id = secrets.token_hex(6)
     g.timings = []
-    g.language = i18n.chosen()
+    g.language = request_language()
     wanted = request.args.get("theme") or request.cookies.get("theme")
     g.theme = wanted if wanted in THEMES else "auto"
 
@@ -81,11 +82,11 @@ def _refuse_foreign_writes() -> None:
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     foreign_origin = origin is not None and urlsplit(origin).netloc != request.host
     if site not in (None, "same-origin", "none") or foreign_origin:
-        raise Problem(403, i18n.translate("Another site sent this request. Send it from a page of this server."))
+        raise Problem(403, _("Another site sent this request. Send it from a page of this server."))
     if request.endpoint != "pages.unlock" and not _has_token():
         raise Problem(
             401,
-            i18n.translate("This server listens beyond its own machine and wants its token first: give it at /token."),
+            _("This server listens beyond its own machine and wants its token first: give it at /token."),
         )
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from flask import request
 
-from coarseloc import ids
+from coarseloc.core import ids
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import BEST_PLACE, StoredRun
 from search.answers import FrameAnswer, frame_answers
-from search.summary import RunSummary, summarize
+from search.evaluation.summary import RunSummary, summarize
 from web.gallery import the_gallery
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 

@@ -21,8 +21,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from coarseloc.config import Settings
-from coarseloc.errors import ConfigError, InputError
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import ConfigError, InputError
 from web.app import create_app
 from web.connection import Connection, Limits
 from web.safety import MAX_UPLOAD_BYTES, is_loopback

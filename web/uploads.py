@@ -8,10 +8,10 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from coarseloc.errors import ImageryError
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import UInt8
 from coarseloc.imagery.decode import decode_image
-from coarseloc.types import UInt8
-from web.i18n import _
+from web.language import _
 from web.problems import Problem
 
 MAX_PIXELS = 60_000_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from threading import Event, Lock, Thread
 
-from coarseloc.config import Settings
-from coarseloc.errors import CoarselocError
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import CoarselocError
 from coarseloc.store import Database, embeddings
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
-from ingest.index import drain
+from coarseloc.vectors.sync import drain
 
 FOLLOW_EVERY_S = 3.0
 

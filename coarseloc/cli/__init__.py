@@ -12,10 +12,11 @@ from pathlib import Path
 
 import click
 
-from coarseloc import __version__, config
-from coarseloc.cli import admin, bench, demo, evaluation, ingest, laboratory, results, search, simulate
+from coarseloc import __version__
+from coarseloc.cli import admin, demo, evaluation, ingest, laboratory, results, search, simulate
 from coarseloc.cli.app import App
-from coarseloc.errors import CoarselocError
+from coarseloc.core import config
+from coarseloc.core.errors import CoarselocError
 
 # The machine's troubles, wherever they strike: the user's to mend, like bad input.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
@@ -53,7 +54,6 @@ for command in (
     admin.migrate,
     admin.backup,
     admin.doctor,
-    bench.bench,
     simulate.simulate,
 ):
     cli.add_command(command)

@@ -16,13 +16,13 @@ import click
 from coarseloc import __version__
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_bar, table
 from coarseloc.cli.ingest import show_drained
+from coarseloc.core.errors import CoarselocError, StoreError
 from coarseloc.embedding import specs
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
-from coarseloc.errors import CoarselocError, StoreError
 from coarseloc.store import embeddings, open_database
 from coarseloc.store.backup import back_up
 from coarseloc.store.session import head_revision
-from ingest import index
+from coarseloc.vectors import sync
 
 
 @click.command()
@@ -75,7 +75,7 @@ def serve(app: App, host: str, port: int, access_log: bool) -> None:
 def drain(app: App, as_json: bool) -> None:
     """Bring the vector store up to the database; ingest does this by itself where it can."""
     with app.vectors() as store, progress_bar("index") as progress:
-        done = index.drain(app.db, store, progress)
+        done = sync.drain(app.db, store, progress)
     answer(as_json, asdict(done), lambda: show_drained(done))
 
 
@@ -88,9 +88,9 @@ def reconcile(app: App, sample: int, as_json: bool) -> None:
 
     Wrong tallies are mended; nothing else is changed.
     """
-    miscounts = index.recount(app.db)
+    miscounts = sync.recount(app.db)
     with app.vectors() as store:
-        found = index.reconcile(app.db, store, sample)
+        found = sync.reconcile(app.db, store, sample)
     with app.db.read() as session:
         pending = embeddings.pending_counts(session)
     bad = [d for d in found if d.missing or d.orphaned or d.differing]
@@ -122,7 +122,7 @@ def reconcile(app: App, sample: int, as_json: bool) -> None:
 def rebuild(app: App, as_json: bool) -> None:
     """Drop the vector store's collections and replay the database into new ones."""
     with app.vectors() as store, progress_bar("rebuild") as progress:
-        done = index.rebuild(app.db, store, progress)
+        done = sync.rebuild(app.db, store, progress)
     answer(as_json, asdict(done), lambda: show_drained(done))
 
 

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from coarseloc import types
-from coarseloc.config import Settings
+from coarseloc.core import types
+from coarseloc.core.config import Settings
 from coarseloc.store import Database
 from coarseloc.vectors.protocol import VectorStore
 from coarseloc.workspace import Workspace

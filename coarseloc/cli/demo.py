@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from coarseloc import config
 from coarseloc.cli.app import App, out, progress_bar
 from coarseloc.cli.ingest import show_ingest
 from coarseloc.cli.search import show_runs
+from coarseloc.core import config
+from coarseloc.core.filters import Where
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.filters import Where
 
 FOLDER = Path("demo-data")
 SEED = 2025

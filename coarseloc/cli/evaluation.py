@@ -13,9 +13,9 @@ from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, prog
 from coarseloc.cli.options import flight_id, method_option, report_options
 
 if TYPE_CHECKING:
-    from coarseloc.scoring.intervals import Estimate
-    from coarseloc.scoring.scores import Score
-    from search.evaluate import Counts, Evaluation
+    from search.evaluation.evaluate import Counts, Evaluation
+    from search.evaluation.intervals import Estimate
+    from search.evaluation.scores import Score
 
 FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
@@ -43,7 +43,7 @@ def evaluate(
     place is right, rejection on all. Intervals are 95 %; n_eff is the number of independent frames that the
     correlated ones of a flight are worth: below 30 of them no interval is said.
     """
-    from search import scoresheet
+    from search.evaluation import scoresheet
 
     done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
     scoresheet.save(app.db, done)
@@ -63,7 +63,7 @@ _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_
 
 def _show(done: Sequence[Evaluation], everything: bool) -> None:
     """A row per score and a column per run: six backbones fit beside each other, forty scores do not."""
-    from coarseloc.scoring.scores import BY_KEY, SCORES
+    from search.evaluation.scores import BY_KEY, SCORES
 
     shown = SCORES if everything else [BY_KEY[key] for key in _SHORT]
     rows: list[tuple[object, ...]] = [
@@ -123,8 +123,8 @@ def report(
     as_json: bool,
 ) -> None:
     """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
-    from search import scoresheet
-    from search.report.runs import write_report
+    from search.evaluation import scoresheet
+    from search.evaluation.report.runs import write_report
 
     done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
     scoresheet.save(app.db, done)

@@ -11,16 +11,17 @@ import click
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, table
 from coarseloc.cli.options import Angles, Overlap, backbone_options
+from coarseloc.core.errors import InputError
+from coarseloc.core.rotation import HEADINGS
+from coarseloc.core.types import TileSource
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.errors import InputError
-from coarseloc.rotation import HEADINGS
 from coarseloc.store import embeddings, tallies
 from coarseloc.store import references as store_references
-from coarseloc.types import TileSource
+from coarseloc.vectors import sync
+from coarseloc.vectors.sync import Drained
 from coarseloc.workspace import IngestResult
-from ingest import index, worker
-from ingest.index import Drained
-from ingest.spread import over_ray
+from ingest import worker
+from ingest.ray_engine import over_ray
 
 
 @click.group()
@@ -245,5 +246,5 @@ def delete(app: App, name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Delete reference set {name!r}? Runs against it keep their results.", abort=True)
     with app.workspace.only_ingest(), app.vectors() as store:
-        count = index.forget(app.db, store, name)
+        count = sync.forget(app.db, store, name)
     out.print(f"deleted {name} with {count} embeddings")

@@ -13,14 +13,14 @@ import click
 
 from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
 from coarseloc.cli.options import Overlap, backbone_options, report_options
+from coarseloc.core.errors import InputError
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.errors import InputError
 from coarseloc.store import embeddings, references
 
 if TYPE_CHECKING:
-    from coarseloc.types import Backbone, EmbeddingSpec
-    from search.laboratory.ground import Ortho, Pictures
-    from search.laboratory.study import Answer
+    from coarseloc.core.types import Backbone, EmbeddingSpec
+    from search.evaluation.studies.ground import Ortho, Pictures
+    from search.evaluation.studies.study import Answer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,8 +91,8 @@ def rotation(app: App, step: str, patches: int, asked: Asked) -> None:
     SOURCE is a reference set, an orthophoto, or a folder of pictures. Interrupted, the same command goes on; asked
     again, it answers from the database.
     """
-    from search.laboratory.ground import Ortho
-    from search.laboratory.rotation import run_rotation
+    from search.evaluation.studies.ground import Ortho
+    from search.evaluation.studies.rotation import run_rotation
 
     bench = _bench(app, asked)
     if asked.frames_from and not isinstance(bench.ground, Ortho):
@@ -138,8 +138,8 @@ def altitude(
 
     SOURCE is a reference set cut from an orthophoto, or the orthophoto. All views face north: scale alone differs.
     """
-    from search.laboratory.altitude import run_altitude
-    from search.laboratory.ground import Ortho
+    from search.evaluation.studies.altitude import run_altitude
+    from search.evaluation.studies.ground import Ortho
 
     bench = _bench(app, asked, turned=False)
     if not isinstance(bench.ground, Ortho):
@@ -167,9 +167,9 @@ class _Bench:
 
 def _bench(app: App, asked: Asked, *, turned: bool = True) -> _Bench:
     from coarseloc.embedding.backbone import resolve_device
+    from search.evaluation.studies.ground import Ortho, open_ground
+    from search.exact_index import backend
     from search.facts import machine
-    from search.index import backend
-    from search.laboratory.ground import Ortho, open_ground
 
     if asked.figures and not asked.file:
         raise InputError("--figures goes with --out: give the report's file too")
@@ -202,10 +202,10 @@ def _specs(app: App, encoders: Encoders, asked: Asked) -> list[EmbeddingSpec]:
 
 def _tell(found: Answer, asked: Asked) -> None:
     """The table of ways, and the report where one is asked for."""
-    from search.laboratory import limits
+    from search.evaluation.studies import limits
 
     if asked.file:
-        from search.report.study import write_study
+        from search.evaluation.report.study import write_study
 
         with progress_bar("report") as progress:
             notices = write_study(
@@ -226,8 +226,8 @@ def _tell(found: Answer, asked: Asked) -> None:
 
 
 def _show(found: Answer, asked: Asked) -> None:
-    from search.laboratory import limits
-    from search.laboratory.ways import ceiling, gain, share
+    from search.evaluation.studies import limits
+    from search.evaluation.studies.ways import ceiling, gain, share
 
     columns = (
         "way",
@@ -271,7 +271,7 @@ def _show(found: Answer, asked: Asked) -> None:
 
 def _show_levels(found: Answer) -> None:
     """What each level of the pyramid can reach."""
-    from search.laboratory.altitude import levels
+    from search.evaluation.studies.altitude import levels
 
     limits = found.study.findings.get("limits")
     rows = [

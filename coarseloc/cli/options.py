@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from coarseloc import filters
-from coarseloc.errors import InputError
-from coarseloc.filters import Where
+from coarseloc.core import filters
+from coarseloc.core.errors import InputError
+from coarseloc.core.filters import Where
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import flight_id, method_option
 from coarseloc.store import flights as store_flights
 from coarseloc.store import runs
-from search.export import FORMATS
+from search.export.files import FORMATS
 
 
 @click.command()

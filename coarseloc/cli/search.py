@@ -10,9 +10,9 @@ import click
 
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import backbone_options, where_options
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Hit
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.filters import Where
-from coarseloc.types import Hit
 
 
 @click.command()

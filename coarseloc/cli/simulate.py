@@ -9,8 +9,8 @@ import click
 
 from coarseloc.cli.app import out, progress_bar
 from coarseloc.cli.options import Angles, Overlap
-from coarseloc.errors import InputError
-from coarseloc.rotation import HEADINGS
+from coarseloc.core.errors import InputError
+from coarseloc.core.rotation import HEADINGS
 
 _positive = click.FloatRange(min=0, min_open=True)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from coarseloc.core.errors import BackboneError
+from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import preprocess
 from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.engine import Engine, load_engine
 from coarseloc.embedding.weights import Found
-from coarseloc.errors import BackboneError
-from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -73,7 +73,7 @@ def resolve_device(device: str) -> torch.device:
 
 @dataclass
 class LoadedBackbone:
-    """A `coarseloc.types.Backbone`, made by `load_backbone`. Threads may share it."""
+    """A `coarseloc.core.types.Backbone`, made by `load_backbone`. Threads may share it."""
 
     spec: EmbeddingSpec
     device: str

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.specs import LAYER_NORM_EPS, REGISTER_TOKENS, ROPE_THETA, BackboneSpec
-from coarseloc.errors import WeightsError
 
 Tensors = Mapping[str, Tensor]
 

@@ -12,8 +12,8 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from coarseloc.embedding import lean, preprocess
-from coarseloc.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.embedding import fused_vit, preprocess
 
 BATCHES = (1, 8, 64)  # a frame, a tile's headings, throughput
 TOKENS = 64 * 1029  # at most, in one batch: 64 images of 512 px, 16 of 1024 px
@@ -22,7 +22,7 @@ TOKENS = 64 * 1029  # at most, in one batch: 64 images of 512 px, 16 of 1024 px
 class CudaEngine:
     """See the module. Threads take turns: a graph has one set of buffers."""
 
-    def __init__(self, model: lean.LeanModel, spec: EmbeddingSpec, device: torch.device) -> None:
+    def __init__(self, model: fused_vit.LeanModel, spec: EmbeddingSpec, device: torch.device) -> None:
         torch.set_float32_matmul_precision("highest")  # "fp32" is float32: TensorFloat-32 keeps 10 bits of a factor
         self.device = device
         self._model = model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import WeightsError
+from coarseloc.core.types import Backbone, EmbeddingSpec
 from coarseloc.embedding import specs, weights
-from coarseloc.errors import WeightsError
-from coarseloc.types import Backbone, EmbeddingSpec
 
 CACHE = "cache"  # in the data folder: the digests of weight files
 

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from coarseloc.embedding import cuda, kernels, lean, preprocess
+from coarseloc.core.errors import BackboneError
+from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.embedding import cuda, fused_vit, kernels, preprocess
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.weights import Found
-from coarseloc.errors import BackboneError
-from coarseloc.types import EmbeddingSpec, Float32, UInt8
 
 TOKENS = 512  # of a CPU batch, about: two images of 224 px. More leave the cache, and gain nothing
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of what is between linear maps
@@ -43,7 +43,9 @@ def load_engine(found: Found, spec: EmbeddingSpec, device: torch.device, threads
         if spec.precision == "int8":
             raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
         return PlainEngine(model, spec, device, found.spec.patch, dtype)
-    folded = lean.fold(model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device)
+    folded = fused_vit.fold(
+        model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device
+    )
     if device.type == "cuda":
         return cuda.CudaEngine(folded, spec, device)
     return LeanEngine(folded, spec, threads or torch_threads())
@@ -63,7 +65,7 @@ class LeanEngine:
     """`lean` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait for
     each other at a barrier when the machine is busy."""
 
-    def __init__(self, model: lean.LeanModel, spec: EmbeddingSpec, threads: int) -> None:
+    def __init__(self, model: fused_vit.LeanModel, spec: EmbeddingSpec, threads: int) -> None:
         self.device = torch.device("cpu")
         self._model = model
         self._spec = spec

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 from torch.nn.functional import linear as torch_linear
 
-from coarseloc.errors import BackboneError
+from coarseloc.core.errors import BackboneError
 
 LONG = 512  # tokens from which attention by blocks beats torch's own on a CPU
 BLOCK = 256  # queries at a time, so that their scores stay in the cache

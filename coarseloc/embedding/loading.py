@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from coarseloc.core.errors import WeightsError
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.specs import BackboneSpec
 from coarseloc.embedding.weights import Found, read_json
-from coarseloc.errors import WeightsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from coarseloc.core.errors import BackboneError, InputError
+from coarseloc.core.types import UInt8
 from coarseloc.embedding.specs import Triple
-from coarseloc.errors import BackboneError, InputError
-from coarseloc.types import UInt8
 
 
 def check_side(side: int, patch: int) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from coarseloc import ids
-from coarseloc.errors import BackboneError, ConfigError
+from coarseloc.core import ids
+from coarseloc.core.errors import BackboneError, ConfigError
 
 if TYPE_CHECKING:  # a machine that only embeds has no pydantic
-    from coarseloc.config import CustomBackbone
+    from coarseloc.core.config import CustomBackbone
 
 Triple = tuple[float, float, float]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.specs import BackboneSpec
-from coarseloc.errors import WeightsError
 
 HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model*.safetensors*", "LICENSE*"]
 

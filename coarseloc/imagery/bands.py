@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from coarseloc.errors import InputError
-from coarseloc.types import UInt8
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import UInt8
 
 PERCENTILES = (0.5, 99.5)  # of the valid values, mapped to 0 and 255
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coarseloc import rotation
-from coarseloc.errors import InputError
+from coarseloc.core import rotation
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Failure
 from coarseloc.imagery.decode import SUFFIXES
 from coarseloc.imagery.paths import printable
-from coarseloc.types import Failure
 
 FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
 EXAMPLE = "251210182149_300_50_0_045"

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from coarseloc.errors import ImageryError
-from coarseloc.types import UInt8
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import UInt8
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # MPO, as drones write it, is opened as JPEG
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")

@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.decode import FORMATS
 from coarseloc.imagery.label import number
-from coarseloc.types import LonLat, Pose
 
 
 def exif_pose(path: Path) -> Pose:

@@ -11,8 +11,8 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from coarseloc.errors import InputError
-from coarseloc.types import LonLat, UInt8
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import LonLat, UInt8
 
 
 def utm_epsg(center: LonLat) -> int:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from coarseloc import ids
-from coarseloc.errors import ImageryError
-from coarseloc.types import LonLat, Pose
+from coarseloc.core import ids
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import LonLat, Pose
 
 MAX_LABEL_BYTES = 200_000_000
 

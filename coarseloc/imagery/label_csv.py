@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coarseloc.errors import ImageryError
+from coarseloc.core.errors import ImageryError
 from coarseloc.imagery.label import Label, NotLabelsError, image_reference, located, number, pose_of, read_text, time_of
 
 _COLUMNS = {

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from coarseloc import geo, ids
-from coarseloc.errors import ImageryError
+from coarseloc.core import geo, ids
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import Pose
 from coarseloc.imagery.label import Label, NotLabelsError
 from coarseloc.imagery.label_csv import read_csv
 from coarseloc.imagery.label_json import read_json
-from coarseloc.types import Pose
 
 TABLES = (".csv", ".tsv")
 _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc import tiling
-from coarseloc.errors import InputError
+from coarseloc.core import tiling
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import BBox, Tile
 from coarseloc.imagery.raster import Raster
-from coarseloc.types import BBox, Tile
 
 MIN_GROUND = 0.5  # tiles with less of it at heading 0 are left out
 

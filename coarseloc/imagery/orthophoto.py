@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc import ids, rotation, tiling
-from coarseloc.errors import InputError
+from coarseloc.core import ids, rotation, tiling
+from coarseloc.core.errors import InputError
+from coarseloc.core.rotation import Affine, Turned
+from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.decode import content_digest
 from coarseloc.imagery.layout import lay
 from coarseloc.imagery.paths import resolve
 from coarseloc.imagery.raster import Raster
-from coarseloc.rotation import Affine, Turned
-from coarseloc.types import Failure, LonLat, ReferenceSet, Tile, View
 
 MIN_TILE_PX, MAX_TILE_PX = 64, 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
 
 
 def resolve(path: Path) -> Path:

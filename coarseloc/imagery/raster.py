@@ -19,11 +19,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from coarseloc import geo, rotation
-from coarseloc.errors import InputError
+from coarseloc.core import geo, rotation
+from coarseloc.core.errors import InputError
+from coarseloc.core.rotation import Affine, Turned
+from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery.bands import Colours, choose, stretch_of
-from coarseloc.rotation import Affine, Turned
-from coarseloc.types import LonLat, UInt8
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]

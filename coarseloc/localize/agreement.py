@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coarseloc.geo import ellipsoid_distance_m
-from coarseloc.types import Bools, Estimate
+from coarseloc.core.geo import ellipsoid_distance_m
+from coarseloc.core.types import Bools, Estimate
 
 TOLERANCE = 1.05  # strides: a neighbour is one away, its diagonal 1.41
 WITHOUT_STRIDE_M = 100.0  # where the footprint, and with it the stride, is not known

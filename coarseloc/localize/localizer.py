@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from coarseloc.core.types import Backbone, Estimate, Float32, RankedTile, Timing, UInt8
 from coarseloc.imagery.decode import read_image
 from coarseloc.localize.places import best_place, until_places
-from coarseloc.types import Backbone, Estimate, Float32, RankedTile, Timing, UInt8
 
 DEEPEST = 2000  # rotated tiles asked for at most, unless more results are: FAISS on a GPU gives no more than 2,048
 MOST_HEADINGS = 8  # rotated tiles looked through for each place that is wanted

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coarseloc.scoring.metrics import Ranked
-from coarseloc.types import Estimate, Pose, RankedTile, TileFacts
+from coarseloc.core.types import Estimate, Pose, RankedTile, TileFacts
+from coarseloc.localize.metrics import Ranked
 
 
 @dataclass(frozen=True, slots=True)

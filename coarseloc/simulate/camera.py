@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from coarseloc.types import UInt8
+from coarseloc.core.types import UInt8
 
 Float64 = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Failure, Pose, Progress, TileSource
 from coarseloc.simulate.flight import write_labels
-from coarseloc.types import Failure, Pose, Progress, TileSource
 
 
 def write_captures(

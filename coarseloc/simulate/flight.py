@@ -14,11 +14,11 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Flight, Frame, LonLat, Pose, Progress
 from coarseloc.imagery.orthophoto import cut_view
 from coarseloc.imagery.raster import Raster
 from coarseloc.simulate.camera import Changes, develop, ground_homography, photograph, reach, season_matrix
-from coarseloc.types import Flight, Frame, LonLat, Pose, Progress
 
 _TRIES = 300  # for a frame whose ground is all there
 _SEEN = 0.999  # share of a frame that must be ground

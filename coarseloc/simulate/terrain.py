@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery import geotiff
 from coarseloc.simulate.canvas import Canvas, Season, vary
 from coarseloc.simulate.landuse import ASPHALT, paint
 from coarseloc.simulate.noise import Float, fbm
 from coarseloc.simulate.polygons import Polygon, subdivide
-from coarseloc.types import LonLat, UInt8
 
 # Shares of land use, and of ground under lakes, by style.
 STYLES: dict[str, tuple[dict[str, float], float]] = {

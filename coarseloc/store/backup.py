@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from coarseloc.errors import InputError, StoreError
+from coarseloc.core.errors import InputError, StoreError
 from coarseloc.store.session import Database
 
 

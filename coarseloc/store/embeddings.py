@@ -15,8 +15,9 @@ import numpy as np
 from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.batches import batches
+from coarseloc.core import ids
+from coarseloc.core.batches import batches
+from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 from coarseloc.store import tallies
 from coarseloc.store.tables import (
     VECTOR,
@@ -29,7 +30,6 @@ from coarseloc.store.tables import (
     TileSnapshotRow,
 )
 from coarseloc.store.upsert import upsert
-from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 
 Rows = Select[*tuple[Any, ...]]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 
-from coarseloc import ids
-from coarseloc.filters import DECIMALS, Where, turns
-from coarseloc.geo import EARTH_RADIUS_M
+from coarseloc.core import ids
+from coarseloc.core.filters import DECIMALS, Where, turns
+from coarseloc.core.geo import EARTH_RADIUS_M
+from coarseloc.core.types import BBox, Near
 from coarseloc.store.tables import ReferenceSetRow, RotatedTileRow, TileRow
-from coarseloc.types import BBox, Near
 
 _HALF_A_STEP = 0.5 * 10.0**-DECIMALS  # coordinates here are not rounded as those are that `Where.mask` compares
 
@@ -59,7 +59,7 @@ def _of_tile(tile_id: str) -> ColumnElement[bool]:
 
 
 def _touching(box: BBox) -> list[ColumnElement[bool]]:
-    """Footprints unwrapped as `coarseloc.filters` tells, their edges met by half a rounding step."""
+    """Footprints unwrapped as `coarseloc.core.filters` tells, their edges met by half a rounding step."""
     boxes, step = turns(box), _HALF_A_STEP
     east = case((TileRow.west > TileRow.east, TileRow.east + 360.0), else_=TileRow.east)
     beside = [and_(TileRow.west <= turn.east + step, east >= turn.west - step) for turn in boxes]

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.errors import InputError, StoreError
+from coarseloc.core import ids
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.types import Flight, Frame, LonLat, Pose
 from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow
-from coarseloc.types import Flight, Frame, LonLat, Pose
 
 _SAME_POSE = 1e-9  # degrees and metres: less is rounding
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.filters import ANYTHING, Where
+from coarseloc.core import ids
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import BBox
 from coarseloc.store import filters
 from coarseloc.store.tables import (
     CounterRow,
@@ -23,7 +24,6 @@ from coarseloc.store.tables import (
     RotatedTileRow,
     TileRow,
 )
-from coarseloc.types import BBox
 
 
 class FlightCard(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
+from coarseloc.core import ids
+from coarseloc.core.types import Covariance, Estimate, LonLat
 from coarseloc.store.snapshots import TileSnapshot, snapshots
 from coarseloc.store.tables import FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
-from coarseloc.types import Covariance, Estimate, LonLat
 
 _COLUMNS = FrameEstimateRow.__table__.columns.keys()
 _PLAIN = [field.name for field in fields(Estimate) if field.name in _COLUMNS]  # those that a column holds as they are

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coarseloc import filters, ids
-from coarseloc.batches import batches
-from coarseloc.errors import StoreError
-from coarseloc.filters import TileColumns
+from coarseloc.core import filters, ids
+from coarseloc.core.batches import batches
+from coarseloc.core.errors import StoreError
+from coarseloc.core.filters import TileColumns
+from coarseloc.core.types import Float32, ReferenceSet, Tile, TileFacts
 from coarseloc.store import references, tallies
 from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
-from coarseloc.types import Float32, ReferenceSet, Tile, TileFacts
 
 PART = 4096  # vectors read at a time
 _KEY = np.dtype([("tile", np.int64), ("angle_deg", np.int32), ("rotated_tile", np.int64), ("point_id", "S36")])

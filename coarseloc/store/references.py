@@ -10,12 +10,12 @@ from pathlib import Path
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.errors import InputError, StoreError
+from coarseloc.core import ids
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.store.embeddings import touch
 from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow
 from coarseloc.store.upsert import upsert
-from coarseloc.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
 
 _SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
 

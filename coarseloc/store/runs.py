@@ -11,15 +11,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.errors import StoreError
+from coarseloc.core import ids
+from coarseloc.core.errors import StoreError
+from coarseloc.core.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
 from coarseloc.store import localizations, snapshots
 from coarseloc.store.embeddings import StoredSpec, stored_spec
 from coarseloc.store.flights import StoredFlight, frame_of
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.snapshots import TileSnapshot
 from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow, HitRow, RunRow, SpecRow, now
-from coarseloc.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
 
 BEST_PLACE = "best-place"  # the method that every run answers by
 

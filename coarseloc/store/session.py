@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from coarseloc.errors import StoreError
+from coarseloc.core.errors import StoreError
 from coarseloc.store.tables import IdentityRow
 
 BUSY_TIMEOUT_MS = 30_000

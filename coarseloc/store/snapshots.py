@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.batches import batches
+from coarseloc.core import ids
+from coarseloc.core.batches import batches
+from coarseloc.core.types import RankedTile, TileFacts
 from coarseloc.store.embeddings import tile_facts
 from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
 from coarseloc.store.upsert import upsert
-from coarseloc.types import RankedTile, TileFacts
 
 
 @dataclass(frozen=True, slots=True)

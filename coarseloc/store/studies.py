@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from coarseloc import ids
-from coarseloc.errors import StoreError
+from coarseloc.core import ids
+from coarseloc.core.errors import StoreError
 from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now
 from coarseloc.store.upsert import upsert
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
-from coarseloc.errors import StoreError
+from coarseloc.core.errors import StoreError
 from coarseloc.store.tables import CounterRow, EmbeddingRow, RotatedTileRow, TallyRow, TileRow
 
 Owner = tuple[int, int]  # (reference set, spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
 from coarseloc.vectors.checks import short_identity
 from coarseloc.vectors.protocol import VectorStore
 

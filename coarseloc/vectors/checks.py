@@ -9,8 +9,8 @@ from uuid import UUID
 
 import numpy as np
 
-from coarseloc.errors import VectorStoreError
-from coarseloc.types import Float32, Point, TileFacts
+from coarseloc.core.errors import VectorStoreError
+from coarseloc.core.types import Float32, Point, TileFacts
 
 NORM_TOLERANCE = 1e-3
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)*")
@@ -73,7 +73,7 @@ def _check_id(point_id: str, seen: set[str], collection: str) -> None:
     try:
         canonical = str(UUID(point_id))
     except (ValueError, AttributeError, TypeError):
-        raise VectorStoreError(f"point id {point_id!r} is not a UUID: use coarseloc.ids.point_id") from None
+        raise VectorStoreError(f"point id {point_id!r} is not a UUID: use coarseloc.core.ids.point_id") from None
     if canonical in seen:
         raise VectorStoreError(f"point {canonical} comes twice in one batch for {collection}: send each once")
     seen.add(canonical)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from coarseloc.errors import VectorStoreError
-from coarseloc.filters import ANYTHING, Where
-from coarseloc.types import Float32, Point, ScoredPoint
+from coarseloc.core.errors import VectorStoreError
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
 from coarseloc.vectors.lock import hold
 from coarseloc.vectors.shard import BrokenShard, Shard

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coarseloc.filters import Where, turns
-from coarseloc.types import BBox, Near
+from coarseloc.core.filters import Where, turns
+from coarseloc.core.types import BBox, Near
 
 if TYPE_CHECKING:
     import qdrant_client.models
@@ -72,7 +72,7 @@ def conditions(where: Where) -> list[Condition]:
 
 
 def _touching(box: BBox) -> list[Condition]:
-    """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.filters`."""
+    """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.core.filters`."""
     boxes = turns(box)
     beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in boxes)
     return [Range("south", high=boxes[0].north), Range("north", low=boxes[0].south), AnyOf(beside)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from coarseloc.errors import LockedError, VectorStoreError
+from coarseloc.core.errors import LockedError, VectorStoreError
 
 
 def hold(folder: Path) -> BaseFileLock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from coarseloc.filters import DECIMALS, percent, unwrapped
-from coarseloc.types import TileFacts
+from coarseloc.core.filters import DECIMALS, percent, unwrapped
+from coarseloc.core.types import TileFacts
 
 IndexKind = Literal["keyword", "integer", "float", "geo"]
 

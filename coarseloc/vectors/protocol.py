@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from coarseloc.filters import Where
-from coarseloc.types import Float32, Point, ScoredPoint
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Float32, Point, ScoredPoint
 
 
 class VectorStore(Protocol):

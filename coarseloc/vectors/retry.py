@@ -15,7 +15,7 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from coarseloc.errors import VectorStoreError
-from coarseloc.filters import ANYTHING, Where
-from coarseloc.types import Float32, Point, ScoredPoint
+from coarseloc.core.errors import VectorStoreError
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
 from coarseloc.vectors.filters import client_filter
 from coarseloc.vectors.payload import INDEXES, payload

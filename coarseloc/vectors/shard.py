@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import qdrant_edge as qe
 
-from coarseloc.errors import CoarselocError, VectorStoreError
-from coarseloc.filters import ANYTHING, Where
-from coarseloc.types import Float32, Point, ScoredPoint
+from coarseloc.core.errors import CoarselocError, VectorStoreError
+from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.filters import edge_filter
 from coarseloc.vectors.payload import INDEXES, payload
 

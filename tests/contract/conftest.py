@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from coarseloc import geo, ids
-from coarseloc.types import Float32, LonLat, Point, TileFacts
+from coarseloc.core import geo, ids
+from coarseloc.core.types import Float32, LonLat, Point, TileFacts
 
 DIM = 16
 

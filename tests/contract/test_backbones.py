@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from coarseloc.core.types import Backbone
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.loading import build_empty
 from coarseloc.embedding.specs import BACKBONES, table
 from coarseloc.embedding.weights import require
-from coarseloc.types import Backbone
 
 SIX = [spec for spec in BACKBONES.values() if spec.is_dinov3]
 

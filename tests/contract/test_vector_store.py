@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from qdrant_client import QdrantClient
 from random_tiles import clear_of_the_circle, rotated_tiles, wheres
 
-from coarseloc.errors import VectorStoreError
-from coarseloc.filters import Where, columns
-from coarseloc.types import BBox, Float32, LonLat, Point, TileFacts
+from coarseloc.core.errors import VectorStoreError
+from coarseloc.core.filters import Where, columns
+from coarseloc.core.types import BBox, Float32, LonLat, Point, TileFacts
 from coarseloc.vectors import open_store
 from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore

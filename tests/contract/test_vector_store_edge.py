@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import qdrant_edge
 
-from coarseloc.errors import LockedError, VectorStoreError
-from coarseloc.filters import Where
-from coarseloc.types import Point
+from coarseloc.core.errors import LockedError, VectorStoreError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Point
 from coarseloc.vectors.edge import EdgeStore
 
 DIM = 16

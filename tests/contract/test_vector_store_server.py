@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
-from coarseloc.types import Point
+from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.core.types import Point
 from coarseloc.vectors.payload import INDEXES
 from coarseloc.vectors.retry import Backoff
 from coarseloc.vectors.server import ServerStore

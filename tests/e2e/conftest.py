@@ -15,7 +15,7 @@ import pytest
 from databases import environment_of
 from gallery_sample import add_embedded, make_gallery
 
-from coarseloc.config import CustomBackbone
+from coarseloc.core.config import CustomBackbone
 
 CHROMIUM_ARGS = [
     "--no-sandbox",

@@ -26,10 +26,10 @@ except ModuleNotFoundError:
     sys.exit(0)
 
 _INSTRUMENTED = [
-    "coarseloc.config",
+    "coarseloc.core.config",
     "coarseloc.imagery",
     "coarseloc.cli.options",
-    "coarseloc.filters",
+    "coarseloc.core.filters",
     "web.facets",
     "csv",
     "tomllib",
@@ -39,13 +39,13 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     import flask
     import numpy as np
 
-    from coarseloc import config, filters
     from coarseloc.cli.options import Angles, Overlap
-    from coarseloc.errors import CoarselocError
-    from coarseloc.filters import Where
+    from coarseloc.core import config, filters
+    from coarseloc.core.errors import CoarselocError
+    from coarseloc.core.filters import Where
+    from coarseloc.core.types import BBox, LonLat, TileFacts
     from coarseloc.imagery.capture_tree import parse, tile_key
     from coarseloc.imagery.labels import read_labels
-    from coarseloc.types import BBox, LonLat, TileFacts
     from web.facets import where_of_address
     from web.problems import Problem
 

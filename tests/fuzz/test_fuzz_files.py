@@ -12,6 +12,7 @@ from hostile import fuzzed, mutated, survives
 from hypothesis import strategies as st
 from PIL import Image
 
+from coarseloc.core.types import LonLat, Pose, View
 from coarseloc.imagery import labels
 from coarseloc.imagery.capture_tree import parse, tile_key
 from coarseloc.imagery.captures import open_captures
@@ -20,7 +21,6 @@ from coarseloc.imagery.exif import exif_pose
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto
-from coarseloc.types import LonLat, Pose, View
 
 NUMBERS = st.one_of(
     st.none(), st.floats(), st.integers(), st.text(max_size=8), st.booleans(), st.just(10**400), st.just("1e999")

@@ -15,11 +15,11 @@ import torch
 from hostile import fuzzed, mutated, survives
 from hypothesis import strategies as st
 
-from coarseloc import config, filters
 from coarseloc.cli.options import Angles, Overlap
-from coarseloc.config import CustomBackbone
+from coarseloc.core import config, filters
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.filters import Where
 from coarseloc.embedding import backbone, checkpoint, specs, weights
-from coarseloc.filters import Where
 
 
 def saved(content: object) -> bytes:

@@ -13,9 +13,10 @@ import pytest
 from databases import database_url, environment_of
 from PIL import Image
 
-from coarseloc import cli, geo
+from coarseloc import cli
+from coarseloc.core import geo
+from coarseloc.core.types import LonLat
 from coarseloc.store import Database, open_database
-from coarseloc.types import LonLat
 from coarseloc.vectors import open_store
 from coarseloc.vectors.protocol import VectorStore
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from coarseloc.imagery.captures import open_captures
 from coarseloc.store import open_database
-from coarseloc.vectors import open_store
-from ingest import index, worker
+from coarseloc.vectors import open_store, sync
+from ingest import worker
 
 root, state, database = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
@@ -30,13 +30,13 @@ class Slow(shared.FakeBackbone):
 
 
 worker.COMMIT_SECONDS = 0.05
-index.BATCH, index.PER_FLUSH = 10, 20
+sync.BATCH, sync.PER_FLUSH = 10, 20
 backbone = Slow()
 db = open_database(database)
 source = open_captures(root)[0]
 print("ready", flush=True)  # kills are meant for the work, which takes about half a second from here on
 worker.run(db, source, [backbone.spec], lambda _: backbone, state / "thumbnails")
 store = open_store(state, db.identity)
-index.drain(db, store)
+sync.drain(db, store)
 store.close()
 print("done", flush=True)

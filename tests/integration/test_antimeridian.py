@@ -10,11 +10,11 @@ import pytest
 from databases import settings_of
 from PIL import Image
 
-from coarseloc import geo
-from coarseloc.filters import Where
+from coarseloc.core import geo
+from coarseloc.core.filters import Where
+from coarseloc.core.types import BBox, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, open_database, references
-from coarseloc.types import BBox, LonLat, ReferenceSet, Tile, View
 from web import create_app
 
 COLUMNS, ROWS, STRIDE_M = 5, 3, 150.0

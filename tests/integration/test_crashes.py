@@ -15,8 +15,7 @@ from whole import whole
 
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import embeddings, open_database, references
-from coarseloc.vectors import open_store
-from ingest import index
+from coarseloc.vectors import open_store, sync
 
 CHILD = Path(__file__).with_name("ingest_child.py")
 KILLS = 10
@@ -71,7 +70,7 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
         assert thumbnail_path(state / "thumbnails", content).stat().st_size > 0
     db = open_database(database_url(state))
     store = open_store(state, db.identity)
-    (difference,) = index.reconcile(db, store)
+    (difference,) = sync.reconcile(db, store)
     assert not (difference.missing or difference.orphaned or difference.differing) and difference.compared == 180
     with db.read() as session:
         assert embeddings.pending_counts(session) == {}
@@ -87,8 +86,8 @@ def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_capt
     with db.write() as session:
         (spec,) = embeddings.specs(session)
         embeddings.forget_indexed(session, spec.id)  # as if the kill had come before `mark_indexed`
-    assert index.drain(db, store).upserted == 12
-    found = index.reconcile(db, store)[0]
+    assert sync.drain(db, store).upserted == 12
+    found = sync.reconcile(db, store)[0]
     assert not (found.missing or found.orphaned or found.differing)
     points = list(store.ids(spec.spec.collection))
     assert all(np.isfinite(vector).all() for vector in store.vectors(spec.spec.collection, points).values())

@@ -13,20 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_runs import record_run
 
-from coarseloc import geo, ids
-from coarseloc.errors import InputError
+from coarseloc.core import geo, ids
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 from coarseloc.store import Database, embeddings, flights, references, runs
-from coarseloc.types import (
-    EmbeddingSpec,
-    Flight,
-    Frame,
-    LonLat,
-    Pose,
-    ReferenceSet,
-    Tile,
-    Timing,
-    View,
-)
 
 PLACE = LonLat(127.0, 37.5)
 SPEC = EmbeddingSpec("fake", 4, "weights", 32, (0.5,) * 3, (0.5,) * 3, "cls")

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from whole import Whole, whole
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import BBox, LonLat, Tile
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.store import embeddings, references
-from coarseloc.types import BBox, LonLat, Tile
-from ingest import spread, worker
+from ingest import ray_engine, worker
 from ingest.plan import Work
-from ingest.spread import over_ray
+from ingest.ray_engine import over_ray
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ray>=2.40,<3'")
 
@@ -147,9 +147,11 @@ def test_a_cluster_that_is_not_there_is_named(make_captures, db, fake_backbone, 
     ],
 )
 def test_why_a_cluster_cannot_be_joined_is_said_in_a_line(monkeypatch, code, ray_says, we_say):
-    monkeypatch.setattr(spread.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=code, stderr=ray_says))
+    monkeypatch.setattr(
+        ray_engine.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=code, stderr=ray_says)
+    )
     with pytest.raises(InputError, match=we_say) as refused:
-        spread._check_joined("127.0.0.1:6379")
+        ray_engine._check_joined("127.0.0.1:6379")
     assert "\n" not in str(refused.value)
 
 
@@ -164,7 +166,7 @@ def test_why_a_cluster_cannot_be_joined_is_said_in_a_line(monkeypatch, code, ray
     ],
 )
 def test_an_actor_asks_for_what_every_machine_could_give(machines, needs, count):
-    assert spread._room(machines, cores=4) == (needs, count)
+    assert ray_engine._room(machines, cores=4) == (needs, count)
 
 
 @dataclass(eq=False)
@@ -204,7 +206,7 @@ class Script:
 def tiles_answered(script: Script, count: int = 3) -> list[int]:
     place = LonLat(127.0, 37.5)
     work = [Work(Tile(i, place, BBox(*place, *place)), (0,)) for i in range(1, 101)]
-    return [one.tile.index for chunk in spread._answers(script, script.hire, count, work) for one in chunk]
+    return [one.tile.index for chunk in ray_engine._answers(script, script.hire, count, work) for one in chunk]
 
 
 def test_what_the_dead_had_before_them_is_done_once_by_others():

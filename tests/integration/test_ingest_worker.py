@@ -14,16 +14,17 @@ import pytest
 from PIL import Image
 from whole import Whole, whole
 
-from coarseloc.errors import InputError
-from coarseloc.filters import Where
+from coarseloc.core.errors import InputError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import LonLat
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.store import Database, embeddings, references
-from coarseloc.types import LonLat
+from coarseloc.vectors import sync
 from coarseloc.vectors.protocol import VectorStore
-from ingest import index, worker
+from ingest import worker
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_another_footprint_under_the_same_name_is_refused(make_captures, ingest,
 def test_moved_labels_move_the_points_and_it_is_said(make_captures, ingest, fake_backbone, db, vectors, caplog):
     root = make_captures()
     ingest(root, fake_backbone, footprint_m=300)
-    index.drain(db, vectors)
+    sync.drain(db, vectors)
     for path in root.glob("*.json"):
         labels = json.loads(path.read_text(encoding="utf-8-sig"))
         for image in labels["images"]:
@@ -222,7 +223,7 @@ def test_moved_labels_move_the_points_and_it_is_said(make_captures, ingest, fake
     summary = ingest(root, fake_backbone, footprint_m=300)
     assert "6 of 6 tiles of reference set 'captures-300m-50' lie elsewhere than before" in caplog.text
     assert sum(summary.embedded.values()) == 0
-    assert index.drain(db, vectors).upserted == 12
+    assert sync.drain(db, vectors).upserted == 12
     far_west = Where(touches=(127.9, 37.0, 128.5, 38.0))  # type: ignore[arg-type]
     assert vectors.count(fake_backbone.spec.collection, Where(angles=(0,))) == 6
     assert far_west.touches
@@ -231,19 +232,19 @@ def test_moved_labels_move_the_points_and_it_is_said(make_captures, ingest, fake
 def test_a_drain_brings_every_point_over_once(make_captures, ingest, make_fake_backbone, db, vectors: VectorStore):
     one, two = make_fake_backbone("one"), make_fake_backbone("two", dim=8)
     ingest(make_captures(), one, two)
-    assert index.drain(db, vectors).upserted == 24
-    assert index.drain(db, vectors).upserted == 0
+    assert sync.drain(db, vectors).upserted == 24
+    assert sync.drain(db, vectors).upserted == 0
     found = stored(db, one)
     hits = vectors.query(one.spec.collection, found.vectors[3], 3, Where())
     assert hits[0].id == found.facts[3].point_id and hits[0].score == pytest.approx(1.0, abs=1e-5)
-    assert all(not d.missing and not d.orphaned and not d.differing for d in index.reconcile(db, vectors))
+    assert all(not d.missing and not d.orphaned and not d.differing for d in sync.reconcile(db, vectors))
 
 
 def test_reconcile_names_what_is_missing_orphaned_and_different(make_captures, ingest, fake_backbone, db, vectors):
-    from coarseloc.types import Point
+    from coarseloc.core.types import Point
 
     ingest(make_captures(), fake_backbone)
-    index.drain(db, vectors)
+    sync.drain(db, vectors)
     collection = fake_backbone.spec.collection
     found = stored(db, fake_backbone)
     vectors.delete(collection, [found.facts[0].point_id])
@@ -252,30 +253,30 @@ def test_reconcile_names_what_is_missing_orphaned_and_different(make_captures, i
 
     stranger = replace(found.facts[0], point_id="00000000-0000-4000-8000-000000000000")
     vectors.upsert(collection, [Point(stranger, found.vectors[0])])
-    (difference,) = index.reconcile(db, vectors)
+    (difference,) = sync.reconcile(db, vectors)
     assert difference.missing == (found.facts[0].point_id,)
     assert difference.orphaned == (stranger.point_id,)
     assert difference.differing == (found.facts[1].point_id,)
-    assert index.rebuild(db, vectors).upserted == 12
-    (difference,) = index.reconcile(db, vectors)
+    assert sync.rebuild(db, vectors).upserted == 12
+    (difference,) = sync.reconcile(db, vectors)
     assert not (difference.missing or difference.orphaned or difference.differing)
 
 
 def test_a_lost_collection_is_replayed_and_said_to_be(make_captures, ingest, fake_backbone, db, vectors):
     ingest(make_captures(), fake_backbone)
-    index.drain(db, vectors)
+    sync.drain(db, vectors)
     vectors.drop(fake_backbone.spec.collection)
-    done = index.drain(db, vectors)
+    done = sync.drain(db, vectors)
     assert done.rebuilt == [fake_backbone.spec.collection] and done.upserted == 12
 
 
 def test_forgetting_a_set_leaves_nothing_of_it_and_the_others_whole(make_captures, ingest, fake_backbone, db, vectors):
     ingest(make_captures(name="first"), fake_backbone)
     ingest(make_captures(name="second"), fake_backbone)
-    index.drain(db, vectors)
-    assert index.forget(db, vectors, "first-300m-50") == 12
+    sync.drain(db, vectors)
+    assert sync.forget(db, vectors, "first-300m-50") == 12
     with db.read() as session:
         assert [s.name for s in references.reference_sets(session)] == ["second-300m-50"]
     assert vectors.count(fake_backbone.spec.collection, Where()) == 12
     assert len(stored(db, fake_backbone).facts) == 12
-    assert not index.reconcile(db, vectors)[0].orphaned
+    assert not sync.reconcile(db, vectors)[0].orphaned

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import update
 from whole import whole
 
-from coarseloc import filters
-from coarseloc.errors import StoreError
-from coarseloc.filters import TileColumns
+from coarseloc.core import filters
+from coarseloc.core.errors import StoreError
+from coarseloc.core.filters import TileColumns
+from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, ReferenceSet, Tile, View
 from coarseloc.store import Database, Session, embeddings, matrix, references, tallies
 from coarseloc.store.tables import EmbeddingRow, TallyRow
-from coarseloc.types import BBox, EmbeddingSpec, Float32, LonLat, ReferenceSet, Tile, View
 
 ANGLES = (0, 45, 90)
 DIM = 16

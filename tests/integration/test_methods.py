@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from databases import environment_of, settings_of
 from study_runs import make_runs
 
-from coarseloc import geo
 from coarseloc.cli import cli
+from coarseloc.core import geo
+from coarseloc.core.types import Covariance, LonLat
 from coarseloc.store import Database, flights, localizations, open_database, runs
-from coarseloc.types import Covariance, LonLat
 from web import create_app
 
 FLIGHT = "251124155712"

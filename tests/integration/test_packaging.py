@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         return archive.namelist()
 
 
-def test_the_wheels_top_level_is_the_six_packages_and_its_metadata(wheel: list[str]):
+def test_the_wheels_top_level_is_the_five_packages_and_its_metadata(wheel: list[str]):
     top = {name.split("/")[0] for name in wheel}
     assert {name for name in top if not name.endswith(".dist-info")} == {
         "coarseloc",
@@ -30,9 +30,7 @@ def test_the_wheels_top_level_is_the_six_packages_and_its_metadata(wheel: list[s
         "search",
         "web",
         "migrations",
-        "bench",
     }
-    assert not any(name.startswith("bench/results") for name in wheel)
 
 
 def test_the_wheel_carries_what_is_read_at_run_time(wheel: list[str]):

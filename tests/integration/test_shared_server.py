@@ -10,10 +10,10 @@ import pytest
 from databases import database_url
 from qdrant_client import QdrantClient, models
 
+from coarseloc.core.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
 from coarseloc.store import Database, embeddings, open_database, references
-from coarseloc.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
+from coarseloc.vectors import sync
 from coarseloc.vectors.server import LocalStore
-from ingest import index
 
 SPEC = EmbeddingSpec("vits16", 4, "abc", 224, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "cls")
 OF_AN_OLDER_VERSION = f"coarseloc-{SPEC.collection}"
@@ -77,20 +77,20 @@ def test_a_rebuild_of_one_database_touches_no_collection_of_another_or_of_an_old
     fill(other, 5)
     assert db.identity != other.identity
     first, second = OnServer(server, db.identity), OnServer(server, other.identity)
-    index.drain(db, first)
-    index.drain(other, second)
+    sync.drain(db, first)
+    sync.drain(other, second)
     assert first.collections() == second.collections() == [SPEC.collection]  # each its own
     assert len(names(server)) == 3
     untouched = set(second.ids(SPEC.collection))
 
-    assert index.rebuild(db, first).upserted == 3
+    assert sync.rebuild(db, first).upserted == 3
 
     assert set(second.ids(SPEC.collection)) == untouched and len(untouched) == 5
     assert first.count(SPEC.collection) == 3
     assert len(names(server)) == 3 and OF_AN_OLDER_VERSION in names(server)
     assert server.count(OF_AN_OLDER_VERSION).count == 1
     for database, store in ((db, first), (other, second)):
-        (difference,) = index.reconcile(database, store)
+        (difference,) = sync.reconcile(database, store)
         assert not (difference.missing or difference.orphaned or difference.differing)
 
 
@@ -101,8 +101,8 @@ def test_forgetting_a_set_in_one_database_leaves_the_same_points_of_another(
     fill(db, 3)
     fill(other, 3)
     first, second = OnServer(server, db.identity), OnServer(server, other.identity)
-    index.drain(db, first)
-    index.drain(other, second)
+    sync.drain(db, first)
+    sync.drain(other, second)
     assert set(first.ids(SPEC.collection)) == set(second.ids(SPEC.collection))
-    index.forget(db, first, "area")
+    sync.forget(db, first, "area")
     assert first.count(SPEC.collection) == 0 and second.count(SPEC.collection) == 3

@@ -11,7 +11,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from coarseloc.errors import StoreError
+from coarseloc.core.errors import StoreError
+from coarseloc.core.types import (
+    BBox,
+    EmbeddingSpec,
+    Flight,
+    Frame,
+    LonLat,
+    Pose,
+    RankedTile,
+    ReferenceSet,
+    Tile,
+    Timing,
+    View,
+)
 from coarseloc.store import (
     Database,
     embeddings,
@@ -25,19 +38,6 @@ from coarseloc.store import (
 )
 from coarseloc.store.session import head_revision
 from coarseloc.store.tables import Base
-from coarseloc.types import (
-    BBox,
-    EmbeddingSpec,
-    Flight,
-    Frame,
-    LonLat,
-    Pose,
-    RankedTile,
-    ReferenceSet,
-    Tile,
-    Timing,
-    View,
-)
 
 SPEC = EmbeddingSpec("vits16", 4, "abc", 224, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "cls")
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from random_tiles import SETS, clear_of_the_circle, rotated_tiles, wheres
 from sqlalchemy import select
 
-from coarseloc.filters import Where, columns
+from coarseloc.core.filters import Where, columns
+from coarseloc.core.types import BBox, LonLat, Near, ReferenceSet, Tile, TileFacts, View
 from coarseloc.store import Database, Session, filters, gallery, references
 from coarseloc.store.tables import RotatedTileRow, TileRow
-from coarseloc.types import BBox, LonLat, Near, ReferenceSet, Tile, TileFacts, View
 
 
 @pytest.fixture

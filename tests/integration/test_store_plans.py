@@ -11,8 +11,8 @@ import pytest
 from databases import SERVER
 from sqlalchemy import event
 
+from coarseloc.core.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
 from coarseloc.store import Database, Session, embeddings, matrix, references, tallies
-from coarseloc.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
 
 pytestmark = pytest.mark.skipif(SERVER is not None, reason="PostgreSQL plans by what a table holds, not by its indexes")
 

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 from study_runs import FOOTPRINT_M, ORIGIN, make_runs
 
-from coarseloc import geo
 from coarseloc.cli import cli
-from coarseloc.errors import StoreError
+from coarseloc.core import geo
+from coarseloc.core.errors import StoreError
 from coarseloc.store import Database, studies
-from search import evaluate, scoresheet
+from search.evaluation import evaluate, scoresheet
 
 
 @pytest.fixture

@@ -13,24 +13,23 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from coarseloc import geo
 from coarseloc.cli import cli
-from coarseloc.config import CustomBackbone
-from coarseloc.errors import InputError
+from coarseloc.core import geo
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import EmbeddingSpec, Float32, LonLat, UInt8
+from coarseloc.i18n import dictionary
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.store import Database, studies
-from coarseloc.types import EmbeddingSpec, Float32, LonLat, UInt8
-from search.laboratory import limits, turns
-from search.laboratory.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
-from search.laboratory.ground import Ortho, Pictures, open_ground
-from search.laboratory.rotation import run_rotation
-from search.laboratory.study import Answer
-from search.laboratory.truth import Truth
-from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
-from search.laboratory.ways import tried, with_gains
-from search.report.rotation import ONE
-from search.report.study import write_study
-from search.report.texts import korean
+from search.evaluation.report.study import write_study
+from search.evaluation.studies import limits, turns
+from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
+from search.evaluation.studies.ground import Ortho, Pictures, open_ground
+from search.evaluation.studies.rotation import run_rotation
+from search.evaluation.studies.study import Answer
+from search.evaluation.studies.truth import Truth
+from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.evaluation.studies.ways import tried, with_gains
 
 CENTRE = LonLat(127.03, 37.50)
 ENVIRONMENT = {"device": "cpu", "cpu": "test", "backend": "faiss-cpu", "warm_up": 3, "versions": {"python": "3"}}
@@ -277,32 +276,8 @@ def test_laboratory_reports_speak_both_languages_and_follow_the_readers_colours(
     write_study(found, out, language="ko")
     text = re.sub(r"<style.*?</style>", "", out.read_text(encoding="utf-8"), flags=re.DOTALL)
     said = [re.sub(r"\s+", " ", word).strip() for word in re.findall(r">([^<>]+)<", text)]
-    assert [word for word in said if word in korean() and korean()[word] != word] == []
+    assert [word for word in said if word in dictionary("ko") and dictionary("ko")[word] != word] == []
     assert [word for word in said if re.search(r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", word)] == []
-
-
-def test_every_text_of_the_reports_is_in_the_korean_table() -> None:
-    """Found in the sources, so that a text shown only in rare cases is not forgotten."""
-    import ast
-
-    import search.report
-    from coarseloc.scoring.scores import SCORES
-
-    folder = Path(search.report.__file__).parent
-    texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}
-    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE}
-    texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
-    for file in (*folder.glob("*.py"), Path(limits.__file__)):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "drawn")
-            if called and isinstance(node.args[0], ast.Constant):
-                texts.add(node.args[0].value)
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TITLE":
-                texts.add(ast.literal_eval(node.value))
-    assert texts - korean().keys() == set()
-    assert korean().keys() - texts == set()
-    for english, translated in korean().items():
-        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", translated)), english
 
 
 def test_the_command_answers_in_json_and_writes_a_report(

@@ -11,13 +11,13 @@ import pytest
 from databases import database_url
 from study_runs import make_runs
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
+from coarseloc.i18n import dictionary
 from coarseloc.store import Database, open_database
-from search import evaluate
-from search.report import timing
-from search.report.runs import write_report
-from search.report.series import series_of
-from search.report.texts import korean
+from search.evaluation import evaluate
+from search.evaluation.report import timing
+from search.evaluation.report.runs import write_report
+from search.evaluation.report.series import series_of
 
 FIGURES = {
     "error", "hit-curve", "speed-and-accuracy", "heading", "agreement", "margin-and-error", "rejection",
@@ -114,7 +114,7 @@ def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Ev
     write_report(evaluations, tmp_path / "thumbnails", out, language="ko")
     text = out.read_text(encoding="utf-8")
     assert '<html lang="ko">' in text
-    english = [key for key in korean() if len(key) > 12 and "{" not in key and f">{key}<" in text]
+    english = [key for key in dictionary("ko") if len(key) > 12 and "{" not in key and f">{key}<" in text]
     assert english == []
     said = [word.strip() for word in Page(text).words]
     left = [word for word in said if re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+\.?", word)]

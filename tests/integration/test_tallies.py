@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, text
 
+from coarseloc.core.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
 from coarseloc.store import Database, Session, embeddings, open_database, references, tallies
 from coarseloc.store import session as store_session
 from coarseloc.store.tables import EmbeddingRow, ReferenceSetRow, RotatedTileRow, TallyRow, TileRow
-from coarseloc.types import BBox, EmbeddingSpec, LonLat, ReferenceSet, Tile, View
-from ingest import index
+from coarseloc.vectors import sync
 
 SETS, BACKBONES, TILES, ANGLES = ("near", "far"), ("vits16", "vitb16"), (1, 2, 3), (0, 45)
 DIM = 4
@@ -196,12 +196,12 @@ def test_a_tally_that_lies_is_found_and_mended_and_its_version_is_new(db: Databa
         before = tallies.tally(session, *filled).version
         session.execute(text(damage))
         lie = tallies.tally(session, *filled)
-    (miscount,) = index.recount(db)
+    (miscount,) = sync.recount(db)
     assert (miscount.reference_set, miscount.found, miscount.rows.live) == ("near", lie, 6)
     with db.read() as session:
         mended = tallies.tally(session, *filled)
     assert mended.live == 6 and mended.version not in (before, lie.version)
-    assert index.recount(db) == []
+    assert sync.recount(db) == []
 
 
 def test_reconcile_says_which_tally_it_has_mended(coarseloc, ingested, state: Path):

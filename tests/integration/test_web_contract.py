@@ -16,8 +16,8 @@ from gallery_sample import Shape, add_embedded, make_gallery, record_rotation
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from coarseloc import config
-from coarseloc.config import CustomBackbone, Settings
+from coarseloc.core import config
+from coarseloc.core.config import CustomBackbone, Settings
 from coarseloc.store import Database
 from web import create_app
 from web.openapi import OPERATIONS

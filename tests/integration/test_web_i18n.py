@@ -11,7 +11,13 @@ from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
 import web
-from web.i18n import LANGUAGES, dictionary
+from coarseloc.i18n import LANGUAGES, dictionary
+from search.evaluation import report
+from search.evaluation.report.rotation import ONE
+from search.evaluation.scores import SCORES
+from search.evaluation.studies import limits
+from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
+from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 
 ROOT = Path(web.__file__).parent
 CALLS = ("_", "_n", "translate", "translate_count")
@@ -41,10 +47,33 @@ def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
+def texts_of_reports() -> set[str]:
+    """From the sources, so that a text shown only in rare cases is not forgotten."""
+    folder = Path(report.__file__).parent
+    texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}
+    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE}
+    texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
+    for file in (*folder.glob("*.py"), Path(limits.__file__)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "drawn")
+            if called and isinstance(node.args[0], ast.Constant):
+                texts.add(node.args[0].value)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TITLE":
+                texts.add(ast.literal_eval(node.value))
+    return texts
+
+
 def test_every_text_has_its_korean_and_no_korean_is_left_over() -> None:
-    wanted, korean = texts_of_templates() | texts_of_modules(), dictionary("ko")
-    assert wanted - korean.keys() == set(), "texts without a translation in web/i18n/ko.json"
-    assert korean.keys() - wanted == set(), "translations that no page uses any more"
+    shown, korean = texts_of_templates() | texts_of_modules() | texts_of_reports(), dictionary("ko")
+    assert shown - korean.keys() == set(), "texts without a translation in coarseloc/i18n/ko.json"
+    assert korean.keys() - shown == set(), "translations that no page or report uses any more"
+
+
+def test_a_term_has_one_korean_word() -> None:
+    """The users' own: 참조데이터 for references, 유사도 for the score."""
+    for english, korean in dictionary("ko").items():
+        assert not re.search("기준 (타일|집합)|점수|격차", korean), english
+        assert not re.search("참조(?!데이터)", korean), english
 
 
 def test_translations_keep_their_placeholders() -> None:
@@ -53,7 +82,12 @@ def test_translations_keep_their_placeholders() -> None:
 
 
 def test_translations_are_korean() -> None:
-    untranslated = [english for english, korean in dictionary("ko").items() if not re.search("[가-힣]", korean)]
+    symbols = re.compile(r"[^a-z]*(MA|PDM|SDM|IoU)?[^a-z]*m?")  # "PDM@3" is that in every language
+    untranslated = [
+        english
+        for english, korean in dictionary("ko").items()
+        if not re.search("[가-힣]", korean) and not symbols.fullmatch(english)
+    ]
     assert untranslated == []
 
 

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from gallery_sample import SMALL, Shape, make_gallery, record_rotation
 
 from coarseloc.store import flights, open_database, references, runs
-from search.records import CoarseLocalizationInfo, FlightLocalizations
+from search.export.records import CoarseLocalizationInfo, FlightLocalizations
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only

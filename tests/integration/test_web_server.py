@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
 from web.connection import Connection, Limits
 from web.server import serve_wsgi
 

@@ -12,7 +12,7 @@ import pytest
 from databases import environment_of
 
 import coarseloc as cl
-from coarseloc.errors import InputError
+from coarseloc.core.errors import InputError
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
 

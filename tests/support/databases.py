@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
 from coarseloc.store.session import open_database, open_engine
 
 SERVER = os.environ.get("COARSELOC_TEST_DATABASE_URL")

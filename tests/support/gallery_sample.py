@@ -21,13 +21,13 @@ from databases import settings_of
 from PIL import Image, ImageDraw
 from recorded_runs import record_run
 
-from coarseloc import geo
-from coarseloc.config import CustomBackbone, Settings
+from coarseloc.core import geo
+from coarseloc.core.config import CustomBackbone, Settings
+from coarseloc.core.types import EmbeddingSpec, Failure, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
-from coarseloc.types import EmbeddingSpec, Failure, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
-from search.laboratory.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
 ANGLES = tuple(range(0, 360, 45))

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coarseloc.errors import CoarselocError
+from coarseloc.core.errors import CoarselocError
 
 EXAMPLES = int(os.environ.get("COARSELOC_FUZZ_EXAMPLES", "0"))
 SECONDS = 5.0

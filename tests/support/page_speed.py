@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
 from web import create_app
 
 

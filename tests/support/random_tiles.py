@@ -7,10 +7,10 @@ from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from coarseloc import ids
-from coarseloc.filters import Where
-from coarseloc.geo import distance_m
-from coarseloc.types import BBox, LonLat, Near, TileFacts
+from coarseloc.core import ids
+from coarseloc.core.filters import Where
+from coarseloc.core.geo import distance_m
+from coarseloc.core.types import BBox, LonLat, Near, TileFacts
 
 # Few distinct values, so that conditions and tiles meet often, and the awkward ones among them.
 SETS = {"north": (300.0, 0.5), "south": (None, 0.8), "강남, 300 m": (299.5, 0.125), "of/600": (600.0, 0.0)}

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from coarseloc.core.types import Flight, Floats, Frame, RankedTile, Timing
 from coarseloc.localize.localizer import Answer
 from coarseloc.localize.places import best_place
 from coarseloc.store import Database, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Flight, Floats, Frame, RankedTile, Timing
 from search import recording
 from search.recording import FrameOutcome, RunRequest
 

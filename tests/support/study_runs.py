@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from recorded_runs import places_of, record_run
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.types import EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, references
-from coarseloc.types import EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 
 ORIGIN = LonLat(127.03, 37.50)
 FOOTPRINT_M, OVERLAP = 300.0, 0.5

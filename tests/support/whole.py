@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from coarseloc.core.types import Float32, TileFacts
 from coarseloc.store import Session, embeddings
 from coarseloc.store.matrix import load_vectors
-from coarseloc.types import Float32, TileFacts
 
 
 class Whole(NamedTuple):

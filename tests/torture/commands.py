@@ -23,16 +23,16 @@ from sqlalchemy import Connection, inspect, text
 from whole import whole
 
 import web
-from coarseloc import geo
-from coarseloc.config import Settings
+from coarseloc.core import geo
+from coarseloc.core.config import Settings
+from coarseloc.core.types import LonLat
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import content_digest
 from coarseloc.imagery.flights import open_flight
 from coarseloc.store import Database, embeddings, open_database, references, runs, tallies
 from coarseloc.store.session import open_engine
-from coarseloc.types import LonLat
-from coarseloc.vectors import open_store
-from ingest import index, worker
+from coarseloc.vectors import open_store, sync
+from ingest import worker
 from search import query, recording
 
 COLUMNS, ROWS, ANGLES, FRAMES = 8, 5, (0, 45, 90), 30
@@ -43,7 +43,7 @@ Ack = Callable[[object], None]
 
 # Small steps, so that a kill finds one half-way.
 worker.COMMIT_SECONDS, worker.COMMIT_ROWS = 0.02, 24
-index.BATCH, index.PER_FLUSH = 10, 20
+sync.BATCH, sync.PER_FLUSH = 10, 20
 recording._COMMIT_EVERY_S = 0.02
 
 _found = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
@@ -128,7 +128,7 @@ def ingest(world: World, ack: Ack, root: Path | None = None) -> None:
 
 def _drain(world: World, db: Database, ack: Ack) -> None:
     with open_store(world.state, db.identity) as store:
-        index.drain(db, store)
+        sync.drain(db, store)
     ack(["drained"])
 
 
@@ -161,7 +161,7 @@ def drain(world: World, ack: Ack) -> None:
 def rebuild(world: World, ack: Ack) -> None:
     db = world.open()
     with open_store(world.state, db.identity) as store:
-        index.rebuild(db, store)
+        sync.rebuild(db, store)
     ack(["rebuilt"])
 
 
@@ -172,7 +172,7 @@ def forget(world: World, ack: Ack) -> None:
         names = [one.name for one in references.reference_sets(session)]
     if f"{OTHER}-300m-50" in names:
         with open_store(world.state, db.identity) as store:
-            index.forget(db, store, f"{OTHER}-300m-50")
+            sync.forget(db, store, f"{OTHER}-300m-50")
     ack(["forgotten"])
 
 
@@ -298,7 +298,7 @@ def check_index(world: World) -> None:
     """`reconcile` is clean, and nothing is pending."""
     db = world.open()
     with open_store(world.state, db.identity) as store:
-        for difference in index.reconcile(db, store):
+        for difference in sync.reconcile(db, store):
             assert not (difference.missing or difference.orphaned or difference.differing), difference
     with db.read() as session:
         assert embeddings.pending_counts(session) == {}
@@ -309,7 +309,7 @@ def check_claims(world: World) -> None:
     db = world.open()
     with open_store(world.state, db.identity) as store:
         there = store.collections()
-        for difference in index.reconcile(db, store):
+        for difference in sync.reconcile(db, store):
             if difference.collection in there:
                 assert not (difference.missing or difference.differing), difference
 

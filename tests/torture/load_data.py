@@ -21,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # as pytest has 
 
 from gallery_sample import ANGLES, BACKBONES, Shape, make_gallery
 
-from coarseloc import config
-from coarseloc.config import Settings
+from coarseloc.core import config
+from coarseloc.core.config import Settings
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.store import embeddings, open_database, references
-from coarseloc.vectors import open_store
-from ingest import index
+from coarseloc.vectors import open_store, sync
 from search.mirror import open_mirror
 
 USERS = Shape(columns=191, rows=24, frames=500, own_pictures=False)
@@ -91,7 +90,7 @@ def _derive(settings: Settings) -> None:
     """What a server makes in its first minutes: collections and mirrors."""
     db = open_database(settings.database)
     with open_store(settings.data_dir, db.identity) as store:
-        index.drain(db, store)
+        sync.drain(db, store)
     with db.read() as session:
         (stored,), specs = references.reference_sets(session), embeddings.specs(session)
     for spec in specs:

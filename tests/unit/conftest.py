@@ -16,8 +16,8 @@ from hypothesis import settings
 from PIL import Image
 from rasterio.transform import Affine as Transform
 
-from coarseloc import geo
-from coarseloc.types import LonLat
+from coarseloc.core import geo
+from coarseloc.core.types import LonLat
 
 settings.register_profile("house", deadline=None)  # a busy machine is no failure
 settings.load_profile("house")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import figures, machine, models, report, rounds, run
-from bench.figures import Figure
-from bench.rounds import Contest, Skipped, Way
-from bench.size import FULL, QUICK, Size
+from benchmarks import figures, machine, models, report, rounds, run
+from benchmarks.figures import Figure
+from benchmarks.rounds import Contest, Skipped, Way
+from benchmarks.size import FULL, QUICK, Size
 from coarseloc.cli import cli
+from coarseloc.core.errors import InputError
 from coarseloc.embedding import specs
-from coarseloc.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,14 +142,22 @@ def test_a_tiny_benchmark_measures_every_part_and_writes_it_down(tmp_path: Path)
     page = tmp_path / "docs" / "benchmarks.md"
     report.write_markdown(results, page, raw)
     text = page.read_text()
-    for promised in ("2 interleaved rounds", "torch 2", "GFLOP/s", "load", "Qdrant Edge", "bench/gpu.py", "cores busy"):
+    for promised in (
+        "2 interleaved rounds",
+        "torch 2",
+        "GFLOP/s",
+        "load",
+        "Qdrant Edge",
+        "benchmarks/gpu.py",
+        "cores busy",
+    ):
         assert promised in text
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| filtered") or "| what" in line}
     assert len(widths) == 2  # the figures' columns, and the contests'
 
 
 def test_the_command_measures_one_part_and_answers_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.size.FULL", TINY)
+    monkeypatch.setattr("benchmarks.size.FULL", TINY)
     command = ["bench", "--only", "views", "--out", str(tmp_path / "out"), "--table", str(tmp_path / "t.md"), "--json"]
     done = CliRunner().invoke(cli, command, catch_exceptions=False)
     assert done.exit_code == 0
@@ -180,7 +188,7 @@ class Without:
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 from pathlib import Path
-from bench import gpu
+from benchmarks import gpu
 results = gpu.measure(gpu.Settings("cpu", ("vits16",), 1, 1, 32, 64, 2, ((500, 384),), (2, 12), 64))
 print(gpu.write(results, Path(sys.argv[1])))
 """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from coarseloc.config import Settings
+from coarseloc.core.config import Settings
 
 ROOT = Path(__file__).parents[2]
 FILES = ["docker-compose.yml", "docker-compose.gpu.yml", "docker-compose.cluster.yml"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from coarseloc.config import CustomBackbone
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import WeightsError
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
 from coarseloc.embedding.weights import Found, require
-from coarseloc.errors import WeightsError
 
 NAMES = ["vits16", "vits16+", "vitl16sat"]  # plain, gated, with a local norm
 SMALL = {"dim": 32, "layers": 2, "heads": 2, "mlp": 64}

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from coarseloc.config import CustomBackbone
-from coarseloc.embedding import cuda, kernels, lean
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import BackboneError, InputError
+from coarseloc.embedding import cuda, fused_vit, kernels
 from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, resolve_device, unit_rows
 from coarseloc.embedding.engine import LeanEngine, PlainEngine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import table
 from coarseloc.embedding.weights import Found, require
-from coarseloc.errors import BackboneError, InputError
 
 CPU = torch.device("cpu")
 ARCHITECTURES = {  # the widths and heads of the table, two layers of twelve
@@ -59,7 +59,7 @@ def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
     pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
         plain = model((pixels / 255 - mean) / std)
-        folded = lean.fold(model.state_dict(), model.config, spec, kernel)
+        folded = fused_vit.fold(model.state_dict(), model.config, spec, kernel)
         tokens, cls = folded.tokens(pixels), folded.class_token(pixels)
     assert (_unit(tokens) - _unit(plain.last_hidden_state)).abs().max() < 1e-5
     assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
@@ -228,7 +228,7 @@ def test_int8_of_another_model_is_refused(plain_vit, tmp_path):
 
 
 def test_a_pooler_that_is_not_in_the_folder_is_refused(plain_vit, tmp_path):
-    from coarseloc.errors import WeightsError
+    from coarseloc.core.errors import WeightsError
 
     with pytest.raises(WeightsError, match=r"missing pooler\.dense"):
         load_backbone(_found(plain_vit, tmp_path, pooling="pooler"), input_px=32, device="cpu")

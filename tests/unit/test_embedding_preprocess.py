@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from coarseloc.core.errors import BackboneError, InputError
 from coarseloc.embedding.preprocess import check_images, check_side, normalised, resized
 from coarseloc.embedding.specs import BACKBONES
-from coarseloc.errors import BackboneError, InputError
 
 SIZES = [(70, 50), (224, 224), (32, 32), (500, 640), (10, 300)]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coarseloc.config import CustomBackbone
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import BackboneError, ConfigError
 from coarseloc.embedding import specs
 from coarseloc.embedding.weights import Found
-from coarseloc.errors import BackboneError, ConfigError
 
 
 def test_the_table_holds_the_six_of_the_study_in_order_and_the_demonstration():

@@ -10,12 +10,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from coarseloc.config import CustomBackbone
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
 from coarseloc.embedding.weights import Found, Missing, find, require
-from coarseloc.errors import WeightsError
 
 
 @pytest.fixture(autouse=True)

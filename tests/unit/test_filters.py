@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo, ids
-from coarseloc.errors import InputError
-from coarseloc.filters import KEYS, Where, WhereJson, columns, unwrapped
-from coarseloc.types import BBox, LonLat, Near, ReferenceSet, TileFacts
+from coarseloc.core import geo, ids
+from coarseloc.core.errors import InputError
+from coarseloc.core.filters import KEYS, Where, WhereJson, columns, unwrapped
+from coarseloc.core.types import BBox, LonLat, Near, ReferenceSet, TileFacts
 
 SEOUL = LonLat(127.0, 37.5)
 TILE = TileFacts("id", "gangnam", "gangnam/00001", "place", 90, 300.0, 0.5, SEOUL, geo.square(SEOUL, 400.0))

@@ -10,8 +10,8 @@ import rasterio.warp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo
-from coarseloc.types import LonLat
+from coarseloc.core import geo
+from coarseloc.core.types import LonLat
 
 latitudes = st.floats(-80, 80)
 longitudes = st.floats(-180, 179.999)

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from coarseloc import geo, ids
-from coarseloc.errors import ImageryError, InputError
+from coarseloc.core import geo, ids
+from coarseloc.core.errors import ImageryError, InputError
+from coarseloc.core.types import Failure, LonLat, View
 from coarseloc.imagery.captures import CaptureSource, open_captures
-from coarseloc.types import Failure, LonLat, View
 
 GANGNAM = LonLat(127.02765, 37.49792)
 WriteCaptures = Callable[..., Path]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from coarseloc.errors import ImageryError
+from coarseloc.core.errors import ImageryError
 from coarseloc.imagery import decode
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's and rasterio's remarks on odd files

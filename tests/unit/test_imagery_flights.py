@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from coarseloc import geo
-from coarseloc.errors import ImageryError, InputError
+from coarseloc.core import geo
+from coarseloc.core.errors import ImageryError, InputError
+from coarseloc.core.types import Flight, LonLat, Pose
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.paths import natural_order
-from coarseloc.types import Flight, LonLat, Pose
 
 PLACE = LonLat(127.02765, 37.49792)
 FLIGHT = "251124155712"

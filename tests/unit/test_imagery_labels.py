@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from coarseloc.errors import ImageryError
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.exif import exif_pose
 from coarseloc.imagery.label import time_of
 from coarseloc.imagery.labels import Labels
-from coarseloc.types import LonLat, Pose
 
 PLACE = LonLat(127.02765, 37.49792)
 

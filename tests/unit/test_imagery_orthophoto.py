@@ -21,11 +21,11 @@ from numpy.testing import assert_array_equal
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine as Transform
 
-from coarseloc import geo
-from coarseloc.errors import InputError
+from coarseloc.core import geo
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Failure, LonLat, View
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.imagery.raster import Raster
-from coarseloc.types import Failure, LonLat, View
 
 GANGNAM = LonLat(127.02765, 37.49792)
 EIGHT = tuple(range(0, 360, 45))

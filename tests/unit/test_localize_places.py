@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.types import Estimate, LonLat, Pose, RankedTile, TileFacts
 from coarseloc.localize.agreement import Agreement, agreeing, agreement_distance_m, agreements
 from coarseloc.localize.localizer import depth
 from coarseloc.localize.places import best_place, places_of, ranked, until_places
-from coarseloc.types import Estimate, LonLat, Pose, RankedTile, TileFacts
 
 HERE = LonLat(127.03, 37.50)
 

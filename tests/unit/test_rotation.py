@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from coarseloc import rotation
-from coarseloc.errors import InputError
-from coarseloc.rotation import Affine
+from coarseloc.core import rotation
+from coarseloc.core.errors import InputError
+from coarseloc.core.rotation import Affine
 
 EIGHT = range(0, 360, 45)
 SIDE = 64

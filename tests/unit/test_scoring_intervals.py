@@ -11,8 +11,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from coarseloc.scoring import intervals, rejection
-from coarseloc.scoring.intervals import (
+from coarseloc.core.types import Bools, Floats
+from search.evaluation import intervals, rejection
+from search.evaluation.intervals import (
     LEAST_N_EFF,
     Estimate,
     correlation_length,
@@ -24,7 +25,6 @@ from coarseloc.scoring.intervals import (
     share,
     share_difference,
 )
-from coarseloc.types import Bools, Floats
 
 SHARES, FRAMES, LENGTHS = (0.5, 0.9, 0.98), (24, 48, 100, 200, 400), (0, 1, 5, 20)
 

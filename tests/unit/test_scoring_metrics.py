@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from coarseloc.geo import EARTH_RADIUS_M
-from coarseloc.scoring import metrics
-from coarseloc.scoring.metrics import Ranked
+from coarseloc.core.geo import EARTH_RADIUS_M
+from coarseloc.localize import metrics
+from coarseloc.localize.metrics import Ranked
 
 DEGREE_M = math.radians(1) * EARTH_RADIUS_M  # along a meridian, or the equator
 NAN = math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from coarseloc.scoring.pareto import Cost, unbeaten
+from search.evaluation.pareto import Cost, unbeaten
 
 
 def test_a_run_that_another_beats_in_both_is_off_the_front() -> None:

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, top_k_accuracy_score
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.types import Frame, LonLat, Pose, RankedTile, Tile, TileFacts
 from coarseloc.localize.agreement import Agreement
 from coarseloc.localize.places import best_place
-from coarseloc.scoring import rejection
-from coarseloc.scoring.intervals import share
-from coarseloc.scoring.judged import Judged
-from coarseloc.scoring.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
 from coarseloc.store.runs import FrameResult
-from coarseloc.types import Frame, LonLat, Pose, RankedTile, Tile, TileFacts
 from search.answers import FrameAnswer, frame_errors
-from search.evaluate import judge
+from search.evaluation import rejection
+from search.evaluation.evaluate import judge
+from search.evaluation.intervals import share
+from search.evaluation.judged import Judged
+from search.evaluation.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
 
 TRUTH = LonLat(127.03, 37.5)
 SIDE = 300.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from coarseloc import geo, rotation
+from coarseloc.core import geo, rotation
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.specs import BACKBONES
 from coarseloc.embedding.weights import find

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coarseloc import geo
-from coarseloc.errors import InputError
+from coarseloc.core import geo
+from coarseloc.core.errors import InputError
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto

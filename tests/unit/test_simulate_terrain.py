@@ -9,13 +9,13 @@ import rasterio.warp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc import geo
-from coarseloc.errors import InputError
+from coarseloc.core import geo
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import LonLat
 from coarseloc.imagery.geotiff import utm_epsg, write_rgb
 from coarseloc.simulate import polygons
 from coarseloc.simulate.canvas import hull
 from coarseloc.simulate.terrain import STYLES, render_area, write_area
-from coarseloc.types import LonLat
 
 SMALL = {"width_m": 700.0, "height_m": 500.0, "gsd_m": 4.0}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from search.report import style
+from search.evaluation.report import style
 
 
 def test_a_figure_is_the_same_file_in_every_run(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coarseloc.rotation import affine_view
-from coarseloc.types import Float32
-from search.laboratory.patches import patch_figures, realigned, sampled
+from coarseloc.core.rotation import affine_view
+from coarseloc.core.types import Float32
+from search.evaluation.studies.patches import patch_figures, realigned, sampled
 
 
 def unit(tokens: np.ndarray) -> Float32:
@@ -31,7 +31,7 @@ def test_any_turn_is_laid_back_as_pictures_are_turned(heading: int) -> None:
     side = 33
     y, x = np.mgrid[:side, :side] / side
     window = np.stack([80 + 120 * x, 80 + 120 * y, np.full_like(x, 100)], axis=2).astype(np.uint8)
-    from coarseloc.rotation import Affine
+    from coarseloc.core.rotation import Affine
 
     north = unit(affine_view(window, Affine(1, 0, 0, 0, 1, 0), side, 0).pixels.astype(float))
     turned = affine_view(window, Affine(1, 0, 0, 0, 1, 0), side, heading)

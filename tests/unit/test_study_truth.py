@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coarseloc import geo
-from coarseloc.types import LonLat
-from search.laboratory import truth
-from search.laboratory.ways import Tried, beats, gain, plain, share, tried, with_gains
+from coarseloc.core import geo
+from coarseloc.core.types import LonLat
+from search.evaluation.studies import truth
+from search.evaluation.studies.ways import Tried, beats, gain, plain, share, tried, with_gains
 
 
 @pytest.mark.parametrize("lon", [127.03, 179.9995, -180.0])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from coarseloc import geo, tiling
-from coarseloc.errors import InputError
-from coarseloc.types import BBox, LonLat
+from coarseloc.core import geo, tiling
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import BBox, LonLat
 
 SEOUL = LonLat(127.0, 37.5)
 

@@ -12,12 +12,12 @@ import pytest
 from databases import SERVER, database_url
 from PIL import Image
 
-from coarseloc import geo
+from coarseloc.core import geo
+from coarseloc.core.types import Backbone, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, UInt8, View
 from coarseloc.imagery.decode import content_digest
 from coarseloc.store import Database, embeddings, open_database, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.types import Backbone, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, UInt8, View
 
 ORIGIN = LonLat(127.03, 37.50)
 FOOTPRINT_M = 300.0

@@ -11,14 +11,14 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from coarseloc import geo
-from coarseloc.errors import InputError, StoreError
-from coarseloc.filters import Where
-from coarseloc.types import LonLat
-from search.export import export
-from search.infos import comparable, frame_infos, newest_runs
+from coarseloc.core import geo
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import LonLat
+from search.export.files import export
+from search.export.infos import comparable, frame_infos, newest_runs
+from search.export.records import SCHEMAS, CoarseLocalizationInfo, json_schema
 from search.query import run_search
-from search.records import SCHEMAS, CoarseLocalizationInfo, json_schema
 
 SCHEMA_FOLDER = Path(__file__).parents[3] / "schemas"
 FLIGHT = "251124155712"
@@ -63,7 +63,7 @@ def check(document, name="coarse-localization-info.v1.schema.json"):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_published_schema_is_that_of_the_models(name):
-    """If this fails on purpose: `python -m search.records schemas`, and a line in the changelog."""
+    """If this fails on purpose: `python -m search.export.records schemas`, and a line in the changelog."""
     text = (SCHEMA_FOLDER / name).read_text(encoding="utf-8")
     assert text == json_schema(SCHEMAS[name])
     jsonschema.Draft202012Validator.check_schema(json.loads(text))

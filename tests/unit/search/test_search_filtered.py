@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from whole import whole
 
-from coarseloc.errors import VectorStoreError, VectorStoreUnavailable
-from coarseloc.filters import Where
+from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.core.filters import Where
 from coarseloc.localize.localizer import rank
 from coarseloc.store import embeddings
 from coarseloc.vectors import open_store
-from ingest import index as ingest_index
+from coarseloc.vectors import sync as ingest_index
 from search import filtered
 from search.filtered import FilteredIndex
 from search.tile_index import matching, open_mirrors

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coarseloc.errors import ConfigError, InputError, StoreError
-from search import faiss_engine, faiss_store, index
-from search.exact import Selection
+from coarseloc.core.errors import ConfigError, InputError, StoreError
+from search import exact_index, faiss_engine, faiss_store
+from search.exact_index import ExactIndex
+from search.export.records import CoarseLocalizationInfo
 from search.faiss_engine import FaissCpu, FaissGpu
-from search.index import ExactIndex
-from search.records import CoarseLocalizationInfo
+from search.neighbors import Selection
 from search.torch_engine import TorchGpu
 
 
@@ -188,7 +188,7 @@ class GpuOfPaper:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("engine", ["faiss-gpu", "torch-cuda"])
 def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, masked):
-    monkeypatch.setattr(index, "backend", lambda: engine)
+    monkeypatch.setattr(exact_index, "backend", lambda: engine)
     monkeypatch.setattr(faiss_engine, "_on_gpu", GpuOfPaper)
     monkeypatch.setattr("search.torch_engine.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
     monkeypatch.setattr("search.torch_engine._SCORES", 20_000)  # five queries at once
@@ -204,7 +204,7 @@ def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
     for faiss_gpus, torch_gpus, expected in [(1, 1, "faiss-gpu"), (0, 1, "torch-cuda"), (0, 0, "faiss-cpu")]:
         monkeypatch.setattr(faiss_store, "gpus", lambda found=faiss_gpus: found)
         monkeypatch.setattr("search.torch_engine.gpus", lambda found=torch_gpus: found)
-        assert index.backend.__wrapped__() == expected
+        assert exact_index.backend.__wrapped__() == expected
         assert expected in get_args(CoarseLocalizationInfo.model_fields["backend"].annotation)  # or no record of it
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from whole import whole
 
-from coarseloc.errors import StaleMirror, StoreError
-from coarseloc.filters import Where
+from coarseloc.core.errors import StaleMirror, StoreError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Near
 from coarseloc.store import matrix, references
-from coarseloc.types import Near
 from search import mirror as module
-from search.index import ExactIndex
+from search.exact_index import ExactIndex
 from search.mirror import open_mirror
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from coarseloc.errors import InputError, LockedError, StoreError
-from coarseloc.filters import Where
+from coarseloc.core.errors import InputError, LockedError, StoreError
+from coarseloc.core.filters import Where
+from coarseloc.core.types import BBox, Near
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
-from coarseloc.types import BBox, Near
 from search import facts, faiss_store, query, recording
 from search.faiss_engine import most_threads
 from search.mirror import open_mirror

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from whole import whole
 
-from coarseloc.filters import Where
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Near
 from coarseloc.store import references
-from coarseloc.types import Near
 from search.tile_index import by_heading, matching, open_mirrors
 
 

@@ -1,0 +1,304 @@
+"""Exact search: one query, many, filtered; opening a mirror; and a frame from its file to its ten hits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+
+from benchmarks import machine, models, notebook, peers, pictures
+from benchmarks.figures import Figure, Results, faster
+from benchmarks.rounds import Contest, Way, contest
+from benchmarks.size import Size
+from coarseloc.core import filters, geo, ids
+from coarseloc.core.filters import Where
+from coarseloc.core.types import Float32, LonLat, Near, Point, TileFacts
+from coarseloc.embedding import specs
+from coarseloc.embedding.backbone import load_backbone
+from coarseloc.imagery.decode import read_image
+from coarseloc.vectors.edge import EdgeStore
+from coarseloc.vectors.protocol import VectorStore
+from coarseloc.vectors.server import LocalStore
+from search import faiss_store
+from search.exact_index import ExactIndex
+from search.faiss_store import Stored
+from search.neighbors import Selection
+
+K = 10
+MANY = 64
+OURS, FAISS = "coarseloc", "FAISS default"
+_COLLECTION = "tiles"
+_STRIDE_M = 150.0
+_BLAS_FROM = faiss.cvar.distance_compute_blas_threshold  # FAISS's own choice, read before coarseloc makes another
+
+
+def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
+    """float32 [count, dim], of unit norm, in no direction in particular."""
+    vectors = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
+    for rows in np.array_split(vectors, max(1, count // 10_000)):  # in pieces: a million rows have large temporaries
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return vectors
+
+
+# --- exact search -------------------------------------------------------------------------------
+
+
+def growth(size: Size, say: Callable[[str], object] = print) -> Results:
+    """One query and 64, from a thousand vectors to a million."""
+    results, one, many = Results(), {}, {}
+    reads = machine.read_ways(size.ceiling_mib)
+    for count, dim in [*((count, 384) for count in size.counts), *size.wider]:
+        say(f"  {count:,} x {dim}")
+        if machine.free_memory() < 2 * count * dim * 4 + 2**30:
+            results.more[f"exact search, {count:,} x {dim}"] = "skipped: not enough memory free"
+            say("    skipped: not enough memory free")
+            continue
+        stored = faiss_store.store(count, dim, [unit_vectors(count, dim)])
+        one[count, dim] = _search_contest(stored, 1, size, reads)
+        if count * dim <= size.many_up_to:
+            many[count, dim] = _search_contest(stored, MANY, size, {})
+    results.contests = [*one.values(), *many.values()]
+    results.figures = _search_figures(one, many)
+    return results
+
+
+def _search_contest(stored: Stored, queries: int, size: Size, more: dict[str, Way]) -> Contest:
+    """Each way with its own libraries' threads; each first shown to find the same rows."""
+    ways, flat = _ways(stored), stored.flat
+    asked = unit_vectors(MANY, flat.d, seed=1)
+    first = [asked[i : i + queries] for i in range(0, min(MANY, 4 * queries), queries)]
+    for way, search in ways.items():
+        for some in first:
+            _check_rows(way, search(some), ways[OURS](some))
+    about_s = flat.ntotal * flat.d * 4 / 20e9 * (1 if queries == 1 else 8)
+    repeats = int(np.clip(size.call_s / about_s, 1, 50))
+    timed = {way: _repeated(search, asked, queries, repeats) for way, search in ways.items()}
+    name = f"{queries} exact {'query' if queries == 1 else 'queries'}, {flat.ntotal:,} x {flat.d}"
+    return contest(name, "query" if queries == 1 else f"{queries} queries", timed | more, size.rounds)
+
+
+def _ways(stored: Stored) -> dict[str, Callable[[Float32], Any]]:
+    """float32 [Q, D] → int64 [Q, K], best first. All search one copy of the vectors."""
+    index = ExactIndex(stored)
+    flat, vectors = stored.flat, stored.vectors
+    tensor = torch.from_numpy(vectors)
+
+    def by_faiss(queries: Float32) -> Any:
+        with _faiss_default():
+            return flat.search(queries, K)[1]
+
+    def by_numpy(queries: Float32) -> Any:
+        scores = queries @ vectors.T
+        best = np.argpartition(-scores, K, axis=1)[:, :K]
+        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+        return np.take_along_axis(best, order, 1)
+
+    def by_torch(queries: Float32) -> Any:
+        torch.set_num_threads(machine.cores())
+        return (torch.from_numpy(queries) @ tensor.T).topk(K).indices.numpy()
+
+    return {OURS: lambda queries: index.search(queries, K)[1], FAISS: by_faiss, "numpy": by_numpy, "torch": by_torch}
+
+
+@contextmanager
+def _faiss_default() -> Iterator[None]:
+    """FAISS as it comes: coarseloc changes a global switch of it."""
+    ours = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = ours
+
+
+def _repeated(search: Callable[[Float32], Any], asked: Float32, queries: int, repeats: int) -> Way:
+    """A way that asks `repeats` times, each time something else where that is one query."""
+
+    def call() -> None:
+        for i in range(repeats):
+            first = i % (len(asked) - queries + 1)
+            search(asked[first : first + queries])
+
+    return Way(call, repeats)
+
+
+def _check_rows(way: str, found: Any, expected: Any) -> None:
+    if not np.array_equal(found, expected):
+        raise RuntimeError(f"{way} finds other rows than coarseloc: nothing to compare")
+
+
+def _search_figures(one: dict[tuple[int, int], Contest], many: dict[tuple[int, int], Contest]) -> list[Figure]:
+    """The least of each range of sizes: a target is reached where all of them reach it."""
+    figures = []
+    for what, low, high, target in (("10k to 100k", 10_000, 100_000, 2.0), ("1M", 1_000_000, 1_000_000, 1.8)):
+        some = {case: c for case, c in one.items() if low <= case[0] <= high}
+        figures += _least_ratio(f"one exact query, {what}", some, target)
+    some = {case: c for case, c in many.items() if case[0] >= 10_000}
+    figures += _least_ratio("64 exact queries, 10k and more", some, 5.0)
+    shares = {
+        (count, dim): count * dim * 2 / c.median(OURS) / machine.ceiling(c) * 100  # half precision is what is read
+        for (count, dim), c in one.items()
+        if count >= 100_000
+    }
+    return figures + _least("share of read bandwidth, one query, N ≥ 100k", "a sum over memory", shares, "%", 75.0)
+
+
+def _least_ratio(what: str, contests: dict[tuple[int, int], Contest], target: float) -> list[Figure]:
+    ratios = {case: c.ratio(OURS, FAISS) for case, c in contests.items()}
+    of_minima = min((c.ratio_of_minima(OURS, FAISS) for c in contests.values()), default=None)
+    return [replace(figure, of_minima=of_minima) for figure in _least(what, FAISS, ratios, "x", target)]
+
+
+def _least(what: str, peer: str, values: dict[tuple[int, int], float], unit: str, target: float) -> list[Figure]:
+    if not values:
+        return []
+    each = ", ".join(f"{_short(count)} x {dim}: {value:.3g}" for (count, dim), value in values.items())
+    return [Figure(f"{what} (the least)", peer, min(values.values()), unit, target, note=each)]
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:g}M" if count >= 1_000_000 else f"{count / 1e3:g}k"
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def opening(size: Size, work: Path) -> Results:
+    """A mirror's index file, keys and point ids, mapped instead of read; the first query then pays for the pages it
+    needs."""
+    count = max(size.counts)
+    path, keys, points = work / "index.faiss", work / "rotated_tile_ids.npy", work / "point_ids.npy"
+    ExactIndex.of(unit_vectors(count, 384)).save(path)
+    np.save(keys, np.arange(count))
+    np.save(points, np.zeros((count, 2), np.uint64))
+    found = contest(
+        f"open {count:,} x 384",
+        "open",
+        {
+            "coarseloc, mapped": Way(
+                lambda: (ExactIndex.open(path, np.load(points, mmap_mode="r")), np.load(keys, mmap_mode="r"))
+            ),
+            "FAISS read_index": Way(lambda: faiss.read_index(str(path))),
+        },
+        size.rounds,
+    )
+    ms = found.median("coarseloc, mapped") * 1e3
+    what = f"open a mirror of {_short(count)} x 384"
+    note = "index, keys and point ids; SQL is asked for its version beside this"
+    return Results([found], [Figure(what, "", ms, "ms", 5.0, at_most=True, note=note)])
+
+
+# --- filtered -----------------------------------------------------------------------------------
+
+
+def filtered(size: Size, work: Path) -> Results:
+    """A bitmap over columns in memory, against Qdrant in this process, over the same tiles and filters."""
+    facts = tile_facts(size.filtered)
+    vectors = unit_vectors(len(facts), 384)
+    index, columns = ExactIndex.of(vectors), filters.columns(facts)
+    (query,) = unit_vectors(1, 384, seed=1)
+    few = min(len(facts), size.filtered_local)
+    results = Results()
+    with EdgeStore(work / "vectors") as edge, LocalStore() as local:
+        _fill(edge, facts, vectors)
+        _fill(local, facts[:few], vectors[:few])
+
+        def ours(selection: Selection) -> list[str]:
+            return [facts[row].point_id for row in index.search(query[None], K, selection)[1][0]]
+
+        def first(asked: Where) -> list[str]:
+            return ours(Selection(asked.mask(columns)))
+
+        def theirs(store: VectorStore, asked: Where) -> list[str]:
+            return [hit.id for hit in store.query(_COLLECTION, query, K, asked)]
+
+        for share in (0.01, 0.1):
+            asked = part_of(len(facts), share)
+            selection = Selection(asked.mask(columns))
+            if ours(selection) != theirs(edge, asked):
+                raise RuntimeError("Qdrant Edge finds other tiles than coarseloc: nothing to compare")
+            ways = {
+                OURS: _times(20, partial(ours, selection)),
+                f"{OURS}, a filter's first query": _times(20, partial(first, asked)),
+                "Qdrant Edge": _times(20, partial(theirs, edge, asked)),
+                f"qdrant-client's local mode, {few:,} points only": _times(1, partial(theirs, local, asked)),
+            }
+            name = f"filtered query ({share:.0%}), {len(facts):,} x 384"
+            results.contests.append(contest(name, "query", ways, size.rounds))
+            results.figures.append(faster(f"{name}, bitmap", results.contests[-1], OURS, "Qdrant Edge", 1.5))
+    return results
+
+
+def _times(times: int, call: Callable[[], object]) -> Way:
+    return Way(lambda: [call() for _ in range(times)], times)
+
+
+def tile_facts(count: int) -> list[TileFacts]:
+    """`count` rotated tiles: eight headings a place, places 150 m apart in a square."""
+    columns = math.ceil((count / 8) ** 0.5)
+    made = []
+    for i in range(count):
+        place, angle = i // 8, i % 8 * 45
+        row, column = divmod(place, columns)
+        center = geo.offset(LonLat(127.0, 37.5), _STRIDE_M * column, -_STRIDE_M * row)
+        point = str(ids.point_id("bench", place + 1, angle))
+        names = (point, "bench", ids.tile_id("bench", place + 1), ids.place_id(*center))
+        made.append(TileFacts(*names, angle, 300.0, 0.5, center, geo.square(center, 300.0)))
+    return made
+
+
+def part_of(count: int, share: float) -> Where:
+    """A circle around the middle of the square that holds this share of its places."""
+    side = _STRIDE_M * (count / 8) ** 0.5
+    middle = geo.offset(LonLat(127.0, 37.5), side / 2, -side / 2)
+    return Where(near=Near(middle.lon, middle.lat, side * (share / math.pi) ** 0.5))
+
+
+def _fill(store: VectorStore, facts: Sequence[TileFacts], vectors: Float32) -> None:
+    store.ensure(_COLLECTION, vectors.shape[1])
+    points = [Point(*pair) for pair in zip(facts, vectors, strict=True)]
+    for i in range(0, len(points), 500):
+        store.upsert(_COLLECTION, points[i : i + 500])
+    store.flush(_COLLECTION)
+
+
+# --- one frame ----------------------------------------------------------------------------------
+
+
+def one_frame(size: Size, work: Path) -> Results:
+    """From a frame's file to its ten hits, as `coarseloc search` does it and as a notebook does it."""
+    found = models.random_backbone(specs.row("vits16"), work / "weights", layers=size.layers)
+    (path,) = pictures.write_tiles(work / "frames", 1, size.source_px[-1])
+    process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
+    backbone = load_backbone(found, input_px=size.input_px, device="cpu")
+    stored = faiss_store.store(size.references, 384, [unit_vectors(size.references, 384)])
+    index, flat = ExactIndex(stored), stored.flat
+
+    def ours() -> Any:
+        return index.search(backbone.embed(read_image(path)[None]), K)[1]
+
+    def theirs() -> Any:
+        with _faiss_default():
+            return peers.notebook_frame(path, process, forward, lambda vector: flat.search(vector, K))[1]
+
+    _check_rows("the notebook", theirs(), ours())
+    many = 4
+    timed = contest(
+        f"one frame of {size.source_px[-1]} px, vits16, decode to ten hits at {size.references:,} references",
+        "frame",
+        {
+            OURS: Way(lambda: [ours() for _ in range(many)], many),
+            "notebook": Way(lambda: [theirs() for _ in range(many)], many),
+        },
+        size.rounds,
+        warm_ups=2,
+    )
+    return Results([timed], [faster(timed.name, timed, OURS, "notebook", 1.6)])

@@ -1,0 +1,268 @@
+"""Tiles: eight views of each, and from JPEG files to embeddings in the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import machine, models, notebook, peers, pictures, timm_model
+from benchmarks.figures import Figure, Results, faster
+from benchmarks.rounds import Contest, Skipped, Way, contest
+from benchmarks.size import Size
+from coarseloc.core import geo, rotation
+from coarseloc.core.errors import CoarselocError
+from coarseloc.core.rotation import HEADINGS, Affine
+from coarseloc.core.types import Failure, Float32, LonLat, ReferenceSet, Tile, UInt8, View
+from coarseloc.embedding import specs
+from coarseloc.embedding.backbone import LoadedBackbone, load_backbone
+from coarseloc.embedding.weights import Found
+from coarseloc.imagery.decode import content_digest, read_image
+from coarseloc.store import Database, open_database
+from ingest import worker
+from ingest.worker import Summary
+
+FP32, INT8 = "coarseloc fp32", "coarseloc int8"
+NAIVE = "transformers, one image at a time"
+TARGETS = {  # of tile ingest, fp32 and int8, by backbone and source pixels
+    ("vits16", 512): (1.6, 2.2),
+    ("vits16", 1024): (2.0, 2.8),
+    ("vitb16", 512): (1.35, 1.9),
+}
+ALIKE = 1 - 1e-5  # the least cosine between what two ways make of one picture
+
+
+class NorthUpTiles:
+    """A TileSource of north-up JPEG files, each turned to eight headings as it is read."""
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        folder = str(paths[0].parent)
+        self.reference_set = ReferenceSet(name, "captures", folder, 300.0, 0.5, 300.0, HEADINGS)
+        centres = [geo.offset(LonLat(127.0, 37.5), 150.0 * i, 0.0) for i in range(len(paths))]
+        self.tiles: Sequence[Tile] = [
+            Tile(i, centre, geo.square(centre, 300.0)) for i, centre in enumerate(centres, start=1)
+        ]
+        self.failures: Sequence[Failure] = ()
+        self._paths = {tile.index: path for tile, path in zip(self.tiles, paths, strict=True)}
+
+    def angles_of(self, tile: Tile) -> tuple[int, ...]:
+        return HEADINGS
+
+    def stamp(self, tile: Tile, angle_deg: int) -> str:
+        return self._paths[tile.index].name
+
+    def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
+        for angle, pixels in eight_views(read_image(self._paths[tile.index])).items():
+            yield View(angle, pixels, content_digest(pixels), 1.0, None)
+
+
+def eight_views(picture: UInt8, side: int | None = None) -> dict[int, UInt8]:
+    """The middle `side` pixels of a picture, all of it by default, at eight headings."""
+    side = side or len(picture)
+    margin = (len(picture) - side) // 2
+    turned = rotation.affine_views(picture, Affine(1, 0, margin, 0, 1, margin), side, HEADINGS)
+    return {angle: view.pixels for angle, view in turned.items()}
+
+
+class Ingests:
+    """The application's own ingest into one database; each call makes a reference set of its own."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path], backbones: Sequence[LoadedBackbone]) -> None:
+        self.summary: Summary | None = None
+        self._folder, self._paths = folder, paths
+        self._backbones = {backbone.spec.backbone: backbone for backbone in backbones}
+        self._db: Database = open_database(f"sqlite:///{folder / 'coarseloc.db'}")
+        self._calls = 0
+
+    def one_pass(self) -> None:
+        """Read once, embed with every backbone."""
+        self._ingest(list(self._backbones))
+
+    def a_pass_each(self) -> None:
+        """One ingest for each backbone: the pictures are read and turned every time."""
+        for name in self._backbones:
+            self._ingest([name])
+
+    def _ingest(self, names: Sequence[str]) -> None:
+        self._calls += 1
+        source = NorthUpTiles(f"set-{self._calls}", self._paths)
+        wanted = [self._backbones[name].spec for name in names]
+        thumbnails = self._folder / f"thumbnails-{self._calls}"  # empty: those of another run would be found
+        self.summary = worker.run(self._db, source, wanted, lambda spec: self._backbones[spec.backbone], thumbnails)
+        if self.summary.failures or sum(self.summary.embedded.values()) != 8 * len(self._paths) * len(names):
+            raise RuntimeError(f"the ingest went wrong: {self.summary.facts()}")
+
+
+# --- eight views --------------------------------------------------------------------------------
+
+
+def views(size: Size) -> Results:
+    """Two resamplings and six transposes against eight rotations; equal pixels, or it is no comparison."""
+    side = size.source_px[0]
+    window = pictures.picture(side * 182 // 128 // 2 * 2, seed=1)  # 1.42 times the view: room for 45 degrees
+    whole = pictures.picture(side, seed=2)
+    picture, isolated = Image.fromarray(window), Image.fromarray(whole)
+    _check_same(list(eight_views(window, side).values()), peers.eight_rotations_cut(picture, side))
+    _check_same(list(eight_views(whole).values()), [np.array(p) for p in peers.eight_rotations(isolated)])
+    cut = contest(
+        f"eight views of {side} px, from a window that holds their corners",
+        "tile",
+        {
+            "coarseloc": Way(lambda: eight_views(window, side)),
+            "PIL rotate x 8, cut": Way(lambda: peers.eight_rotations_cut(picture, side)),
+        },
+        size.rounds,
+    )
+    inside = contest(
+        f"eight views of {side} px, turned inside their own frame",
+        "tile",
+        {
+            "coarseloc": Way(lambda: eight_views(whole)),
+            "PIL rotate x 8": Way(lambda: [np.array(p) for p in peers.eight_rotations(isolated)]),
+        },
+        size.rounds,
+    )
+    named = "eight views of a tile, equal pixels"
+    return Results(
+        [cut, inside],
+        [
+            faster(f"{named}, corners hold ground", cut, "coarseloc", "PIL rotate x 8, cut", 2.5),
+            faster(f"{named}, black corners", inside, "coarseloc", "PIL rotate x 8", note="PIL copies at 90 degrees"),
+        ],
+    )
+
+
+def _check_same(ours: Sequence[UInt8], theirs: Sequence[UInt8]) -> None:
+    if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+        raise RuntimeError("coarseloc's eight views are not PIL's: nothing to compare")
+
+
+# --- embedding ----------------------------------------------------------------------------------
+
+
+def ingest(name: str, side: int, size: Size, work: Path) -> Results:
+    """JPEG files → rows in the database, against the loops that users write."""
+    row = specs.row(name)
+    found = models.random_backbone(row, work / "weights", layers=size.layers)
+    fewer = row.dim // 384  # a larger backbone's ingest is long enough with fewer tiles
+    paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // fewer), side)
+    process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
+    loader = peers.dataloader(paths, process)
+    few = paths[: max(1, size.peer_tiles // fewer)]
+    ours = load_backbone(found, input_px=size.input_px, device="cpu")
+    own = Ingests(work, paths, [ours])
+    _check_alike(_embedded(ours, few[0]), peers.batched_loop(few[:1], process, forward), ALIKE)
+    ways: dict[str, Way | Skipped] = {
+        NAIVE: Way(lambda: peers.naive_loop(few, process, forward), len(few)),
+        "transformers, batches of 8": Way(lambda: peers.batched_loop(few, process, forward), len(few)),
+    }
+    if row.name == "vits16":
+        ways["DataLoader, as clip-retrieval"] = Way(lambda: peers.dataloader_loop(loader, forward), len(paths))
+        ways["timm, batches of 8"] = _timm(name, few, process)
+    ways[FP32] = Way(own.one_pass, len(paths))
+    ways[INT8] = _int8(found, size, paths, work / "int8")
+    found_out = contest(
+        f"tile ingest, {name}, {size.input_px} px, 8 headings, from {side} px JPEG",
+        "tile",
+        ways | machine.matmul_ways(size.ceiling_side),
+        size.rounds,
+    )
+    return Results([found_out], _ingest_figures(found_out, row, side, size), {found_out.name: _stages(own)})
+
+
+def _ingest_figures(found: Contest, row: specs.BackboneSpec, side: int, size: Size) -> list[Figure]:
+    fp32, int8 = TARGETS.get((row.name, side), (None, None))
+    rate = 8 / found.median(FP32)
+    nominal, done = (
+        models.flops(row, size.input_px, class_token_only=only) * rate / machine.ceiling(found) * 100
+        for only in (False, True)
+    )
+    share = f"share of the matmul ceiling, {row.name} from {side} px"
+    figures = [
+        faster(f"{found.name}, fp32", found, FP32, NAIVE, fp32),
+        faster(f"{found.name}, int8", found, INT8, NAIVE, int8),
+    ]
+    if size.layers is None:
+        note = f"of the operations done; {nominal:.0f} % counting the model's own, some of which are not needed"
+        figures.append(Figure(f"{share}, fp32", "large float32 product", done, "%", 75, note=note))
+    return figures
+
+
+def _timm(name: str, paths: Sequence[Path], process: notebook.Processor) -> Way | Skipped:
+    model = timm_model.timm_dinov3(name, process.side)
+    if isinstance(model, Skipped):
+        return model
+    return Way(lambda: peers.batched_loop(paths, process, model), len(paths))
+
+
+def _int8(found: Found, size: Size, paths: Sequence[Path], folder: Path) -> Way | Skipped:
+    try:
+        backbone = load_backbone(found, input_px=size.input_px, precision="int8", device="cpu")
+    except (CoarselocError, ImportError) as error:
+        return Skipped(str(error))
+    folder.mkdir()
+    return Way(Ingests(folder, paths, [backbone]).one_pass, len(paths))
+
+
+def _embedded(backbone: LoadedBackbone, path: Path) -> Float32:
+    return backbone.embed_many(list(eight_views(read_image(path)).values()))
+
+
+def _check_alike(ours: Float32, theirs: Float32, least: float) -> None:
+    cosine = float((ours * theirs).sum(axis=1).min())
+    if cosine < least:
+        raise RuntimeError(f"coarseloc's embeddings have a cosine of {cosine:.6f} with the peer's: nothing to compare")
+
+
+def _stages(own: Ingests) -> dict[str, float]:
+    """Seconds of each stage of one ingest, its wall clock, and how many cores it kept busy."""
+    started, cpu = time.perf_counter(), time.process_time()
+    own.one_pass()
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    if own.summary is None:
+        raise RuntimeError("no ingest has run")
+    stages = {name: round(seconds, 3) for name, seconds in own.summary.seconds.items()}
+    return stages | {"wall clock": round(wall, 3), "cores busy": round(cpu / wall, 2)}
+
+
+# --- several backbones --------------------------------------------------------------------------
+
+
+def six_backbones(size: Size, work: Path) -> Results:
+    """Pictures are read, turned and digested once for all backbones; and memory does not grow with the tiles."""
+    side = size.source_px[-1]
+    found = [models.small_backbone(f"small-{i}", work / f"weights-{i}", seed=i) for i in range(6)]
+    backbones = [load_backbone(one, input_px=size.input_px, device="cpu") for one in found]
+    paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // 2), side)
+    own = Ingests(work, paths, backbones)
+    one, six = "six backbones in one pass", "a pass each"
+    found_out = contest(
+        f"six small backbones from {side} px JPEG",
+        "tile",
+        {one: Way(own.one_pass, len(paths)), six: Way(own.a_pass_each, len(paths))},
+        size.rounds,
+    )
+    memory = _memory(paths, backbones[0], work / "memory")
+    return Results(
+        [found_out],
+        [faster(f"six backbones in one pass, {side} px source, small models", found_out, one, six, 1.2), memory],
+        {found_out.name: _stages(own)},
+    )
+
+
+def _memory(paths: Sequence[Path], backbone: LoadedBackbone, folder: Path) -> Figure:
+    """The most memory resident while four times as many tiles are ingested; the first time fills the queues too."""
+    peaks, counts = [], (2 * worker.READ_AHEAD, 8 * worker.READ_AHEAD)
+    for count in counts:
+        (folder / str(count)).mkdir(parents=True)
+        own = Ingests(folder / str(count), [paths[i % len(paths)] for i in range(count)], [backbone])
+        with machine.peak_memory() as peak:
+            own.one_pass()
+        peaks += peak
+    mib = [round(peak / 2**20) for peak in peaks]
+    note = f"{mib[0]} MiB for {counts[0]} tiles, {mib[1]} MiB for {counts[1]}"
+    grown = peaks[1] / peaks[0] * 100
+    return Figure("memory of an ingest of four times as many tiles", "itself", grown, "%", 110, at_most=True, note=note)

@@ -1,0 +1,119 @@
+"""Settings, read once at the edges (command line, web factory) and handed down as values.
+
+Precedence: command line, then `COARSELOC_*` environment, then `coarseloc.toml`, then the defaults here.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from coarseloc.core.errors import ConfigError
+
+
+class CustomBackbone(BaseModel):
+    """A `[[backbones]]` row of coarseloc.toml: a laboratory's own Hugging Face vision model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$")
+    path: Path
+    pooling: Literal["cls", "pooler", "mean"] = "cls"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Settings(BaseSettings):
+    """Where the state lives and how the parts are reached. Every field is `COARSELOC_<FIELD>` too."""
+
+    model_config = SettingsConfigDict(env_prefix="COARSELOC_", env_ignore_empty=True, extra="forbid", frozen=True)
+
+    data_dir: Path = Path("~/.local/share/coarseloc")
+    weights_dir: Path | None = None
+    database_url: str | None = None
+    qdrant_url: str | None = None
+    qdrant_api_key: SecretStr | None = None
+    qdrant_timeout_s: float = Field(default=30.0, gt=0)
+    qdrant_shard_number: int = Field(default=1, ge=1)
+    qdrant_replication_factor: int = Field(default=1, ge=1)
+    input_px: int = Field(default=224, gt=0)
+    device: str = "auto"
+    token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
+    trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's
+    backbones: tuple[CustomBackbone, ...] = ()
+
+    @property
+    def weights(self) -> Path:
+        return (self.weights_dir or self.data_dir / "weights").expanduser()
+
+    @property
+    def database(self) -> str:
+        """The database's URL; the embedded default is a SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'coarseloc.db'}"
+
+    @property
+    def mirrors(self) -> Path:
+        return self.data_dir / "mirrors"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.data_dir / "thumbnails"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, _File(settings_cls))
+
+
+class _File(PydanticBaseSettingsSource):
+    """The TOML file's values, put aside by `load` before the other sources are asked."""
+
+    values: dict[str, Any] = {}  # noqa: RUF012 - replaced, never mutated
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self.values
+
+
+def load(data_dir: Path | None = None, config_file: Path | None = None) -> Settings:
+    """Read the environment and the file (`--config`, `COARSELOC_CONFIG`, or `coarseloc.toml` in the data
+    folder where there is one). Raises ConfigError naming the setting, what it held and what it may hold."""
+    folder = data_dir or Path(os.environ.get("COARSELOC_DATA_DIR") or Settings.model_fields["data_dir"].default)
+    folder = folder.expanduser().absolute()
+    named = config_file or (Path(env) if (env := os.environ.get("COARSELOC_CONFIG")) else None)
+    try:
+        _File.values = _read_toml(named or folder / "coarseloc.toml", required=named is not None)
+        return Settings(data_dir=folder)
+    except SettingsError as error:  # of lists, which the environment gives in JSON
+        raise ConfigError(f'{error}: give it in JSON, such as ["name"], or in coarseloc.toml') from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"setting `{name}` is {first.get('input')!r}: {first['msg']}. "
+            f"Correct COARSELOC_{name.upper()} or coarseloc.toml."
+        ) from None
+
+
+def _read_toml(path: Path, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise ConfigError(f"configuration file {path} is not there: correct --config or COARSELOC_CONFIG")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}. Correct it or move it away.") from None

@@ -1,0 +1,87 @@
+"""How good a localization of each frame is: functions of a run's ranked places. Pure.
+
+Hits are merged by place before anything is scored: the eight headings of a tile share its centre, and position and
+heading are scored apart. Frames without truth are NaN in whatever needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from coarseloc.core import geo
+from coarseloc.core.types import Bools, Floats
+
+_CHUNK = 256  # frames held against all places at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The places found for F frames, best first, and where the frames were; NaN where there is none, or unknown."""
+
+    lon: Floats  # [F, K], of the place's centre
+    lat: Floats  # [F, K]
+    heading_deg: Floats  # [F, K], the place's best angle
+    score: Floats  # [F, K]
+    bbox: Floats  # [F, K, 4], the footprint: west, south, east, north
+    truth_lon: Floats  # [F]
+    truth_lat: Floats  # [F]
+    truth_heading_deg: Floats  # [F]
+
+
+def errors_m(ranked: Ranked) -> Floats:
+    """[F, K]: great-circle metres from each place to the truth."""
+    return geo.distance_m(ranked.lon, ranked.lat, ranked.truth_lon[:, None], ranked.truth_lat[:, None])
+
+
+def error_m(ranked: Ranked) -> Floats:
+    """[F]: metres from the best place to the truth."""
+    return _first(errors_m(ranked))
+
+
+def best_error_m(ranked: Ranked, k: int | None = None) -> Floats:
+    """[F]: metres from the truth to the nearest of the first `k` places, of all by default."""
+    # fmin passes over NaN without a warning where a row is all NaN
+    return np.asarray(np.fmin.reduce(errors_m(ranked)[:, :k], axis=1, initial=np.nan))
+
+
+def inside_footprints(ranked: Ranked) -> Bools:
+    """[F, K]: the truth lies in the place's footprint."""
+    return geo.inside(ranked.truth_lon[:, None], ranked.truth_lat[:, None], ranked.bbox)
+
+
+def right_place(ranked: Ranked) -> Bools:
+    """[F]: the truth lies in the best place's footprint."""
+    return np.asarray(inside_footprints(ranked)[:, :1].any(axis=1), np.bool_)
+
+
+def heading_error_deg(ranked: Ranked) -> Floats:
+    """[F]: circular difference, in [0, 180], where the best place is right; NaN elsewhere: the heading of a wrong
+    place means nothing."""
+    difference = np.abs(geo.short_way(ranked.truth_heading_deg, _first(ranked.heading_deg)))
+    return np.where(right_place(ranked), difference, np.nan)
+
+
+def verdict(inside: bool, side_m: float, distance_m: float) -> str:
+    """How near a tile is: `on` where the truth lies in its footprint; `near` where its centre, `distance_m` away, is
+    within one footprint's side; else `far`."""
+    return "on" if inside else "near" if distance_m <= side_m else "far"
+
+
+def map_coverage(truth_lon: Floats, truth_lat: Floats, places: Floats) -> tuple[Bools, Floats]:
+    """(bool [F], float64 [F]): whether some place's footprint holds each truth, and metres to the nearest centre.
+
+    places: float64 [P, 6], lon, lat, west, south, east, north.
+    """
+    inside, nearest = np.zeros(len(truth_lon), np.bool_), np.full(len(truth_lon), np.inf)
+    for i in range(0, len(truth_lon), _CHUNK):
+        lon, lat = truth_lon[i : i + _CHUNK, None], truth_lat[i : i + _CHUNK, None]
+        inside[i : i + _CHUNK] = geo.inside(lon, lat, places[:, 2:]).any(axis=1)
+        distances = geo.distance_m(lon, lat, places[:, 0], places[:, 1])
+        nearest[i : i + _CHUNK] = distances.min(axis=1, initial=np.inf)
+    return inside, nearest
+
+
+def _first(values: Floats) -> Floats:
+    return values[:, 0] if values.shape[1] else np.full(len(values), np.nan)

@@ -1,0 +1,174 @@
+"""Bring the vector store up to the database: drain, reconcile, rebuild, forget.
+
+SQL is the truth. A row counts as indexed only after the store made it durable, so a kill at any moment
+leaves work to repeat (upserts and deletes are idempotent) and nothing to repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from coarseloc.core.batches import batches
+from coarseloc.core.types import Float32, Progress
+from coarseloc.store import Database, embeddings, references, tallies
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.tallies import Tally
+from coarseloc.vectors.protocol import VectorStore
+
+BATCH = 500  # points per upsert
+PER_FLUSH = 10_000  # embeddings per flush: reaching the disk costs more than writing does
+VECTOR_TOLERANCE = 1e-5
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one drain brought over."""
+
+    upserted: int = 0
+    deleted: int = 0
+    rebuilt: list[str] = field(default_factory=list)  # collections that were lost and replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How one collection differs from the database, apart from what is still pending."""
+
+    collection: str
+    missing: tuple[str, ...]  # in SQL, not in the store
+    orphaned: tuple[str, ...]  # in the store, not in SQL
+    differing: tuple[str, ...]  # another vector in the store, among those sampled
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """A tally that its rows contradicted, and that says what they say now."""
+
+    reference_set: str
+    collection: str
+    found: Tally
+    rows: Tally
+
+
+def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:
+    """Write every pending embedding to the store and record that it is there."""
+    result = Drained()
+    with db.read() as session:
+        total = sum(embeddings.pending_counts(session).values())
+        specs = embeddings.specs(session)
+    for spec in specs:
+        if _lost(db, store, spec):
+            result.rebuilt.append(spec.spec.collection)
+            with db.write() as session:
+                embeddings.forget_indexed(session, spec.id)
+        _drain_spec(db, store, spec, result, progress, total)
+    return result
+
+
+def _lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
+    """The database says that the collection holds points, and the store has no such collection."""
+    if spec.spec.collection in store.collections():
+        return False
+    with db.read() as session:
+        return embeddings.has_indexed(session, spec.id)
+
+
+def _drain_spec(
+    db: Database, store: VectorStore, spec: StoredSpec, result: Drained, progress: Progress | None, total: int
+) -> None:
+    collection = spec.spec.collection
+    while True:
+        with db.read() as session:
+            pending = embeddings.take_pending(session, spec, PER_FLUSH)
+        if not pending:
+            return
+        store.ensure(collection, spec.spec.dim)
+        for some in batches(pending, BATCH):
+            kept = [row.point for row in some if not row.deleted]
+            gone = [row.point.id for row in some if row.deleted]
+            if kept:
+                store.upsert(collection, kept)
+            if gone:
+                store.delete(collection, gone)
+            result.upserted += len(kept)
+            result.deleted += len(gone)
+            if progress:
+                progress(result.upserted + result.deleted, total, "points")
+        store.flush(collection)
+        with db.write() as session:
+            embeddings.mark_indexed(session, pending)
+
+
+def reconcile(db: Database, store: VectorStore, sample: int = 1000) -> list[Difference]:
+    """Compare all ids, and the vectors of up to `sample` points per collection, evenly spread.
+
+    Pending embeddings are not differences: the store is behind by them and knows it.
+    """
+    with db.read() as session:
+        specs = embeddings.specs(session)
+    known = {spec.spec.collection for spec in specs}
+    found = [_compare(db, store, spec, sample) for spec in specs]
+    found += [Difference(name, (), tuple(store.ids(name)), (), 0) for name in store.collections() if name not in known]
+    return found
+
+
+def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) -> Difference:
+    collection = spec.spec.collection
+    with db.read() as session:
+        indexed = embeddings.indexed_points(session, spec.id)
+        live = set(embeddings.point_ids(session, spec.id))
+    there = set(store.ids(collection)) if collection in store.collections() else set()
+    missing = sorted(indexed - there)
+    orphaned = sorted(there - live)
+    both = sorted(indexed & there)
+    sampled = both[:: max(1, len(both) // sample)] if both else []
+    with db.read() as session:
+        truth = embeddings.vectors(session, spec.id, sampled)
+    differing = tuple(_differing(store, collection, sampled, truth))
+    return Difference(collection, tuple(missing), tuple(orphaned), differing, len(sampled))
+
+
+def _differing(store: VectorStore, collection: str, sampled: list[str], truth: dict[str, Float32]) -> Iterable[str]:
+    for start in range(0, len(sampled), BATCH):
+        some = sampled[start : start + BATCH]
+        stored = store.vectors(collection, some)
+        yield from (p for p in some if not np.allclose(stored[p], truth[p], rtol=0, atol=VECTOR_TOLERANCE))
+
+
+def recount(db: Database) -> list[Miscount]:
+    """Hold every tally against the rows it stands for, mend those that are wrong, and say which they were."""
+    with db.read() as session:
+        if not tallies.wrong(session):  # the rule, and a reader keeps no writer waiting
+            return []
+    with db.write() as session:
+        names = {stored.id: stored.name for stored in references.reference_sets(session)}
+        collections = {stored.id: stored.spec.collection for stored in embeddings.specs(session)}
+        mended = tallies.mend(session)
+    return [Miscount(names[owner], collections[spec], *both) for (owner, spec), both in mended.items()]
+
+
+def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:
+    """Drop every collection and replay the database into new ones."""
+    for collection in store.collections():
+        store.drop(collection)
+    with db.write() as session:
+        for spec in embeddings.specs(session):
+            embeddings.forget_indexed(session, spec.id)
+    return drain(db, store, progress)
+
+
+def forget(db: Database, store: VectorStore, name: str) -> int:
+    """Delete a reference set everywhere: marked, drained, then dropped. Returns the embeddings deleted.
+
+    Stopped half-way it stays marked, and the same command goes on.
+    """
+    with db.write() as session:
+        stored = references.find_reference_set(session, name)
+        marked = embeddings.mark_deleted(session, stored.id)
+    drain(db, store)
+    with db.write() as session:
+        references.delete_reference_set(session, stored.id)
+    return marked

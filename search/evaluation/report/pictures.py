@@ -1,0 +1,167 @@
+"""Thumbnails inside a page: frames and what was found for them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from coarseloc.core import geo
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import Frame, RankedTile
+from coarseloc.i18n import Translator
+from coarseloc.imagery.decode import read_image, thumbnail_path
+from coarseloc.store.runs import FrameResult
+from search.evaluation.report import style
+from search.evaluation.report.series import Series
+from search.evaluation.summary import frame_errors_m, typical_frame
+
+SIDE = 112
+
+
+def strips(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int, say: Translator) -> str:
+    """The query at the left, one row per run with its first k hits beside it."""
+    rows = []
+    for one, result in _answers(frame, runs):
+        tiles = "".join(_tile(hit, result, thumbnails, say) for hit in result.hits[:k])
+        head = f'<div class="name">{html.escape(one.label)}<span>{_spread(result, k)}</span></div>'
+        rows.append(f'<div class="strip">{head}{tiles}</div>')
+    return f'<div class="frame">{_query(frame, say)}<div>{"".join(rows)}</div></div>'
+
+
+def firsts(frame: Frame, runs: Sequence[Series], thumbnails: Path, say: Translator) -> str:
+    """The query at the left, the best hit of each run beside it."""
+    tiles = [
+        f'<div><div class="name">{html.escape(one.label)}</div>{_tile(result.hits[0], result, thumbnails, say)}</div>'
+        for one, result in _answers(frame, runs)
+    ]
+    return f'<div class="frame">{_query(frame, say)}<div class="firsts">{"".join(tiles)}</div></div>'
+
+
+def _answers(frame: Frame, runs: Sequence[Series]) -> list[tuple[Series, FrameResult]]:
+    return [(one, r) for one in runs for r in one.of.results if r.frame.index == frame.index and r.hits]
+
+
+def _query(frame: Frame, say: Translator) -> str:
+    alt = html.escape(say("frame {index}").format(index=frame.index))
+    yaw = "" if frame.truth.yaw_deg is None else f"<br>{say('yaw')} {frame.truth.yaw_deg:.0f}°"
+    picture = f'<figure class="tile">{_image(_frame_uri(frame.path), alt)}</figure>'
+    return (
+        f'<div><div class="name">{alt}</div>{picture}<div class="tile">{html.escape(frame.filename)}{yaw}</div></div>'
+    )
+
+
+def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, say: Translator) -> str:
+    truth = result.frame.truth.location
+    metres = None if truth is None else float(geo.distance_m(*truth, *hit.tile.center))
+    state = ""
+    if truth is not None:
+        state = " right" if geo.inside(*truth, hit.tile.bbox) else " wrong"
+    alt = say("rank {rank}, score {score}, heading {angle}").format(
+        rank=hit.rank, score=f"{hit.score:.4f}", angle=hit.tile.angle_deg
+    )
+    off = "" if metres is None else f"<br>{metres:,.0f} m"
+    uri = _tile_uri(str(thumbnail_path(thumbnails, hit.content_digest)), hit.path)
+    text = f"<b>{hit.rank}</b> {hit.score:.4f}<br>{hit.tile.angle_deg:03d}°{off}"
+    return f'<figure class="tile{state}">{_image(uri, html.escape(alt))}<figcaption>{text}</figcaption></figure>'
+
+
+def _spread(result: FrameResult, k: int) -> str:
+    return f"{result.hits[0].score:.4f} … {result.hits[:k][-1].score:.4f}"
+
+
+def _image(uri: str | None, alt: str) -> str:
+    return f'<img src="{uri or _GREY}" alt="{alt}">'
+
+
+def worst(runs: Sequence[Series], count: int) -> list[Frame]:
+    """The frames whose errors, as the median over runs, are the largest; off the map is no fault and left out."""
+    errors = frame_errors_m(one.of.answers for one in runs)
+    frames = {r.frame.index: r.frame for one in runs for r in one.of.results}
+    return [frames[index] for index in sorted(errors, key=lambda index: -errors[index])[:count]]
+
+
+def typical(runs: Sequence[Series]) -> Frame | None:
+    """See `summary.typical_frame`."""
+    index = typical_frame(one.of.answers for one in runs)
+    return next((r.frame for one in runs for r in one.of.results if r.frame.index == index), None)
+
+
+def contact_sheet(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int) -> Figure:
+    """The same as a figure, for files."""
+    made, axes = style.figure(len(runs), k + 1, 0.95 * len(runs) + 0.2)
+    cells = iter(axes)
+    for one in runs:
+        result = next((r for r in one.of.results if r.frame.index == frame.index), None)
+        hits = result.hits[:k] if result else ()
+        pictures = [_pixels(frame.path), *(_hit_pixels(hit, thumbnails) for hit in hits)]
+        titles = [one.label, *(f"{hit.score:.3f}" for hit in hits)]
+        for column in range(k + 1):
+            ax = next(cells)
+            ax.axis("off")
+            if column < len(pictures):
+                ax.imshow(pictures[column])
+                ax.set_title(titles[column], fontsize=6, loc="center")
+    return made
+
+
+# --- bytes --------------------------------------------------------------------------------------
+
+
+def _pixels(path: Path) -> Image.Image:
+    try:
+        picture = Image.fromarray(read_image(path))
+    except ImageryError:
+        return Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
+    picture.thumbnail((SIDE, SIDE))
+    return picture
+
+
+def _hit_pixels(hit: RankedTile, thumbnails: Path) -> Image.Image:
+    small = thumbnail_path(thumbnails, hit.content_digest)
+    return _pixels(small if small.is_file() or not hit.path else Path(hit.path))
+
+
+@lru_cache(maxsize=4096)
+def _frame_uri(path: Path) -> str | None:
+    return _uri(path)
+
+
+@lru_cache(maxsize=4096)
+def _tile_uri(thumbnail: str, path: str | None) -> str | None:
+    """The thumbnail, else the capture itself, made small."""
+    for candidate in (thumbnail, path):
+        if candidate and Path(candidate).is_file():
+            return _uri(Path(candidate))
+    return None
+
+
+def _uri(path: Path) -> str | None:
+    """A small JPEG as a data URI; None for a picture that is gone or cannot be read."""
+    try:
+        picture = Image.fromarray(read_image(path))
+    except ImageryError:
+        return None
+    picture.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+_GREY = "data:image/gif;base64,R0lGODlhAQABAIAAAICAgAAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
+
+
+def missing(runs: Sequence[Series], frames: Sequence[Frame], thumbnails: Path, k: int) -> Mapping[str, int]:
+    """{"frames": n, "tiles": n} whose picture is no longer there, for a note beside the thumbnails."""
+    indices = {frame.index for frame in frames}
+    hits = [h for one in runs for r in one.of.results if r.frame.index in indices for h in r.hits[:k]]
+    return {
+        "frames": sum(_frame_uri(frame.path) is None for frame in frames),
+        "tiles": sum(_tile_uri(str(thumbnail_path(thumbnails, h.content_digest)), h.path) is None for h in hits),
+    }

@@ -1,0 +1,87 @@
+"""Patch tokens under rotation: laid back by the known turn, compared where both views show the same ground. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc.core.rotation import Affine, turned_by
+from coarseloc.core.types import Float32, Floats
+from coarseloc.store.studies import Arrays, CurvePoint
+from search.evaluation.studies.study import point
+
+RADII = 5  # rings from the centre to the corner
+RING_ANGLES = (45, 90, 180)  # at which patches are told by their distance from the centre
+PATCH_ARRAYS = ("aligned", "unaligned", "other", "pooled", "rings")
+
+
+def patch_figures(tokens: Float32, other: Float32, step: int) -> Arrays:
+    """What is kept of one frame's patch tokens [H, G, G, D], and of another frame's [G, G, D]: cosines with the frame
+    at heading 0, [H] each, and [H, RADII] by distance from the centre.
+
+    aligned: patches laid back by the known turn; unaligned: patches at the same row and column; other: aligned patches
+    of the other place; pooled: of the mean of all patches.
+    """
+    unit = _unit(tokens)
+    grid = tokens.shape[1]
+    north, foreign = unit[0], _unit(other)
+    kept: dict[str, list[Any]] = {name: [] for name in PATCH_ARRAYS}
+    for i in range(len(tokens)):
+        rows, seen, radius = realigned(unit[i], grid, i * step)
+        cosine = np.sum(rows * sampled(north, seen), axis=1)
+        kept["aligned"].append(_mean(cosine))
+        kept["unaligned"].append(np.sum(unit[i] * north, axis=2).mean())
+        kept["other"].append(_mean(np.sum(rows * sampled(foreign, seen), axis=1)))
+        kept["pooled"].append(float(_unit(tokens[i].mean(axis=(0, 1))) @ _unit(tokens[0].mean(axis=(0, 1)))))
+        ring = np.minimum((radius * RADII).astype(int), RADII - 1)
+        kept["rings"].append([_mean(cosine[ring == r]) for r in range(RADII)])
+    return {name: np.array(values, float) for name, values in kept.items()}
+
+
+def realigned(view: Float32, grid: int, heading_deg: float) -> tuple[Float32, Floats, Floats]:
+    """The patches of a turned view that the view at heading 0 shows as well: (tokens [N, D], where each lies in the
+    view at heading 0 [N, 2] as x and y in patches, distance from the centre [N] in half diagonals)."""
+    to_north = turned_by(Affine(1, 0, 0, 0, 1, 0), heading_deg, grid)
+    y, x = (part.ravel() + 0.5 for part in np.mgrid[:grid, :grid].astype(float))
+    where = np.stack(to_north(x, y), axis=1)
+    inside = ((where >= 0.5 - 1e-9) & (where <= grid - 0.5 + 1e-9)).all(axis=1)
+    radius = np.hypot(x - grid / 2, y - grid / 2) / (grid / math.sqrt(2))
+    return view.reshape(grid * grid, -1)[inside], where[inside], radius[inside]
+
+
+def sampled(tokens: Float32, where: Floats) -> Float32:
+    """Unit tokens between the grid's: bilinear at x, y in patches [N, 2], of unit norm again."""
+    grid = tokens.shape[0]
+    x, y = np.clip(where.T - 0.5, 0, grid - 1)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, below = np.minimum(left + 1, grid - 1), np.minimum(top + 1, grid - 1)
+    fx, fy = (x - left)[:, None], (y - top)[:, None]
+    upper = tokens[top, left] * (1 - fx) + tokens[top, right] * fx
+    lower = tokens[below, left] * (1 - fx) + tokens[below, right] * fx
+    return _unit(upper * (1 - fy) + lower * fy)
+
+
+def patch_curves(backbone: str, step: int, arrays: Mapping[str, NDArray[Any]]) -> list[CurvePoint]:
+    """arrays: [frames, H] each, `rings` [frames, H, RADII]."""
+    points = []
+    for name in ("aligned", "unaligned", "other", "pooled"):
+        for i in range(arrays[name].shape[1]):
+            points.append(point(backbone, f"patch_{name}", i * step, arrays[name][:, i]))
+    for angle in RING_ANGLES:
+        for ring in range(RADII):
+            values = arrays["rings"][:, angle // step, ring]
+            points.append(point(backbone, f"patch_ring@{angle}", (ring + 0.5) / RADII, values))
+    return points
+
+
+def _mean(values: NDArray[Any]) -> float:
+    """nan where two views share no whole patch: a grid of two by two has none at 45 degrees."""
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _unit(vectors: NDArray[Any]) -> Float32:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12), np.float32)

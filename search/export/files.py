@@ -1,0 +1,151 @@
+"""A flight's newest runs as files: CoarseLocalizationInfo JSON, GeoJSON, KML and CSV. Each is whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coarseloc.core import ids
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Flight, Progress
+from coarseloc.store import Database, flights, runs
+from coarseloc.store.runs import BEST_PLACE, StoredRun
+from search.export.formats import Document, Features, as_csv, csv_row
+from search.export.infos import FrameInfo, comparable, frame_infos, newest_runs
+
+FORMATS = ("json", "geojson", "kml", "csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and where."""
+
+    folder: str
+    flight_id: str
+    runs: int
+    records: int
+    failures: int  # frames that could not be searched, once for each run
+    files: int
+
+    def __str__(self) -> str:
+        failed = f", {self.failures} could not be searched" if self.failures else ""
+        return f"{self.records} records of flight {self.flight_id} in {self.files} files to {self.folder}{failed}"
+
+
+def export(
+    db: Database,
+    thumbnails: Path,
+    flight_id: str,
+    out_dir: Path,
+    *,
+    single: bool = False,
+    formats: Sequence[str] = FORMATS,
+    reference_set: str | None = None,
+    method: str = BEST_PLACE,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the newest finished run of each reference set, backbone, heading and filter.
+
+    "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
+    `<flight>.json` with `single`; "geojson", "kml" and "csv": one file, estimates and truth. Frames that could not be
+    searched have no record: they are in the CSV, in the single document and in the count.
+    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format, folder not writable).
+    """
+    if unknown := set(formats) - set(FORMATS):
+        raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
+    chosen = newest_runs(db, flight_id, reference_set)
+    with db.read() as session:
+        flight = flights.find_flight(session, flight_id).flight
+    name = ids.file_name(flight.flight_id)
+    names = _namer(chosen)
+    document, features = Document(flight), Features(flight)
+    texts = [document.head()]
+    rows: list[dict[str, Any]] = []
+    counts: Counter[str] = Counter()
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen, method), start=1):
+            rows.append(csv_row(flight, one))
+            features.add(one)
+            counts["failures" if one.info is None else "records"] += 1
+            if "json" in formats and single:
+                texts.append(document.add(one))
+            elif "json" in formats and one.info is not None:
+                counts["files"] += 1
+                _write_json(out_dir / names(one), one.info.as_json())
+            if progress:
+                progress(done, len(chosen) * len(flight.frames), "frames")
+        if single and "json" in formats:
+            counts["files"] += 1
+            _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
+        if "geojson" in formats:
+            counts["files"] += 1
+            _write_json(out_dir / f"{name}.geojson", features.as_geojson())
+        if "kml" in formats:
+            counts["files"] += 1
+            _write(out_dir / f"{name}.kml", features.as_kml())
+        if "csv" in formats:
+            counts["files"] += 1
+            _write(out_dir / f"{name}.csv", as_csv(rows))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
+        ) from None
+    return Exported(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
+
+
+def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLACE) -> list[dict[str, Any]]:
+    """One run's frames as the rows of its CSV, with values instead of texts."""
+    with db.read() as session:
+        run = runs.find_run(session, run_id)
+        flight = flights.find_flight(session, run.flight_id).flight
+    return [csv_row(flight, one) for one in frame_infos(db, thumbnails, flight, [run], method=method)]
+
+
+def _all_infos(
+    db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun], method: str
+) -> Iterator[FrameInfo]:
+    for group in comparable(chosen):  # one group's results in memory at a time
+        yield from frame_infos(db, thumbnails, flight, group, method=method)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
+    """`<flight>_<frame>_<backbone>.json`; runs that would share a name carry their number too."""
+    several = len({run.reference_set.name for run in chosen}) > 1
+    folders = {run.id: f"{ids.file_name(run.reference_set.name)}/" if several else "" for run in chosen}
+    endings = {run.id: _ending(run) for run in chosen}
+    uses = Counter((folders[run.id], endings[run.id]) for run in chosen)
+
+    def name(one: FrameInfo) -> str:
+        run, folder, ending = one.run, folders[one.run.id], endings[one.run.id]
+        number = "" if uses[folder, ending] == 1 else f"_run{run.id}"
+        return f"{folder}{ids.file_name(run.flight_id)}_{one.result.frame.index:05d}_{ending}{number}.json"
+
+    return name
+
+
+def _ending(run: StoredRun) -> str:
+    angle = run.parameters["angle_deg"]
+    return ids.slug(run.spec.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    _write(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside its place first, then put there at once."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,206 @@
+"""From stored answers to CoarseLocalizationInfo: one frame of one run as other programs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from coarseloc.core.errors import StoreError
+from coarseloc.core.types import Flight, Hit
+from coarseloc.store import Database, flights, runs
+from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
+from search.answers import FrameAnswer, frame_answers, nearest_result_m, results_of
+from search.export.records import (
+    SCHEMA_VERSION,
+    AgreementInfo,
+    CoarseLocalizationInfo,
+    CovarianceInfo,
+    Errors,
+    EstimateInfo,
+    Location,
+    Query,
+    ReferenceSetInfo,
+    Result,
+    TimingMs,
+    Truth,
+)
+from search.hits import picture_hit
+
+NO_HITS = "the references it was matched with are gone: search this flight again"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """One frame of one run: the record, or why there is none."""
+
+    run: StoredRun
+    result: FrameResult
+    info: CoarseLocalizationInfo | None
+
+    @property
+    def error(self) -> str | None:
+        return self.result.error if self.info is None else None
+
+
+def newest_runs(db: Database, flight_id: str, reference_set: str | None = None) -> list[StoredRun]:
+    """A flight's newest finished run of each reference set, backbone spec, heading and filter.
+
+    Raises StoreError where there is none.
+    """
+    with db.read() as session:
+        flights.find_flight(session, flight_id)
+        finished = runs.latest_runs(session, flight_id, reference_set)
+    newest = {(run.spec.spec.digest, run.question): run for run in finished}
+    if not newest:
+        of = f" against {reference_set!r}" if reference_set else ""
+        raise StoreError(f"flight {flight_id} has no finished search{of}: run `coarseloc search` to its end first")
+    return sorted(newest.values(), key=lambda run: run.id)
+
+
+def comparable(chosen: Sequence[StoredRun]) -> list[list[StoredRun]]:
+    """Runs that were asked the same of the same references, by different backbones: those that can agree."""
+    groups: dict[str, list[StoredRun]] = {}
+    for run in chosen:
+        groups.setdefault(run.question, []).append(run)
+    return list(groups.values())
+
+
+def frame_infos(
+    db: Database,
+    thumbnails: Path,
+    flight: Flight,
+    chosen: Sequence[StoredRun],
+    frame_indices: Sequence[int] | None = None,
+    *,
+    method: str = BEST_PLACE,
+) -> Iterator[FrameInfo]:
+    """Every frame (or some) of runs, run by run in the flight's order."""
+    with db.read() as session:
+        answers = frame_answers(session, chosen, method=method, frame_indices=frame_indices)
+    for run in chosen:
+        for answer in answers.pop(run.id):
+            result = answer.result
+            if result.error is None and result.estimate is None:
+                result = replace(result, error=NO_HITS)
+            yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
+
+
+def hit_result(hit: Hit) -> Result:
+    """A hit as every program reads it."""
+    tile = hit.tile
+    return Result(
+        rank=hit.rank,
+        path=hit.path,
+        filename=hit.filename,
+        score=hit.score,
+        tile_id=tile.tile_id,
+        place_id=tile.place_id,
+        angle_deg=tile.angle_deg,
+        altitude_m=tile.altitude_m,
+        overlap=tile.overlap,
+        reference_set=tile.reference_set,
+        location=Location(**tile.center._asdict()),
+        bbox=tile.bbox,
+    )
+
+
+def _info(
+    flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path
+) -> CoarseLocalizationInfo | None:
+    timing, estimate = answer.result.timing, estimate_info(answer, method)
+    if timing is None or estimate is None:
+        return None
+    return CoarseLocalizationInfo(
+        encoder=run.spec.spec.backbone,
+        backend=run.environment["backend"],
+        dim=run.spec.spec.dim,
+        metric="ip",
+        topk=run.parameters["k"],
+        timing_ms=TimingMs(
+            embed=timing.embed_ms, search=timing.search_ms, total=timing.total_ms, decode=timing.decode_ms
+        ),
+        results=[hit_result(picture_hit(hit, thumbnails)) for hit in results_of(run, answer.result)],
+        index_build_ms=run.index_build_ms,
+        schema_version=SCHEMA_VERSION,
+        flight_id=flight.flight_id,
+        frame_index=answer.result.frame.index,
+        query=_query(run, answer.result),
+        reference_set=_reference_set(run),
+        estimate=estimate,
+        truth=_truth(flight, answer.result),
+        errors=errors_info(run, answer),
+    )
+
+
+def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
+    """None where the frame has no answer."""
+    estimate, agreement = answer.result.estimate, answer.agreement
+    if estimate is None or agreement is None:
+        return None
+    covariance = estimate.covariance_m2
+    alike = {name: getattr(estimate, name) for name in EstimateInfo.model_fields if hasattr(estimate, name)}
+    return EstimateInfo(
+        **alike
+        | {
+            "location": Location(**estimate.location._asdict()),
+            "margin": None if estimate.margin_at_least else estimate.margin,
+            "margin_at_least": estimate.margin if estimate.margin_at_least else None,
+            "covariance_m2": covariance and CovarianceInfo(**covariance._asdict()),
+            "method": method,
+            "agreement": AgreementInfo(**asdict(agreement)),
+        }
+    )
+
+
+def errors_info(run: StoredRun, answer: FrameAnswer) -> Errors | None:
+    errors, truth = answer.errors, answer.result.frame.truth.location
+    if errors is None or truth is None:
+        return None
+    return Errors(
+        error_m=errors.error_m,
+        best_error_m=nearest_result_m(truth, results_of(run, answer.result)),
+        heading_error_deg=errors.heading_error_deg,
+        inside_footprint=errors.inside_footprint,
+        on_map=errors.on_map,
+    )
+
+
+def _query(run: StoredRun, result: FrameResult) -> Query:
+    spec = run.spec.spec
+    return Query(
+        run=run.id,
+        path=str(result.frame.path),
+        filename=result.frame.filename,
+        relative_path=result.frame.relative_path,
+        spec_digest=spec.digest,
+        input_px=spec.input_px,
+        precision=spec.precision,
+        batch=run.parameters["batch"],
+        angle_deg=run.parameters["angle_deg"],
+        where=run.parameters["where"],
+        device=run.environment["device"],
+        threads=run.environment.get("threads"),
+    )
+
+
+def _reference_set(run: StoredRun) -> ReferenceSetInfo:
+    facts = run.reference_set
+    return ReferenceSetInfo(
+        name=facts.name,
+        kind=facts.kind,
+        altitude_m=facts.altitude_m,
+        overlap=facts.overlap,
+        footprint_m=facts.footprint_m,
+        angles=list(facts.angles),
+        references=run.references,
+    )
+
+
+def _truth(flight: Flight, result: FrameResult) -> Truth | None:
+    pose = result.frame.truth
+    if pose.location is None:
+        return None
+    yaw = None if pose.yaw_deg is None else pose.yaw_deg % 360.0
+    heading = 0.0 if yaw == 360.0 else yaw  # the remainder of a tiny negative angle is 360 itself
+    return Truth(location=Location(**pose.location._asdict()), heading_deg=heading, source=flight.truth_source)

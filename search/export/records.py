@@ -1,0 +1,224 @@
+"""CoarseLocalizationInfo: the record other programs read. These models are the schema.
+
+The first eight keys of a record are the ones its readers have always known; everything else is added, nothing is
+renamed, and readers pass over what they do not know. `python -m search.export.records FOLDER` writes the published JSON
+Schemas.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema
+
+SCHEMA_VERSION: Final = "1.0"
+
+Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
+BBoxArray = tuple[float, float, float, float]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Location(_Record):
+    """WGS84 degrees."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+
+
+class TimingMs(_Record):
+    """Milliseconds of this frame, after a warm-up, the device synchronised. Where `query.batch` is above 1, embed and
+    search are its batch's, divided by the frames in it."""
+
+    embed: float = Field(ge=0, description="resize, normalise and forward")
+    search: float = Field(ge=0, description="the index call alone")
+    total: float = Field(ge=0, description="embed + search")
+    decode: float = Field(ge=0, description="reading and decoding the image; not part of total")
+
+
+class Result(_Record):
+    """One ranked reference: a tile at one heading."""
+
+    rank: int = Field(ge=1)
+    path: str = Field(description="the capture's file; the thumbnail of a tile cut from an orthophoto")
+    filename: str
+    score: float = Field(description="cosine, higher is better")
+    tile_id: str
+    place_id: str = Field(description="the same for all headings and all sets that share this centre")
+    angle_deg: int = Heading
+    altitude_m: float | None = Field(description="above ground; null where nobody said")
+    overlap: float = Field(ge=0, lt=1, description="fraction")
+    reference_set: str = Field(description="the set that the tile is of")
+    location: Location = Field(description="the tile's centre")
+    bbox: BBoxArray = Field(description="[west, south, east, north]; west > east across the antimeridian")
+
+
+class Threads(_Record):
+    """How many may work at one call, on a CPU."""
+
+    torch: int = Field(ge=1, description="of an embedding")
+    faiss: int = Field(ge=1, description="of a search")
+    omp: int = Field(ge=1, description="OpenMP's, of a call of FAISS that says nothing else")
+
+
+class Query(_Record):
+    """What was asked: the frame, and how."""
+
+    run: int = Field(description="the SearchRun in the database")
+    path: str
+    filename: str
+    relative_path: str = Field(description="below the flight's folder: what the frame is known by")
+    spec_digest: str = Field(description="of weights, input size, normalisation, pooling and precision")
+    input_px: int
+    precision: str
+    batch: int = Field(ge=1, description="frames embedded at once; 1 unless throughput was asked for")
+    angle_deg: int | None = Field(description="the one heading that was searched, null for all")
+    where: dict[str, Any] = Field(description="the filters that were given, empty for none")
+    device: str = Field(description="what embedded: cpu, cuda:0, …")
+    threads: Threads | None = Field(default=None, description="null where the run does not record them")
+
+
+class ReferenceSetInfo(_Record):
+    """What was searched."""
+
+    name: str
+    kind: str
+    altitude_m: float | None
+    overlap: float
+    footprint_m: float | None
+    angles: list[int]
+    references: int = Field(ge=0, description="rotated tiles searched")
+
+
+class AgreementInfo(_Record):
+    """How many backbones put the frame at the same place: of each the newest finished run that was asked the same."""
+
+    backbones: int = Field(ge=0, description="within the distance, this one included")
+    of: int = Field(ge=1, description="1: no other backbone has answered, so that there is nothing to agree with")
+    within_m: float = Field(description="1.05 strides of the references, on the ellipsoid")
+
+
+class CovarianceInfo(_Record):
+    """Of a position, in square metres."""
+
+    east_east: float = Field(ge=0)
+    east_north: float
+    north_north: float = Field(ge=0)
+
+
+class EstimateInfo(_Record):
+    """Where the frame was taken, and facing where."""
+
+    location: Location
+    heading_deg: float | None = Heading
+    place_id: str | None
+    score: float
+    margin: float | None = Field(description="score of the best place above the second; null where only one was found")
+    margin_at_least: float | None = Field(description="where only one place was found: the margin is at least this")
+    method: str
+    state: str = Field(description="located: the position is to be used")
+    covariance_m2: CovarianceInfo | None = Field(description="null where the method states none")
+    probability: float | None = Field(ge=0, le=1, description="that the place is right; null where nobody says")
+    agreement: AgreementInfo
+
+
+class Truth(_Record):
+    """What the flight's labels say."""
+
+    location: Location
+    heading_deg: float | None = Heading
+    source: str
+
+
+class Errors(_Record):
+    """The results held against the truth."""
+
+    error_m: float | None = Field(description="great circle, from the estimate; null where there is none")
+    best_error_m: float | None = Field(description="great circle, from the nearest of the results")
+    heading_error_deg: float | None = Field(description="circular; null unless the truth lies in the best footprint")
+    inside_footprint: bool = Field(description="the truth lies in the best result's footprint")
+    on_map: bool = Field(description="some reference shows the truth; without one, no answer is right")
+
+
+class CoarseLocalizationInfo(_Record):
+    """One frame under one backbone."""
+
+    model_config = ConfigDict(title="CoarseLocalizationInfo")
+
+    encoder: str
+    backend: Literal["faiss-gpu", "faiss-cpu", "torch-cuda"] = Field(description="what searched")
+    dim: int = Field(ge=1)
+    metric: Literal["ip"]
+    topk: int = Field(ge=1)
+    timing_ms: TimingMs
+    results: list[Result] = Field(description="best first")
+    index_build_ms: float = Field(ge=0, description="reading the vectors and building the index, when that was done")
+    schema_version: Literal["1.0"]
+    flight_id: str
+    frame_index: int
+    query: Query
+    reference_set: ReferenceSetInfo
+    estimate: EstimateInfo
+    truth: Truth | None = Field(default=None, description="only where it is known")
+    errors: Errors | None = Field(default=None, description="only where the truth is known")
+
+    def as_json(self) -> dict[str, Any]:
+        """Without `truth` and `errors` where there is no truth; other unknown values are null."""
+        unknown = {name for name in ("truth", "errors") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unknown)
+
+
+class FrameFailure(_Record):
+    """A frame that could not be searched."""
+
+    frame_index: int
+    filename: str
+    encoder: str
+    reference_set: str
+    angle_deg: int | None
+    error: str
+
+
+class FlightLocalizations(_Record):
+    """A whole flight: every frame under every backbone, and the frames that failed."""
+
+    model_config = ConfigDict(title="CoarseLocalizationFlight")
+
+    schema_version: Literal["1.0"]
+    flight_id: str
+    started_at: datetime | None = Field(description="local time, no zone: the flight's id does not tell one")
+    truth_source: str
+    frames: int = Field(ge=0)
+    localizations: list[CoarseLocalizationInfo]
+    failures: list[FrameFailure]
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
+    "coarse-localization-flight.v1.schema.json": FlightLocalizations,
+}
+
+
+class Published(GenerateJsonSchema):
+    """Without a title for each field: it only repeats the names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(model: type[BaseModel]) -> str:
+    """The model's JSON Schema (draft 2020-12) as the text that is published."""
+    schema = {"$schema": Published.schema_dialect, **model.model_json_schema(schema_generator=Published)}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name, model in SCHEMAS.items():
+        (Path(sys.argv[1]) / name).write_text(json_schema(model), encoding="utf-8")

@@ -1,0 +1,146 @@
+"""Deciding: the k nearest of N unit vectors by inner product, exactly, whoever proposes them.
+
+An inner product is added up in another order by each library and each path (one query, many, GPU), so the last bit of
+a score, and with it the order of equals, depends on the path. Here an engine only proposes: a few rows more than k
+come back, are scored once more in float64, and sorted by (score, point id), or by row where rows have none. If its
+rounding could hide a row that it did not propose, the engine's next, more careful level is asked, and in the end all
+rows are looked at. So every path and every machine gives the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarseloc.core.types import Float32
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+PointIds = NDArray[np.uint64]
+"""uint64 [N, 2]: the high and the low half of each row's point id."""
+
+_SPARE = 32  # rows asked for beyond k: nearly free, and neighbours closer than rounding are rare
+_FEW = 512  # rows that are scored faster than an engine is asked about them
+_CHUNK = 256  # rows scored at a time: wide enough for NumPy, small enough for a core's cache
+
+
+class Selection:
+    """Which of N rows may answer, in the forms in which engines ask for it, each made once."""
+
+    def __init__(self, mask: Mask) -> None:
+        """mask: bool [N], not to be changed afterwards."""
+        self.mask = mask
+
+    @cached_property
+    def rows(self) -> Rows:
+        """int64 [M], ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8]:
+        """uint8 [ceil(N / 8)]: one bit a row, the first row lowest."""
+        return np.packbits(self.mask, bitorder="little")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Level(NamedTuple):
+    """One way in which an engine proposes rows.
+
+    error: bounds |the score it ranks by - the true inner product| for unit vectors.
+    propose: (queries float32 [Q, D], m) → (score of the m-th best [Q], rows int64 [Q, m] in any order).
+    """
+
+    error: float
+    propose: Callable[[Float32, int], tuple[Float32, Rows]]
+
+
+class Engine(Protocol):
+    """Something that finds the best rows of one set of vectors fast, up to its rounding."""
+
+    @property
+    def backend(self) -> str:
+        """Its name in every record: "faiss-cpu", "faiss-gpu", "torch-cuda"."""
+        ...
+
+    def levels(self, queries: int, m: int, selection: Selection | None) -> Sequence[Level]:
+        """How it proposes m rows for so many queries, the fastest first."""
+        ...
+
+
+def float32_error(dim: int) -> float:
+    """|computed - true| of an inner product of unit vectors [dim] in float32, added up in any order: gamma of Higham,
+    Accuracy and Stability of Numerical Algorithms, 3.1, and one rounding of our own."""
+    return 1.01 * (dim + 2) * float(np.finfo(np.float32).eps) / 2
+
+
+def nearest(
+    vectors: Float32,
+    engine: Engine,
+    queries: Float32,
+    k: int,
+    selection: Selection | None = None,
+    point_ids: PointIds | None = None,
+) -> tuple[Float32, Rows]:
+    """The k best rows of each query, best first, equal scores by ascending point id, or row without.
+
+    vectors: float32 [N, D], what the engine searches. queries: float32 [Q, D]. All of unit norm.
+    Returns scores float32 [Q, K] (inner products, correctly rounded) and rows int64 [Q, K], where K is the smaller of
+    k and the number of rows that may answer.
+    """
+    matching = len(vectors) if selection is None else len(selection)
+    k = min(k, matching)
+    if k == 0 or len(queries) == 0:
+        return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    if matching <= _FEW:
+        rows = np.arange(matching) if selection is None else selection.rows
+        return _ranked(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
+    scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    asked = min(matching, k + _SPARE)
+    left = np.arange(len(queries))
+    for level in engine.levels(len(queries), asked, selection):
+        worst, proposed = level.propose(queries[left], asked)
+        scores[left], found[left] = _ranked(vectors, queries[left], proposed, k, point_ids)
+        if asked == matching:
+            return scores, found
+        left = left[scores[left, -1] <= worst + level.error]  # what was not proposed may belong among these
+        if len(left) == 0:
+            return scores, found
+    for query in left:
+        scores[query], found[query] = _among_all(vectors, queries[query], k, selection, point_ids)
+    return scores, found
+
+
+def _ranked(
+    vectors: Float32, queries: Float32, proposed: Rows, k: int, point_ids: PointIds | None
+) -> tuple[Float32, Rows]:
+    """The k best of the proposed rows [Q, M] by (score, point id)."""
+    scores = np.empty(proposed.shape, np.float32)
+    together = max(1, _CHUNK // proposed.shape[1])
+    for q in range(0, len(queries), together):
+        wide = queries[q : q + together, None].astype(np.float64)
+        for i in range(0, proposed.shape[1], _CHUNK):
+            rows = proposed[q : q + together, i : i + _CHUNK]
+            scores[q : q + together, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
+    high, low = (proposed, proposed) if point_ids is None else np.moveaxis(point_ids[proposed], -1, 0)
+    best = np.lexsort((low, high, -scores), axis=-1)[:, :k]
+    return np.take_along_axis(scores, best, 1), np.take_along_axis(proposed, best, 1)
+
+
+def _among_all(
+    vectors: Float32, query: Float32, k: int, selection: Selection | None, point_ids: PointIds | None
+) -> tuple[Float32, Rows]:
+    """The k best when more rows tie, or nearly tie, than were proposed."""
+    parts = np.array_split(vectors, max(1, len(vectors) // 4096))
+    rough = np.concatenate([part.copy() @ query for part in parts])  # a copy is aligned, a mapped file is not
+    if selection is not None:
+        rough[~selection.mask] = -np.inf
+    kth = np.partition(rough, len(rough) - k)[len(rough) - k]
+    close = np.flatnonzero(rough >= kth - 2 * float32_error(vectors.shape[1]))
+    scores, rows = _ranked(vectors, query[None], close[None], k, point_ids)
+    return scores[0], rows[0]
