@@ -103,7 +103,7 @@ class Run:
 
     @property
     def backbone(self) -> str:
-        return self.stored.spec.spec.backbone
+        return self.stored.spec.backbone
 
     def facts(self) -> dict[str, Any]:
         """The run and its figures, as `coarseloc search --json` says them."""
@@ -274,8 +274,8 @@ class Workspace:
         encoders = encoders or Encoders(self.settings)
         runs = Runs()
         for stored in self.stored_specs(sets, backbones, input_px, precision):
-            backbone = encoders.load_matching(stored.spec)
-            with self._report(f"search {stored.spec.backbone}") as progress:
+            backbone = encoders.load_matching(stored.embedding_spec)
+            with self._report(f"search {stored.backbone}") as progress:
                 started = run_search(
                     self.db,
                     self.settings.mirrors,
@@ -334,10 +334,10 @@ class Workspace:
         answers = {}
         with self._indexes(exact, sets, where) as index_of:
             for stored in self.stored_specs(sets, names, input_px, precision):
-                encoder = encoders.load_matching(stored.spec)
+                encoder = encoders.load_matching(stored.embedding_spec)
                 ((answer,),) = localizer.localize([picture], encoder, [index_of(stored)], k)
                 hits = tuple(picture_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])
-                name = stored.spec.backbone
+                name = stored.backbone
                 answers[name] = Answer(name, answer.estimate, hits, answer.timing)
         return answers
 
@@ -401,7 +401,7 @@ class Workspace:
         wanted = dict.fromkeys(specs.row(name, rows).name for name in names)
         if not here:
             raise InputError(f"{where} has no embeddings yet: run `coarseloc ingest` first")
-        wanted = wanted or dict.fromkeys(spec.spec.backbone for spec in here)
+        wanted = wanted or dict.fromkeys(spec.backbone for spec in here)
         return [_fitting_spec(where, name, here, input_px, precision) for name in wanted]
 
     # --- what runs amount to --------------------------------------------------------------------
@@ -462,20 +462,19 @@ def open_orthophoto(file: str | Path, **options: Any) -> TileSource:
 def _fitting_spec(
     where: str, name: str, here: Sequence[StoredSpec], input_px: int | None, precision: str | None
 ) -> StoredSpec:
-    alike = [spec for spec in here if spec.spec.backbone == name]
+    alike = [spec for spec in here if spec.backbone == name]
     fitting = [
         spec
         for spec in alike
-        if (input_px is None or spec.spec.input_px == input_px)
-        and (precision is None or spec.spec.precision == precision)
+        if (input_px is None or spec.input_px == input_px) and (precision is None or spec.precision == precision)
     ]
-    held = ", ".join(f"{s.spec.backbone} at {s.spec.input_px} px {s.spec.precision}" for s in (alike or here))
+    held = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (alike or here))
     if not fitting:
         raise InputError(
             f"{where} is not embedded with {name} as asked; it holds {held}. "
             f"Ingest with `--backbone {name}` first, or ask for what is there."
         )
-    if len({(spec.spec.input_px, spec.spec.precision) for spec in fitting}) > 1:
+    if len({(spec.input_px, spec.precision) for spec in fitting}) > 1:
         raise InputError(f"{where} holds {held}: say which with --input-px or --precision")
     return fitting[-1]  # of two weights under one name and size, those ingested last
 

@@ -120,7 +120,7 @@ class Models:
     """A plan's encoders, each loaded when first needed: pictures may turn out to be embedded already."""
 
     def __init__(self, plan: Plan, load: Load) -> None:
-        self._specs = {spec.id: spec.spec for spec in plan.specs}
+        self._specs = {spec.id: spec.embedding_spec for spec in plan.specs}
         self._load = load
         self._loaded: dict[int, Backbone] = {}
 

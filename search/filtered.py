@@ -54,8 +54,7 @@ class FilteredIndex:
         answers = [self._nearest(query, k) for query in queries]
         if pending := self._pending():
             self.notice(
-                f"{pending} embeddings of {self.spec.spec.backbone} are not in the vector store yet: it may miss "
-                "references"
+                f"{pending} embeddings of {self.spec.backbone} are not in the vector store yet: it may miss references"
             )
         width = min((len(points) for _, points in answers), default=0)
         scores = np.array([scores[:width] for scores, _ in answers], np.float32)
@@ -91,11 +90,11 @@ class FilteredIndex:
         return scores[:k], points[:k]
 
     def _query(self, query: Float32, k: int) -> list[tuple[str, float]]:
-        collection = self.spec.spec.collection
+        collection = self.spec.collection
         try:
             if collection not in self.store.collections():
                 raise VectorStoreError(
-                    f"the vector store {self.store.location} holds nothing of {self.spec.spec.backbone} yet, "
+                    f"the vector store {self.store.location} holds nothing of {self.spec.backbone} yet, "
                     f"{self._pending()} embeddings are pending: run `coarseloc ingest` or `coarseloc rebuild`"
                 )
             return [(point.id, point.score) for point in self.store.query(collection, query, k, self.where)]
@@ -107,17 +106,17 @@ class FilteredIndex:
 
     def _pending(self) -> int:
         with self.db.read() as session:
-            return embeddings.pending_counts(session).get(self.spec.spec.collection, 0)
+            return embeddings.pending_counts(session).get(self.spec.collection, 0)
 
     def _mended(self, found: int) -> bool:
         """Whether the store had lost points, and has them again."""
         with self.db.read() as session:
             expected = len(embeddings.indexed_points(session, self.spec.id))
-        held = self.store.count(self.spec.spec.collection)
+        held = self.store.count(self.spec.collection)
         if held >= expected:
             return False
         self.notice(
-            f"the vector store holds {held} of {expected} references of {self.spec.spec.backbone}, so that only "
+            f"the vector store holds {held} of {expected} references of {self.spec.backbone}, so that only "
             f"{found} were found: the rest is written again from the database"
         )
         with self.db.write() as session:

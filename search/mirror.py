@@ -117,10 +117,10 @@ def open_mirror(
     wanted = _schema(reference_set, spec, version)
     if wanted.count == 0:
         raise StoreError(
-            f"reference set {reference_set.name!r} has no embeddings of {spec.spec.backbone} "
-            f"({spec.spec.input_px} px, {spec.spec.precision}): ingest it with this backbone first"
+            f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} "
+            f"({spec.input_px} px, {spec.precision}): ingest it with this backbone first"
         )
-    folder = root / spec.spec.collection / reference_set.uid
+    folder = root / spec.collection / reference_set.uid
     with _lock(folder):
         try:
             return _open(folder, wanted)
@@ -136,9 +136,9 @@ def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -
     return Schema(
         format=FORMAT,
         reference_set=reference_set.uid,
-        backbone=spec.spec.backbone,
-        spec_digest=spec.spec.digest,
-        dim=spec.spec.dim,
+        backbone=spec.backbone,
+        spec_digest=spec.digest,
+        dim=spec.dim,
         metric="ip",
         version=version,
         count=int(version.split("-")[0]),

@@ -91,9 +91,9 @@ def find_spec(db: Database, reference_set: StoredReferenceSet, wanted: Embedding
     with db.read() as session:
         known = embeddings.specs(session, reference_set.id)
     for spec in known:
-        if spec.spec.digest == wanted.digest:
+        if spec.digest == wanted.digest:
             return spec
-    held = ", ".join(f"{s.spec.backbone} at {s.spec.input_px} px {s.spec.precision}" for s in known) or "none"
+    held = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in known) or "none"
     raise StoreError(
         f"reference set {reference_set.name!r} has no embeddings of {wanted.backbone} at {wanted.input_px} px "
         f"{wanted.precision} with these weights; it has {held}: ingest it with `--backbone {wanted.backbone}`"

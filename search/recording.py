@@ -156,7 +156,7 @@ def alone(
         lock.acquire()
     except Timeout:
         raise LockedError(
-            f"another process is searching flight {flight.flight_id} with {spec.spec.backbone}: wait for it or stop it"
+            f"another process is searching flight {flight.flight_id} with {spec.backbone}: wait for it or stop it"
         ) from None
     try:
         yield

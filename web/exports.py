@@ -52,7 +52,7 @@ def record(flight_id: str, frame: int, run: int) -> Response:
             if one.info is None:
                 raise Problem(404, one.error or "")
             response = jsonify(one.info.as_json())
-            backbone = ids.slug(one.run.spec.spec.backbone)
+            backbone = ids.slug(one.run.spec.backbone)
             return _attachment(response, f"{flight_id}_{frame:05d}_{backbone}.json")
     raise Problem(404, _("This flight has no frame {index} in run {run}.", index=frame, run=run))
 

@@ -58,7 +58,7 @@ def _mirrors(here: Gallery) -> dict[str, Any]:
 def _models(here: Gallery) -> dict[str, Any]:
     """Backbones that references are embedded with; search by upload needs the weights of one at least."""
     with here.database.read() as session:
-        specs = [stored.spec for stored in embeddings.specs(session)]
+        specs = [stored.embedding_spec for stored in embeddings.specs(session)]
     able = sorted({spec.backbone for spec in specs if here.encoders.missing(spec) is None})
     lacking = sorted({spec.backbone for spec in specs} - set(able))
     return {

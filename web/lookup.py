@@ -71,7 +71,7 @@ def search_page() -> dict[str, Any]:
     where = where_of_address(sets, _BESIDE)
     of_tiles = replace(where, reference_sets=(), angles=(), altitude_m=None, overlap_pct=None)  # the rest is counted
     counts = here.until_written(("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles))
-    specs.sort(key=lambda spec: (here.place(spec.spec.backbone), spec.id))
+    specs.sort(key=lambda spec: (here.place(spec.backbone), spec.id))
     models = [_model(here, spec, specs) for spec in specs]
     spec = _chosen_spec(here, specs)
     query = _query(here)
@@ -95,7 +95,7 @@ def search_page() -> dict[str, Any]:
         except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
             page["problem"] = str(error)
     elif spec:
-        here.encoders.warm(spec.spec)  # while the reader looks for an image
+        here.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
     return page
 
 
@@ -128,25 +128,25 @@ def _chosen_spec(here: Gallery, specs: Sequence[StoredSpec]) -> StoredSpec | Non
     by_key = {_key(spec, specs): spec for spec in specs}
     if wanted in by_key:
         return by_key[wanted]
-    able = [spec for spec in specs if here.encoders.missing(spec.spec) is None]
+    able = [spec for spec in specs if here.encoders.missing(spec.embedding_spec) is None]
     return able[0] if able else specs[0] if specs else None
 
 
 def _key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
-    name = spec.spec.backbone
-    return name if sum(one.spec.backbone == name for one in specs) == 1 else f"{name}~{spec.spec.digest[:8]}"
+    name = spec.backbone
+    return name if sum(one.backbone == name for one in specs) == 1 else f"{name}~{spec.digest[:8]}"
 
 
 def _model(here: Gallery, spec: StoredSpec, specs: Sequence[StoredSpec]) -> dict[str, Any]:
-    row = here.backbones.get(spec.spec.backbone)
+    row = here.backbones.get(spec.backbone)
     return {
         "key": _key(spec, specs),
-        "backbone": spec.spec.backbone,
+        "backbone": spec.backbone,
         "params_m": row.params_m if row else None,
-        "dim": spec.spec.dim,
-        "input_px": spec.spec.input_px,
-        "precision": spec.spec.precision,
-        "missing": here.encoders.missing(spec.spec),
+        "dim": spec.dim,
+        "input_px": spec.input_px,
+        "precision": spec.precision,
+        "missing": here.encoders.missing(spec.embedding_spec),
     }
 
 
@@ -199,7 +199,7 @@ def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, 
 
     def make() -> Embedded:
         fresh.append(True)
-        return here.encoders.embed(spec.spec, query.pixels())
+        return here.encoders.embed(spec.embedding_spec, query.pixels())
 
-    embedded = here.memory.recall(("vector", query.image, spec.spec.digest), make)
+    embedded = here.memory.recall(("vector", query.image, spec.digest), make)
     return embedded, not fresh

@@ -29,9 +29,9 @@ def references_page() -> dict[str, Any]:
             for one in sets
         ],
         "pending": [
-            {"backbone": spec.spec.backbone, "input_px": spec.spec.input_px, "count": pending[spec.spec.collection]}
+            {"backbone": spec.backbone, "input_px": spec.input_px, "count": pending[spec.collection]}
             for spec in specs
-            if spec.spec.collection in pending
+            if spec.collection in pending
         ],
         "trouble": here.vectors.trouble,
     }
@@ -48,13 +48,13 @@ def _set(
     angles = sorted({*facts.angles, *found.views})
     rows = [
         {
-            "backbone": spec.spec.backbone,
-            "input_px": spec.spec.input_px,
-            "precision": spec.spec.precision,
-            "dim": spec.spec.dim,
+            "backbone": spec.backbone,
+            "input_px": spec.input_px,
+            "precision": spec.precision,
+            "dim": spec.dim,
             "counts": [found.embedded[spec.id].get(angle, 0) for angle in angles],
         }
-        for spec in sorted(specs, key=lambda spec: (here.place(spec.spec.backbone), spec.id))
+        for spec in sorted(specs, key=lambda spec: (here.place(spec.backbone), spec.id))
         if spec.id in found.embedded
     ]
     kinds = Counter(failure.kind for failure in failures)

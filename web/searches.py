@@ -102,9 +102,9 @@ def _short(value: Any) -> str:
 def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
     here = the_gallery()
-    ordered = sorted(some, key=lambda run: (here.place(run.spec.spec.backbone), run.id))
-    times = Counter(run.spec.spec.backbone for run in ordered)
-    names = [run.spec.spec.backbone for run in ordered]
+    ordered = sorted(some, key=lambda run: (here.place(run.spec.backbone), run.id))
+    times = Counter(run.spec.backbone for run in ordered)
+    names = [run.spec.backbone for run in ordered]
     return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
 
 
@@ -134,7 +134,7 @@ def the_method() -> str:
 
 def model(key: str, run: StoredRun, summary: RunSummary | None = None) -> dict[str, Any]:
     """A run as pages name it: the backbone's facts, what was asked, what answered, and its figures."""
-    spec = run.spec.spec
+    spec = run.spec
     row = the_gallery().backbones.get(spec.backbone)
     facts = {
         "key": key,

@@ -212,9 +212,7 @@ def list_(app: App, as_json: bool) -> None:
                     **asdict(stored.reference_set),
                     "views": views,
                     "embeddings": {
-                        f"{s.spec.backbone} {s.spec.input_px} px {s.spec.precision}": tallies.tally(
-                            session, stored.id, s.id
-                        ).live
+                        f"{s.backbone} {s.input_px} px {s.precision}": tallies.tally(session, stored.id, s.id).live
                         for s in specs
                     },
                 }

@@ -193,7 +193,7 @@ def _specs(app: App, encoders: Encoders, asked: Asked) -> list[EmbeddingSpec]:
         held = embeddings.specs(session, known[asked.source]) if asked.source in known else []
     if asked.backbones or not held:
         return encoders.specs(asked.backbones)
-    newest = {one.spec.backbone: one.spec for one in held}
+    newest = {one.backbone: one.embedding_spec for one in held}
     return [encoders.spec(name, asked.input_px or spec.input_px, spec.precision) for name, spec in newest.items()]
 
 

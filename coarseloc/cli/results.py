@@ -35,7 +35,7 @@ def flights(app: App, as_json: bool) -> None:
                 {
                     "run": run.id,
                     "reference_set": run.reference_set.name,
-                    "backbone": run.spec.spec.backbone,
+                    "backbone": run.spec.backbone,
                     "parameters": run.parameters,
                     "finished_at": run.finished_at,
                 }

@@ -36,10 +36,34 @@ Rows = Select[*tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class StoredSpec:
-    """An embedding spec as the database holds it."""
+    """An embedding spec as the database holds it: its row's key, and what it says."""
 
     id: int
-    spec: EmbeddingSpec
+    embedding_spec: EmbeddingSpec
+
+    @property
+    def backbone(self) -> str:
+        return self.embedding_spec.backbone
+
+    @property
+    def input_px(self) -> int:
+        return self.embedding_spec.input_px
+
+    @property
+    def precision(self) -> str:
+        return self.embedding_spec.precision
+
+    @property
+    def dim(self) -> int:
+        return self.embedding_spec.dim
+
+    @property
+    def digest(self) -> str:
+        return self.embedding_spec.digest
+
+    @property
+    def collection(self) -> str:
+        return self.embedding_spec.collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +198,7 @@ def pending_counts(session: Session) -> dict[str, int]:
         .group_by(EmbeddingRow.spec_id)
     )
     counts = {spec_id: count for spec_id, count in session.execute(query)}
-    return {stored.spec.collection: counts[stored.id] for stored in specs(session) if stored.id in counts}
+    return {stored.collection: counts[stored.id] for stored in specs(session) if stored.id in counts}
 
 
 def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pending]:

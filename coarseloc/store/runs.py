@@ -222,7 +222,7 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
         if run.finished_at is None or (wanted is not None and run.reference_set.name != wanted):
             continue
         asked = {name: value for name, value in run.parameters.items() if name != "index_version"}
-        newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.spec.digest, "asked": asked})] = run
+        newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.digest, "asked": asked})] = run
     return sorted(newest.values(), key=lambda run: run.id)
 
 
@@ -231,13 +231,13 @@ def voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[StoredRun]:
     `of_flight` that answers the same question, this run for its own spec. Never a spec twice: a run agrees with its
     repetition."""
     alike = [other for other in of_flight if other.finished_at is not None and other.question == run.question]
-    newest = newest_of_specs(alike) | {run.spec.spec.digest: run}
+    newest = newest_of_specs(alike) | {run.spec.digest: run}
     return sorted(newest.values(), key=lambda other: other.id)
 
 
 def newest_of_specs(some: Iterable[StoredRun]) -> dict[str, StoredRun]:
     """{spec's digest: its newest run}."""
-    return {run.spec.spec.digest: run for run in sorted(some, key=lambda run: run.id)}
+    return {run.spec.digest: run for run in sorted(some, key=lambda run: run.id)}
 
 
 def results(

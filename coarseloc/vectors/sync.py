@@ -61,7 +61,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
         specs = embeddings.specs(session)
     for spec in specs:
         if _lost(db, store, spec):
-            result.rebuilt.append(spec.spec.collection)
+            result.rebuilt.append(spec.collection)
             with db.write() as session:
                 embeddings.forget_indexed(session, spec.id)
         _drain_spec(db, store, spec, result, progress, total)
@@ -70,7 +70,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
 
 def _lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
     """The database says that the collection holds points, and the store has no such collection."""
-    if spec.spec.collection in store.collections():
+    if spec.collection in store.collections():
         return False
     with db.read() as session:
         return embeddings.has_indexed(session, spec.id)
@@ -79,13 +79,13 @@ def _lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
 def _drain_spec(
     db: Database, store: VectorStore, spec: StoredSpec, result: Drained, progress: Progress | None, total: int
 ) -> None:
-    collection = spec.spec.collection
+    collection = spec.collection
     while True:
         with db.read() as session:
             pending = embeddings.take_pending(session, spec, PER_FLUSH)
         if not pending:
             return
-        store.ensure(collection, spec.spec.dim)
+        store.ensure(collection, spec.dim)
         for some in batches(pending, BATCH):
             kept = [row.point for row in some if not row.deleted]
             gone = [row.point.id for row in some if row.deleted]
@@ -109,14 +109,14 @@ def reconcile(db: Database, store: VectorStore, sample: int = 1000) -> list[Diff
     """
     with db.read() as session:
         specs = embeddings.specs(session)
-    known = {spec.spec.collection for spec in specs}
+    known = {spec.collection for spec in specs}
     found = [_compare(db, store, spec, sample) for spec in specs]
     found += [Difference(name, (), tuple(store.ids(name)), (), 0) for name in store.collections() if name not in known]
     return found
 
 
 def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) -> Difference:
-    collection = spec.spec.collection
+    collection = spec.collection
     with db.read() as session:
         indexed = embeddings.indexed_points(session, spec.id)
         live = set(embeddings.point_ids(session, spec.id))
@@ -145,7 +145,7 @@ def recount(db: Database) -> list[Miscount]:
             return []
     with db.write() as session:
         names = {stored.id: stored.name for stored in references.reference_sets(session)}
-        collections = {stored.id: stored.spec.collection for stored in embeddings.specs(session)}
+        collections = {stored.id: stored.collection for stored in embeddings.specs(session)}
         mended = tallies.mend(session)
     return [Miscount(names[owner], collections[spec], *both) for (owner, spec), both in mended.items()]
 

@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def backbone(self) -> str:
-        return self.run.spec.spec.backbone
+        return self.run.spec.backbone
 
     @property
     def label(self) -> str:

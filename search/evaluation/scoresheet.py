@@ -18,7 +18,7 @@ from search.export.infos import errors_info, estimate_info
 
 def facts(one: Evaluation) -> dict[str, Any]:
     """An evaluation as JSON: every score with its unit, direction, interval, n and n_eff."""
-    spec, asked = one.run.spec.spec, one.run.parameters
+    spec, asked = one.run.spec, one.run.parameters
     return {
         "run": one.run.id,
         "flight_id": one.run.flight_id,

@@ -133,7 +133,7 @@ def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
 
 def _ending(run: StoredRun) -> str:
     angle = run.parameters["angle_deg"]
-    return ids.slug(run.spec.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
+    return ids.slug(run.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
 
 
 # --- files --------------------------------------------------------------------------------------

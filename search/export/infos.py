@@ -51,7 +51,7 @@ def newest_runs(db: Database, flight_id: str, reference_set: str | None = None) 
     with db.read() as session:
         flights.find_flight(session, flight_id)
         finished = runs.latest_runs(session, flight_id, reference_set)
-    newest = {(run.spec.spec.digest, run.question): run for run in finished}
+    newest = {(run.spec.digest, run.question): run for run in finished}
     if not newest:
         of = f" against {reference_set!r}" if reference_set else ""
         raise StoreError(f"flight {flight_id} has no finished search{of}: run `coarseloc search` to its end first")
@@ -112,9 +112,9 @@ def _info(
     if timing is None or estimate is None:
         return None
     return CoarseLocalizationInfo(
-        encoder=run.spec.spec.backbone,
+        encoder=run.spec.backbone,
         backend=run.environment["backend"],
-        dim=run.spec.spec.dim,
+        dim=run.spec.dim,
         metric="ip",
         topk=run.parameters["k"],
         timing_ms=TimingMs(
@@ -167,7 +167,7 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> Errors | None:
 
 
 def _query(run: StoredRun, result: FrameResult) -> Query:
-    spec = run.spec.spec
+    spec = run.spec
     return Query(
         run=run.id,
         path=str(result.frame.path),

@@ -89,6 +89,6 @@ def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_capt
     assert sync.drain(db, store).upserted == 12
     found = sync.reconcile(db, store)[0]
     assert not (found.missing or found.orphaned or found.differing)
-    points = list(store.ids(spec.spec.collection))
-    assert all(np.isfinite(vector).all() for vector in store.vectors(spec.spec.collection, points).values())
+    points = list(store.ids(spec.collection))
+    assert all(np.isfinite(vector).all() for vector in store.vectors(spec.collection, points).values())
     store.close()

@@ -120,8 +120,8 @@ def test_writers_in_threads_wait_for_each_other_and_every_write_has_its_own_gene
 def test_specs_come_back_as_they_went_in(db: Database, filled):
     stored, spec, _ = filled
     with db.read() as session:
-        assert embeddings.specs(session, stored.id) == [spec] and spec.spec == SPEC
-        assert embeddings.specs(session, stored.id)[0].spec.digest == SPEC.digest
+        assert embeddings.specs(session, stored.id) == [spec] and spec.embedding_spec == SPEC
+        assert embeddings.specs(session, stored.id)[0].digest == SPEC.digest
 
 
 def test_a_write_during_a_drain_stays_pending(db: Database, filled):

@@ -67,13 +67,13 @@ def drop(session: Session, name: str) -> None:
 
 def drain(session: Session, backbone: str, limit: int) -> None:
     for stored in embeddings.specs(session):
-        if stored.spec.backbone == backbone:
+        if stored.backbone == backbone:
             embeddings.mark_indexed(session, embeddings.take_pending(session, stored, limit))
 
 
 def forget(session: Session, backbone: str) -> None:
     for stored in embeddings.specs(session):
-        if stored.spec.backbone == backbone:
+        if stored.backbone == backbone:
             embeddings.forget_indexed(session, stored.id)
 
 

@@ -245,7 +245,7 @@ def check_truth(world: World, acknowledged: list[Any]) -> None:
     db = world.open()
     with db.read() as session:
         assert tallies.wrong(session) == {}
-        stored_specs = {s.id: s.spec for s in embeddings.specs(session)}
+        stored_specs = {s.id: s.embedding_spec for s in embeddings.specs(session)}
         held: dict[tuple[str, int, int, int], str] = {}
         for one in references.reference_sets(session):
             for spec_id, spec in stored_specs.items():
@@ -284,7 +284,7 @@ def _check_run(world: World, session: Any, run: int) -> None:
     (stored,) = (one for one in runs.runs(session, FLIGHT) if one.id == run)
     (searched,) = (one for one in references.reference_sets(session) if one.uid in stored.set_uids)
     truth, k = whole(session, searched.id, stored.spec.id), stored.parameters["k"]
-    backbone = BACKBONES[stored.spec.spec.digest]
+    backbone = BACKBONES[stored.spec.digest]
     for result in found:
         pixels = np.asarray(Image.open(result.frame.path))
         scores = np.sort(truth.vectors @ backbone.embed(pixels[None])[0])[::-1]

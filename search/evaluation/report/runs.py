@@ -254,7 +254,7 @@ def _set(name: str, run: StoredRun, say: Translator) -> str:
 def _run_table(runs: Sequence[Series], say: Translator) -> Table:
     rows = []
     for one in runs:
-        spec, run, count = one.run.spec.spec, one.run, one.of.counts
+        spec, run, count = one.run.spec, one.run, one.of.counts
         asked = {key: value for key, value in run.parameters.items() if key not in ("index_version",) and value}
         rows.append(
             [str(run.id), one.label, run.flight_id, run.reference_set.name, f"{spec.input_px} px {spec.precision}",

@@ -73,7 +73,7 @@ def _labels(evaluations: Sequence[Evaluation]) -> list[str]:
     for tell in (
         lambda one: one.run.reference_set.name,
         lambda one: one.run.flight_id,
-        lambda one: f"{one.run.spec.spec.input_px} px {one.run.spec.spec.precision}",
+        lambda one: f"{one.run.spec.input_px} px {one.run.spec.precision}",
         lambda one: f"run {one.run.id}",
     ):
         if len(set(labels)) == len(labels):

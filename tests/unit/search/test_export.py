@@ -314,7 +314,7 @@ def test_one_frame_can_be_had_without_the_others(searched):
         flight = flights.find_flight(session, FLIGHT).flight
     (group,) = comparable(newest_runs(world.db, FLIGHT))
     found = list(frame_infos(world.db, world.thumbnails, flight, group, [4]))
-    assert [(one.run.spec.spec.backbone, one.info.frame_index) for one in found] == [("vits16", 4), ("vits16+", 4)]
+    assert [(one.run.spec.backbone, one.info.frame_index) for one in found] == [("vits16", 4), ("vits16+", 4)]
 
 
 def test_a_record_survives_a_round_trip(searched):

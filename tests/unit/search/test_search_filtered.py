@@ -29,9 +29,9 @@ def drain(world, store, spec, leave=0):
     with world.db.write() as session:
         pending = embeddings.take_pending(session, spec, 1000)
         done = pending[: len(pending) - leave]
-        store.ensure(spec.spec.collection, spec.spec.dim)
-        store.upsert(spec.spec.collection, [row.point for row in done])
-        store.flush(spec.spec.collection)
+        store.ensure(spec.collection, spec.dim)
+        store.upsert(spec.collection, [row.point for row in done])
+        store.flush(spec.collection)
         embeddings.mark_indexed(session, done)
 
 
@@ -162,7 +162,7 @@ def test_a_store_that_has_lost_points_is_noticed_and_mended_and_then_finds_all(
 ):
     spec = world.embed(fake_backbone)
     drain(world, store, spec)
-    collection, vector = spec.spec.collection, stored_vectors(world, spec)[5]
+    collection, vector = spec.collection, stored_vectors(world, spec)[5]
     exact = best(exact_index(world, spec), vector, 24)
     store.delete(collection, [hit.tile.point_id for hit in exact[:10]])  # the best among them
     store.flush(collection)
