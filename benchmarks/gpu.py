@@ -29,7 +29,7 @@ from coarseloc.core import ids
 from coarseloc.core.types import Float32, UInt8
 from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import LoadedBackbone, load_backbone, resolve_device
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 from search.neighbors import nearest
 from search.torch_engine import TorchGpu
 
@@ -129,7 +129,7 @@ def ceilings(settings: Settings) -> Results:
 # --- embedding ----------------------------------------------------------------------------------
 
 
-def one_backbone(name: str, found: Found, settings: Settings, peak: float) -> Results:
+def one_backbone(name: str, found: LocatedWeights, settings: Settings, peak: float) -> Results:
     """Latency at both sizes, throughput, and agreement with the CPU in float32."""
     results = Results()
     frames = pictures(2, settings.large_px)
@@ -155,7 +155,9 @@ def one_backbone(name: str, found: Found, settings: Settings, peak: float) -> Re
     return results
 
 
-def throughput(name: str, found: Found, naive: Callable[[UInt8], Float32], settings: Settings, peak: float) -> Results:
+def throughput(
+    name: str, found: LocatedWeights, naive: Callable[[UInt8], Float32], settings: Settings, peak: float
+) -> Results:
     """Images a second, from bytes in memory to vectors in memory."""
     ours = load_backbone(found, input_px=settings.small_px, precision=settings.precision, device=settings.device)
     images = pictures(settings.batch, settings.small_px)
@@ -179,7 +181,7 @@ def throughput(name: str, found: Found, naive: Callable[[UInt8], Float32], setti
 
 
 def naive_loop(
-    found: Found, forward: Callable[[torch.Tensor], torch.Tensor], px: int, device: str
+    found: LocatedWeights, forward: Callable[[torch.Tensor], torch.Tensor], px: int, device: str
 ) -> Callable[[UInt8], Float32]:
     """A notebook's: processor on the CPU, model on the device in float32, one image at a time."""
     process = processor_of(found, px)
@@ -193,7 +195,7 @@ def naive_loop(
     return embed
 
 
-def agreement(name: str, found: Found, settings: Settings) -> Results:
+def agreement(name: str, found: LocatedWeights, settings: Settings) -> Results:
     """The same pictures on the device and, in float32, on the CPU: cosines, and the ten nearest of each query."""
     queries, references = settings.agree_on
     images = pictures(queries + references, settings.small_px, seed=5)

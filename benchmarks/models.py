@@ -9,24 +9,24 @@ import torch
 
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.specs import IMAGENET_MEAN, IMAGENET_STD, REGISTER_TOKENS, BackboneSpec
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 
 SMALL = {"hidden_size": 160, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 5}
 
 
-def random_backbone(row: BackboneSpec, folder: Path, seed: int = 0, layers: int | None = None) -> Found:
+def random_backbone(row: BackboneSpec, folder: Path, seed: int = 0, layers: int | None = None) -> LocatedWeights:
     """Write one of the six, whole or with its first `layers` only, as a Hugging Face folder of random weights."""
     if layers is None:
         _save(checkpoint.config_values(row), folder, seed)
-        return Found(row, "folder", folder)
+        return LocatedWeights(row, "folder", folder)
     _save(checkpoint.config_values(row) | {"num_hidden_layers": layers}, folder, seed)
-    return Found(_laboratory(f"{row.name}-{layers}-layers", folder, row.dim), "folder", folder)
+    return LocatedWeights(_laboratory(f"{row.name}-{layers}-layers", folder, row.dim), "folder", folder)
 
 
-def small_backbone(name: str, folder: Path, seed: int = 0) -> Found:
+def small_backbone(name: str, folder: Path, seed: int = 0) -> LocatedWeights:
     """A laboratory's own small DINOv3, as large as the demonstration's: reading costs more than embedding."""
     _save({"num_register_tokens": REGISTER_TOKENS, **SMALL}, folder, seed)
-    return Found(_laboratory(name, folder, SMALL["hidden_size"]), "folder", folder)
+    return LocatedWeights(_laboratory(name, folder, SMALL["hidden_size"]), "folder", folder)
 
 
 def flops(row: BackboneSpec, side: int, class_token_only: bool = False) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from coarseloc.embedding import loading
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 
 Forward = Callable[[Tensor], Tensor]  # [B, 3, S, S] → [B, D], not normalised
 
@@ -36,12 +36,12 @@ class Processor:
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
 
-def transformers_forward(found: Found, device: str = "cpu") -> Forward:
+def transformers_forward(found: LocatedWeights, device: str = "cpu") -> Forward:
     """The model as `AutoModel.from_pretrained` gives it, in float32, and its pooler's output."""
     model: Any = loading.load_model(found)
     model.to(device)
     return lambda pixels: model(pixel_values=pixels).pooler_output
 
 
-def processor_of(found: Found, side: int) -> Processor:
+def processor_of(found: LocatedWeights, side: int) -> Processor:
     return Processor(side, found.spec.mean, found.spec.std)

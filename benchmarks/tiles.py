@@ -19,7 +19,7 @@ from coarseloc.core.rotation import HEADINGS, Affine
 from coarseloc.core.types import Failure, Float32, LonLat, ReferenceSet, Tile, UInt8, View
 from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import LoadedBackbone, load_backbone
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 from coarseloc.imagery.decode import content_digest, read_image
 from coarseloc.store import Database, open_database
 from ingest import worker
@@ -198,7 +198,7 @@ def _timm(name: str, paths: Sequence[Path], process: notebook.Processor) -> Way 
     return Way(lambda: peers.batched_loop(paths, process, model), len(paths))
 
 
-def _int8(found: Found, size: Size, paths: Sequence[Path], folder: Path) -> Way | Skipped:
+def _int8(found: LocatedWeights, size: Size, paths: Sequence[Path], folder: Path) -> Way | Skipped:
     try:
         backbone = load_backbone(found, input_px=size.input_px, precision="int8", device="cpu")
     except (CoarselocError, ImportError) as error:

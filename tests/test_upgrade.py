@@ -34,7 +34,7 @@ from coarseloc.core import config
 from coarseloc.embedding import backbone as embedding_backbone
 from coarseloc.embedding.backbone import embedding_spec
 from coarseloc.embedding.specs import BACKBONES
-from coarseloc.embedding.weights import Found, find
+from coarseloc.embedding.weights import LocatedWeights, find
 from coarseloc.store.session import head_revision, open_database, open_engine
 from web import create_app
 
@@ -374,8 +374,9 @@ DIGESTS = {
 
 def _spec_digest(monkeypatch: pytest.MonkeyPatch, name: str, input_px: int, precision: str) -> str:
     monkeypatch.setattr(embedding_backbone, "weights_digest", lambda *_: WEIGHTS)
-    found = find(BACKBONES[name], Path("unused")) if name == "demo" else Found(BACKBONES[name], "pth", Path("unused"))
-    assert isinstance(found, Found)
+    unused = Path("unused")
+    found = find(BACKBONES[name], unused) if name == "demo" else LocatedWeights(BACKBONES[name], "pth", unused)
+    assert isinstance(found, LocatedWeights)
     return embedding_spec(found, input_px=input_px, precision=precision).digest
 
 
@@ -392,7 +393,7 @@ def test_every_backbone_has_its_digest_pinned():
 
 def test_the_demonstrations_own_weights_keep_their_digest():
     found = find(BACKBONES["demo"], Path("unused"))
-    assert isinstance(found, Found)
+    assert isinstance(found, LocatedWeights)
     spec = embedding_spec(found, input_px=128)
     assert (spec.weights_digest, spec.digest) == (
         "adcce560a2a2278f97ebc62310ef85154299741c6d10b7af9f898c5a83a30a97",

@@ -26,7 +26,7 @@ from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Failure, Flight, TileSource
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.specs import BACKBONES
-from coarseloc.embedding.weights import Missing, find
+from coarseloc.embedding.weights import MissingWeights, find
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.simulate.camera import Changes
 from coarseloc.simulate.flight import simulate_flight
@@ -60,7 +60,7 @@ class Task:
 def model_describer(folder: Path, input_px: int, batch: int = 64) -> Describe:
     """The loading path that every backbone takes, on a folder."""
     found = find(replace(BACKBONES["demo"], folder=folder), folder)
-    if isinstance(found, Missing):
+    if isinstance(found, MissingWeights):
         raise found.error()
     backbone = load_backbone(found, input_px=input_px, device="cpu")
 

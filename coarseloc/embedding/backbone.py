@@ -13,14 +13,14 @@ from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import preprocess
 from coarseloc.embedding.digests import weights_digest
-from coarseloc.embedding.engine import Engine, load_engine
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.engine import EncoderEngine, load_engine
+from coarseloc.embedding.weights import LocatedWeights
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def embedding_spec(
-    found: Found, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
+    found: LocatedWeights, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
 ) -> EmbeddingSpec:
     """Everything that decides the numbers, without loading the model: what is missing is known before.
 
@@ -36,7 +36,7 @@ def embedding_spec(
 
 
 def load_backbone(
-    found: Found,
+    found: LocatedWeights,
     *,
     input_px: int = 224,
     precision: str = "fp32",
@@ -77,7 +77,7 @@ class LoadedBackbone:
 
     spec: EmbeddingSpec
     device: str
-    engine: Engine
+    engine: EncoderEngine
     patch: int
 
     def embed(self, images: UInt8) -> Float32:

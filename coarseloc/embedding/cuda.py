@@ -1,4 +1,4 @@
-"""`lean` on a CUDA device: fixed batches, each recorded once as a CUDA graph and replayed.
+"""`FusedVit` on a CUDA device: fixed batches, each recorded once as a CUDA graph and replayed.
 
 Small models are bound by the launching of kernels; a graph launches them all at once. Images travel as bytes
 and are resized on the device. Two different sizes of input are two recordings.
@@ -22,7 +22,7 @@ TOKENS = 64 * 1029  # at most, in one batch: 64 images of 512 px, 16 of 1024 px
 class CudaEngine:
     """See the module. Threads take turns: a graph has one set of buffers."""
 
-    def __init__(self, model: fused_vit.LeanModel, spec: EmbeddingSpec, device: torch.device) -> None:
+    def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, device: torch.device) -> None:
         torch.set_float32_matmul_precision("highest")  # "fp32" is float32: TensorFloat-32 keeps 10 bits of a factor
         self.device = device
         self._model = model

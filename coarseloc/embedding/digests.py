@@ -7,10 +7,10 @@ import json
 import os
 from pathlib import Path
 
-from coarseloc.embedding.weights import Found, weight_files
+from coarseloc.embedding.weights import LocatedWeights, weight_files
 
 
-def weights_digest(found: Found, cache_dir: Path | None = None) -> str:
+def weights_digest(found: LocatedWeights, cache_dir: Path | None = None) -> str:
     """SHA-256 over the bytes that decide the numbers: the .pth, or config.json and the safetensors files.
 
     Per-file digests are remembered in `cache_dir` by (path, size, mtime_ns), so that gigabytes are read once.

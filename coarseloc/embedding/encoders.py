@@ -28,7 +28,7 @@ class Encoders:
         self._device, self._precision = device or settings.device, precision or "fp32"
         self._input_px = input_px or settings.input_px
         self._allow_hub = allow_hub
-        self._found: dict[str, weights.Found] = {}
+        self._found: dict[str, weights.LocatedWeights] = {}
 
     def specs(self, names: Sequence[str]) -> list[EmbeddingSpec]:
         """The specs of these backbones, or of every one of the six whose weights are here."""
@@ -67,12 +67,12 @@ class Encoders:
             )
         return self.load(spec)
 
-    def missing(self, name: str) -> weights.Missing | None:
+    def missing(self, name: str) -> weights.MissingWeights | None:
         """Why a backbone cannot be loaded here and what to do about it; None where its weights are."""
         found = weights.find(specs.row(name, self._rows), self._settings.weights)
-        return found if isinstance(found, weights.Missing) else None
+        return found if isinstance(found, weights.MissingWeights) else None
 
-    def _find(self, name: str) -> weights.Found:
+    def _find(self, name: str) -> weights.LocatedWeights:
         row = specs.row(name, self._rows)
         if row.name not in self._found:
             self._found[row.name] = weights.require(row, self._settings.weights, allow_hub=self._allow_hub)

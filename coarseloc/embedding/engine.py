@@ -15,13 +15,13 @@ from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import cuda, fused_vit, kernels, preprocess
 from coarseloc.embedding.loading import load_model
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 
 TOKENS = 512  # of a CPU batch, about: two images of 224 px. More leave the cache, and gain nothing
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of what is between linear maps
 
 
-class Engine(Protocol):
+class EncoderEngine(Protocol):
     """What a LoadedBackbone runs on."""
 
     device: torch.device
@@ -35,20 +35,22 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(found: Found, spec: EmbeddingSpec, device: torch.device, threads: int | None = None) -> Engine:
-    """The lean forward for a DINOv3 ViT, transformers' own for anything else; `threads` on a CPU, default all."""
+def load_engine(
+    found: LocatedWeights, spec: EmbeddingSpec, device: torch.device, threads: int | None = None
+) -> EncoderEngine:
+    """The fused forward for a DINOv3 ViT, transformers' own for anything else; `threads` on a CPU, default all."""
     model = load_model(found)
     dtype = DTYPES[spec.precision]
-    if not _is_lean(model.config):
+    if not _is_fusable(model.config):
         if spec.precision == "int8":
             raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
-        return PlainEngine(model, spec, device, found.spec.patch, dtype)
+        return TransformersEngine(model, spec, device, found.spec.patch, dtype)
     folded = fused_vit.fold(
         model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device
     )
     if device.type == "cuda":
         return cuda.CudaEngine(folded, spec, device)
-    return LeanEngine(folded, spec, threads or torch_threads())
+    return CpuEngine(folded, spec, threads or torch_threads())
 
 
 @cache
@@ -57,15 +59,15 @@ def torch_threads() -> int:
     return torch.get_num_threads()
 
 
-def _is_lean(config: Any) -> bool:
+def _is_fusable(config: Any) -> bool:
     return config.model_type == "dinov3_vit" and config.hidden_act in ("gelu", "silu")
 
 
-class LeanEngine:
-    """`lean` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait for
+class CpuEngine:
+    """`FusedVit` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait for
     each other at a barrier when the machine is busy."""
 
-    def __init__(self, model: fused_vit.LeanModel, spec: EmbeddingSpec, threads: int) -> None:
+    def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, threads: int) -> None:
         self.device = torch.device("cpu")
         self._model = model
         self._spec = spec
@@ -95,8 +97,8 @@ class LeanEngine:
 
 
 @dataclass
-class PlainEngine:
-    """Any Hugging Face vision model, through its own forward, in batches. The oracle of the lean one."""
+class TransformersEngine:
+    """Any Hugging Face vision model, through its own forward, in batches. The oracle of the fused ones."""
 
     model: torch.nn.Module
     spec: EmbeddingSpec

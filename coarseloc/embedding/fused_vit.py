@@ -35,7 +35,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class LeanModel:
+class FusedVit:
     """The folded weights and how to run them. `float32 [B, 3, S, S]` in 0…255 goes in."""
 
     kernels: Kernels
@@ -159,8 +159,8 @@ def fold(
     kernels: Kernels,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-) -> LeanModel:
-    """A DINOv3ViTModel's float32 state dict and config → LeanModel in `dtype` on `device`."""
+) -> FusedVit:
+    """A DINOv3ViTModel's float32 state dict and config → FusedVit in `dtype` on `device`."""
     source = _Source(
         {key.removeprefix("model."): value for key, value in state.items()}, config, kernels, dtype, device
     )
@@ -168,7 +168,7 @@ def fold(
     weight, bias = source.qkv(last)
     prefix = torch.cat([source.state["embeddings.cls_token"], source.state["embeddings.register_tokens"]], dim=1)[0]
     projection = _projection(*source.read("embeddings.patch_embeddings"), spec)
-    return LeanModel(
+    return FusedVit(
         kernels=kernels,
         patch=config.patch_size,
         heads=config.num_attention_heads,

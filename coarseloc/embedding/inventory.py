@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coarseloc.embedding.specs import BackboneSpec
-from coarseloc.embedding.weights import Found, find, weight_files
+from coarseloc.embedding.weights import LocatedWeights, find, weight_files
 
 LICENCE_NOTE = (
     "DINOv3 weights are Meta's, under the DINOv3 License (https://ai.meta.com/resources/models-and-libraries/"
@@ -39,7 +39,7 @@ def inventory(rows: Mapping[str, BackboneSpec], weights_dir: Path) -> list[Entry
 
 def _entry(spec: BackboneSpec, weights_dir: Path) -> Entry:
     found = find(spec, weights_dir)
-    if not isinstance(found, Found):
+    if not isinstance(found, LocatedWeights):
         facts = (spec.name, spec.title, spec.params_m, spec.dim, spec.pretraining)
         return Entry(*facts, None, None, found.reason, found.remedy)
     params_m = spec.params_m or _params_m(found.path)

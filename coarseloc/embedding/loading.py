@@ -13,13 +13,13 @@ import torch
 from coarseloc.core.errors import WeightsError
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.specs import BackboneSpec
-from coarseloc.embedding.weights import Found, read_json
+from coarseloc.embedding.weights import LocatedWeights, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load_model(found: Found) -> PreTrainedModel:
+def load_model(found: LocatedWeights) -> PreTrainedModel:
     """The model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
     model, report = _from_pth(found) if found.kind == "pth" else _from_folder(found)
     _refuse_incomplete(report, found)
@@ -27,7 +27,7 @@ def load_model(found: Found) -> PreTrainedModel:
     return model.eval()
 
 
-def _from_pth(found: Found) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_pth(found: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     original = checkpoint.read(found.path)
@@ -36,7 +36,7 @@ def _from_pth(found: Found) -> tuple[PreTrainedModel, dict[str, Any]]:
     return _quietly(DINOv3ViTModel, None, config=config, state_dict=state)
 
 
-def _from_folder(found: Found) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_folder(found: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
     from transformers import AutoConfig, AutoModel
 
     _check_normalisation(found)
@@ -79,7 +79,7 @@ def _quietly(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTraine
             logging.enable_progress_bar()
 
 
-def _refuse_incomplete(report: dict[str, Any], found: Found) -> None:
+def _refuse_incomplete(report: dict[str, Any], found: LocatedWeights) -> None:
     missing = _names(report["missing_keys"])
     if found.spec.pooling != "pooler":  # an unused head may be absent: many ViT folders have no pooler
         missing = [key for key in missing if not key.startswith("pooler.")]
@@ -96,7 +96,7 @@ def _refuse_incomplete(report: dict[str, Any], found: Found) -> None:
         raise WeightsError(f"{found.path} does not hold all of {found.spec.name}: {'; '.join(faults)}. Copy it again")
 
 
-def _check_config(config: Any, found: Found) -> None:
+def _check_config(config: Any, found: LocatedWeights) -> None:
     wrong = [
         f"{key} {getattr(config, key, None)!r}, expected {value!r}"
         for key, value in checkpoint.config_values(found.spec).items()
@@ -108,7 +108,7 @@ def _check_config(config: Any, found: Found) -> None:
         )
 
 
-def _check_normalisation(found: Found) -> None:
+def _check_normalisation(found: LocatedWeights) -> None:
     """A folder that states its mean and std must agree with the row: mixing them up is a silent error."""
     path = found.path / "preprocessor_config.json"
     if found.spec.is_dinov3 or not path.is_file():

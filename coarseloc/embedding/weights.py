@@ -18,7 +18,7 @@ HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "mo
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocatedWeights:
     """A backbone whose weights are there. `spec` has every number, from config.json where the row leaves it open."""
 
     spec: BackboneSpec
@@ -27,7 +27,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingWeights:
     """A backbone that cannot be loaded from here: why, and what to do about it."""
 
     spec: BackboneSpec
@@ -38,7 +38,7 @@ class Missing:
         return WeightsError(f"backbone {self.spec.name}: {self.reason}. {self.remedy}")
 
 
-def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> Found | Missing:
+def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights | MissingWeights:
     """Where the weights are, from file names and config.json alone.
 
     With `allow_hub` a backbone that is not on this machine is downloaded (gated: an accepted licence and
@@ -52,21 +52,21 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> F
             return _in_folder(spec, folder, "folder")
     for folder in (weights_dir, *folders):
         if pth := _pth_in(spec, folder):
-            return Found(spec, "pth", pth)
+            return LocatedWeights(spec, "pth", pth)
     if cached := _hub_cache(spec):
         found = _in_folder(spec, cached, "hub")
-        if isinstance(found, Found) or not allow_hub:
+        if isinstance(found, LocatedWeights) or not allow_hub:
             return found
     if allow_hub:
         return download(spec)
     empty = [f"{folder} holds neither config.json nor a .pth" for folder in folders if folder.is_dir()]
-    return Missing(spec, "; ".join(empty) or f"no weights under {weights_dir}", how_to_get(spec, weights_dir))
+    return MissingWeights(spec, "; ".join(empty) or f"no weights under {weights_dir}", how_to_get(spec, weights_dir))
 
 
-def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> Found:
+def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights:
     """`find`, with what is missing raised as WeightsError."""
     found = find(spec, weights_dir, allow_hub=allow_hub)
-    if isinstance(found, Missing):
+    if isinstance(found, MissingWeights):
         raise found.error()
     return found
 
@@ -115,17 +115,17 @@ def _hub_cache(spec: BackboneSpec) -> Path | None:
 # --- Hugging Face folders ---------------------------------------------------------------------------
 
 
-def _in_folder(spec: BackboneSpec, folder: Path, kind: str) -> Found | Missing:
+def _in_folder(spec: BackboneSpec, folder: Path, kind: str) -> LocatedWeights | MissingWeights:
     """Check a folder by its file names and config.json, and fill the row's open numbers from it."""
     if not folder.is_dir():
-        return Missing(spec, f"there is no folder {folder}", how_to_get(spec, folder.parent))
+        return MissingWeights(spec, f"there is no folder {folder}", how_to_get(spec, folder.parent))
     try:
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{folder} has no config.json, so it is no complete Hugging Face folder")
         weight_files(folder)
-        return Found(_resolved(spec, read_json(folder / "config.json"), folder), kind, folder)
+        return LocatedWeights(_resolved(spec, read_json(folder / "config.json"), folder), kind, folder)
     except WeightsError as error:
-        return Missing(spec, str(error), f"Mend or remove {folder}")
+        return MissingWeights(spec, str(error), f"Mend or remove {folder}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -195,7 +195,7 @@ def _last(value: Any) -> Any:
 # --- the hub ----------------------------------------------------------------------------------------
 
 
-def download(spec: BackboneSpec) -> Found:
+def download(spec: BackboneSpec) -> LocatedWeights:
     """Fetch a gated model into the Hugging Face cache, or say in one line why that cannot be."""
     if spec.hub_id is None:
         raise WeightsError(f"backbone {spec.name} is not on the Hugging Face hub: it lives in {spec.folder}")
@@ -218,6 +218,6 @@ def download(spec: BackboneSpec) -> Found:
             "go on-line, or copy the weights by hand"
         ) from error
     found = _in_folder(spec, folder, "hub")
-    if isinstance(found, Missing):
+    if isinstance(found, MissingWeights):
         raise found.error()
     return found

@@ -15,7 +15,7 @@ from coarseloc.core.errors import WeightsError
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
-from coarseloc.embedding.weights import Found, require
+from coarseloc.embedding.weights import LocatedWeights, require
 
 NAMES = ["vits16", "vits16+", "vitl16sat"]  # plain, gated, with a local norm
 SMALL = {"dim": 32, "layers": 2, "heads": 2, "mlp": 64}
@@ -83,12 +83,12 @@ def original(spec, folder) -> dict[str, torch.Tensor]:
 
 def _load_pth(spec: BackboneSpec, tensors: object, path: Path) -> torch.nn.Module:
     torch.save(tensors, path)
-    return load_model(Found(spec, "pth", path))
+    return load_model(LocatedWeights(spec, "pth", path))
 
 
 def test_an_original_checkpoint_gives_the_same_model_as_the_folder(spec, folder, original, tmp_path):
     ours = _load_pth(spec, original, tmp_path / "m.pth")
-    theirs = load_model(Found(spec, "folder", folder))
+    theirs = load_model(LocatedWeights(spec, "folder", folder))
     pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     assert not ours.training
     assert torch.equal(ours(pixels).last_hidden_state, theirs(pixels).last_hidden_state)
@@ -204,14 +204,14 @@ def _change(folder: Path, change) -> None:
 def test_a_folder_that_is_not_complete_is_refused(change, message, spec, folder):
     _change(folder, change)
     with pytest.raises(WeightsError, match=message):
-        load_model(Found(spec, "folder", folder))
+        load_model(LocatedWeights(spec, "folder", folder))
 
 
 def test_a_truncated_folder_is_refused(spec, folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="truncated or damaged"):
-        load_model(Found(spec, "folder", folder))
+        load_model(LocatedWeights(spec, "folder", folder))
 
 
 def test_a_folder_of_another_architecture_is_refused(spec, make_dinov3, tmp_path):
@@ -222,7 +222,7 @@ def test_a_folder_of_another_architecture_is_refused(spec, make_dinov3, tmp_path
         gated = {"use_gated_mlp": spec.gated, "hidden_act": "silu" if spec.gated else "gelu"}
         path = make_dinov3(tmp_path / message[:5], **gated, **changes)
         with pytest.raises(WeightsError, match=message):
-            load_model(Found(spec, "folder", path))
+            load_model(LocatedWeights(spec, "folder", path))
 
 
 def test_a_custom_folder_that_states_another_mean_is_refused(tiny_dinov3, tmp_path):
@@ -244,5 +244,5 @@ def test_an_unknown_model_type_is_refused(tmp_path):
 
 
 def test_loading_prints_nothing(spec, folder, capfd):
-    load_model(Found(spec, "folder", folder))
+    load_model(LocatedWeights(spec, "folder", folder))
     assert capfd.readouterr() == ("", "")

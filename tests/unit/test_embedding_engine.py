@@ -11,10 +11,10 @@ from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
 from coarseloc.embedding import cuda, fused_vit, kernels
 from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, resolve_device, unit_rows
-from coarseloc.embedding.engine import LeanEngine, PlainEngine
+from coarseloc.embedding.engine import CpuEngine, TransformersEngine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import table
-from coarseloc.embedding.weights import Found, require
+from coarseloc.embedding.weights import LocatedWeights, require
 
 CPU = torch.device("cpu")
 ARCHITECTURES = {  # the widths and heads of the table, two layers of twelve
@@ -30,7 +30,7 @@ ARCHITECTURES = {  # the widths and heads of the table, two layers of twelve
 }
 
 
-def _found(folder, tmp_path, **row) -> Found:
+def _found(folder, tmp_path, **row) -> LocatedWeights:
     return require(table([CustomBackbone(name="small", path=folder, **row)])["small"], tmp_path)
 
 
@@ -43,7 +43,7 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module", params=list(ARCHITECTURES))
-def architecture(request, make_dinov3, tmp_path_factory) -> Found:
+def architecture(request, make_dinov3, tmp_path_factory) -> LocatedWeights:
     root = tmp_path_factory.mktemp("architectures")
     return _found(make_dinov3(root / request.param, **ARCHITECTURES[request.param]), root)
 
@@ -68,7 +68,7 @@ def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
 def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path):
     found = _found(make_dinov3(tmp_path / "vits16", num_hidden_layers=12, **ARCHITECTURES["vits16"]), tmp_path)
     backbone = load_backbone(found, input_px=224, device="cpu")
-    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
     images = _images(2, 300)
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path
 def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_path):
     found = _found(tiny_dinov3, tmp_path)
     backbone = load_backbone(found, input_px=512, device="cpu")
-    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
     images = _images(2, 500)
     assert kernels.LONG < 1029
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
@@ -94,8 +94,8 @@ def test_blocked_attention_equals_torch(heads, queries):
 def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
     found = _found(tiny_dinov3, tmp_path, pooling=pooling)
     backbone = load_backbone(found, input_px=64, device="cpu")
-    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
-    assert isinstance(backbone.engine, LeanEngine)
+    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
+    assert isinstance(backbone.engine, CpuEngine)
     images = _images(5)
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
 
@@ -163,7 +163,7 @@ def test_images_of_differing_sizes_keep_their_order(tiny):
 def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
     found = _found(tiny_dinov3, tmp_path)
     backbone = load_backbone(found, input_px=48, device="cpu")
-    plain = PlainEngine(load_model(found), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
     images = _images(2)
     tokens = backbone.patch_tokens(images)
     assert tokens.shape == (2, 3, 3, 32) and tokens.dtype == np.float32
@@ -215,7 +215,7 @@ def plain_vit(tmp_path_factory):
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_any_vision_transformer_runs_by_its_own_forward(pooling, plain_vit, tmp_path):
     backbone = load_backbone(_found(plain_vit, tmp_path, pooling=pooling), input_px=32, device="cpu")
-    assert isinstance(backbone.engine, PlainEngine)
+    assert isinstance(backbone.engine, TransformersEngine)
     vectors = backbone.embed(_images(9))
     assert vectors.shape == (9, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -239,7 +239,7 @@ def test_a_pooling_that_does_not_fit_is_an_error(tiny_dinov3, tmp_path):
     model = load_model(found)
     spec = replace(embedding_spec(found, input_px=48), dim=7)
     with pytest.raises(BackboneError, match=r"vectors of shape \[32\], expected \[7\]"):
-        PlainEngine(model, spec, CPU, 16).pooled(_images(1))
+        TransformersEngine(model, spec, CPU, 16).pooled(_images(1))
 
 
 # --- what can be checked of the GPU without one -----------------------------------------------------

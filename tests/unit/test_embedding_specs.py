@@ -10,7 +10,7 @@ import pytest
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, ConfigError
 from coarseloc.embedding import specs
-from coarseloc.embedding.weights import Found
+from coarseloc.embedding.weights import LocatedWeights
 
 
 def test_the_table_holds_the_six_of_the_study_in_order_and_the_demonstration():
@@ -80,8 +80,8 @@ def test_digests_differ_by_everything_that_changes_the_numbers(tiny_backbone, tm
     from coarseloc.embedding.weights import require
 
     found = require(specs.table([tiny_backbone])["tiny"], tmp_path)
-    other_mean = Found(replace(found.spec, mean=(0.5, 0.5, 0.5)), found.kind, found.path)
-    other_pooling = Found(replace(found.spec, pooling="mean"), found.kind, found.path)
+    other_mean = LocatedWeights(replace(found.spec, mean=(0.5, 0.5, 0.5)), found.kind, found.path)
+    other_pooling = LocatedWeights(replace(found.spec, pooling="mean"), found.kind, found.path)
     variants = [
         embedding_spec(found, input_px=32),
         embedding_spec(found, input_px=64),

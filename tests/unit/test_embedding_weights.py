@@ -15,7 +15,7 @@ from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
-from coarseloc.embedding.weights import Found, Missing, find, require
+from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def model(make_dinov3, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["vits16+", "vits16plus", "dinov3-vits16plus-pretrain-lvd1689m"])
 def test_a_hugging_face_folder_is_found_under_each_of_its_names(name, small, model, tmp_path):
     shutil.copytree(model, tmp_path / "w" / name)
-    assert find(small, tmp_path / "w") == Found(small, "folder", tmp_path / "w" / name)
+    assert find(small, tmp_path / "w") == LocatedWeights(small, "folder", tmp_path / "w" / name)
 
 
 @pytest.mark.parametrize("inside", ["", "vits16plus"])
@@ -69,12 +69,12 @@ def test_a_broken_folder_is_reported_and_not_passed_over(small, model, tmp_path)
 
 def test_the_local_cache_is_used_without_asking_the_network(small, model, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(model / "config.json"))
-    assert require(small, tmp_path / "w") == Found(small, "hub", model)
+    assert require(small, tmp_path / "w") == LocatedWeights(small, "hub", model)
 
 
 def test_what_is_not_there_says_what_to_do():
     missing = find(BACKBONES["vitl16sat"], Path("/nowhere"))
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, MissingWeights)
     message = str(missing.error())
     for part in (
         "vitl16sat: no weights under /nowhere",
@@ -164,23 +164,23 @@ def test_each_refusal_of_the_hub_becomes_one_clear_line(error, message, tmp_path
 def test_the_hub_is_asked_only_when_allowed(small, model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(model))
-    assert isinstance(find(small, tmp_path / "w"), Missing)
+    assert isinstance(find(small, tmp_path / "w"), MissingWeights)
     assert asked == []
-    assert require(small, tmp_path / "w", allow_hub=True) == Found(small, "hub", model)
+    assert require(small, tmp_path / "w", allow_hub=True) == LocatedWeights(small, "hub", model)
     assert asked == ["facebook/dinov3-vits16plus-pretrain-lvd1689m"]
 
 
 def test_the_digest_follows_the_bytes_and_not_the_place(small, model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "copy")
-    digest = weights_digest(Found(small, "folder", model))
-    assert weights_digest(Found(small, "folder", copy)) == digest
+    digest = weights_digest(LocatedWeights(small, "folder", model))
+    assert weights_digest(LocatedWeights(small, "folder", copy)) == digest
     _edit(copy, layer_norm_eps=1e-6)
-    assert weights_digest(Found(small, "folder", copy)) != digest
+    assert weights_digest(LocatedWeights(small, "folder", copy)) != digest
 
 
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     pth, cache = tmp_path / "a.pth", tmp_path / "cache"
-    found = Found(BACKBONES["vits16"], "pth", pth)
+    found = LocatedWeights(BACKBONES["vits16"], "pth", pth)
     pth.write_bytes(b"one")
     os.utime(pth, ns=(1, 1))
     first = weights_digest(found, cache)
@@ -196,7 +196,7 @@ def test_a_damaged_memory_of_digests_is_made_anew(tmp_path):
     pth = tmp_path / "a.pth"
     pth.write_bytes(b"one")
     (tmp_path / "weights-digests.json").write_text("{")
-    found = Found(BACKBONES["vits16"], "pth", pth)
+    found = LocatedWeights(BACKBONES["vits16"], "pth", pth)
     assert weights_digest(found, tmp_path) == weights_digest(found)
     assert json.loads((tmp_path / "weights-digests.json").read_text())
 
