@@ -23,7 +23,7 @@ from coarseloc.embedding.weights import LocatedWeights
 from coarseloc.imagery.decode import content_digest, read_image
 from coarseloc.store import Database, open_database
 from ingest import worker
-from ingest.worker import Summary
+from ingest.worker import IngestSummary
 
 FP32, INT8 = "coarseloc fp32", "coarseloc int8"
 NAIVE = "transformers, one image at a time"
@@ -51,7 +51,7 @@ class NorthUpTiles:
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
         return HEADINGS
 
-    def stamp(self, tile: Tile, angle_deg: int) -> str:
+    def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
         return self._paths[tile.index].name
 
     def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
@@ -71,7 +71,7 @@ class Ingests:
     """The application's own ingest into one database; each call makes a reference set of its own."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], backbones: Sequence[LoadedBackbone]) -> None:
-        self.summary: Summary | None = None
+        self.summary: IngestSummary | None = None
         self._folder, self._paths = folder, paths
         self._backbones = {backbone.spec.backbone: backbone for backbone in backbones}
         self._db: Database = open_database(f"sqlite:///{folder / 'coarseloc.db'}")

@@ -33,8 +33,8 @@ from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
-    from coarseloc.vectors.sync import Drained
-    from ingest.worker import Engine, Summary
+    from coarseloc.vectors.sync import DrainSummary
+    from ingest.worker import IngestEngine, IngestSummary
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.summary import RunSummary
     from search.export.files import Exported
@@ -59,8 +59,8 @@ def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Works
 class IngestResult:
     """What became of each source, and of the vector store; `note` says why it was not brought up to date."""
 
-    summaries: list[Summary]
-    drained: Drained | None
+    summaries: list[IngestSummary]
+    drained: DrainSummary | None
     note: str
 
 
@@ -183,7 +183,7 @@ class Workspace:
         backbones: Sequence[str] = (),
         *,
         encoders: Encoders | None = None,
-        engine: Engine | None = None,
+        engine: IngestEngine | None = None,
     ) -> IngestResult:
         """Embed what is missing, then bring the vector store up to it where this process may.
 
@@ -194,7 +194,7 @@ class Workspace:
 
         encoders = encoders or Encoders(self.settings)
         wanted = encoders.specs(backbones)
-        summaries: list[Summary] = []
+        summaries: list[IngestSummary] = []
         with self.only_ingest():
             for source in sources if isinstance(sources, Sequence) else [sources]:
                 with self._report(f"ingest {source.reference_set.name}") as progress:
@@ -325,7 +325,9 @@ class Workspace:
         from search.hits import picture_hit
 
         picture = (
-            localizer.decode(Path(image)) if isinstance(image, str | Path) else localizer.Picture(image, decode_ms=0.0)
+            localizer.decode(Path(image))
+            if isinstance(image, str | Path)
+            else localizer.DecodedImage(image, decode_ms=0.0)
         )
         where = where or Where()
         names = [backbone] if isinstance(backbone, str) else backbone

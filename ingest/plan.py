@@ -69,7 +69,7 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
         seen = known.get((tile.index, angle))
         return (
             seen is not None
-            and seen.stamp == source.stamp(tile, angle)
+            and seen.source_fingerprint == source.source_fingerprint(tile, angle)
             and (not cut or seen.content_digest in pictured)
             and all(embedded[spec.id].get(seen.id) == seen.content_digest for spec in stored_specs)
         )

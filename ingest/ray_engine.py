@@ -21,20 +21,20 @@ from coarseloc.core.batches import batches
 from coarseloc.core.errors import CoarselocError, InputError
 from coarseloc.core.types import TileSource
 from ingest.plan import Plan, Work
-from ingest.worker import Done, Engine, Load, Models, Summary, embed_work
+from ingest.worker import EmbeddedBatch, IngestEngine, IngestSummary, LoadBackbone, Models, embed_work
 
 CHUNK_TILES = 8  # what the death of an actor can cost
 IN_FLIGHT = 2  # chunks an actor has before it, so that it never waits
 DEATHS = 3  # of actors over one chunk, or when they begin: the fault is then not the machines'
 PATIENCE_S = 300.0  # while the cluster has no room for a single actor
 
-Answer = tuple[list[Done], Summary]
+ChunkResult = tuple[list[EmbeddedBatch], IngestSummary]
 
 
 class Embedder:
     """An actor: the models, and whatever is sent to it. Loads in its first chunk, so that errors come back as such."""
 
-    def __init__(self, plan: Plan, source: TileSource, load: Load, thumbnails: Path, mark: Path) -> None:
+    def __init__(self, plan: Plan, source: TileSource, load: LoadBackbone, thumbnails: Path, mark: Path) -> None:
         self._plan, self._source, self._models = plan, source, Models(plan, load)
         self._thumbnails, self._mark = thumbnails, mark
 
@@ -46,18 +46,20 @@ class Embedder:
                 "under the same path"
             )
 
-    def work(self, work: Sequence[Work]) -> Answer:
+    def work(self, work: Sequence[Work]) -> ChunkResult:
         """One chunk: what came of it, and how long each stage took."""
-        part = Summary(self._plan.reference_set.name, 0, 0)
+        part = IngestSummary(self._plan.reference_set.name, 0, 0)
         return list(embed_work(self._plan, self._source, work, self._models, self._thumbnails, part)), part
 
 
-def over_ray(address: str | None = None, cores: int = 4) -> Engine:
+def over_ray(address: str | None = None, cores: int = 4) -> IngestEngine:
     """The engine on the cluster at `address`, or on this machine alone: an actor for each GPU, or, where there is
     none, for every `cores` cores of a machine. Raises InputError where Ray is not installed, where the cluster does
     not answer or has no room, and for tiles over which actor after actor dies."""
 
-    def engine(plan: Plan, source: TileSource, load: Load, thumbnails: Path, summary: Summary) -> Iterator[Done]:
+    def engine(
+        plan: Plan, source: TileSource, load: LoadBackbone, thumbnails: Path, summary: IngestSummary
+    ) -> Iterator[EmbeddedBatch]:
         thumbnails.mkdir(parents=True, exist_ok=True)
         mark = thumbnails / f".seen-{uuid4().hex[:8]}"
         mark.touch()
@@ -132,7 +134,7 @@ def _room(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str
     return {"num_cpus": group}, sum(size // group for size in sizes)
 
 
-def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[Answer]:
+def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[ChunkResult]:
     """Each chunk's answer as it comes, by up to `count` actors.
 
     Ray by itself restarts a dead actor and keeps its chunks for it, for ever where the cluster has no room left. Here

@@ -32,7 +32,7 @@ B = TypeVar("B")
 
 
 @dataclass(slots=True)
-class Summary:
+class IngestSummary:
     """What an ingest did. `seconds` per stage: reading runs beside the others, so stages may overlap."""
 
     reference_set: str
@@ -51,29 +51,31 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class EmbeddedBatch:
     """Tiles that were read and embedded, their pixels let go: what a commit takes."""
 
     tried: int  # views, the failed ones too
-    views: list[tuple[Tile, View, str]]  # with their stamps
+    views: list[tuple[Tile, View, str]]  # with their fingerprints
     vectors: dict[tuple[int, int, int], Float32]  # by tile index, angle, spec
     failures: list[Failure]
 
 
-Load = Callable[[EmbeddingSpec], Backbone]
-Engine = Callable[[Plan, TileSource, Load, Path, Summary], Iterator[Done]]
+LoadBackbone = Callable[[EmbeddingSpec], Backbone]
+IngestEngine = Callable[[Plan, TileSource, LoadBackbone, Path, IngestSummary], Iterator[EmbeddedBatch]]
 """Where a plan's work is done; each gives what it has done as it goes, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadTile:
     work: Work
-    views: list[tuple[View, str]]  # with their stamps
+    views: list[tuple[View, str]]  # with their fingerprints
     failures: list[Failure]
     seconds: float
 
 
-def in_process(plan: Plan, source: TileSource, load: Load, thumbnails: Path, summary: Summary) -> Iterator[Done]:
+def in_process(
+    plan: Plan, source: TileSource, load: LoadBackbone, thumbnails: Path, summary: IngestSummary
+) -> Iterator[EmbeddedBatch]:
     """The engine that is used unless another is asked for: this process and its threads."""
     yield from embed_work(plan, source, plan.work, Models(plan, load), thumbnails, summary)
 
@@ -82,11 +84,11 @@ def run(
     db: Database,
     source: TileSource,
     specs: Sequence[EmbeddingSpec],
-    load: Load,
+    load: LoadBackbone,
     thumbnails: Path,
     progress: Progress | None = None,
-    engine: Engine = in_process,
-) -> Summary:
+    engine: IngestEngine = in_process,
+) -> IngestSummary:
     """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
 
     `load` is called once per spec, when a picture first needs it. Cut tiles whose thumbnail is gone from `thumbnails`
@@ -95,7 +97,7 @@ def run(
     """
     with db.write() as session:
         plan = make_plan(session, source, specs, thumbnails)
-    summary = Summary(source.reference_set.name, plan.views, plan.up_to_date)
+    summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date)
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:
         return summary
@@ -119,12 +121,12 @@ def run(
 class Models:
     """A plan's encoders, each loaded when first needed: pictures may turn out to be embedded already."""
 
-    def __init__(self, plan: Plan, load: Load) -> None:
+    def __init__(self, plan: Plan, load: LoadBackbone) -> None:
         self._specs = {spec.id: spec.embedding_spec for spec in plan.specs}
         self._load = load
         self._loaded: dict[int, Backbone] = {}
 
-    def get(self, spec_id: int, summary: Summary) -> Backbone:
+    def get(self, spec_id: int, summary: IngestSummary) -> Backbone:
         if spec_id not in self._loaded:
             started = time.perf_counter()
             self._loaded[spec_id] = self._load(self._specs[spec_id])
@@ -138,22 +140,22 @@ def embed_work(
     work: Sequence[Work],
     models: Models,
     thumbnails: Path,
-    summary: Summary,
-) -> Iterator[Done]:
+    summary: IngestSummary,
+) -> Iterator[EmbeddedBatch]:
     """Read tiles ahead in threads and embed them in batches."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        reads = _ahead(pool, lambda one: _read(source, one, thumbnails), work, READ_AHEAD)
+        reads = prefetch(pool, lambda one: _read(source, one, thumbnails), work, READ_AHEAD)
         for batch in _batches(reads, summary):
-            views = [(read.work.tile, view, stamp) for read in batch for view, stamp in read.views]
-            yield Done(
+            views = [(read.work.tile, view, fingerprint) for read in batch for view, fingerprint in read.views]
+            yield EmbeddedBatch(
                 sum(len(read.work.angles) for read in batch),
-                [(tile, _without_pixels(view), stamp) for tile, view, stamp in views],
+                [(tile, _without_pixels(view), fingerprint) for tile, view, fingerprint in views],
                 _embed(plan, models, views, summary),
                 [failure for read in batch for failure in read.failures],
             )
 
 
-def _ahead(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
+def prefetch(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
     """`map` in order, at most `ahead` items in the making; leaving early cancels what has not begun."""
     waiting: deque[Future[B]] = deque()
     try:
@@ -168,7 +170,7 @@ def _ahead(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A],
             future.cancel()
 
 
-def _read(source: TileSource, work: Work, thumbnails: Path) -> _Read:
+def _read(source: TileSource, work: Work, thumbnails: Path) -> _ReadTile:
     """One tile at its missing angles, with thumbnails written; runs in a reader thread."""
     started = time.perf_counter()
     views, failures = [], []
@@ -179,13 +181,13 @@ def _read(source: TileSource, work: Work, thumbnails: Path) -> _Read:
         thumbnail = thumbnail_path(thumbnails, seen.content_digest)
         if not thumbnail.exists():
             write_thumbnail(seen.pixels, thumbnail)
-        views.append((seen, source.stamp(work.tile, seen.angle_deg)))
-    return _Read(work, views, failures, time.perf_counter() - started)
+        views.append((seen, source.source_fingerprint(work.tile, seen.angle_deg)))
+    return _ReadTile(work, views, failures, time.perf_counter() - started)
 
 
-def _batches(reads: Iterable[_Read], summary: Summary) -> Iterator[list[_Read]]:
+def _batches(reads: Iterable[_ReadTile], summary: IngestSummary) -> Iterator[list[_ReadTile]]:
     """Group reads until they hold a backbone's batch of views; time what reading took and cost."""
-    batch: list[_Read] = []
+    batch: list[_ReadTile] = []
     waited = time.perf_counter()
     for read in reads:
         summary.seconds["read (in threads)"] += read.seconds
@@ -201,7 +203,7 @@ def _batches(reads: Iterable[_Read], summary: Summary) -> Iterator[list[_Read]]:
 
 
 def _embed(
-    plan: Plan, models: Models, views: Sequence[tuple[Tile, View, str]], summary: Summary
+    plan: Plan, models: Models, views: Sequence[tuple[Tile, View, str]], summary: IngestSummary
 ) -> dict[tuple[int, int, int], Float32]:
     """{(tile index, angle, spec): vector} of what each spec lacks; the same pixels serve every backbone."""
     lacking: dict[int, list[tuple[Tile, View]]] = {}
@@ -223,14 +225,14 @@ def _embed(
 class _Writer:
     """Gathers results and commits them by rows or by the clock, each time as a whole."""
 
-    def __init__(self, db: Database, plan: Plan, summary: Summary) -> None:
+    def __init__(self, db: Database, plan: Plan, summary: IngestSummary) -> None:
         self._db, self._plan, self._summary = db, plan, summary
         self._views: list[tuple[Tile, View, str]] = []
         self._vectors: dict[tuple[int, int, int], Float32] = {}
         self._failures: list[Failure] = []
         self._last = time.monotonic()
 
-    def add(self, done: Done) -> None:
+    def add(self, done: EmbeddedBatch) -> None:
         self._views.extend(done.views)
         self._vectors.update(done.vectors)
         self._failures.extend(done.failures)

@@ -18,7 +18,7 @@ from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import Estimate, Floats, LonLat, RankedTile, TileFacts
 from coarseloc.localize import agreement, metrics
 from coarseloc.localize.agreement import Agreement
-from coarseloc.localize.places import Place, places_of, ranked
+from coarseloc.localize.places import Place, places_of, ranked_places
 from coarseloc.store import Session, localizations, runs, snapshots
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
 
@@ -130,7 +130,7 @@ def _agreement(
 def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameErrors | None]:
     """Each estimate against the truth; None where either is missing. places: float64 [P, 6], what was searched."""
     known = [r for r in results if r.frame.truth.location is not None and r.estimate is not None]
-    best = ranked([(r.frame.truth, r.estimate, ()) for r in known])
+    best = ranked_places([(r.frame.truth, r.estimate, ()) for r in known])
     on_map, nearest_m = metrics.map_coverage(best.truth_lon, best.truth_lat, places)
     figures = zip(
         known,

@@ -11,7 +11,7 @@ from coarseloc.core.batches import batches
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ANYTHING, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Frame, Progress
-from coarseloc.localize.localizer import Picture, decode, localize
+from coarseloc.localize.localizer import DecodedImage, decode, localize
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
@@ -108,7 +108,7 @@ def _outcomes(
 ) -> Iterator[FrameOutcome]:
     warm = False
     for some in batches(frames, batch):
-        decoded: list[tuple[Frame, Picture]] = []
+        decoded: list[tuple[Frame, DecodedImage]] = []
         for frame in some:
             try:
                 decoded.append((frame, decode(frame.path)))

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from coarseloc.core import ids
 from coarseloc.core.errors import LockedError
 from coarseloc.core.types import Flight, Floats, Frame, Progress
-from coarseloc.localize.localizer import Answer
+from coarseloc.localize.localizer import LocalizedImage
 from coarseloc.store import Database, Session, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
@@ -47,7 +47,7 @@ class FrameOutcome:
     """One frame: an answer for each run, or why there is none."""
 
     frame: Frame
-    answers: Sequence[Answer]
+    answers: Sequence[LocalizedImage]
     error: str | None = None
 
 

@@ -18,7 +18,7 @@ from coarseloc.embedding.encoders import Encoders
 from coarseloc.store import embeddings, tallies
 from coarseloc.store import references as store_references
 from coarseloc.vectors import sync
-from coarseloc.vectors.sync import Drained
+from coarseloc.vectors.sync import DrainSummary
 from coarseloc.workspace import IngestResult
 from ingest import worker
 from ingest.ray_engine import over_ray
@@ -166,7 +166,7 @@ def show_ingest(done: IngestResult) -> None:
     show_drained(done.drained)
 
 
-def show_drained(drained: Drained) -> None:
+def show_drained(drained: DrainSummary) -> None:
     """What a drain brought over, and what it had to replay."""
     for collection in drained.rebuilt:
         err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")

@@ -48,7 +48,7 @@ class Affine(NamedTuple):
         )  # fmt: skip
 
 
-class Turned(NamedTuple):
+class RotatedView(NamedTuple):
     """A view and how much of it is ground."""
 
     pixels: UInt8  # [side, side, 3]
@@ -57,7 +57,7 @@ class Turned(NamedTuple):
 
 def affine_views(
     window: UInt8, to_source: Affine, side_px: int, angles: Iterable[int], valid: Bool | None = None
-) -> dict[int, Turned]:
+) -> dict[int, RotatedView]:
     """Views of one place at whole-degree headings, out of one north-up or any other window around it.
 
     window: uint8 [H, W, 3]; to_source: pixels of the view at heading 0 → pixels of the window; valid:
@@ -66,20 +66,20 @@ def affine_views(
     resampling: eight headings are two of them, the other six are exact transposes.
     """
     picture = Image.fromarray(window)
-    views: dict[int, Turned] = {}
-    bases: dict[int, Turned] = {}
+    views: dict[int, RotatedView] = {}
+    bases: dict[int, RotatedView] = {}
     for angle in normalised(angles):
         base = angle % 90
         if base not in bases:
             bases[base] = _resampled(picture, turned_by(to_source, base, side_px), side_px, valid)
         pixels, ground = bases[base]
-        views[angle] = Turned(quarter_turns(pixels, angle // 90), ground)
+        views[angle] = RotatedView(quarter_turns(pixels, angle // 90), ground)
     return views
 
 
 def affine_view(
     window: UInt8, to_source: Affine, side_px: int, heading_deg: float, valid: Bool | None = None
-) -> Turned:
+) -> RotatedView:
     """One view at any heading; arguments as `affine_views`."""
     to_window = turned_by(to_source, heading_deg, side_px)
     return _resampled(Image.fromarray(window), to_window, side_px, valid)
@@ -133,19 +133,19 @@ def stored_angle(angle_deg: int, turned: str) -> int:
     return (angle_deg if turned == "cw" else 360 - angle_deg) % 360
 
 
-def _resampled(picture: Image.Image, to_window: Affine, side_px: int, valid: Bool | None) -> Turned:
+def _resampled(picture: Image.Image, to_window: Affine, side_px: int, valid: Bool | None) -> RotatedView:
     """Bicubic, as Pillow does it; it paints black what lies outside the window."""
     size = (side_px, side_px)
     view = picture.transform(size, Image.Transform.AFFINE, to_window, Image.Resampling.BICUBIC)
     pixels = np.array(view)
     if valid is None and _inside(to_window, side_px, picture.size):
-        return Turned(pixels, 1.0)
+        return RotatedView(pixels, 1.0)
     ground = Image.fromarray(
         np.ones((picture.height, picture.width), np.uint8) if valid is None else valid.view(np.uint8)
     )
     mask = np.asarray(ground.transform(size, Image.Transform.AFFINE, to_window, Image.Resampling.NEAREST))
     pixels[mask == 0] = 0
-    return Turned(pixels, float(mask.mean()))
+    return RotatedView(pixels, float(mask.mean()))
 
 
 def _inside(to_window: Affine, side_px: int, window_size: tuple[int, int]) -> bool:

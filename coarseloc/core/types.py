@@ -106,7 +106,7 @@ class TileSource(Protocol):
         """The headings at which this tile exists in the source."""
         ...
 
-    def stamp(self, tile: Tile, angle_deg: int) -> str:
+    def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
         """A cheap text that changes when the picture may have changed (file size and mtime, cut parameters)."""
         ...
 

@@ -37,7 +37,7 @@ class CaptureSource:
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
         return tuple(sorted(self._files[tile.index]))
 
-    def stamp(self, tile: Tile, angle_deg: int) -> str:
+    def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
         """File size and modification time; "missing" where the file has gone since it was listed."""
         try:
             status = self._files[tile.index][angle_deg].stat()

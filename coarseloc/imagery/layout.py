@@ -21,7 +21,7 @@ _CHUNK = 4096  # tiles at once
 Float64 = NDArray[np.float64]
 
 
-def lay(raster: Raster, footprint_m: float, overlap: float, side_px: int) -> tuple[list[Tile], Float64, int]:
+def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: int) -> tuple[list[Tile], Float64, int]:
     """(tiles, their affines float64 [N, 6], how many were left out for want of ground).
 
     The grid runs along parallels and meridians, the raster seldom quite does. So two grids are tried, over the

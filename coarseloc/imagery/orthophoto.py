@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from coarseloc.core import ids, rotation, tiling
 from coarseloc.core.errors import InputError
-from coarseloc.core.rotation import Affine, Turned
+from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.decode import content_digest
-from coarseloc.imagery.layout import lay
+from coarseloc.imagery.layout import layout_tiles
 from coarseloc.imagery.paths import resolve
 from coarseloc.imagery.raster import Raster
 
@@ -47,7 +47,7 @@ class OrthophotoSource:
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
         return self.reference_set.angles
 
-    def stamp(self, tile: Tile, angle_deg: int) -> str:
+    def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
         """The source's size and mtime, the cut's parameters, and the place: a grid laid otherwise has its tile 7
         elsewhere."""
         return f"{self._cut}:{tile.center.lon:.7f},{tile.center.lat:.7f}"
@@ -89,7 +89,7 @@ def open_orthophoto(
     raster = Raster(path)
     gsd_m = raster.metres_per_pixel()
     side_px = _side_px(tile_px, side_m, gsd_m)
-    tiles, affines, outside = lay(raster, side_m, overlap, side_px)
+    tiles, affines, outside = layout_tiles(raster, side_m, overlap, side_px)
     parameters: dict[str, Any] = {
         "tile_px": side_px,
         "source_m_per_px": round(gsd_m, 6),
@@ -105,7 +105,7 @@ def open_orthophoto(
     return OrthophotoSource(reference_set, raster, tiles, affines, side_px)
 
 
-def cut_view(source_path: Path, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> Turned:
+def cut_view(source_path: Path, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> RotatedView:
     """One view of a GeoTIFF at any centre and heading: (uint8 [side, side, 3], ground_fraction).
 
     Black where the source ends; ground_fraction is 0.0 off it. Safe to call from threads; the file stays

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 
 from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
-from coarseloc.core.rotation import Affine, Turned
+from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery.bands import Colours, choose, stretch_of
 
@@ -105,7 +105,7 @@ class Raster:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def views(self, to_source: Affine, side_px: int, angles: Iterable[int]) -> dict[int, Turned]:
+    def views(self, to_source: Affine, side_px: int, angles: Iterable[int]) -> dict[int, RotatedView]:
         """One read of the window that all `angles` need; see rotation.affine_views."""
         wanted = rotation.normalised(angles)
         cut = self._cut(to_source, side_px, wanted)
@@ -114,7 +114,7 @@ class Raster:
         window, valid, to_window = cut
         return rotation.affine_views(window, to_window, side_px, wanted, valid)
 
-    def view(self, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> Turned:
+    def view(self, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> RotatedView:
         """What is seen of `footprint_m` metres around any centre at any heading."""
         to_source = Affine(*self.affines([center], footprint_m, side_px)[0].tolist())
         cut = self._cut(to_source, side_px, [heading_deg])
@@ -255,5 +255,5 @@ def _without_specks(valid: Bool) -> Bool:
     return np.asarray(closed) > 0
 
 
-def _nothing(side_px: int) -> Turned:
-    return Turned(np.zeros((side_px, side_px, 3), np.uint8), 0.0)
+def _nothing(side_px: int) -> RotatedView:
+    return RotatedView(np.zeros((side_px, side_px, 3), np.uint8), 0.0)

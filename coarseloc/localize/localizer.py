@@ -44,7 +44,7 @@ class TileIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """A decoded image, RGB uint8 [H, W, 3]."""
 
     pixels: UInt8
@@ -52,7 +52,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LocalizedImage:
     """Where a picture was taken: ranked tiles until k places are reached, and the estimate; None without hits."""
 
     hits: list[RankedTile]
@@ -60,20 +60,20 @@ class Answer:
     timing: Timing
 
 
-def decode(path: Path) -> Picture:
+def decode(path: Path) -> DecodedImage:
     """Raises ImageryError where the file cannot be read."""
     started = time.perf_counter()
     pixels = read_image(path)
-    return Picture(pixels, ms_since(started))
+    return DecodedImage(pixels, ms_since(started))
 
 
 def localize(
-    pictures: Sequence[Picture],
+    pictures: Sequence[DecodedImage],
     encoder: Backbone,
     indexes: Sequence[TileIndex],
     k: int,
     refine: Refine | None = None,
-) -> list[list[Answer]]:
+) -> list[list[LocalizedImage]]:
     """The answers [P][I] of P pictures of equal size against I indexes; each timer encloses one call only.
 
     Times are each picture's share of the batch. `search` is the index call alone, for k places, not their facts.
@@ -81,14 +81,14 @@ def localize(
     started = time.perf_counter()
     vectors = encoder.embed(np.stack([picture.pixels for picture in pictures]))
     embed_ms = ms_since(started) / len(pictures)
-    answers: list[list[Answer]] = [[] for _ in pictures]
+    answers: list[list[LocalizedImage]] = [[] for _ in pictures]
     for index in indexes:
         ranked, search_ms = rank(vectors, index, k)
         for picture, hits, of_picture in zip(pictures, ranked, answers, strict=True):
             estimate = best_place(hits)
             if refine is not None and estimate is not None:
                 estimate = refine(picture.pixels, estimate, hits)
-            of_picture.append(Answer(hits, estimate, Timing(picture.decode_ms, embed_ms, search_ms)))
+            of_picture.append(LocalizedImage(hits, estimate, Timing(picture.decode_ms, embed_ms, search_ms)))
     return answers
 
 

@@ -17,7 +17,7 @@ _CHUNK = 256  # frames held against all places at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedPlaces:
     """The places found for F frames, best first, and where the frames were; NaN where there is none, or unknown."""
 
     lon: Floats  # [F, K], of the place's centre
@@ -30,33 +30,33 @@ class Ranked:
     truth_heading_deg: Floats  # [F]
 
 
-def errors_m(ranked: Ranked) -> Floats:
+def errors_m(ranked: RankedPlaces) -> Floats:
     """[F, K]: great-circle metres from each place to the truth."""
     return geo.distance_m(ranked.lon, ranked.lat, ranked.truth_lon[:, None], ranked.truth_lat[:, None])
 
 
-def error_m(ranked: Ranked) -> Floats:
+def error_m(ranked: RankedPlaces) -> Floats:
     """[F]: metres from the best place to the truth."""
     return _first(errors_m(ranked))
 
 
-def best_error_m(ranked: Ranked, k: int | None = None) -> Floats:
+def best_error_m(ranked: RankedPlaces, k: int | None = None) -> Floats:
     """[F]: metres from the truth to the nearest of the first `k` places, of all by default."""
     # fmin passes over NaN without a warning where a row is all NaN
     return np.asarray(np.fmin.reduce(errors_m(ranked)[:, :k], axis=1, initial=np.nan))
 
 
-def inside_footprints(ranked: Ranked) -> Bools:
+def inside_footprints(ranked: RankedPlaces) -> Bools:
     """[F, K]: the truth lies in the place's footprint."""
     return geo.inside(ranked.truth_lon[:, None], ranked.truth_lat[:, None], ranked.bbox)
 
 
-def right_place(ranked: Ranked) -> Bools:
+def right_place(ranked: RankedPlaces) -> Bools:
     """[F]: the truth lies in the best place's footprint."""
     return np.asarray(inside_footprints(ranked)[:, :1].any(axis=1), np.bool_)
 
 
-def heading_error_deg(ranked: Ranked) -> Floats:
+def heading_error_deg(ranked: RankedPlaces) -> Floats:
     """[F]: circular difference, in [0, 180], where the best place is right; NaN elsewhere: the heading of a wrong
     place means nothing."""
     difference = np.abs(geo.short_way(ranked.truth_heading_deg, _first(ranked.heading_deg)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coarseloc.core.types import Estimate, Pose, RankedTile, TileFacts
-from coarseloc.localize.metrics import Ranked
+from coarseloc.localize.metrics import RankedPlaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def best_place(hits: Sequence[RankedTile]) -> Estimate | None:
     )
 
 
-def ranked(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]]) -> Ranked:
+def ranked_places(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]]) -> RankedPlaces:
     """Truth, estimate and places of F frames as the arrays that metrics are functions of: first the estimate, in its
     tile's footprint, then the places after the best."""
     width = max((len(places) or 1 for _, _, places in frames), default=0)
@@ -78,7 +78,7 @@ def ranked(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]]) -> R
             footprint = estimate.tile.bbox if estimate.tile else (np.nan,) * 4
             row[0] = (*estimate.location, heading, estimate.score, *footprint)
     truth = np.array([_truth(pose) for pose, _, _ in frames], np.float64).reshape(-1, 3)
-    return Ranked(
+    return RankedPlaces(
         lon=values[..., 0],
         lat=values[..., 1],
         heading_deg=values[..., 2],

@@ -67,7 +67,7 @@ class StoredSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingEmbedding:
     """One embedding the vector store does not have in its present form."""
 
     id: int
@@ -201,14 +201,14 @@ def pending_counts(session: Session) -> dict[str, int]:
     return {stored.collection: counts[stored.id] for stored in specs(session) if stored.id in counts}
 
 
-def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pending]:
+def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[PendingEmbedding]:
     """Up to `limit` of a spec's pending embeddings, oldest row first."""
     query = _with_facts(select(EmbeddingRow)).where(
         EmbeddingRow.spec_id == stored.id, EmbeddingRow.indexed_generation < EmbeddingRow.generation
     )
     rows = session.execute(query.order_by(EmbeddingRow.id).limit(limit))
     return [
-        Pending(
+        PendingEmbedding(
             row.EmbeddingRow.id,
             row.EmbeddingRow.generation,
             row.EmbeddingRow.deleted,
@@ -218,7 +218,7 @@ def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pendi
     ]
 
 
-def mark_indexed(session: Session, drained: Sequence[Pending]) -> None:
+def mark_indexed(session: Session, drained: Sequence[PendingEmbedding]) -> None:
     """Record that the vector store durably has these generations; drop the rows whose deletion it has.
     A row written again meanwhile has a higher generation and stays pending."""
     kept = [{"row": p.id, "seen": p.generation} for p in drained if not p.deleted]

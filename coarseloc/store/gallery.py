@@ -35,7 +35,7 @@ class FlightCard(NamedTuple):
     frames: int
 
 
-class Picture(NamedTuple):
+class TilePicture(NamedTuple):
     """Where a rotated tile's picture is."""
 
     content_digest: str  # names the thumbnail
@@ -82,11 +82,11 @@ def frame_path(session: Session, flight_id: str, index: int) -> str | None:
     return session.scalar(query.where(FlightRow.flight_id == ids.label(flight_id), FrameRow.index == index))
 
 
-def picture(session: Session, rotated_tile: int) -> Picture | None:
+def picture(session: Session, rotated_tile: int) -> TilePicture | None:
     """A rotated tile's picture by its primary key, None where there is no such tile."""
     query = select(RotatedTileRow.content_digest, RotatedTileRow.path).where(RotatedTileRow.id == rotated_tile)
     row = session.execute(query).one_or_none()
-    return Picture(*row) if row else None
+    return TilePicture(*row) if row else None
 
 
 def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[GroundTile]:

@@ -40,7 +40,7 @@ class StoredRotatedTile:
     """What is known of a rotated tile before its picture is read again."""
 
     id: int
-    stamp: str
+    source_fingerprint: str
     content_digest: str
 
 
@@ -203,7 +203,10 @@ def save_views(
     tile_keys: Mapping[int, int],
     views: Sequence[tuple[Tile, View, str]],
 ) -> dict[tuple[int, int], int]:
-    """Record (tile, view, stamp) rows; returns {(tile index, angle): primary key}. point_key: of the reference set."""
+    """Record (tile, view, source fingerprint) rows; returns {(tile index, angle): primary key}.
+
+    point_key: of the reference set.
+    """
     points = {
         (tile.index, view.angle_deg): str(ids.point_id(point_key, tile.index, view.angle_deg))
         for tile, view, _ in views
@@ -216,12 +219,12 @@ def save_views(
                 "tile_id": tile_keys[tile.index],
                 "angle_deg": view.angle_deg,
                 "point_id": points[tile.index, view.angle_deg],
-                "stamp": stamp,
+                "stamp": fingerprint,
                 "content_digest": view.content_digest,
                 "ground_fraction": view.ground_fraction,
                 "path": str(view.path) if view.path else None,
             }
-            for tile, view, stamp in views
+            for tile, view, fingerprint in views
         ],
         ["tile_id", "angle_deg"],
     )

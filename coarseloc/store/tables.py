@@ -115,7 +115,7 @@ class RotatedTileRow(Base):
     tile_id: Mapped[int] = _owned_by("tiles.id")
     angle_deg: Mapped[int]
     point_id: Mapped[str] = mapped_column(String(36), unique=True)
-    stamp: Mapped[str] = mapped_column(String(200))  # changes when the picture may have
+    stamp: Mapped[str] = mapped_column(String(200))  # the source fingerprint: changes when the picture may have
     content_digest: Mapped[str] = mapped_column(String(64))
     ground_fraction: Mapped[float]
     path: Mapped[str | None] = mapped_column(Text)  # None: cut from an orthophoto, only the thumbnail exists

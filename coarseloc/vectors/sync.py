@@ -24,7 +24,7 @@ VECTOR_TOLERANCE = 1e-5
 
 
 @dataclass(slots=True)
-class Drained:
+class DrainSummary:
     """What one drain brought over."""
 
     upserted: int = 0
@@ -53,9 +53,9 @@ class Miscount:
     rows: Tally
 
 
-def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:
+def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
     """Write every pending embedding to the store and record that it is there."""
-    result = Drained()
+    result = DrainSummary()
     with db.read() as session:
         total = sum(embeddings.pending_counts(session).values())
         specs = embeddings.specs(session)
@@ -77,7 +77,7 @@ def _lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
 
 
 def _drain_spec(
-    db: Database, store: VectorStore, spec: StoredSpec, result: Drained, progress: Progress | None, total: int
+    db: Database, store: VectorStore, spec: StoredSpec, result: DrainSummary, progress: Progress | None, total: int
 ) -> None:
     collection = spec.collection
     while True:
@@ -150,7 +150,7 @@ def recount(db: Database) -> list[Miscount]:
     return [Miscount(names[owner], collections[spec], *both) for (owner, spec), both in mended.items()]
 
 
-def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> Drained:
+def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
     """Drop every collection and replay the database into new ones."""
     for collection in store.collections():
         store.drop(collection)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from coarseloc.core import geo
 from coarseloc.core.types import Bools, Floats
 from coarseloc.localize import metrics
-from coarseloc.localize.metrics import Ranked
+from coarseloc.localize.metrics import RankedPlaces
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """F frames of known position with at least one place each."""
 
-    ranked: Ranked
+    ranked: RankedPlaces
     frame: NDArray[np.int64]  # [F], index in the flight
     on_map: Bools  # [F], some reference shows the truth; without one, every answer is wrong
     nearest_m: Floats  # [F], from the truth to the nearest reference centre: what a perfect search is off
@@ -30,7 +30,7 @@ class Judged:
 
     def only(self, keep: Bools) -> Judged:
         """The frames where `keep` [F] is true."""
-        ranked = Ranked(**{f.name: getattr(self.ranked, f.name)[keep] for f in fields(Ranked)})
+        ranked = RankedPlaces(**{f.name: getattr(self.ranked, f.name)[keep] for f in fields(RankedPlaces)})
         mine = ("frame", "on_map", "nearest_m", "margin", "agreement")
         return replace(self, ranked=ranked, **{name: getattr(self, name)[keep] for name in mine})
 

@@ -28,10 +28,10 @@ from ingest import worker
 
 
 @pytest.fixture
-def ingest(db: Database, tmp_path: Path) -> Callable[..., worker.Summary]:
+def ingest(db: Database, tmp_path: Path) -> Callable[..., worker.IngestSummary]:
     """Ingest a capture tree's first source with some backbones."""
 
-    def run(root: Path, *backbones: Any, **options: Any) -> worker.Summary:
+    def run(root: Path, *backbones: Any, **options: Any) -> worker.IngestSummary:
         by_digest = {backbone.spec.digest: backbone for backbone in backbones}
         source = open_captures(root, **options)[0]
         specs = [backbone.spec for backbone in backbones]
@@ -163,7 +163,7 @@ def test_thumbnails_of_cut_tiles_that_are_gone_are_cut_again_without_a_model(db,
     area = write_rgb(tmp_path / "a.tif", pixels, center=LonLat(127.0, 37.5), gsd_m=1.0)
     thumbnails = tmp_path / "thumbnails"
 
-    def run(load: Any) -> worker.Summary:
+    def run(load: Any) -> worker.IngestSummary:
         source = open_orthophoto(area, footprint_m=60.0, overlap=0.0, angles=(0, 45, 90))
         return worker.run(db, source, [fake_backbone.spec], load, thumbnails)
 

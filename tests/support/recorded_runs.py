@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from coarseloc.core.types import Flight, Floats, Frame, RankedTile, Timing
-from coarseloc.localize.localizer import Answer
+from coarseloc.localize.localizer import LocalizedImage
 from coarseloc.localize.places import best_place
 from coarseloc.store import Database, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
@@ -54,7 +54,7 @@ def outcome(db: Database, frame: Frame, timing: Timing, hits: Hits) -> FrameOutc
     with db.read() as session:
         facts = embeddings.facts_by_key(session, [key for key, _ in hits])
     ranked = [RankedTile(rank, score, *facts[key], key) for rank, (key, score) in enumerate(hits, start=1)]
-    return FrameOutcome(frame, [Answer(ranked, best_place(ranked), timing)])
+    return FrameOutcome(frame, [LocalizedImage(ranked, best_place(ranked), timing)])
 
 
 def places_of(db: Database, reference_set: StoredReferenceSet) -> Floats:

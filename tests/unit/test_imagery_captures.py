@@ -394,12 +394,12 @@ def test_a_stamp_changes_with_the_file(capture_tree: WriteCaptures) -> None:
     root = capture_tree()
     source = only(root)
     path = root / "251210182149_300_50_0_000" / "251210182149_300_50_0_000_00001.png"
-    before = source.stamp(source.tiles[0], 0)
-    assert before == source.stamp(source.tiles[0], 0) != source.stamp(source.tiles[0], 45)
+    before = source.source_fingerprint(source.tiles[0], 0)
+    assert before == source.source_fingerprint(source.tiles[0], 0) != source.source_fingerprint(source.tiles[0], 45)
     os.utime(path, (1, 1))
-    touched = source.stamp(source.tiles[0], 0)
+    touched = source.source_fingerprint(source.tiles[0], 0)
     path.unlink()
-    assert len({before, touched, source.stamp(source.tiles[0], 0)}) == 3
+    assert len({before, touched, source.source_fingerprint(source.tiles[0], 0)}) == 3
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "a file", "folders of another kind"])

@@ -211,11 +211,11 @@ def test_a_stamp_tells_place_cut_and_source(compass: Write) -> None:
 
     def stamp(**options: Any) -> str:
         source = open_orthophoto(path, **({"footprint_m": 200} | options))
-        return source.stamp(source.tiles[0], 0)
+        return source.source_fingerprint(source.tiles[0], 0)
 
     assert stamp() == stamp(angles=(0,))  # another angle alone needs no new reading of this one
     source = open_orthophoto(path, footprint_m=200)
-    stamps = {stamp(), stamp(footprint_m=201), stamp(tile_px=100), source.stamp(source.tiles[1], 0)}
+    stamps = {stamp(), stamp(footprint_m=201), stamp(tile_px=100), source.source_fingerprint(source.tiles[1], 0)}
     assert len(stamps) == 4
 
 

@@ -13,7 +13,7 @@ from coarseloc.core import geo
 from coarseloc.core.types import Estimate, LonLat, Pose, RankedTile, TileFacts
 from coarseloc.localize.agreement import Agreement, agreeing, agreement_distance_m, agreements
 from coarseloc.localize.localizer import depth
-from coarseloc.localize.places import best_place, places_of, ranked, until_places
+from coarseloc.localize.places import best_place, places_of, ranked_places, until_places
 
 HERE = LonLat(127.03, 37.50)
 
@@ -87,7 +87,7 @@ def test_estimates_agree_within_a_stride_and_a_twentieth():
 
 def test_frames_become_arrays_filled_up_with_nan():
     two, one = [hit(1, "A", 45, 0.9), hit(2, "B", 90, 0.8, 100.0)], [hit(1, "A", 45, 0.9)]
-    found = ranked(
+    found = ranked_places(
         [
             (Pose(HERE, yaw_deg=10.0), best_place(two), places_of(two)),
             (Pose(), best_place(one), places_of(one)),
@@ -98,12 +98,12 @@ def test_frames_become_arrays_filled_up_with_nan():
     np.testing.assert_array_equal(found.score, [[0.9, 0.8], [0.9, np.nan], [np.nan, np.nan]])
     np.testing.assert_array_equal(found.truth_heading_deg, [10.0, np.nan, np.nan])
     np.testing.assert_array_equal(np.isnan(found.truth_lon), [False, True, False])
-    assert ranked([]).score.shape == (0, 0)
+    assert ranked_places([]).score.shape == (0, 0)
 
 
 def test_the_first_column_is_the_estimate_wherever_its_method_puts_it():
     hits = [hit(1, "A", 45, 0.9), hit(2, "B", 90, 0.8, 100.0)]
     moved = Estimate(geo.offset(HERE, 7.0, 0.0), 51.5, 0.7, 0.1, tile=hits[0].tile)
-    found = ranked([(Pose(HERE), moved, places_of(hits))])
+    found = ranked_places([(Pose(HERE), moved, places_of(hits))])
     assert (found.lon[0, 0], found.heading_deg[0, 0], found.score[0, 0]) == (moved.location.lon, 51.5, 0.7)
     assert found.lon[0, 1] == hits[1].tile.center.lon

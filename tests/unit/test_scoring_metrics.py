@@ -9,7 +9,7 @@ import pytest
 
 from coarseloc.core.geo import EARTH_RADIUS_M
 from coarseloc.localize import metrics
-from coarseloc.localize.metrics import Ranked
+from coarseloc.localize.metrics import RankedPlaces
 
 DEGREE_M = math.radians(1) * EARTH_RADIUS_M  # along a meridian, or the equator
 NAN = math.nan
@@ -20,7 +20,7 @@ def ranked(places, truth, headings=None, scores=None, half=0.5):
     places = np.array(places, float)
     truth = np.array(truth, float)
     lon, lat = places[..., 0], places[..., 1]
-    return Ranked(
+    return RankedPlaces(
         lon,
         lat,
         np.zeros_like(lon) if headings is None else np.array(headings, float),
@@ -55,7 +55,7 @@ def test_a_footprint_across_the_antimeridian_holds_what_lies_in_it():
     found = ranked([[(180, 0)], [(180, 0)], [(180, 0)]], [(-179.8, 0, 0), (179.8, 0, 0), (-179.0, 0, 0)])
     bbox = found.bbox.copy()
     bbox[..., 2] -= 360  # east of the box as files give it: -179.5
-    crossing = Ranked(
+    crossing = RankedPlaces(
         found.lon,
         found.lat,
         found.heading_deg,
