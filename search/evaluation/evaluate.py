@@ -98,7 +98,7 @@ def judge(answers: Sequence[FrameAnswer], k: int, stride_m: float) -> Judged:
     known = [(answer, answer.errors) for answer in answers if answer.errors is not None]
     results = [answer.result for answer, _ in known]
     return Judged(
-        ranked_places=ranked_places([(r.frame.truth, r.estimate, first_places(r, k)) for r in results]),
+        ranked=ranked_places([(r.frame.truth, r.estimate, first_places(r, k)) for r in results]),
         frame=np.array([r.frame.index for r in results], np.int64),
         on_map=np.array([errors.on_map for _, errors in known], np.bool_),
         nearest_m=np.array([errors.nearest_m for _, errors in known]),
