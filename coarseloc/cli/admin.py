@@ -18,7 +18,7 @@ from coarseloc.cli.app import App, answer, json_option, out, pass_app, progress_
 from coarseloc.cli.ingest import show_drained
 from coarseloc.core.errors import CoarselocError, StoreError
 from coarseloc.embedding import specs
-from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
+from coarseloc.embedding.encoders import LICENCE_NOTE, inventory
 from coarseloc.store import embeddings, open_database
 from coarseloc.store.backup import back_up
 from coarseloc.store.session import head_revision

@@ -12,31 +12,30 @@ import torch
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import preprocess
-from coarseloc.embedding.digests import weights_digest
 from coarseloc.embedding.engine import EncoderEngine, load_engine
-from coarseloc.embedding.weights import LocatedWeights
+from coarseloc.embedding.weights import LocatedWeights, weights_digest
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def embedding_spec(
-    found: LocatedWeights, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
+    weights: LocatedWeights, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
 ) -> EmbeddingSpec:
     """Everything that decides the numbers, without loading the model: what is missing is known before.
 
     `cache_dir` remembers the digests of weight files. Raises BackboneError for a size or precision that
     the backbone cannot have.
     """
-    spec = found.spec
+    spec = weights.spec
     preprocess.check_side(input_px, spec.patch)
     if precision not in PRECISIONS:
         raise BackboneError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    digest = weights_digest(found, cache_dir)
+    digest = weights_digest(weights, cache_dir)
     return EmbeddingSpec(spec.name, spec.dim, digest, input_px, spec.mean, spec.std, spec.pooling, precision)
 
 
 def load_backbone(
-    found: LocatedWeights,
+    weights: LocatedWeights,
     *,
     input_px: int = 224,
     precision: str = "fp32",
@@ -44,16 +43,16 @@ def load_backbone(
     cache_dir: Path | None = None,
     threads: int | None = None,
 ) -> LoadedBackbone:
-    """Load the weights that were found onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
+    """Load a backbone's weights onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
 
     bf16 is meant for GPUs (processors without such units take several times as long as in fp32), int8 for CPUs.
     `threads` is for a CPU: as many images are embedded side by side; by default one a core.
 
     Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
     """
-    spec = embedding_spec(found, input_px=input_px, precision=precision, cache_dir=cache_dir)
-    engine = load_engine(found, spec, resolve_device(device), threads)
-    return LoadedBackbone(spec, str(engine.device), engine, found.spec.patch)
+    spec = embedding_spec(weights, input_px=input_px, precision=precision, cache_dir=cache_dir)
+    engine = load_engine(weights, spec, resolve_device(device), threads)
+    return LoadedBackbone(spec, str(engine.device), engine, weights.spec.patch)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -61,14 +60,16 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError as error:
         raise BackboneError(f"device {device!r} is not known: use auto, cpu or cuda:0") from error
-    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+    if torch_device.type == "cuda" and (
+        not torch.cuda.is_available() or (torch_device.index or 0) >= torch.cuda.device_count()
+    ):
         raise BackboneError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    if chosen.type not in ("cpu", "cuda"):
+    if torch_device.type not in ("cpu", "cuda"):
         raise BackboneError(f"device {device!r} is not supported: use auto, cpu or cuda:0")
-    return chosen
+    return torch_device
 
 
 @dataclass
@@ -93,13 +94,13 @@ class LoadedBackbone:
 
         Each is resized by itself; those of one size pass through the encoder together.
         """
-        out = np.empty((len(images), self.spec.dim), dtype=np.float32)
+        vectors = np.empty((len(images), self.spec.dim), dtype=np.float32)
         by_size: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(i)
-        for rows in by_size.values():
-            out[rows] = self.embed(np.stack([images[i] for i in rows]))
-        return out
+        for indices in by_size.values():
+            vectors[indices] = self.embed(np.stack([images[i] for i in indices]))
+        return vectors
 
     def patch_tokens(self, images: UInt8) -> Float32:
         """uint8 [B, H, W, 3] → float32 [B, S/patch, S/patch, D]: the patch tokens after the final norm, row by row
@@ -112,11 +113,11 @@ class LoadedBackbone:
 def unit_rows(vectors: Float32, name: str) -> Float32:
     """float32 [B, D] → each row divided by its L2 norm; BackboneError names the rows that have none."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12))
-    if len(bad):
-        found = "zero" if norms[bad[0], 0] == 0 else f"of norm {norms[bad[0], 0]}"
+    unusable = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12))
+    if len(unusable):
+        description = "zero" if norms[unusable[0], 0] == 0 else f"of norm {norms[unusable[0], 0]}"
         raise BackboneError(
-            f"backbone {name} gave an embedding {found} for image {bad[0]} of {len(vectors)}: expected a finite "
-            "vector; its weights are damaged, or its precision is too low for it"
+            f"backbone {name} gave an embedding {description} for image {unusable[0]} of {len(vectors)}: expected a "
+            "finite vector; its weights are damaged, or its precision is too low for it"
         )
     return vectors / norms

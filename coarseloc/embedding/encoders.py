@@ -1,13 +1,19 @@
-"""From names to encoders, by the settings: which weights are here, the spec they give, the loaded model."""
+"""From names to encoders, by the settings: which weights are on this machine, the spec they give, the loaded model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import WeightsError
 from coarseloc.core.types import Backbone, EmbeddingSpec
-from coarseloc.embedding import specs, weights
+from coarseloc.embedding import specs
+from coarseloc.embedding.specs import BackboneSpec
+from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require, weight_files
 
 CACHE = "cache"  # in the data folder: the digests of weight files
 
@@ -28,18 +34,18 @@ class Encoders:
         self._device, self._precision = device or settings.device, precision or "fp32"
         self._input_px = input_px or settings.input_px
         self._allow_hub = allow_hub
-        self._found: dict[str, weights.LocatedWeights] = {}
+        self._weights: dict[str, LocatedWeights] = {}
 
     def specs(self, names: Sequence[str]) -> list[EmbeddingSpec]:
-        """The specs of these backbones, or of every one of the six whose weights are here."""
-        return [self.spec(name) for name in dict.fromkeys(names or self._available())]
+        """The specs of these backbones; without names, of every one of the six whose weights are on this machine."""
+        return [self.spec(name) for name in dict.fromkeys(names or self._available_names())]
 
     def spec(self, name: str, input_px: int | None = None, precision: str | None = None) -> EmbeddingSpec:
         from coarseloc.embedding import backbone  # torch: seconds that `--help` should not cost
 
-        found = self._find(name)
+        weights = self._locate(name)
         return backbone.embedding_spec(
-            found,
+            weights,
             input_px=input_px or self._input_px,
             precision=precision or self._precision,
             cache_dir=self._settings.data_dir / CACHE,
@@ -49,7 +55,7 @@ class Encoders:
         from coarseloc.embedding import backbone
 
         return backbone.load_backbone(
-            self._find(spec.backbone),
+            self._locate(spec.backbone),
             input_px=spec.input_px,
             precision=spec.precision,
             device=self._device,
@@ -67,22 +73,77 @@ class Encoders:
             )
         return self.load(spec)
 
-    def missing(self, name: str) -> weights.MissingWeights | None:
-        """Why a backbone cannot be loaded here and what to do about it; None where its weights are."""
-        found = weights.find(specs.row(name, self._rows), self._settings.weights)
-        return found if isinstance(found, weights.MissingWeights) else None
+    def missing(self, name: str) -> MissingWeights | None:
+        """Why a backbone cannot be loaded on this machine and what to do about it; None where its weights are."""
+        weights = find(specs.row(name, self._rows), self._settings.weights)
+        return weights if isinstance(weights, MissingWeights) else None
 
-    def _find(self, name: str) -> weights.LocatedWeights:
+    def _locate(self, name: str) -> LocatedWeights:
         row = specs.row(name, self._rows)
-        if row.name not in self._found:
-            self._found[row.name] = weights.require(row, self._settings.weights, allow_hub=self._allow_hub)
-        return self._found[row.name]
+        if row.name not in self._weights:
+            self._weights[row.name] = require(row, self._settings.weights, allow_hub=self._allow_hub)
+        return self._weights[row.name]
 
-    def _available(self) -> list[str]:
-        here = [row.name for row in self._rows.values() if row.name != "demo" and not self.missing(row.name)]
-        if not here:
+    def _available_names(self) -> list[str]:
+        names = [row.name for row in self._rows.values() if row.name != "demo" and not self.missing(row.name)]
+        if not names:
             raise WeightsError(
                 f"no backbone's weights are under {self._settings.weights}: `coarseloc backbones` says how to get "
                 "them, or try `--backbone demo`, the small model that comes with coarseloc"
             )
-        return here
+        return names
+
+
+# --- the list of `coarseloc backbones` --------------------------------------------------------------
+
+LICENCE_NOTE = (
+    "DINOv3 weights are Meta's, under the DINOv3 License (https://ai.meta.com/resources/models-and-libraries/"
+    "dinov3-license/): pass them on only together with that licence; military and ITAR uses are excluded."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneListing:
+    """One backbone of the list. `path` is None where its weights are missing; then `remedy` says what to do."""
+
+    name: str
+    title: str
+    params_m: float  # millions; 0 where it is not known
+    dim: int  # likewise
+    pretraining: str
+    kind: str | None  # "folder", "pth", "hub"
+    path: Path | None
+    reason: str = ""
+    remedy: str = ""
+
+
+def inventory(rows: Mapping[str, BackboneSpec], weights_dir: Path) -> list[BackboneListing]:
+    """One listing per row, in the table's order. Reads file names, config.json and file headers only."""
+    return [_listing(spec, weights_dir) for spec in rows.values()]
+
+
+def _listing(spec: BackboneSpec, weights_dir: Path) -> BackboneListing:
+    weights = find(spec, weights_dir)
+    if isinstance(weights, MissingWeights):
+        facts = (spec.name, spec.title, spec.params_m, spec.dim, spec.pretraining)
+        return BackboneListing(*facts, None, None, weights.reason, weights.remedy)
+    params_m = spec.params_m or _params_m(weights.path)
+    return BackboneListing(
+        spec.name, spec.title, params_m, weights.spec.dim, spec.pretraining, weights.kind, weights.path
+    )
+
+
+def _params_m(folder: Path) -> float:
+    """Millions of numbers in a folder's safetensors files, from their headers; 0 where one is damaged.
+
+    A safetensors file begins with the header's length (8 bytes, little endian), then the header as JSON.
+    """
+    total = 0
+    for path in weight_files(folder):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        except (OSError, ValueError, OverflowError, MemoryError):
+            return 0.0
+        total += sum(math.prod(tensor["shape"]) for key, tensor in header.items() if key != "__metadata__")
+    return total / 1e6

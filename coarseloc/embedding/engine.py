@@ -1,4 +1,4 @@
-"""How a model is run on the machine at hand: which forward, in what batches, on how many threads."""
+"""How an encoder is run on the machine at hand: which forward, in what batches, on how many threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 
 import torch
@@ -13,12 +14,15 @@ from torch import Tensor
 
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
-from coarseloc.embedding import cuda, fused_vit, kernels, preprocess
+from coarseloc.embedding import fused_vit, kernels, preprocess
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.weights import LocatedWeights
 
-TOKENS = 512  # of a CPU batch, about: two images of 224 px. More leave the cache, and gain nothing
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of what is between linear maps
+CPU_BATCH_TOKENS = 512  # about: two images of 224 px. More leave the cache, and gain nothing
+CUDA_BATCH_TOKENS = 64 * 1029  # at most: 64 images of 512 px, 16 of 1024 px
+CUDA_BATCHES = (1, 8, 64)  # a frame, a tile's headings, throughput
+TRANSFORMERS_BATCH = 8
 
 
 class EncoderEngine(Protocol):
@@ -36,21 +40,21 @@ class EncoderEngine(Protocol):
 
 
 def load_engine(
-    found: LocatedWeights, spec: EmbeddingSpec, device: torch.device, threads: int | None = None
+    weights: LocatedWeights, spec: EmbeddingSpec, device: torch.device, threads: int | None = None
 ) -> EncoderEngine:
     """The fused forward for a DINOv3 ViT, transformers' own for anything else; `threads` on a CPU, default all."""
-    model = load_model(found)
+    model = load_model(weights)
     dtype = DTYPES[spec.precision]
-    if not _is_fusable(model.config):
+    if model.config.model_type != "dinov3_vit" or model.config.hidden_act not in ("gelu", "silu"):
         if spec.precision == "int8":
             raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
-        return TransformersEngine(model, spec, device, found.spec.patch, dtype)
-    folded = fused_vit.fold(
+        return TransformersEngine(model, spec, device, weights.spec.patch, dtype)
+    fused = fused_vit.fold(
         model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device
     )
     if device.type == "cuda":
-        return cuda.CudaEngine(folded, spec, device)
-    return CpuEngine(folded, spec, threads or torch_threads())
+        return CudaEngine(fused, spec, device)
+    return CpuEngine(fused, spec, threads or torch_threads())
 
 
 @cache
@@ -59,13 +63,12 @@ def torch_threads() -> int:
     return torch.get_num_threads()
 
 
-def _is_fusable(config: Any) -> bool:
-    return config.model_type == "dinov3_vit" and config.hidden_act in ("gelu", "silu")
+# --- CPU --------------------------------------------------------------------------------------------
 
 
 class CpuEngine:
-    """`FusedVit` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait for
-    each other at a barrier when the machine is busy."""
+    """A `FusedVit` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait
+    for each other at a barrier when the machine is busy."""
 
     def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, threads: int) -> None:
         self.device = torch.device("cpu")
@@ -82,23 +85,108 @@ class CpuEngine:
         return self._run(images, self._model.patch_tokens)
 
     def _run(self, images: UInt8, forward: Callable[[Tensor], Tensor]) -> Float32:
-        size = max(1, TOKENS // (self._spec.input_px // self._model.patch) ** 2)
+        size = max(1, CPU_BATCH_TOKENS // (self._spec.input_px // self._model.patch) ** 2)
         batches = [images[i : i + size] for i in range(0, len(images), size)]
         workers = min(len(batches), self._threads)
 
-        def one(batch: UInt8) -> Tensor:
+        def run_batch(batch: UInt8) -> Tensor:
             # Acts on the calling thread alone, so each says how many it wants before it works.
             torch.set_num_threads(max(1, self._threads // workers))
             with torch.inference_mode():
                 return forward(preprocess.resized(batch, self._spec.input_px))
 
-        parts = list(self._pool.map(one, batches))
-        return torch.cat(parts).numpy()
+        return torch.cat(list(self._pool.map(run_batch, batches))).numpy()
+
+
+# --- CUDA -------------------------------------------------------------------------------------------
+
+
+class CudaEngine:
+    """A `FusedVit` on a CUDA device: fixed batches, each recorded once as a CUDA graph and replayed.
+
+    Small models are bound by the launching of kernels; a graph launches them all at once. Images travel as bytes
+    and are resized on the device. Two different sizes of input are two recordings. Threads take turns: a graph has
+    one set of buffers.
+    """
+
+    def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, device: torch.device) -> None:
+        torch.set_float32_matmul_precision("highest")  # "fp32" is float32: TensorFloat-32 keeps 10 bits of a factor
+        self.device = device
+        self._model = model
+        self._spec = spec
+        self._graphs: dict[int, _Graph] = {}
+        self._turn = Lock()
+
+    def pooled(self, images: UInt8) -> Float32:
+        vectors = torch.empty(len(images), self._spec.dim, device=self.device)
+        with self._turn, torch.inference_mode(), torch.cuda.device(self.device):
+            start = 0
+            for size in cuda_batch_sizes(len(images), self._limit):
+                batch = images[start : start + size]  # the last one may be short; its graph is padded
+                pixels = preprocess.resized(batch, self._spec.input_px, self.device)
+                vectors[start : start + len(batch)] = self._graph(size)(pixels)
+                start += size
+            return vectors.cpu().numpy()  # waits for the device
+
+    def patch_tokens(self, images: UInt8) -> Float32:
+        tokens = []
+        with torch.inference_mode():
+            for i in range(0, len(images), self._limit):
+                pixels = preprocess.resized(images[i : i + self._limit], self._spec.input_px, self.device)
+                tokens.append(self._model.patch_tokens(pixels).cpu())
+            return torch.cat(tokens).numpy()
+
+    @property
+    def _limit(self) -> int:
+        """The largest batch, in images."""
+        tokens = (self._spec.input_px // self._model.patch) ** 2
+        return max(size for size in CUDA_BATCHES if size == 1 or size * tokens <= CUDA_BATCH_TOKENS)
+
+    def _graph(self, size: int) -> _Graph:
+        if size not in self._graphs:
+            side = self._spec.input_px
+            forward = self._model.pooled_by(self._spec.pooling)
+            self._graphs[size] = _Graph(forward, torch.zeros(size, 3, side, side, device=self.device))
+        return self._graphs[size]
+
+
+def cuda_batch_sizes(count: int, limit: int) -> list[int]:
+    """Recorded sizes up to `limit` that hold `count` images, each at least half full; only the last may be short."""
+    sizes = []
+    while count > 0:
+        sizes.append(max(size for size in CUDA_BATCHES if size == 1 or (size <= limit and size < 2 * count)))
+        count -= sizes[-1]
+    return sizes
+
+
+class _Graph:
+    """A forward recorded at one batch size."""
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        self._input = example
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # a recording needs libraries initialised and buffers allocated
+            for _ in range(3):
+                forward(self._input)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._recording = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._recording):
+            self._output = forward(self._input)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """[b, 3, S, S] with b up to the recorded size → float32 [b, D], valid until the next call."""
+        self._input[: len(pixels)].copy_(pixels)
+        self._recording.replay()
+        return self._output[: len(pixels)]
+
+
+# --- any other model --------------------------------------------------------------------------------
 
 
 @dataclass
 class TransformersEngine:
-    """Any Hugging Face vision model, through its own forward, in batches. The oracle of the fused ones."""
+    """Any Hugging Face vision model, through its own forward, in batches. The tests' oracle of the fused forward."""
 
     model: torch.nn.Module
     spec: EmbeddingSpec
@@ -110,29 +198,30 @@ class TransformersEngine:
         self.model = self.model.to(self.device, self.dtype)
 
     def pooled(self, images: UInt8) -> Float32:
-        return self._run(images, lambda output: pool(output, self.spec, self.patch))
+        return self._run(images, lambda output: _pool(output, self.spec, self.patch))
 
     def patch_tokens(self, images: UInt8) -> Float32:
-        return self._run(images, lambda output: patches(output.last_hidden_state, self.spec, self.patch))
+        return self._run(images, lambda output: _patches(output.last_hidden_state, self.spec, self.patch))
 
-    def _run(self, images: UInt8, take: Callable[[Any], Tensor]) -> Float32:
-        size, parts = 8, []
+    def _run(self, images: UInt8, select: Callable[[Any], Tensor]) -> Float32:
+        """`select` takes the wanted tensor out of the model's output."""
+        outputs = []
         with torch.inference_mode():
-            for i in range(0, len(images), size):
-                pixels = preprocess.resized(images[i : i + size], self.spec.input_px, self.device)
+            for i in range(0, len(images), TRANSFORMERS_BATCH):
+                pixels = preprocess.resized(images[i : i + TRANSFORMERS_BATCH], self.spec.input_px, self.device)
                 pixels = preprocess.normalised(pixels, self.spec.mean, self.spec.std)
-                parts.append(take(self.model(pixels.to(self.dtype))).float())
-            return torch.cat(parts).cpu().numpy()
+                outputs.append(select(self.model(pixels.to(self.dtype))).float())
+            return torch.cat(outputs).cpu().numpy()
 
 
-def pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
+def _pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
     """A transformers model's output → [B, D] by the row's pooling."""
     if spec.pooling == "pooler":
         if getattr(output, "pooler_output", None) is None:
             raise BackboneError(f"backbone {spec.backbone} has no pooler_output: set pooling to 'cls' or 'mean'")
         vectors = output.pooler_output.flatten(1)
     elif spec.pooling == "mean":
-        vectors = patches(output.last_hidden_state, spec, patch).mean(dim=1)
+        vectors = _patches(output.last_hidden_state, spec, patch).mean(dim=1)
     else:
         vectors = output.last_hidden_state[:, 0]
     if vectors.shape[1:] != (spec.dim,):
@@ -143,7 +232,7 @@ def pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
     return vectors
 
 
-def patches(hidden: Tensor, spec: EmbeddingSpec, patch: int) -> Tensor:
+def _patches(hidden: Tensor, spec: EmbeddingSpec, patch: int) -> Tensor:
     """The patch tokens [B, P, D] of the last hidden state, the class and register tokens before them cut off."""
     count = (spec.input_px // patch) ** 2
     if hidden.ndim != 3 or hidden.shape[1] < count:

@@ -1,4 +1,4 @@
-"""Where a backbone's weights lie. Looks at files; loads no model.
+"""Where a backbone's weights lie, and the digest of their bytes. Looks at files; loads no model.
 
 In order: a Hugging Face folder under the weights folder, Meta's original `.pth` there, the local
 Hugging Face cache. The network is asked only by `download`.
@@ -6,7 +6,9 @@ Hugging Face cache. The network is asked only by `download`.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "mo
 
 @dataclass(frozen=True, slots=True)
 class LocatedWeights:
-    """A backbone whose weights are there. `spec` has every number, from config.json where the row leaves it open."""
+    """Where a backbone's weights lie. `spec` has every number, from config.json where the row leaves it open."""
 
     spec: BackboneSpec
     kind: str  # "folder", "pth" or "hub" (the local Hugging Face cache)
@@ -54,9 +56,9 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> L
         if pth := _pth_in(spec, folder):
             return LocatedWeights(spec, "pth", pth)
     if cached := _hub_cache(spec):
-        found = _in_folder(spec, cached, "hub")
-        if isinstance(found, LocatedWeights) or not allow_hub:
-            return found
+        in_cache = _in_folder(spec, cached, "hub")
+        if isinstance(in_cache, LocatedWeights) or not allow_hub:
+            return in_cache
     if allow_hub:
         return download(spec)
     empty = [f"{folder} holds neither config.json nor a .pth" for folder in folders if folder.is_dir()]
@@ -64,11 +66,11 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> L
 
 
 def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights:
-    """`find`, with what is missing raised as WeightsError."""
-    found = find(spec, weights_dir, allow_hub=allow_hub)
-    if isinstance(found, MissingWeights):
-        raise found.error()
-    return found
+    """`find`, with missing weights raised as WeightsError."""
+    weights = find(spec, weights_dir, allow_hub=allow_hub)
+    if isinstance(weights, MissingWeights):
+        raise weights.error()
+    return weights
 
 
 def how_to_get(spec: BackboneSpec, weights_dir: Path) -> str:
@@ -98,8 +100,8 @@ def _pth_in(spec: BackboneSpec, folder: Path) -> Path | None:
     if (folder / spec.pth_name).is_file():
         return folder / spec.pth_name
     stem = spec.pth_name.rpartition("-")[0]
-    others = sorted(folder.glob(f"{stem}*.pth"))
-    return others[0] if len(others) == 1 else None
+    candidates = sorted(folder.glob(f"{stem}*.pth"))
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _hub_cache(spec: BackboneSpec) -> Path | None:
@@ -123,7 +125,7 @@ def _in_folder(spec: BackboneSpec, folder: Path, kind: str) -> LocatedWeights | 
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{folder} has no config.json, so it is no complete Hugging Face folder")
         weight_files(folder)
-        return LocatedWeights(_resolved(spec, read_json(folder / "config.json"), folder), kind, folder)
+        return LocatedWeights(_complete_row(spec, read_json(folder / "config.json"), folder), kind, folder)
     except WeightsError as error:
         return MissingWeights(spec, str(error), f"Mend or remove {folder}")
 
@@ -136,9 +138,9 @@ def weight_files(folder: Path) -> list[Path]:
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
-        others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "nothing else to load"
+        bin_files = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "nothing else to load"
         raise WeightsError(
-            f"{folder} has no {missing[0] if missing else 'safetensors file'} (found: {others}); "
+            f"{folder} has no {missing[0] if missing else 'safetensors file'} (found: {bin_files}); "
             "only safetensors are read"
         )
     return [folder / name for name in names]
@@ -155,9 +157,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _resolved(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> BackboneSpec:
+def _complete_row(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> BackboneSpec:
     """The row with its open numbers filled from config.json, or refused where config.json contradicts it."""
-    has = {
+    stated = {
         "dim": config.get("hidden_size") or _last(config.get("hidden_sizes")),
         "layers": config.get("num_hidden_layers"),
         "heads": config.get("num_attention_heads"),
@@ -165,23 +167,29 @@ def _resolved(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> Backb
         "patch": _first(config.get("patch_size")),
         "gated": config.get("use_gated_mlp"),
     }
-    unfit = [f"{k} {v!r}" for k, v in has.items() if v is not None and (not isinstance(v, int) or v < (k != "gated"))]
-    if unfit:
-        raise WeightsError(f"{folder}/config.json has {', '.join(unfit)}: expected whole numbers above 0")
+    invalid = [
+        f"{k} {v!r}" for k, v in stated.items() if v is not None and (not isinstance(v, int) or v < (k != "gated"))
+    ]
+    if invalid:
+        raise WeightsError(f"{folder}/config.json has {', '.join(invalid)}: expected whole numbers above 0")
     if spec.is_dinov3:
         # Keys may be absent from an old config.json; loading compares the complete configuration again.
-        wrong = [f"{k} {v}, expected {getattr(spec, k)}" for k, v in has.items() if v not in (None, getattr(spec, k))]
+        conflicts = [
+            f"{k} {v}, expected {getattr(spec, k)}" for k, v in stated.items() if v not in (None, getattr(spec, k))
+        ]
         if config.get("model_type") != "dinov3_vit":
-            wrong.insert(0, f"model_type {config.get('model_type')!r}, expected 'dinov3_vit'")
-        if wrong:
-            raise WeightsError(f"{folder} is another architecture than {spec.name}: config.json has {'; '.join(wrong)}")
+            conflicts.insert(0, f"model_type {config.get('model_type')!r}, expected 'dinov3_vit'")
+        if conflicts:
+            raise WeightsError(
+                f"{folder} is another architecture than {spec.name}: config.json has {'; '.join(conflicts)}"
+            )
         return spec
-    if not has["dim"]:
+    if not stated["dim"]:
         raise WeightsError(
             f"{folder}/config.json (model_type {config.get('model_type')!r}) states no hidden_size: "
             "expected a vision encoder alone (of a text-image model, save its vision_model)"
         )
-    return replace(spec, **{key: value for key, value in has.items() if value is not None})
+    return replace(spec, **{key: value for key, value in stated.items() if value is not None})
 
 
 def _first(value: Any) -> Any:
@@ -217,7 +225,46 @@ def download(spec: BackboneSpec) -> LocatedWeights:
             f"the hub cannot be reached for {spec.hub_id} ({type(error).__name__}): "
             "go on-line, or copy the weights by hand"
         ) from error
-    found = _in_folder(spec, folder, "hub")
-    if isinstance(found, MissingWeights):
-        raise found.error()
-    return found
+    weights = _in_folder(spec, folder, "hub")
+    if isinstance(weights, MissingWeights):
+        raise weights.error()
+    return weights
+
+
+# --- digests ----------------------------------------------------------------------------------------
+
+
+def weights_digest(weights: LocatedWeights, cache_dir: Path | None = None) -> str:
+    """SHA-256 over the bytes that decide the numbers: the .pth, or config.json and the safetensors files.
+
+    Per-file digests are remembered in `cache_dir` by (path, size, mtime_ns), so that gigabytes are read once.
+    """
+    if weights.kind == "pth":
+        return _file_digest(weights.path, cache_dir)
+    files = [weights.path / "config.json", *weight_files(weights.path)]
+    return hashlib.sha256("".join(_file_digest(path, cache_dir) for path in files).encode()).hexdigest()
+
+
+def _file_digest(path: Path, cache_dir: Path | None) -> str:
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    cache_file = None if cache_dir is None else cache_dir / "weights-digests.json"
+    digests = _cached_digests(cache_file)
+    if key not in digests:
+        with path.open("rb") as file:
+            digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        if cache_file is not None:
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            partial = cache_file.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")
+            partial.replace(cache_file)
+    return digests[key]
+
+
+def _cached_digests(cache_file: Path | None) -> dict[str, str]:
+    if cache_file is None or not cache_file.is_file():
+        return {}
+    try:
+        return dict(json.loads(cache_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # a cache: what cannot be read is computed again
+        return {}

@@ -9,9 +9,10 @@ import torch
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding import cuda, fused_vit, kernels
+from coarseloc.embedding import engine as engines
+from coarseloc.embedding import fused_vit, kernels
 from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, resolve_device, unit_rows
-from coarseloc.embedding.engine import CpuEngine, TransformersEngine
+from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import table
 from coarseloc.embedding.weights import LocatedWeights, require
@@ -30,7 +31,7 @@ ARCHITECTURES = {  # the widths and heads of the table, two layers of twelve
 }
 
 
-def _found(folder, tmp_path, **row) -> LocatedWeights:
+def _locate_weights(folder, tmp_path, **row) -> LocatedWeights:
     return require(table([CustomBackbone(name="small", path=folder, **row)])["small"], tmp_path)
 
 
@@ -45,12 +46,12 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="module", params=list(ARCHITECTURES))
 def architecture(request, make_dinov3, tmp_path_factory) -> LocatedWeights:
     root = tmp_path_factory.mktemp("architectures")
-    return _found(make_dinov3(root / request.param, **ARCHITECTURES[request.param]), root)
+    return _locate_weights(make_dinov3(root / request.param, **ARCHITECTURES[request.param]), root)
 
 
 @pytest.mark.parametrize("kernel", [kernels.ONEDNN, kernels.TORCH], ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("side", [32, 224])
-def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
+def test_the_fused_forward_equals_that_of_transformers(architecture, kernel, side):
     if kernel is kernels.ONEDNN and kernels.choose(CPU, "fp32") is not kernel:
         pytest.skip("this torch has no oneDNN operators")
     spec = embedding_spec(architecture, input_px=side)
@@ -66,17 +67,19 @@ def test_the_lean_forward_equals_the_plain_one(architecture, kernel, side):
 
 
 def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path):
-    found = _found(make_dinov3(tmp_path / "vits16", num_hidden_layers=12, **ARCHITECTURES["vits16"]), tmp_path)
-    backbone = load_backbone(found, input_px=224, device="cpu")
-    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
+    weights = _locate_weights(
+        make_dinov3(tmp_path / "vits16", num_hidden_layers=12, **ARCHITECTURES["vits16"]), tmp_path
+    )
+    backbone = load_backbone(weights, input_px=224, device="cpu")
+    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     images = _images(2, 300)
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
 def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_path):
-    found = _found(tiny_dinov3, tmp_path)
-    backbone = load_backbone(found, input_px=512, device="cpu")
-    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
+    weights = _locate_weights(tiny_dinov3, tmp_path)
+    backbone = load_backbone(weights, input_px=512, device="cpu")
+    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     images = _images(2, 500)
     assert kernels.LONG < 1029
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
@@ -92,9 +95,9 @@ def test_blocked_attention_equals_torch(heads, queries):
 
 @pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
 def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
-    found = _found(tiny_dinov3, tmp_path, pooling=pooling)
-    backbone = load_backbone(found, input_px=64, device="cpu")
-    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
+    weights = _locate_weights(tiny_dinov3, tmp_path, pooling=pooling)
+    backbone = load_backbone(weights, input_px=64, device="cpu")
+    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     assert isinstance(backbone.engine, CpuEngine)
     images = _images(5)
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
@@ -129,7 +132,7 @@ def test_int8_is_refused_where_it_cannot_be():
 
 @pytest.fixture
 def tiny(tiny_dinov3, tmp_path) -> LoadedBackbone:
-    return load_backbone(_found(tiny_dinov3, tmp_path), input_px=48, device="cpu", threads=2)
+    return load_backbone(_locate_weights(tiny_dinov3, tmp_path), input_px=48, device="cpu", threads=2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 65, 200])
@@ -149,8 +152,8 @@ def test_rows_have_unit_norm_and_the_same_image_the_same_vector(tiny):
 
 
 def test_the_number_of_threads_changes_nothing(tiny_dinov3, tmp_path):
-    found, images = _found(tiny_dinov3, tmp_path), _images(30)
-    one, three = (load_backbone(found, input_px=224, device="cpu", threads=n).embed(images) for n in (1, 3))
+    weights, images = _locate_weights(tiny_dinov3, tmp_path), _images(30)
+    one, three = (load_backbone(weights, input_px=224, device="cpu", threads=n).embed(images) for n in (1, 3))
     np.testing.assert_allclose(one, three, atol=1e-6)
 
 
@@ -161,9 +164,9 @@ def test_images_of_differing_sizes_keep_their_order(tiny):
 
 
 def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
-    found = _found(tiny_dinov3, tmp_path)
-    backbone = load_backbone(found, input_px=48, device="cpu")
-    plain = TransformersEngine(load_model(found), backbone.spec, CPU, 16)
+    weights = _locate_weights(tiny_dinov3, tmp_path)
+    backbone = load_backbone(weights, input_px=48, device="cpu")
+    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     images = _images(2)
     tokens = backbone.patch_tokens(images)
     assert tokens.shape == (2, 3, 3, 32) and tokens.dtype == np.float32
@@ -171,7 +174,7 @@ def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
 
 
 def test_the_spec_is_the_same_before_and_after_loading(tiny, tiny_dinov3, tmp_path):
-    assert tiny.spec == embedding_spec(_found(tiny_dinov3, tmp_path), input_px=48)
+    assert tiny.spec == embedding_spec(_locate_weights(tiny_dinov3, tmp_path), input_px=48)
     assert tiny.device == "cpu"
 
 
@@ -214,7 +217,7 @@ def plain_vit(tmp_path_factory):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_any_vision_transformer_runs_by_its_own_forward(pooling, plain_vit, tmp_path):
-    backbone = load_backbone(_found(plain_vit, tmp_path, pooling=pooling), input_px=32, device="cpu")
+    backbone = load_backbone(_locate_weights(plain_vit, tmp_path, pooling=pooling), input_px=32, device="cpu")
     assert isinstance(backbone.engine, TransformersEngine)
     vectors = backbone.embed(_images(9))
     assert vectors.shape == (9, 32)
@@ -224,20 +227,20 @@ def test_any_vision_transformer_runs_by_its_own_forward(pooling, plain_vit, tmp_
 
 def test_int8_of_another_model_is_refused(plain_vit, tmp_path):
     with pytest.raises(BackboneError, match="int8 is there for DINOv3 only"):
-        load_backbone(_found(plain_vit, tmp_path), input_px=32, device="cpu", precision="int8")
+        load_backbone(_locate_weights(plain_vit, tmp_path), input_px=32, device="cpu", precision="int8")
 
 
 def test_a_pooler_that_is_not_in_the_folder_is_refused(plain_vit, tmp_path):
     from coarseloc.core.errors import WeightsError
 
     with pytest.raises(WeightsError, match=r"missing pooler\.dense"):
-        load_backbone(_found(plain_vit, tmp_path, pooling="pooler"), input_px=32, device="cpu")
+        load_backbone(_locate_weights(plain_vit, tmp_path, pooling="pooler"), input_px=32, device="cpu")
 
 
 def test_a_pooling_that_does_not_fit_is_an_error(tiny_dinov3, tmp_path):
-    found = _found(tiny_dinov3, tmp_path)
-    model = load_model(found)
-    spec = replace(embedding_spec(found, input_px=48), dim=7)
+    weights = _locate_weights(tiny_dinov3, tmp_path)
+    model = load_model(weights)
+    spec = replace(embedding_spec(weights, input_px=48), dim=7)
     with pytest.raises(BackboneError, match=r"vectors of shape \[32\], expected \[7\]"):
         TransformersEngine(model, spec, CPU, 16).pooled(_images(1))
 
@@ -256,20 +259,20 @@ def test_images_pass_recorded_batches_in_their_order(count, precision, tiny_dino
             self.input[: len(pixels)] = pixels
             return self.forward(self.input)[: len(pixels)]
 
-    monkeypatch.setattr(cuda, "_Graph", Recorded)
+    monkeypatch.setattr(engines, "_Graph", Recorded)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    backbone = load_backbone(_found(tiny_dinov3, tmp_path), input_px=48, device="cpu", precision=precision)
-    engine = cuda.CudaEngine(backbone.engine._model, backbone.spec, CPU)
+    backbone = load_backbone(_locate_weights(tiny_dinov3, tmp_path), input_px=48, device="cpu", precision=precision)
+    engine = CudaEngine(backbone.engine._model, backbone.spec, CPU)
     images = _images(count, 60)
     tolerance = 1e-5 if precision == "fp32" else 0.05
     np.testing.assert_allclose(unit_rows(engine.pooled(images), "cuda"), backbone.embed(images), atol=tolerance)
     np.testing.assert_allclose(engine.patch_tokens(images), backbone.engine.patch_tokens(images), atol=20 * tolerance)
 
 
-@pytest.mark.parametrize("limit", cuda.BATCHES)
+@pytest.mark.parametrize("limit", engines.CUDA_BATCHES)
 def test_recorded_batches_hold_every_image_and_are_at_least_half_full(limit):
     for n in (*range(1, 140), 1000):
-        sizes = cuda.batch_sizes(n, limit)
+        sizes = engines.cuda_batch_sizes(n, limit)
         assert sum(sizes[:-1]) < n <= sum(sizes), n
         assert max(sizes) <= limit
         assert 2 * (n - sum(sizes[:-1])) > sizes[-1], n

@@ -67,8 +67,8 @@ def test_the_table_cannot_be_changed():
 def test_reading_the_table_and_looking_for_weights_imports_no_torch():
     code = (
         "import sys; from pathlib import Path; import coarseloc.embedding.specs as s;"
-        "from coarseloc.embedding import inventory, weights;"
-        "inventory.inventory({'demo': s.BACKBONES['demo']}, Path('nowhere'));"
+        "from coarseloc.embedding import encoders, weights;"
+        "encoders.inventory({'demo': s.BACKBONES['demo']}, Path('nowhere'));"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,10 +12,9 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import WeightsError
-from coarseloc.embedding.digests import weights_digest
-from coarseloc.embedding.inventory import LICENCE_NOTE, inventory
+from coarseloc.embedding.encoders import LICENCE_NOTE, inventory
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
-from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require
+from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require, weights_digest
 
 
 @pytest.fixture(autouse=True)
