@@ -1,4 +1,4 @@
-"""Encoders: which there are (`specs`), where their weights lie (`weights`), and images to vectors (`backbone`).
+"""Encoders: which there are (`specs`, `encoders`), where their weights lie (`weights`), images to vectors (`backbone`).
 
 torch and transformers are imported in this package alone, and only once something is loaded.
 """

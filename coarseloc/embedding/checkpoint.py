@@ -65,28 +65,30 @@ def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[
 
     Raises WeightsError naming what is missing, left over, misshapen or not finite.
     """
-    wanted = original_shapes(spec)
-    missing = sorted(wanted.keys() - original.keys())
-    extra = sorted(original.keys() - wanted.keys() - {_PERIODS} - {k for k in original if k.endswith("bias_mask")})
+    expected = original_shapes(spec)
+    missing = sorted(expected.keys() - original.keys())
+    extra = sorted(original.keys() - expected.keys() - {_PERIODS} - {k for k in original if k.endswith("bias_mask")})
     if missing or extra:
         raise WeightsError(
-            f"{source} is not {spec.name}: {_some('missing', missing)}{_some('left over', extra)}"
-            f"expected {len(wanted)} tensors"
+            f"{source} is not {spec.name}: {_list_keys('missing', missing)}{_list_keys('left over', extra)}"
+            f"expected {len(expected)} tensors"
         )
-    shapes = [f"{k} {list(original[k].shape)}, expected {list(v)}" for k, v in wanted.items() if original[k].shape != v]
+    shapes = [
+        f"{k} {list(original[k].shape)}, expected {list(v)}" for k, v in expected.items() if original[k].shape != v
+    ]
     if shapes:
         raise WeightsError(f"{source} is not {spec.name}: {'; '.join(shapes[:3])} ({len(shapes)} in all)")
     _check_periods(original, spec, source)
     mapped: dict[str, Tensor] = {}
-    for key in wanted.keys() - set(_LOCAL_NORM):
-        mapped.update(_renamed(key, original, source))
-    bad = sorted(key for key, tensor in mapped.items() if not torch.isfinite(tensor).all())
-    if bad:
-        raise WeightsError(f"{source} holds numbers that are not finite in {', '.join(bad[:3])}: copy it again")
+    for key in expected.keys() - set(_LOCAL_NORM):
+        mapped.update(_to_transformers_names(key, original, source))
+    not_finite = sorted(key for key, tensor in mapped.items() if not torch.isfinite(tensor).all())
+    if not_finite:
+        raise WeightsError(f"{source} holds numbers that are not finite in {', '.join(not_finite[:3])}: copy it again")
     return mapped
 
 
-def _renamed(key: str, original: Tensors, source: str) -> dict[str, Tensor]:
+def _to_transformers_names(key: str, original: Tensors, source: str) -> dict[str, Tensor]:
     """One original tensor as one (or, of qkv, two or three) of transformers."""
     value = original[key].float()
     if key == "mask_token":
@@ -168,11 +170,11 @@ def config_values(spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def _some(what: str, keys: list[str]) -> str:
+def _list_keys(label: str, keys: list[str]) -> str:
     if not keys:
         return ""
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{what} {', '.join(keys[:3])}{more}; "
+    rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{label} {', '.join(keys[:3])}{rest}; "
 
 
 def _first_line(error: BaseException) -> str:

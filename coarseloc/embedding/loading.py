@@ -1,4 +1,4 @@
-"""A backbone's transformers model from what was found, every failure mapped to one clear WeightsError.
+"""A backbone's transformers model from its located weights, every failure mapped to one clear WeightsError.
 
 transformers initialises missing tensors at random and only logs it; here that is refused.
 """
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load_model(found: LocatedWeights) -> PreTrainedModel:
+def load_model(weights: LocatedWeights) -> PreTrainedModel:
     """The model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
-    model, report = _from_pth(found) if found.kind == "pth" else _from_folder(found)
-    _refuse_incomplete(report, found)
+    model, report = _from_pth(weights) if weights.kind == "pth" else _from_folder(weights)
+    _refuse_incomplete(report, weights)
     model.requires_grad_(False)
     return model.eval()
 
 
-def _from_pth(found: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_pth(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-    original = checkpoint.read(found.path)
-    state = checkpoint.to_transformers(original, found.spec, str(found.path))
-    config = DINOv3ViTConfig(**checkpoint.config_values(found.spec))
+    original = checkpoint.read(weights.path)
+    state = checkpoint.to_transformers(original, weights.spec, str(weights.path))
+    config = DINOv3ViTConfig(**checkpoint.config_values(weights.spec))
     return _quietly(DINOv3ViTModel, None, config=config, state_dict=state)
 
 
-def _from_folder(found: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
     from transformers import AutoConfig, AutoModel
 
-    _check_normalisation(found)
+    _check_normalisation(weights)
     try:
-        config = AutoConfig.from_pretrained(found.path, local_files_only=True)
+        config = AutoConfig.from_pretrained(weights.path, local_files_only=True)
     except Exception as error:  # it checks each field by classes of its own
-        raise WeightsError(f"{found.path}/config.json is not understood by transformers: {_line(error)}") from error
-    if found.spec.is_dinov3:
-        _check_config(config, found)
+        raise WeightsError(f"{weights.path}/config.json is not understood by transformers: {_line(error)}") from error
+    if weights.spec.is_dinov3:
+        _check_config(config, weights)
     try:
-        return _quietly(AutoModel, found.path, config=config)
+        return _quietly(AutoModel, weights.path, config=config)
     except Exception as error:  # a config.json may ask for any shape, and safetensors has a class of its own
         if type(error).__name__ != "SafetensorError":
-            raise WeightsError(f"{found.path} cannot be loaded: {_line(error)}") from error
+            raise WeightsError(f"{weights.path} cannot be loaded: {_line(error)}") from error
         raise WeightsError(
-            f"{found.path} holds a safetensors file that is truncated or damaged ({_line(error)}): copy it again"
+            f"{weights.path} holds a safetensors file that is truncated or damaged ({_line(error)}): copy it again"
         ) from error
 
 
@@ -79,46 +79,48 @@ def _quietly(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTraine
             logging.enable_progress_bar()
 
 
-def _refuse_incomplete(report: dict[str, Any], found: LocatedWeights) -> None:
+def _refuse_incomplete(report: dict[str, Any], weights: LocatedWeights) -> None:
     missing = _names(report["missing_keys"])
-    if found.spec.pooling != "pooler":  # an unused head may be absent: many ViT folders have no pooler
+    if weights.spec.pooling != "pooler":  # an unused head may be absent: many ViT folders have no pooler
         missing = [key for key in missing if not key.startswith("pooler.")]
     # A classification head left over in a laboratory's own folder is harmless; in the six it is another model.
-    extra = _names(report["unexpected_keys"]) if found.spec.is_dinov3 else []
+    extra = _names(report["unexpected_keys"]) if weights.spec.is_dinov3 else []
     misshapen = _names(key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"])
     faults = [
-        f"{what} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        for what, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
+        f"{fault} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        for fault, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
         if keys
     ]
     faults += [_line(text) for text in report.get("error_msgs") or []]
     if faults:
-        raise WeightsError(f"{found.path} does not hold all of {found.spec.name}: {'; '.join(faults)}. Copy it again")
-
-
-def _check_config(config: Any, found: LocatedWeights) -> None:
-    wrong = [
-        f"{key} {getattr(config, key, None)!r}, expected {value!r}"
-        for key, value in checkpoint.config_values(found.spec).items()
-        if getattr(config, key, None) != value
-    ]
-    if wrong:
         raise WeightsError(
-            f"{found.path} is another architecture than {found.spec.name}: config.json has {'; '.join(wrong)}"
+            f"{weights.path} does not hold all of {weights.spec.name}: {'; '.join(faults)}. Copy it again"
         )
 
 
-def _check_normalisation(found: LocatedWeights) -> None:
+def _check_config(config: Any, weights: LocatedWeights) -> None:
+    conflicts = [
+        f"{key} {getattr(config, key, None)!r}, expected {value!r}"
+        for key, value in checkpoint.config_values(weights.spec).items()
+        if getattr(config, key, None) != value
+    ]
+    if conflicts:
+        raise WeightsError(
+            f"{weights.path} is another architecture than {weights.spec.name}: config.json has {'; '.join(conflicts)}"
+        )
+
+
+def _check_normalisation(weights: LocatedWeights) -> None:
     """A folder that states its mean and std must agree with the row: mixing them up is a silent error."""
-    path = found.path / "preprocessor_config.json"
-    if found.spec.is_dinov3 or not path.is_file():
+    path = weights.path / "preprocessor_config.json"
+    if weights.spec.is_dinov3 or not path.is_file():
         return
     stated = read_json(path)
-    for key, ours in (("image_mean", found.spec.mean), ("image_std", found.spec.std)):
+    for key, ours in (("image_mean", weights.spec.mean), ("image_std", weights.spec.std)):
         theirs = stated.get(key)
         if theirs is not None and not _close(theirs, ours):
             raise WeightsError(
-                f"{path} states {key} {theirs}, the [[backbones]] row of {found.spec.name} has {list(ours)}: "
+                f"{path} states {key} {theirs}, the [[backbones]] row of {weights.spec.name} has {list(ours)}: "
                 f"correct {key.removeprefix('image_')} in the row"
             )
 

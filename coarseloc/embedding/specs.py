@@ -99,14 +99,15 @@ def table(custom: Sequence[CustomBackbone] = ()) -> Mapping[str, BackboneSpec]:
     Raises ConfigError where a name is taken; names that differ in spelling only are the same name.
     """
     rows = dict(BACKBONES)
-    taken = {row.slug: row.name for row in rows.values()}
+    names_by_slug = {row.slug: row.name for row in rows.values()}
     for entry in custom:
         row = _custom_row(entry)
-        if row.slug in taken:
+        if row.slug in names_by_slug:
             raise ConfigError(
-                f"[[backbones]] name {entry.name!r} is already taken by {taken[row.slug]!r}: choose another name"
+                f"[[backbones]] name {entry.name!r} is already taken by {names_by_slug[row.slug]!r}: "
+                "choose another name"
             )
-        taken[row.slug] = row.name
+        names_by_slug[row.slug] = row.name
         rows[row.name] = row
     return MappingProxyType(rows)
 
