@@ -8,55 +8,107 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from coarseloc import __version__
-from coarseloc.cli import admin, demo, evaluation, ingest, laboratory, results, search, simulate
-from coarseloc.cli.app import App
-from coarseloc.core import config
 from coarseloc.core.errors import CoarselocError
 
 # The machine's troubles, wherever they strike: the user's to mend, like bad input.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+# name: (module:function, first sentence of its help). `coarseloc --help` lists them without importing a module;
+# tests/integration/test_cli.py holds the sentences against the commands' own.
+COMMANDS = {
+    "demo": ("demo:demo", "Make an area and a flight, ingest, search, export, and say how to see more."),
+    "ingest": ("ingest:ingest", "Embed reference tiles and store them."),
+    "search": ("search:search", "Match every frame in FLIGHT_DIR against the references, exactly, and time it."),
+    "lookup": (
+        "search:lookup",
+        "The references most like IMAGE among those that match the filters, answered by Qdrant.",
+    ),
+    "export": (
+        "export:export",
+        "CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV.",
+    ),
+    "flights": ("flights:flights", "The flights that were searched, with their runs."),
+    "evaluate": ("evaluation:evaluate", "Score runs against the truth: FLIGHT means its newest run of each backbone."),
+    "report": (
+        "evaluation:report",
+        "One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables.",
+    ),
+    "rotation": (
+        "laboratory:rotation",
+        "How stable embeddings stay when the aircraft turns, and which way to be robust to it pays.",
+    ),
+    "altitude": (
+        "laboratory:altitude",
+        "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
+    ),
+    "references": ("ingest:references", "The reference sets that are here."),
+    "backbones": ("admin:backbones", "Each encoder, and where its weights were found or how to get them."),
+    "serve": ("admin:serve", "The web pages."),
+    "drain": ("admin:drain", "Bring the vector store up to the database; ingest does this by itself where it can."),
+    "reconcile": (
+        "admin:reconcile",
+        "Compare the vector store with the database and the database's tallies with its rows, and say what differs.",
+    ),
+    "rebuild": ("admin:rebuild", "Drop the vector store's collections and replay the database into new ones."),
+    "migrate": (
+        "admin:migrate",
+        "Bring the database's schema to this version's; the embedded default does this by itself.",
+    ),
+    "backup": ("admin:backup", "Write the embedded database as of now to FILE, while others use it."),
+    "doctor": (
+        "admin:doctor",
+        "Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold.",
+    ),
+    "simulate": (
+        "simulate:simulate",
+        "Make test material with known truth: an area, a flight over it, a capture tree.",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"coarseloc.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        rows = [
+            (name, click.Command(name, help=sentence).get_short_help_str(limit))
+            for name, (_, sentence) in COMMANDS.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where all state lives. [COARSELOC_DATA_DIR]")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings as TOML. [COARSELOC_CONFIG]")
 @click.version_option(__version__, prog_name="coarseloc")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, config_file: Path | None) -> None:
     """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
+    from coarseloc.cli.app import App
+    from coarseloc.core import config
+
     app = App(config.load(data_dir, config_file))
     context.obj = app
     context.call_on_close(app.close)
-
-
-for command in (
-    demo.demo,
-    ingest.ingest,
-    search.search,
-    search.lookup,
-    results.export,
-    results.flights,
-    evaluation.evaluate,
-    evaluation.report,
-    laboratory.rotation,
-    laboratory.altitude,
-    ingest.references,
-    admin.backbones,
-    admin.serve,
-    admin.drain,
-    admin.reconcile,
-    admin.rebuild,
-    admin.migrate,
-    admin.backup,
-    admin.doctor,
-    simulate.simulate,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -16,11 +16,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from coarseloc.core import types
-from coarseloc.core.config import Settings
-from coarseloc.store import Database
-from coarseloc.vectors.protocol import VectorStore
 from coarseloc.workspace import Workspace
+
+if TYPE_CHECKING:
+    from coarseloc.core import types
+    from coarseloc.core.config import Settings
+    from coarseloc.store import Database
+    from coarseloc.vectors.protocol import VectorStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from coarseloc.core.errors import StoreError
 from coarseloc.store.tables import IdentityRow
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
 _MIGRATION_LOCK = 5_107_304  # any number, the same in every process
@@ -66,7 +65,9 @@ class Database:
     def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
         with _clear_errors(self.engine), self.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
     def damage(self) -> str | None:
         """What SQLite's own check finds wrong, None where it is sound. A server looks after its pages itself."""
@@ -120,13 +121,17 @@ def open_engine(url: str) -> Engine:
 
 
 def head_revision() -> str:
-    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-    if head is None:
+    """The newest revision, from the names of the migrations: Alembic would take half a second to say the same."""
+    names = (resource.name for resource in (resources.files("migrations") / "versions").iterdir())
+    revisions = sorted(name[:4] for name in names if re.match(r"\d{4}_.*\.py$", name))
+    if not revisions:
         raise StoreError("this installation holds no migrations: reinstall coarseloc")
-    return head
+    return revisions[-1]
 
 
 def _alembic_config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("migrations")))
     return config
@@ -135,6 +140,9 @@ def _alembic_config() -> Config:
 def _upgrade(engine: Engine) -> None:
     """Bring the schema to head in one transaction: one process migrates, the others wait for its lock
     and find nothing left to do."""
+    from alembic import command
+    from alembic.util.exc import CommandError
+
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = _alembic_config()
     try:

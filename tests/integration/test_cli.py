@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from databases import SERVER, database_url
 from filelock import FileLock
 from PIL import Image
 
+from coarseloc.cli import COMMANDS, cli
 from coarseloc.store import open_database
 from coarseloc.vectors import open_store
 
@@ -246,7 +248,26 @@ def test_doctor_names_a_database_that_is_none(coarseloc, state):
     assert found.code == 2 and "database" in found.err
 
 
-def test_help_needs_no_torch(state):
-    code = "import sys; from coarseloc.cli import cli; cli(['-h'], standalone_mode=False)"
-    code += "; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        (["-h"], ("torch", "numpy", "sqlalchemy", "pydantic", "rich", "coarseloc.workspace")),
+        (["flights"], ("torch", "transformers", "faiss", "rasterio", "alembic", "flask", "PIL")),
+        (["references", "list"], ("torch", "transformers", "faiss", "rasterio", "flask")),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(state, command, without):
+    open_database(f"sqlite:///{state}/coarseloc.db").close()
+    code = (
+        f"import sys; from coarseloc.cli import cli; cli({['--data-dir', str(state), *command]}, standalone_mode=False)"
+    )
+    code += f"; assert not (imported := sorted(sys.modules.keys() & {set(without)})), imported"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_list_of_commands_says_what_their_own_help_says():
+    for name, (_, sentence) in COMMANDS.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None and command.name == name
+        assert command.get_short_help_str(limit=500) == sentence

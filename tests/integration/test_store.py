@@ -71,7 +71,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(db: Database):
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
-    assert db.revision() == head_revision()
+        assert db.revision() == head_revision() == context.get_current_revision()
 
 
 def test_an_unmigrated_database_is_refused_where_migrating_was_not_asked_for(tmp_path: Path):

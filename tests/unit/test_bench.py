@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import figures, machine, models, report, rounds, run
+from benchmarks.__main__ import bench
 from benchmarks.figures import Figure
 from benchmarks.rounds import Contest, Skipped, Way
 from benchmarks.size import FULL, QUICK, Size
-from coarseloc.cli import cli
 from coarseloc.core.errors import InputError
 from coarseloc.embedding import specs
 
@@ -158,8 +158,8 @@ def test_a_tiny_benchmark_measures_every_part_and_writes_it_down(tmp_path: Path)
 
 def test_the_command_measures_one_part_and_answers_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.size.FULL", TINY)
-    command = ["bench", "--only", "views", "--out", str(tmp_path / "out"), "--table", str(tmp_path / "t.md"), "--json"]
-    done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    command = ["--only", "views", "--out", str(tmp_path / "out"), "--table", str(tmp_path / "t.md"), "--json"]
+    done = CliRunner().invoke(bench, command, catch_exceptions=False)
     assert done.exit_code == 0
     facts = json.loads(done.stdout)
     assert facts["figures"][0]["what"].startswith("eight views") and "views" in done.stderr

@@ -1,19 +1,14 @@
-"""`coarseloc flights` and `coarseloc export`: what has been searched, and its records for other programs."""
+"""`coarseloc flights`: what has been searched."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
 from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
-from coarseloc.cli.options import flight_id, method_option
 from coarseloc.store import flights as store_flights
 from coarseloc.store import runs
-from search.export.files import FORMATS
 
 
 @click.command()
@@ -50,26 +45,3 @@ def flights(app: App, as_json: bool) -> None:
     ]
     columns = ("flight", "frames", "truth", "backbones", "folder")
     answer(as_json, facts, lambda: table(*columns, rows=rows) if rows else out.print("no flight yet"))
-
-
-@click.command()
-@click.argument("flight")
-@click.option("--out", "out_dir", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-@click.option("--single", is_flag=True, help="One JSON document for the whole flight.")
-@click.option(
-    "--format",
-    "formats",
-    type=click.Choice(FORMATS),
-    multiple=True,
-    default=FORMATS,
-    show_default=True,
-)
-@method_option
-@json_option
-@pass_app
-def export(
-    app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool
-) -> None:
-    """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
-    done = app.workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
-    answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))
