@@ -30,8 +30,8 @@ from coarseloc.core.types import Float32, UInt8
 from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import LoadedBackbone, load_backbone, resolve_device
 from coarseloc.embedding.weights import LocatedWeights
+from search.engines import TorchGpu
 from search.neighbors import nearest
-from search.torch_engine import TorchGpu
 
 SIX = ("vits16", "vits16+", "vitb16", "vitl16", "vitl16sat", "vith16+")
 FRAME_MS = dict(zip(SIX, (4.0, 4.0, 6.0, 14.0, 14.0, 32.0), strict=True))  # at 1024 px

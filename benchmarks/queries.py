@@ -27,9 +27,9 @@ from coarseloc.imagery.decode import read_image
 from coarseloc.vectors.edge import EdgeStore
 from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore
-from search import faiss_store
+from search import faiss_vectors
 from search.exact_index import ExactIndex
-from search.faiss_store import Stored
+from search.faiss_vectors import Stored
 from search.neighbors import Selection
 
 K = 10
@@ -61,7 +61,7 @@ def growth(size: Size, say: Callable[[str], object] = print) -> Results:
             results.more[f"exact search, {count:,} x {dim}"] = "skipped: not enough memory free"
             say("    skipped: not enough memory free")
             continue
-        stored = faiss_store.store(count, dim, [unit_vectors(count, dim)])
+        stored = faiss_vectors.store(count, dim, [unit_vectors(count, dim)])
         one[count, dim] = _search_contest(stored, 1, size, reads)
         if count * dim <= size.many_up_to:
             many[count, dim] = _search_contest(stored, MANY, size, {})
@@ -279,7 +279,7 @@ def one_frame(size: Size, work: Path) -> Results:
     (path,) = pictures.write_tiles(work / "frames", 1, size.source_px[-1])
     process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
     backbone = load_backbone(found, input_px=size.input_px, device="cpu")
-    stored = faiss_store.store(size.references, 384, [unit_vectors(size.references, 384)])
+    stored = faiss_vectors.store(size.references, 384, [unit_vectors(size.references, 384)])
     index, flat = ExactIndex(stored), stored.flat
 
     def ours() -> Any:

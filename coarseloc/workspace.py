@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.summary import RunSummary
     from search.export.files import Exported
-    from search.filtered import FilteredIndex
+    from search.filtered_index import FilteredIndex
     from search.mirror import Mirror
-    from search.tile_index import MirrorIndex
+    from search.mirror_index import MirrorIndex
 
 Reporter = Callable[[str], AbstractContextManager[Progress | None]]
 """Shows the progress of a piece of work by its name, while it is open."""
@@ -255,7 +255,7 @@ class Workspace:
         one, the only one there is by default.
         """
         from search.evaluation.summary import summarize_run
-        from search.query import run_search
+        from search.flight import run_search
 
         if not isinstance(flight, Flight):
             flight = open_flight(flight)
@@ -322,7 +322,7 @@ class Workspace:
         precision: str | None = None,
     ) -> dict[str, Answer]:
         from coarseloc.localize import localizer
-        from search.hits import picture_hit
+        from search.export.infos import picture_hit
 
         picture = (
             localizer.decode(Path(image))
@@ -363,7 +363,7 @@ class Workspace:
         mirror_of: Callable[[StoredReferenceSet], Mirror] | None = None,
     ) -> MirrorIndex:
         """The tiles of these sets that match, in their exact mirrors; `mirror_of` gives those that are open already."""
-        from search.tile_index import matching, open_mirrors
+        from search.mirror_index import matching, open_mirrors
 
         if mirror_of is None:
             return matching(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
@@ -372,7 +372,7 @@ class Workspace:
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""
         from coarseloc.vectors import sync
-        from search.filtered import FilteredIndex
+        from search.filtered_index import FilteredIndex
 
         return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store), where, self.notice)
 

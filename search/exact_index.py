@@ -10,9 +10,8 @@ import numpy as np
 
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import Float32
-from search import faiss_store, neighbors
-from search.faiss_engine import FaissCpu, FaissGpu
-from search.faiss_store import Stored
+from search import engines, faiss_vectors, neighbors
+from search.faiss_vectors import Stored
 from search.neighbors import Engine, PointIds, Rows, Selection
 
 _GATHERED = 65_536  # rows copied at a time into a subset
@@ -21,11 +20,9 @@ _GATHERED = 65_536  # rows copied at a time into a subset
 @cache
 def backend() -> str:
     """What answers here: "faiss-gpu" where FAISS sees a GPU, "torch-cuda" where only torch does, else "faiss-cpu"."""
-    if faiss_store.gpus():
+    if faiss_vectors.gpus():
         return "faiss-gpu"
-    from search import torch_engine  # heavy to import, and the program that embeds has it already
-
-    return "torch-cuda" if torch_engine.gpus() else "faiss-cpu"
+    return "torch-cuda" if engines.torch_gpus() else "faiss-cpu"
 
 
 class ExactIndex:
@@ -56,25 +53,25 @@ class ExactIndex:
 
         Raises StoreError naming the first row that is not of unit norm, or where more or fewer rows come.
         """
-        return cls(faiss_store.store(count, dim, _of_unit_norm(parts, count)), point_ids)
+        return cls(faiss_vectors.store(count, dim, _of_unit_norm(parts, count)), point_ids)
 
     @classmethod
     def open(cls, path: Path, point_ids: PointIds | None = None) -> ExactIndex:
         """Map a saved index into memory, which takes no time whatever its size. Raises StoreError if it is damaged."""
-        return cls(faiss_store.read(path), point_ids)
+        return cls(faiss_vectors.read(path), point_ids)
 
     def save(self, path: Path) -> None:
         """Write `path` and, where they are many, the same vectors in half precision beside it.
 
         Raises OSError where one cannot be written.
         """
-        faiss_store.write(self._stored, path)
+        faiss_vectors.write(self._stored, path)
 
     def subset(self, rows: Rows) -> ExactIndex:
         """An index of some rows alone, int64 [M]; its row i is `rows[i]` of this one."""
         parts = (self.vectors[rows[i : i + _GATHERED]] for i in range(0, len(rows), _GATHERED))
         points = None if self._point_ids is None else self._point_ids[rows]
-        return ExactIndex(faiss_store.store(len(rows), self.dim, parts), points)
+        return ExactIndex(faiss_vectors.store(len(rows), self.dim, parts), points)
 
     def search(self, queries: Float32, k: int, selection: Selection | None = None) -> tuple[Float32, Rows]:
         """The k best rows of each query, best first, equal scores by ascending point id, or row without.
@@ -98,13 +95,11 @@ class ExactIndex:
 def _engine(stored: Stored) -> Engine:
     match backend():
         case "faiss-gpu":
-            return FaissGpu(stored)
+            return engines.FaissGpu(stored)
         case "torch-cuda":
-            from search.torch_engine import TorchGpu
-
-            return TorchGpu(stored.vectors)
+            return engines.TorchGpu(stored.vectors)
         case _:
-            return FaissCpu(stored)
+            return engines.FaissCpu(stored)
 
 
 def _of_unit_norm(parts: Iterable[Float32], count: int) -> Iterator[Float32]:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, g, render_template, request
 
 from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
-from search.evaluation.conditions import conditions
+from search.environment import conditions
 from search.evaluation.evaluate import evaluate
 from search.evaluation.pareto import Cost, unbeaten
 from search.evaluation.summary import typical_frame

@@ -14,8 +14,7 @@ from coarseloc.localize.agreement import agreeing
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_of_specs
 from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
-from search.export.infos import hit_result
-from search.hits import picture_hit
+from search.export.infos import hit_result, picture_hit
 from web.flights import about
 from web.gallery import the_gallery
 from web.ground import run_map

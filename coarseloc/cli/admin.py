@@ -180,9 +180,9 @@ def _device(app: App) -> str:
 
 
 def _faiss() -> str:
-    from search import faiss_store
+    from search import faiss_vectors
 
-    return faiss_store.owner()
+    return faiss_vectors.owner()
 
 
 def _free(app: App) -> str:

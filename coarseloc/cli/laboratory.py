@@ -167,9 +167,9 @@ class _Bench:
 
 def _bench(app: App, asked: Asked, *, turned: bool = True) -> _Bench:
     from coarseloc.embedding.backbone import resolve_device
+    from search.environment import machine
     from search.evaluation.studies.ground import Ortho, open_ground
     from search.exact_index import backend
-    from search.facts import machine
 
     if asked.figures and not asked.file:
         raise InputError("--figures goes with --out: give the report's file too")

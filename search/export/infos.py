@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coarseloc.core.errors import StoreError
-from coarseloc.core.types import Flight, Hit
+from coarseloc.core.types import Flight, Hit, RankedTile
+from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
 from search.answers import FrameAnswer, frame_answers, nearest_result_m, results_of
@@ -25,7 +26,6 @@ from search.export.records import (
     TimingMs,
     Truth,
 )
-from search.hits import picture_hit
 
 NO_HITS = "the references it was matched with are gone: search this flight again"
 
@@ -84,6 +84,16 @@ def frame_infos(
             if result.error is None and result.estimate is None:
                 result = replace(result, error=NO_HITS)
             yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
+
+
+def picture_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
+    """The hit with its picture: the capture's file, or the thumbnail that stands in for a cut tile's."""
+    tile = ranked.tile
+    if ranked.path is not None:
+        return Hit(ranked.rank, ranked.score, tile, ranked.path, Path(ranked.path).name)
+    name, _, index = tile.tile_id.rpartition("/")
+    thumbnail = thumbnail_path(thumbnails, ranked.content_digest)
+    return Hit(ranked.rank, ranked.score, tile, str(thumbnail), f"{name}_{index}_{tile.angle_deg:03d}.jpg")
 
 
 def hit_result(hit: Hit) -> Result:

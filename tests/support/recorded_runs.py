@@ -13,8 +13,7 @@ from coarseloc.localize.places import best_place
 from coarseloc.store import Database, embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from search import recording
-from search.recording import FrameOutcome, RunRequest
+from search.flight import FrameOutcome, RunRequest, record_outcomes, start_runs
 
 Hits = Sequence[tuple[int, float]]  # (rotated tile, score), best first
 
@@ -36,7 +35,7 @@ def record_run(
     request = RunRequest(
         parameters, environment, index_build_ms, count, places_of(db, reference_set) if places is None else places
     )
-    stored, started = recording.start(db, flight, [reference_set], spec, [request])
+    stored, started = start_runs(db, flight, [reference_set], spec, [request])
 
     def outcomes() -> Iterator[FrameOutcome]:
         for frame in stored.flight.frames:
@@ -46,7 +45,7 @@ def record_run(
             else:
                 yield outcome(db, frame, *answer)
 
-    recording.record(db, started, stored, outcomes(), len(found), None)
+    record_outcomes(db, started, stored, outcomes(), len(found), None)
     return started[0].id
 
 

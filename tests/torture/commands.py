@@ -33,7 +33,7 @@ from coarseloc.store import Database, embeddings, open_database, references, run
 from coarseloc.store.session import open_engine
 from coarseloc.vectors import open_store, sync
 from ingest import worker
-from search import query, recording
+from search import flight as flight_search
 
 COLUMNS, ROWS, ANGLES, FRAMES = 8, 5, (0, 45, 90), 30
 STAMP, FLIGHT, OTHER = "251210182149", "251124155712", "other"
@@ -44,7 +44,7 @@ Ack = Callable[[object], None]
 # Small steps, so that a kill finds one half-way.
 worker.COMMIT_SECONDS, worker.COMMIT_ROWS = 0.02, 24
 sync.BATCH, sync.PER_FLUSH = 10, 20
-recording._COMMIT_EVERY_S = 0.02
+flight_search._COMMIT_EVERY_S = 0.02
 
 _found = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
 assert _found and _found.loader
@@ -184,19 +184,19 @@ def before_search(world: World) -> None:
 
 
 def search(world: World, ack: Ack) -> None:
-    save = recording._save
+    save = flight_search._save
 
     def saved(db: Any, started: Any, frame_keys: Any, outcomes: Any) -> None:
         save(db, started, frame_keys, outcomes)
         ack(["searched", started[0].id, [outcome.frame.index for outcome in outcomes]])
 
-    recording._save = saved
+    flight_search._save = saved
     db = world.open()
     flight = open_flight(world.flight)
     with db.read() as session:
         found = references.find_reference_set(session, "captures-300m-50")
     for backbone in BACKBONES.values():
-        (run,) = query.run_search(db, world.state / "mirrors", flight, [found], backbone, **world.asked)
+        (run,) = flight_search.run_search(db, world.state / "mirrors", flight, [found], backbone, **world.asked)
         ack(["finished", run])
 
 

@@ -13,8 +13,8 @@ from matplotlib.ticker import PercentFormatter
 from coarseloc.core.types import Floats
 from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
+from search.environment import conditions
 from search.evaluation import scores
-from search.evaluation.conditions import conditions
 from search.evaluation.intervals import LEAST_N_EFF, Estimate
 from search.evaluation.pareto import Cost, unbeaten
 from search.evaluation.report import style, trust

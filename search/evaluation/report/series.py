@@ -14,7 +14,7 @@ from coarseloc.embedding import specs
 from coarseloc.i18n import Translator
 from coarseloc.store.runs import StoredRun
 from search.answers import results_of
-from search.evaluation.conditions import Conditions, by_conditions
+from search.environment import Conditions, by_conditions
 from search.evaluation.evaluate import Evaluation
 from search.evaluation.intervals import Estimate, median
 from search.evaluation.report.texts import how_timed, threads_of

@@ -29,7 +29,7 @@ def how_timed(batch: int | None, say: Translator) -> str:
 
 
 def threads_of(threads: Mapping[str, int] | None, say: Translator) -> str:
-    """`search.facts.threads` as a reader sees them; an older run does not record them."""
+    """`search.environment.threads` as a reader sees them; an older run does not record them."""
     if not threads:
         return say("threads not recorded")
     return say("torch {torch}, FAISS {faiss}, OpenMP {omp} threads").format(**threads)

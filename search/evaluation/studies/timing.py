@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from coarseloc.core.types import Backbone, Float32, Floats, UInt8
+from search.environment import WARM_UP
 from search.exact_index import ExactIndex
-from search.facts import WARM_UP
 
 REPEATS = 15  # of each timed call; the median is told
 EMBED_TIMES = ("embed_1", "embed_8")

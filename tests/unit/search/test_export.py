@@ -18,7 +18,7 @@ from coarseloc.core.types import LonLat
 from search.export.files import export
 from search.export.infos import comparable, frame_infos, newest_runs
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, json_schema
-from search.query import run_search
+from search.flight import run_search
 
 SCHEMA_FOLDER = Path(__file__).parents[3] / "schemas"
 FLIGHT = "251124155712"

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coarseloc.core.errors import ConfigError, InputError, StoreError
-from search import exact_index, faiss_engine, faiss_store
+from search import engines, exact_index, faiss_vectors
+from search.engines import FaissCpu, FaissGpu, TorchGpu
 from search.exact_index import ExactIndex
 from search.export.records import CoarseLocalizationInfo
-from search.faiss_engine import FaissCpu, FaissGpu
 from search.neighbors import Selection
-from search.torch_engine import TorchGpu
 
 
 def unit(vectors):
@@ -83,16 +82,16 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     random = np.random.default_rng(5)
     vectors = unit(random.standard_normal((3001, 32)))
     vectors[[17, 1500, 3000]] = vectors[9]
-    monkeypatch.setattr(faiss_engine, "_BYTES_PER_THREAD", 1000)
-    monkeypatch.setattr(faiss_store, "_HALF_FROM", half_from)
-    monkeypatch.setattr(faiss_engine, "most_threads", lambda: 3)
-    faiss_engine._pool.cache_clear()
+    monkeypatch.setattr(engines, "_BYTES_PER_THREAD", 1000)
+    monkeypatch.setattr(faiss_vectors, "_HALF_FROM", half_from)
+    monkeypatch.setattr(engines, "most_threads", lambda: 3)
+    engines._pool.cache_clear()
     found = ExactIndex.of(vectors)
     agrees(found, vectors, vectors[9:10], 10)
     agrees(found, vectors, vectors[:3], 10, random.random(3001) < 0.5)
     agrees(found, vectors, vectors[:1], 10, np.arange(3001) > 2400)  # all in the last range
     agrees(found, vectors, vectors[:9], 600)  # more than many a range's share
-    faiss_engine._pool.cache_clear()
+    engines._pool.cache_clear()
 
 
 # --- half precision proposes first --------------------------------------------------------------
@@ -140,16 +139,16 @@ def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
     vectors = unit(values)
     stored = with_half(vectors)
     (level, _) = FaissCpu(stored).levels(1, 200, None)
-    queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_store.SCALE + 1e-12)  # the worst there are
+    queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_vectors.SCALE + 1e-12)  # the worst there are
     true = np.vecdot(queries.astype(np.float64)[:, None], vectors.astype(np.float64)[None])
-    found, rows = stored.half.search(queries / np.float32(faiss_store.SCALE), 200)
+    found, rows = stored.half.search(queries / np.float32(faiss_vectors.SCALE), 200)
     assert np.abs(found - np.take_along_axis(true, rows, 1)).max() <= level.error
 
 
 def with_half(vectors):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faiss_store, "_HALF_FROM", 0)
-        return faiss_store.store(*vectors.shape, [vectors])
+        patch.setattr(faiss_vectors, "_HALF_FROM", 0)
+        return faiss_vectors.store(*vectors.shape, [vectors])
 
 
 def test_the_copy_in_half_precision_is_saved_and_mapped_too(tmp_path):
@@ -189,9 +188,9 @@ class GpuOfPaper:
 @pytest.mark.parametrize("engine", ["faiss-gpu", "torch-cuda"])
 def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, masked):
     monkeypatch.setattr(exact_index, "backend", lambda: engine)
-    monkeypatch.setattr(faiss_engine, "_on_gpu", GpuOfPaper)
-    monkeypatch.setattr("search.torch_engine.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
-    monkeypatch.setattr("search.torch_engine._SCORES", 20_000)  # five queries at once
+    monkeypatch.setattr(engines, "_on_gpu", GpuOfPaper)
+    monkeypatch.setattr("search.engines.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
+    monkeypatch.setattr("search.engines._TORCH_SCORES", 20_000)  # five queries at once
     random = np.random.default_rng(13)
     vectors = unit(random.standard_normal((4000, 16)))
     vectors[100:200] = vectors[0]
@@ -202,14 +201,14 @@ def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, ma
 
 def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
     for faiss_gpus, torch_gpus, expected in [(1, 1, "faiss-gpu"), (0, 1, "torch-cuda"), (0, 0, "faiss-cpu")]:
-        monkeypatch.setattr(faiss_store, "gpus", lambda found=faiss_gpus: found)
-        monkeypatch.setattr("search.torch_engine.gpus", lambda found=torch_gpus: found)
+        monkeypatch.setattr(faiss_vectors, "gpus", lambda found=faiss_gpus: found)
+        monkeypatch.setattr("search.engines.torch_gpus", lambda found=torch_gpus: found)
         assert exact_index.backend.__wrapped__() == expected
         assert expected in get_args(CoarseLocalizationInfo.model_fields["backend"].annotation)  # or no record of it
 
 
 def test_searching_leaves_the_callers_threads_alone():
-    faiss = faiss_store.library()
+    faiss = faiss_vectors.library()
     before = faiss.omp_get_max_threads()
     ExactIndex.of(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32)[:1], 2)
     assert faiss.omp_get_max_threads() == before
@@ -293,14 +292,14 @@ def test_a_selection_among_another_number_of_rows_is_refused():
 
 
 def test_exactly_one_faiss_is_wanted(monkeypatch):
-    assert faiss_store.owner().startswith("faiss-")
-    monkeypatch.setattr(faiss_store.metadata, "version", lambda name: "1.11")
+    assert faiss_vectors.owner().startswith("faiss-")
+    monkeypatch.setattr(faiss_vectors.metadata, "version", lambda name: "1.11")
     with pytest.raises(ConfigError, match=r"faiss-cpu 1\.11 and faiss-gpu 1\.11"):
-        faiss_store.owner()
+        faiss_vectors.owner()
 
     def absent(name):
-        raise faiss_store.metadata.PackageNotFoundError(name)
+        raise faiss_vectors.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(faiss_store.metadata, "version", absent)
+    monkeypatch.setattr(faiss_vectors.metadata, "version", absent)
     with pytest.raises(ConfigError, match="no FAISS is installed"):
-        faiss_store.owner()
+        faiss_vectors.owner()

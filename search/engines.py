@@ -1,4 +1,4 @@
-"""FAISS as an engine of exact search: the fastest ways to have it propose rows, on a CPU and on a GPU.
+"""The engines of exact search: the fastest ways to have FAISS propose rows, on a CPU and on a GPU, or torch on a GPU.
 
 Two facts set the pace of one query on a CPU: it costs what reading the vectors costs, and FAISS's own parallel path
 for one query is slow. So a copy in half precision, which is half the bytes, is asked first, and the work is cut among
@@ -14,19 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coarseloc.core.errors import ConfigError
 from coarseloc.core.types import Float32
-from search.faiss_store import SCALE, Stored, library
+from search.faiss_vectors import SCALE, Stored, library
 from search.neighbors import Level, Rows, Selection, float32_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MANY = 8  # queries from which one matrix product beats one pass for each
 _BYTES_PER_THREAD = 25_000_000  # read, or eight queries' worth of products: less does not pay for waking a thread
 _MAX_THREADS = 8  # memory bandwidth is used up before
 _GPU_MAX_K = 2048
+_TORCH_SCORES = 2**28  # held at once: 1 GiB
+_TORCH_COPIED = 2**16  # rows copied to the device at a time
 
 Search = Callable[[Any, Float32, int], tuple[Float32, Rows]]
 
@@ -146,7 +151,7 @@ def _one_openmp_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-# --- on a GPU -------------------------------------------------------------------------------------
+# --- on a GPU, by FAISS -------------------------------------------------------------------------------------
 
 
 class FaissGpu:
@@ -190,3 +195,55 @@ def _on_gpu(flat: Any) -> Any:
 @cache
 def _gpu_resources() -> Any:
     return library().StandardGpuResources()  # one for all: each takes its own scratch memory on the GPU
+
+
+# --- on a GPU, by torch: one product in true float32 and a top-k, where FAISS has no GPU of its own ----
+
+
+def torch_gpus() -> int:
+    """How many torch can use."""
+    import torch  # heavy; the program that embeds has it already
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+class TorchGpu:
+    """An `Engine`: the vectors copied to a device. Raises ConfigError where it cannot hold them."""
+
+    def __init__(self, vectors: Float32, device: str = "cuda") -> None:
+        """vectors: float32 [N, D], unit norm. device: any of torch's, so that it can be tried without a GPU."""
+        import torch
+
+        torch.set_float32_matmul_precision("highest")  # TensorFloat-32 keeps 10 bits of a factor
+        self.backend = f"torch-{torch.device(device).type}"
+        self._device = torch.device(device)
+        try:
+            self._vectors = torch.empty(vectors.shape, device=self._device)
+            for i in range(0, len(vectors), _TORCH_COPIED):
+                self._vectors[i : i + _TORCH_COPIED] = torch.from_numpy(np.array(vectors[i : i + _TORCH_COPIED]))
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"the GPU cannot hold {vectors.shape[0]} x {vectors.shape[1]} vectors: free its memory, or set "
+                "CUDA_VISIBLE_DEVICES= to search on the CPU"
+            ) from None
+        self._error = float32_error(vectors.shape[1])
+
+    def levels(self, queries: int, m: int, selection: Selection | None) -> list[Level]:
+        return [Level(self._error, partial(self._propose, selection))]
+
+    def _propose(self, selection: Selection | None, queries: Float32, m: int) -> tuple[Float32, Rows]:
+        import torch
+
+        with torch.inference_mode():
+            barred = None if selection is None else torch.from_numpy(~selection.mask).to(self._device)
+            together = max(1, _TORCH_SCORES // len(self._vectors))
+            parts = [self._best(part, m, barred) for part in torch.split(torch.from_numpy(queries), together)]
+            scores, rows = (torch.cat(some).cpu().numpy() for some in zip(*parts, strict=True))
+        return scores[:, -1], rows
+
+    def _best(self, queries: Tensor, m: int, barred: Tensor | None) -> tuple[Tensor, Tensor]:
+        scores = queries.to(self._device) @ self._vectors.T
+        if barred is not None:
+            scores.masked_fill_(barred, -math.inf)
+        found = scores.topk(m)
+        return found.values, found.indices

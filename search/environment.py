@@ -1,15 +1,22 @@
-"""What a run says of itself: what was asked, and what answered."""
+"""The machine and software that a run was timed on: recorded with it, and read again to compare times.
+
+Only times of equal conditions are ranked against each other.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Hashable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from coarseloc.core.types import Backbone
-from search import faiss_engine, faiss_store
+from coarseloc.store.runs import StoredRun
+from search import engines, faiss_vectors
+
+Key = TypeVar("Key", bound=Hashable)
 
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
@@ -30,7 +37,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
         "warm_up": WARM_UP,
         "versions": {
             "python": platform.python_version(),
-            "faiss": faiss_store.owner(),
+            "faiss": faiss_vectors.owner(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
     }
@@ -43,8 +50,8 @@ def threads() -> dict[str, int]:
 
     return {
         "torch": torch_threads(),
-        "faiss": faiss_engine.most_threads(),
-        "omp": int(faiss_store.library().omp_get_max_threads()),
+        "faiss": engines.most_threads(),
+        "omp": int(faiss_vectors.library().omp_get_max_threads()),
     }
 
 
@@ -55,3 +62,31 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+class Conditions(NamedTuple):
+    """What a time depends on beside the backbone and the references. None where the run does not record it."""
+
+    batch: int | None  # frames embedded at once; above 1 a frame's time is its batch's, divided by its frames
+    device: str | None
+    cpu: str | None
+    threads: tuple[tuple[str, int], ...] | None  # as `threads`, by name
+
+
+def conditions(run: StoredRun) -> Conditions:
+    on = run.environment
+    threads = on.get("threads")
+    return Conditions(
+        run.parameters.get("batch"), on.get("device"), on.get("cpu"), threads and tuple(sorted(threads.items()))
+    )
+
+
+def by_conditions(runs: Mapping[Key, StoredRun]) -> dict[Conditions, list[Key]]:
+    """The keys of runs whose times compare, in their order; single frames before batches, small batches first."""
+    groups: dict[Conditions, list[Key]] = {}
+    for key, run in runs.items():
+        groups.setdefault(conditions(run), []).append(key)
+    return dict(sorted(groups.items(), key=lambda group: group[0].batch or 0))

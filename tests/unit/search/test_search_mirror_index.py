@@ -11,7 +11,7 @@ from whole import whole
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Near
 from coarseloc.store import references
-from search.tile_index import by_heading, matching, open_mirrors
+from search.mirror_index import by_heading, matching, open_mirrors
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from coarseloc.core.filters import Where
 from coarseloc.core.types import BBox, Near
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
-from search import facts, faiss_store, query, recording
-from search.faiss_engine import most_threads
+from search import faiss_vectors
+from search import flight as module
+from search.engines import most_threads
+from search.environment import WARM_UP
+from search.flight import find_spec, run_search
 from search.mirror import open_mirror
-from search.query import run_search
-from search.tile_index import matching
+from search.mirror_index import matching
 
 
 @pytest.fixture
@@ -63,25 +65,25 @@ def test_a_run_says_what_was_asked_and_what_answered(world, search):
     assert (run.parameters["k"], run.parameters["batch"], run.parameters["angle_deg"]) == (3, 1, None)
     assert run.parameters["index_version"].startswith("24-")
     assert run.environment["backend"] in ("faiss-cpu", "faiss-gpu")
-    assert run.environment["device"] == "cpu" and run.environment["warm_up"] == facts.WARM_UP
+    assert run.environment["device"] == "cpu" and run.environment["warm_up"] == WARM_UP
     assert {"torch", "faiss", "coarseloc"} <= run.environment["versions"].keys()
-    torch_threads, omp_threads = torch.get_num_threads(), faiss_store.library().omp_get_max_threads()
+    torch_threads, omp_threads = torch.get_num_threads(), faiss_vectors.library().omp_get_max_threads()
     assert run.environment["threads"] == {"torch": torch_threads, "faiss": most_threads(), "omp": omp_threads}
 
 
 def test_the_warm_up_is_not_among_the_frames(world, search, fake_backbone):
     before = fake_backbone.images
     search()
-    assert fake_backbone.images - before == 6 + facts.WARM_UP
+    assert fake_backbone.images - before == 6 + WARM_UP
 
 
 def test_frames_are_embedded_one_at_a_time_unless_a_batch_is_asked_for(world, search, fake_backbone):
     before = fake_backbone.batches
     (single,) = search()
-    assert fake_backbone.batches - before == 6 + facts.WARM_UP
+    assert fake_backbone.batches - before == 6 + WARM_UP
     before = fake_backbone.batches
     (batched,) = search(batch=4)
-    assert fake_backbone.batches - before == 2 + facts.WARM_UP
+    assert fake_backbone.batches - before == 2 + WARM_UP
     assert [r.hits for r in results(world, single)] == [r.hits for r in results(world, batched)]
 
 
@@ -98,7 +100,7 @@ def test_frames_of_two_sizes_share_a_batch_run(world, search):
 def test_per_angle_searches_each_heading_as_a_set_of_its_own_and_embeds_once(world, search, fake_backbone):
     before = fake_backbone.images
     made = search(per_angle=True, k=10)
-    assert fake_backbone.images - before == 6 + facts.WARM_UP
+    assert fake_backbone.images - before == 6 + WARM_UP
     assert [run.parameters["angle_deg"] for run in stored_runs(world)] == [0, 90, 180, 270]
     for run, angle in zip(made, (0, 90, 180, 270), strict=True):
         for result in results(world, run):
@@ -148,7 +150,7 @@ def test_after_a_stop_the_same_search_goes_on_where_it_was(world, search, fake_b
     seen, before = [], fake_backbone.images
     made = search(progress=lambda done, total, what: seen.append(done), per_angle=per_angle)
     assert seen == [5, 6]
-    assert fake_backbone.images - before == 2 + facts.WARM_UP
+    assert fake_backbone.images - before == 2 + WARM_UP
     assert [run.id for run in stored_runs(world)] == made
     assert all(run.finished_at for run in stored_runs(world))
     assert [len(results(world, run)) for run in made] == [6] * len(made)
@@ -201,7 +203,7 @@ def test_a_flight_without_frames_and_nonsense_are_refused(world, search):
 
 
 def test_one_vector_is_answered_from_the_mirror_under_any_filter(world, search, fake_backbone):
-    spec = query.find_spec(world.db, world.reference_set, fake_backbone.spec)
+    spec = find_spec(world.db, world.reference_set, fake_backbone.spec)
     mirror = open_mirror(world.db, world.mirrors, world.reference_set, spec)
     vector = mirror.index.vectors[5]  # the second place at 90
     opened = [(world.reference_set, mirror)]
@@ -234,7 +236,7 @@ def test_several_reference_sets_are_one_search_space(world, search, fake_backbon
 
 
 def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):
-    monkeypatch.setattr(recording, "_COMMIT_EVERY_S", -1.0)
+    monkeypatch.setattr(module, "_COMMIT_EVERY_S", -1.0)
     counts = []
 
     def look(done, total, what):
@@ -246,8 +248,8 @@ def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):
 
 
 def test_a_stop_in_the_middle_of_saving_saves_nothing_twice(world, search, monkeypatch):
-    monkeypatch.setattr(recording, "_COMMIT_EVERY_S", -1.0)
-    save = recording._save
+    monkeypatch.setattr(module, "_COMMIT_EVERY_S", -1.0)
+    save = module._save
 
     def saved_then_stopped(db, started, frame_keys, outcomes):
         save(db, started, frame_keys, outcomes)
@@ -255,7 +257,7 @@ def test_a_stop_in_the_middle_of_saving_saves_nothing_twice(world, search, monke
             raise Stopped
 
     with monkeypatch.context() as patched, pytest.raises(Stopped):
-        patched.setattr(recording, "_save", saved_then_stopped)
+        patched.setattr(module, "_save", saved_then_stopped)
         search()
     (run,) = search()
     assert len(results(world, run)) == 6
