@@ -13,11 +13,19 @@ import numpy as np
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.capture_tree import Capture, Files, find_captures, image_names, list_files, tile_key
 from coarseloc.imagery.decode import content_digest, read_with_ground
-from coarseloc.imagery.label import Label
+from coarseloc.imagery.file_names import (
+    Capture,
+    Files,
+    find_captures,
+    image_names,
+    list_files,
+    printable,
+    resolve,
+    tile_key,
+)
+from coarseloc.imagery.label_files import Label
 from coarseloc.imagery.labels import Labels, discover_json, open_labels
-from coarseloc.imagery.paths import printable, resolve
 
 Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.decode import FORMATS
-from coarseloc.imagery.label import number
+from coarseloc.imagery.label_files import number
 
 
 def exif_pose(path: Path) -> Pose:

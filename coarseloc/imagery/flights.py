@@ -19,11 +19,10 @@ import numpy as np
 from coarseloc.core import geo, ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Frame, Pose
-from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.exif import exif_pose, exif_time
-from coarseloc.imagery.label import Label
-from coarseloc.imagery.labels import TABLES, Labels, discover_json, discover_tables, open_labels
-from coarseloc.imagery.paths import is_text, natural_order, printable, resolve
+from coarseloc.imagery.file_names import image_names, is_text, natural_order, printable, resolve
+from coarseloc.imagery.label_files import TABLES, Label
+from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
 _END_BYTES = 4096  # of a file, for its fingerprint

@@ -15,11 +15,8 @@ from pathlib import Path
 from coarseloc.core import geo, ids
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Pose
-from coarseloc.imagery.label import Label, NotLabelsError
-from coarseloc.imagery.label_csv import read_csv
-from coarseloc.imagery.label_json import read_json
+from coarseloc.imagery.label_files import TABLES, Label, NotLabelsError, read_label_file
 
-TABLES = (".csv", ".tsv")
 _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding
 _SAME_HEADING_DEG = 0.5
 
@@ -195,7 +192,7 @@ def read_labels(path: Path) -> dict[str, Pose]:
 
 def open_labels(path: Path) -> Labels:
     """One label file named by the user; ImageryError where it cannot be read."""
-    return _collect({path: _read(path)}, {}, named=True)
+    return _collect({path: read_label_file(path)}, {}, named=True)
 
 
 def discover_json(folders: Iterable[Path]) -> Labels:
@@ -213,7 +210,7 @@ def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
     broken: dict[Path, ImageryError] = {}
     for path in (folder / name for folder in folders for name in _names(folder, suffixes)):
         try:
-            found[path] = _read(path)
+            found[path] = read_label_file(path)
         except NotLabelsError:
             continue
         except ImageryError as error:
@@ -225,10 +222,6 @@ def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     """The files of these kinds, by name; filtered before sorting, as thousands of images may lie beside them."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(suffixes) and e.name[0] != "." and e.is_file())
-
-
-def _read(path: Path) -> list[Label]:
-    return read_csv(path) if path.suffix.lower() in TABLES else read_json(path)
 
 
 def _collect(found: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError], named: bool = False) -> Labels:

@@ -15,8 +15,8 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.decode import content_digest
+from coarseloc.imagery.file_names import resolve
 from coarseloc.imagery.layout import layout_tiles
-from coarseloc.imagery.paths import resolve
 from coarseloc.imagery.raster import Raster
 
 MIN_TILE_PX, MAX_TILE_PX = 64, 1024

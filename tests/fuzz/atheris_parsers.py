@@ -44,7 +44,7 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     from coarseloc.core.errors import CoarselocError
     from coarseloc.core.filters import Where
     from coarseloc.core.types import BBox, LonLat, TileFacts
-    from coarseloc.imagery.capture_tree import parse, tile_key
+    from coarseloc.imagery.file_names import parse, tile_key
     from coarseloc.imagery.labels import read_labels
     from web.facets import where_of_address
     from web.problems import Problem

@@ -14,10 +14,10 @@ from PIL import Image
 
 from coarseloc.core.types import LonLat, Pose, View
 from coarseloc.imagery import labels
-from coarseloc.imagery.capture_tree import parse, tile_key
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import decode_image, read_with_ground, write_thumbnail
 from coarseloc.imagery.exif import exif_pose
+from coarseloc.imagery.file_names import parse, tile_key
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto

@@ -20,9 +20,9 @@ from coarseloc.core import geo
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import Flight, LonLat, Pose
 from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.file_names import natural_order
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
-from coarseloc.imagery.paths import natural_order
 
 PLACE = LonLat(127.02765, 37.49792)
 FLIGHT = "251124155712"

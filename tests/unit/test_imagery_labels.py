@@ -18,7 +18,7 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.exif import exif_pose
-from coarseloc.imagery.label import time_of
+from coarseloc.imagery.label_files import time_of
 from coarseloc.imagery.labels import Labels
 
 PLACE = LonLat(127.02765, 37.49792)

@@ -17,8 +17,8 @@ from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.rotation import Affine
 from coarseloc.core.types import LonLat, UInt8
-from coarseloc.imagery.capture_tree import image_names
 from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.file_names import image_names
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.store import Database, gallery, references
 

@@ -1,4 +1,7 @@
-"""What lies in a users' capture tree, `<root>/<capture>/<capture>_<index>.jpg`. Names only: nothing is decoded."""
+"""Names of users' files and folders: what they say, their natural order, and what can be stored of them.
+
+A capture tree is `<root>/<capture>/<capture>_<index>.jpg`. Names only: nothing is decoded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from coarseloc.core import rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Failure
 from coarseloc.imagery.decode import SUFFIXES
-from coarseloc.imagery.paths import printable
 
 FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
 EXAMPLE = "251210182149_300_50_0_045"
@@ -107,3 +109,38 @@ def image_names(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     return (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+
+
+# --- any file --------------------------------------------------------------------------------------
+
+
+def resolve(path: Path) -> Path:
+    """The absolute path, links followed. InputError where it is not UTF-8: no database takes it."""
+    path = path.resolve()
+    if not is_text(str(path)):
+        raise InputError(f"{printable(path)} has bytes in its name that are not UTF-8: rename the file or folder")
+    return path
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8 on disk; Python carries other bytes along as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: Path | str) -> str:
+    """A path as text that can be shown and stored, its odd bytes as `\\xe9`."""
+    return str(path).encode("utf-8", "backslashreplace").decode().replace(r"\udc", r"\x")  # Python's byte e9: U+DCE9
+
+
+def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]:
+    """A key for sorting: numbers as numbers (DJI_9 before DJI_10), a name before its copy (`x.jpg`, `x (1).jpg`)."""
+    folder, _, name = relative_path.rpartition("/")
+    return [_tokens(part) for part in (*folder.split("/"), Path(name).stem, Path(name).suffix)], relative_path
+
+
+def _tokens(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text.casefold())]

@@ -1,0 +1,277 @@
+"""One label file, JSON or table, read into a label for each image that it names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from coarseloc.core import ids
+from coarseloc.core.errors import ImageryError
+from coarseloc.core.types import LonLat, Pose
+
+TABLES = (".csv", ".tsv")
+MAX_LABEL_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One image's label."""
+
+    reference: str  # the image's file as the label names it, with folders or without; POSIX, NFC
+    pose: Pose
+    problem: ImageryError | None = None  # why there is no location: "missing-label", "wrong-crs" or "label-conflict"
+    source: Path | None = None  # the label file
+    time: datetime | None = None  # with a zone where the label gives one
+
+    @property
+    def filename(self) -> str:
+        return self.reference.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        return "/".join(self.folders)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that the reference names, the innermost last."""
+        return tuple(part for part in self.reference.split("/")[:-1] if part not in ("", ".", ".."))
+
+    @property
+    def is_absolute(self) -> bool:
+        return self.reference.startswith("/") or self.reference[1:3] == ":/"
+
+
+class NotLabelsError(ImageryError):
+    """The file is sound, but of another kind."""
+
+
+def read_label_file(path: Path) -> list[Label]:
+    """The labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError where it
+    cannot be read."""
+    return read_csv(path) if path.suffix.lower() in TABLES else read_json(path)
+
+
+def read_text(path: Path) -> bytes:
+    """A label file's bytes without a byte order mark."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_LABEL_BYTES:
+            raise ImageryError(
+                "too-large", f"{path} has {size:,} bytes: at most {MAX_LABEL_BYTES:,} are read as labels"
+            )
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ImageryError("missing-file", f"{path} cannot be read: {error.strerror}") from error
+
+
+# --- numbers and times as label files write them ---------------------------------------------------
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also as text; None for anything else."""
+    if value is None or isinstance(value, bool | bytes):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+_STAMPS = ("%Y:%m:%d %H:%M:%S", "%Y:%m:%d %H:%M:%S.%f", "%Y%m%d%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f")
+_UNITS_PER_S = (1, 1e3, 1e6, 1e9)  # of a Unix time
+
+
+def time_of(value: Any) -> datetime | None:
+    """A date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the zone
+    UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
+    if not isinstance(value, str | float | int) or isinstance(value, bool):
+        return None
+    text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 1e21 else ""
+    times = [_unix_time(text), *(_stamp(text, form) for form in _STAMPS), _iso_time(text)]
+    return next((time for time in times if time is not None and 1980 <= time.year <= 2099), None)
+
+
+def _unix_time(text: str) -> datetime | None:
+    seconds = number(text)
+    if seconds is None:
+        return None
+    plausible = [seconds / unit for unit in _UNITS_PER_S if 315_532_800 <= seconds / unit < 4_102_444_800]
+    return datetime.fromtimestamp(plausible[0], UTC) if plausible else None
+
+
+def _stamp(text: str, form: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, form)
+    except ValueError:
+        return None
+
+
+def _iso_time(text: str) -> datetime | None:
+    if len(text) < len("2025-11-24T15"):
+        return None  # a day is no time
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+# --- JSON ------------------------------------------------------------------------------------------
+
+
+def _mapping(value: Any) -> Any:
+    return value if isinstance(value, dict | BaseModel) else {}
+
+
+Time = Annotated[datetime | None, BeforeValidator(time_of)]
+Number = Annotated[float | None, BeforeValidator(number)]
+
+
+class _Position(BaseModel):
+    model_config = ConfigDict(extra="allow")  # kept, to say what was found in place of a position
+    latitude: Number = None
+    longitude: Number = None
+    altitude: Number = None
+
+
+class _Attitude(BaseModel):
+    yaw: Number = None
+    pitch: Number = None
+    roll: Number = None
+
+
+class _Image(BaseModel):
+    imageref: str
+    timestamp: Time = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
+    position: Annotated[_Position, BeforeValidator(_mapping)] = _Position()
+    attitude: Annotated[_Attitude, BeforeValidator(_mapping)] = _Attitude()
+
+
+def _image(value: Any) -> Any:
+    return value if isinstance(value, dict) and isinstance(value.get("imageref"), str) else None
+
+
+class _File(BaseModel):
+    images: list[Annotated[_Image | None, BeforeValidator(_image)]]
+
+
+def read_json(path: Path) -> list[Label]:
+    """A Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
+    it cannot be read. Numbers may be null, missing or text; what is none of these counts as missing."""
+    data = read_text(path)
+    try:
+        images = _File.model_validate_json(data).images
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise ImageryError("unreadable-label", f"{path} is not valid JSON: {first['msg']}") from None
+        raise NotLabelsError(
+            "unreadable-label",
+            f'{path} is not a label file: expected {{"images": [{{"imageref": …, "position": …, "attitude": …}}]}}',
+        ) from None
+    return [_label(image) for image in images if image is not None]
+
+
+def _label(image: _Image) -> Label:
+    place, turn = image.position, image.attitude
+    pose = pose_of(place.altitude, turn.yaw, turn.pitch, turn.roll)
+    name = image_reference(image.imageref)
+    usable: list[str] = []
+    if place.latitude is None or place.longitude is None:
+        usable = [key for key, value in place.model_dump().items() if value is not None]
+    return replace(located(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)
+
+
+# --- CSV and TSV -----------------------------------------------------------------------------------
+
+
+_COLUMNS = {
+    "filename": ("filename", "file_name", "file", "imageref", "image", "name", "frame"),
+    "latitude": ("latitude", "lat", "lat_deg", "latitude_deg", "gps_latitude"),
+    "longitude": ("longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude"),
+    "altitude": ("altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m"),
+    "yaw": ("yaw", "yaw_deg", "heading", "heading_deg"),  # not track: a course over ground is no heading
+    "pitch": ("pitch", "pitch_deg"),
+    "roll": ("roll", "roll_deg"),
+    "time": ("timestamp", "time", "datetime", "date_time", "datetimeoriginal", "time_utc"),
+}
+
+
+def read_csv(path: Path) -> list[Label]:
+    """A Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
+    file cannot be read. Commas, semicolons or tabs."""
+    text = read_text(path).decode("utf-8", errors="replace")
+    first_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first_line.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header = {name.strip().casefold(): name for name in rows.fieldnames or () if name}
+        column = {word: next((header[a] for a in aliases if a in header), None) for word, aliases in _COLUMNS.items()}
+        if not all(column[word] for word in ("filename", "latitude", "longitude")):
+            raise NotLabelsError(
+                "unreadable-label",
+                f"{path} has the columns {', '.join(header) or '(none)'}: expected at least a file name, latitude "
+                "and longitude, such as filename,lat_deg,lon_deg",
+            )
+        return [label for row in rows if (label := _csv_label(row, column))]
+    except csv.Error as error:
+        raise ImageryError("unreadable-label", f"{path} is not a valid CSV: {error}") from None
+
+
+def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
+    cells = {word: row.get(name) for word, name in column.items() if name is not None}
+    numbers = {word: number(cells.get(word)) for word in _COLUMNS if word not in ("filename", "time")}
+    name = image_reference(cells["filename"] or "")
+    if not name.rpartition("/")[2]:
+        return None
+    pose = pose_of(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
+    usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
+    label = located(name, pose, numbers["latitude"], numbers["longitude"], usable)
+    return replace(label, time=time_of(cells.get("time")))
+
+
+# --- labels of either form -------------------------------------------------------------------------
+
+
+def image_reference(text: str) -> str:
+    """A reference as labels write it, which may carry folders of either system, in one form."""
+    return ids.label(text).replace("\\", "/")
+
+
+def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
+    """A pose without a location; yaw becomes a heading in [0, 360)."""
+    heading = None if yaw is None else yaw % 360 % 360  # once would leave 360 of a hair below 0
+    return Pose(None, altitude, heading, pitch, roll)
+
+
+def located(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
+    """The label with its position, or with the reason why it has none; `usable` names what else is known of it."""
+    name = reference.rpartition("/")[2]
+    if lat is None or lon is None:
+        given = ", ".join(usable) or "nothing"
+        problem = ImageryError(
+            "missing-label",
+            f"the label of {name} has no usable latitude and longitude (of a position it gives: {given})",
+        )
+        return Label(reference, pose, problem)
+    if abs(lat) > 90 or abs(lon) > 180:
+        swapped = abs(lon) <= 90 and abs(lat) <= 180
+        guess = "the two seem to be swapped" if swapped else "these look like metres of a projected system such as UTM"
+        return Label(
+            reference,
+            pose,
+            ImageryError(
+                "wrong-crs",
+                f"the label of {name} has latitude {lat:g} and longitude {lon:g}: expected WGS84 degrees within "
+                f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees.",
+            ),
+        )
+    return Label(reference, replace(pose, location=LonLat(lon, lat)))
