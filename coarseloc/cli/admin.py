@@ -20,7 +20,6 @@ from coarseloc.core.errors import CoarselocError, StoreError
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import LICENCE_NOTE, inventory
 from coarseloc.store import embeddings, open_database
-from coarseloc.store.backup import back_up
 from coarseloc.store.session import head_revision
 from coarseloc.vectors import sync
 
@@ -139,7 +138,7 @@ def migrate(app: App) -> None:
 @pass_app
 def backup(app: App, file: Path) -> None:
     """Write the embedded database as of now to FILE, while others use it. See docs/operations.md for the way back."""
-    size = back_up(app.db, file)
+    size = app.db.back_up(file)
     out.print(f"wrote {file} ({size / 1e6:.1f} MB)")
 
 

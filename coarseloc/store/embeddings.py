@@ -29,7 +29,7 @@ from coarseloc.store.tables import (
     TileRow,
     TileSnapshotRow,
 )
-from coarseloc.store.upsert import upsert
+from coarseloc.store.session import upsert
 
 Rows = Select[*tuple[Any, ...]]
 

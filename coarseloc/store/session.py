@@ -1,24 +1,26 @@
-"""Opening the database: engine, schema, and the two kinds of transaction."""
+"""Opening the database: engine, schema, the two kinds of transaction, upserts, and the back-up."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from coarseloc.core.errors import StoreError
-from coarseloc.store.tables import IdentityRow
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.store.tables import Base, IdentityRow
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -77,8 +79,58 @@ class Database:
             found = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA quick_check(3)")]
         return None if found == ["ok"] else "; ".join(" ".join(line.split()) for line in found)
 
+    def back_up(self, path: Path) -> int:
+        """Write the database as of now to `path`, whole or not at all, while others use it; returns its bytes.
+
+        Raises InputError where something is there already, StoreError for a server (it has tools of its own) and where
+        the copy cannot be written.
+        """
+        if self.engine.dialect.name != "sqlite":
+            raise StoreError(
+                f"{self.engine.url!r} is a server: back it up by `pg_dump --format=custom --file={path} postgresql://…`"
+            )
+        if path.exists():
+            raise InputError(f"{path} is there already: give a new name, such as one with the date")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with closing(self.engine.raw_connection()) as connection:  # SQLAlchemy's own begin a transaction first
+                connection.cursor().execute("VACUUM INTO ?", (str(partial),))  # it reads only: writers go on
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.rename(path)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self.engine.url!r} cannot be copied to {path}: {error}. Make room there; `coarseloc doctor` says "
+                "whether the database is sound"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path.stat().st_size
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
+    """Insert rows, all of the same columns, or update their other columns where `keys` are there already.
+
+    One statement run for many rows: one that names them all is compiled anew each time, which takes longer than
+    writing them. SQLite and PostgreSQL spell `INSERT … ON CONFLICT DO UPDATE` alike.
+    """
+    values = list(rows)
+    if not values:
+        return
+    assert isinstance(table.__table__, Table)  # noqa: S101 - for the type checker
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table.__table__)
+    updated = {name: statement.excluded[name] for name in values[0] if name not in keys}
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=list(keys), set_=updated)
+        if updated
+        else statement.on_conflict_do_nothing(index_elements=list(keys)),
+        values,
+    )
 
 
 def open_database(url: str, *, migrate: bool = True) -> Database:

@@ -22,7 +22,7 @@ from coarseloc.core.batches import batches
 from coarseloc.core.types import RankedTile, TileFacts
 from coarseloc.store.embeddings import tile_facts
 from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
-from coarseloc.store.upsert import upsert
+from coarseloc.store.session import upsert
 
 
 @dataclass(frozen=True, slots=True)
