@@ -9,41 +9,34 @@ run.to_dataframe()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from coarseloc.core import config, ids
-from coarseloc.core.config import Settings
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, Estimate, Flight, Hit, Progress, TileSource, Timing, UInt8
+from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, TileSource, UInt8
+from coarseloc.data_folder import DataFolder
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.store import Database, embeddings, open_database, references
+from coarseloc.results import Answer, IngestResult, Run, Runs
+from coarseloc.store import embeddings, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.store.runs import StoredRun
-from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
-    from coarseloc.vectors.sync import DrainSummary
     from ingest.worker import IngestEngine, IngestSummary
     from search.evaluation.evaluate import Evaluation
-    from search.evaluation.summary import RunSummary
+    from search.evaluation.studies.ground import Ortho, Pictures
+    from search.evaluation.studies.study import Answer as FinishedStudy
     from search.export.files import Exported
     from search.filtered_index import FilteredIndex
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
-
-Reporter = Callable[[str], AbstractContextManager[Progress | None]]
-"""Shows the progress of a piece of work by its name, while it is open."""
 
 
 def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Workspace:
@@ -56,117 +49,42 @@ def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Works
 
 
 @dataclass(frozen=True, slots=True)
-class IngestResult:
-    """What became of each source, and of the vector store; `note` says why it was not brought up to date."""
+class StudyRequest:
+    """What every study is asked, of rotation or of altitude."""
 
-    summaries: list[IngestSummary]
-    drained: DrainSummary | None
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Where one picture was taken, by one backbone: ranked references and the estimate, None without any."""
-
-    backbone: str
-    estimate: Estimate | None
-    hits: tuple[Hit, ...]
-    timing: Timing
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The hits as every program reads them."""
-        from search.export.infos import hit_result
-
-        return [hit_result(hit).model_dump(mode="json") for hit in self.hits]
-
-    def to_dataframe(self) -> Any:
-        """`rows` as a pandas DataFrame."""
-        return _dataframe(self.rows())
+    source: str  # a reference set, a GeoTIFF, or a folder of pictures
+    frames: int = 40  # places looked at
+    references: int = 200  # at most, of each altitude
+    frames_from: Path | None = None  # another GeoTIFF, that frames are cut from instead
+    footprint_m: float | None = None
+    overlap: float = 0.5
+    tile_px: int | None = None
+    seed: int = 1
+    backbones: Sequence[str] = ()
+    input_px: int | None = None
+    precision: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One SearchRun of a flight: a backbone, and its figures."""
+class _StudyBench:
+    """What a study works with."""
 
-    workspace: Workspace
-    stored: StoredRun
-    summary: RunSummary
-    notices: tuple[str, ...] = ()  # what its user should know of the flight's files and of the search
-
-    @property
-    def id(self) -> int:
-        return self.stored.id
-
-    @property
-    def flight_id(self) -> str:
-        return self.stored.flight_id
-
-    @property
-    def backbone(self) -> str:
-        return self.stored.spec.backbone
-
-    def facts(self) -> dict[str, Any]:
-        """The run and its figures, as `coarseloc search --json` says them."""
-        from search.evaluation.summary import facts_of
-
-        return {**facts_of(self.stored, self.summary), "notices": list(self.notices)}
-
-    def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
-        """One row a frame, as `coarseloc export --format csv` writes it."""
-        from search.export.files import run_rows
-
-        return run_rows(self.workspace.db, self.workspace.settings.thumbnails, self.id, method)
-
-    def to_dataframe(self, method: str = "best-place") -> Any:
-        """`rows` as a pandas DataFrame."""
-        return _dataframe(self.rows(method))
+    ground: Ortho | Pictures
+    frames_from: Ortho | None  # another orthophoto, cut as the ground is
+    specs: Sequence[EmbeddingSpec]
+    load: Callable[[EmbeddingSpec], Backbone]
+    environment: Mapping[str, Any]
 
 
-class Runs(list[Run]):
-    """The runs of one search: one a backbone, or one a backbone and heading."""
-
-    def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
-        return [row for run in self for row in run.rows(method)]
-
-    def to_dataframe(self, method: str = "best-place") -> Any:
-        """The rows of all runs as one pandas DataFrame; `encoder` tells them apart."""
-        return _dataframe(self.rows(method))
-
-
-class Workspace:
-    """One data folder: its database, vectors, mirrors and encoders. Opened when first asked for, so that locks are
-    held briefly; close it, or use it in a `with`."""
-
-    def __init__(self, settings: Settings, report: Reporter | None = None, notice: Callable[[str], None] = print):
-        """report: shows progress. notice: is told what a user should know of an answer."""
-        self.settings = settings
-        self.notice = notice
-        self._report: Reporter = report or (lambda _: nullcontext())
-
-    @cached_property
-    def db(self) -> Database:
-        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
-        return open_database(self.settings.database, migrate=self.settings.database_url is None)
+class Workspace(DataFolder):
+    """One data folder and its use cases. Stores open when first asked for; close it, or use it in a `with`."""
 
     def __enter__(self) -> Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        if "db" in self.__dict__:
-            self.db.close()
-            del self.__dict__["db"]
-
-    @contextmanager
-    def vectors(self) -> Iterator[VectorStore]:
-        """The vector store, closed (and its lock given back) at the end."""
-        store = configured_store(self.settings, self.db.identity)
-        try:
-            yield store
-        finally:
-            store.close()
 
     def encoder(
         self, name: str, *, input_px: int | None = None, precision: str | None = None, device: str | None = None
@@ -187,31 +105,31 @@ class Workspace:
     ) -> IngestResult:
         """Embed what is missing, then bring the vector store up to it where this process may.
 
-        sources: of `captures` or `orthophoto`. backbones: of every one of the six whose weights are here by default.
+        sources: of `captures` or `orthophoto`. backbones: every one of the six whose weights are here by default.
         """
         from coarseloc.vectors import sync
         from ingest import worker
 
         encoders = encoders or Encoders(self.settings)
-        wanted = encoders.specs(backbones)
+        encoder_specs = encoders.specs(backbones)
         summaries: list[IngestSummary] = []
         with self.only_ingest():
             for source in sources if isinstance(sources, Sequence) else [sources]:
-                with self._report(f"ingest {source.reference_set.name}") as progress:
-                    done = worker.run(
+                with self._show_progress(f"ingest {source.reference_set.name}") as progress:
+                    summary = worker.run(
                         self.db,
                         source,
-                        wanted,
+                        encoder_specs,
                         encoders.load,
                         self.settings.thumbnails,
                         progress,
                         engine or worker.in_process,
                     )
-                summaries.append(done)
-                if done.interrupted:
+                summaries.append(summary)
+                if summary.interrupted:
                     return IngestResult(summaries, None, "interrupted: nothing was drained")
         try:
-            with self.vectors() as store, self._report("index") as progress:
+            with self.vectors() as store, self._show_progress("index") as progress:
                 return IngestResult(summaries, sync.drain(self.db, store, progress), "")
         except (LockedError, VectorStoreUnavailable) as error:
             # Ingest never waits for the vector store: what is pending stays pending and is shown.
@@ -219,18 +137,6 @@ class Workspace:
                 pending = sum(embeddings.pending_counts(session).values())
             note = f"{pending} embeddings are pending, the vector store will follow later: {error}"
             return IngestResult(summaries, None, note)
-
-    @contextmanager
-    def only_ingest(self) -> Iterator[None]:
-        """Two ingests at once would embed the same tiles twice."""
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.settings.data_dir / "ingest.lock", timeout=0):
-                yield
-        except Timeout:
-            raise LockedError(
-                f"another ingest is at work in {self.settings.data_dir}: wait for it, or stop it and run this again"
-            ) from None
 
     # --- search ---------------------------------------------------------------------------------
 
@@ -275,7 +181,7 @@ class Workspace:
         runs = Runs()
         for stored in self.stored_specs(sets, backbones, input_px, precision):
             backbone = encoders.load_matching(stored.embedding_spec)
-            with self._report(f"search {stored.backbone}") as progress:
+            with self._show_progress(f"search {stored.backbone}") as progress:
                 started = run_search(
                     self.db,
                     self.settings.mirrors,
@@ -367,7 +273,7 @@ class Workspace:
 
         if mirror_of is None:
             return matching(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
-        return matching(self.db, [(one, mirror_of(one)) for one in sets], where)
+        return matching(self.db, [(searched, mirror_of(searched)) for searched in sets], where)
 
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""
@@ -395,27 +301,38 @@ class Workspace:
         Raises InputError listing what there is where a backbone has none, or several and nothing says which.
         """
         with self.db.read() as session:
-            of_sets = [embeddings.specs(session, one.id) for one in sets] or [embeddings.specs(session)]
-        shared = set.intersection(*({spec.id for spec in of_set} for of_set in of_sets))
-        here = [spec for spec in of_sets[0] if spec.id in shared]
-        where = " and ".join(f"reference set {one.name!r}" for one in sets) or "the database"
+            specs_of_sets = [embeddings.specs(session, stored.id) for stored in sets] or [embeddings.specs(session)]
+        shared_ids = set.intersection(*({spec.id for spec in of_set} for of_set in specs_of_sets))
+        shared = [spec for spec in specs_of_sets[0] if spec.id in shared_ids]
+        owner = " and ".join(f"reference set {stored.name!r}" for stored in sets) or "the database"
         rows = specs.table(self.settings.backbones)
-        wanted = dict.fromkeys(specs.row(name, rows).name for name in names)
-        if not here:
-            raise InputError(f"{where} has no embeddings yet: run `coarseloc ingest` first")
-        wanted = wanted or dict.fromkeys(spec.backbone for spec in here)
-        return [_fitting_spec(where, name, here, input_px, precision) for name in wanted]
+        backbones = dict.fromkeys(specs.row(name, rows).name for name in names)
+        if not shared:
+            raise InputError(f"{owner} has no embeddings yet: run `coarseloc ingest` first")
+        backbones = backbones or dict.fromkeys(spec.backbone for spec in shared)
+        return [_fitting_spec(owner, name, shared, input_px, precision) for name in backbones]
 
     # --- what runs amount to --------------------------------------------------------------------
 
     def evaluate(
-        self, *names: str | int, reference_set: str | None = None, method: str = "best-place"
+        self, *names: str | int, reference_set: str | None = None, method: str = "best-place", save: bool = False
     ) -> list[Evaluation]:
-        """Runs by number, or a flight's newest ones by its id, held against the truth."""
+        """Runs by number, or a flight's newest ones by its id, held against the truth. save: for the pages to read."""
         from search.evaluation import evaluate as evaluation
+        from search.evaluation import scoresheet
 
-        chosen = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
-        return evaluation.evaluate(self.db, chosen, method)
+        runs = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
+        evaluations = evaluation.evaluate(self.db, runs, method)
+        if save:
+            scoresheet.save(self.db, evaluations)
+        return evaluations
+
+    def report(self, evaluations: Sequence[Evaluation], file: Path, **options: Any) -> list[str]:
+        """Write evaluations as one HTML file; returns notices. options: language, figures, frame, note."""
+        from search.evaluation.report.runs import write_report
+
+        with self._show_progress("report") as progress:
+            return write_report(evaluations, self.settings.thumbnails, file, progress=progress, **options)
 
     def export(
         self,
@@ -438,6 +355,87 @@ class Workspace:
             formats=formats or FORMATS,
             method=method,
         )
+
+    # --- studies --------------------------------------------------------------------------------
+
+    def study_rotation(self, source: str, *, step: int = 15, patches: int = 6, **options: Any) -> FinishedStudy:
+        """How stable embeddings stay when the aircraft turns; goes on with, or looks up, an earlier study.
+
+        options: the fields of `StudyRequest`. Raises InputError where the source does not serve.
+        """
+        from search.evaluation.studies.ground import Ortho
+        from search.evaluation.studies.rotation import run_rotation
+
+        request = StudyRequest(source, **options)
+        bench = self._study_bench(request)
+        if request.frames_from and not isinstance(bench.ground, Ortho):
+            raise InputError(f"--frames-from needs an orthophoto to cut references from; {source!r} is pictures")
+        with self._show_progress("rotation") as progress:
+            return run_rotation(
+                self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
+                step=step, frames=request.frames, patches=patches, seed=request.seed, progress=progress,
+            )  # fmt: skip
+
+    def study_altitude(
+        self,
+        source: str,
+        *,
+        reference_m: float = 300.0,
+        altitudes_m: Sequence[float] = (200, 250, 300, 350, 400, 450, 500, 550, 600),
+        pyramid_m: Sequence[float] = (300, 600),
+        **options: Any,
+    ) -> FinishedStudy:
+        """How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys; as above."""
+        from search.evaluation.studies.altitude import run_altitude
+        from search.evaluation.studies.ground import Ortho
+
+        request = StudyRequest(source, **options)
+        bench = self._study_bench(request, turned=False)
+        if not isinstance(bench.ground, Ortho):
+            raise InputError(f"{source!r} is pictures: other altitudes can only be seen in an orthophoto")
+        with self._show_progress("altitude") as progress:
+            return run_altitude(
+                self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
+                reference_m=reference_m, altitudes_m=altitudes_m, pyramid_m=pyramid_m, overlap=request.overlap,
+                most=request.references, frames=request.frames, seed=request.seed, progress=progress,
+            )  # fmt: skip
+
+    def report_study(self, study: FinishedStudy, file: Path, **options: Any) -> list[str]:
+        """Write a study as one HTML file; returns notices. options: language, figures, note."""
+        from search.evaluation.report.study import write_study
+
+        with self._show_progress("report") as progress:
+            return write_study(study, file, progress=progress, **options)
+
+    def _study_bench(self, request: StudyRequest, *, turned: bool = True) -> _StudyBench:
+        """turned: whether places are looked at from every heading, or facing north alone."""
+        from coarseloc.embedding.backbone import resolve_device
+        from search.environment import machine
+        from search.evaluation.studies.ground import Ortho, open_ground
+        from search.exact_index import backend
+
+        encoders = Encoders(self.settings, request.device, request.precision or "fp32", request.input_px)
+        encoder_specs = self._study_specs(encoders, request)
+        ground = open_ground(
+            self.db, request.source, footprint_m=request.footprint_m, overlap=request.overlap, tile_px=request.tile_px,
+            most=request.references, turned=turned,
+        )  # fmt: skip
+        frames_from = None
+        if request.frames_from and isinstance(ground, Ortho):
+            frames_from = replace(ground, path=request.frames_from.resolve())
+        environment = machine(str(resolve_device(request.device or self.settings.device)), backend())
+        return _StudyBench(ground, frames_from, encoder_specs, encoders.load, environment)
+
+    def _study_specs(self, encoders: Encoders, request: StudyRequest) -> list[EmbeddingSpec]:
+        """The encoders asked for, else those a reference set is embedded with, else all of the six whose weights are
+        here."""
+        with self.db.read() as session:
+            set_ids = {stored.name: stored.id for stored in references.reference_sets(session)}
+            stored_specs = embeddings.specs(session, set_ids[request.source]) if request.source in set_ids else []
+        if request.backbones or not stored_specs:
+            return encoders.specs(request.backbones)
+        newest = {spec.backbone: spec for spec in stored_specs}
+        return [encoders.spec(name, request.input_px or spec.input_px, spec.precision) for name, spec in newest.items()]
 
 
 def open_flight(folder: str | Path, **options: Any) -> Flight:
@@ -462,30 +460,20 @@ def open_orthophoto(file: str | Path, **options: Any) -> TileSource:
 
 
 def _fitting_spec(
-    where: str, name: str, here: Sequence[StoredSpec], input_px: int | None, precision: str | None
+    owner: str, name: str, stored: Sequence[StoredSpec], input_px: int | None, precision: str | None
 ) -> StoredSpec:
-    alike = [spec for spec in here if spec.backbone == name]
+    of_backbone = [spec for spec in stored if spec.backbone == name]
     fitting = [
         spec
-        for spec in alike
+        for spec in of_backbone
         if (input_px is None or spec.input_px == input_px) and (precision is None or spec.precision == precision)
     ]
-    held = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (alike or here))
+    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (of_backbone or stored))
     if not fitting:
         raise InputError(
-            f"{where} is not embedded with {name} as asked; it holds {held}. "
+            f"{owner} is not embedded with {name} as asked; it holds {available}. "
             f"Ingest with `--backbone {name}` first, or ask for what is there."
         )
     if len({(spec.input_px, spec.precision) for spec in fitting}) > 1:
-        raise InputError(f"{where} holds {held}: say which with --input-px or --precision")
+        raise InputError(f"{owner} holds {available}: say which with --input-px or --precision")
     return fitting[-1]  # of two weights under one name and size, those ingested last
-
-
-def _dataframe(rows: Sequence[dict[str, Any]]) -> Any:
-    try:
-        import pandas
-    except ModuleNotFoundError:
-        raise InputError(
-            "pandas is not installed: `pip install pandas`, or take .rows(), which gives the same as dictionaries"
-        ) from None
-    return pandas.DataFrame(list(rows))

@@ -15,11 +15,11 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import TileSource
 from coarseloc.embedding.encoders import Encoders
+from coarseloc.results import IngestResult
 from coarseloc.store import embeddings, tallies
 from coarseloc.store import references as store_references
 from coarseloc.vectors import sync
 from coarseloc.vectors.sync import DrainSummary
-from coarseloc.workspace import IngestResult
 from ingest import worker
 from ingest.ray_engine import over_ray
 
@@ -244,5 +244,5 @@ def delete(app: App, name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Delete reference set {name!r}? Runs against it keep their results.", abort=True)
     with app.workspace.only_ingest(), app.vectors() as store:
-        count = sync.forget(app.db, store, name)
+        count = sync.delete_reference_set(app.db, store, name)
     out.print(f"deleted {name} with {count} embeddings")

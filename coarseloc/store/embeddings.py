@@ -19,6 +19,7 @@ from coarseloc.core import ids
 from coarseloc.core.batches import batches
 from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
 from coarseloc.store import tallies
+from coarseloc.store.session import upsert
 from coarseloc.store.tables import (
     VECTOR,
     EmbeddingRow,
@@ -29,7 +30,6 @@ from coarseloc.store.tables import (
     TileRow,
     TileSnapshotRow,
 )
-from coarseloc.store.session import upsert
 
 Rows = Select[*tuple[Any, ...]]
 

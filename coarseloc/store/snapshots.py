@@ -21,8 +21,8 @@ from coarseloc.core import ids
 from coarseloc.core.batches import batches
 from coarseloc.core.types import RankedTile, TileFacts
 from coarseloc.store.embeddings import tile_facts
-from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
 from coarseloc.store.session import upsert
+from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import StoreError
-from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now
 from coarseloc.store.session import upsert
+from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now
 
 KINDS = ("rotation", "altitude", "evaluation")
 Arrays = Mapping[str, NDArray[Any]]

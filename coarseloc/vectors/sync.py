@@ -1,4 +1,4 @@
-"""Bring the vector store up to the database: drain, reconcile, rebuild, forget.
+"""Bring the vector store up to the database: drain, reconcile, rebuild, delete.
 
 SQL is the truth. A row counts as indexed only after the store made it durable, so a kill at any moment
 leaves work to repeat (upserts and deletes are idempotent) and nothing to repair.
@@ -160,7 +160,7 @@ def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) 
     return drain(db, store, progress)
 
 
-def forget(db: Database, store: VectorStore, name: str) -> int:
+def delete_reference_set(db: Database, store: VectorStore, name: str) -> int:
     """Delete a reference set everywhere: marked, drained, then dropped. Returns the embeddings deleted.
 
     Stopped half-way it stays marked, and the same command goes on.

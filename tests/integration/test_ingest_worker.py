@@ -274,7 +274,7 @@ def test_forgetting_a_set_leaves_nothing_of_it_and_the_others_whole(make_capture
     ingest(make_captures(name="first"), fake_backbone)
     ingest(make_captures(name="second"), fake_backbone)
     sync.drain(db, vectors)
-    assert sync.forget(db, vectors, "first-300m-50") == 12
+    assert sync.delete_reference_set(db, vectors, "first-300m-50") == 12
     with db.read() as session:
         assert [s.name for s in references.reference_sets(session)] == ["second-300m-50"]
     assert vectors.count(fake_backbone.spec.collection, Where()) == 12

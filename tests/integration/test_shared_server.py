@@ -104,5 +104,5 @@ def test_forgetting_a_set_in_one_database_leaves_the_same_points_of_another(
     sync.drain(db, first)
     sync.drain(other, second)
     assert set(first.ids(SPEC.collection)) == set(second.ids(SPEC.collection))
-    sync.forget(db, first, "area")
+    sync.delete_reference_set(db, first, "area")
     assert first.count(SPEC.collection) == 0 and second.count(SPEC.collection) == 3

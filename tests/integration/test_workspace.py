@@ -76,6 +76,31 @@ def test_an_encoder_gives_vectors_and_patch_tokens(world: tuple[cl.Workspace, Pa
     assert tokens.shape == (2, 6, 6, encoder.spec.dim)
 
 
+def test_a_workspace_looks_after_its_stores(world: tuple[cl.Workspace, Path], tmp_path: Path):
+    workspace, _ = world
+    (summary,) = workspace.reference_summaries()
+    total = sum(summary.views.values())
+    assert summary.facts()["name"] == "area" and list(summary.embeddings.values()) == [total] and total > 0
+    assert workspace.failures() == [] and workspace.drain().upserted == 0
+    reconciliation = workspace.reconcile(sample=5)
+    assert len(reconciliation.collections) == 1 and reconciliation.differing == []
+    assert (reconciliation.miscounts, reconciliation.pending) == ([], {})
+    assert workspace.rebuild().upserted == total
+    diagnosis = workspace.diagnose()
+    assert diagnosis.problems == [] and str(total) in diagnosis.checks["vector store"]
+    assert diagnosis.checks["pending"] == "nothing" and workspace.migrate() in diagnosis.checks["database"]
+    assert "demo" in {backbone.name for backbone in workspace.backbones()}
+
+
+def test_a_study_is_answered_and_reported(world: tuple[cl.Workspace, Path], tmp_path: Path):
+    workspace, _ = world
+    study = workspace.study_rotation("area", step=45, patches=0, frames=2)
+    assert study.study.kind == "rotation" and study.study.finished_at is not None
+    assert workspace.report_study(study, tmp_path / "study.html") == [] and (tmp_path / "study.html").stat().st_size
+    with pytest.raises(InputError, match="123 m is not among"):
+        workspace.study_altitude("area", reference_m=123, frames=2)
+
+
 def test_what_cannot_be_answered_says_what_to_do(world: tuple[cl.Workspace, Path]):
     workspace, flight = world
     with pytest.raises(InputError, match="not embedded with vits16 as asked; it holds demo"):

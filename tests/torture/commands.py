@@ -172,7 +172,7 @@ def forget(world: World, ack: Ack) -> None:
         names = [one.name for one in references.reference_sets(session)]
     if f"{OTHER}-300m-50" in names:
         with open_store(world.state, db.identity) as store:
-            sync.forget(db, store, f"{OTHER}-300m-50")
+            sync.delete_reference_set(db, store, f"{OTHER}-300m-50")
     ack(["forgotten"])
 
 

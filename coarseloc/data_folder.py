@@ -1,0 +1,213 @@
+"""One data folder: its database, its vector store, and what looks after both."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from coarseloc import __version__
+from coarseloc.core.config import Settings
+from coarseloc.core.errors import CoarselocError, LockedError, StoreError
+from coarseloc.core.types import Failure, Progress
+from coarseloc.embedding import specs
+from coarseloc.embedding.encoders import BackboneListing, inventory
+from coarseloc.results import Diagnosis, FlightRuns, Reconciliation, ReferenceSetSummary
+from coarseloc.store import Database, embeddings, flights, open_database, references, runs, tallies
+from coarseloc.vectors import configured_store
+from coarseloc.vectors.protocol import VectorStore
+
+if TYPE_CHECKING:
+    from coarseloc.vectors.sync import DrainSummary
+
+Reporter = Callable[[str], AbstractContextManager[Progress | None]]
+"""Shows the progress of a piece of work by its name, while it is open."""
+_DEPENDENCIES = ("torch", "transformers", "qdrant-client", "qdrant-edge-py", "sqlalchemy", "rasterio", "flask")
+
+
+class DataFolder:
+    """A data folder's stores, opened when first asked for, so that locks are held briefly, and their upkeep."""
+
+    def __init__(
+        self, settings: Settings, show_progress: Reporter | None = None, notice: Callable[[str], None] = print
+    ):
+        """show_progress: of long work. notice: is told what a user should know of an answer."""
+        self.settings = settings
+        self.notice = notice
+        self._show_progress: Reporter = show_progress or (lambda _: nullcontext())
+
+    @cached_property
+    def db(self) -> Database:
+        # The embedded default migrates by itself; a shared server is migrated by `coarseloc migrate`.
+        return open_database(self.settings.database, migrate=self.settings.database_url is None)
+
+    def close(self) -> None:
+        if "db" in self.__dict__:
+            self.db.close()
+            del self.__dict__["db"]
+
+    @contextmanager
+    def vectors(self) -> Iterator[VectorStore]:
+        """The vector store, closed (and its lock given back) at the end."""
+        store = configured_store(self.settings, self.db.identity)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @contextmanager
+    def only_ingest(self) -> Iterator[None]:
+        """Two ingests at once would embed the same tiles twice."""
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.settings.data_dir / "ingest.lock", timeout=0):
+                yield
+        except Timeout:
+            raise LockedError(
+                f"another ingest is at work in {self.settings.data_dir}: wait for it, or stop it and run this again"
+            ) from None
+
+    # --- what it holds --------------------------------------------------------------------------
+
+    def backbones(self) -> list[BackboneListing]:
+        """Every backbone, and where its weights are or how to get them."""
+        return inventory(specs.table(self.settings.backbones), self.settings.weights)
+
+    def reference_summaries(self) -> list[ReferenceSetSummary]:
+        """Every reference set with its views and embeddings counted, by name."""
+        with self.db.read() as session:
+            return [
+                ReferenceSetSummary(
+                    stored.reference_set,
+                    references.count_views(session, stored.id),
+                    {
+                        f"{spec.backbone} {spec.input_px} px {spec.precision}": tallies.tally(
+                            session, stored.id, spec.id
+                        ).live
+                        for spec in embeddings.specs(session, stored.id)
+                    },
+                )
+                for stored in references.reference_sets(session)
+            ]
+
+    def failures(self, reference_set: str | None = None) -> list[tuple[str, Failure]]:
+        """(reference set, failure) of everything the latest ingests could not use, of all sets or of one."""
+        with self.db.read() as session:
+            if reference_set is not None:
+                references.find_reference_set(session, reference_set)
+            return references.failures(session, reference_set)
+
+    def flights(self) -> list[FlightRuns]:
+        """Every flight that was searched, with its newest runs, by flight id."""
+        with self.db.read() as session:
+            stored = {flight_id: flights.find_flight(session, flight_id) for flight_id in flights.flight_ids(session)}
+            return [FlightRuns(flight, runs.latest_runs(session, flight_id)) for flight_id, flight in stored.items()]
+
+    # --- upkeep ---------------------------------------------------------------------------------
+
+    def delete_reference_set(self, name: str) -> int:
+        """Delete a set with its tiles and embeddings, in both stores; returns the embeddings deleted. Runs stay."""
+        from coarseloc.vectors import sync
+
+        with self.only_ingest(), self.vectors() as store:
+            return sync.delete_reference_set(self.db, store, name)
+
+    def drain(self) -> DrainSummary:
+        """Bring the vector store up to the database."""
+        from coarseloc.vectors import sync
+
+        with self.vectors() as store, self._show_progress("index") as progress:
+            return sync.drain(self.db, store, progress)
+
+    def rebuild(self) -> DrainSummary:
+        """Drop the vector store's collections and replay the database into new ones."""
+        from coarseloc.vectors import sync
+
+        with self.vectors() as store, self._show_progress("rebuild") as progress:
+            return sync.rebuild(self.db, store, progress)
+
+    def reconcile(self, sample: int = 1000) -> Reconciliation:
+        """Compare the vector store with the database, up to `sample` vectors of each collection, and the tallies with
+        their rows; wrong tallies are corrected, nothing else is changed."""
+        from coarseloc.vectors import sync
+
+        miscounts = sync.recount(self.db)
+        with self.vectors() as store:
+            collections = sync.reconcile(self.db, store, sample)
+        with self.db.read() as session:
+            return Reconciliation(collections, miscounts, embeddings.pending_counts(session))
+
+    def migrate(self) -> str:
+        """Bring the database's schema to this version's; returns its revision."""
+        from coarseloc.store.session import head_revision
+
+        open_database(self.settings.database).close()
+        return head_revision()
+
+    def back_up(self, path: Path) -> int:
+        """Write the embedded database as of now to `path`, while others use it; returns the bytes written."""
+        return self.db.back_up(path)
+
+    def diagnose(self) -> Diagnosis:
+        """Look at versions, device, FAISS, stores, what is pending and the disk."""
+        checks: dict[str, Any] = {"coarseloc": __version__, "python": platform.python_version(), "cpus": os.cpu_count()}
+        problems: list[str] = []
+
+        def check(name: str, state_of: Callable[[], Any]) -> None:
+            try:
+                checks[name] = state_of()
+            except CoarselocError as error:
+                checks[name] = f"PROBLEM: {error}"
+                problems.append(name)
+
+        for package in _DEPENDENCIES:
+            checks[package] = metadata.version(package)
+        check("device", self._device)
+        check("faiss", _faiss)
+        check("data folder", self._data_folder)
+        check("database", self._database)
+        check("vector store", self._vector_store)
+        check("pending", self._pending)
+        checks["weights found"] = ", ".join(entry.name for entry in self.backbones() if entry.path) or "none"
+        return Diagnosis(checks, problems)
+
+    def _device(self) -> str:
+        from coarseloc.embedding.backbone import resolve_device
+
+        return str(resolve_device(self.settings.device))
+
+    def _data_folder(self) -> str:
+        data_dir = self.settings.data_dir
+        folder = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+        return f"{data_dir} ({shutil.disk_usage(folder).free / 1e9:.1f} GB free)"
+
+    def _database(self) -> str:
+        if damage := self.db.damage():
+            raise StoreError(
+                f"{self.db.engine.url!r} is damaged ({damage}): stop everything that uses it and restore a back-up, "
+                "see docs/operations.md"
+            )
+        return f"{self.db.engine.url!r}, schema {self.db.revision()}"
+
+    def _vector_store(self) -> str:
+        with self.vectors() as store:
+            counts = {name: store.count(name) for name in store.collections()}
+            return f"{store.backend} at {store.location}: {counts or 'empty'}"
+
+    def _pending(self) -> str:
+        with self.db.read() as session:
+            return str(embeddings.pending_counts(session) or "nothing")
+
+
+def _faiss() -> str:
+    from search import faiss_vectors
+
+    return faiss_vectors.owner()

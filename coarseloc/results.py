@@ -1,0 +1,153 @@
+"""What the use cases of a workspace return: ingests, runs and answers, each as values, as rows and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Estimate, Hit, ReferenceSet, Timing
+
+if TYPE_CHECKING:
+    from coarseloc.store.flights import StoredFlight
+    from coarseloc.store.runs import StoredRun
+    from coarseloc.vectors.sync import Difference, DrainSummary, Miscount
+    from coarseloc.workspace import Workspace
+    from ingest.worker import IngestSummary
+    from search.evaluation.summary import RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What became of each source, and of the vector store; `note` says why it was not brought up to date."""
+
+    summaries: list[IngestSummary]
+    drained: DrainSummary | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where one picture was taken, by one backbone: ranked references and the estimate, None without any."""
+
+    backbone: str
+    estimate: Estimate | None
+    hits: tuple[Hit, ...]
+    timing: Timing
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The hits as every program reads them."""
+        from search.export.infos import hit_result
+
+        return [hit_result(hit).model_dump(mode="json") for hit in self.hits]
+
+    def to_dataframe(self) -> Any:
+        """`rows` as a pandas DataFrame."""
+        return _dataframe(self.rows())
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One SearchRun of a flight: a backbone, and its figures."""
+
+    workspace: Workspace
+    stored: StoredRun
+    summary: RunSummary
+    notices: tuple[str, ...] = ()  # what its user should know of the flight's files and of the search
+
+    @property
+    def id(self) -> int:
+        return self.stored.id
+
+    @property
+    def flight_id(self) -> str:
+        return self.stored.flight_id
+
+    @property
+    def backbone(self) -> str:
+        return self.stored.spec.backbone
+
+    def facts(self) -> dict[str, Any]:
+        """The run and its figures, as `coarseloc search --json` says them."""
+        from search.evaluation.summary import facts_of
+
+        return {**facts_of(self.stored, self.summary), "notices": list(self.notices)}
+
+    def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
+        """One row a frame, as `coarseloc export --format csv` writes it."""
+        from search.export.files import run_rows
+
+        return run_rows(self.workspace.db, self.workspace.settings.thumbnails, self.id, method)
+
+    def to_dataframe(self, method: str = "best-place") -> Any:
+        """`rows` as a pandas DataFrame."""
+        return _dataframe(self.rows(method))
+
+
+class Runs(list[Run]):
+    """The runs of one search: one a backbone, or one a backbone and heading."""
+
+    def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
+        return [row for run in self for row in run.rows(method)]
+
+    def to_dataframe(self, method: str = "best-place") -> Any:
+        """The rows of all runs as one pandas DataFrame; `encoder` tells them apart."""
+        return _dataframe(self.rows(method))
+
+
+@dataclass(frozen=True, slots=True)
+class FlightRuns:
+    """A stored flight with its newest finished run of each backbone, references and parameters."""
+
+    flight: StoredFlight
+    runs: list[StoredRun]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSetSummary:
+    """A reference set with its counts."""
+
+    reference_set: ReferenceSet
+    views: Mapping[int, int]  # {angle: rotated tiles}
+    embeddings: Mapping[str, int]  # {"BACKBONE INPUT px PRECISION": live embeddings}
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self.reference_set), "views": dict(self.views), "embeddings": dict(self.embeddings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The vector store held against the database, and the database's tallies against its rows."""
+
+    collections: list[Difference]  # each collection, those without a difference too
+    miscounts: list[Miscount]  # corrected
+    pending: Mapping[str, int]  # {collection: embeddings the vector store is behind by}
+
+    @property
+    def differing(self) -> list[Difference]:
+        """The collections that `rebuild` must replay."""
+        return [
+            collection
+            for collection in self.collections
+            if collection.missing or collection.orphaned or collection.differing
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at and its state, in order; `problems` names the entries that are not as they should be."""
+
+    checks: Mapping[str, Any]
+    problems: Sequence[str]
+
+
+def _dataframe(rows: Sequence[dict[str, Any]]) -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise InputError(
+            "pandas is not installed: `pip install pandas`, or take .rows(), which gives the same as dictionaries"
+        ) from None
+    return pandas.DataFrame(list(rows))
