@@ -143,7 +143,7 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
 
         say = translator(g.language)
         series = series_of(evaluate(here.database, list(shown.runs.values()), method))
-        judged = [one for one in series if len(one.of.judged)]
+        judged = [one for one in series if len(one.of.frames)]
         found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])
         return {one.key: one for one in found}
 

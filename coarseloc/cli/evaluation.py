@@ -14,7 +14,7 @@ from coarseloc.cli.options import flight_id, method_option, report_options
 
 if TYPE_CHECKING:
     from search.evaluation.evaluate import Counts, Evaluation
-    from search.evaluation.intervals import Estimate
+    from search.evaluation.intervals import IntervalEstimate
     from search.evaluation.scores import Score
 
 FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
@@ -88,7 +88,7 @@ _COUNTS = {
 }
 
 
-def _cell(found: Estimate, score: Score, counts: Counts, everything: bool) -> str:
+def _cell(found: IntervalEstimate, score: Score, counts: Counts, everything: bool) -> str:
     form = FORMS[score.unit]
     if math.isnan(found.value):
         return "–"

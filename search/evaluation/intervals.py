@@ -1,8 +1,8 @@
-"""Figures of many frames, each with a 95 % interval and the number of frames that its interval stands on. Pure.
+"""Statistics over many frames, each with a 95 % interval and the effective number of frames it rests on. Pure.
 
 Neighbouring frames of a flight see much the same ground, so n of them say less than n independent ones: an interval is
 that of n_eff = n / tau independent frames, tau being the correlation length, the number of neighbouring frames that
-count as one. Below `LEAST_N_EFF` an estimated tau is not to be relied on and the ends are nan.
+count as one. Below `MIN_N_EFF` an estimated tau is unreliable and the ends are nan.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy as np
 
 from coarseloc.core.types import Floats
 
-Reduce = Callable[[Floats], Floats]
-"""float64 [B, n] or [B, n, c] → [B]: one figure of each of B samples."""
+Statistic = Callable[[Floats], Floats]
+"""float64 [B, n] or [B, n, c] → [B]: one value for each of B samples."""
 
 LEVEL = 0.95
-LEAST_N_EFF = 30.0  # from here on nine of ten intervals hold the true value: tests/unit/test_scoring_intervals.py
+MIN_N_EFF = 30.0  # from here on nine of ten intervals hold the true value: tests/unit/test_scoring_intervals.py
 RESAMPLES = 1000
 SEED = 20251124
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _WINDOW = 5.0  # in correlation lengths, as Sokal advises
-_LEAST_FRAMES = 8  # a shorter series tells no correlation
-_DRAWN_AT_ONCE = 4_000_000  # rows of resamples held in memory
+_MIN_FRAMES = 8  # the correlation of a shorter series is not estimated
+_MAX_RESAMPLED_ROWS = 4_000_000  # rows of resamples held in memory
 
 
-class Estimate(NamedTuple):
-    """A figure, its interval, the number of frames it is of and how many independent ones these are worth.
+class IntervalEstimate(NamedTuple):
+    """A value with its interval, the number of frames it is of and their effective number n_eff.
 
-    The value is nan where n is 0, the ends where n_eff is below `LEAST_N_EFF` or nan, n_eff where it cannot be told.
+    The value is nan where n is 0, the ends where n_eff is below `MIN_N_EFF` or nan, n_eff where it is unknown.
     """
 
     value: float
@@ -43,92 +43,92 @@ class Estimate(NamedTuple):
     n_eff: float
 
 
-Figure = Callable[[Floats, float | None], Estimate]
-"""(values [n] or [n, c] in time order, correlation) → their figure.
+Estimator = Callable[[Floats, float | None], IntervalEstimate]
+"""(values [n] or [n, c] in time order, correlation) → their estimate.
 
-`correlation`: a length in frames that the values' own is at least; nan where it cannot be told; None for frames drawn
+`correlation`: a length in frames that the values' own is at least; nan where it is unknown; None for frames drawn
 independently of each other, whose n_eff is n. Rows with a nan are left out.
 """
 
 
-# --- figures ------------------------------------------------------------------------------------
+# --- estimators -----------------------------------------------------------------------------------
 
 
-def share(values: Floats, correlation: float | None = None) -> Estimate:
+def share(values: Floats, correlation: float | None = None) -> IntervalEstimate:
     """The mean of values in [0, 1], with the interval of Wilson ("Probable inference", JASA 1927) for n_eff frames.
 
     Values between 0 and 1, such as a share of a frame's views, vary less than 0 and 1 do: their interval is wider than
     it need be. Where all values of a flight are alike, nothing tells how often they change, and there is no interval.
     """
-    known = _known(values)
-    n_eff = _n_eff(known, correlation)
-    if not _enough(n_eff):
-        return _bare(_mean(known), len(known), n_eff)
-    value = _mean(known)
-    return Estimate(value, *_wilson(value, n_eff), len(known), n_eff)
+    values = _without_nan(values)
+    n_eff = _n_eff(values, correlation)
+    if not _allows_interval(n_eff):
+        return _estimate_without_interval(_mean(values), len(values), n_eff)
+    value = _mean(values)
+    return IntervalEstimate(value, *_wilson(value, n_eff), len(values), n_eff)
 
 
-def share_difference(values: Floats, correlation: float | None = None) -> Estimate:
-    """The mean of differences in [-1, 1] between the shares of two ways on the same frames.
+def share_difference(values: Floats, correlation: float | None = None) -> IntervalEstimate:
+    """The mean of differences in [-1, 1] between the shares of two strategies on the same frames.
 
     Interval of Agresti and Min ("Simple improved confidence intervals for comparing matched proportions", Statistics
     in Medicine 2005): half a frame is added to each of the four outcomes of a pair, so that a few frames that differ,
     all of them one way, are not taken for proof.
     """
-    known = _known(values)
-    n_eff = _n_eff(known, correlation)
-    if not _enough(n_eff):
-        return _bare(_mean(known), len(known), n_eff)
-    total, pairs = n_eff * _mean(known), n_eff + 2
-    half = _Z * math.sqrt(max(0.0, n_eff * float((known**2).mean()) + 1 - total**2 / pairs)) / pairs
-    return Estimate(_mean(known), total / pairs - half, total / pairs + half, len(known), n_eff)
+    values = _without_nan(values)
+    n_eff = _n_eff(values, correlation)
+    if not _allows_interval(n_eff):
+        return _estimate_without_interval(_mean(values), len(values), n_eff)
+    total, pairs = n_eff * _mean(values), n_eff + 2
+    half = _Z * math.sqrt(max(0.0, n_eff * float((values**2).mean()) + 1 - total**2 / pairs)) / pairs
+    return IntervalEstimate(_mean(values), total / pairs - half, total / pairs + half, len(values), n_eff)
 
 
-def quantile(values: Floats, correlation: float | None = None, *, q: float) -> Estimate:
+def quantile(values: Floats, correlation: float | None = None, *, q: float) -> IntervalEstimate:
     """The q-quantile, interpolated, with the interval of Woodruff ("Confidence intervals for medians and other position
     measures", JASA 1952): the values' quantiles at the ends of the interval of a share q of n_eff frames."""
-    known = _known(values)
-    if not len(known):
-        return _bare(math.nan, 0, math.nan)
-    value = float(np.quantile(known, q))
-    n_eff = _n_eff((known <= value).astype(float), correlation)
-    if not _enough(n_eff):
-        return _bare(value, len(known), n_eff)
-    low, high = np.quantile(known, _wilson(q, n_eff))
-    return Estimate(value, float(low), float(high), len(known), n_eff)
+    values = _without_nan(values)
+    if not len(values):
+        return _estimate_without_interval(math.nan, 0, math.nan)
+    value = float(np.quantile(values, q))
+    n_eff = _n_eff((values <= value).astype(float), correlation)
+    if not _allows_interval(n_eff):
+        return _estimate_without_interval(value, len(values), n_eff)
+    low, high = np.quantile(values, _wilson(q, n_eff))
+    return IntervalEstimate(value, float(low), float(high), len(values), n_eff)
 
 
-median: Figure = partial(quantile, q=0.5)
-p90: Figure = partial(quantile, q=0.9)
+median: Estimator = partial(quantile, q=0.5)
+p90: Estimator = partial(quantile, q=0.9)
 
 
-def resampled(values: Floats, correlation: float | None = None, *, reduce: Reduce) -> Estimate:
-    """`reduce` of values [n] or [n, c], with the percentile interval of 1,000 samples of n_eff frames each.
+def bootstrap(values: Floats, correlation: float | None = None, *, statistic: Statistic) -> IntervalEstimate:
+    """`statistic` of values [n] or [n, c], with the percentile interval of 1,000 samples of n_eff frames each.
 
     Samples of n frames in blocks keep the correlation within a block but lose it between blocks: simulated, with blocks
     of two correlation lengths, their intervals held the true value 2 to 7 points less often. Deterministic.
     """
-    bare = without_interval(values, correlation, reduce=reduce)
-    if not _enough(bare.n_eff):
-        return bare
-    figures = _figures_of_samples(_known(values), round(bare.n_eff), reduce)
-    figures = figures[~np.isnan(figures)]
-    if not len(figures):
-        return bare
-    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return bare._replace(low=float(low), high=float(high))
+    estimate = point_estimate(values, correlation, statistic=statistic)
+    if not _allows_interval(estimate.n_eff):
+        return estimate
+    statistics = _bootstrap_statistics(_without_nan(values), round(estimate.n_eff), statistic)
+    statistics = statistics[~np.isnan(statistics)]
+    if not len(statistics):
+        return estimate
+    low, high = np.quantile(statistics, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return estimate._replace(low=float(low), high=float(high))
 
 
-def without_interval(values: Floats, correlation: float | None = None, *, reduce: Reduce) -> Estimate:
-    """`reduce` of values [n, c] for a figure that no interval suits, as an extreme of the frames moves with n."""
-    known = _known(values)
-    value = float(reduce(known[None])[0]) if len(known) else math.nan
-    return _bare(value, len(known), _n_eff(known, correlation))
+def point_estimate(values: Floats, correlation: float | None = None, *, statistic: Statistic) -> IntervalEstimate:
+    """`statistic` of values [n, c] without an interval: for an extreme of the frames, which moves with n."""
+    values = _without_nan(values)
+    value = float(statistic(values[None])[0]) if len(values) else math.nan
+    return _estimate_without_interval(value, len(values), _n_eff(values, correlation))
 
 
-def mean(values: Floats, correlation: float | None = None) -> Estimate:
-    """The mean of values [n] of any range, by `resampled`."""
-    return resampled(values, correlation, reduce=lambda samples: np.asarray(samples.mean(axis=1)))
+def mean(values: Floats, correlation: float | None = None) -> IntervalEstimate:
+    """The mean of values [n] of any range, by `bootstrap`."""
+    return bootstrap(values, correlation, statistic=lambda samples: np.asarray(samples.mean(axis=1)))
 
 
 # --- correlation --------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def correlation_length(series: Floats) -> float:
     n = len(series)
     if n == 0 or (series == series[0]).all():
         return math.nan
-    if n < _LEAST_FRAMES:
+    if n < _MIN_FRAMES:
         return float(n)
     rho = _autocorrelation(series)
     sums = 2 * np.cumsum(rho) - 1
@@ -169,12 +169,12 @@ def _autocorrelation(series: Floats) -> Floats:
     return np.asarray(products / products[0])
 
 
-def _n_eff(known: Floats, correlation: float | None) -> float:
+def _n_eff(values: Floats, correlation: float | None) -> float:
     """nan where the values do not tell. Of several columns the one of the longest correlation decides."""
-    n = len(known)
+    n = len(values)
     if correlation is None:
         return float(n)
-    lengths = [correlation_length(column) for column in (known.T if known.ndim > 1 else [known])]
+    lengths = [correlation_length(column) for column in (values.T if values.ndim > 1 else [values])]
     own = max((length for length in lengths if not math.isnan(length)), default=math.nan)
     return math.nan if math.isnan(own) or math.isnan(correlation) else n / max(own, correlation)
 
@@ -188,26 +188,26 @@ def _wilson(value: float, n: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _figures_of_samples(known: Floats, size: int, reduce: Reduce) -> Floats:
-    """float64 [RESAMPLES]: `reduce` of so many rows, drawn one by one."""
-    rng = np.random.default_rng([SEED, len(known), size])
-    batch = max(1, _DRAWN_AT_ONCE // size)
+def _bootstrap_statistics(values: Floats, size: int, statistic: Statistic) -> Floats:
+    """float64 [RESAMPLES]: `statistic` of so many rows, drawn with replacement."""
+    rng = np.random.default_rng([SEED, len(values), size])
+    batch = max(1, _MAX_RESAMPLED_ROWS // size)
     counts = [min(batch, RESAMPLES - start) for start in range(0, RESAMPLES, batch)]
-    return np.concatenate([reduce(known[rng.integers(0, len(known), (count, size))]) for count in counts])
+    return np.concatenate([statistic(values[rng.integers(0, len(values), (count, size))]) for count in counts])
 
 
-def _known(values: Floats) -> Floats:
+def _without_nan(values: Floats) -> Floats:
     return values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
 
 
-def _mean(known: Floats) -> float:
-    return float(known.mean()) if len(known) else math.nan
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
-def _enough(n_eff: float) -> bool:
-    return n_eff >= LEAST_N_EFF
+def _allows_interval(n_eff: float) -> bool:
+    return n_eff >= MIN_N_EFF
 
 
-def _bare(value: float, n: int, n_eff: float) -> Estimate:
-    """A figure without an interval."""
-    return Estimate(value, math.nan, math.nan, n, n_eff)
+def _estimate_without_interval(value: float, n: int, n_eff: float) -> IntervalEstimate:
+    """A value whose interval is unknown."""
+    return IntervalEstimate(value, math.nan, math.nan, n, n_eff)

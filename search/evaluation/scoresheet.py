@@ -12,7 +12,7 @@ from coarseloc.store import Database, studies
 from coarseloc.store.studies import CurvePoint
 from search.evaluation import scores
 from search.evaluation.evaluate import Counts, Evaluation
-from search.evaluation.intervals import LEAST_N_EFF, LEVEL, RESAMPLES, Estimate
+from search.evaluation.intervals import LEVEL, MIN_N_EFF, RESAMPLES, IntervalEstimate
 from search.export.infos import errors_info, estimate_info
 
 
@@ -28,13 +28,13 @@ def facts(one: Evaluation) -> dict[str, Any]:
         "angle_deg": asked.get("angle_deg"),
         "spec_digest": spec.digest,
         "counts": {name: getattr(one.counts, name) for name in Counts.__dataclass_fields__},
-        "stride_m": _number(one.judged.stride_m),
+        "stride_m": _number(one.frames.stride_m),
         "agreement_within_m": one.agreement_m,
         "interval": {
             "level": LEVEL,
             "resamples": RESAMPLES,
             "method": "of n_eff independent frames: Wilson for shares, Woodruff for quantiles, bootstrap for the rest",
-            "least_n_eff": LEAST_N_EFF,  # low and high are null below it
+            "least_n_eff": MIN_N_EFF,  # low and high are null below it
         },
         "constants": {
             "iou_bound": scores.IOU_BOUND,
@@ -98,7 +98,7 @@ def save(db: Database, evaluations: Sequence[Evaluation]) -> None:
         for k, curve in one.hit_curves.items():
             points += [_point(one.backbone, f"hit@{k}", float(d), share) for d, share in curve.items()]
         points += [
-            CurvePoint(one.backbone, "ceiling", float(d), s, None, None, len(one.judged))
+            CurvePoint(one.backbone, "ceiling", float(d), s, None, None, len(one.frames))
             for d, s in one.ceiling.items()
         ]
         with db.write() as session:
@@ -107,11 +107,11 @@ def save(db: Database, evaluations: Sequence[Evaluation]) -> None:
             studies.finish_study(session, stored.id, points, facts(one))
 
 
-def _point(backbone: str, curve: str, x: float, found: Estimate) -> CurvePoint:
+def _point(backbone: str, curve: str, x: float, found: IntervalEstimate) -> CurvePoint:
     return CurvePoint(backbone, curve, x, found.value, found.low, found.high, found.n)
 
 
-def _estimate(found: Estimate) -> dict[str, Any]:
+def _estimate(found: IntervalEstimate) -> dict[str, Any]:
     return {
         "value": _number(found.value),
         "low": _number(found.low),

@@ -95,8 +95,8 @@ def test_a_run_with_a_filter_is_judged_by_the_map_it_searched(db: Database, tmp_
     one = evaluate.evaluate(db, evaluate.find_runs(db, [str(runs[0])]))[0]
     assert one.counts.off_map > 25
     per_lon = geo.metres_per_degree(ORIGIN.lat)[0]
-    held = abs(one.judged.ranked.truth_lon - ORIGIN.lon) * per_lon <= FOOTPRINT_M / 2
-    assert not one.judged.on_map[~held].any()
+    held = abs(one.frames.ranked.truth_lon - ORIGIN.lon) * per_lon <= FOOTPRINT_M / 2
+    assert not one.frames.on_map[~held].any()
 
 
 def test_the_command_takes_a_flight_its_folder_or_a_run(db: Database, made: list[int], tmp_path: Path) -> None:

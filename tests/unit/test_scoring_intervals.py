@@ -14,14 +14,14 @@ import pytest
 from coarseloc.core.types import Bools, Floats
 from search.evaluation import intervals, rejection
 from search.evaluation.intervals import (
-    LEAST_N_EFF,
-    Estimate,
+    MIN_N_EFF,
+    IntervalEstimate,
+    bootstrap,
     correlation_length,
     mean,
     median,
     p90,
     ranks,
-    resampled,
     share,
     share_difference,
 )
@@ -67,7 +67,7 @@ def autoregression(rng: np.random.Generator, n: int, length: int, flights: int) 
 # --- coverage -----------------------------------------------------------------------------------
 
 
-def holds(found: Estimate, true: float) -> bool | None:
+def holds(found: IntervalEstimate, true: float) -> bool | None:
     """None where no interval is given."""
     return None if math.isnan(found.low) else found.low <= true <= found.high
 
@@ -98,14 +98,14 @@ def test_independent_frames_of_a_high_share_are_covered() -> None:
     assert np.mean(outcomes) > 0.93  # type: ignore[arg-type]
 
 
-def area(right: Bools, error: Floats, length: float) -> Estimate:
+def area(right: Bools, error: Floats, length: float) -> IntervalEstimate:
     """Of a margin that is larger where the answer is right, by one standard deviation of its noise."""
     margin = right + np.random.default_rng([len(error), int(error[0] * 1e6)]).standard_normal(len(error))
     answers = rejection.sample(margin, right, np.ones(len(error), np.bool_))
-    return resampled(answers, length, reduce=rejection.area)
+    return bootstrap(answers, length, statistic=rejection.area)
 
 
-FIGURES: dict[str, Callable[[Bools, Floats, float], Estimate]] = {
+FIGURES: dict[str, Callable[[Bools, Floats, float], IntervalEstimate]] = {
     "median": lambda _, error, length: median(error, length),
     "p90": lambda _, error, length: p90(error, length),
     "mean": lambda _, error, length: mean(error, length),
@@ -125,7 +125,7 @@ def test_given_intervals_hold_the_true_figure_in_nine_of_ten_flights(
     assert np.mean(told) >= 0.9
 
 
-def _outcomes(figure: Callable[[Bools, Floats, float], Estimate], rare: bool) -> Iterator[bool | None]:
+def _outcomes(figure: Callable[[Bools, Floats, float], IntervalEstimate], rare: bool) -> Iterator[bool | None]:
     rng = np.random.default_rng(11)
     for flights, p in product((gliding, patchy), SHARES):
         right, error = flights(rng, 100, 0, p, 2000)
@@ -189,7 +189,7 @@ def test_a_few_differing_pairs_are_not_proof() -> None:
 
 
 def test_below_the_bound_n_eff_stands_alone() -> None:
-    values = np.random.default_rng(0).random(int(LEAST_N_EFF) - 1)
+    values = np.random.default_rng(0).random(int(MIN_N_EFF) - 1)
     for figure in (share, share_difference, median, p90, mean):
         found = figure(values, None)
         assert math.isnan(found.low) and math.isnan(found.high) and found.n_eff == len(values)
@@ -206,7 +206,7 @@ def test_a_row_with_a_nan_is_left_out() -> None:
 def test_resampling_is_deterministic_and_works_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).random((100, 2))
     reduce = lambda samples: samples[:, :, 0].mean(axis=1) - samples[:, :, 1].mean(axis=1)  # noqa: E731
-    whole = resampled(values, reduce=reduce)
-    assert whole == resampled(values, reduce=reduce)
-    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 700)
-    assert resampled(values, reduce=reduce) == whole
+    whole = bootstrap(values, statistic=reduce)
+    assert whole == bootstrap(values, statistic=reduce)
+    monkeypatch.setattr(intervals, "_MAX_RESAMPLED_ROWS", 700)
+    assert bootstrap(values, statistic=reduce) == whole

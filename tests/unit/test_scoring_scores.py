@@ -19,9 +19,9 @@ from coarseloc.localize.places import best_place
 from coarseloc.store.runs import FrameResult
 from search.answers import FrameAnswer, frame_errors
 from search.evaluation import rejection
-from search.evaluation.evaluate import judge
+from search.evaluation.evaluate import evaluate_frames
+from search.evaluation.evaluated_frames import EvaluatedFrames
 from search.evaluation.intervals import share
-from search.evaluation.judged import Judged
 from search.evaluation.scores import BY_KEY, SCORES, ceiling, hit_centre, hit_curve, pdm, sdm
 
 TRUTH = LonLat(127.03, 37.5)
@@ -47,9 +47,9 @@ def frame(*hits: RankedTile, yaw: float | None = 0.0, truth: LonLat | None = TRU
     return FrameResult(taken, None, ranked, None, best_place(ranked), None)
 
 
-def judged(
+def evaluated_frames(
     *frames: FrameResult, stride: float = 150.0, agreement: Sequence[float] = (), tiles: Sequence[Tile] = MAP
-) -> Judged:
+) -> EvaluatedFrames:
     numbered = [replace(one, frame=replace(one.frame, index=i)) for i, one in enumerate(frames)]
     places = np.array([(*tile.center, *tile.bbox) for tile in tiles]).reshape(-1, 6)
     shares = [Agreement(1 + round(100 * share), 101, 1.0) for share in agreement] or [None] * len(frames)
@@ -57,11 +57,11 @@ def judged(
         FrameAnswer(result, vote, error)
         for result, vote, error in zip(numbered, shares, frame_errors(numbered, places), strict=True)
     ]
-    return judge(answers, k=10, stride_m=stride)
+    return evaluate_frames(answers, k=10, stride_m=stride)
 
 
 def of(key: str, *frames: FrameResult, **facts: Any) -> float:
-    return BY_KEY[key].of(judged(*frames, **facts)).value
+    return BY_KEY[key].evaluate(evaluated_frames(*frames, **facts)).value
 
 
 # Top-1 errors 0, 100 and 1000 m.
@@ -80,7 +80,7 @@ def test_the_best_of_ten_is_the_nearest_candidate_whatever_its_rank() -> None:
 
 def test_rotations_of_one_place_are_one_candidate() -> None:
     """Ranks 1 and 2 are one place at two headings: the second place is the second candidate."""
-    ranking = judged(frame(at(400, angle=0), at(400, angle=45), at(10)))
+    ranking = evaluated_frames(frame(at(400, angle=0), at(400, angle=45), at(10)))
     assert ranking.ranked.lon.shape == (1, 2)
     assert hit_centre(ranking, 2, 50.0)[0] == 1.0
     assert hit_centre(ranking, 1, 50.0)[0] == 0.0
@@ -92,13 +92,13 @@ def test_the_three_definitions_of_a_hit_differ() -> None:
     near, far = frame(at(100)), frame(at(140))
     assert [of(f"hit_{name}@1", near) for name in ("centre", "footprint", "overlap")] == [0, 1, 1]
     assert [of(f"hit_{name}@1", far) for name in ("centre", "footprint", "overlap")] == [0, 1, 0]
-    assert judged(near).iou()[0, 0] == pytest.approx(0.5, abs=1e-3)
+    assert evaluated_frames(near).iou()[0, 0] == pytest.approx(0.5, abs=1e-3)
     assert of("hit_footprint@1", frame(at(160))) == 0
     assert of("hit_centre@1", frame(at(74))) == 1
 
 
 def test_the_hit_curve_counts_frames_within_each_distance() -> None:
-    ranking = judged(frame(at(5), at(15)), frame(at(55), at(25)), frame(at(500), at(95)))
+    ranking = evaluated_frames(frame(at(5), at(15)), frame(at(55), at(25)), frame(at(500), at(95)))
     top1, top10 = hit_curve(ranking, 1), hit_curve(ranking, 10)
     assert [round(top1[d].value * 3) for d in (10, 20, 50, 60, 100)] == [1, 1, 1, 2, 2]
     assert [round(top10[d].value * 3) for d in (10, 20, 30, 90, 100)] == [1, 1, 2, 2, 3]
@@ -110,7 +110,7 @@ def test_the_ceiling_says_what_the_grid_allows() -> None:
         Tile(i, c, geo.square(c, SIDE)) for i, c in enumerate((geo.offset(TRUTH, 15, 0), geo.offset(TRUTH, 200, 0)))
     ]
     beside = frame(at(0), truth=geo.offset(TRUTH, 155, 0))  # 45 m from the second centre
-    found = ceiling(judged(frame(at(0)), beside, tiles=tiles))
+    found = ceiling(evaluated_frames(frame(at(0)), beside, tiles=tiles))
     assert [found[d] for d in (10, 20, 50)] == [0, 0.5, 1]
 
 
@@ -122,13 +122,13 @@ def test_ma_counts_top1_errors_below_d() -> None:
 def test_sdm_weighs_degrees_by_rank() -> None:
     """Two candidates 1e-4 and 2e-4 degrees north: (2 e^-0.5 + 1 e^-1) / 3."""
     north = geo.metres_per_degree(TRUTH.lat)[1]
-    ranking = judged(frame(at(0, 1e-4 * north), at(0, 2e-4 * north)))
+    ranking = evaluated_frames(frame(at(0, 1e-4 * north), at(0, 2e-4 * north)))
     assert sdm(ranking, 1)[0] == pytest.approx(math.exp(-0.5), rel=1e-4)
     assert sdm(ranking, 3)[0] == pytest.approx((2 * math.exp(-0.5) + math.exp(-1)) / 3, rel=1e-4)
 
 
 def test_pdm_is_half_at_nine_tenths_of_a_side() -> None:
-    ranking = judged(frame(at(270), at(0)))
+    ranking = evaluated_frames(frame(at(270), at(0)))
     first, second = 0.5, 1 / (1 + math.exp(-5.4))
     assert pdm(ranking, 1)[0] == pytest.approx(first, abs=0.02)
     assert pdm(ranking, 5)[0] == pytest.approx((2 * first + second) / 3, abs=0.02)
@@ -136,7 +136,7 @@ def test_pdm_is_half_at_nine_tenths_of_a_side() -> None:
 
 def test_a_heading_counts_only_where_the_place_is_right() -> None:
     frames = [frame(at(0, angle=350), yaw=10.0), frame(at(900, angle=180), yaw=0.0), frame(at(0), yaw=None)]
-    found = BY_KEY["heading_error_mean"].of(judged(*frames))
+    found = BY_KEY["heading_error_mean"].evaluate(evaluated_frames(*frames))
     assert (found.value, found.n) == (pytest.approx(20.0), 1)
     assert of("heading_right", *frames) == 1.0
 
@@ -148,27 +148,27 @@ def test_frames_off_the_map_are_no_part_of_place_metrics_but_of_rejection() -> N
         return frame(at(0, score=0.9), at(500, score=0.9 - by), truth=truth)
 
     frames = [sure(0.3), sure(0.2, FAR_FROM_IT), sure(0.1)]
-    assert BY_KEY["error_mean"].of(judged(*frames)).n == 2
+    assert BY_KEY["error_mean"].evaluate(evaluated_frames(*frames)).n == 2
     assert of("margin_area", *frames) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert of("margin_full_precision", *frames) == pytest.approx(0.5)
-    assert BY_KEY["margin_area"].of(judged(*frames)).n == 3
+    assert BY_KEY["margin_area"].evaluate(evaluated_frames(*frames)).n == 3
 
 
 def test_agreement_is_a_confidence_of_its_own_and_absent_with_one_backbone() -> None:
     assert of("agreement_area", *THREE, agreement=[1.0, 0.5, 0.0]) == pytest.approx(2 / 3)
-    assert BY_KEY["agreement_area"].of(judged(*THREE)).n == 0
+    assert BY_KEY["agreement_area"].evaluate(evaluated_frames(*THREE)).n == 0
 
 
 def test_nothing_with_truth_gives_nan_and_n_zero() -> None:
     for score in SCORES:
-        found = score.of(judged())
+        found = score.evaluate(evaluated_frames())
         assert math.isnan(found.value) and found.n == 0, score.key
 
 
 def test_an_unknown_stride_leaves_only_its_own_metric_out() -> None:
-    ranking = judged(*THREE, stride=math.nan)
-    assert BY_KEY["hit_centre@1"].of(ranking).n == 0
-    assert BY_KEY["hit_footprint@1"].of(ranking).n == 3
+    ranking = evaluated_frames(*THREE, stride=math.nan)
+    assert BY_KEY["hit_centre@1"].evaluate(ranking).n == 0
+    assert BY_KEY["hit_footprint@1"].evaluate(ranking).n == 3
 
 
 def test_keys_are_unique_and_each_row_says_its_unit_and_direction() -> None:
@@ -189,7 +189,7 @@ def test_recall_at_k_equals_scikit_learns_top_k_accuracy() -> None:
         frame(*(placed(places[j], score=float(row[j])) for j in np.argsort(-row)), truth=places[truth])
         for row, truth in zip(scores, truths, strict=True)
     ]
-    ranking = judged(*frames, tiles=[Tile(i, c, geo.square(c, SIDE)) for i, c in enumerate(places)])
+    ranking = evaluated_frames(*frames, tiles=[Tile(i, c, geo.square(c, SIDE)) for i, c in enumerate(places)])
     for k in (1, 5, 10):
         ours = share(hit_centre(ranking, k)).value
         assert ours == pytest.approx(top_k_accuracy_score(truths, scores, k=k))
@@ -211,7 +211,7 @@ def test_average_precision_equals_scikit_learns_with_ties(seed: int) -> None:
 def test_recall_at_full_precision_of_any_flight_has_no_interval() -> None:
     ranking = flight(200, 0.8)
     ranking = replace(ranking, margin=np.random.default_rng(0).random(200))
-    area, full = (BY_KEY[f"margin_{name}"].of(ranking) for name in ("area", "full_precision"))
+    area, full = (BY_KEY[f"margin_{name}"].evaluate(ranking) for name in ("area", "full_precision"))
     assert area.low < area.value < area.high and area.n_eff == full.n_eff > 100
     assert 0 < full.value < 1 and math.isnan(full.low) and math.isnan(full.high)
 
@@ -221,19 +221,19 @@ def test_full_precision_is_lost_by_a_tie_with_a_wrong_answer() -> None:
     assert rejection.recall_at_full_precision(answers[None])[0] == pytest.approx(1 / 3)
 
 
-def flight(places: int, share: float, frames_each: int = 1) -> Judged:
+def flight(places: int, share: float, frames_each: int = 1) -> EvaluatedFrames:
     """A flight over places that are found, 10 to 60 m off, or not, a kilometre or two off."""
     rng = np.random.default_rng(5)
     near, far = rng.uniform(10, 60, places), rng.uniform(1000, 2000, places)
     errors = np.where(rng.random(places) < share, near, far)
-    return judged(*(frame(at(float(error))) for error in np.repeat(errors, frames_each)))
+    return evaluated_frames(*(frame(at(float(error))) for error in np.repeat(errors, frames_each)))
 
 
 def test_a_flight_that_hovers_tells_no_more_than_one_that_passes() -> None:
     """200 frames of 25 places are worth about 25, whatever the score."""
     passing, hovering = flight(200, 0.8), flight(25, 0.8, frames_each=8)
     for key in ("hit_footprint@1", "error_median", "error_mean", "pdm@5"):
-        brief, long = BY_KEY[key].of(passing), BY_KEY[key].of(hovering)
+        brief, long = BY_KEY[key].evaluate(passing), BY_KEY[key].evaluate(hovering)
         assert brief.n == long.n == 200, key
         assert brief.n_eff > 100 and not math.isnan(brief.low), key
         assert long.n_eff < 30 and math.isnan(long.low) and math.isnan(long.high), key
@@ -241,12 +241,12 @@ def test_a_flight_that_hovers_tells_no_more_than_one_that_passes() -> None:
 
 def test_a_flight_without_a_wrong_frame_tells_its_median_error_but_not_what_wrong_ones_decide() -> None:
     faultless = flight(100, 1.0)
-    assert BY_KEY["error_median"].of(faultless).low > 10
+    assert BY_KEY["error_median"].evaluate(faultless).low > 10
     for key in ("hit_footprint@1", "error_mean", "error_p90", "pdm@5", "margin_area"):
-        found = BY_KEY[key].of(faultless)
+        found = BY_KEY[key].evaluate(faultless)
         assert math.isnan(found.low) and math.isnan(found.n_eff), key
 
 
 def test_a_ranking_of_few_frames_is_cut_by_a_mask() -> None:
-    ranking: Judged = judged(*THREE)
-    assert len(ranking.only(np.array([True, False, True]))) == 2
+    ranking: EvaluatedFrames = evaluated_frames(*THREE)
+    assert len(ranking.select(np.array([True, False, True]))) == 2

@@ -15,7 +15,7 @@ from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
 from search.environment import conditions
 from search.evaluation import scores
-from search.evaluation.intervals import LEAST_N_EFF, Estimate
+from search.evaluation.intervals import MIN_N_EFF, IntervalEstimate
 from search.evaluation.pareto import Cost, unbeaten
 from search.evaluation.report import style, trust
 from search.evaluation.report.page import Section, Table
@@ -37,7 +37,7 @@ def sections(runs: Sequence[Series], say: Translator) -> list[Section]:
             say("Places are scored on the frames that the map shows, hits of one place merged; headings where the "
                 "place is right; rejection on all frames. Beneath each n_eff, the number of independent frames that the "
                 "correlated ones of the flight are worth, and from {least} of them on the 95 % interval. The best of a "
-                "row is marked with a star.").format(least=f"{LEAST_N_EFF:g}"),
+                "row is marked with a star.").format(least=f"{MIN_N_EFF:g}"),
             table=_score_table(runs, HEADLINE, say),
             open=True,
             more=_score_table(runs, tuple(scores.BY_KEY), say),
@@ -147,7 +147,7 @@ def pareto(runs: Sequence[Series], say: Translator) -> Figure:
 def headings(runs: Sequence[Series], say: Translator) -> Figure:
     made, axes = style.small_multiples(len(runs), 1.8)
     for ax, one in zip(axes, runs, strict=True):
-        values = known(metrics.heading_error_deg(one.of.judged.ranked))
+        values = known(metrics.heading_error_deg(one.of.frames.ranked))
         ax.hist(
             values,
             bins=np.arange(0, 180.1, 7.5).tolist(),
@@ -189,7 +189,7 @@ def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Translator) -
     return Table([say("metric"), "", *(one.label for one in runs), "n"], rows)
 
 
-def _stacked(found: Estimate, unit: str, mark: str) -> str:
+def _stacked(found: IntervalEstimate, unit: str, mark: str) -> str:
     """The figure, its interval and its n_eff on lines of their own."""
     value = shown(found, unit, interval=False) + mark
     return "\n".join([value, *filter(None, [ends_shown(found, unit)]), *([n_eff_shown(found)] if found.n else [])])
@@ -237,8 +237,8 @@ def pareto_best(runs: Sequence[Series]) -> set[str]:
 
 
 def _errors(one: Series) -> Floats:
-    return np.maximum(metrics.error_m(one.of.judged.ranked)[one.of.judged.on_map], 1.0)  # logarithms begin at a metre
+    return np.maximum(metrics.error_m(one.of.frames.ranked)[one.of.frames.on_map], 1.0)  # logarithms begin at a metre
 
 
-def _accuracy(one: Series) -> Estimate:
+def _accuracy(one: Series) -> IntervalEstimate:
     return one.of.scores["error_median"]

@@ -15,7 +15,7 @@ from coarseloc.localize import metrics
 from coarseloc.store.runs import StoredRun
 from search.evaluation import scores
 from search.evaluation.evaluate import Evaluation
-from search.evaluation.intervals import resampled
+from search.evaluation.intervals import bootstrap
 from search.evaluation.report import accuracy, pictures, style, timing
 from search.evaluation.report.page import Page, Section, Table, figures_say, write
 from search.evaluation.report.series import Series, series_of, shown, timed_alike
@@ -68,7 +68,7 @@ def write_report(
 def _sections(
     runs: Sequence[Series], chosen: Frame | None, thumbnails: Path, say: Translator, say_figures: Translator
 ) -> list[Section]:
-    known = [one for one in runs if len(one.of.judged)]
+    known = [one for one in runs if len(one.of.frames)]
     found: list[Section] = []
     if known:
         found += _drawn_in(accuracy.sections, known, say, say_figures)
@@ -188,7 +188,7 @@ def _fastest(runs: Sequence[Series], say: Translator) -> list[str]:
 def _alike(one: Series, best: Series) -> bool:
     """Whether the difference of two runs' median errors, on the frames both were judged on, may well be nothing: it
     may where too few frames are independent to tell."""
-    placed = [each.of.judged.only(each.of.judged.on_map) for each in (one, best)]
+    placed = [each.of.frames.select(each.of.frames.on_map) for each in (one, best)]
     errors = [
         dict(zip(judged.frame.tolist(), metrics.error_m(judged.ranked).tolist(), strict=True)) for judged in placed
     ]
@@ -196,10 +196,10 @@ def _alike(one: Series, best: Series) -> bool:
     if one.run.flight_id != best.run.flight_id or not both:
         return not one.of.scores["error_median"].low > best.of.scores["error_median"].high
     pairs = np.array([[each[frame] for each in errors] for frame in both])
-    difference = resampled(
+    difference = bootstrap(
         pairs,
         float(np.max([scores.correlation(judged) for judged in placed])),  # nan where one cannot be told
-        reduce=lambda samples: np.subtract(*np.median(samples, axis=1).T),
+        statistic=lambda samples: np.subtract(*np.median(samples, axis=1).T),
     )
     return not (difference.low > 0 or difference.high < 0)
 
@@ -259,7 +259,7 @@ def _run_table(runs: Sequence[Series], say: Translator) -> Table:
         rows.append(
             [str(run.id), one.label, run.flight_id, run.reference_set.name, f"{spec.input_px} px {spec.precision}",
              spec.digest[:12], f"{run.environment.get('device', '?')}, {run.environment.get('backend', '?')}",
-             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.judged),
+             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.frames),
              f"{run.finished_at:%Y-%m-%d %H:%M}" if run.finished_at else ""]
         )  # fmt: skip
     columns = (say("run"), say("backbone"), say("flight"), say("reference set"), say("input"), say("spec digest"),

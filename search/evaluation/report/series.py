@@ -16,7 +16,7 @@ from coarseloc.store.runs import StoredRun
 from search.answers import results_of
 from search.environment import Conditions, by_conditions
 from search.evaluation.evaluate import Evaluation
-from search.evaluation.intervals import Estimate, median
+from search.evaluation.intervals import IntervalEstimate, median
 from search.evaluation.report.texts import how_timed, threads_of
 
 
@@ -115,7 +115,7 @@ def _title(here: Conditions, groups: Sequence[Conditions], say: Translator) -> s
 FORMS = {"m": "{:,.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
 
-def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
+def shown(found: IntervalEstimate, unit: str, *, interval: bool = True) -> str:
     """An estimate in its unit: `83.5 [70.1, 97.0] (n_eff 41)`, without the interval where there is none."""
     if math.isnan(found.value):
         return "–"
@@ -126,12 +126,12 @@ def shown(found: Estimate, unit: str, *, interval: bool = True) -> str:
     return f"{value}{ends and f' [{ends}]'} ({n_eff_shown(found)})"
 
 
-def ends_shown(found: Estimate, unit: str) -> str:
+def ends_shown(found: IntervalEstimate, unit: str) -> str:
     """`70.1, 97.0`, or nothing where there is no interval."""
     return "" if math.isnan(found.low) else ", ".join(FORMS[unit].format(end) for end in (found.low, found.high))
 
 
-def n_eff_shown(found: Estimate) -> str:
+def n_eff_shown(found: IntervalEstimate) -> str:
     return "n_eff –" if math.isnan(found.n_eff) else f"n_eff {found.n_eff:.0f}"
 
 

@@ -85,7 +85,7 @@ def agreement(runs: Sequence[Series], say: Translator) -> Figure:
 def margins(runs: Sequence[Series], say: Translator) -> Figure:
     made, axes = style.small_multiples(len(runs))
     for ax, one in zip(axes, runs, strict=True):
-        judged = one.of.judged
+        judged = one.of.frames
         margin, error = judged.margin, np.maximum(metrics.error_m(judged.ranked), 1.0)
         some = np.arange(len(judged)) % max(1, len(judged) // _DOTS) == 0
         for keep, marker, tone, alpha in (
@@ -105,7 +105,7 @@ def rejections(runs: Sequence[Series], say: Translator) -> Figure:
     made, axes = style.figure(1, 2, 3.5, sharex=True, sharey=True)
     for ax, confidence in zip(axes, ("margin", "agreement"), strict=True):
         for one in runs:
-            curve = rejection.curve(scores.rejected_by(one.of.judged, confidence))
+            curve = rejection.curve(scores.rejection_samples(one.of.frames, confidence))
             if len(curve.recall):
                 look = style.line(one.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
                 ax.plot(curve.recall, curve.precision, label=one.label, **look)

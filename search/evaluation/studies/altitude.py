@@ -23,7 +23,7 @@ from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.intervals import median, share
 from search.evaluation.studies import truth
 from search.evaluation.studies.ground import Ortho, anywhere, ortho, shared_pixels
-from search.evaluation.studies.study import Answer, Load, Parts, Step, point, run_study
+from search.evaluation.studies.study import Answer, Load, Parts, Step, curve_point, run_study
 from search.evaluation.studies.timing import embed_times, search_ms
 from search.evaluation.studies.truth import Truth
 from search.evaluation.studies.ways import Way, tried, with_gains
@@ -272,14 +272,14 @@ def curves(backbone: str, vectors: Vectors, climb: Climb, answers: Answers) -> l
     }
     points = []
     for i, altitude in enumerate(climb.altitudes_m):
-        points.append(point(backbone, "cosine", altitude, same[:, i]))
-        points.append(point(backbone, "cosine_other", altitude, others[:, i]))
+        points.append(curve_point(backbone, "cosine", altitude, same[:, i]))
+        points.append(curve_point(backbone, "cosine_other", altitude, others[:, i]))
         for way, found in answers.items():
             right, error_m = vectors.truth.of(found)
-            points.append(point(backbone, f"recall@{CURVES[way]}", altitude, right[:, i], share))
-            points.append(point(backbone, f"ceiling@{CURVES[way]}", altitude, ceilings[way][:, i], share))
-            points.append(point(backbone, f"error@{CURVES[way]}", altitude, error_m[:, i], median))
-        points.append(point(backbone, "level@pyramid", altitude, nearest[:, i], share))
+            points.append(curve_point(backbone, f"recall@{CURVES[way]}", altitude, right[:, i], share))
+            points.append(curve_point(backbone, f"ceiling@{CURVES[way]}", altitude, ceilings[way][:, i], share))
+            points.append(curve_point(backbone, f"error@{CURVES[way]}", altitude, error_m[:, i], median))
+        points.append(curve_point(backbone, "level@pyramid", altitude, nearest[:, i], share))
     return points
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coarseloc.core.rotation import Affine, turned_by
 from coarseloc.core.types import Float32, Floats
 from coarseloc.store.studies import Arrays, CurvePoint
-from search.evaluation.studies.study import point
+from search.evaluation.studies.study import curve_point
 
 RADII = 5  # rings from the centre to the corner
 RING_ANGLES = (45, 90, 180)  # at which patches are told by their distance from the centre
@@ -70,11 +70,11 @@ def patch_curves(backbone: str, step: int, arrays: Mapping[str, NDArray[Any]]) -
     points = []
     for name in ("aligned", "unaligned", "other", "pooled"):
         for i in range(arrays[name].shape[1]):
-            points.append(point(backbone, f"patch_{name}", i * step, arrays[name][:, i]))
+            points.append(curve_point(backbone, f"patch_{name}", i * step, arrays[name][:, i]))
     for angle in RING_ANGLES:
         for ring in range(RADII):
             values = arrays["rings"][:, angle // step, ring]
-            points.append(point(backbone, f"patch_ring@{angle}", (ring + 0.5) / RADII, values))
+            points.append(curve_point(backbone, f"patch_ring@{angle}", (ring + 0.5) / RADII, values))
     return points
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from coarseloc.core.types import Backbone, Bools, EmbeddingSpec, Floats, Progress
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import Arrays, CurvePoint, StoredStudy
-from search.evaluation.intervals import Figure, mean
+from search.evaluation.intervals import Estimator, mean
 from search.evaluation.studies.ways import Way, plain
 
 Load = Callable[[EmbeddingSpec], Backbone]
@@ -104,12 +104,17 @@ def answer_of(db: Database, study_id: int) -> Answer:
         return Answer(studies.find_study(session, study_id), studies.curves(session, study_id))
 
 
-def point(
-    backbone: str, curve: str, x: float, values: Floats | Bools, figure: Figure = mean, correlation: float | None = None
+def curve_point(
+    backbone: str,
+    curve: str,
+    x: float,
+    values: Floats | Bools,
+    estimator: Estimator = mean,
+    correlation: float | None = None,
 ) -> CurvePoint:
     """A point of a curve from a value of each frame [n], with its 95 % interval where n_eff allows one."""
-    of_all = figure(np.asarray(values, float), correlation)
-    return CurvePoint(backbone, curve, float(x), of_all.value, of_all.low, of_all.high, of_all.n)
+    estimate = estimator(np.asarray(values, float), correlation)
+    return CurvePoint(backbone, curve, float(x), estimate.value, estimate.low, estimate.high, estimate.n)
 
 
 # --- step by step -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class Truth:
 
     right: Bools  # [Q, R]
     error_m: Floats  # [Q, R]; nan where positions are not known
-    correlation: float | None = None  # see `intervals.Figure`: None where frames are at places drawn at random
+    correlation: float | None = None  # see `intervals.Estimator`: None where frames are at places drawn at random
 
     def of(self, found: NDArray[np.int64]) -> tuple[Bools, Floats]:
         """(right, error_m), both [Q, V], of the references answered, int64 [Q, V]."""

@@ -14,7 +14,7 @@ from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Bools, Float32, Floats
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.intervals import median, share
-from search.evaluation.studies.study import point
+from search.evaluation.studies.study import curve_point
 from search.evaluation.studies.timing import search_ms
 from search.evaluation.studies.truth import Truth
 from search.evaluation.studies.ways import Tried, Way, tried, with_gains
@@ -39,7 +39,7 @@ def curves(backbone: str, vectors: Vectors) -> list[CurvePoint]:
     step = vectors.step
     turns = list(range(0, 360, step))
     same, other = own_cosine(vectors.queries), other_cosine(vectors.queries)
-    here = partial(point, backbone, correlation=vectors.truth.correlation)
+    here = partial(curve_point, backbone, correlation=vectors.truth.correlation)
     points = [here("cosine", turn, same[:, i]) for i, turn in enumerate(turns)]
     points += [here("cosine_other", turn, other[:, i]) for i, turn in enumerate(turns)]
     for count in (1, 4, 8):
@@ -47,10 +47,10 @@ def curves(backbone: str, vectors: Vectors) -> list[CurvePoint]:
         hits, error = vectors.truth.of(scores.argmax(axis=2))
         margins = margin_over_wrong(scores, vectors.truth.right)
         for i, turn in enumerate(turns):
-            points.append(here(f"recall@{count}", turn, hits[:, i], figure=share))
+            points.append(here(f"recall@{count}", turn, hits[:, i], estimator=share))
             points.append(here(f"margin@{count}", turn, margins[:, i]))
             if not np.isnan(error).all():
-                points.append(here(f"error@{count}", turn, error[:, i], figure=median))
+                points.append(here(f"error@{count}", turn, error[:, i], estimator=median))
     return points
 
 

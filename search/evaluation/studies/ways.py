@@ -41,7 +41,7 @@ class Tried(NamedTuple):
 
     way: Way
     shares: Floats  # [Q], share of each frame's views whose place was right
-    correlation: float | None  # of the frames, see `intervals.Figure`
+    correlation: float | None  # of the frames, see `intervals.Estimator`
     reached: Bools  # [Q], whether every view of a frame could be right
 
 
