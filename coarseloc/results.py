@@ -70,9 +70,9 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """The run and its figures, as `coarseloc search --json` says them."""
-        from search.evaluation.summary import facts_of
+        from search.evaluation.summary import summary_to_json
 
-        return {**facts_of(self.stored, self.summary), "notices": list(self.notices)}
+        return {**summary_to_json(self.stored, self.summary), "notices": list(self.notices)}
 
     def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
         """One row a frame, as `coarseloc export --format csv` writes it."""

@@ -319,12 +319,11 @@ class Workspace(DataFolder):
     ) -> list[Evaluation]:
         """Runs by number, or a flight's newest ones by its id, held against the truth. save: for the pages to read."""
         from search.evaluation import evaluate as evaluation
-        from search.evaluation import scoresheet
 
         runs = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
         evaluations = evaluation.evaluate(self.db, runs, method)
         if save:
-            scoresheet.save(self.db, evaluations)
+            evaluation.save_evaluations(self.db, evaluations)
         return evaluations
 
     def report(self, evaluations: Sequence[Evaluation], file: Path, **options: Any) -> list[str]:

@@ -12,7 +12,7 @@ from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
 from search.environment import conditions
 from search.evaluation.evaluate import evaluate
-from search.evaluation.pareto import Cost, unbeaten
+from search.evaluation.pareto import RunCost, pareto_front
 from search.evaluation.summary import typical_frame
 from web import charts
 from web.addresses import address
@@ -69,9 +69,9 @@ def _searched(flight_id: str) -> bool:
 
 def _unbeaten(models: Sequence[Mapping[str, Any]], runs: Mapping[str, StoredRun]) -> set[str]:
     """The keys of the models that no other, timed alike, beats in both time and error."""
-    return unbeaten(
+    return pareto_front(
         {
-            one["key"]: Cost(
+            one["key"]: RunCost(
                 _or_nan(one["median_total_ms"]), _or_nan(one["median_error_m"]), conditions(runs[one["key"]])
             )
             for one in models

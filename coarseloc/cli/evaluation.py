@@ -13,7 +13,7 @@ from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, prog
 from coarseloc.cli.options import flight_id, method_option, report_options
 
 if TYPE_CHECKING:
-    from search.evaluation.evaluate import Counts, Evaluation
+    from search.evaluation.evaluate import Evaluation, FrameCounts
     from search.evaluation.intervals import IntervalEstimate
     from search.evaluation.scores import Score
 
@@ -25,7 +25,7 @@ FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 @click.option("--reference-set", "name", help="Only a flight's runs against this set.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write every score to this file as well.")
 @method_option
-@click.option("--all", "everything", is_flag=True, help="Every score, with its 95 % interval and n_eff.")
+@click.option("--all", "all_scores", is_flag=True, help="Every score, with its 95 % interval and n_eff.")
 @json_option
 @pass_app
 def evaluate(
@@ -33,7 +33,7 @@ def evaluate(
     names: Sequence[str],
     name: str | None,
     csv_file: Path | None,
-    everything: bool,
+    all_scores: bool,
     method: str,
     as_json: bool,
 ) -> None:
@@ -43,17 +43,17 @@ def evaluate(
     place is right, rejection on all. Intervals are 95 %; n_eff is the number of independent frames that the
     correlated ones of a flight are worth: below 30 of them no interval is said.
     """
-    from search.evaluation import scoresheet
+    from search.evaluation.evaluate import save_evaluations, to_csv
 
-    done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
-    scoresheet.save(app.db, done)
+    evaluations = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
+    save_evaluations(app.db, evaluations)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
-        csv_file.write_text(scoresheet.to_csv(done), encoding="utf-8")
+        csv_file.write_text(to_csv(evaluations), encoding="utf-8")
     answer(
         as_json,
-        [scoresheet.facts(one) | {"frames": scoresheet.frames(one)} for one in done],
-        lambda: _show(done, everything),
+        [evaluation.to_json() | {"frames": evaluation.frames_to_json()} for evaluation in evaluations],
+        lambda: _print_scores(evaluations, all_scores),
     )
 
 
@@ -61,22 +61,22 @@ _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_
           "heading_error_median", "margin_area")  # fmt: skip
 
 
-def _show(done: Sequence[Evaluation], everything: bool) -> None:
+def _print_scores(evaluations: Sequence[Evaluation], all_scores: bool) -> None:
     """A row per score and a column per run: six backbones fit beside each other, forty scores do not."""
     from search.evaluation.scores import BY_KEY, SCORES
 
-    shown = SCORES if everything else [BY_KEY[key] for key in _SHORT]
+    scores = SCORES if all_scores else [BY_KEY[key] for key in _SHORT]
     rows: list[tuple[object, ...]] = [
         (
             f"{score.title} ({'↓' if score.better == 'lower' else '↑'})",
-            *(_cell(one.scores[score.key], score, one.counts, everything) for one in done),
+            *(_cell(evaluation.scores[score.key], score, evaluation.counts, all_scores) for evaluation in evaluations),
         )
-        for score in shown
+        for score in scores
     ]
-    for what, field in _COUNTS.items():
-        rows.append((what, *(getattr(one.counts, field) for one in done)))
-    table("", *(f"{one.label} (run {one.run.id})" for one in done), rows=rows)
-    out.print("n is said where it is not all frames on the map" + ("" if everything else "; --all shows every score"))
+    for title, count in _COUNTS.items():
+        rows.append((title, *(getattr(evaluation.counts, count) for evaluation in evaluations)))
+    table("", *(f"{evaluation.label} (run {evaluation.run.id})" for evaluation in evaluations), rows=rows)
+    out.print("n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score"))
 
 
 _COUNTS = {
@@ -88,17 +88,17 @@ _COUNTS = {
 }
 
 
-def _cell(found: IntervalEstimate, score: Score, counts: Counts, everything: bool) -> str:
+def _cell(estimate: IntervalEstimate, score: Score, counts: FrameCounts, all_scores: bool) -> str:
     form = FORMS[score.unit]
-    if math.isnan(found.value):
+    if math.isnan(estimate.value):
         return "–"
-    known = everything and not math.isnan(found.low)
-    interval = f" [{form.format(found.low)}, {form.format(found.high)}]" if known else ""
-    usual = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
-    counts_shown = [] if found.n == usual else [f"n {found.n}"]
-    if everything:
-        counts_shown.append("n_eff –" if math.isnan(found.n_eff) else f"n_eff {found.n_eff:.0f}")
-    return form.format(found.value) + interval + (f" ({', '.join(counts_shown)})" if counts_shown else "")
+    with_interval = all_scores and not math.isnan(estimate.low)
+    interval = f" [{form.format(estimate.low)}, {form.format(estimate.high)}]" if with_interval else ""
+    expected_n = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
+    notes = [] if estimate.n == expected_n else [f"n {estimate.n}"]
+    if all_scores:
+        notes.append("n_eff –" if math.isnan(estimate.n_eff) else f"n_eff {estimate.n_eff:.0f}")
+    return form.format(estimate.value) + interval + (f" ({', '.join(notes)})" if notes else "")
 
 
 @click.command()
@@ -123,18 +123,18 @@ def report(
     as_json: bool,
 ) -> None:
     """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
-    from search.evaluation import scoresheet
+    from search.evaluation.evaluate import save_evaluations
     from search.evaluation.report.runs import write_report
 
-    done = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
-    scoresheet.save(app.db, done)
+    evaluations = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
+    save_evaluations(app.db, evaluations)
     with progress_bar("report") as progress:
         notices = write_report(
-            done, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,
+            evaluations, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,
             progress=progress,
         )  # fmt: skip
     for notice in notices:
         err.print(f"[yellow]{notice}[/yellow]")
     size = file.stat().st_size
-    facts = {"file": str(file), "bytes": size, "runs": [one.run.id for one in done]}
-    answer(as_json, facts, lambda: out.print(f"wrote {file} ({size / 1e6:.1f} MB) of {len(done)} runs"))
+    facts = {"file": str(file), "bytes": size, "runs": [evaluation.run.id for evaluation in evaluations]}
+    answer(as_json, facts, lambda: out.print(f"wrote {file} ({size / 1e6:.1f} MB) of {len(evaluations)} runs"))

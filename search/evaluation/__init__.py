@@ -1,8 +1,9 @@
-"""How good localizations are: evaluations of runs, studies of backbones, and both as reports.
+"""Evaluate localizations: scores of runs, studies of backbones, and reports of both.
 
-evaluate — a run's frames beside the truth       summary — a run in a few figures, as commands and pages show it
-scores — every figure of a run, one table         intervals — with n_eff
-evaluated_frames — frames with the truth and the map
-pareto — what no other beats in speed and accuracy
-studies — how a turn and a climb change answers   report — one HTML file of figures and tables
+evaluate — a run's answers against the truth, its scores as JSON and CSV
+summary — a run in a few numbers, for commands and pages
+scores — the table of all scores of a run         intervals — estimates with a 95 % interval and n_eff
+evaluated_frames — answers with truth and map     rejection — precision and recall over a confidence threshold
+pareto — the runs that no other beats in speed and accuracy
+studies — embeddings under rotation and altitude  report — one HTML file of figures and tables
 """

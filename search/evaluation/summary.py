@@ -1,4 +1,4 @@
-"""What a run comes to in few numbers: for the end of a command, the pages and programs."""
+"""Summary of a run in a few numbers, for commands, pages and programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("decode", "embed", "search", "total")
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run over a flight. Medians are over the frames that have the figure; None where none has.
+    """One run over a flight. Medians are over the frames that have the value; None where none has.
 
     A run has one median error: over the frames that the map shows. Those off it have no right answer: they are
     counted in `off_map`.
@@ -35,7 +35,7 @@ class RunSummary:
 
 
 def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
-    """A run's frames as one row of figures."""
+    """Reduce a run's frames to one row of numbers."""
     estimates = [answer.result.estimate for answer in answers if answer.result.estimate is not None]
     errors = [answer.errors for answer in answers if answer.errors is not None]
     timings = [answer.result.timing for answer in answers if answer.result.timing is not None]
@@ -43,28 +43,30 @@ def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
         frames=len(answers),
         unreadable=sum(answer.result.error is not None for answer in answers),
         frames_with_truth=len(errors),
-        off_map=sum(not one.on_map for one in errors),
-        median_error_m=median(one.error_m for one in errors if one.on_map),
-        median_heading_error_deg=median(one.heading_error_deg for one in errors if one.on_map),
-        median_margin=median(one.margin for one in estimates if not one.margin_at_least),
-        median_score=median(one.score for one in estimates),
+        off_map=sum(not error.on_map for error in errors),
+        median_error_m=median(error.error_m for error in errors if error.on_map),
+        median_heading_error_deg=median(error.heading_error_deg for error in errors if error.on_map),
+        median_margin=median(estimate.margin for estimate in estimates if not estimate.margin_at_least),
+        median_score=median(estimate.score for estimate in estimates),
         median_ms={part: median(getattr(timing, f"{part}_ms") for timing in timings) for part in PARTS},
     )
 
 
-def typical_frame(of_runs: Iterable[Sequence[FrameAnswer]]) -> int | None:
-    """The frame of middling error, whose pictures are worth a look; without truth the middle one that was answered."""
-    errors = frame_errors_m(of_runs := list(of_runs))
+def typical_frame(answers_by_run: Iterable[Sequence[FrameAnswer]]) -> int | None:
+    """The index of the frame of median error; without truth, of the middle frame that has an answer."""
+    errors = frame_errors_m(answers_by_run := list(answers_by_run))
     if errors:
         return sorted(errors, key=lambda index: (errors[index], index))[len(errors) // 2]
-    answered = sorted({a.result.frame.index for answers in of_runs for a in answers if a.result.estimate})
+    answered = sorted(
+        {answer.result.frame.index for answers in answers_by_run for answer in answers if answer.result.estimate}
+    )
     return answered[len(answered) // 2] if answered else None
 
 
-def frame_errors_m(of_runs: Iterable[Sequence[FrameAnswer]]) -> dict[int, float]:
+def frame_errors_m(answers_by_run: Iterable[Sequence[FrameAnswer]]) -> dict[int, float]:
     """{frame index: its error in metres, the median over runs}, of frames that the map shows."""
     errors: dict[int, list[float]] = {}
-    for answers in of_runs:
+    for answers in answers_by_run:
         for answer in answers:
             if answer.errors is not None and answer.errors.on_map:
                 errors.setdefault(answer.result.frame.index, []).append(answer.errors.error_m)
@@ -72,21 +74,21 @@ def frame_errors_m(of_runs: Iterable[Sequence[FrameAnswer]]) -> dict[int, float]
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Over what is known."""
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    """The median of the values that are not None; None where there is none."""
+    present = [value for value in values if value is not None]
+    return float(np.median(present)) if present else None
 
 
 def summarize_run(db: Database, run_id: int, method: str = BEST_PLACE) -> tuple[StoredRun, RunSummary]:
-    """Raises StoreError for an unknown run."""
+    """Read and summarize a run. Raises StoreError for an unknown run."""
     with db.read() as session:
         run = runs.find_run(session, run_id)
         answers = frame_answers(session, [run], method=method, with_hits=False)[run.id]
     return run, summarize(answers)
 
 
-def facts_of(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
-    """A run's facts and its figures, as programs read them."""
+def summary_to_json(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
+    """A run's parameters, environment and summary, as JSON."""
     return {
         "run": run.id,
         "flight_id": run.flight_id,

@@ -15,7 +15,7 @@ from coarseloc.cli import cli
 from coarseloc.core import geo
 from coarseloc.core.errors import StoreError
 from coarseloc.store import Database, studies
-from search.evaluation import evaluate, scoresheet
+from search.evaluation import evaluate
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_flight_means_its_newest_run_of_each_backbone(db: Database, made: list
 def test_frames_are_counted_by_what_became_of_them(db: Database, made: list[int]) -> None:
     """Of 40 frames the generator leaves 2 unreadable, 3 without truth, and 4 off the map."""
     one = evaluate.evaluate(db, evaluate.find_runs(db, [str(made[0])]))[0]
-    assert one.counts == evaluate.Counts(frames=40, failed=2, without_truth=3, judged=35, off_map=4)
+    assert one.counts == evaluate.FrameCounts(frames=40, failed=2, without_truth=3, judged=35, off_map=4)
     assert one.scores["error_median"].n == 31
     assert one.scores["margin_area"].n == 35
     assert one.scores["agreement_area"].n == 35  # with the backbones beside it, whether they are asked for or not
@@ -53,9 +53,9 @@ def test_better_backbones_score_better_and_agreement_needs_company(db: Database,
 
 def test_json_and_csv_hold_every_score_with_n(db: Database, made: list[int]) -> None:
     done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
-    document = json.loads(json.dumps([scoresheet.facts(one) for one in done], allow_nan=False))
+    document = json.loads(json.dumps([evaluation.to_json() for evaluation in done], allow_nan=False))
     assert document[0]["scores"]["error_median"].keys() >= {"unit", "better", "value", "low", "high", "n", "title"}
-    rows = list(csv.DictReader(io.StringIO(scoresheet.to_csv(done))))
+    rows = list(csv.DictReader(io.StringIO(evaluate.to_csv(done))))
     assert len(rows) == 3 * len(document[0]["scores"])
     for row in rows[: len(document[0]["scores"])]:
         stated = document[0]["scores"][row["score"]]
@@ -68,7 +68,7 @@ def test_an_interval_is_said_of_a_long_flight_and_n_eff_of_any(
     db: Database, tmp_path: Path, frames: int, given: bool
 ) -> None:
     made = make_runs(db, tmp_path, backbones=1, frames=frames, columns=8, rows=6, k=10)
-    facts = scoresheet.facts(evaluate.evaluate(db, evaluate.find_runs(db, [str(made[0])]))[0])
+    facts = evaluate.evaluate(db, evaluate.find_runs(db, [str(made[0])]))[0].to_json()
     median = facts["scores"]["error_median"]
     assert (median["n_eff"] >= facts["interval"]["least_n_eff"]) == given
     assert (median["low"] is not None) == (median["high"] is not None) == given
@@ -80,8 +80,8 @@ def test_an_interval_is_said_of_a_long_flight_and_n_eff_of_any(
 
 def test_evaluations_are_stored_where_pages_read_them_and_replaced_by_newer_ones(db: Database, made: list[int]) -> None:
     done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
-    scoresheet.save(db, done)
-    scoresheet.save(db, done)
+    evaluate.save_evaluations(db, done)
+    evaluate.save_evaluations(db, done)
     with db.read() as session:
         stored = studies.studies(session, "evaluation")
         assert len(stored) == 3

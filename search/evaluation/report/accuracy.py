@@ -16,7 +16,7 @@ from coarseloc.localize import metrics
 from search.environment import conditions
 from search.evaluation import scores
 from search.evaluation.intervals import MIN_N_EFF, IntervalEstimate
-from search.evaluation.pareto import Cost, unbeaten
+from search.evaluation.pareto import RunCost, pareto_front
 from search.evaluation.report import style, trust
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.series import Series, ends_shown, known, n_eff_shown, shown, timed_alike
@@ -230,7 +230,7 @@ def _pareto_table(runs: Sequence[Series], say: Translator) -> Table:
 
 def pareto_best(runs: Sequence[Series]) -> set[str]:
     """The labels of runs that no other, timed alike, beats in both speed and accuracy."""
-    return unbeaten({one.label: Cost(one.median_ms, _accuracy(one).value, conditions(one.run)) for one in runs})
+    return pareto_front({one.label: RunCost(one.median_ms, _accuracy(one).value, conditions(one.run)) for one in runs})
 
 
 # --- figures' own numbers -----------------------------------------------------------------------

@@ -259,7 +259,7 @@ def _run_table(runs: Sequence[Series], say: Translator) -> Table:
         rows.append(
             [str(run.id), one.label, run.flight_id, run.reference_set.name, f"{spec.input_px} px {spec.precision}",
              spec.digest[:12], f"{run.environment.get('device', '?')}, {run.environment.get('backend', '?')}",
-             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.frames),
+             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.judged),
              f"{run.finished_at:%Y-%m-%d %H:%M}" if run.finished_at else ""]
         )  # fmt: skip
     columns = (say("run"), say("backbone"), say("flight"), say("reference set"), say("input"), say("spec digest"),
