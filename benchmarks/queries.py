@@ -29,7 +29,7 @@ from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore
 from search import faiss_vectors
 from search.exact_index import ExactIndex
-from search.faiss_vectors import Stored
+from search.faiss_vectors import FaissVectors
 from search.neighbors import Selection
 
 K = 10
@@ -70,7 +70,7 @@ def growth(size: Size, say: Callable[[str], object] = print) -> Results:
     return results
 
 
-def _search_contest(stored: Stored, queries: int, size: Size, more: dict[str, Way]) -> Contest:
+def _search_contest(stored: FaissVectors, queries: int, size: Size, more: dict[str, Way]) -> Contest:
     """Each way with its own libraries' threads; each first shown to find the same rows."""
     ways, flat = _ways(stored), stored.flat
     asked = unit_vectors(MANY, flat.d, seed=1)
@@ -85,7 +85,7 @@ def _search_contest(stored: Stored, queries: int, size: Size, more: dict[str, Wa
     return contest(name, "query" if queries == 1 else f"{queries} queries", timed | more, size.rounds)
 
 
-def _ways(stored: Stored) -> dict[str, Callable[[Float32], Any]]:
+def _ways(stored: FaissVectors) -> dict[str, Callable[[Float32], Any]]:
     """float32 [Q, D] → int64 [Q, K], best first. All search one copy of the vectors."""
     index = ExactIndex(stored)
     flat, vectors = stored.flat, stored.vectors

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.studies.ground import Ortho, Pictures
     from search.evaluation.studies.study import Answer as FinishedStudy
-    from search.export.files import Exported
+    from search.export.files import ExportSummary
     from search.filtered_index import FilteredIndex
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
@@ -341,7 +341,7 @@ class Workspace(DataFolder):
         single: bool = False,
         formats: Sequence[str] | None = None,
         method: str = "best-place",
-    ) -> Exported:
+    ) -> ExportSummary:
         """A flight's newest runs as files for other programs."""
         from search.export.files import FORMATS, export
 

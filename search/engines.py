@@ -1,8 +1,8 @@
 """The engines of exact search: the fastest ways to have FAISS propose rows, on a CPU and on a GPU, or torch on a GPU.
 
 Two facts set the pace of one query on a CPU: it costs what reading the vectors costs, and FAISS's own parallel path
-for one query is slow. So a copy in half precision, which is half the bytes, is asked first, and the work is cut among
-threads here.
+for one query is slow. So a copy in half precision, which is half the bytes, is searched first, and the rows are divided
+among threads here.
 """
 
 from __future__ import annotations
@@ -20,94 +20,98 @@ import numpy as np
 
 from coarseloc.core.errors import ConfigError
 from coarseloc.core.types import Float32
-from search.faiss_vectors import SCALE, Stored, library
-from search.neighbors import Level, Rows, Selection, float32_error
+from search.faiss_vectors import SCALE, FaissVectors, library
+from search.neighbors import Pass, Rows, Selection, float32_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MANY = 8  # queries from which one matrix product beats one pass for each
-_BYTES_PER_THREAD = 25_000_000  # read, or eight queries' worth of products: less does not pay for waking a thread
+_MATRIX_FROM = 8  # queries from which one matrix product beats one pass for each
+_BYTES_PER_THREAD = 25_000_000  # read, or eight queries' products: less does not pay for waking a thread
 _MAX_THREADS = 8  # memory bandwidth is used up before
 _GPU_MAX_K = 2048
-_TORCH_SCORES = 2**28  # held at once: 1 GiB
+_TORCH_SCORES = 2**28  # in memory at a time: 1 GiB
 _TORCH_COPIED = 2**16  # rows copied to the device at a time
 
 Search = Callable[[Any, Float32, int], tuple[Float32, Rows]]
 
 
 class FaissCpu:
-    """An `Engine`: a pass for each query, over half precision first; or one matrix product for many."""
+    """A `CandidateEngine`: a pass for each query, over half precision first; or one matrix product for many."""
 
     backend = "faiss-cpu"
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FaissVectors) -> None:
         self._stored = stored
         dim = stored.flat.d
         self._error = float32_error(dim)
         # 11 bits of each value are kept, so |q . (x - half x)| <= 2^-11 |q| |x|; what is below 2^-24 may vanish.
         self._half_error = 1.01 * (2.0**-11 + math.sqrt(dim) * 2.0**-24) + self._error
 
-    def levels(self, queries: int, m: int, selection: Selection | None) -> list[Level]:
-        if selection is None and queries >= _MANY:
-            return [Level(self._error, partial(_multiplied, self._stored.flat))]
-        search = _one_by_one if selection is None else partial(_selected, selection)
-        levels = [Level(self._error, partial(search, self._stored.flat))]
+    def passes(self, queries: int, m: int, selection: Selection | None) -> list[Pass]:
+        if selection is None and queries >= _MATRIX_FROM:
+            return [Pass(self._error, partial(_multiply, self._stored.flat))]
+        search = _scan if selection is None else partial(_scan_selection, selection)
+        passes = [Pass(self._error, partial(search, self._stored.flat))]
         if self._stored.half is not None:
-            levels.insert(0, Level(self._half_error, partial(_by_half, search, self._stored.half)))
-        return levels
+            passes.insert(0, Pass(self._half_error, partial(_search_half, search, self._stored.half)))
+        return passes
 
 
-def _by_half(search: Search, half: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+def _search_half(search: Search, half: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
     return search(half, queries / np.float32(SCALE), m)  # what `half` holds is larger by as much
 
 
-def _one_by_one(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
-    """A pass over all rows for each query."""
+def _scan(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+    """Read all rows once for each query."""
     work = index.ntotal * index.sa_code_size()
-    each = [_in_ranges(index, query[None], m, work, partial(_all, index.ntotal)) for query in queries]
-    return np.concatenate([worst for worst, _ in each]), np.concatenate([rows for _, rows in each])
+    answers = [
+        _search_ranges(index, query[None], m, work, partial(_range_parameters, index.ntotal)) for query in queries
+    ]
+    return np.concatenate([scores for scores, _ in answers]), np.concatenate([rows for _, rows in answers])
 
 
-def _multiplied(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
-    """All queries times all rows."""
-    work = index.ntotal * index.sa_code_size() * (len(queries) // _MANY)
-    return _in_ranges(index, queries, m, work, partial(_all, index.ntotal))
+def _multiply(index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+    """Multiply all queries by all rows."""
+    work = index.ntotal * index.sa_code_size() * (len(queries) // _MATRIX_FROM)
+    return _search_ranges(index, queries, m, work, partial(_range_parameters, index.ntotal))
 
 
-def _selected(selection: Selection, index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
-    """A pass over the selected rows for each query."""
+def _scan_selection(selection: Selection, index: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:
+    """Read the selected rows once for each query."""
     work = index.ntotal * index.sa_code_size() * len(queries)  # jumping costs as much as reading what is jumped over
-    return _in_ranges(index, queries, m, work, partial(_some, selection))
+    return _search_ranges(index, queries, m, work, partial(_selection_parameters, selection))
 
 
-def _in_ranges(
-    index: Any, queries: Float32, m: int, work: int, within: Callable[[int, int], Any]
+def _search_ranges(
+    index: Any, queries: Float32, m: int, work: int, parameters: Callable[[int, int], Any]
 ) -> tuple[Float32, Rows]:
-    """All rows, cut among threads by us; FAISS passes over a range for one query, multiplies for many.
+    """Search ranges of rows on threads of our own; FAISS scans a range for one query, multiplies for several.
+
+    work: bytes to read in all. parameters: (first row, last row + 1) → FAISS's parameters for that range.
 
     FAISS's own parallel path for one query is slow, and its BLAS's threads spin while they wait for each other, which
     beside any other load is a hundred times slower. Ranges on one OpenMP thread each do neither.
     """
     parts = max(1, min(most_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
     edges = [*(index.ntotal * i // parts // 8 * 8 for i in range(parts)), index.ntotal]  # of whole bytes of bits
-    jobs = [partial(index.search, queries, m, params=within(lo, hi)) for lo, hi in pairwise(edges)]
-    answers = _together(jobs)
+    jobs = [partial(index.search, queries, m, params=parameters(lo, hi)) for lo, hi in pairwise(edges)]
+    answers = _run_parallel(jobs)
     if parts == 1:
-        return _worst(*answers[0])
+        return _with_mth_score(*answers[0])
     scores = np.concatenate([s for s, _ in answers], axis=1)
     rows = np.concatenate([r for _, r in answers], axis=1)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :m]  # where a range has less than m, the rest scores lowest
-    return _worst(np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1))
+    return _with_mth_score(np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1))
 
 
-def _all(count: int, lo: int, hi: int) -> Any:
+def _range_parameters(count: int, lo: int, hi: int) -> Any:
     faiss = library()
     return None if (lo, hi) == (0, count) else faiss.SearchParameters(sel=faiss.IDSelectorRange(lo, hi))
 
 
-def _some(selection: Selection, lo: int, hi: int) -> Any:
-    """One bit a row, tested before its vector is read: what may not answer costs nothing."""
+def _selection_parameters(selection: Selection, lo: int, hi: int) -> Any:
+    """Pass FAISS one bit a row, which it tests before it reads the row's vector: rows outside cost nothing."""
     bits = selection.bits[: (hi + 7) // 8]
     if lo:
         bits = bits.copy()
@@ -115,29 +119,29 @@ def _some(selection: Selection, lo: int, hi: int) -> Any:
     return library().SearchParameters(sel=library().IDSelectorBitmap(bits))
 
 
-def _worst(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:
+def _with_mth_score(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:
     return scores[:, -1], rows
 
 
 @cache
 def most_threads() -> int:
-    """The most threads that one search on a CPU is cut among."""
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MAX_THREADS, ours)
+    """The most threads that one search on a CPU uses."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MAX_THREADS, cores)
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    # omp_set_num_threads acts on the calling thread only, so each worker says it for itself.
+    # omp_set_num_threads acts on the calling thread only, so each worker sets it for itself.
     return ThreadPoolExecutor(most_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
 
 
-def _together(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:
+def _run_parallel(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:
     """Run the jobs at once, the first in this thread, each on one OpenMP thread."""
-    others = [_pool().submit(job) for job in jobs[1:]]
+    futures = [_pool().submit(job) for job in jobs[1:]]
     with _one_openmp_thread():
         first = jobs[0]()
-    return [first, *(other.result() for other in others)]
+    return [first, *(future.result() for future in futures)]
 
 
 @contextmanager
@@ -155,32 +159,32 @@ def _one_openmp_thread() -> Iterator[None]:
 
 
 class FaissGpu:
-    """An `Engine`: the vectors copied to the first GPU. Raises ConfigError where it cannot hold them."""
+    """A `CandidateEngine`: the vectors copied to the first GPU. Raises ConfigError where it cannot hold them."""
 
     backend = "faiss-gpu"
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FaissVectors) -> None:
         self._stored = stored
-        self._gpu = _on_gpu(stored.flat)
+        self._gpu = _copy_to_gpu(stored.flat)
         self._error = float32_error(stored.flat.d)
 
-    def levels(self, queries: int, m: int, selection: Selection | None) -> list[Level]:
+    def passes(self, queries: int, m: int, selection: Selection | None) -> list[Pass]:
         if m > _GPU_MAX_K:
             return []  # FAISS's limit on a GPU
-        return [Level(self._error, self._search if selection is None else partial(self._gathered, selection))]
+        return [Pass(self._error, self._search if selection is None else partial(self._search_selection, selection))]
 
     def _search(self, queries: Float32, m: int) -> tuple[Float32, Rows]:
-        return _worst(*self._gpu.search(queries, m))
+        return _with_mth_score(*self._gpu.search(queries, m))
 
-    def _gathered(self, selection: Selection, queries: Float32, m: int) -> tuple[Float32, Rows]:
-        # A flat GPU index takes no selector. Who asks one selection many times makes it an index of its own.
-        some = library().IndexFlatIP(self._stored.flat.d)
-        some.add(self._stored.vectors[selection.rows])
-        worst, rows = _worst(*_on_gpu(some).search(queries, m))
-        return worst, selection.rows[rows]
+    def _search_selection(self, selection: Selection, queries: Float32, m: int) -> tuple[Float32, Rows]:
+        # A flat GPU index takes no selector. For many searches of one selection, see `ExactIndex.subset`.
+        subset = library().IndexFlatIP(self._stored.flat.d)
+        subset.add(self._stored.vectors[selection.rows])
+        mth_scores, rows = _with_mth_score(*_copy_to_gpu(subset).search(queries, m))
+        return mth_scores, selection.rows[rows]
 
 
-def _on_gpu(flat: Any) -> Any:
+def _copy_to_gpu(flat: Any) -> Any:
     faiss = library()
     config = faiss.GpuIndexFlatConfig()  # float32 throughout: half precision would not be exact
     try:
@@ -208,7 +212,7 @@ def torch_gpus() -> int:
 
 
 class TorchGpu:
-    """An `Engine`: the vectors copied to a device. Raises ConfigError where it cannot hold them."""
+    """A `CandidateEngine`: the vectors copied to a device. Raises ConfigError where it cannot hold them."""
 
     def __init__(self, vectors: Float32, device: str = "cuda") -> None:
         """vectors: float32 [N, D], unit norm. device: any of torch's, so that it can be tried without a GPU."""
@@ -228,22 +232,22 @@ class TorchGpu:
             ) from None
         self._error = float32_error(vectors.shape[1])
 
-    def levels(self, queries: int, m: int, selection: Selection | None) -> list[Level]:
-        return [Level(self._error, partial(self._propose, selection))]
+    def passes(self, queries: int, m: int, selection: Selection | None) -> list[Pass]:
+        return [Pass(self._error, partial(self._candidates, selection))]
 
-    def _propose(self, selection: Selection | None, queries: Float32, m: int) -> tuple[Float32, Rows]:
+    def _candidates(self, selection: Selection | None, queries: Float32, m: int) -> tuple[Float32, Rows]:
         import torch
 
         with torch.inference_mode():
-            barred = None if selection is None else torch.from_numpy(~selection.mask).to(self._device)
-            together = max(1, _TORCH_SCORES // len(self._vectors))
-            parts = [self._best(part, m, barred) for part in torch.split(torch.from_numpy(queries), together)]
-            scores, rows = (torch.cat(some).cpu().numpy() for some in zip(*parts, strict=True))
+            excluded = None if selection is None else torch.from_numpy(~selection.mask).to(self._device)
+            batch = max(1, _TORCH_SCORES // len(self._vectors))
+            parts = [self._best(part, m, excluded) for part in torch.split(torch.from_numpy(queries), batch)]
+            scores, rows = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         return scores[:, -1], rows
 
-    def _best(self, queries: Tensor, m: int, barred: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _best(self, queries: Tensor, m: int, excluded: Tensor | None) -> tuple[Tensor, Tensor]:
         scores = queries.to(self._device) @ self._vectors.T
-        if barred is not None:
-            scores.masked_fill_(barred, -math.inf)
-        found = scores.topk(m)
-        return found.values, found.indices
+        if excluded is not None:
+            scores.masked_fill_(excluded, -math.inf)
+        best = scores.topk(m)
+        return best.values, best.indices

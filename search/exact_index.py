@@ -11,8 +11,8 @@ import numpy as np
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import Float32
 from search import engines, faiss_vectors, neighbors
-from search.faiss_vectors import Stored
-from search.neighbors import Engine, PointIds, Rows, Selection
+from search.faiss_vectors import FaissVectors
+from search.neighbors import CandidateEngine, PointIds, Rows, Selection
 
 _GATHERED = 65_536  # rows copied at a time into a subset
 
@@ -31,7 +31,7 @@ class ExactIndex:
     `backend` is what answers, for every record: see `backend()`.
     """
 
-    def __init__(self, stored: Stored, point_ids: PointIds | None = None) -> None:
+    def __init__(self, stored: FaissVectors, point_ids: PointIds | None = None) -> None:
         """point_ids: uint64 [N, 2], what orders equal scores. Raises ConfigError where there is a GPU that cannot hold
         the vectors."""
         self._stored = stored
@@ -92,7 +92,7 @@ class ExactIndex:
         return neighbors.nearest(self.vectors, self._engine, queries, k, selection, self._point_ids)
 
 
-def _engine(stored: Stored) -> Engine:
+def _engine(stored: FaissVectors) -> CandidateEngine:
     match backend():
         case "faiss-gpu":
             return engines.FaissGpu(stored)

@@ -69,7 +69,7 @@ def gpus() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class FaissVectors:
     """N vectors [N, D] as FAISS keeps them: all that is needed is `flat`; `half` makes single queries faster."""
 
     flat: Any  # IndexFlatIP
@@ -81,7 +81,7 @@ class Stored:
         return _view(self.flat)
 
 
-def store(count: int, dim: int, parts: Iterable[Float32]) -> Stored:
+def store(count: int, dim: int, parts: Iterable[Float32]) -> FaissVectors:
     """Fill an index of exactly `count` vectors from parts float32 [n, dim]: in memory once, never copied to grow."""
     faiss = library()
     flat = faiss.IndexFlatIP(dim)
@@ -102,19 +102,19 @@ def store(count: int, dim: int, parts: Iterable[Float32]) -> Stored:
         done += len(part)
     if done != count:
         raise StoreError(f"{done} of {count} vectors came: try again")
-    return Stored(flat, half)
+    return FaissVectors(flat, half)
 
 
-def read(path: Path) -> Stored:
+def read(path: Path) -> FaissVectors:
     """Map saved vectors into memory, which takes no time whatever their size. Raises StoreError if they are damaged."""
     flat = _read(path)
     half = _read(half_path(path)) if flat.ntotal * flat.d * 4 >= _HALF_FROM else None
     if half is not None and (half.ntotal, half.d) != (flat.ntotal, flat.d):
         raise StoreError(f"{half_path(path)} holds {half.ntotal} x {half.d} vectors, expected {flat.ntotal} x {flat.d}")
-    return Stored(flat, half)
+    return FaissVectors(flat, half)
 
 
-def write(stored: Stored, path: Path) -> None:
+def write(stored: FaissVectors, path: Path) -> None:
     """`path`, and beside it the copy in half precision. Raises OSError where one cannot be written."""
     try:
         library().write_index(stored.flat, str(path))

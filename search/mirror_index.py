@@ -101,23 +101,23 @@ class MirrorIndex:
         return MirrorIndex(self.db, parts, ms_since(started) if copying else self.build_ms, self._known)
 
 
-Opened = Sequence[tuple[StoredReferenceSet, Mirror]]
+OpenMirrors = Sequence[tuple[StoredReferenceSet, Mirror]]
 
 
 def open_mirrors(
     db: Database, root: Path, sets: Sequence[StoredReferenceSet], spec: StoredSpec, *, rebuild: bool = True
-) -> Opened:
+) -> OpenMirrors:
     """Each set's mirror, opened or built under the folder `root`. Raises what `open_mirror` does."""
     return [(one, open_mirror(db, root, one, spec, rebuild=rebuild)) for one in sets]
 
 
-def matching(db: Database, opened: Opened, where: Where = ANYTHING) -> MirrorIndex:
+def matching(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> MirrorIndex:
     """The tiles of these mirrors that match; perhaps none."""
     parts = list(_parts(opened, where))
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 
-def by_heading(db: Database, opened: Opened, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
+def by_heading(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
     """(heading, its tiles that match) of every heading that has any, as sets of their own."""
     angles = sorted({angle for one, _ in opened for angle in one.reference_set.angles})
     wanted = [angle for angle in angles if not where.angles or angle in where.angles]
@@ -125,7 +125,7 @@ def by_heading(db: Database, opened: Opened, where: Where = ANYTHING) -> list[tu
     return [(angle, MirrorIndex(db, parts, 0.0).copied()) for angle, parts in found if parts]
 
 
-def _parts(opened: Opened, where: Where) -> Iterator[_Part]:
+def _parts(opened: OpenMirrors, where: Where) -> Iterator[_Part]:
     for one, mirror in opened:
         allowed = mirror.selection(replace(where, reference_sets=()))
         if allowed is None or len(allowed):

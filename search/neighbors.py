@@ -1,10 +1,10 @@
-"""Deciding: the k nearest of N unit vectors by inner product, exactly, whoever proposes them.
+"""The k nearest of N unit vectors by inner product, exactly, whichever engine proposes the candidates.
 
 An inner product is added up in another order by each library and each path (one query, many, GPU), so the last bit of
-a score, and with it the order of equals, depends on the path. Here an engine only proposes: a few rows more than k
-come back, are scored once more in float64, and sorted by (score, point id), or by row where rows have none. If its
-rounding could hide a row that it did not propose, the engine's next, more careful level is asked, and in the end all
-rows are looked at. So every path and every machine gives the same rows in the same order.
+a score, and with it the order of equals, depends on the path. Here an engine only proposes: it returns a few
+candidate rows more than k, which are scored once more in float64 and sorted by (score, point id), or by row where rows
+have none. If its rounding could hide a row that is not among the candidates, the engine's next, more exact pass runs,
+and in the end all rows are scored. So every path and every machine gives the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Mask = NDArray[np.bool_]
 PointIds = NDArray[np.uint64]
 """uint64 [N, 2]: the high and the low half of each row's point id."""
 
-_SPARE = 32  # rows asked for beyond k: nearly free, and neighbours closer than rounding are rare
-_FEW = 512  # rows that are scored faster than an engine is asked about them
+_SPARE = 32  # candidates beyond k: nearly free, and neighbours closer than rounding are rare
+_SMALL = 512  # rows: scoring this many takes less time than an engine's call
 _CHUNK = 256  # rows scored at a time: wide enough for NumPy, small enough for a core's cache
 
 
@@ -49,27 +49,27 @@ class Selection:
         return len(self.rows)
 
 
-class Level(NamedTuple):
-    """One way in which an engine proposes rows.
+class Pass(NamedTuple):
+    """One pass of an engine over its vectors.
 
-    error: bounds |the score it ranks by - the true inner product| for unit vectors.
-    propose: (queries float32 [Q, D], m) → (score of the m-th best [Q], rows int64 [Q, m] in any order).
+    error: bounds |the score that it ranks by - the true inner product| for unit vectors.
+    candidates: (queries float32 [Q, D], m) → (score of the m-th best [Q], rows int64 [Q, m] in any order).
     """
 
     error: float
-    propose: Callable[[Float32, int], tuple[Float32, Rows]]
+    candidates: Callable[[Float32, int], tuple[Float32, Rows]]
 
 
-class Engine(Protocol):
-    """Something that finds the best rows of one set of vectors fast, up to its rounding."""
+class CandidateEngine(Protocol):
+    """Something that proposes the best rows of one set of vectors fast, up to its rounding."""
 
     @property
     def backend(self) -> str:
         """Its name in every record: "faiss-cpu", "faiss-gpu", "torch-cuda"."""
         ...
 
-    def levels(self, queries: int, m: int, selection: Selection | None) -> Sequence[Level]:
-        """How it proposes m rows for so many queries, the fastest first."""
+    def passes(self, queries: int, m: int, selection: Selection | None) -> Sequence[Pass]:
+        """The passes that propose m rows for a number of queries, the fastest first."""
         ...
 
 
@@ -81,7 +81,7 @@ def float32_error(dim: int) -> float:
 
 def nearest(
     vectors: Float32,
-    engine: Engine,
+    engine: CandidateEngine,
     queries: Float32,
     k: int,
     selection: Selection | None = None,
@@ -97,50 +97,52 @@ def nearest(
     k = min(k, matching)
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    if matching <= _FEW:
+    if matching <= _SMALL:
         rows = np.arange(matching) if selection is None else selection.rows
-        return _ranked(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
-    scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    asked = min(matching, k + _SPARE)
-    left = np.arange(len(queries))
-    for level in engine.levels(len(queries), asked, selection):
-        worst, proposed = level.propose(queries[left], asked)
-        scores[left], found[left] = _ranked(vectors, queries[left], proposed, k, point_ids)
-        if asked == matching:
-            return scores, found
-        left = left[scores[left, -1] <= worst + level.error]  # what was not proposed may belong among these
-        if len(left) == 0:
-            return scores, found
-    for query in left:
-        scores[query], found[query] = _among_all(vectors, queries[query], k, selection, point_ids)
-    return scores, found
+        return best_rows(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    m = min(matching, k + _SPARE)
+    undecided = np.arange(len(queries))
+    for engine_pass in engine.passes(len(queries), m, selection):
+        mth_scores, candidates = engine_pass.candidates(queries[undecided], m)
+        scores[undecided], rows[undecided] = best_rows(vectors, queries[undecided], candidates, k, point_ids)
+        if m == matching:
+            return scores, rows
+        # A row that is not among the candidates may belong among these.
+        undecided = undecided[scores[undecided, -1] <= mth_scores + engine_pass.error]
+        if len(undecided) == 0:
+            return scores, rows
+    for query in undecided:
+        scores[query], rows[query] = _best_of_all_rows(vectors, queries[query], k, selection, point_ids)
+    return scores, rows
 
 
-def _ranked(
-    vectors: Float32, queries: Float32, proposed: Rows, k: int, point_ids: PointIds | None
+def best_rows(
+    vectors: Float32, queries: Float32, candidates: Rows, k: int, point_ids: PointIds | None = None
 ) -> tuple[Float32, Rows]:
-    """The k best of the proposed rows [Q, M] by (score, point id)."""
-    scores = np.empty(proposed.shape, np.float32)
-    together = max(1, _CHUNK // proposed.shape[1])
-    for q in range(0, len(queries), together):
-        wide = queries[q : q + together, None].astype(np.float64)
-        for i in range(0, proposed.shape[1], _CHUNK):
-            rows = proposed[q : q + together, i : i + _CHUNK]
-            scores[q : q + together, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
-    high, low = (proposed, proposed) if point_ids is None else np.moveaxis(point_ids[proposed], -1, 0)
+    """The k best of each query's candidate rows [Q, M], scored in float64 and rounded once: by score, then point id,
+    or row without. Returns scores float32 and rows int64, both [Q, min(k, M)]."""
+    scores = np.empty(candidates.shape, np.float32)
+    chunk_queries = max(1, _CHUNK // max(1, candidates.shape[1]))
+    for q in range(0, len(queries), chunk_queries):
+        wide = queries[q : q + chunk_queries, None].astype(np.float64)
+        for i in range(0, candidates.shape[1], _CHUNK):
+            rows = candidates[q : q + chunk_queries, i : i + _CHUNK]
+            scores[q : q + chunk_queries, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
+    high, low = (candidates, candidates) if point_ids is None else np.moveaxis(point_ids[candidates], -1, 0)
     best = np.lexsort((low, high, -scores), axis=-1)[:, :k]
-    return np.take_along_axis(scores, best, 1), np.take_along_axis(proposed, best, 1)
+    return np.take_along_axis(scores, best, 1), np.take_along_axis(candidates, best, 1)
 
 
-def _among_all(
+def _best_of_all_rows(
     vectors: Float32, query: Float32, k: int, selection: Selection | None, point_ids: PointIds | None
 ) -> tuple[Float32, Rows]:
-    """The k best when more rows tie, or nearly tie, than were proposed."""
+    """The k best of one query where more rows tie, or nearly tie, than an engine proposes."""
     parts = np.array_split(vectors, max(1, len(vectors) // 4096))
     rough = np.concatenate([part.copy() @ query for part in parts])  # a copy is aligned, a mapped file is not
     if selection is not None:
         rough[~selection.mask] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
     close = np.flatnonzero(rough >= kth - 2 * float32_error(vectors.shape[1]))
-    scores, rows = _ranked(vectors, query[None], close[None], k, point_ids)
+    scores, rows = best_rows(vectors, query[None], close[None], k, point_ids)
     return scores[0], rows[0]

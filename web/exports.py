@@ -12,7 +12,7 @@ from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun
 from search.export.files import FORMATS
-from search.export.formats import Document, Features, as_csv, csv_row
+from search.export.formats import Document, FlightFeatures, as_csv, csv_row
 from search.export.infos import FrameInfo, frame_infos
 from search.export.records import SCHEMAS, json_schema
 from web.addresses import address
@@ -120,8 +120,8 @@ def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
     yield _features(stored, infos).as_kml()
 
 
-def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Features:
-    features = Features(stored.flight)
+def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> FlightFeatures:
+    features = FlightFeatures(stored.flight)
     for one in infos:
         features.add(one)
     return features

@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 from coarseloc import __version__, i18n
 from coarseloc.core.filters import KEYS
 from search.export.files import FORMATS
-from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, Published
+from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
 from web import contract
 from web.gallery import the_gallery
 from web.images import SIZES
@@ -240,6 +240,6 @@ def _schemas() -> dict[str, Any]:
     for operation in OPERATIONS.values():
         models += [model for model in _by_type(operation).values() if model]
     _names, made = models_json_schema(
-        [(model, "validation") for model in models], ref_template=_REF, schema_generator=Published
+        [(model, "validation") for model in models], ref_template=_REF, schema_generator=PublishedSchema
     )
     return dict(made["$defs"])

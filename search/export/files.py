@@ -14,14 +14,14 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, StoredRun
-from search.export.formats import Document, Features, as_csv, csv_row
+from search.export.formats import Document, FlightFeatures, as_csv, csv_row
 from search.export.infos import FrameInfo, comparable, frame_infos, newest_runs
 
 FORMATS = ("json", "geojson", "kml", "csv")
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportSummary:
     """What was written, and where."""
 
     folder: str
@@ -47,7 +47,7 @@ def export(
     reference_set: str | None = None,
     method: str = BEST_PLACE,
     progress: Progress | None = None,
-) -> Exported:
+) -> ExportSummary:
     """Write the newest finished run of each reference set, backbone, heading and filter.
 
     "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
@@ -62,7 +62,7 @@ def export(
         flight = flights.find_flight(session, flight_id).flight
     name = ids.file_name(flight.flight_id)
     names = _namer(chosen)
-    document, features = Document(flight), Features(flight)
+    document, features = Document(flight), FlightFeatures(flight)
     texts = [document.head()]
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def export(
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
         ) from None
-    return Exported(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
+    return ExportSummary(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
 
 
 def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLACE) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-class Features:
+class FlightFeatures:
     """A point for each estimate, and one for each frame's truth. Points alone: nothing is to be cut at the
     antimeridian (RFC 7946, 3.1.9)."""
 

@@ -17,14 +17,14 @@ from search.export.records import (
     AgreementInfo,
     CoarseLocalizationInfo,
     CovarianceInfo,
-    Errors,
+    ErrorsInfo,
     EstimateInfo,
     Location,
-    Query,
+    QueryInfo,
     ReferenceSetInfo,
     Result,
     TimingMs,
-    Truth,
+    TruthInfo,
 )
 
 NO_HITS = "the references it was matched with are gone: search this flight again"
@@ -163,11 +163,11 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
     )
 
 
-def errors_info(run: StoredRun, answer: FrameAnswer) -> Errors | None:
+def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
     errors, truth = answer.errors, answer.result.frame.truth.location
     if errors is None or truth is None:
         return None
-    return Errors(
+    return ErrorsInfo(
         error_m=errors.error_m,
         best_error_m=nearest_result_m(truth, results_of(run, answer.result)),
         heading_error_deg=errors.heading_error_deg,
@@ -176,9 +176,9 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> Errors | None:
     )
 
 
-def _query(run: StoredRun, result: FrameResult) -> Query:
+def _query(run: StoredRun, result: FrameResult) -> QueryInfo:
     spec = run.spec
-    return Query(
+    return QueryInfo(
         run=run.id,
         path=str(result.frame.path),
         filename=result.frame.filename,
@@ -207,10 +207,10 @@ def _reference_set(run: StoredRun) -> ReferenceSetInfo:
     )
 
 
-def _truth(flight: Flight, result: FrameResult) -> Truth | None:
+def _truth(flight: Flight, result: FrameResult) -> TruthInfo | None:
     pose = result.frame.truth
     if pose.location is None:
         return None
     yaw = None if pose.yaw_deg is None else pose.yaw_deg % 360.0
     heading = 0.0 if yaw == 360.0 else yaw  # the remainder of a tiny negative angle is 360 itself
-    return Truth(location=Location(**pose.location._asdict()), heading_deg=heading, source=flight.truth_source)
+    return TruthInfo(location=Location(**pose.location._asdict()), heading_deg=heading, source=flight.truth_source)

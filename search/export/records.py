@@ -60,7 +60,7 @@ class Result(_Record):
     bbox: BBoxArray = Field(description="[west, south, east, north]; west > east across the antimeridian")
 
 
-class Threads(_Record):
+class ThreadCounts(_Record):
     """How many may work at one call, on a CPU."""
 
     torch: int = Field(ge=1, description="of an embedding")
@@ -68,7 +68,7 @@ class Threads(_Record):
     omp: int = Field(ge=1, description="OpenMP's, of a call of FAISS that says nothing else")
 
 
-class Query(_Record):
+class QueryInfo(_Record):
     """What was asked: the frame, and how."""
 
     run: int = Field(description="the SearchRun in the database")
@@ -82,7 +82,7 @@ class Query(_Record):
     angle_deg: int | None = Field(description="the one heading that was searched, null for all")
     where: dict[str, Any] = Field(description="the filters that were given, empty for none")
     device: str = Field(description="what embedded: cpu, cuda:0, …")
-    threads: Threads | None = Field(default=None, description="null where the run does not record them")
+    threads: ThreadCounts | None = Field(default=None, description="null where the run does not record them")
 
 
 class ReferenceSetInfo(_Record):
@@ -129,7 +129,7 @@ class EstimateInfo(_Record):
     agreement: AgreementInfo
 
 
-class Truth(_Record):
+class TruthInfo(_Record):
     """What the flight's labels say."""
 
     location: Location
@@ -137,7 +137,7 @@ class Truth(_Record):
     source: str
 
 
-class Errors(_Record):
+class ErrorsInfo(_Record):
     """The results held against the truth."""
 
     error_m: float | None = Field(description="great circle, from the estimate; null where there is none")
@@ -163,11 +163,11 @@ class CoarseLocalizationInfo(_Record):
     schema_version: Literal["1.0"]
     flight_id: str
     frame_index: int
-    query: Query
+    query: QueryInfo
     reference_set: ReferenceSetInfo
     estimate: EstimateInfo
-    truth: Truth | None = Field(default=None, description="only where it is known")
-    errors: Errors | None = Field(default=None, description="only where the truth is known")
+    truth: TruthInfo | None = Field(default=None, description="only where it is known")
+    errors: ErrorsInfo | None = Field(default=None, description="only where the truth is known")
 
     def as_json(self) -> dict[str, Any]:
         """Without `truth` and `errors` where there is no truth; other unknown values are null."""
@@ -206,7 +206,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 
 
-class Published(GenerateJsonSchema):
+class PublishedSchema(GenerateJsonSchema):
     """Without a title for each field: it only repeats the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -215,7 +215,7 @@ class Published(GenerateJsonSchema):
 
 def json_schema(model: type[BaseModel]) -> str:
     """The model's JSON Schema (draft 2020-12) as the text that is published."""
-    schema = {"$schema": Published.schema_dialect, **model.model_json_schema(schema_generator=Published)}
+    schema = {"$schema": PublishedSchema.schema_dialect, **model.model_json_schema(schema_generator=PublishedSchema)}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

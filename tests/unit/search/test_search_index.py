@@ -98,36 +98,36 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
 
 
 @pytest.fixture
-def levels_asked(monkeypatch):
-    """The error bounds of the levels that searches came to, in order."""
+def error_bounds(monkeypatch):
+    """The error bounds of the passes that searches came to, in order."""
     asked = []
-    levels = FaissCpu.levels
+    passes = FaissCpu.passes
 
     def watched(self, *about):
-        def noted(level):
-            return lambda queries, m: asked.append(level.error) or level.propose(queries, m)
+        def noted(engine_pass):
+            return lambda queries, m: asked.append(engine_pass.error) or engine_pass.candidates(queries, m)
 
-        return [level._replace(propose=noted(level)) for level in levels(self, *about)]
+        return [engine_pass._replace(candidates=noted(engine_pass)) for engine_pass in passes(self, *about)]
 
-    monkeypatch.setattr(FaissCpu, "levels", watched)
+    monkeypatch.setattr(FaissCpu, "passes", watched)
     return asked
 
 
-def test_one_query_reads_half_the_bytes(levels_asked):
+def test_one_query_reads_half_the_bytes(error_bounds):
     random = np.random.default_rng(1)
     vectors = unit(random.standard_normal((12_000, 384)))
     agrees(ExactIndex.of(vectors), vectors, vectors[:1], 10)
-    assert levels_asked == [pytest.approx(2.0**-11, rel=0.1)]
+    assert error_bounds == [pytest.approx(2.0**-11, rel=0.1)]
 
 
-def test_neighbours_that_half_precision_cannot_tell_apart_are_asked_about_in_float32(levels_asked):
+def test_neighbours_that_half_precision_cannot_tell_apart_are_asked_about_in_float32(error_bounds):
     random = np.random.default_rng(2)
     vectors = unit(random.standard_normal((12_000, 384)))
     vectors[::20] = unit(vectors[0] + 1e-5 * random.standard_normal((600, 384)))  # cosines 5e-8 below one
     vectors[::200] = unit(vectors[0] + 1e-2 * random.standard_normal((60, 384)))
     asked = unit(vectors[1:2] * 0.2 + vectors[0])
     agrees(ExactIndex.of(vectors), vectors, asked, 10)
-    assert levels_asked[0] > 4e-4 and levels_asked[1] < 5e-5
+    assert error_bounds[0] > 4e-4 and error_bounds[1] < 5e-5
 
 
 @settings(max_examples=50, deadline=None)
@@ -138,11 +138,11 @@ def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
     values[:, 1:] *= tiny  # one large value, the others where half precision loses its digits
     vectors = unit(values)
     stored = with_half(vectors)
-    (level, _) = FaissCpu(stored).levels(1, 200, None)
+    (engine_pass, _) = FaissCpu(stored).passes(1, 200, None)
     queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_vectors.SCALE + 1e-12)  # the worst there are
     true = np.vecdot(queries.astype(np.float64)[:, None], vectors.astype(np.float64)[None])
     found, rows = stored.half.search(queries / np.float32(faiss_vectors.SCALE), 200)
-    assert np.abs(found - np.take_along_axis(true, rows, 1)).max() <= level.error
+    assert np.abs(found - np.take_along_axis(true, rows, 1)).max() <= engine_pass.error
 
 
 def with_half(vectors):
@@ -188,7 +188,7 @@ class GpuOfPaper:
 @pytest.mark.parametrize("engine", ["faiss-gpu", "torch-cuda"])
 def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, masked):
     monkeypatch.setattr(exact_index, "backend", lambda: engine)
-    monkeypatch.setattr(engines, "_on_gpu", GpuOfPaper)
+    monkeypatch.setattr(engines, "_copy_to_gpu", GpuOfPaper)
     monkeypatch.setattr("search.engines.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
     monkeypatch.setattr("search.engines._TORCH_SCORES", 20_000)  # five queries at once
     random = np.random.default_rng(13)
