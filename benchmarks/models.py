@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from coarseloc.embedding import checkpoint
+from coarseloc.embedding.random_weights import write_random_model, write_random_weights
 from coarseloc.embedding.specs import IMAGENET_MEAN, IMAGENET_STD, REGISTER_TOKENS, BackboneSpec
 from coarseloc.embedding.weights import LocatedWeights
 
@@ -16,16 +13,15 @@ SMALL = {"hidden_size": 160, "intermediate_size": 640, "num_hidden_layers": 4, "
 
 def random_backbone(row: BackboneSpec, folder: Path, seed: int = 0, layers: int | None = None) -> LocatedWeights:
     """Write one of the six, whole or with its first `layers` only, as a Hugging Face folder of random weights."""
+    write_random_weights(row, folder, seed, layers)
     if layers is None:
-        _save(checkpoint.config_values(row), folder, seed)
         return LocatedWeights(row, "folder", folder)
-    _save(checkpoint.config_values(row) | {"num_hidden_layers": layers}, folder, seed)
     return LocatedWeights(_laboratory(f"{row.name}-{layers}-layers", folder, row.dim), "folder", folder)
 
 
 def small_backbone(name: str, folder: Path, seed: int = 0) -> LocatedWeights:
     """A laboratory's own small DINOv3, as large as the demonstration's: reading costs more than embedding."""
-    _save({"num_register_tokens": REGISTER_TOKENS, **SMALL}, folder, seed)
+    write_random_model({"num_register_tokens": REGISTER_TOKENS, **SMALL}, folder, seed)
     return LocatedWeights(_laboratory(name, folder, SMALL["hidden_size"]), "folder", folder)
 
 
@@ -42,25 +38,6 @@ def flops(row: BackboneSpec, side: int, class_token_only: bool = False) -> float
     if class_token_only:
         blocks -= (tokens - 1) * (token - 2 * 2 * d * d + attention)  # keys and values are of all tokens
     return blocks + 2 * patches * 3 * row.patch**2 * d
-
-
-def _save(values: dict[str, Any], folder: Path, seed: int) -> None:
-    """Matrices keep the scale of what passes through them, norms, biases and layer scales are random too: at their
-    initial ones and zeros, every picture would have nearly the same embedding."""
-    from transformers import DINOv3ViTConfig, DINOv3ViTModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with torch.device("meta"):
-        model = DINOv3ViTModel(DINOv3ViTConfig(**values))
-    model = model.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            matrix = tensor.ndim > 1 and "token" not in name
-            middle = 1.0 if "norm" in name and name.endswith("weight") else 0.5 if "lambda1" in name else 0.0
-            tensor.normal_(middle, tensor[0].numel() ** -0.5 if matrix else 0.1, generator=generator)
-    model.save_pretrained(folder)
 
 
 def _laboratory(name: str, folder: Path, dim: int) -> BackboneSpec:

@@ -66,6 +66,7 @@ COMMANDS = {
         "admin:doctor",
         "Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold.",
     ),
+    "bench": ("bench:bench", "How fast your backbones are on your device, at each input size."),
     "simulate": (
         "simulate:simulate",
         "Make test material with known truth: an area, a flight over it, a capture tree.",
