@@ -86,17 +86,18 @@ def open_captures(
     """
     root = resolve(root)
     captures, failures = find_captures(root, turned)
-    found = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
+    tile_labels = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
     failures += [
-        Failure(printable(path), "list", error.kind, printable(str(error))) for path, error in found.broken.items()
+        Failure(printable(path), "list", error.kind, printable(str(error)))
+        for path, error in tile_labels.broken.items()
     ]
-    groups, unplaced = _groups(captures, found, footprint_m)
+    groups, unplaced = _group_captures(captures, tile_labels, footprint_m)
     failures += unplaced
     sources = []
     for suffix, group in groups.items():
         set_name = name if name is not None and len(groups) == 1 else f"{name or ids.set_name(root.name)}-{suffix}"
         try:
-            sources.append(_source(root, set_name, group, found, footprint_m, turned))
+            sources.append(_build_source(root, set_name, group, tile_labels, footprint_m, turned))
         except ImageryError as error:
             refusal = error
             failures.append(Failure(f"{root} ({suffix})", "list", error.kind, str(error)))
@@ -116,19 +117,19 @@ def open_captures(
     return sources
 
 
-def _groups(
+def _group_captures(
     captures: Sequence[Capture], labels: Labels, footprint_m: float | None
 ) -> tuple[dict[str, list[Capture]], list[Failure]]:
     """({what tells a set's name apart: its captures}, captures that are in none): by altitude and overlap, and by grid
     where these have several. The first grid has no time in its name: one that is added later does not rename it."""
-    alike: dict[tuple[float, float], list[Capture]] = defaultdict(list)
+    by_level: dict[tuple[float, float], list[Capture]] = defaultdict(list)
     for capture in captures:
-        alike[capture.altitude_m, capture.overlap].append(capture)
+        by_level[capture.altitude_m, capture.overlap].append(capture)
     groups: dict[str, list[Capture]] = {}
     failures: list[Failure] = []
-    for (altitude_m, overlap), group in sorted(alike.items()):
+    for (altitude_m, overlap), group in sorted(by_level.items()):
         suffix = f"{altitude_m:g}m-{round(overlap * 100, 3):g}"
-        grids, unplaced = _grids(group, labels, footprint_m)
+        grids, unplaced = _split_grids(group, labels, footprint_m)
         failures += unplaced
         for grid in grids:
             timed = f"{suffix}-{grid[0].time}"
@@ -144,7 +145,7 @@ class _Grid(NamedTuple):
     places: dict[int, LonLat]
 
 
-def _grids(
+def _split_grids(
     captures: Sequence[Capture], labels: Labels, footprint_m: float | None
 ) -> tuple[list[list[Capture]], list[Failure]]:
     """(captures by grid, in the order of their names; a Failure for each whose grid nothing tells).
@@ -152,15 +153,19 @@ def _grids(
     A capture's own labels say which grid it is of. One without joins that of its time of capture, or the only one if
     this lacks its heading: another picture of a tile that is there may be of another area.
     """
-    places = {capture.path: _places(capture, labels) for capture in captures}
+    places = {capture.path: _labelled_places(capture, labels) for capture in captures}
     grids: list[_Grid] = []
     undecided: list[Capture] = []
-    for capture in sorted(captures, key=lambda one: not places[one.path]):  # stable: by name, those with labels first
+    for capture in sorted(
+        captures, key=lambda capture: not places[capture.path]
+    ):  # stable: by name, those with labels first
         shared = [grid for grid in grids if grid.places.keys() & places[capture.path].keys()]
-        alike = [grid for grid in shared if _one_grid(grid.places, places[capture.path], capture.overlap, footprint_m)]
-        if alike:
-            most = max(alike, key=lambda grid: len(grid.places.keys() & places[capture.path].keys()))
-            _join(most, capture, places[capture.path])
+        matching = [
+            grid for grid in shared if _is_same_grid(grid.places, places[capture.path], capture.overlap, footprint_m)
+        ]
+        if matching:
+            best = max(matching, key=lambda grid: len(grid.places.keys() & places[capture.path].keys()))
+            _add_to_grid(best, capture, places[capture.path])
         elif shared or (places[capture.path] and not grids):
             grids.append(_Grid([capture], dict(places[capture.path])))
         else:
@@ -169,11 +174,11 @@ def _grids(
     if not grids:
         return [list(captures)], []  # none of them has a label: to be said of their tiles
     order = {capture.path: number for number, capture in enumerate(captures)}
-    by_name = [sorted(grid.captures, key=lambda one: order[one.path]) for grid in grids]
+    by_name = [sorted(grid.captures, key=lambda capture: order[capture.path]) for grid in grids]
     return sorted(by_name, key=lambda grid: order[grid[0].path]), failures
 
 
-def _join(grid: _Grid, capture: Capture, places: Mapping[int, LonLat]) -> None:
+def _add_to_grid(grid: _Grid, capture: Capture, places: Mapping[int, LonLat]) -> None:
     grid.captures.append(capture)
     grid.places.update({index: place for index, place in places.items() if index not in grid.places})
 
@@ -194,24 +199,24 @@ def _join_undecided(
             same_time = [] if angles & {capture.angle_deg for capture in group} and not labelled else list(grids)
         if len(same_time) == 1:
             for capture in group:
-                _join(same_time[0], capture, places[capture.path])
+                _add_to_grid(same_time[0], capture, places[capture.path])
         elif grids:
-            failures += [_unplaced(capture, grids) for capture in group]
+            failures += [_unplaced_failure(capture, grids) for capture in group]
     return failures
 
 
-def _unplaced(capture: Capture, grids: Sequence[_Grid]) -> Failure:
-    others = ", ".join(grid.captures[0].path.name for grid in grids)
+def _unplaced_failure(capture: Capture, grids: Sequence[_Grid]) -> Failure:
+    grid_names = ", ".join(grid.captures[0].path.name for grid in grids)
     return Failure(
         str(capture.path),
         "list",
         "unplaced-capture",
-        f"no label says where its tiles lie, and it was taken at another time than {others}: left out. "
+        f"no label says where its tiles lie, and it was taken at another time than {grid_names}: left out. "
         "Give it a label JSON, or ingest it as a root of its own with --labels.",
     )
 
 
-def _places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
+def _labelled_places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
     """{tile index: where the capture's own label puts it}."""
     places = {}
     for name in image_names(capture.path):
@@ -221,7 +226,7 @@ def _places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
     return places
 
 
-def _one_grid(
+def _is_same_grid(
     first: Mapping[int, LonLat], second: Mapping[int, LonLat], overlap: float, footprint_m: float | None
 ) -> bool:
     """Whether most tiles that both number lie less than half a stride apart; also where no stride is known."""
@@ -242,15 +247,15 @@ def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:
     return sorted({folder for capture in captures for folder in (capture.path, capture.path.parent)} | {root})
 
 
-def _source(
+def _build_source(
     root: Path, name: str, captures: Sequence[Capture], labels: Labels, footprint_m: float | None, turned: str
 ) -> CaptureSource:
     """One altitude and overlap: its files, then where each is, then its tiles."""
     overlap = captures[0].overlap
     files, failures = list_files(captures)
-    located, unlabelled = _locate(files, labels)
+    located, unlabelled = _locate_tiles(files, labels)
     if not located:
-        raise _nothing_located(root, files, unlabelled)
+        raise _no_position_error(root, files, unlabelled)
     centres = {index: by_angle[min(by_angle)] for index, by_angle in located.items()}  # the 000 capture's, if there
     if footprint_m is None:
         footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
@@ -269,45 +274,49 @@ def _source(
         tuple(sorted({angle for index in centres for angle in files[index]})),
         {"turned": turned, "captures": [c.path.name for c in captures], "labels": [printable(p) for p in labels.files]},
     )
-    return CaptureSource(reference_set, tiles, files, [*failures, *unlabelled, *(why for *_, why in conflicts)])
+    return CaptureSource(reference_set, tiles, files, [*failures, *unlabelled, *(failure for *_, failure in conflicts)])
 
 
-def _locate(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
+def _locate_tiles(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
     """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places, and for
     each picture whose labels contradict each other, which is taken out of `files`: it may show another place."""
     located: Located = {}
     failures: list[Failure] = []
     for index, by_angle in sorted(files.items()):
-        found = {angle: labels.find(path) for angle, path in by_angle.items()}
-        places = {a: label.pose.location for a, label in found.items() if label and label.pose.location}
+        label_by_angle = {angle: labels.find(path) for angle, path in by_angle.items()}
+        places = {a: label.pose.location for a, label in label_by_angle.items() if label and label.pose.location}
         if places:
             located[index] = places
-            for angle, label in found.items():
+            for angle, label in label_by_angle.items():
                 if label and label.problem and label.problem.kind == "label-conflict":
                     path = by_angle.pop(angle)
                     failures.append(Failure(str(path), "list", label.problem.kind, printable(str(label.problem))))
         else:
-            failures.append(_unlabelled(index, by_angle, [label for label in found.values() if label], labels))
+            failures.append(
+                _unlabelled_failure(index, by_angle, [label for label in label_by_angle.values() if label], labels)
+            )
     return located, failures
 
 
-def _unlabelled(index: int, by_angle: Mapping[int, Path], found: Sequence[Label], labels: Labels) -> Failure:
+def _unlabelled_failure(
+    index: int, by_angle: Mapping[int, Path], tile_labels: Sequence[Label], labels: Labels
+) -> Failure:
     first = str(by_angle[min(by_angle)])
-    for label in found:
+    for label in tile_labels:
         if label.problem is not None:
             return Failure(first, "list", label.problem.kind, printable(f"tile {index}: {label.problem}"))
-    where = ", ".join(map(printable, labels.files)) or "no label JSON, as there is none inside or beside it"
-    return Failure(first, "list", "missing-label", f"tile {index}: no heading has a label (looked in {where})")
+    files = ", ".join(map(printable, labels.files)) or "no label JSON, as there is none inside or beside it"
+    return Failure(first, "list", "missing-label", f"tile {index}: no heading has a label (looked in {files})")
 
 
-def _nothing_located(root: Path, files: Files, unlabelled: Sequence[Failure]) -> ImageryError:
+def _no_position_error(root: Path, files: Files, unlabelled: Sequence[Failure]) -> ImageryError:
     if not files:
         return ImageryError("empty", f"the captures in {root} hold no images named <capture>_<index>.jpg")
     kinds = [failure.kind for failure in unlabelled]
-    worst = unlabelled[kinds.index("wrong-crs") if "wrong-crs" in kinds else 0]
+    failure = unlabelled[kinds.index("wrong-crs") if "wrong-crs" in kinds else 0]
     return ImageryError(
-        worst.kind,
-        f"none of the {len(files)} tiles in {root} has a position; the first: {worst.message}. Expected a label JSON "
+        failure.kind,
+        f"none of the {len(files)} tiles in {root} has a position; the first: {failure.message}. Expected a label JSON "
         'of the form {"images": [{"imageref": …, "position": {"latitude": …, "longitude": …}}]} in the folder, '
         "beside it, or named by --labels.",
     )
@@ -319,9 +328,9 @@ def _conflicts(
     """(index, angle, why) of headings whose own label lies elsewhere than their tile: its picture may show
     another place, so it is left out."""
     pairs = [(index, angle) for index, by_angle in located.items() for angle in by_angle]
-    own = np.array([located[index][angle] for index, angle in pairs])
+    labelled = np.array([located[index][angle] for index, angle in pairs])
     center = np.array([centres[index] for index, _ in pairs])
-    away = geo.distance_m(own[:, 0], own[:, 1], center[:, 0], center[:, 1])
+    apart_m = geo.distance_m(labelled[:, 0], labelled[:, 1], center[:, 0], center[:, 1])
     return [
         (
             index,
@@ -334,6 +343,6 @@ def _conflicts(
                 f"place, at most half a stride ({limit_m:.0f} m) apart; left out",
             ),
         )
-        for (index, angle), metres in zip(pairs, away.tolist(), strict=True)
+        for (index, angle), metres in zip(pairs, apart_m.tolist(), strict=True)
         if metres > limit_m
     ]

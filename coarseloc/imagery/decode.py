@@ -129,8 +129,8 @@ def _as_rgb(image: Image.Image, name: str) -> Decoded:
         grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
         return Decoded(np.repeat(grey[..., None], 3, axis=2), 1.0)
     if image.mode in ("I", "F"):
-        what = {"I": "32-bit integer", "F": "floating point"}[image.mode]
-        raise ImageryError("unsupported", f"{name} holds {what} values: expected 8 or 16 bits a channel")
+        value_type = {"I": "32-bit integer", "F": "floating point"}[image.mode]
+        raise ImageryError("unsupported", f"{name} holds {value_type} values: expected 8 or 16 bits a channel")
     if not image.has_transparency_data:
         return Decoded(np.array(image.convert("RGB")), 1.0)
     rgba = np.array(image.convert("RGBA"))

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.decode import FORMATS
-from coarseloc.imagery.label_files import number
+from coarseloc.imagery.label_files import parse_number
 
 
 def exif_pose(path: Path) -> Pose:
@@ -25,7 +25,7 @@ def exif_pose(path: Path) -> Pose:
             gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
         lat = _dms(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
         lon = _dms(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
-        altitude = number(gps.get(ExifTags.GPS.GPSAltitude))
+        altitude = parse_number(gps.get(ExifTags.GPS.GPSAltitude))
         below = gps.get(ExifTags.GPS.GPSAltitudeRef) in (b"\x01", 1)
     except Exception:  # a damaged image says nothing here; decoding it names the damage
         return Pose()
@@ -40,14 +40,14 @@ def exif_time(path: Path) -> datetime | None:
     try:
         with Image.open(path, formats=FORMATS) as image:
             facts = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        taken = datetime.strptime(_text(facts[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
+        time = datetime.strptime(_text(facts[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
         fraction = _text(facts.get(ExifTags.Base.SubsecTimeOriginal, ""))
         offset = _text(facts.get(ExifTags.Base.OffsetTimeOriginal, "") or facts.get(ExifTags.Base.OffsetTime, ""))
     except Exception:  # a damaged image says nothing here; decoding it names the damage
         return None
     if fraction.isascii() and fraction.isdigit():
-        taken = taken.replace(microsecond=int(f"{fraction[:6]:0<6}"))
-    return taken.replace(tzinfo=_zone(offset))
+        time = time.replace(microsecond=int(f"{fraction[:6]:0<6}"))
+    return time.replace(tzinfo=_zone(offset))
 
 
 def _text(value: Any) -> str:
@@ -64,7 +64,7 @@ def _zone(offset: str) -> timezone | None:
 
 def _dms(value: Any, reference: Any, negative: str) -> float | None:
     """Degrees, minutes, seconds and a letter as signed degrees."""
-    parts = [number(part) for part in value] if isinstance(value, tuple | list) and len(value) == 3 else [None]
+    parts = [parse_number(part) for part in value] if isinstance(value, tuple | list) and len(value) == 3 else [None]
     if any(part is None for part in parts):
         return None
     degrees, minutes, seconds = (part or 0.0 for part in parts)

@@ -17,8 +17,8 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import Failure
 from coarseloc.imagery.decode import SUFFIXES
 
-FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
-EXAMPLE = "251210182149_300_50_0_045"
+CAPTURE_FORM = "<YYMMDDhhmmss>_<altitude>_<overlap>_<n>_<angle>"
+CAPTURE_EXAMPLE = "251210182149_300_50_0_045"
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _CAPTURE = re.compile(rf"\d{{12}}_(?P<altitude>{_NUMBER})_(?P<overlap>{_NUMBER})_[^_]+_(?P<angle>\d{{1,3}})", re.ASCII)
@@ -47,28 +47,33 @@ def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]
     """The captures in `root`, or `root` itself if it is one, by name; and a Failure for every other folder that
     holds images. `turned` as in rotation.stored_angle. InputError where there is no capture."""
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise InputError(f"{root} {what}: expected the folder that holds the captures ({FORM})")
-    own = parse(root, turned)
-    if own is not None:
-        return [own], []
+        state = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"{root} {state}: expected the folder that holds the captures ({CAPTURE_FORM})")
+    root_capture = parse_capture(root, turned)
+    if root_capture is not None:
+        return [root_capture], []
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    parsed = [(folder, parse(folder, turned)) for folder in folders]
+    parsed = [(folder, parse_capture(folder, turned)) for folder in folders]
     captures = [capture for _, capture in parsed if capture is not None]
     if not captures:
         names = ", ".join(folder.name for folder in folders[:3]) or "none"
         raise InputError(
-            f"{root} holds no captures: found {len(folders)} folder(s) ({names}), expected folders named {FORM}, "
-            f"such as {EXAMPLE}"
+            f"{root} holds no captures: found {len(folders)} folder(s) ({names}), expected folders named "
+            f"{CAPTURE_FORM}, such as {CAPTURE_EXAMPLE}"
         )
-    strangers = [folder for folder, capture in parsed if capture is None and any(image_names(folder))]
+    other_folders = [folder for folder, capture in parsed if capture is None and any(image_names(folder))]
     return captures, [
-        Failure(printable(folder), "list", "not-a-capture", f"holds images, but is not named {FORM}, such as {EXAMPLE}")
-        for folder in strangers
+        Failure(
+            printable(folder),
+            "list",
+            "not-a-capture",
+            f"holds images, but is not named {CAPTURE_FORM}, such as {CAPTURE_EXAMPLE}",
+        )
+        for folder in other_folders
     ]
 
 
-def parse(folder: Path, turned: str) -> Capture | None:
+def parse_capture(folder: Path, turned: str) -> Capture | None:
     """The capture that a folder's name declares, or None."""
     match = _CAPTURE.fullmatch(folder.name)
     if match is None or float(match["overlap"]) >= 100 or int(match["angle"]) > 360:
@@ -117,12 +122,12 @@ def image_names(folder: Path) -> Iterator[str]:
 def resolve(path: Path) -> Path:
     """The absolute path, links followed. InputError where it is not UTF-8: no database takes it."""
     path = path.resolve()
-    if not is_text(str(path)):
+    if not is_utf8(str(path)):
         raise InputError(f"{printable(path)} has bytes in its name that are not UTF-8: rename the file or folder")
     return path
 
 
-def is_text(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Whether a name is UTF-8 on disk; Python carries other bytes along as lone surrogates."""
     try:
         name.encode()

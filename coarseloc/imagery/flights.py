@@ -20,7 +20,7 @@ from coarseloc.core import geo, ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Frame, Pose
 from coarseloc.imagery.exif import exif_pose, exif_time
-from coarseloc.imagery.file_names import image_names, is_text, natural_order, printable, resolve
+from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.label_files import TABLES, Label
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 
@@ -44,8 +44,8 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
     path = resolve(path)
     names, notices = _frame_names(path)
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
-    truth = _truth(path, names, labels)
-    times, ordered, of_order = _in_order(names, {name: exif_time(path / name) for name in names}, truth.times)
+    truth = _read_truth(path, names, labels)
+    times, ordered, order_notices = _order_frames(names, {name: exif_time(path / name) for name in names}, truth.times)
     frames = [
         Frame(
             index,
@@ -57,9 +57,9 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
         )
         for index, name in zip(_indexes(flight_id, ordered), ordered, strict=True)
     ]
-    notices += [*of_order, *truth.notices]
-    shown = tuple(map(printable, notices))
-    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, shown)
+    notices += [*order_notices, *truth.notices]
+    printable_notices = tuple(map(printable, notices))
+    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, printable_notices)
 
 
 def fingerprint(path: Path) -> str:
@@ -87,36 +87,39 @@ def _wall_clock(time: datetime | None) -> datetime | None:
 Times = Mapping[str, datetime | None]
 
 
-def _in_order(names: Sequence[str], of_exif: Times, of_labels: Times) -> tuple[Times, list[str], list[str]]:
+def _order_frames(names: Sequence[str], exif_times: Times, label_times: Times) -> tuple[Times, list[str], list[str]]:
     """(times of one clock, the names in their order, what to say of it). `names` are in natural order.
 
     Frames of one moment stay in natural order: a copy has its original's time, and seconds may be all a camera writes.
     Times of two clocks are never compared: EXIF's are taken, or the labels' where these cover more frames.
     """
-    exif_count, label_count = (sum(times.get(name) is not None for name in names) for times in (of_exif, of_labels))
+    exif_count, label_count = (
+        sum(times.get(name) is not None for name in names) for times in (exif_times, label_times)
+    )
     times, timed, clock = (
-        (of_labels, label_count, "their labels") if label_count > exif_count else (of_exif, exif_count, "EXIF")
+        (label_times, label_count, "their labels") if label_count > exif_count else (exif_times, exif_count, "EXIF")
     )
     times = {name: times.get(name) for name in names}
     if timed < len(names):
-        said = f"{timed} of {len(names)} frames say when they were taken ({clock}): all are ordered by name"
-        return times, list(names), [said] if timed else []
-    known = {name: time for name, time in times.items() if time is not None}
-    zoned = all(time.tzinfo is not None for time in known.values())
-    by_time = sorted(names, key=lambda name: known[name] if zoned else known[name].replace(tzinfo=None))  # stable
-    said = f"the frames are in the order of their times ({clock}), which is not the order of their names"
-    return times, by_time, [] if by_time == list(names) else [said]
+        notice = f"{timed} of {len(names)} frames say when they were taken ({clock}): all are ordered by name"
+        return times, list(names), [notice] if timed else []
+    known_times = {name: time for name, time in times.items() if time is not None}
+    if not all(time.tzinfo is not None for time in known_times.values()):
+        known_times = {name: time.replace(tzinfo=None) for name, time in known_times.items()}
+    by_time = sorted(names, key=known_times.__getitem__)  # stable
+    notice = f"the frames are in the order of their times ({clock}), which is not the order of their names"
+    return times, by_time, [] if by_time == list(names) else [notice]
 
 
 def _frame_names(path: Path) -> tuple[list[str], list[str]]:
     """(the image files' names in natural order, what to say of those that are left out)."""
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}: expected the folder of a flight's frames")
+        state = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {state}: expected the folder of a flight's frames")
     names: dict[str, str] = {}
     notices = []
     for name in sorted(image_names(path), key=natural_order):
-        if not is_text(name):
+        if not is_utf8(name):
             notices.append(f"{printable(name)} is left out: its name is not UTF-8. Rename the file.")
         elif (first := names.setdefault(_relative_path(name), name)) is not name:
             notices.append(f"{name} is there twice, in two spellings of Unicode: {first!a} is taken, {name!a} left out")
@@ -129,12 +132,12 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
 
 def _indexes(flight_id: str, names: Sequence[str]) -> list[int]:
     """A distinct frame index for each name, in order: a name's own number, or the next free one."""
-    own = _own_numbers(flight_id, names)
-    beyond = count(max((number for number in own if number is not None), default=0) + 1)
-    return [next(beyond) if number is None else number for number in own]
+    numbers = _numbers_in_names(flight_id, names)
+    free_numbers = count(max((number for number in numbers if number is not None), default=0) + 1)
+    return [next(free_numbers) if number is None else number for number in numbers]
 
 
-def _own_numbers(flight_id: str, names: Sequence[str]) -> list[int | None]:
+def _numbers_in_names(flight_id: str, names: Sequence[str]) -> list[int | None]:
     """The number that each name gives its frame; None where it gives none, or one that is taken.
 
     `<flight>_<n>` wherever there is such a name. Else the last digits of the commonest kind of name (`DJI_0001`,
@@ -144,7 +147,7 @@ def _own_numbers(flight_id: str, names: Sequence[str]) -> list[int | None]:
     of_flight = re.compile(re.escape(ids.label(flight_id)) + r"_(\d{1,9})", re.ASCII)
     numbers = [int(match[1]) if (match := of_flight.fullmatch(stem)) else None for stem in stems]
     if any(number is not None for number in numbers):
-        return _first_of_each(numbers)
+        return _drop_repeats(numbers)
     ends = [_LAST_DIGITS.search(stem) for stem in stems]
     kinds = [end and re.sub(r"\d+", "#", end.string[: end.start()].casefold()) for end in ends]
     commonest = Counter(kind for kind in kinds if kind is not None).most_common(1)
@@ -152,12 +155,12 @@ def _own_numbers(flight_id: str, names: Sequence[str]) -> list[int | None]:
         int(end[0]) if end and commonest and kind == commonest[0][0] else None
         for end, kind in zip(ends, kinds, strict=True)
     ]
-    numbers = _first_of_each(numbers)
+    numbers = _drop_repeats(numbers)
     rising = all(a < b for a, b in pairwise(number for number in numbers if number is not None))
     return numbers if rising else [None] * len(names)
 
 
-def _first_of_each(numbers: Sequence[int | None]) -> list[int | None]:
+def _drop_repeats(numbers: Sequence[int | None]) -> list[int | None]:
     positions: dict[int | None, int] = {}
     for position, number in enumerate(numbers):
         positions.setdefault(number, position)
@@ -178,7 +181,7 @@ def _started_at(flight_id: str) -> datetime | None:
 
 
 Poses = dict[str, Pose]
-Found = Mapping[str, Label | None]
+FrameLabels = Mapping[str, Label | None]
 """A frame's name → its label."""
 
 
@@ -189,87 +192,99 @@ class _Truth(NamedTuple):
     notices: list[str]
 
 
-def _truth(path: Path, names: Sequence[str], given: Path | None) -> _Truth:
+def _read_truth(path: Path, names: Sequence[str], labels_path: Path | None) -> _Truth:
     """What is known of each frame, and what to say of the labels that it comes from."""
-    if given is not None:
-        return _given_truth(path, names, given)
+    if labels_path is not None:
+        return _truth_from_file(path, names, labels_path)
     folders = [path, path.parent]
     labels, tables = discover_json(folders), discover_tables(folders)
-    found, in_tables = _find(labels, path, names), _find(tables, path, names)
-    poses = _poses(found, labels, path)
-    notices = _notices(labels, found, path)
-    times = max(_times(found), _times(in_tables), key=len)
-    if _placed(poses):
-        return _Truth(poses, "labels", times, notices + _contradictions(found, in_tables))
+    frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
+    poses = _poses(frame_labels, labels, path)
+    notices = _notices(labels, frame_labels, path)
+    times = max(_times(frame_labels), _times(frame_rows), key=len)
+    if _has_location(poses):
+        return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows))
     readers: dict[str, Callable[[], Poses]] = {
-        "csv": lambda: _poses(in_tables, tables, path),
+        "csv": lambda: _poses(frame_rows, tables, path),
         "exif": lambda: {name: exif_pose(path / name) for name in names},
     }
-    notices += _notices(tables, in_tables, path)
+    notices += _notices(tables, frame_rows, path)
     for source, read in readers.items():
         positions = read()
-        if _placed(positions):
-            completed = {name: _completed(positions[name], poses[name]) for name in names}
+        if _has_location(positions):
+            completed = {name: _fill_unknown(positions[name], poses[name]) for name in names}
             return _Truth(completed, source, times, notices)
     return _Truth(poses, "none", times, notices)
 
 
-def _given_truth(path: Path, names: Sequence[str], given: Path) -> _Truth:
-    labels = open_labels(given)
-    found = _find(labels, path, names)
-    if not any(found.values()):
+def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Truth:
+    labels = open_labels(labels_path)
+    frame_labels = _labels_by_frame(labels, path, names)
+    if not any(frame_labels.values()):
         raise InputError(
-            f"{given} labels {len(labels.every)} image(s), none of them in this flight (its first is {names[0]}): "
-            "give the flight's own labels"
+            f"{labels_path} labels {len(labels.entries)} image(s), none of them in this flight (its first is "
+            f"{names[0]}): give the flight's own labels"
         )
-    poses = _poses(found, labels, path)
-    source = "csv" if given.suffix.lower() in TABLES else "labels"
-    return _Truth(poses, source if _placed(poses) else "none", _times(found), _notices(labels, found, path))
+    poses = _poses(frame_labels, labels, path)
+    source = "csv" if labels_path.suffix.lower() in TABLES else "labels"
+    return _Truth(
+        poses, source if _has_location(poses) else "none", _times(frame_labels), _notices(labels, frame_labels, path)
+    )
 
 
-def _find(labels: Labels, path: Path, names: Sequence[str]) -> Found:
+def _labels_by_frame(labels: Labels, path: Path, names: Sequence[str]) -> FrameLabels:
     return {name: labels.find(path / name) for name in names}
 
 
-def _poses(found: Found, labels: Labels, path: Path) -> Poses:
+def _poses(frame_labels: FrameLabels, labels: Labels, path: Path) -> Poses:
     """A pose for every name, empty where there is no label. Raises where the flight's own file is broken, or
     where positions are given, but none in degrees."""
     for file, error in labels.broken.items():
         if file.parent == path:  # one beside may belong to another flight
             raise error
-    poses = {name: label.pose if label else Pose() for name, label in found.items()}
-    wrong = [label.problem for label in found.values() if label and label.problem and label.problem.kind == "wrong-crs"]
-    if wrong and not _placed(poses):
-        raise wrong[0]
+    poses = {name: label.pose if label else Pose() for name, label in frame_labels.items()}
+    crs_errors = [
+        label.problem
+        for label in frame_labels.values()
+        if label and label.problem and label.problem.kind == "wrong-crs"
+    ]
+    if crs_errors and not _has_location(poses):
+        raise crs_errors[0]
     return poses
 
 
-def _times(found: Found) -> Times:
-    return {name: label.time for name, label in found.items() if label and label.time}
+def _times(frame_labels: FrameLabels) -> Times:
+    return {name: label.time for name, label in frame_labels.items() if label and label.time}
 
 
-def _notices(labels: Labels, found: Found, path: Path) -> list[str]:
+def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]:
     """What of these labels contradicts itself, was taken on trust, or was left unused."""
     conflicts = [
-        label.problem for label in found.values() if label and label.problem and label.problem.kind == "label-conflict"
+        label.problem
+        for label in frame_labels.values()
+        if label and label.problem and label.problem.kind == "label-conflict"
     ]
-    more = f" So have {len(conflicts) - 1} more frame(s)." if len(conflicts) > 1 else ""
-    notices = [f"{conflicts[0]}{more}"] if conflicts else []
-    labelled = [name for name, label in found.items() if label]
-    own = [file for file in labels.files if labels.named or file.parent == path]
+    rest = f" So have {len(conflicts) - 1} more frame(s)." if len(conflicts) > 1 else ""
+    notices = [f"{conflicts[0]}{rest}"] if conflicts else []
+    labelled = [name for name, label in frame_labels.items() if label]
+    own_files = [file for file in labels.files if labels.chosen_by_user or file.parent == path]
     if not labelled:
-        return notices + _unused(labels, own, found, path)
-    if len(labelled) < len(found):
-        first = next(name for name in found if name not in labelled)
-        files = ", ".join(str(file) for file in dict.fromkeys(label.source for label in found.values() if label))
-        notices.append(f"{len(found) - len(labelled)} of {len(found)} frames have no label in {files}: first {first}")
-    strangers = labels.unused_by((path / name for name in found), own)
-    if strangers:
+        return notices + _unused_notices(labels, own_files, frame_labels, path)
+    if len(labelled) < len(frame_labels):
+        first = next(name for name in frame_labels if name not in labelled)
+        files = ", ".join(str(file) for file in dict.fromkeys(label.source for label in frame_labels.values() if label))
         notices.append(
-            f"{len(strangers)} of the labels in {strangers[0].source} name no frame of this flight: "
-            f"first {strangers[0].reference}"
+            f"{len(frame_labels) - len(labelled)} of {len(frame_labels)} frames have no label in {files}: first {first}"
         )
-    elsewhere = [label for name, label in found.items() if label and labels.names_another_folder(label, path / name)]
+    unused = labels.unused_by((path / name for name in frame_labels), own_files)
+    if unused:
+        notices.append(
+            f"{len(unused)} of the labels in {unused[0].source} name no frame of this flight: "
+            f"first {unused[0].reference}"
+        )
+    elsewhere = [
+        label for name, label in frame_labels.items() if label and labels.names_another_folder(label, path / name)
+    ]
     if elsewhere:
         notices.append(
             f"{elsewhere[0].source} names its images in another folder (first {elsewhere[0].reference}): labels are "
@@ -278,29 +293,30 @@ def _notices(labels: Labels, found: Found, path: Path) -> list[str]:
     return notices
 
 
-def _unused(labels: Labels, own: Sequence[Path], found: Found, path: Path) -> list[str]:
+def _unused_notices(labels: Labels, files: Sequence[Path], frame_labels: FrameLabels, path: Path) -> list[str]:
     """That label files were looked at, and none of their labels is taken."""
-    if own:
-        here = [label for label in labels.every if label.source in own]
+    if files:
+        references = [label.reference for label in labels.entries if label.source in files]
+        first_frame, first_reference = next(iter(frame_labels)), references[0] if references else "none"
         return [
-            f"{', '.join(map(str, own))}: {len(here)} label(s), none of them for a frame of this flight (its first is "
-            f"{next(iter(found))}, the first label's is {here[0].reference if here else 'none'}): not used"
+            f"{', '.join(map(str, files))}: {len(references)} label(s), none of them for a frame of this flight (its "
+            f"first is {first_frame}, the first label's is {first_reference}): not used"
         ]
-    of_other = [label for name in found for label in labels.with_name(path / name)]
-    if not of_other:
+    same_named = [label for name in frame_labels for label in labels.with_name(path / name)]
+    if not same_named:
         return []  # beside the flight, and not of it
     return [
-        f"{of_other[0].source} has labels for images of these names, but in other folders or not saying in which "
-        f"(first {of_other[0].reference}): not used. Name the folders in it, or give the flight's own with --labels"
+        f"{same_named[0].source} has labels for images of these names, but in other folders or not saying in which "
+        f"(first {same_named[0].reference}): not used. Name the folders in it, or give the flight's own with --labels"
     ]
 
 
-def _contradictions(found: Found, in_tables: Found) -> list[str]:
+def _contradiction_notices(frame_labels: FrameLabels, frame_rows: FrameLabels) -> list[str]:
     """That a table gives other positions than the label JSON, which is taken."""
     pairs = [
         (label, row)
-        for name, label in found.items()
-        if label and label.pose.location and (row := in_tables[name]) and row.pose.location
+        for name, label in frame_labels.items()
+        if label and label.pose.location and (row := frame_rows[name]) and row.pose.location
     ]
     apart_m = [
         float(geo.distance_m(*a.pose.location, *b.pose.location))
@@ -317,11 +333,11 @@ def _contradictions(found: Found, in_tables: Found) -> list[str]:
     ]
 
 
-def _placed(poses: Mapping[str, Pose]) -> bool:
+def _has_location(poses: Mapping[str, Pose]) -> bool:
     return any(pose.location for pose in poses.values())
 
 
-def _completed(pose: Pose, other: Pose) -> Pose:
+def _fill_unknown(pose: Pose, fallback: Pose) -> Pose:
     """`pose`, with what it does not know taken from `other`: a position from EXIF, the yaw from a label."""
-    known = {field.name: getattr(pose, field.name) for field in fields(Pose)}
-    return Pose(**{name: getattr(other, name) if value is None else value for name, value in known.items()})
+    values = {field.name: getattr(pose, field.name) for field in fields(Pose)}
+    return Pose(**{name: getattr(fallback, name) if value is None else value for name, value in values.items()})

@@ -56,10 +56,10 @@ class NotLabelsError(ImageryError):
 def read_label_file(path: Path) -> list[Label]:
     """The labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError where it
     cannot be read."""
-    return read_csv(path) if path.suffix.lower() in TABLES else read_json(path)
+    return _read_csv(path) if path.suffix.lower() in TABLES else _read_json(path)
 
 
-def read_text(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     """A label file's bytes without a byte order mark."""
     try:
         size = path.stat().st_size
@@ -75,40 +75,46 @@ def read_text(path: Path) -> bytes:
 # --- numbers and times as label files write them ---------------------------------------------------
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A finite number, also as text; None for anything else."""
     if value is None or isinstance(value, bool | bytes):
         return None
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None
 
 
-_STAMPS = ("%Y:%m:%d %H:%M:%S", "%Y:%m:%d %H:%M:%S.%f", "%Y%m%d%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f")
+_TIME_FORMATS = (
+    "%Y:%m:%d %H:%M:%S",
+    "%Y:%m:%d %H:%M:%S.%f",
+    "%Y%m%d%H%M%S",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M:%S.%f",
+)
 _UNITS_PER_S = (1, 1e3, 1e6, 1e9)  # of a Unix time
 
 
-def time_of(value: Any) -> datetime | None:
+def parse_time(value: Any) -> datetime | None:
     """A date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the zone
     UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
     if not isinstance(value, str | float | int) or isinstance(value, bool):
         return None
     text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 1e21 else ""
-    times = [_unix_time(text), *(_stamp(text, form) for form in _STAMPS), _iso_time(text)]
+    times = [_unix_time(text), *(_formatted_time(text, form) for form in _TIME_FORMATS), _iso_time(text)]
     return next((time for time in times if time is not None and 1980 <= time.year <= 2099), None)
 
 
 def _unix_time(text: str) -> datetime | None:
-    seconds = number(text)
+    seconds = parse_number(text)
     if seconds is None:
         return None
     plausible = [seconds / unit for unit in _UNITS_PER_S if 315_532_800 <= seconds / unit < 4_102_444_800]
     return datetime.fromtimestamp(plausible[0], UTC) if plausible else None
 
 
-def _stamp(text: str, form: str) -> datetime | None:
+def _formatted_time(text: str, form: str) -> datetime | None:
     try:
         return datetime.strptime(text, form)
     except ValueError:
@@ -127,12 +133,12 @@ def _iso_time(text: str) -> datetime | None:
 # --- JSON ------------------------------------------------------------------------------------------
 
 
-def _mapping(value: Any) -> Any:
+def _mapping_or_empty(value: Any) -> Any:
     return value if isinstance(value, dict | BaseModel) else {}
 
 
-Time = Annotated[datetime | None, BeforeValidator(time_of)]
-Number = Annotated[float | None, BeforeValidator(number)]
+Time = Annotated[datetime | None, BeforeValidator(parse_time)]
+Number = Annotated[float | None, BeforeValidator(parse_number)]
 
 
 class _Position(BaseModel):
@@ -151,24 +157,24 @@ class _Attitude(BaseModel):
 class _Image(BaseModel):
     imageref: str
     timestamp: Time = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
-    position: Annotated[_Position, BeforeValidator(_mapping)] = _Position()
-    attitude: Annotated[_Attitude, BeforeValidator(_mapping)] = _Attitude()
+    position: Annotated[_Position, BeforeValidator(_mapping_or_empty)] = _Position()
+    attitude: Annotated[_Attitude, BeforeValidator(_mapping_or_empty)] = _Attitude()
 
 
-def _image(value: Any) -> Any:
+def _image_or_none(value: Any) -> Any:
     return value if isinstance(value, dict) and isinstance(value.get("imageref"), str) else None
 
 
-class _File(BaseModel):
-    images: list[Annotated[_Image | None, BeforeValidator(_image)]]
+class _LabelJson(BaseModel):
+    images: list[Annotated[_Image | None, BeforeValidator(_image_or_none)]]
 
 
-def read_json(path: Path) -> list[Label]:
+def _read_json(path: Path) -> list[Label]:
     """A Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
     it cannot be read. Numbers may be null, missing or text; what is none of these counts as missing."""
-    data = read_text(path)
+    data = _read_bytes(path)
     try:
-        images = _File.model_validate_json(data).images
+        images = _LabelJson.model_validate_json(data).images
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
@@ -177,17 +183,17 @@ def read_json(path: Path) -> list[Label]:
             "unreadable-label",
             f'{path} is not a label file: expected {{"images": [{{"imageref": …, "position": …, "attitude": …}}]}}',
         ) from None
-    return [_label(image) for image in images if image is not None]
+    return [_json_label(image) for image in images if image is not None]
 
 
-def _label(image: _Image) -> Label:
+def _json_label(image: _Image) -> Label:
     place, turn = image.position, image.attitude
-    pose = pose_of(place.altitude, turn.yaw, turn.pitch, turn.roll)
-    name = image_reference(image.imageref)
+    pose = _pose_without_location(place.altitude, turn.yaw, turn.pitch, turn.roll)
+    name = _normal_reference(image.imageref)
     usable: list[str] = []
     if place.latitude is None or place.longitude is None:
         usable = [key for key, value in place.model_dump().items() if value is not None]
-    return replace(located(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)
+    return replace(_label_at(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)
 
 
 # --- CSV and TSV -----------------------------------------------------------------------------------
@@ -205,10 +211,10 @@ _COLUMNS = {
 }
 
 
-def read_csv(path: Path) -> list[Label]:
+def _read_csv(path: Path) -> list[Label]:
     """A Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
     file cannot be read. Commas, semicolons or tabs."""
-    text = read_text(path).decode("utf-8", errors="replace")
+    text = _read_bytes(path).decode("utf-8", errors="replace")
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -228,38 +234,38 @@ def read_csv(path: Path) -> list[Label]:
 
 def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
     cells = {word: row.get(name) for word, name in column.items() if name is not None}
-    numbers = {word: number(cells.get(word)) for word in _COLUMNS if word not in ("filename", "time")}
-    name = image_reference(cells["filename"] or "")
+    numbers = {word: parse_number(cells.get(word)) for word in _COLUMNS if word not in ("filename", "time")}
+    name = _normal_reference(cells["filename"] or "")
     if not name.rpartition("/")[2]:
         return None
-    pose = pose_of(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
+    pose = _pose_without_location(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
-    label = located(name, pose, numbers["latitude"], numbers["longitude"], usable)
-    return replace(label, time=time_of(cells.get("time")))
+    label = _label_at(name, pose, numbers["latitude"], numbers["longitude"], usable)
+    return replace(label, time=parse_time(cells.get("time")))
 
 
 # --- labels of either form -------------------------------------------------------------------------
 
 
-def image_reference(text: str) -> str:
+def _normal_reference(text: str) -> str:
     """A reference as labels write it, which may carry folders of either system, in one form."""
     return ids.label(text).replace("\\", "/")
 
 
-def pose_of(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
+def _pose_without_location(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
     """A pose without a location; yaw becomes a heading in [0, 360)."""
     heading = None if yaw is None else yaw % 360 % 360  # once would leave 360 of a hair below 0
     return Pose(None, altitude, heading, pitch, roll)
 
 
-def located(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
+def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
     """The label with its position, or with the reason why it has none; `usable` names what else is known of it."""
     name = reference.rpartition("/")[2]
     if lat is None or lon is None:
-        given = ", ".join(usable) or "nothing"
+        available = ", ".join(usable) or "nothing"
         problem = ImageryError(
             "missing-label",
-            f"the label of {name} has no usable latitude and longitude (of a position it gives: {given})",
+            f"the label of {name} has no usable latitude and longitude (of a position it gives: {available})",
         )
         return Label(reference, pose, problem)
     if abs(lat) > 90 or abs(lon) > 180:

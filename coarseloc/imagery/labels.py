@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 from coarseloc.core import geo, ids
@@ -25,17 +26,17 @@ _SAME_HEADING_DEG = 0.5
 class Labels:
     """Labels of images, to be looked up by an image's path; capitals are ignored where that is clear."""
 
-    every: tuple[Label, ...] = ()  # in the order of their files, then of their rows
+    entries: tuple[Label, ...] = ()  # in the order of their files, then of their rows
     files: tuple[Path, ...] = ()  # where they came from
     broken: Mapping[Path, ImageryError] = field(default_factory=dict)  # files that should hold labels, unreadable
-    named: bool = False  # by the user, for these images
+    chosen_by_user: bool = False  # for these images
     _by_name: dict[str, list[Label]] = field(default_factory=dict)
     _by_number: dict[tuple[str, int], list[Label]] = field(default_factory=dict)
     _folders: dict[Path | None, set[str]] = field(default_factory=dict)  # that a file's labels name
-    _beside: dict[Path, list[Path]] = field(default_factory=dict)  # folder → folders in it, listed once
+    _subfolders: dict[Path, list[Path]] = field(default_factory=dict)  # folder → folders in it, listed once
 
     def __post_init__(self) -> None:
-        for label in self.every:
+        for label in self.entries:
             self._by_name.setdefault(label.filename.casefold(), []).append(label)
             self._folders.setdefault(label.source, set()).add(label.folder.casefold())
             if key := _number_key(label.filename):
@@ -51,7 +52,7 @@ class Labels:
         folder and lies with the image, or was named by the user, or the image's name holds its folder's. Labels that
         contradict each other come as one without a position, whose problem says so.
         """
-        return _agreed(self._speaking_of(image), image)
+        return _reconcile(self._candidates(image), image)
 
     def with_name(self, image: Path) -> list[Label]:
         """The labels that have an image's file name, or its name and number; in whatever folder."""
@@ -66,35 +67,42 @@ class Labels:
 
     def unused_by(self, images: Iterable[Path], files: Sequence[Path]) -> list[Label]:
         """The labels in some of the files that speak of none of the images."""
-        used = {id(label) for image in images for label in self._speaking_of(image)}
-        return [label for label in self.every if label.source in files and id(label) not in used]
+        used = {id(label) for image in images for label in self._candidates(image)}
+        return [label for label in self.entries if label.source in files and id(label) not in used]
 
     def names_another_folder(self, label: Label, image: Path) -> bool:
         """Whether a label that was found for an image names folders in which it is not."""
-        return _shared_folders(label, image) < len(label.folders) and not _holds_its_folder(image)
+        return _shared_folders(label, image) < len(label.folders) and not _is_named_for_folder(image)
 
-    def _speaking_of(self, image: Path) -> list[Label]:
-        labels = [label for label in self.with_name(image) if not _means_another(label, image)]
+    def _candidates(self, image: Path) -> list[Label]:
+        labels = [label for label in self.with_name(image) if not _names_another_file(label, image)]
         labels = [label for label in labels if label.source and label.source.parent == image.parent] or labels
-        here = [label for label in labels if label.folders and _shared_folders(label, image) == len(label.folders)]
-        if here:
-            return here
+        in_folders = [
+            label for label in labels if label.folders and _shared_folders(label, image) == len(label.folders)
+        ]
+        if in_folders:
+            return in_folders
         bare = [label for label in labels if not label.folders]
         if bare:
-            return bare if any(self._is_clear(label, image) for label in bare) else []
-        return labels if _holds_its_folder(image) else self._moved(labels, image)
+            return bare if any(self._is_unambiguous(label, image) for label in bare) else []
+        return labels if _is_named_for_folder(image) else self._candidates_after_move(labels, image)
 
-    def _is_clear(self, label: Label, image: Path) -> bool:
+    def _is_unambiguous(self, label: Label, image: Path) -> bool:
         """Whether a bare name can mean this image alone."""
-        if self.named or label.source is None or label.source.parent == image.parent or _holds_its_folder(image):
+        if (
+            self.chosen_by_user
+            or label.source is None
+            or label.source.parent == image.parent
+            or _is_named_for_folder(image)
+        ):
             return True
         root = label.source.parent
-        if root not in self._beside:
-            self._beside[root] = [entry for entry in root.iterdir() if entry.is_dir()]
-        holders = [folder for folder in self._beside[root] if (folder / image.name).is_file()]
+        if root not in self._subfolders:
+            self._subfolders[root] = [entry for entry in root.iterdir() if entry.is_dir()]
+        holders = [folder for folder in self._subfolders[root] if (folder / image.name).is_file()]
         return holders in ([], [image.parent])
 
-    def _moved(self, labels: Sequence[Label], image: Path) -> list[Label]:
+    def _candidates_after_move(self, labels: Sequence[Label], image: Path) -> list[Label]:
         """Of labels whose folders are not there, those whose folders end as the image's do; else those of a file that
         names one folder."""
         absolute = [label for label in labels if label.is_absolute]
@@ -106,7 +114,7 @@ class Labels:
             label
             for label in labels
             if len(self._folders[label.source]) == 1
-            and (self.named or (label.source is not None and label.source.parent == image.parent))
+            and (self.chosen_by_user or (label.source is not None and label.source.parent == image.parent))
         ]
 
 
@@ -119,11 +127,10 @@ def _number_key(name: str) -> tuple[str, int] | None:
 def _shared_folders(label: Label, image: Path) -> int:
     """How many folders above the file have the same names, from the file upwards."""
     pairs = zip(reversed(label.folders), reversed(image.parent.parts), strict=False)
-    same = [a.casefold() == ids.label(b).casefold() for a, b in pairs]
-    return next((number for number, equal in enumerate(same) if not equal), len(same))
+    return sum(1 for _ in takewhile(lambda pair: pair[0].casefold() == ids.label(pair[1]).casefold(), pairs))
 
 
-def _holds_its_folder(image: Path) -> bool:
+def _is_named_for_folder(image: Path) -> bool:
     """Whether a file's name says which folder it is of: `<flight>_<n>.jpg`, `<capture>_<index>.jpg`."""
     return ids.label(image.name).startswith(f"{ids.label(image.parent.name)}_")
 
@@ -135,26 +142,26 @@ def _is_another_file(path: Path, image: Path) -> bool:
         return False
 
 
-def _means_another(label: Label, image: Path) -> bool:
+def _names_another_file(label: Label, image: Path) -> bool:
     """Whether the label, read from where it lies, names a file that is there and is not this image."""
     if label.source is None or (label.source.parent == image.parent and not label.folders):
         return False
     return _is_another_file(label.source.parent / label.reference, image)
 
 
-def _agreed(labels: Sequence[Label], image: Path) -> Label | None:
+def _reconcile(labels: Sequence[Label], image: Path) -> Label | None:
     """The one label, or the first of several that say the same."""
     placed = [label for label in labels if label.pose.location] or list(labels)
     if len(placed) < 2:
         return placed[0] if placed else None
     first = placed[0]
-    for other in placed[1:]:
-        apart_m = _apart_m(first, other)
-        if apart_m > _SAME_PLACE_M or _headings_differ(first, other):
+    for label in placed[1:]:
+        apart_m = _apart_m(first, label)
+        if apart_m > _SAME_PLACE_M or _headings_differ(first, label):
             problem = ImageryError(
                 "label-conflict",
-                f"{image.name} has two labels that contradict each other: {_said(first)} in {first.source}, and "
-                f"{_said(other)} in {other.source}, {apart_m:.0f} m apart; neither is used. Remove the wrong one.",
+                f"{image.name} has two labels that contradict each other: {_describe(first)} in {first.source}, and "
+                f"{_describe(label)} in {label.source}, {apart_m:.0f} m apart; neither is used. Remove the wrong one.",
             )
             return replace(first, pose=Pose(), problem=problem)
     return first
@@ -171,7 +178,7 @@ def _headings_differ(a: Label, b: Label) -> bool:
     return yaws[0] is not None and yaws[1] is not None and geo.heading_difference(yaws[0], yaws[1]) > _SAME_HEADING_DEG
 
 
-def _said(label: Label) -> str:
+def _describe(label: Label) -> str:
     location, yaw = label.pose.location, label.pose.yaw_deg
     place = "no position" if location is None else f"{location.lat:.6f}, {location.lon:.6f}"
     return place if yaw is None else f"{place}, yaw {yaw:g}°"
@@ -183,7 +190,7 @@ def read_labels(path: Path) -> dict[str, Pose]:
     Raises ImageryError where the file cannot be read ("missing-file", "unreadable-label"), or a position in it
     is not in degrees ("wrong-crs").
     """
-    labels = open_labels(path).every
+    labels = open_labels(path).entries
     for label in labels:
         if label.problem is not None and label.problem.kind == "wrong-crs":
             raise label.problem
@@ -192,7 +199,7 @@ def read_labels(path: Path) -> dict[str, Pose]:
 
 def open_labels(path: Path) -> Labels:
     """One label file named by the user; ImageryError where it cannot be read."""
-    return _collect({path: read_label_file(path)}, {}, named=True)
+    return _collect({path: read_label_file(path)}, {}, chosen_by_user=True)
 
 
 def discover_json(folders: Iterable[Path]) -> Labels:
@@ -206,24 +213,26 @@ def discover_tables(folders: Iterable[Path]) -> Labels:
 
 
 def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
-    found: dict[Path, list[Label]] = {}
+    labels_by_file: dict[Path, list[Label]] = {}
     broken: dict[Path, ImageryError] = {}
-    for path in (folder / name for folder in folders for name in _names(folder, suffixes)):
+    for path in (folder / name for folder in folders for name in _file_names(folder, suffixes)):
         try:
-            found[path] = read_label_file(path)
+            labels_by_file[path] = read_label_file(path)
         except NotLabelsError:
             continue
         except ImageryError as error:
             broken[path] = error
-    return _collect(found, broken)
+    return _collect(labels_by_file, broken)
 
 
-def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     """The files of these kinds, by name; filtered before sorting, as thousands of images may lie beside them."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(suffixes) and e.name[0] != "." and e.is_file())
 
 
-def _collect(found: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError], named: bool = False) -> Labels:
-    every = tuple(replace(label, source=path) for path, labels in found.items() for label in labels)
-    return Labels(every, tuple(found), broken, named)
+def _collect(
+    labels_by_file: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError], chosen_by_user: bool = False
+) -> Labels:
+    entries = tuple(replace(label, source=path) for path, labels in labels_by_file.items() for label in labels)
+    return Labels(entries, tuple(labels_by_file), broken, chosen_by_user)

@@ -35,25 +35,25 @@ def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: in
         except InputError as error:
             refusal = error
             continue
-        inside = _inside(raster, grid, footprint_m, side_px)
-        places, affines = max((places, affines), inside, key=lambda found: len(found[0]))
+        whole = _whole_footprints(raster, grid, footprint_m, side_px)
+        places, affines = max((places, affines), whole, key=lambda footprints: len(footprints[0]))
     if len(places) == 0:
         raise refusal
-    enough = _ground(raster, affines, side_px) >= MIN_GROUND
-    if not enough.any():
+    on_ground = _ground_shares(raster, affines, side_px) >= MIN_GROUND
+    if not on_ground.any():
         raise InputError(
             f"none of the {len(places)} footprints of {footprint_m:g} m inside {raster.path.name} holds as much as "
             f"{MIN_GROUND:.0%} of ground: is its nodata value or mask right?"
         )
-    return tiling.tiles_at(places[enough], footprint_m), affines[enough], int((~enough).sum())
+    return tiling.tiles_at(places[on_ground], footprint_m), affines[on_ground], int((~on_ground).sum())
 
 
-def _inside(raster: Raster, places: Float64, footprint_m: float, side_px: int) -> tuple[Float64, Float64]:
+def _whole_footprints(raster: Raster, places: Float64, footprint_m: float, side_px: int) -> tuple[Float64, Float64]:
     """The places whose whole footprint is inside the raster, and their affines."""
     x, y = raster.pixels_of(places[:, 0], places[:, 1])
     places = places[(x > 0) & (x < raster.width) & (y > 0) & (y < raster.height)]  # few of a long strip's box
     affines = raster.affines(places, footprint_m, side_px)
-    x, y = _points(affines, side_px, [0.0, 1.0])
+    x, y = _lattice(affines, side_px, [0.0, 1.0])
     a, b, _, d, e, _ = (column[:, None] for column in affines.T)
     edge = _EDGE * np.sqrt(np.abs(a * e - b * d))
     whole = (x > -edge) & (x < raster.width + edge) & (y > -edge) & (y < raster.height + edge)
@@ -64,9 +64,9 @@ def _inside(raster: Raster, places: Float64, footprint_m: float, side_px: int) -
 def _boxes(raster: Raster) -> list[BBox]:
     """The box inside the raster's outline, where its edges run roughly north and east, and the box around it."""
     t = np.linspace(0.0, 1.0, 33)
-    none, full = np.zeros_like(t), np.ones_like(t)
-    x = np.stack([t, t, none, full]) * raster.width  # one row for each edge
-    y = np.stack([none, full, t, t]) * raster.height
+    start, end = np.zeros_like(t), np.ones_like(t)
+    x = np.stack([t, t, start, end]) * raster.width  # one row for each edge
+    y = np.stack([start, end, t, t]) * raster.height
     lon, lat = raster.positions_of(x, y)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise InputError(f"{raster.path.name} reaches beyond where its CRS maps to longitude and latitude: crop it")
@@ -91,23 +91,23 @@ def _wrapped(lon: float) -> float:
     return float(lon) if -180 <= lon <= 180 else float((lon + 180) % 360 - 180)
 
 
-def _points(affines: Float64, side_px: int, at: Sequence[float]) -> tuple[Float64, Float64]:
+def _lattice(affines: Float64, side_px: int, fractions: Sequence[float]) -> tuple[Float64, Float64]:
     """Raster pixels (x, y), [N, len(at)²] each, of a lattice at fractions `at` of every tile's sides."""
-    u, v = (part.ravel() * side_px for part in np.meshgrid(at, at))
+    u, v = (part.ravel() * side_px for part in np.meshgrid(fractions, fractions))
     a, b, c, d, e, f = (column[:, None] for column in affines.T)
     return a * u + b * v + c, d * u + e * v + f
 
 
-def _ground(raster: Raster, affines: Float64, side_px: int) -> Float64:
+def _ground_shares(raster: Raster, affines: Float64, side_px: int) -> Float64:
     """float64 [N]: the share of ground in each tile at heading 0, by samples of a small copy of the mask."""
     mask = raster.ground_mask()
     if mask is None:
         return np.ones(len(affines))
     height, width = mask.shape
-    at = [(i + 0.5) / _SAMPLES for i in range(_SAMPLES)]
+    fractions = [(i + 0.5) / _SAMPLES for i in range(_SAMPLES)]
     shares = []
     for start in range(0, len(affines), _CHUNK):
-        x, y = _points(affines[start : start + _CHUNK], side_px, at)
+        x, y = _lattice(affines[start : start + _CHUNK], side_px, fractions)
         column = np.clip(x * width / raster.width, 0, width - 1).astype(int)
         row = np.clip(y * height / raster.height, 0, height - 1).astype(int)
         shares.append(mask[row, column].mean(axis=1))

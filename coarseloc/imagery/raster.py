@@ -48,7 +48,7 @@ class Raster:
             self.crs = dataset.crs
             self._to_crs = Affine(*tuple(dataset.transform)[:6])
             self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
-            self.colours = choose(dataset)
+            self.colours = _choose_bands(dataset)
             dtype = np.dtype(dataset.dtypes[self.colours.bands[0] - 1])
             flags = {flag for band in dataset.mask_flag_enums for flag in band}
         self._has_mask = flags != {MaskFlags.all_valid}
@@ -56,7 +56,7 @@ class Raster:
         self._is_float = np.issubdtype(dtype, np.floating)
         if dtype != np.uint8:
             values, valid = self._read(*self._overview(), Resampling.nearest)
-            self.colours = Colours(self.colours.bands, stretch=stretch_of(values, valid))
+            self.colours = ColourMapping(self.colours.bands, stretch=_value_range(values, valid))
 
     def __getstate__(self) -> dict[str, Any]:
         """Sent to another process, it opens handles of its own there."""
@@ -109,20 +109,20 @@ class Raster:
 
     def views(self, to_source: Affine, side_px: int, angles: Iterable[int]) -> dict[int, RotatedView]:
         """One read of the window that all `angles` need; see rotation.affine_views."""
-        wanted = rotation.normalised(angles)
-        cut = self._cut(to_source, side_px, wanted)
-        if cut is None:
-            return {angle: _nothing(side_px) for angle in wanted}
-        window, valid, to_window = cut
-        return rotation.affine_views(window, to_window, side_px, wanted, valid)
+        headings = rotation.normalised(angles)
+        reading = self._read_for_view(to_source, side_px, headings)
+        if reading is None:
+            return {angle: _black_view(side_px) for angle in headings}
+        window, valid, to_window = reading
+        return rotation.affine_views(window, to_window, side_px, headings, valid)
 
     def view(self, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> RotatedView:
         """What is seen of `footprint_m` metres around any centre at any heading."""
         to_source = Affine(*self.affines([center], footprint_m, side_px)[0].tolist())
-        cut = self._cut(to_source, side_px, [heading_deg])
-        if cut is None:
-            return _nothing(side_px)
-        window, valid, to_window = cut
+        reading = self._read_for_view(to_source, side_px, [heading_deg])
+        if reading is None:
+            return _black_view(side_px)
+        window, valid, to_window = reading
         return rotation.affine_view(window, to_window, side_px, heading_deg, valid)
 
     def ground_mask(self) -> Bool | None:
@@ -132,7 +132,7 @@ class Raster:
             return self._read(whole, shape, Resampling.nearest)[1]
         return self._mask(whole, shape)
 
-    def _cut(
+    def _read_for_view(
         self, to_source: Affine, side_px: int, headings: Iterable[float]
     ) -> tuple[UInt8, Bool | None, Affine] | None:
         """(window uint8 [H, W, 3], its valid mask, view pixels → window pixels), or None off the raster.
@@ -177,7 +177,7 @@ class Raster:
         with _gdal(self.path):
             valid: Bool = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128
         if self._has_specks and not valid.all():
-            valid = _without_specks(valid)
+            valid = _fill_specks(valid)
         return None if valid.all() else valid
 
     @property
@@ -208,8 +208,8 @@ def _gdal(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> DatasetReader:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}: expected a GeoTIFF file")
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {state}: expected a GeoTIFF file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): expected a GeoTIFF file")
     with warnings.catch_warnings():
@@ -249,7 +249,7 @@ def _apply(affine: Affine, x: Float64, y: Float64) -> tuple[Float64, Float64]:
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
-def _without_specks(valid: Bool) -> Bool:
+def _fill_specks(valid: Bool) -> Bool:
     """Nodata is a value that ground has too: a white roof, a black shadow. What is thinner than a few pixels
     is such ground, not a hole."""
     mask = Image.fromarray(valid.view(np.uint8))
@@ -257,7 +257,7 @@ def _without_specks(valid: Bool) -> Bool:
     return np.asarray(closed) > 0
 
 
-def _nothing(side_px: int) -> RotatedView:
+def _black_view(side_px: int) -> RotatedView:
     return RotatedView(np.zeros((side_px, side_px, 3), np.uint8), 0.0)
 
 
@@ -265,7 +265,7 @@ def _nothing(side_px: int) -> RotatedView:
 
 
 @dataclass(frozen=True, slots=True)
-class Colours:
+class ColourMapping:
     """How a raster's bands are shown: the same for every tile of it."""
 
     bands: tuple[int, ...]  # one (grey or palette) or three, counted from 1
@@ -286,16 +286,16 @@ class Colours:
         return np.ascontiguousarray(np.moveaxis(values, 0, -1))
 
 
-def choose(dataset: DatasetReader) -> Colours:
+def _choose_bands(dataset: DatasetReader) -> ColourMapping:
     """The declared red, green and blue; else the first three bands; else the first as grey. A band is
     alpha only where it is declared so (of NAIP's four, the last is near infrared)."""
     declared = list(dataset.colorinterp)
     if ColorInterp.palette in declared and dataset.dtypes[0] == "uint8":
-        return Colours((1,), palette=_palette(dataset.colormap(1)))
+        return ColourMapping((1,), palette=_palette(dataset.colormap(1)))
     if all(colour in declared for colour in _RGB):
         bands = tuple(declared.index(colour) + 1 for colour in _RGB)
     else:
-        visible = [i for i, what in enumerate(declared, 1) if what != ColorInterp.alpha]
+        visible = [i for i, meaning in enumerate(declared, 1) if meaning != ColorInterp.alpha]
         bands = tuple(visible[:3]) if len(visible) >= 3 else tuple(visible[:1])
     kinds = {dataset.dtypes[band - 1] for band in bands}
     if len(kinds) != 1 or "complex" in str(kinds):
@@ -303,20 +303,20 @@ def choose(dataset: DatasetReader) -> Colours:
             f"{dataset.name}: bands {bands} hold {', '.join(sorted(kinds)) or 'nothing'}: "
             "expected one, or three bands of one integer or float type"
         )
-    return Colours(bands)
+    return ColourMapping(bands)
 
 
-def stretch_of(values: NDArray, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
+def _value_range(values: NDArray, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
     """The values of one raster that become 0 and 255, from a small copy of it.
 
     values: [B, H, W]; valid: bool [H, W] or None. One pair for all bands, so that colours keep their hue.
     """
-    good = np.isfinite(values).all(axis=0)
+    usable = np.isfinite(values).all(axis=0)
     if valid is not None:
-        good &= valid
-    if not good.any():
+        usable &= valid
+    if not usable.any():
         raise InputError("the raster holds no valid pixel: nothing to cut tiles from")
-    low, high = (float(value) for value in np.percentile(values[:, good], _STRETCH_PERCENTILES))
+    low, high = (float(value) for value in np.percentile(values[:, usable], _STRETCH_PERCENTILES))
     return (low, high) if high > low else (low, low + 1)
 
 

@@ -44,7 +44,7 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     from coarseloc.core.errors import CoarselocError
     from coarseloc.core.filters import Where
     from coarseloc.core.types import BBox, LonLat, TileFacts
-    from coarseloc.imagery.file_names import parse, tile_key
+    from coarseloc.imagery.file_names import parse_capture, tile_key
     from coarseloc.imagery.labels import read_labels
     from web.facets import where_of_address
     from web.problems import Problem
@@ -82,7 +82,7 @@ def labels_csv(data: bytes) -> None:
 def capture_names(data: bytes) -> None:
     name = _text(data)[:255]  # as long as a file system lets it be
     for turned in ("cw", "ccw"):
-        capture = parse(Path("/captures") / name.replace("/", "_"), turned)
+        capture = parse_capture(Path("/captures") / name.replace("/", "_"), turned)
         assert capture is None or (0 <= capture.angle_deg < 360 and 0 <= capture.overlap < 1)
         assert capture is None or 0 <= capture.altitude_m < float("inf")
     key = tile_key(name)

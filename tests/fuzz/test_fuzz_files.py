@@ -17,7 +17,7 @@ from coarseloc.imagery import labels
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import decode_image, read_with_ground, write_thumbnail
 from coarseloc.imagery.exif import exif_pose
-from coarseloc.imagery.file_names import parse, tile_key
+from coarseloc.imagery.file_names import parse_capture, tile_key
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto
@@ -89,7 +89,7 @@ FOLDERS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["C
 @fuzzed(folder=FOLDERS, file=FOLDERS)
 def test_names_of_captures(folder, file):
     with survives():
-        found = parse(Path("/root") / folder, "cw")
+        found = parse_capture(Path("/root") / folder, "cw")
         assert found is None or (0 <= found.angle_deg < 360 and 0 <= found.overlap < 1)
         tile_key(file)
         tile_key(f"{folder}_{file}.jpg")

@@ -18,7 +18,7 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.exif import exif_pose
-from coarseloc.imagery.label_files import time_of
+from coarseloc.imagery.label_files import parse_time
 from coarseloc.imagery.labels import Labels
 
 PLACE = LonLat(127.02765, 37.49792)
@@ -208,7 +208,7 @@ def test_a_renamed_folders_labels_are_its_own_where_they_lie_in_it_and_that_is_k
     image = folder_of(tmp_path, "renamed/DJI_0001.JPG") / "renamed/DJI_0001.JPG"
     write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE)])
     found = labels.discover_json([image.parent])
-    (only,) = found.every
+    (only,) = found.entries
     assert position(found, image) == PLACE and found.names_another_folder(only, image)
     write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE), label("other/DJI_0002.JPG", PLACE)])
     assert labels.discover_json([image.parent]).find(image) is None  # whose, of two?
@@ -267,7 +267,7 @@ def test_the_labels_that_no_image_uses_are_known(
     ],
 )
 def test_times_are_read_as_tools_write_them(value: Any, time: datetime) -> None:
-    assert time_of(value) == time
+    assert parse_time(value) == time
 
 
 @pytest.mark.parametrize(
@@ -275,12 +275,12 @@ def test_times_are_read_as_tools_write_them(value: Any, time: datetime) -> None:
 )
 def test_what_is_no_date_with_a_time_is_no_time(value: Any) -> None:
     """Seconds since take-off, a time of day, a day."""
-    assert time_of(value) is None
+    assert parse_time(value) is None
 
 
 @given(st.text(max_size=30) | st.floats() | st.integers())
 def test_any_value_is_a_time_of_this_age_or_none(value: Any) -> None:
-    time = time_of(value)
+    time = parse_time(value)
     assert time is None or 1980 <= time.year <= 2099
 
 
@@ -309,7 +309,7 @@ def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None
 
 def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,,2\n,1,2\nb.jpg\nc.jpg,1,2,3,4\n\nd.jpg,500,2\n")
-    found = {one.filename: one for one in labels.open_labels(tmp_path / "t.csv").every}
+    found = {one.filename: one for one in labels.open_labels(tmp_path / "t.csv").entries}
     assert {name: entry.pose.location for name, entry in found.items()} == {
         "a.jpg": None, "b.jpg": None, "c.jpg": LonLat(2, 1), "d.jpg": None,
     }  # fmt: skip
