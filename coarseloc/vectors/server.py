@@ -17,7 +17,7 @@ from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
 from coarseloc.vectors.filters import client_filter
 from coarseloc.vectors.payload import INDEXES, payload
-from coarseloc.vectors.retry import PATIENT, Backoff, answered, with_retries
+from coarseloc.vectors.server_errors import DEFAULT_BACKOFF, Backoff, clear_errors, retrying
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class ServerStore:
         timeout: float = 30.0,
         shard_number: int = 1,
         replication_factor: int = 1,
-        backoff: Backoff = PATIENT,
+        backoff: Backoff = DEFAULT_BACKOFF,
     ) -> None:
         self.location = url
         self._prefix = f"{_PREFIX}{short_identity(database)}-"
         self._shard_number = shard_number
         self._replication_factor = replication_factor
-        self._backoff = backoff
+        self._retrying = retrying(backoff)
         self._dims: dict[str, int] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "insecure connection": normal inside a compose network
@@ -65,7 +65,7 @@ class ServerStore:
         return QdrantClient(url=url, api_key=api_key, timeout=max(1, round(timeout)), check_compatibility=False)
 
     def _ping(self) -> str:
-        with answered(self.location, "opening it"):
+        with clear_errors(self.location, "opening it"):
             return self._client.info().version
 
     def __enter__(self) -> ServerStore:
@@ -80,14 +80,14 @@ class ServerStore:
 
     def collections(self) -> list[str]:
         """Those of this database; others on the same server are not listed."""
-        with answered(self.location, "listing collections"):
+        with clear_errors(self.location, "listing collections"):
             names = [description.name for description in self._client.get_collections().collections]
         return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
 
     def ensure(self, collection: str, dim: int) -> None:
         """Create the collection with its payload indexes where it lacks; VectorStoreError if its dim is another."""
         name = self._name(collection)
-        with answered(self.location, f"creating {collection}"):
+        with clear_errors(self.location, f"creating {collection}"):
             if not self._client.collection_exists(name):
                 self._create(name, dim)
             found = self._client.get_collection(name)
@@ -123,16 +123,16 @@ class ServerStore:
             models.PointStruct(id=point.id, vector=vector, payload=payload(point.facts))
             for point, vector in zip(points, vectors.tolist(), strict=True)
         ]
-        with answered(self.location, f"writing to {collection}"):
-            with_retries(lambda: self._client.upsert(self._name(collection), rows, wait=True), self._backoff)
+        with clear_errors(self.location, f"writing to {collection}"):
+            self._retrying(self._client.upsert, self._name(collection), rows, wait=True)
 
     def delete(self, collection: str, point_ids: Sequence[str]) -> None:
         """Delete points; ids that are not there are no error."""
         if not point_ids:
             return
         chosen = models.PointIdsList(points=list(point_ids))
-        with answered(self.location, f"deleting from {collection}"):
-            with_retries(lambda: self._client.delete(self._name(collection), chosen, wait=True), self._backoff)
+        with clear_errors(self.location, f"deleting from {collection}"):
+            self._retrying(self._client.delete, self._name(collection), chosen, wait=True)
 
     def flush(self, collection: str) -> None:
         """Nothing to do: every write has waited until the server applied it and had it in its log. How that log
@@ -144,7 +144,7 @@ class ServerStore:
         Where more points share the k-th score than there is room for, which of them come is the server's choice.
         """
         query = check_query(vector, k, self._dim(collection), collection)
-        with answered(self.location, f"searching {collection}"):
+        with clear_errors(self.location, f"searching {collection}"):
             found = self._client.query_points(
                 self._name(collection),
                 query=query.tolist(),
@@ -157,13 +157,13 @@ class ServerStore:
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def count(self, collection: str, where: Where = ANYTHING) -> int:
-        with answered(self.location, f"counting {collection}"):
+        with clear_errors(self.location, f"counting {collection}"):
             return self._client.count(self._name(collection), client_filter(where), exact=True).count
 
     def ids(self, collection: str) -> Iterator[str]:
         offset: Any = None
         while True:
-            with answered(self.location, f"listing {collection}"):
+            with clear_errors(self.location, f"listing {collection}"):
                 page, offset = self._client.scroll(
                     self._name(collection), offset=offset, limit=_PAGE, with_payload=False, with_vectors=False
                 )
@@ -173,7 +173,7 @@ class ServerStore:
 
     def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]:
         """float32 [D] by id; ids that are not there are left out."""
-        with answered(self.location, f"reading {collection}"):
+        with clear_errors(self.location, f"reading {collection}"):
             records = self._client.retrieve(
                 self._name(collection), list(point_ids), with_payload=False, with_vectors=True
             )
@@ -182,7 +182,7 @@ class ServerStore:
     def drop(self, collection: str) -> None:
         """Delete the collection; one that is not there is no error."""
         self._dims.pop(collection, None)
-        with answered(self.location, f"dropping {collection}"):
+        with clear_errors(self.location, f"dropping {collection}"):
             self._client.delete_collection(self._name(collection))
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class ServerStore:
 
     def _dim(self, collection: str) -> int:
         if collection not in self._dims:
-            with answered(self.location, f"looking at {collection}"):
+            with clear_errors(self.location, f"looking at {collection}"):
                 self._dims[collection] = _dim(self._client.get_collection(self._name(collection)))
         return self._dims[collection]
 

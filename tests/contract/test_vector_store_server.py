@@ -17,8 +17,8 @@ import pytest
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.core.types import Point
 from coarseloc.vectors.payload import INDEXES
-from coarseloc.vectors.retry import Backoff
 from coarseloc.vectors.server import ServerStore
+from coarseloc.vectors.server_errors import Backoff
 
 DIM = 16
 NAME = "area-1234"
@@ -240,5 +240,5 @@ def test_waits_double_up_to_the_longest_and_spread_over_half() -> None:
     for failures, longest in [(1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)]:
         waits = [backoff.wait_s(failures) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
-    assert backoff.wait_s(1, asked_s=3.0) == 3.0
-    assert backoff.wait_s(1, asked_s=3_600.0) == 5.0
+    assert backoff.wait_s(1, retry_after_s=3.0) == 3.0
+    assert backoff.wait_s(1, retry_after_s=3_600.0) == 5.0

@@ -1,25 +1,22 @@
-"""What a server's troubles mean: which may pass and are tried again, and what the user is told."""
+"""A Qdrant server's errors: which are transient and tried again, and what the user is told."""
 
 from __future__ import annotations
 
 import json
 import logging
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +28,42 @@ class Backoff:
     first_s: float = 0.5
     longest_s: float = 30.0
 
-    def wait_s(self, failures: int, asked_s: float = 0.0) -> float:
+    def wait_s(self, failures: int, retry_after_s: float = 0.0) -> float:
         wait = min(self.first_s * 2 ** (failures - 1), self.longest_s)
         jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, guards nothing
-        return max(jittered, min(asked_s, self.longest_s))
+        return max(jittered, min(retry_after_s, self.longest_s))
 
 
-PATIENT = Backoff()
+DEFAULT_BACKOFF = Backoff()
 
 
-def with_retries(call: Callable[[], T], backoff: Backoff = PATIENT) -> T:
-    """The call's answer. It must be idempotent: after a timeout nobody knows whether it was done.
+def retrying(backoff: Backoff = DEFAULT_BACKOFF) -> Retrying:
+    """Calls that are tried again on a refused or broken connection, a timeout, 429 and 5xx; anything else is raised at
+    once. They must be idempotent: after a timeout nobody knows whether it was done."""
 
-    Tried again on a refused or broken connection, a timeout, 429 and 5xx; anything else is raised at once.
-    """
-    for failures in range(1, backoff.tries):
-        try:
-            return call()
-        except (ApiException, QdrantException) as error:
-            if not may_pass(error):
-                raise
-            asked = float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
-            wait = backoff.wait_s(failures, asked)
-            log.info("vector store: %s; try %d of %d in %.1f s", cause(error), failures + 1, backoff.tries, wait)
-            time.sleep(wait)
-    return call()
+    def wait_s(attempt: RetryCallState) -> float:
+        error = _error_of(attempt)
+        retry_after_s = float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
+        return backoff.wait_s(attempt.attempt_number, retry_after_s)
+
+    def log_attempt(attempt: RetryCallState) -> None:
+        number, wait = attempt.attempt_number + 1, attempt.upcoming_sleep
+        log.info("vector store: %s; try %d of %d in %.1f s", describe(_error_of(attempt)), number, backoff.tries, wait)
+
+    return Retrying(
+        stop=stop_after_attempt(backoff.tries),
+        wait=wait_s,
+        retry=retry_if_exception(is_transient),
+        before_sleep=log_attempt,
+        reraise=True,
+    )
 
 
-def may_pass(error: Exception) -> bool:
+def _error_of(attempt: RetryCallState) -> BaseException | None:
+    return attempt.outcome.exception() if attempt.outcome else None
+
+
+def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed a little later."""
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
@@ -68,24 +73,24 @@ def may_pass(error: Exception) -> bool:
 
 
 @contextmanager
-def answered(location: str, doing: str) -> Iterator[None]:
+def clear_errors(location: str, doing: str) -> Iterator[None]:
     """Turn what the client raises into VectorStoreUnavailable or VectorStoreError with the URL in it."""
     try:
         yield
     except (ApiException, QdrantException, json.JSONDecodeError) as error:
-        if may_pass(error):
+        if is_transient(error):
             raise VectorStoreUnavailable(
-                f"the Qdrant server at {location} is not available ({doing}: {cause(error)}). Start it, or correct "
+                f"the Qdrant server at {location} is not available ({doing}: {describe(error)}). Start it, or correct "
                 "COARSELOC_QDRANT_URL; unset it to use the embedded store. Exact search works without."
             ) from error
         raise VectorStoreError(
-            f"Qdrant at {location} did not do as asked ({doing}: {cause(error)}). {_advice(error)}"
+            f"Qdrant at {location} did not do as asked ({doing}: {describe(error)}). {_advice(error)}"
         ) from error
     except (ValueError, RuntimeError, httpx.InvalidURL) as error:  # local mode raises the first two plainly
         raise VectorStoreError(f"{doing} at {location}: {error}") from error
 
 
-def cause(error: Exception) -> str:
+def describe(error: BaseException | None) -> str:
     """The trouble in a few words."""
     if _is_foreign(error):
         return "an answer that is not a Qdrant server's"
@@ -94,17 +99,17 @@ def cause(error: Exception) -> str:
             return "no answer in time"
         return str(error.source) or type(error.source).__name__
     if isinstance(error, UnexpectedResponse):
-        return f"status {error.status_code}, {_said(error)}"
+        return f"status {error.status_code}, {_server_message(error)}"
     return f"status 429, {error}"
 
 
-def _is_foreign(error: Exception) -> bool:
+def _is_foreign(error: BaseException | None) -> bool:
     if isinstance(error, ResponseHandlingException):
         return not isinstance(error.source, httpx.HTTPError)  # the client could not make sense of the body
     return isinstance(error, json.JSONDecodeError)
 
 
-def _said(error: UnexpectedResponse) -> str:
+def _server_message(error: UnexpectedResponse) -> str:
     try:
         return str(error.structured()["status"]["error"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
