@@ -6,12 +6,19 @@ Precedence: command line, then `COARSELOC_*` environment, then `coarseloc.toml`,
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from tomllib import TOMLDecodeError
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from coarseloc.core.errors import ConfigError
 
@@ -73,19 +80,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, _File(settings_cls))
-
-
-class _File(PydanticBaseSettingsSource):
-    """The TOML file's values, put aside by `load` before the other sources are asked."""
-
-    values: dict[str, Any] = {}  # noqa: RUF012 - replaced, never mutated
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self.values.get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return self.values
+        toml_file = cast(InitSettingsSource, init_settings).init_kwargs.pop("toml_file", None)  # of `load`, no setting
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file))
 
 
 def load(data_dir: Path | None = None, config_file: Path | None = None) -> Settings:
@@ -94,9 +90,14 @@ def load(data_dir: Path | None = None, config_file: Path | None = None) -> Setti
     folder = data_dir or Path(os.environ.get("COARSELOC_DATA_DIR") or Settings.model_fields["data_dir"].default)
     folder = folder.expanduser().absolute()
     named = config_file or (Path(env) if (env := os.environ.get("COARSELOC_CONFIG")) else None)
+    if named and not named.is_file():
+        raise ConfigError(f"configuration file {named} is not there: correct --config or COARSELOC_CONFIG")
+    path = named or folder / "coarseloc.toml"
+    sources: dict[str, Any] = {"data_dir": folder, "toml_file": path}
     try:
-        _File.values = _read_toml(named or folder / "coarseloc.toml", required=named is not None)
-        return Settings(data_dir=folder)
+        return Settings(**sources)
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}. Correct it or move it away.") from None
     except SettingsError as error:  # of lists, which the environment gives in JSON
         raise ConfigError(f'{error}: give it in JSON, such as ["name"], or in coarseloc.toml') from None
     except ValidationError as error:
@@ -106,14 +107,3 @@ def load(data_dir: Path | None = None, config_file: Path | None = None) -> Setti
             f"setting `{name}` is {first.get('input')!r}: {first['msg']}. "
             f"Correct COARSELOC_{name.upper()} or coarseloc.toml."
         ) from None
-
-
-def _read_toml(path: Path, required: bool) -> dict[str, Any]:
-    if not path.is_file():
-        if required:
-            raise ConfigError(f"configuration file {path} is not there: correct --config or COARSELOC_CONFIG")
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}. Correct it or move it away.") from None
