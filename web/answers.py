@@ -14,9 +14,9 @@ from coarseloc.store import embeddings, gallery
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from search.mirror import Mirror, open_mirror
-from web.frames import estimate_view, hit_view, share_scale
-from web.gallery import Gallery
-from web.images import tile_url
+from web.pages.frame import estimate_view, hit_view, share_scale
+from web.pages.images import tile_url
+from web.state import Gallery
 
 K = 10
 

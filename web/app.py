@@ -11,18 +11,11 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
-from web import formats, health, language, metrics, problems, safety
-from web.addresses import Number, address
-from web.compare import comparisons
-from web.exports import exports
-from web.gallery import Gallery
-from web.ground import grounds
-from web.images import images
-from web.lookup import lookups
-from web.openapi import openapi
-from web.pages import pages
-from web.rotations import rotations
+from web import formats, health, language, metrics, openapi, problems, safety
+from web.pages import Number, address, compare, export, flights, frame, images, map, references, rotation, search
+from web.state import Gallery
 
+_FEATURES = (flights, frame, search, compare, rotation, references, export, map, images, health, openapi)
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -45,15 +38,8 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     safety.register(app)
     problems.register(app)
     metrics.register(app)
-    app.register_blueprint(pages)
-    app.register_blueprint(images)
-    app.register_blueprint(exports)
-    app.register_blueprint(grounds)
-    app.register_blueprint(lookups)
-    app.register_blueprint(comparisons)
-    app.register_blueprint(rotations)
-    app.register_blueprint(health.health)
-    app.register_blueprint(openapi)
+    for feature in _FEATURES:
+        app.register_blueprint(feature.routes)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(formats.FILTERS)
     app.jinja_env.globals.update(_=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url)
@@ -80,7 +66,7 @@ def _this_url(**changes: Any) -> str:
         query.pop(passing, None)
     for name, value in changes.items():
         (ids if name in ids else query)[name] = value
-    return address(request.endpoint or "pages.flights", ids, query)
+    return address(request.endpoint or "flights.flights", ids, query)
 
 
 def _asset(filename: str) -> str:

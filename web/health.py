@@ -9,17 +9,17 @@ from flask import Blueprint, Response, jsonify
 from coarseloc.core.errors import CoarselocError
 from coarseloc.store import embeddings
 from coarseloc.store.session import head_revision
-from web.gallery import Gallery, the_gallery
+from web.state import Gallery, the_gallery
 
-health = Blueprint("health", __name__)
+routes = Blueprint("health", __name__)
 
 
-@health.get("/healthz")
+@routes.get("/healthz")
 def healthz() -> Response:
     return jsonify(status="ok")
 
 
-@health.get("/readyz")
+@routes.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """200 while pages can be shown (`ready` or `degraded`), 503 where the database cannot be used."""
     here = the_gallery()

@@ -19,7 +19,7 @@ from flask import Flask, Response, g, request
 from coarseloc import __version__
 from coarseloc.core.errors import CoarselocError
 from coarseloc.store import embeddings
-from web.gallery import Gallery, the_gallery
+from web.state import Gallery, the_gallery
 
 BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _STARTED = time.time()

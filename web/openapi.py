@@ -1,7 +1,7 @@
 """The JSON API, described for programs: OpenAPI 3.1 at `/api/openapi.json`.
 
 Addresses, methods and the types of their ids are those of the application itself, and what an answer holds is in
-`web.contract`; here stands only what neither knows: what an address is for, what may be asked of it, how it can fail.
+`web.models`; here stands only what neither knows: what an address is for, what may be asked of it, how it can fail.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from coarseloc import __version__, i18n
 from coarseloc.core.filters import KEYS
 from search.export.files import FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
-from web import contract
-from web.gallery import the_gallery
-from web.images import SIZES
+from web import models
+from web.pages.images import SIZES
+from web.state import the_gallery
 
-openapi = Blueprint("openapi", __name__)
+routes = Blueprint("openapi", __name__)
 
 Schema = Mapping[str, Any]
 _REF = "#/components/schemas/{model}"
@@ -65,8 +65,8 @@ _QUERY: dict[str, tuple[str, Schema]] = {
 _FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
-    ("exports.whole", "suffix"): {"enum": list(FORMATS)},
-    ("exports.schema", "name"): {"enum": list(SCHEMAS)},
+    ("export.whole", "suffix"): {"enum": list(FORMATS)},
+    ("export.schema", "name"): {"enum": list(SCHEMAS)},
 }
 
 
@@ -81,56 +81,56 @@ class Operation:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "pages.flights_json": Operation("Flights, newest first", contract.Flights, ("page", "lang")),
-    "pages.flight_json": Operation(
-        "One flight and all its frames", contract.Flight, (*_SEARCHES, "model", "lang"), (404,)
+    "flights.flights_json": Operation("Flights, newest first", models.Flights, ("page", "lang")),
+    "flights.flight_json": Operation(
+        "One flight and all its frames", models.Flight, (*_SEARCHES, "model", "lang"), (404,)
     ),
-    "pages.frame_json": Operation(
+    "frame.frame_json": Operation(
         "One frame under every backbone",
-        contract.Frame,
+        models.Frame,
         (*_SEARCHES, "model", "rank", "view", "within", "lang"),
         (404,),
     ),
-    "pages.compare_json": Operation(
-        "Backbones beside each other", contract.Comparison, ("flight", *_SEARCHES, "lang"), (404,)
+    "compare.compare_json": Operation(
+        "Backbones beside each other", models.Comparison, ("flight", *_SEARCHES, "lang"), (404,)
     ),
-    "pages.rotation_json": Operation("A rotation study", contract.Rotation, ("study", "turn", "lang")),
-    "pages.references_json": Operation("Reference sets", contract.References, ("lang",)),
-    "ground.tiles": Operation("The places of a reference set", contract.GroundTiles, (), (404,)),
-    "ground.picture": Operation("A reference set's ground, north up", _PICTURE, (), (404,)),
-    "lookup.send": Operation("Send an image to be looked for", contract.Sent, (), (401, 403, 413, 415)),
-    "pages.search_json": Operation(
+    "rotation.rotation_json": Operation("A rotation study", models.Rotation, ("study", "turn", "lang")),
+    "references.references_json": Operation("Reference sets", models.References, ("lang",)),
+    "map.tiles": Operation("The places of a reference set", models.GroundTiles, (), (404,)),
+    "map.picture": Operation("A reference set's ground, north up", _PICTURE, (), (404,)),
+    "search.send": Operation("Send an image to be looked for", models.Sent, (), (401, 403, 413, 415)),
+    "search.search_json": Operation(
         "Look for an image among the references",
-        contract.Lookup,
+        models.Lookup,
         ("image", "flight", "frame", *_FACETS, "lang"),
         (404, 429),
     ),
-    "pages.export_json": Operation("The files of a flight's searches", contract.Export, (*_SEARCHES, "lang"), (404,)),
-    "exports.whole": Operation(
+    "export.export_json": Operation("The files of a flight's searches", models.Export, (*_SEARCHES, "lang"), (404,)),
+    "export.whole": Operation(
         "A flight's searches as one file",
         {
             "application/json": FlightLocalizations,
-            "application/geo+json": contract.Features,
+            "application/geo+json": models.Features,
             "application/vnd.google-earth.kml+xml": None,
             "text/csv": None,
         },
         _SEARCHES,
         (404,),
     ),
-    "exports.record": Operation("One frame under one backbone", CoarseLocalizationInfo, (), (404,)),
-    "exports.schema": Operation("A record's JSON Schema", {"application/schema+json": None}, (), (404,)),
+    "export.record": Operation("One frame under one backbone", CoarseLocalizationInfo, (), (404,)),
+    "export.schema": Operation("A record's JSON Schema", {"application/schema+json": None}, (), (404,)),
     "images.tile": Operation("A reference tile at its heading", _PICTURE, ("size",), (404, 422)),
     "images.result": Operation("A reference tile as a search saw it", _PICTURE, ("size",), (404, 422)),
     "images.frame": Operation("A frame of a flight", _PICTURE, ("size",), (404, 422)),
     "images.upload": Operation("An image that was sent", _PICTURE, ("size",), (404, 422)),
-    "health.healthz": Operation("The process answers", contract.Alive),
-    "health.readyz": Operation("What the server stands on, part by part", contract.Readiness),
+    "health.healthz": Operation("The process answers", models.Alive),
+    "health.readyz": Operation("What the server stands on, part by part", models.Readiness),
     "metrics": Operation("Counts and times for Prometheus", {"text/plain": None}),
     "openapi.document": Operation("This description", {"application/json": None}),
 }
 
 
-@openapi.get("/api/openapi.json")
+@routes.get("/api/openapi.json")
 def document() -> Response:
     rules = list(current_app.url_map.iter_rules())
     return jsonify(the_gallery().memory.recall("openapi", lambda: described(rules)))
@@ -167,7 +167,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
     problems = (400, *operation.problems, 503)
     responses = {str(status): _problem(status) for status in problems}
     success = {"description": operation.summary, "headers": _headers(), "content": _content(operation)}
-    if rule.endpoint == "lookup.send":
+    if rule.endpoint == "search.send":
         found |= {"requestBody": _upload(), "security": [{}, {"token": []}]}
         to_page = _headers("Location")
         responses |= {
@@ -176,7 +176,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
         }
     else:
         responses["200"] = success
-    if rule.endpoint == "ground.tiles":
+    if rule.endpoint == "map.tiles":
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
     if rule.endpoint == "health.readyz":
         responses["503"] = success | {"description": "The database cannot be used"}
@@ -236,10 +236,10 @@ def _upload() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """Of every answer and of what it is made of, by name."""
-    models: list[type[BaseModel]] = [contract.Problem]
+    answers: list[type[BaseModel]] = [models.Problem]
     for operation in OPERATIONS.values():
-        models += [model for model in _by_type(operation).values() if model]
+        answers += [model for model in _by_type(operation).values() if model]
     _names, made = models_json_schema(
-        [(model, "validation") for model in models], ref_template=_REF, schema_generator=PublishedSchema
+        [(model, "validation") for model in answers], ref_template=_REF, schema_generator=PublishedSchema
     )
     return dict(made["$defs"])

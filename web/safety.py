@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, current_app, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc import i18n
 from web.language import _, request_language
@@ -34,6 +35,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+
+routes = Blueprint("safety", __name__)
 
 
 def is_loopback(host: str) -> bool:
@@ -64,6 +67,7 @@ def register(app: Flask) -> None:
     app.before_request(_begin)
     app.before_request(_refuse_foreign_writes)
     app.after_request(_finish)
+    app.register_blueprint(routes)
 
 
 def _begin() -> None:
@@ -83,11 +87,27 @@ def _refuse_foreign_writes() -> None:
     foreign_origin = origin is not None and urlsplit(origin).netloc != request.host
     if site not in (None, "same-origin", "none") or foreign_origin:
         raise Problem(403, _("Another site sent this request. Send it from a page of this server."))
-    if request.endpoint != "pages.unlock" and not _has_token():
+    if request.endpoint != "safety.unlock" and not _has_token():
         raise Problem(
             401,
             _("This server listens beyond its own machine and wants its token first: give it at /token."),
         )
+
+
+@routes.get("/token")
+def token() -> str:
+    return render_template("token.html", page="token")
+
+
+@routes.post("/token")
+def unlock() -> AnyResponse:
+    """Keep the token in a cookie that scripts cannot read; a wrong one is told at once."""
+    given = request.form.get("token", "")
+    if not is_token(given):
+        raise Problem(401, _("This is not the token of this server."))
+    response = redirect(url_for("flights.flights"), 303)
+    response.set_cookie(TOKEN_COOKIE, given, httponly=True, samesite="Strict")
+    return response
 
 
 def _has_token() -> bool:

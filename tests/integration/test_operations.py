@@ -112,9 +112,9 @@ def test_metrics_are_what_prometheus_reads(tmp_path):
     app.extensions["coarseloc"].close()
     line = re.compile(r'(# (HELP|TYPE) \S+ .+|[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? [0-9.e+-]+)')
     assert all(line.fullmatch(one) for one in text.splitlines()), text
-    assert 'coarseloc_requests_total{endpoint="pages.flights_json",status="200"} 2' in text
+    assert 'coarseloc_requests_total{endpoint="flights.flights_json",status="200"} 2' in text
     assert 'coarseloc_requests_total{endpoint="none",status="404"} 1' in text
-    assert 'coarseloc_request_seconds_bucket{endpoint="pages.flights_json",le="+Inf"} 2' in text
+    assert 'coarseloc_request_seconds_bucket{endpoint="flights.flights_json",le="+Inf"} 2' in text
     assert "coarseloc_database_up 1" in text and "coarseloc_pending_embeddings 0" in text
 
 

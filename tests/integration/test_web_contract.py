@@ -25,9 +25,9 @@ from web.openapi import OPERATIONS
 SHAPE = Shape(columns=4, rows=3, frames=3, dim=16)
 FLIGHT, BLIND_FLIGHT = SHAPE.flights  # truth is known of the first one only
 FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
-    *("pages.flights", "pages.flights_plural", "pages.flight", "pages.frame", "pages.search", "pages.compare"),
-    *("pages.rotation", "pages.references", "pages.export", "pages.token", "pages.unlock", "static"),
-    *("comparisons.figures", "comparisons.figure", "rotations.figures", "rotations.figure"),
+    *("flights.flights", "flights.flights_plural", "flights.flight", "frame.frame", "search.search", "compare.compare"),
+    *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
+    *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure"),
 }
 ADDRESSES = [
     "/flights.json",

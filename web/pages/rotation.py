@@ -9,26 +9,28 @@ from flask import Blueprint, Response, g, render_template, request, url_for
 
 from coarseloc.store import gallery, references, studies
 from coarseloc.store.studies import CurvePoint, StoredStudy
-from web import charts
-from web.gallery import Gallery, the_gallery
-from web.images import tile_url
 from web.language import _
+from web.pages import figures as charts
+from web.pages import page
+from web.pages.images import tile_url
 from web.problems import Problem
+from web.state import Gallery, the_gallery
 
 if TYPE_CHECKING:
     from search.evaluation.report.page import Section
 
-rotations = Blueprint("rotations", __name__)
+routes = Blueprint("rotation", __name__)
 # The curves of the dial, what a place is compared with, and over which tokens.
 _CURVES = ("cosine", "cosine_other", "patch_aligned", "patch_pooled", "patch_unaligned", "patch_other")
 
 
+@page(routes, "/rotation", "rotation")
 def rotation_page() -> dict[str, Any]:
     here = the_gallery()
     with here.database.read() as session:
         known = studies.studies(session, "rotation")
     study = _chosen(known)
-    page: dict[str, Any] = {
+    values: dict[str, Any] = {
         "studies": [_about(one) for one in known],
         "study": study and _about(study),
         "turn": request.args.get("turn", 45, int) % 360,
@@ -39,10 +41,10 @@ def rotation_page() -> dict[str, Any]:
     if study:
         with here.database.read() as session:
             points = studies.curves(session, study.id)
-        page["curves"] = _curves(points)
-        page["tile"] = _tile(here, study)
-        page["figures"] = url_for("rotations.figures", study=study.id, words=g.language)
-    return page
+        values["curves"] = _curves(points)
+        values["tile"] = _tile(here, study)
+        values["figures"] = url_for("rotation.figures", study=study.id, words=g.language)
+    return values
 
 
 def _chosen(known: Sequence[StoredStudy]) -> StoredStudy | None:
@@ -89,19 +91,19 @@ def _tile(here: Gallery, study: StoredStudy) -> str | None:
     return None
 
 
-@rotations.get("/rotation/<int:study>/figures")
+@routes.get("/rotation/<int:study>/figures")
 def figures(study: int) -> str:
     """What the study found, in words, figures and numbers, to be put into the page."""
     sections, paragraphs, _mark = _sections(study)
     shown = charts.as_json(
         list(sections.values()),
-        lambda key, suffix: url_for("rotations.figure", study=study, key=key, suffix=suffix, words=g.language),
+        lambda key, suffix: url_for("rotation.figure", study=study, key=key, suffix=suffix, words=g.language),
     )
-    back = url_for("pages.rotation", study=study)
+    back = url_for("rotation.rotation", study=study)
     return render_template("figures.html", page="rotation", sections=shown, findings=paragraphs, back=back)
 
 
-@rotations.get("/rotation/<int:study>/figures/<key>.<suffix>")
+@routes.get("/rotation/<int:study>/figures/<key>.<suffix>")
 def figure(study: int, key: str, suffix: str) -> Response:
     sections, _findings, mark = _sections(study)
     return charts.file(sections, mark, key, suffix)

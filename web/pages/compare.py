@@ -14,20 +14,21 @@ from search.environment import conditions
 from search.evaluation.evaluate import evaluate
 from search.evaluation.pareto import RunCost, pareto_front
 from search.evaluation.summary import typical_frame
-from web import charts
-from web.addresses import address
-from web.gallery import the_gallery
 from web.language import _
+from web.pages import address, page
+from web.pages import figures as charts
 from web.problems import Problem
-from web.searches import Shown, shown_searches, stored_flight, summarized, the_method
+from web.selection import Shown, shown_searches, stored_flight, summarized, the_method
+from web.state import the_gallery
 
 if TYPE_CHECKING:
     from search.evaluation.report.page import Section
 
 FLIGHTS_OFFERED = 50
-comparisons = Blueprint("comparisons", __name__)
+routes = Blueprint("compare", __name__)
 
 
+@page(routes, "/compare", "compare")
 def compare_page() -> dict[str, Any]:
     """The figures that are there at once; those that must be reckoned come after, from `/compare/figures`."""
     database = the_gallery().database
@@ -59,7 +60,7 @@ def compare_page() -> dict[str, Any]:
         "timed_alike": len({conditions(run) for run in shown.runs.values()}) < 2,
         "measured": sorted({_measured(run) for run in shown.runs.values()}),
         "typical_frame": typical_frame(answers.values()),
-        "figures": address("comparisons.figures", {}, _question(flight_id, shown)) if models else None,
+        "figures": address("compare.figures", {}, _question(flight_id, shown)) if models else None,
     }
 
 
@@ -104,18 +105,20 @@ def _measured(run: StoredRun) -> str:
 # --- figures ------------------------------------------------------------------------------------
 
 
-@comparisons.get("/compare/figures")
+@routes.get("/compare/figures")
 def figures() -> str:
     """Every figure with its note and its numbers, to be put into the page."""
     sections, question, _mark = _sections()
     shown = charts.as_json(
         list(sections.values()),
-        lambda key, suffix: address("comparisons.figure", {"key": key, "suffix": suffix}, question),
+        lambda key, suffix: address("compare.figure", {"key": key, "suffix": suffix}, question),
     )
-    return render_template("figures.html", page="compare", sections=shown, back=address("pages.compare", {}, question))
+    return render_template(
+        "figures.html", page="compare", sections=shown, back=address("compare.compare", {}, question)
+    )
 
 
-@comparisons.get("/compare/figures/<key>.<suffix>")
+@routes.get("/compare/figures/<key>.<suffix>")
 def figure(key: str, suffix: str) -> Response:
     sections, _question, mark = _sections()
     return charts.file(sections, mark, key, suffix)

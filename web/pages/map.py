@@ -25,16 +25,16 @@ from coarseloc.store import gallery, references, snapshots
 from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
-from web.gallery import Gallery, the_gallery
-from web.images import send_picture, tile_url
 from web.language import _
+from web.pages.images import send_picture, tile_url
 from web.problems import Problem
+from web.state import Gallery, the_gallery
 
 LONGEST_PX = 2048
 _COVERED = 0.98  # of a tile's pixels: it is not read then, its neighbours have shown it all
 _BACKGROUND = (128, 128, 128)
 
-grounds = Blueprint("ground", __name__)
+routes = Blueprint("map", __name__)
 _building = Lock()
 
 
@@ -62,8 +62,8 @@ def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any
     return frame_of(extent) | {
         "reference_set": name,
         "footprint_m": reference_set.reference_set.footprint_m,
-        "ground": url_for("ground.picture", name=name),
-        "tiles": url_for("ground.tiles", name=name),
+        "ground": url_for("map.picture", name=name),
+        "tiles": url_for("map.tiles", name=name),
     }
 
 
@@ -77,7 +77,7 @@ def frame_of(extent: BBox) -> dict[str, Any]:
     }
 
 
-@grounds.get("/references/<path:name>/ground.json")
+@routes.get("/references/<path:name>/ground.json")
 def tiles(name: str) -> AnyResponse:
     """Every place of the set, once: its centre and the address of its picture, which is at `angle_deg`."""
     here = the_gallery()
@@ -90,7 +90,7 @@ def tiles(name: str) -> AnyResponse:
     return answer.make_conditional(request)
 
 
-@grounds.get("/references/<path:name>/ground.jpg")
+@routes.get("/references/<path:name>/ground.jpg")
 def picture(name: str) -> Response:
     here = the_gallery()
     angle, ground = _ground(here, name)

@@ -15,9 +15,9 @@ from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import BEST_PLACE, StoredRun
 from search.answers import FrameAnswer, frame_answers
 from search.evaluation.summary import RunSummary, summarize
-from web.gallery import the_gallery
 from web.language import _
 from web.problems import Problem
+from web.state import the_gallery
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import request, url_for
+from flask import Blueprint, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo
 from coarseloc.store import Database, gallery
 from coarseloc.store.flights import StoredFlight
 from search.answers import FrameAnswer
-from web.gallery import the_gallery
-from web.ground import frame_of, run_map
-from web.images import frame_url, result_url
-from web.searches import Shown, chosen_model, shown_searches, stored_flight, summarized
+from web.pages import page
+from web.pages.images import frame_url, result_url
+from web.pages.map import frame_of, run_map
+from web.selection import Shown, chosen_model, shown_searches, stored_flight, summarized
+from web.state import the_gallery
 
 PER_PAGE = 24
 
+routes = Blueprint("flights", __name__)
 
+
+@page(routes, "/", "flights", twin="/flights.json")
 def flights_page() -> dict[str, Any]:
     """Cards of the newest flights: frames, track (as estimated where truth is not known), figures per backbone."""
     database = the_gallery().database
@@ -37,6 +42,11 @@ def flights_page() -> dict[str, Any]:
     }
 
 
+@routes.get("/flights")
+def flights_plural() -> AnyResponse:
+    return redirect(url_for("flights.flights"))
+
+
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> dict[str, Any]:
     stored = stored_flight(database, card.flight_id)
     shown = shown_searches(database, card.flight_id)
@@ -46,7 +56,7 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
     estimated = [tuple(estimate.location) for estimate in located if estimate is not None]
     return {
         "id": card.flight_id,
-        "url": url_for("pages.flight", flight_id=card.flight_id),
+        "url": url_for("flights.flight", flight_id=card.flight_id),
         "frames": card.frames,
         "truth_source": card.truth_source,
         "image": frame_url(card.flight_id, stored.flight.frames[0]) if stored.flight.frames else None,
@@ -57,6 +67,7 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
     }
 
 
+@page(routes, "/flights/<flight_id>", "flight")
 def flight_page(flight_id: str) -> dict[str, Any]:
     """One flight: a row of figures per backbone, and every frame with the chosen backbone's best place."""
     database = the_gallery().database
@@ -107,7 +118,7 @@ def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[dict[s
     flight = stored.flight
     of_frame = {answer.result.frame.index: answer for answer in answers}
     # One address is built, the others spell it: building 500 would cost as much as all the rest of the page.
-    sample = url_for("pages.frame", flight_id=flight.flight_id, frame=0)
+    sample = url_for("frame.frame", flight_id=flight.flight_id, frame=0)
     return [
         {
             "index": frame.index,

@@ -18,18 +18,18 @@ from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from web import uploads
-from web.addresses import address
 from web.answers import answer_view, by_faiss, by_qdrant
 from web.encoders import Embedded
 from web.facets import facets, fitting_sets, given, where_of_address
-from web.gallery import Gallery, the_gallery
-from web.ground import map_frame
-from web.images import frame_url
 from web.language import _
+from web.pages import address, page
+from web.pages.images import frame_url
+from web.pages.map import map_frame
 from web.problems import Problem, names_html
 from web.safety import MAX_UPLOAD_BYTES, timed
+from web.state import Gallery, the_gallery
 
-lookups = Blueprint("lookup", __name__)
+routes = Blueprint("search", __name__)
 
 _QUERY = ("image", "flight", "frame")
 _BESIDE = (*_QUERY, "model", "by", "lang", "theme", "words")  # what the address may say beside its filters
@@ -45,7 +45,7 @@ class Query:
     pixels: Callable[[], UInt8]  # decoded when asked for: [H, W, 3]
 
 
-@lookups.post("/search")
+@routes.post("/search")
 def send() -> AnyResponse:
     """Take an image in, and go to the page that looks for it; the facets chosen so far stay."""
     here = the_gallery()
@@ -54,14 +54,15 @@ def send() -> AnyResponse:
     sent = request.files.get("image")
     name = uploads.save(here.uploads, sent.read() if sent else b"")
     chosen = {key: form[key] for key in _BESIDE if key in form and key not in _QUERY}
-    page = address("pages.search", {}, {**where.to_texts(), **chosen, "image": name})
+    found_at = address("search.search", {}, {**where.to_texts(), **chosen, "image": name})
     if names_html():
-        return redirect(page, 303)
-    answer = jsonify(image=name, url=page)
-    answer.status_code, answer.headers["Location"] = 201, page
+        return redirect(found_at, 303)
+    answer = jsonify(image=name, url=found_at)
+    answer.status_code, answer.headers["Location"] = 201, found_at
     return answer
 
 
+@page(routes, "/search", "search")
 def search_page() -> dict[str, Any]:
     """The facets with their counts, and, once there is an image, its ten best references."""
     here = the_gallery()
@@ -75,7 +76,7 @@ def search_page() -> dict[str, Any]:
     models = [_model(here, spec, specs) for spec in specs]
     spec = _chosen_spec(here, specs)
     query = _query(here)
-    page: dict[str, Any] = {
+    values: dict[str, Any] = {
         "query": query and {"name": query.name, "image": query.image, **query.facts},
         "models": models,
         "model": spec and _key(spec, specs),
@@ -90,13 +91,13 @@ def search_page() -> dict[str, Any]:
     }
     if query and spec:
         try:
-            page["answer"], trouble = _answer(here, query, spec, sets, where)
-            page["trouble"] = trouble or page["trouble"]
+            values["answer"], trouble = _answer(here, query, spec, sets, where)
+            values["trouble"] = trouble or values["trouble"]
         except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
-            page["problem"] = str(error)
+            values["problem"] = str(error)
     elif spec:
         here.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
-    return page
+    return values
 
 
 # --- what is asked ------------------------------------------------------------------------------

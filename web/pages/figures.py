@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
 
-from web.gallery import the_gallery
 from web.language import _
 from web.problems import Problem
+from web.state import the_gallery
 
 if TYPE_CHECKING:  # matplotlib comes with it: seconds that other pages should not wait for
     from search.evaluation.report.page import Section, Table

@@ -15,15 +15,16 @@ from search.export.files import FORMATS
 from search.export.formats import Document, FlightFeatures, as_csv, csv_row
 from search.export.infos import FrameInfo, frame_infos
 from search.export.records import SCHEMAS, json_schema
-from web.addresses import address
-from web.gallery import the_gallery
 from web.language import _
+from web.pages import address, page
 from web.problems import Problem
-from web.searches import Shown, model, shown_searches, stored_flight, the_method
+from web.selection import Shown, model, shown_searches, stored_flight, the_method
+from web.state import the_gallery
 
-exports = Blueprint("exports", __name__)
+routes = Blueprint("export", __name__)
 
 
+@page(routes, "/flights/<flight_id>/export", "export", twin="/flights/<flight_id>/export-page.json")
 def export_page(flight_id: str) -> dict[str, Any]:
     """The formats, each with its address, and the record of the first frame as it will be."""
     stored, shown = _asked(flight_id)
@@ -36,14 +37,14 @@ def export_page(flight_id: str) -> dict[str, Any]:
         "models": [model(key, run) for key, run in shown.runs.items()],
         "records": len(shown.runs) * len(stored.flight.frames),
         "files": {
-            suffix: address("exports.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in FORMATS
+            suffix: address("export.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in FORMATS
         },
-        "schemas": {name: url_for("exports.schema", name=name) for name in SCHEMAS},
+        "schemas": {name: url_for("export.schema", name=name) for name in SCHEMAS},
         "preview": preview.as_json() if preview else None,
     }
 
 
-@exports.get("/flights/<flight_id>/<int:frame>/info/<int:run>.json")
+@routes.get("/flights/<flight_id>/<int:frame>/info/<int:run>.json")
 def record(flight_id: str, frame: int, run: int) -> Response:
     """One CoarseLocalizationInfo, named as `coarseloc export` names it."""
     stored, shown = _asked(flight_id, run)
@@ -57,7 +58,7 @@ def record(flight_id: str, frame: int, run: int) -> Response:
     raise Problem(404, _("This flight has no frame {index} in run {run}.", index=frame, run=run))
 
 
-@exports.get("/flights/<flight_id>/export.<suffix>")
+@routes.get("/flights/<flight_id>/export.<suffix>")
 def whole(flight_id: str, suffix: str) -> Response:
     """The searches that the address names, as one file, written while it is sent."""
     if suffix not in FORMATS:
@@ -78,7 +79,7 @@ def whole(flight_id: str, suffix: str) -> Response:
     return _attachment(response, f"{flight_id}.{suffix}")
 
 
-@exports.get("/schemas/<name>")
+@routes.get("/schemas/<name>")
 def schema(name: str) -> Response:
     if name not in SCHEMAS:
         raise Problem(404, _("There is no schema of this name."))

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from flask import Blueprint
+
 from coarseloc.core.types import Failure
 from coarseloc.store import embeddings, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.gallery import Coverage
 from coarseloc.store.references import StoredReferenceSet
-from web.gallery import Gallery, the_gallery
-from web.ground import map_frame
+from web.pages import page
+from web.pages.map import map_frame
+from web.state import Gallery, the_gallery
 
 FAILURES_SHOWN = 100  # of each set; the command line lists them all
 
+routes = Blueprint("references", __name__)
 
+
+@page(routes, "/references", "references")
 def references_page() -> dict[str, Any]:
     here = the_gallery()
     with here.database.read() as session:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flask import request
+from flask import Blueprint, request
 
 from coarseloc.core.types import Estimate, Frame, LonLat, RankedTile
 from coarseloc.localize.agreement import agreeing
@@ -15,15 +15,19 @@ from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_of_specs
 from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
 from search.export.infos import hit_result, picture_hit
-from web.flights import about
-from web.gallery import the_gallery
-from web.ground import run_map
-from web.images import frame_url, result_url
 from web.language import _
+from web.pages import page
+from web.pages.flights import about
+from web.pages.images import frame_url, result_url
+from web.pages.map import run_map
 from web.problems import Problem
-from web.searches import model, shown_searches, stored_flight, the_method
+from web.selection import model, shown_searches, stored_flight, the_method
+from web.state import the_gallery
+
+routes = Blueprint("frame", __name__)
 
 
+@page(routes, "/flights/<flight_id>/<int:frame>", "frame")
 def frame_page(flight_id: str, frame: int) -> dict[str, Any]:
     """The query, a row per backbone with its ranked tiles, and how far the backbones agree."""
     database = the_gallery().database

@@ -17,14 +17,14 @@ from coarseloc.core.types import Frame
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, snapshots
 from web import uploads
-from web.gallery import the_gallery
 from web.language import _
 from web.problems import Problem
+from web.state import the_gallery
 
 SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels
 _FOR_EVER_S = 31_536_000
 
-images = Blueprint("images", __name__, url_prefix="/images")
+routes = Blueprint("images", __name__, url_prefix="/images")
 
 
 def tile_url(rotated_tile: int, content_digest: str, size: str = "thumb") -> str:
@@ -45,7 +45,7 @@ def _address(endpoint: str, size: str, **values: Any) -> str:
     return url_for(endpoint, size=None if size == "thumb" else size, **values)
 
 
-@images.get("/tiles/<int:rotated_tile>.jpg")
+@routes.get("/tiles/<int:rotated_tile>.jpg")
 def tile(rotated_tile: int) -> Response:
     """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
     is one, since a cut tile has no more than its thumbnail."""
@@ -56,7 +56,7 @@ def tile(rotated_tile: int) -> Response:
     return _tile_picture(found.path, found.content_digest, rotated_tile)
 
 
-@images.get("/results/<int:snapshot>.jpg")
+@routes.get("/results/<int:snapshot>.jpg")
 def result(snapshot: int) -> Response:
     """The same of a tile as a search saw it."""
     with the_gallery().database.read() as session:
@@ -79,7 +79,7 @@ def _tile_picture(path: str | None, content_digest: str, number: int) -> Respons
     return send_picture(made)
 
 
-@images.get("/frames/<flight_id>/<int:frame>.jpg")
+@routes.get("/frames/<flight_id>/<int:frame>.jpg")
 def frame(flight_id: str, frame: int) -> Response:
     with the_gallery().database.read() as session:
         path = gallery.frame_path(session, flight_id, frame)
@@ -88,7 +88,7 @@ def frame(flight_id: str, frame: int) -> Response:
     return send_picture(_rendition(Path(path), SIZES[_size()]))
 
 
-@images.get("/uploads/<name>.jpg")
+@routes.get("/uploads/<name>.jpg")
 def upload(name: str) -> Response:
     side = SIZES["full" if _size() == "full" else "view"]
     return send_picture(_rendition(uploads.find(the_gallery().uploads, name), side))

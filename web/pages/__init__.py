@@ -1,0 +1,48 @@
+"""The pages, a module and a blueprint for each feature. Every page has a `.json` twin that holds what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, jsonify, render_template, request, url_for
+from werkzeug.routing import IntegerConverter, Map
+
+_LARGEST = 2**63 - 1
+
+View = Callable[..., dict[str, Any]]
+
+
+class Number(IntegerConverter):
+    """`<int:…>` of an address; one too large for a database names nothing, and is not found."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, max=_LARGEST)
+
+
+def address(endpoint: str, ids: Mapping[str, Any], query: Mapping[str, Any]) -> str:
+    """The endpoint's path with `query` as it is; values of None are left out, a list's each get the name.
+
+    For queries that come from a reader, whom `url_for`'s own options (`_external`, …) are not for.
+    """
+    text = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
+    return url_for(endpoint, **ids) + (f"?{text}" if text else "")
+
+
+def page(routes: Blueprint, rule: str, name: str, twin: str | None = None) -> Callable[[View], View]:
+    """Serve a view's values by `<name>.html` at `rule`, and as JSON at `twin`: `<rule>.json` by default."""
+
+    def register(view: View) -> View:
+        def html(**ids: Any) -> str:
+            twin_url = address(f"{routes.name}.{name}_json", ids, request.args.to_dict(flat=False))
+            return render_template(f"{name}.html", page=name, twin_url=twin_url, **view(**ids))
+
+        def data(**ids: Any) -> Response:
+            return jsonify(view(**ids))
+
+        routes.add_url_rule(rule, name, html)
+        routes.add_url_rule(twin or f"{rule}.json", f"{name}_json", data)
+        return view
+
+    return register
