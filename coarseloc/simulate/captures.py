@@ -29,18 +29,18 @@ def write_captures(
     """
     if not re.fullmatch(r"\d{12}", stamp):
         raise InputError(f"capture stamp {stamp!r}: expected twelve digits, YYMMDDhhmmss")
-    known = source.reference_set
-    height = altitude_m if altitude_m is not None else known.altitude_m
+    reference_set = source.reference_set
+    height = altitude_m if altitude_m is not None else reference_set.altitude_m
     if height is None:
-        raise InputError(f"{known.name} does not say its altitude, which capture names hold: give altitude_m")
+        raise InputError(f"{reference_set.name} does not say its altitude, which capture names hold: give altitude_m")
     poses: dict[int, list[tuple[str, Pose]]] = {}
     folders: dict[int, Path] = {}
-    for done, tile in enumerate(source.tiles, 1):
+    for completed, tile in enumerate(source.tiles, 1):
         for view in source.views(tile, source.angles_of(tile)):
             if isinstance(view, Failure):
                 raise InputError(f"{view.item} cannot be written as a capture: {view.message}")
             angle = view.angle_deg
-            capture = f"{stamp}_{height:g}_{known.overlap * 100:g}_0_{angle:03d}"
+            capture = f"{stamp}_{height:g}_{reference_set.overlap * 100:g}_0_{angle:03d}"
             if angle not in folders:
                 folders[angle] = out_root / capture
                 folders[angle].mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write_captures(
             pose = Pose(tile.center, height, float(angle), 0.0, 0.0)
             poses.setdefault(angle, []).append((file.name, pose))
         if progress is not None:
-            progress(done, len(source.tiles), known.name)
+            progress(completed, len(source.tiles), reference_set.name)
     for angle, folder in folders.items():
         write_labels(out_root / f"{folder.name}.json", poses[angle])
     return [folders[angle] for angle in sorted(folders)]

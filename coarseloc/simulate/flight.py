@@ -21,7 +21,7 @@ from coarseloc.imagery.raster import Raster
 from coarseloc.simulate.camera import Changes, develop, ground_homography, photograph, reach, season_matrix
 
 _TRIES = 300  # for a frame whose ground is all there
-_SEEN = 0.999  # share of a frame that must be ground
+_MIN_GROUND = 0.999  # share of a frame that must be ground
 
 
 def simulate_flight(
@@ -56,35 +56,35 @@ def simulate_flight(
     changes = changes if changes is not None else Changes()
     rng = np.random.default_rng([seed, 3])
     season = season_matrix(rng, changes.season)
-    stations = _track if path == "track" else _anywhere
-    taken: list[Frame] = []
+    stations = _track_stations if path == "track" else _random_stations
+    photographs: list[Frame] = []
     for tries, (center, yaw) in enumerate(stations(Raster(orthophoto_path), footprint_m, rng), 1):
         pitch, roll = rng.normal(0, changes.tilt_deg, 2).clip(-12, 12) if changes.tilt_deg else (0.0, 0.0)
         height = altitude_m * math.exp(changes.altitude * rng.normal())
         to_ground = ground_homography(pitch, roll, footprint_m / 2 / altitude_m, height)
         half = reach(to_ground)
         view = cut_view(orthophoto_path, center, 2 * half, yaw, max(1, round(side_px * 2 * half / footprint_m)))
-        if view.ground_fraction >= _SEEN:
+        if view.ground_fraction >= _MIN_GROUND:
             folder.mkdir(parents=True, exist_ok=True)
             picture = develop(photograph(view.pixels, half, to_ground, side_px), rng, changes, season)
-            file = folder / f"{flight_id}_{len(taken) + 1:05d}.jpg"
+            file = folder / f"{flight_id}_{len(photographs) + 1:05d}.jpg"
             Image.fromarray(picture).save(file, quality=92)
             truth = Pose(center, round(height, 2), round(yaw, 2), round(float(pitch), 2), round(float(roll), 2))
-            taken.append(Frame(len(taken) + 1, file, file.name, truth))
+            photographs.append(Frame(len(photographs) + 1, file, file.name, truth))
             if progress is not None:
-                progress(len(taken), frames, file.name)
-        if len(taken) == frames:
+                progress(len(photographs), frames, file.name)
+        if len(photographs) == frames:
             break
         if tries >= _TRIES + 4 * frames:
             raise InputError(
                 f"{orthophoto_path} has too little ground for {frames} frames of {footprint_m} m: found room for "
-                f"{len(taken)} in {tries} tries. Give a smaller footprint or a larger orthophoto."
+                f"{len(photographs)} in {tries} tries. Give a smaller footprint or a larger orthophoto."
             )
-    write_labels(folder / "labels.json", [(frame.path.name, frame.truth) for frame in taken])
+    write_labels(folder / "labels.json", [(frame.path.name, frame.truth) for frame in photographs])
     started = None
     with suppress(ValueError):
         started = datetime.strptime(flight_id, "%y%m%d%H%M%S")
-    return Flight(flight_id, folder, tuple(taken), started, "labels")
+    return Flight(flight_id, folder, tuple(photographs), started, "labels")
 
 
 def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
@@ -107,15 +107,15 @@ def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
     file.write_text(json.dumps({"images": images}, indent=1), encoding="utf-8")
 
 
-def _anywhere(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
+def _random_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
     """Places uniform over the raster, with any yaw."""
     margin = _margin(raster, footprint_m, 0.5)
     while True:
         x, y = rng.uniform(margin, raster.width - margin), rng.uniform(margin, raster.height - margin)
-        yield _place(raster, x, y), float(rng.uniform(0, 360))
+        yield _position(raster, x, y), float(rng.uniform(0, 360))
 
 
-def _track(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
+def _track_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
     """An endless smooth line: the turn rate wanders, and near the border it leads back to the middle."""
     step = 0.4 * footprint_m / raster.metres_per_pixel()
     margin = _margin(raster, footprint_m, 0.85)
@@ -123,7 +123,7 @@ def _track(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple
     x, y = (margin + float(rng.uniform(0.2, 0.8)) * side for side in room)
     course, rate, crab = float(rng.uniform(0, 360)), 0.0, float(rng.normal(0, 3))
     while True:
-        yield _place(raster, x, y), (course + crab) % 360
+        yield _position(raster, x, y), (course + crab) % 360
         rate = 0.8 * rate + float(rng.normal(0, 4))
         ahead_x = x + 3 * step * math.sin(math.radians(course))
         ahead_y = y - 3 * step * math.cos(math.radians(course))
@@ -148,6 +148,6 @@ def _margin(raster: Raster, footprint_m: float, footprints: float) -> float:
     return margin
 
 
-def _place(raster: Raster, x: float, y: float) -> LonLat:
+def _position(raster: Raster, x: float, y: float) -> LonLat:
     lon, lat = raster.positions_of([x], [y])
     return LonLat(float(lon[0]), float(lat[0]))

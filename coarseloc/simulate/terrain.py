@@ -11,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery import geotiff
 from coarseloc.simulate.canvas import Canvas, Season, vary
 from coarseloc.simulate.landuse import ASPHALT, paint
-from coarseloc.simulate.noise import Float, fbm
 from coarseloc.simulate.polygons import Polygon, subdivide
+
+Float = NDArray[np.float32]
 
 # Shares of land use, and of ground under lakes, by style.
 STYLES: dict[str, tuple[dict[str, float], float]] = {
@@ -140,7 +143,7 @@ def _furrows(canvas: Canvas, land: Float) -> Float:
     y, x = np.mgrid[: ids.shape[0], : ids.shape[1]].astype(np.float32) * np.float32(canvas.gsd_m)
     angle, period, strength = (table[:, column][ids] for column in range(3))
     rows = np.sin((y * np.cos(angle) - x * np.sin(angle)) * (2 * math.pi / period)) * strength
-    soil = fbm(canvas.plan, ids.shape, canvas.gsd_m, 130, 4, 0.65)
+    soil = _fbm(canvas.plan, ids.shape, canvas.gsd_m, 130, 4, 0.65)
     in_field = strength > 0
     pale = np.clip((soil - 1.0) * 1.2, 0, 0.7) * in_field
     drawn: Float = land + rows[..., None] + (soil * 7 * in_field)[..., None]
@@ -152,11 +155,11 @@ def _relief(canvas: Canvas, land: Float) -> Float:
     """Hill shade, slow changes of hue, fine grain."""
     shape = land.shape[:2]
     rng = canvas.plan
-    height = fbm(rng, shape, canvas.gsd_m, 900, 4)
+    height = _fbm(rng, shape, canvas.gsd_m, 900, 4)
     slope = np.gradient(height, axis=1) - np.gradient(height, axis=0)
     light = 1 + np.clip(slope * (22.0 / canvas.gsd_m), -0.16, 0.16)
-    light += 0.05 * fbm(rng, shape, canvas.gsd_m, 60, 4)
-    hue = fbm(rng, shape, canvas.gsd_m, 700, 3)[..., None] * np.array([5, 1, -4], np.float32)
+    light += 0.05 * _fbm(rng, shape, canvas.gsd_m, 60, 4)
+    hue = _fbm(rng, shape, canvas.gsd_m, 700, 3)[..., None] * np.array([5, 1, -4], np.float32)
     grain = canvas.season.rng.standard_normal(shape).astype(np.float32)[..., None] * np.float32(2.5)
     return (land + hue) * light[..., None].astype(np.float32) + grain
 
@@ -165,7 +168,7 @@ def _lakes(canvas: Canvas, land: Float, share: float, coast: bool) -> Float:
     """Lakes where the ground lies low, the sea where the style is coast; a rim of reeds, sand or mud."""
     rng, season = canvas.plan, canvas.season.rng
     shape = land.shape[:2]
-    ground = fbm(rng, shape, canvas.gsd_m, rng.uniform(250, 900), 5, 0.45)
+    ground = _fbm(rng, shape, canvas.gsd_m, rng.uniform(250, 900), 5, 0.45)
     share = share * float(rng.uniform(0.2, 1.8))
     level = float(np.quantile(ground, share)) + float(season.normal(0, 0.025))
     if coast:
@@ -178,11 +181,41 @@ def _lakes(canvas: Canvas, land: Float, share: float, coast: bool) -> Float:
     water = np.clip(depth / 0.02 + 0.5, 0, 1)[..., None]
     rim = np.clip(1 - np.abs(depth + 0.05) / 0.07, 0, 1)[..., None] * np.float32(0.85)
     # Lakes far apart take different colours: a very slow field mixes two of the season's waters.
-    pick = np.clip(fbm(rng, shape, canvas.gsd_m, 2500, 2) * 0.6 + float(season.uniform(0, 1)), 0, 1)[..., None]
-    one, other = (np.array(canvas.season.water(), np.float32) for _ in range(2))
+    pick = np.clip(_fbm(rng, shape, canvas.gsd_m, 2500, 2) * 0.6 + float(season.uniform(0, 1)), 0, 1)[..., None]
+    first_water, second_water = (np.array(canvas.season.water(), np.float32) for _ in range(2))
     shallow = np.clip(1.25 - depth / 0.8, 0.9, 1.25)[..., None]
-    colour = (one * pick + other * (1 - pick)) * shallow.astype(np.float32)
+    colour = (first_water * pick + second_water * (1 - pick)) * shallow.astype(np.float32)
     colour += canvas.season.rng.standard_normal(shape).astype(np.float32)[..., None] * np.float32(1.5)
     bank = np.array(vary((178, 166, 138) if rng.random() < 0.6 else (98, 106, 66), rng, 12), np.float32)
     banked = land + (bank - land) * rim
     return (banked + (colour - banked) * water).astype(np.float32)
+
+
+# --- smooth random fields: lengths in metres, so that a finer raster shows the same land -------------
+
+
+def _value_noise(rng: Generator, shape: tuple[int, int], gsd_m: float, wavelength_m: float) -> Float:
+    """Bicubic noise float32 [H, W], zero mean and unit variance, with features of about `wavelength_m`."""
+    height, width = shape
+    cells = [math.ceil(side * gsd_m / wavelength_m) + 4 for side in (width, height)]
+    grid = Image.fromarray(rng.standard_normal((cells[1], cells[0])).astype(np.float32))
+    # One cell of margin on each side keeps the resampling filter away from the grid's border.
+    box = (1.0, 1.0, 1.0 + width * gsd_m / wavelength_m, 1.0 + height * gsd_m / wavelength_m)
+    field: Float = np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC, box=box), np.float32)
+    return field / np.float32(0.7)  # bicubic interpolation keeps about half of the variance
+
+
+def _fbm(
+    rng: Generator, shape: tuple[int, int], gsd_m: float, wavelength_m: float, octaves: int, gain: float = 0.5
+) -> Float:
+    """Fractal sum of `octaves` noises, each of half the wavelength and `gain` times the height of the one
+    before; float32 [H, W], about zero mean and unit variance. Octaves finer than two pixels add nothing
+    but are drawn, so that one seed gives one land at every `gsd_m`."""
+    total = np.zeros(shape, np.float32)
+    power = 0.0
+    for octave in range(octaves):
+        amplitude = gain**octave
+        field = _value_noise(rng, shape, gsd_m, wavelength_m / 2**octave)
+        total += np.float32(amplitude) * field
+        power += amplitude**2
+    return total / np.float32(math.sqrt(power))
