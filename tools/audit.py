@@ -18,47 +18,51 @@ SERVICES = {"pypi": "PyPI (pypi.org/pypi/…/json)", "osv": "OSV (api.osv.dev)"}
 
 def installed() -> list[str]:
     """`name==version` of every distribution but this project's; "+cpu" and the like are no versions of an index."""
-    found = {(d.name.lower(), d.version.partition("+")[0]) for d in metadata.distributions() if d.name != "coarseloc"}
-    return sorted(f"{name}=={version}" for name, version in found)
+    versions = {
+        (d.name.lower(), d.version.partition("+")[0]) for d in metadata.distributions() if d.name != "coarseloc"
+    }
+    return sorted(f"{name}=={version}" for name, version in versions)
 
 
-def ask(pip_audit: str, service: str, packages: list[str]) -> list[dict[str, Any]]:
-    """What a service says of each package; nothing where it does not answer."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
-        wanted.write("\n".join(packages))
-        wanted.flush()
-        how = ["--vulnerability-service", service, "--no-deps", "--disable-pip", "--timeout", "10"]
-        command = [pip_audit, "--requirement", wanted.name, *how, "--format", "json", "--progress-spinner", "off"]
-        done = subprocess.run(command, capture_output=True, text=True)
+def query_service(pip_audit: str, service: str, packages: list[str]) -> list[dict[str, Any]]:
+    """A service's report on each package, as pip-audit writes it; empty where the service does not answer."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write("\n".join(packages))
+        requirements.flush()
+        options = ["--vulnerability-service", service, "--no-deps", "--disable-pip", "--timeout", "10"]
+        options += ["--format", "json", "--progress-spinner", "off"]
+        command = [pip_audit, "--requirement", requirements.name, *options]
+        process = subprocess.run(command, capture_output=True, text=True)
     try:
-        return list(json.loads(done.stdout)["dependencies"])
+        return list(json.loads(process.stdout)["dependencies"])
     except (ValueError, KeyError):
         return []
 
 
-def verdict(said: list[dict[str, Any]], service: str) -> tuple[list[str], int]:
-    """Lines for a reader, and the exit code."""
-    asked = [one for one in said if "skip_reason" not in one]
-    unknown = [one["name"] for one in said if "skip_reason" in one]
+def verdict(reports: list[dict[str, Any]], service: str) -> tuple[list[str], int]:
+    """(lines for a reader, exit code) of one service's reports."""
+    audited = [package for package in reports if "skip_reason" not in package]
+    unknown = [package["name"] for package in reports if "skip_reason" in package]
     lines = [
-        f"{one['name']} {one['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
-        for one in asked
-        for found in one["vulns"]
+        f"{package['name']} {package['version']}: {vulnerability['id']}, "
+        f"mended in {', '.join(vulnerability['fix_versions']) or 'no version'}"
+        for package in audited
+        for vulnerability in package["vulns"]
     ]
     if lines:
-        return [*lines, f"{len(lines)} known vulnerabilities in {len(asked)} packages, by {service}"], 1
+        return [*lines, f"{len(lines)} known vulnerabilities in {len(audited)} packages, by {service}"], 1
     if unknown:
         rest = f"; not known there and so not audited: {', '.join(unknown)}"
-        return [f"no known vulnerability in {len(asked)} packages, by {service}{rest}"], 2
-    return [f"no known vulnerability in any of {len(asked)} packages, by {service}"], 0
+        return [f"no known vulnerability in {len(audited)} packages, by {service}{rest}"], 2
+    return [f"no known vulnerability in any of {len(audited)} packages, by {service}"], 0
 
 
 def main() -> int:
     packages = installed()
     for service, name in SERVICES.items():
-        said = ask(sys.argv[1], service, packages)
-        if any("skip_reason" not in one for one in said):
-            lines, code = verdict(said, name)
+        reports = query_service(sys.argv[1], service, packages)
+        if any("skip_reason" not in package for package in reports):
+            lines, code = verdict(reports, name)
             print("\n".join(lines))
             return code
     print(f"not audited: of {len(packages)} packages neither {' nor '.join(SERVICES.values())} answered for any")

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ class Task:
 
 def model_describer(folder: Path, input_px: int, batch: int = 64) -> Describe:
     """The loading path that every backbone takes, on a folder."""
-    found = find(replace(BACKBONES["demo"], folder=folder), folder)
-    if isinstance(found, MissingWeights):
-        raise found.error()
-    backbone = load_backbone(found, input_px=input_px, device="cpu")
+    weights = find(replace(BACKBONES["demo"], folder=folder), folder)
+    if isinstance(weights, MissingWeights):
+        raise weights.error()
+    backbone = load_backbone(weights, input_px=input_px, device="cpu")
 
     def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
         parts = [backbone.embed(np.stack(pictures[i : i + batch])) for i in range(0, len(pictures), batch)]
@@ -84,15 +85,16 @@ def hog_describer(side_px: int = 128) -> Describe:
     """Colour histogram (8 bins each of HSV, square-rooted) and HOG (16-pixel cells), each of unit norm."""
     from skimage.feature import hog
 
-    def one(picture: np.ndarray) -> np.ndarray:
+    def descriptor(picture: np.ndarray) -> np.ndarray:
         image = Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BOX)
         hsv = np.asarray(image.convert("HSV"))
         colour = np.sqrt(np.concatenate([np.histogram(hsv[..., c], 8, (0, 256))[0] for c in range(3)]))
         shape = hog(np.asarray(image), 9, (16, 16), (2, 2), block_norm="L2-Hys", channel_axis=-1)
-        both = np.concatenate([colour / np.linalg.norm(colour), shape / max(np.linalg.norm(shape), 1e-9)])
-        return (both / np.linalg.norm(both)).astype(np.float32)
+        combined = np.concatenate([colour / np.linalg.norm(colour), shape / max(np.linalg.norm(shape), 1e-9)])
+        unit: np.ndarray = (combined / np.linalg.norm(combined)).astype(np.float32)
+        return unit
 
-    return lambda pictures: np.stack([one(picture) for picture in pictures])
+    return lambda pictures: np.stack([descriptor(picture) for picture in pictures])
 
 
 def read_references(source: TileSource) -> References:
@@ -109,8 +111,8 @@ def read_references(source: TileSource) -> References:
 
 def measure(task: Task, references: np.ndarray, frames: np.ndarray) -> dict[str, float]:
     """The figures of one descriptor on one task. references, frames: unit float32 [N, D]."""
-    r, seen = task.references, task.flight.frames
-    lon, lat, yaw = np.array([(*f.truth.location, f.truth.yaw_deg) for f in seen if f.truth.location], float).T
+    r, frames_flown = task.references, task.flight.frames
+    lon, lat, yaw = np.array([(*f.truth.location, f.truth.yaw_deg) for f in frames_flown if f.truth.location], float).T
     distance = geo.distance_m(lon[:, None], lat[:, None], r.lon, r.lat)  # [Q, N]
     east, north = np.array([geo.metres_per_degree(value) for value in lat]).T
     dx, dy = np.abs(r.lon - lon[:, None]) * east[:, None], np.abs(r.lat - lat[:, None]) * north[:, None]
@@ -140,11 +142,11 @@ def rotation_table(references: References, vectors: np.ndarray) -> list[tuple[in
     the best other place at any heading)."""
     by_heading = {h: vectors[references.heading == h] for h in HEADINGS}  # in one order of places each
     upright = by_heading[0]
-    everything = np.stack([upright @ by_heading[h].T for h in HEADINGS])  # [8, P, P]
-    others = everything.copy()
-    others[:, np.arange(len(upright)), np.arange(len(upright))] = -2.0
-    best_other = others.max(axis=(0, 2))
-    own = [np.diagonal(everything[k]) for k in range(len(HEADINGS))]
+    cosines = np.stack([upright @ by_heading[h].T for h in HEADINGS])  # [8, P, P]
+    of_other_places = cosines.copy()
+    of_other_places[:, np.arange(len(upright)), np.arange(len(upright))] = -2.0
+    best_other = of_other_places.max(axis=(0, 2))
+    own = [np.diagonal(cosines[k]) for k in range(len(HEADINGS))]
     return [(h, float(o.mean()), float((o - best_other).mean())) for h, o in zip(HEADINGS, own, strict=True)]
 
 
@@ -153,9 +155,8 @@ def generated_tasks(work: Path, seeds: Sequence[tuple[int, str]], frames: int) -
     the place in another season."""
     tasks = []
     for seed, style in seeds:
-        size = {"width_m": 3800.0, "height_m": 3000.0, "style": style}
-        summer = write_area(work / f"{style}-{seed}.tif", seed, **size)
-        later = write_area(work / f"{style}-{seed}-later.tif", seed, season=1, **size)
+        paint = partial(write_area, seed=seed, width_m=3800.0, height_m=3000.0, style=style)
+        summer, later = paint(work / f"{style}-{seed}.tif"), paint(work / f"{style}-{seed}-later.tif", season=1)
         references = read_references(open_orthophoto(summer, footprint_m=400, overlap=0.5, tile_px=200))
         for name, picture, number in (("same season", summer, 1), ("another season", later, 2)):
             flight = simulate_flight(
@@ -168,14 +169,14 @@ def generated_tasks(work: Path, seeds: Sequence[tuple[int, str]], frames: int) -
 
 def naip_tasks(work: Path, references: Path, frames: Path, count: int) -> list[Task]:
     """640 m footprints; frames of the other year as they are, and with a camera's changes."""
-    held = read_references(open_orthophoto(references, footprint_m=640, overlap=0.5, tile_px=128))
+    tiles = read_references(open_orthophoto(references, footprint_m=640, overlap=0.5, tile_px=128))
     tasks = []
     for number, (name, changes) in enumerate((("as is", Changes.none()), ("camera's changes", Changes())), 1):
         flight = simulate_flight(
             frames, work / "flights", flight_id=f"naip-{number}", frames=count, footprint_m=640, seed=number,
             side_px=128, path="random", changes=changes,
         )  # fmt: skip
-        tasks.append(Task(f"NAIP 2018 → 2020, {name}", held, flight))
+        tasks.append(Task(f"NAIP 2018 → 2020, {name}", tiles, flight))
     return tasks
 
 

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ SET, ORIGIN, STRIDE_M, FOOTPRINT_M = "grown", LonLat(127.0, 37.5), 150.0, 300.0
 QUERIES = 30
 MIB = 2**20
 
-Facts = dict[str, float]
+Figures = dict[str, float]
 
 
-def write(folder: Path, count: int, dim: int) -> Facts:
+def write(folder: Path, count: int, dim: int) -> Figures:
     """SQL, as an ingest writes it; making the vectors is not counted."""
     tiles = _tiles(count // len(HEADINGS))
     spec = EmbeddingSpec("generated", dim, "none", 224, (0.5,) * 3, (0.5,) * 3, "cls")
@@ -54,9 +55,9 @@ def write(folder: Path, count: int, dim: int) -> Facts:
         keys = references.save_tiles(session, stored.id, tiles)
         stored_spec = embeddings.save_spec(session, spec)
     seconds += time.perf_counter() - started
-    for some in batches(((tile, angle) for tile in tiles for angle in HEADINGS), COMMIT_ROWS):
-        views = [(tile, _view(tile, angle), "stamp") for tile, angle in some]
-        vectors = _unit(random.standard_normal((len(some), dim), np.float32))
+    for batch in batches(((tile, angle) for tile in tiles for angle in HEADINGS), COMMIT_ROWS):
+        views = [(tile, _view(tile, angle), "stamp") for tile, angle in batch]
+        vectors = _unit(random.standard_normal((len(batch), dim), np.float32))
         started = time.perf_counter()
         with db.write() as session:
             rotated = references.save_views(session, SET, keys, views)
@@ -69,64 +70,64 @@ def write(folder: Path, count: int, dim: int) -> Facts:
     return {"write_s": seconds, "write_peak_mib": _peak_mib(), "count_pending_ms": pending_ms}
 
 
-def edge(folder: Path, count: int, dim: int) -> Facts:
+def edge(folder: Path, count: int, dim: int) -> Figures:
     """Qdrant Edge: the drain, and look-ups by filters."""
-    found: Facts = {}
-    db, began_with = _database(folder), _resident()
+    figures: Figures = {}
+    db, resident_before = _database(folder), _resident()
     identity = db.identity
-    with _timed(found, "drain_s"), open_store(folder, identity) as store:
+    with _timed(figures, "drain_s"), closing(open_store(folder, identity)) as store:
         sync.drain(db, store)
     db.close()
     started = time.perf_counter()
-    with open_store(folder, identity) as store:
+    with closing(open_store(folder, identity)) as store:
         (collection,) = store.collections()
         if store.count(collection) != count:
             raise SystemExit(f"Qdrant Edge holds {store.count(collection)} of {count} points")
-        found["edge_open_s"] = time.perf_counter() - started
+        figures["edge_open_s"] = time.perf_counter() - started
         for name, where in {"angle": Where(angles=(45,)), "near": Where(near=Near(*ORIGIN, 2_000))}.items():
-            ask = partial(store.query, collection, k=10, where=where)
-            found[f"edge_{name}_ms"] = _median_ms(ask, _queries(dim))
-        found["edge_mib"] = (_resident() - began_with) / MIB
-    return found
+            query = partial(store.query, collection, k=10, where=where)
+            figures[f"edge_{name}_ms"] = _median_ms(query, _queries(dim))
+        figures["edge_mib"] = (_resident() - resident_before) / MIB
+    return figures
 
 
-def mirror(folder: Path, count: int, dim: int) -> Facts:
+def mirror(folder: Path, count: int, dim: int) -> Figures:
     """FAISS: the mirror built from SQL and opened, exact search."""
-    found: Facts = {}
+    figures: Figures = {}
     db = _database(folder)
     with db.read() as session:
         stored = references.find_reference_set(session, SET)
         (spec,) = embeddings.specs(session, stored.id)
-        found["version_ms"] = _median_ms(lambda _: tallies.tally(session, stored.id, spec.id), range(QUERIES))
+        figures["version_ms"] = _median_ms(lambda _: tallies.tally(session, stored.id, spec.id), range(QUERIES))
     backend()  # the engine is loaded once for a process, not for each mirror
-    found["before_mirror_mib"] = _resident() / MIB
-    with _timed(found, "mirror_build_s"):
+    figures["before_mirror_mib"] = _resident() / MIB
+    with _timed(figures, "mirror_build_s"):
         open_mirror(db, folder / "mirrors", stored, spec, notice=print)
-    found["mirror_peak_mib"] = _peak_mib()
-    with _timed(found, "mirror_open_s"):
+    figures["mirror_peak_mib"] = _peak_mib()
+    with _timed(figures, "mirror_open_s"):
         opened = open_mirror(db, folder / "mirrors", stored, spec, rebuild=False)
     if opened.index.count != count:
         raise SystemExit(f"the mirror holds {opened.index.count} of {count} vectors")
-    found["exact_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10), _queries(dim))
+    figures["exact_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10), _queries(dim))
     selection = opened.selection(Where(angles=(45,)))
-    found["exact_angle_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10, selection), _queries(dim))
+    figures["exact_angle_ms"] = _median_ms(lambda q: opened.index.search(q[None], 10, selection), _queries(dim))
     db.close()
-    return found
+    return figures
 
 
-STAGES: dict[str, Callable[[Path, int, int], Facts]] = {"write": write, "edge": edge, "mirror": mirror}
+STAGES: dict[str, Callable[[Path, int, int], Figures]] = {"write": write, "edge": edge, "mirror": mirror}
 
 
-def measure(folder: Path, count: int, dim: int) -> Facts:
+def measure(folder: Path, count: int, dim: int) -> Figures:
     """One size: its stages one after another, then what they have left on the disk."""
-    found: Facts = {"count": count, "dim": dim, "load": round(os.getloadavg()[0], 1)}
+    figures: Figures = {"count": count, "dim": dim, "load": round(os.getloadavg()[0], 1)}
     for stage in STAGES:
         command = [sys.executable, __file__, "--stage", stage, "--counts", str(count), "--dims", str(dim)]
-        done = subprocess.run([*command, "--folder", folder], check=True, stdout=subprocess.PIPE, text=True)
-        found |= json.loads(done.stdout.splitlines()[-1])
+        process = subprocess.run([*command, "--folder", folder], check=True, stdout=subprocess.PIPE, text=True)
+        figures |= json.loads(process.stdout.splitlines()[-1])
     for name in ("coarseloc.db", "vectors", "mirrors"):
-        found[f"{name.removesuffix('.db').removeprefix('coarse')}_disk_mib"] = _size(folder / name) / MIB
-    return found
+        figures[f"{name.removesuffix('.db').removeprefix('coarse')}_disk_mib"] = _size(folder / name) / MIB
+    return figures
 
 
 def _database(folder: Path) -> Database:
@@ -142,12 +143,12 @@ def _tiles(count: int) -> list[Tile]:
     """A square grid, laid by one step of degrees: what matters here is their number."""
     columns = max(1, int(count**0.5))
     per_lon, per_lat = geo.metres_per_degree(ORIGIN.lat)
-    made = []
+    tiles = []
     for i in range(count):
         row, column = divmod(i, columns)
         center = LonLat(ORIGIN.lon + column * STRIDE_M / per_lon, ORIGIN.lat - row * STRIDE_M / per_lat)
-        made.append(Tile(i + 1, center, geo.square(center, FOOTPRINT_M)))
-    return made
+        tiles.append(Tile(i + 1, center, geo.square(center, FOOTPRINT_M)))
+    return tiles
 
 
 def _view(tile: Tile, angle: int) -> View:
@@ -155,20 +156,16 @@ def _view(tile: Tile, angle: int) -> View:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    normalised: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normalised
 
 
-class _timed:  # noqa: N801 - used as a statement
-    """Write the seconds of a block into a dictionary."""
-
-    def __init__(self, found: Facts, name: str) -> None:
-        self._found, self._name = found, name
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._found[self._name] = time.perf_counter() - self._started
+@contextmanager
+def _timed(figures: Figures, name: str) -> Iterator[None]:
+    """Write the seconds of a block into `figures`."""
+    started = time.perf_counter()
+    yield
+    figures[name] = time.perf_counter() - started
 
 
 def _median_ms(call: Callable[[Any], object], queries: Iterable[Any]) -> float:
@@ -202,20 +199,20 @@ LARGE = 100_000  # vectors: below, caches and what is paid once rule
 FITTED = ("write_s", "drain_s", "loc_disk_mib", "vectors_disk_mib", "mirrors_disk_mib", "exact_ms", "edge_angle_ms")
 
 
-def fitted(all_found: list[Facts]) -> dict[str, tuple[float, float]]:
+def fit_costs(sizes: list[Figures]) -> dict[str, tuple[float, float]]:
     """{cost: (per million vectors, per billion values in them)}, neither below 0, least in the sum of squared relative
     errors; seconds, MiB, ms."""
-    made = {}
+    costs = {}
     for name in FITTED:
-        rows = np.array([[f["count"] / 1e6, f["count"] * f["dim"] / 1e9] for f in all_found])
-        rows /= np.array([[f[name]] for f in all_found])
-        both, *_ = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)
-        if both.min() < 0:  # then one of the two alone
+        rows = np.array([[f["count"] / 1e6, f["count"] * f["dim"] / 1e9] for f in sizes])
+        rows /= np.array([[f[name]] for f in sizes])
+        per_unit, *_ = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)
+        if per_unit.min() < 0:  # then one of the two alone
             alone = [rows[:, i].sum() / (rows[:, i] ** 2).sum() for i in (0, 1)]
             errors = [((rows[:, i] * alone[i] - 1) ** 2).sum() for i in (0, 1)]
-            both = np.where(np.arange(2) == np.argmin(errors), alone, 0.0)
-        made[name] = (float(both[0]), float(both[1]))
-    return made
+            per_unit = np.where(np.arange(2) == np.argmin(errors), alone, 0.0)
+        costs[name] = (float(per_unit[0]), float(per_unit[1]))
+    return costs
 
 
 def main() -> None:
@@ -224,25 +221,25 @@ def main() -> None:
     parser.add_argument("--dims", type=int, nargs="+", default=[384, 1024])
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.stage:
-        print(json.dumps(STAGES[asked.stage](asked.folder, asked.counts[0], asked.dims[0])))
+    options = parser.parse_args()
+    if options.stage:
+        print(json.dumps(STAGES[options.stage](options.folder, options.counts[0], options.dims[0])))
         return
-    all_found = []
-    for count in asked.counts:
-        for dim in asked.dims:
-            with tempfile.TemporaryDirectory(prefix="growth-", dir=asked.folder) as folder:
-                all_found.append(measure(Path(folder), count, dim))
-            print(json.dumps(all_found[-1]), flush=True)
-    names = list(all_found[0])
-    print("\n|" + "|".join(["", *(f"{f['count']:,.0f} x {f['dim']}" for f in all_found)]) + "|")
-    print("|---" * (len(all_found) + 1) + "|")
+    sizes = []
+    for count in options.counts:
+        for dim in options.dims:
+            with tempfile.TemporaryDirectory(prefix="growth-", dir=options.folder) as folder:
+                sizes.append(measure(Path(folder), count, dim))
+            print(json.dumps(sizes[-1]), flush=True)
+    names = list(sizes[0])
+    print("\n|" + "|".join(["", *(f"{f['count']:,.0f} x {f['dim']}" for f in sizes)]) + "|")
+    print("|---" * (len(sizes) + 1) + "|")
     for name in names[2:]:
-        print(f"| {name} | " + " | ".join(f"{f[name]:.4g}" for f in all_found) + " |")
-    large = [found for found in all_found if found["count"] >= LARGE]
+        print(f"| {name} | " + " | ".join(f"{f[name]:.4g}" for f in sizes) + " |")
+    large = [figures for figures in sizes if figures["count"] >= LARGE]
     if len(large) > 2:
         print(f"\nfitted from {LARGE:,} vectors up, per million vectors + per billion values (s, MiB, ms):")
-        for name, (vector, value) in fitted(large).items():
+        for name, (vector, value) in fit_costs(large).items():
             print(f"  {name}: {vector:.4g} + {value:.4g}")
 
 

@@ -14,6 +14,7 @@ beforehand, both within the plain DINOv3 architecture:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,13 +36,14 @@ def initialise(model: DINOv3ViTModel, pictures: Tensor) -> None:
     torch.nn.init.normal_(model.embeddings.cls_token, std=0.02)
     torch.nn.init.normal_(model.embeddings.register_tokens, std=0.5)
     _principal_components(model, pictures)
-    for number, layer in enumerate(model.model.layer if hasattr(model, "model") else model.layer):
+    encoder: Any = model.model if hasattr(model, "model") else model
+    for number, layer in enumerate(encoder.layer):
         _look_at_offsets(layer, RADII[number % len(RADII)], turn=math.pi / 8 * (number % 2))
 
 
 def _principal_components(model: DINOv3ViTModel, pictures: Tensor) -> None:
     """Each channel of a patch token is one component, of about unit variance for the strong ones."""
-    projection = model.embeddings.patch_embeddings
+    projection: Any = model.embeddings.patch_embeddings
     side, channels = projection.kernel_size[0], projection.out_channels
     patches = nnf.unfold(pictures, side, stride=side).transpose(1, 2).reshape(-1, 3 * side * side)
     mean = patches.mean(0)
@@ -54,7 +56,7 @@ def _principal_components(model: DINOv3ViTModel, pictures: Tensor) -> None:
     projection.bias.copy_(-(weight @ mean))
 
 
-def _look_at_offsets(layer: torch.nn.Module, radius: float, turn: float) -> None:
+def _look_at_offsets(layer: Any, radius: float, turn: float) -> None:
     """Head h attends at `radius` in the h-th of as many directions."""
     attention, norm = layer.attention, layer.norm1
     heads, width = attention.num_heads, attention.head_dim

@@ -38,10 +38,12 @@ SHARPNESS = 0.5  # of the targets, in units of pose_distance
 SIZES_PX = (96, 96, 112)  # cheap ones first; the last part of the run is at 128, where the model is used
 FINAL_PX, FINAL_PART = 128, 0.8
 
+Figures = dict[str, float]
+
 
 def build_model() -> DINOv3ViTModel:
     """Patch 16, four registers, RoPE: the architecture of the six, small."""
-    config = DINOv3ViTConfig(
+    config = DINOv3ViTConfig(  # type: ignore[call-arg]  # every configuration takes it
         patch_size=16,
         image_size=128,
         hidden_size=160,
@@ -87,9 +89,9 @@ def draw_batch(
         references.append(cut(area.seasons[first], reference, px, rng, loose=0.15 * strength))
         queries.append(cut(area.seasons[second], query, px, rng, loose=strength))
         near.append(np.exp(-(pose_distance(query, reference) ** 2) / (2 * SHARPNESS**2)))
-    weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))
-    each = np.repeat(strengths, 4 * clusters)
-    return alter(torch.cat(queries), rng, each), alter(torch.cat(references), rng, each), weights
+    weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))  # type: ignore[no-untyped-call]
+    pair_strengths = np.repeat(strengths, 4 * clusters)
+    return alter(torch.cat(queries), rng, pair_strengths), alter(torch.cat(references), rng, pair_strengths), weights
 
 
 def contrastive_loss(queries: Tensor, references: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
@@ -149,15 +151,15 @@ class Run:
         return cls(model, copy.deepcopy(model).eval(), log_temperature, optimizer)
 
     def load(self, file: Path) -> None:
-        held = torch.load(file, weights_only=True)
-        self.model.load_state_dict(held["model"])
-        self.average.load_state_dict(held["average"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.log_temperature.data.copy_(held["log_temperature"])
-        self.step, self.seconds = held["step"], held["seconds"]
+        state = torch.load(file, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log_temperature.data.copy_(state["log_temperature"])
+        self.step, self.seconds = state["step"], state["seconds"]
 
     def save(self, file: Path) -> None:
-        held = {
+        state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -165,11 +167,11 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(held, file.with_suffix(".part"))
+        torch.save(state, file.with_suffix(".part"))
         file.with_suffix(".part").replace(file)
 
 
-def take_step(run: Run, areas: Sequence[Area], rng: np.random.Generator, options: argparse.Namespace) -> dict:
+def take_step(run: Run, areas: Sequence[Area], rng: np.random.Generator, options: argparse.Namespace) -> Figures:
     """One batch, one update; returns what the log says of it."""
     chosen = [areas[int(i)] for i in rng.choice(len(areas), options.areas, replace=False)]
     px = FINAL_PX if run.step >= FINAL_PART * options.steps else int(rng.choice(SIZES_PX))
@@ -180,7 +182,7 @@ def take_step(run: Run, areas: Sequence[Area], rng: np.random.Generator, options
     q, r = embed(run.model, torch.cat([queries, references])).chunk(2)
     loss = contrastive_loss(q, r, weights, run.log_temperature.exp().clamp(0.02, 0.2))
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     run.optimizer.step()
     decay = min(0.995, (run.step + 1) / (run.step + 20))

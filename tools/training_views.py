@@ -41,16 +41,16 @@ def render_pyramids(number: int, seed: int) -> Area:
 
 
 class Pool:
-    """A window on the row of areas: `size` at a time, the oldest replaced every `every` steps."""
+    """A window on the row of areas: `size` at a time, the oldest replaced each `refresh_steps`."""
 
-    def __init__(self, seed: int, size: int, every: int) -> None:
-        self.seed, self.size, self.every = seed, size, every
+    def __init__(self, seed: int, size: int, refresh_steps: int) -> None:
+        self.seed, self.size, self.refresh_steps = seed, size, refresh_steps
         self.areas: deque[Area] = deque(maxlen=size)
 
     def at(self, step: int) -> deque[Area]:
-        first = step // self.every
-        have = self.areas[-1].number + 1 if self.areas else first
-        for number in range(max(have, first), first + self.size):
+        first = step // self.refresh_steps
+        following = self.areas[-1].number + 1 if self.areas else first
+        for number in range(max(following, first), first + self.size):
             self.areas.append(render_pyramids(number, self.seed))
         return self.areas
 
@@ -94,7 +94,9 @@ def pose_distance(query: Poses, reference: Poses) -> np.ndarray:
     east = query.east[:, None] - reference.east
     south = query.south[:, None] - reference.south
     turn = np.angle(np.exp(1j * (query.heading[:, None] - reference.heading)))
-    return np.sqrt((east**2 + south**2) / (0.25 * query.footprint_m) ** 2 + (turn / (math.pi / 8)) ** 2)
+    bins = (east**2 + south**2) / (0.25 * query.footprint_m) ** 2 + (turn / (math.pi / 8)) ** 2
+    distance: np.ndarray = np.sqrt(bins)
+    return distance
 
 
 def cut(pyramid: tuple[Tensor, ...], poses: Poses, px: int, rng: Generator, loose: float) -> Tensor:
@@ -142,10 +144,10 @@ def alter(views: Tensor, rng: Generator, strength: np.ndarray) -> Tensor:
     mixed = torch.einsum("nij,njhw->nihw", tensor(mixing), views - mean)
 
     # Two mixtures side by side, so that neighbouring fields change differently.
-    other = torch.einsum("nij,njhw->nihw", tensor(mixing + 0.25 * rng.standard_normal((count, 3, 3))), views - mean)
+    second = torch.einsum("nij,njhw->nihw", tensor(mixing + 0.25 * rng.standard_normal((count, 3, 3))), views - mean)
     field = nnf.interpolate(tensor(rng.standard_normal((count, 1, 4, 4))), (height, width), mode="bicubic")
     share = torch.sigmoid(6 * field) * per_picture(rng.random(count) < 0.4)
-    mixed = mixed + (other - mixed) * share
+    mixed = mixed + (second - mixed) * share
 
     contrast = per_picture(np.exp(rng.normal(0, 0.28, count)))
     cast = per_picture(rng.normal(0, 0.05, (count, 3)))

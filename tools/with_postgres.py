@@ -23,9 +23,9 @@ NAME = "coarseloc_test"
 
 def binaries() -> Path | None:
     """The newest server's folder."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    initdb_paths = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if initdb_paths:
+        return initdb_paths[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
 
@@ -34,8 +34,8 @@ def unprivileged() -> str | None:
     """The user to run as: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in known else "nobody"
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in users else "nobody"
 
 
 @contextmanager
@@ -48,10 +48,11 @@ def server(bin_: Path, folder: Path) -> Iterator[str]:
         port = str(free.getsockname()[1])
 
     def run(tool: str, *args: str) -> None:
-        done = subprocess.run([bin_ / tool, *args], user=user, cwd=folder, capture_output=True, text=True)
-        if done.returncode:
+        process = subprocess.run([bin_ / tool, *args], user=user, cwd=folder, capture_output=True, text=True)
+        if process.returncode:
             log = folder / "log"
-            sys.exit(f"{tool} failed: {done.stderr or done.stdout}{log.read_text()[-2000:] if log.exists() else ''}")
+            log_end = log.read_text()[-2000:] if log.exists() else ""
+            sys.exit(f"{tool} failed: {process.stderr or process.stdout}{log_end}")
 
     data = str(folder / "data")
     run("initdb", "-D", data, "-U", "coarseloc", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
@@ -71,7 +72,7 @@ def main() -> int:
         advice = "apt-get install postgresql, or set COARSELOC_TEST_DATABASE_URL and run pytest"
         print(f"no PostgreSQL server here (initdb), so nothing was run on it: {advice}", flush=True)
         return 0 if optional else 2
-    with tempfile.TemporaryDirectory(prefix="coarseloc-postgres-") as made, server(bin_, Path(made)) as url:
+    with tempfile.TemporaryDirectory(prefix="coarseloc-postgres-") as folder, server(bin_, Path(folder)) as url:
         return subprocess.run(command, env=os.environ | {"COARSELOC_TEST_DATABASE_URL": url}).returncode
 
 
