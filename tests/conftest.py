@@ -6,6 +6,7 @@ A fixture that only one room needs belongs into that room's test file.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,47 @@ from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 
 # Tiny models on a busy machine: more OpenMP threads would only wait for each other. Read when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# --- skips --------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--only-listed-skips", action="store_true", help="Fail where a skip is not in allowed_skips.txt.")
+
+
+class SkipGuard:
+    """Fails a run that left out a test for a reason that is not listed."""
+
+    def __init__(self, listed: re.Pattern[str]) -> None:
+        self.listed = listed
+        self.unlisted: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._check(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._check(report)
+
+    def _check(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            if not self.listed.search(reason):
+                self.unlisted.add(f"{report.nodeid}: {reason}")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        for skip in sorted(self.unlisted):
+            terminalreporter.write_line(f"skipped for a reason that tests/allowed_skips.txt does not list: {skip}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unlisted and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--only-listed-skips") and not hasattr(config, "workerinput"):  # xdist's workers report to it
+        lines = (Path(__file__).parent / "allowed_skips.txt").read_text(encoding="utf-8").splitlines()
+        config.pluginmanager.register(SkipGuard(re.compile("|".join(x for x in lines if x and not x.startswith("#")))))
+
 
 # --- backbones ----------------------------------------------------------------------------------
 
