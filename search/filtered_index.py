@@ -1,4 +1,4 @@
-"""Filtered look-up: query vectors answered by the vector store, scored once more and joined from SQL."""
+"""The vector store as an index of tiles: its points scored once more and joined with their facts from SQL."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from coarseloc.localize.localizer import MOST_HEADINGS
 from coarseloc.store import Database, embeddings
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.vectors.protocol import VectorStore
-from search.neighbors import float32_error
+from search.neighbors import best_rows, float32_error
 
 _log = logging.getLogger("coarseloc")
-_SPARE = 32  # points asked for beyond k: the store's rounding, and equals, may order the last ones otherwise
-_MOST = 10_000  # points looked at so that equals come in order
+_SPARE = 32  # points queried beyond k: the store's rounding may order the last points differently
+_MAX_POINTS = 10_000  # queried at most, to order points of equal score
 
 
 @dataclass
 class FilteredIndex:
     """A `TileIndex` answered by the vector store, among the tiles that match.
 
-    The store rounds scores in its own way, so a few points more than k are asked for and scored once more in float64
-    from SQL: both kinds of index give the same tiles in the same order. Says by `notice` when the store is behind the
-    database, when it has lost points (and mends that), and when more tiles are equal than were looked at.
+    The store rounds scores in its own way, so a few points more than k are queried, and scored once more in float64
+    with their vectors from SQL: both kinds of index return the same tiles in the same order. Calls `notice` when the
+    store is behind the database, when it has lost points (which are written again), and when more points have equal
+    scores than were queried.
     """
 
     store: VectorStore
@@ -65,29 +66,29 @@ class FilteredIndex:
         points = [str(key) for key in keys]
         with self.db.read() as session:
             rows = embeddings.facts_by_point(session, points)
-        known = [(float(score), *rows[point]) for score, point in zip(scores, points, strict=True) if point in rows]
+        live = [(float(score), *rows[point]) for score, point in zip(scores, points, strict=True) if point in rows]
         return [
             RankedTile(rank, score, tile, path, digest, key)
-            for rank, (score, key, tile, path, digest) in enumerate(known, start=1)
+            for rank, (score, key, tile, path, digest) in enumerate(live, start=1)
         ]
 
     def _nearest(self, query: Float32, k: int) -> tuple[Float32, list[str]]:
         """(scores, point ids) of the k best, by score, then point id."""
         error = float32_error(len(query))
-        asked = k + _SPARE
+        limit = k + _SPARE
         while True:
-            proposed = self._query(query, asked)
-            if len(proposed) < asked and self._mended(len(proposed)):
-                proposed = self._query(query, asked)
-            scores, points = self._scored(query, [point for point, _ in proposed])
-            sure = len(scores) >= k and scores[k - 1] > proposed[-1][1] + error
-            if sure or len(proposed) < asked:
-                break  # what was not proposed cannot be among the k best
-            if asked >= _MOST:
-                self.notice(f"more than {asked} references are equal to the last shown: others may stand in its place")
+            candidates = self._query(query, limit)
+            if len(candidates) < limit and self._restore_lost_points(len(candidates)):
+                candidates = self._query(query, limit)
+            scores, points = self._best_points(query, k, [point for point, _ in candidates])
+            certain = len(scores) >= k and scores[k - 1] > candidates[-1][1] + error
+            if certain or len(candidates) < limit:
+                break  # no other point can be among the k best
+            if limit >= _MAX_POINTS:
+                self.notice(f"more than {limit} references are equal to the last shown: others may stand in its place")
                 break
-            asked = min(4 * asked, _MOST)
-        return scores[:k], points[:k]
+            limit = min(4 * limit, _MAX_POINTS)
+        return scores, points
 
     def _query(self, query: Float32, k: int) -> list[tuple[str, float]]:
         collection = self.spec.collection
@@ -108,28 +109,27 @@ class FilteredIndex:
         with self.db.read() as session:
             return embeddings.pending_counts(session).get(self.spec.collection, 0)
 
-    def _mended(self, found: int) -> bool:
-        """Whether the store had lost points, and has them again."""
+    def _restore_lost_points(self, found_points: int) -> bool:
+        """Write all points again if the store has lost any; returns whether it had. found_points: for the notice."""
         with self.db.read() as session:
             expected = len(embeddings.indexed_points(session, self.spec.id))
-        held = self.store.count(self.spec.collection)
-        if held >= expected:
+        stored = self.store.count(self.spec.collection)
+        if stored >= expected:
             return False
         self.notice(
-            f"the vector store holds {held} of {expected} references of {self.spec.backbone}, so that only "
-            f"{found} were found: the rest is written again from the database"
+            f"the vector store holds {stored} of {expected} references of {self.spec.backbone}, so that only "
+            f"{found_points} were found: the rest is written again from the database"
         )
         with self.db.write() as session:
             embeddings.forget_indexed(session, self.spec.id)
         self.drain()
         return True
 
-    def _scored(self, query: Float32, points: list[str]) -> tuple[Float32, list[str]]:
-        """Scores in float64, rounded once, of points that are live; by score, then point id."""
+    def _best_points(self, query: Float32, k: int, points: list[str]) -> tuple[Float32, list[str]]:
+        """(scores, point ids) of the k best of these points, without those deleted since; see `best_rows`."""
         with self.db.read() as session:
             vectors = embeddings.vectors(session, self.spec.id, points)
-        live = sorted(vectors)
-        matrix = np.array([vectors[point] for point in live], np.float64).reshape(len(live), len(query))
-        scores = np.vecdot(matrix, query.astype(np.float64)).astype(np.float32)
-        order = np.argsort(-scores, kind="stable")
-        return scores[order], [live[i] for i in order]
+        live = sorted(vectors)  # so that equal scores come by ascending point id
+        matrix = np.array([vectors[point] for point in live], np.float32).reshape(len(live), len(query))
+        scores, rows = best_rows(matrix, query[None], np.arange(len(live))[None], k)
+        return scores[0], [live[row] for row in rows[0]]

@@ -141,7 +141,7 @@ def test_of_200_equal_references_both_indexes_show_the_same_ten_in_the_same_orde
 
 def test_more_equal_references_than_are_looked_at_are_said(equals, filtered_index, said, monkeypatch):
     spec, vector = equals
-    monkeypatch.setattr(module, "_MOST", 100)
+    monkeypatch.setattr(module, "_MAX_POINTS", 100)
     found = best(filtered_index(spec), vector, 10)
     assert len(found) == 10 and len({hit.score for hit in found}) == 1
     assert said == ["more than 100 references are equal to the last shown: others may stand in its place"]
@@ -149,7 +149,7 @@ def test_more_equal_references_than_are_looked_at_are_said(equals, filtered_inde
 
 def test_equals_that_all_fit_are_no_surprise_worth_a_word(world, equals, filtered_index, said, monkeypatch):
     spec, vector = equals
-    monkeypatch.setattr(module, "_MOST", 220)
+    monkeypatch.setattr(module, "_MAX_POINTS", 220)
     assert best(filtered_index(spec), vector, 10) == best(exact_index(world, spec), vector, 10)
     assert said == []
 
