@@ -1,8 +1,8 @@
-"""A flight's stored answers, selected: what every export, page, command and report says of a frame comes from here.
+"""A flight's stored answers: the export, the pages, the commands and the report all read frames' answers here.
 
-An estimate is stored and never worked out again. Two things depend on what may change after a run, and are computed
-when it is read, here alone: its errors, against the truth that the flight has now, and its agreement with the other
-backbones that have answered the same question by now.
+An estimate is stored and never computed again. Two values depend on data that may change after a run, and are computed
+here when it is read: its errors, against the truth that the flight has now, and its agreement with the other backbones
+that have answered the same question by now.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
 
 @dataclass(frozen=True, slots=True)
 class FrameErrors:
-    """An estimate against the truth. A frame whose position no reference shows (`on_map` False) cannot be answered
-    rightly: it is counted apart, and is no part of a run's median."""
+    """An estimate against the truth. A frame whose position no reference shows (`on_map` False) has no right answer: it
+    is counted apart and left out of a run's median."""
 
     error_m: float  # great circle
     heading_error_deg: float | None  # circular; None unless the truth lies in the best footprint
     inside_footprint: bool  # of the best place
     on_map: bool
-    nearest_m: float  # to the nearest reference centre: what a perfect search by place is off
+    nearest_m: float  # to the nearest reference centre: the error of a perfect search by place
     verdict: str  # "on", "near" or "far", see `metrics.verdict`
 
 
@@ -47,31 +47,31 @@ class FrameAnswer:
 
 def frame_answers(
     session: Session,
-    chosen: Sequence[StoredRun],
+    stored_runs: Sequence[StoredRun],
     *,
     method: str = BEST_PLACE,
     frame_indices: Sequence[int] | None = None,
     with_hits: bool = True,
 ) -> dict[int, list[FrameAnswer]]:
-    """{run: its frames in the flight's order}, for all frames or some.
+    """{run: its frames in the flight's order}, of all frames or of those of `frame_indices`.
 
-    Raises InputError where a run has no answer by this method, naming those it has.
+    Raises InputError where a run has no answer by this method, naming the methods that it has.
     """
     votes: dict[int, dict[int, Estimate]] = {}  # by run, then frame
-    of_flight = {flight_id: runs.runs(session, flight_id) for flight_id in {run.flight_id for run in chosen}}
+    runs_by_flight = {flight_id: runs.runs(session, flight_id) for flight_id in {run.flight_id for run in stored_runs}}
     answers = {}
-    for run in chosen:
+    for run in stored_runs:
         _check_method(session, run, method)
         results = runs.results(session, run.id, frame_indices, method=method, with_hits=with_hits)
-        others = runs.voters(run, of_flight[run.flight_id])
-        for other in others:
-            if other.id not in votes:
-                of_other = localizations.estimates(session, other.id, method, frame_indices)
-                votes[other.id] = {index: estimate for index, (estimate, _) in of_other.items()}
+        voters = runs.voters(run, runs_by_flight[run.flight_id])
+        for voter in voters:
+            if voter.id not in votes:
+                estimates = localizations.estimates(session, voter.id, method, frame_indices)
+                votes[voter.id] = {index: estimate for index, (estimate, _) in estimates.items()}
         errors = frame_errors(results, snapshots.search_map(session, run.search_map))
         within_m = agreement_within_m(run)
         answers[run.id] = [
-            FrameAnswer(result, _agreement(result, run, [o.id for o in others], votes, within_m), error)
+            FrameAnswer(result, _agreement(result, run, [voter.id for voter in voters], votes, within_m), error)
             for result, error in zip(results, errors, strict=True)
         ]
     return answers
@@ -82,7 +82,7 @@ def agreement_within_m(run: StoredRun) -> float:
 
 
 def results_of(run: StoredRun, result: FrameResult) -> tuple[RankedTile, ...]:
-    """The hits that were asked for: more may be kept, to have as many places."""
+    """The first k hits of a run's parameters: more may be stored, to reach k places."""
     return result.hits[: run.parameters["k"]]
 
 
@@ -92,7 +92,7 @@ def first_places(result: FrameResult, k: int) -> list[Place]:
 
 
 def nearest_result_m(truth: LonLat, results: Sequence[RankedTile]) -> float | None:
-    """Metres from the truth to the nearest centre among results, great circle; None without any."""
+    """Metres from the truth to the nearest tile centre of the results, great circle; None without results."""
     centres = np.array([hit.tile.center for hit in results]).reshape(-1, 2)
     distances = geo.distance_m(*truth, centres[:, 0], centres[:, 1])
     return float(distances.min()) if len(distances) else None
@@ -105,35 +105,34 @@ def tile_verdict(truth: LonLat, tile: TileFacts) -> tuple[float, str]:
 
 
 def _check_method(session: Session, run: StoredRun, method: str) -> None:
-    known = localizations.methods(session, run.id)
-    if not known:
+    methods = localizations.methods(session, run.id)
+    if not methods:
         raise StoreError(f"run {run.id} has no answer stored: run the same `coarseloc search` again, it goes on")
-    if method not in known:
-        raise InputError(f"run {run.id} has no answer by method {method!r}: it has {', '.join(known)}")
+    if method not in methods:
+        raise InputError(f"run {run.id} has no answer by method {method!r}: it has {', '.join(methods)}")
 
 
 def _agreement(
     result: FrameResult,
     run: StoredRun,
-    others: Sequence[int],
+    voters: Sequence[int],
     votes: dict[int, dict[int, Estimate]],
     within_m: float,
 ) -> Agreement | None:
     index = result.frame.index
-    answered = [other for other in others if index in votes[other]]
-    if run.id not in answered:
+    voted = [voter for voter in voters if index in votes[voter]]
+    if run.id not in voted:
         return None
-    counts = agreement.agreements([votes[other][index] for other in answered], within_m)
-    return counts[answered.index(run.id)]
+    return agreement.agreements([votes[voter][index] for voter in voted], within_m)[voted.index(run.id)]
 
 
 def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameErrors | None]:
-    """Each estimate against the truth; None where either is missing. places: float64 [P, 6], what was searched."""
-    known = [r for r in results if r.frame.truth.location is not None and r.estimate is not None]
-    best = ranked_places([(r.frame.truth, r.estimate, ()) for r in known])
+    """Compare each estimate with the truth; None where either is missing. places: float64 [P, 6] that were searched."""
+    located = [r for r in results if r.frame.truth.location is not None and r.estimate is not None]
+    best = ranked_places([(r.frame.truth, r.estimate, ()) for r in located])
     on_map, nearest_m = metrics.map_coverage(best.truth_lon, best.truth_lat, places)
-    figures = zip(
-        known,
+    columns = zip(
+        located,
         metrics.error_m(best).tolist(),
         metrics.heading_error_deg(best).tolist(),
         metrics.right_place(best).tolist(),
@@ -141,18 +140,18 @@ def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameEr
         nearest_m.tolist(),
         strict=True,
     )
-    of_frame = {
+    errors = {
         r.frame.index: FrameErrors(
             error_m,
             None if math.isnan(heading) else heading,
             inside,
-            shown,
+            is_on_map,
             nearest,
             metrics.verdict(inside, _side_m(r.estimate.tile) if r.estimate and r.estimate.tile else 0.0, error_m),
         )
-        for r, error_m, heading, inside, shown, nearest in figures
+        for r, error_m, heading, inside, is_on_map, nearest in columns
     }
-    return [of_frame.get(r.frame.index) for r in results]
+    return [errors.get(r.frame.index) for r in results]
 
 
 def _side_m(tile: TileFacts) -> float:

@@ -22,12 +22,12 @@ WARM_UP = 3  # embeddings, and searches of each index, before the first that is 
 
 
 def environment(backend: str, backbone: Backbone) -> dict[str, Any]:
-    """What answers, for the record of a run: a run is only gone on with in the same one."""
+    """Describe what embeds and searches, for a run's record: an unfinished run only goes on in an equal one."""
     return machine(backbone.device, backend)
 
 
 def machine(device: str, backend: str) -> dict[str, Any]:
-    """This machine and its software, beside the device that embeds and what searches."""
+    """Describe this machine and its software, with the device that embeds and the backend that searches."""
     return {
         "backend": backend,
         "device": device,
@@ -44,8 +44,8 @@ def machine(device: str, backend: str) -> dict[str, Any]:
 
 
 def threads() -> dict[str, int]:
-    """How many threads may work at one call: `torch` at an embedding on a CPU, `faiss` at a search on a CPU, and `omp`,
-    what OpenMP gives each call of FAISS that says nothing else."""
+    """Count the threads of one call: `torch` of an embedding on a CPU, `faiss` of a search on a CPU, `omp` what OpenMP
+    gives a call of FAISS by default."""
     from coarseloc.embedding.engine import torch_threads  # torch: the program that embeds has it already
 
     return {
@@ -68,7 +68,7 @@ def _cpu_name() -> str:
 
 
 class Conditions(NamedTuple):
-    """What a time depends on beside the backbone and the references. None where the run does not record it."""
+    """What a time depends on, apart from backbone and references. None where the run does not record it."""
 
     batch: int | None  # frames embedded at once; above 1 a frame's time is its batch's, divided by its frames
     device: str | None
@@ -77,15 +77,18 @@ class Conditions(NamedTuple):
 
 
 def conditions(run: StoredRun) -> Conditions:
-    on = run.environment
-    threads = on.get("threads")
+    environment = run.environment
+    threads = environment.get("threads")
     return Conditions(
-        run.parameters.get("batch"), on.get("device"), on.get("cpu"), threads and tuple(sorted(threads.items()))
+        run.parameters.get("batch"),
+        environment.get("device"),
+        environment.get("cpu"),
+        threads and tuple(sorted(threads.items())),
     )
 
 
 def by_conditions(runs: Mapping[Key, StoredRun]) -> dict[Conditions, list[Key]]:
-    """The keys of runs whose times compare, in their order; single frames before batches, small batches first."""
+    """Group the keys of runs whose times compare, in their order; single frames before batches, small batches first."""
     groups: dict[Conditions, list[Key]] = {}
     for key, run in runs.items():
         groups.setdefault(conditions(run), []).append(key)

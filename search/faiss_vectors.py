@@ -34,25 +34,25 @@ def owner() -> str:
     Raises ConfigError unless there is exactly one: faiss-cpu and faiss-gpu overwrite each other's files, and pip
     cannot keep them apart.
     """
-    found = []
+    installed = []
     for name in _OWNERS:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if len(installed) == 1:
+        return installed[0]
+    if not installed:
         raise ConfigError("no FAISS is installed: expected exactly one, run `pip install faiss-cpu` or `faiss-gpu`")
     raise ConfigError(
-        f"{' and '.join(found)} are both installed and overwrite each other: uninstall them all, "
+        f"{' and '.join(installed)} are both installed and overwrite each other: uninstall them all, "
         "then install exactly one, with `pip install faiss-cpu` or `faiss-gpu`"
     )
 
 
 @cache
 def library() -> Any:
-    """The module, checked and set up on first use, so that nothing happens at import."""
+    """Import FAISS, check and set it up at the first call, so that nothing happens at import."""
     owner()
     import faiss
 
@@ -61,7 +61,7 @@ def library() -> Any:
 
 
 def gpus() -> int:
-    """How many this FAISS can use."""
+    """Count the GPUs that this FAISS can use."""
     return int(library().get_num_gpus())
 
 
@@ -70,7 +70,7 @@ def gpus() -> int:
 
 @dataclass(frozen=True, slots=True)
 class FaissVectors:
-    """N vectors [N, D] as FAISS keeps them: all that is needed is `flat`; `half` makes single queries faster."""
+    """N vectors [N, D] in FAISS's own structures: `flat` is enough; `half` makes single queries faster."""
 
     flat: Any  # IndexFlatIP
     half: Any  # IndexScalarQuantizer in half precision, of the vectors times SCALE; None where they are few
@@ -91,17 +91,17 @@ def store(count: int, dim: int, parts: Iterable[Float32]) -> FaissVectors:
     if count * dim * 4 >= _HALF_FROM:
         half = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         half.codes.resize(count * dim * 2)
-        half.codes.clear()  # keeps the room
-    held, done = _view(flat), 0
+        half.codes.clear()  # the memory stays allocated
+    rows, filled = _view(flat), 0
     for part in parts:
-        if done + len(part) > count:
+        if filled + len(part) > count:
             raise StoreError(f"more than the {count} vectors that were announced came: try again")
-        held[done : done + len(part)] = part
+        rows[filled : filled + len(part)] = part
         if half is not None:
-            half.add(held[done : done + len(part)] * np.float32(SCALE))
-        done += len(part)
-    if done != count:
-        raise StoreError(f"{done} of {count} vectors came: try again")
+            half.add(rows[filled : filled + len(part)] * np.float32(SCALE))
+        filled += len(part)
+    if filled != count:
+        raise StoreError(f"{filled} of {count} vectors came: try again")
     return FaissVectors(flat, half)
 
 
@@ -115,7 +115,7 @@ def read(path: Path) -> FaissVectors:
 
 
 def write(stored: FaissVectors, path: Path) -> None:
-    """`path`, and beside it the copy in half precision. Raises OSError where one cannot be written."""
+    """Write `path`, and beside it the copy in half precision. Raises OSError where one cannot be written."""
     try:
         library().write_index(stored.flat, str(path))
         if stored.half is not None:

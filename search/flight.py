@@ -63,20 +63,20 @@ def run_search(
         raise InputError(f"flight {flight.flight_id} has no frames in {flight.path}: expected its images there")
     if k < 1 or batch < 1:
         raise InputError(f"k is {k} and batch is {batch}: expected both to be at least 1")
-    specs = [find_spec(db, one, backbone.spec) for one in reference_sets]
+    specs = [find_spec(db, stored_set, backbone.spec) for stored_set in reference_sets]
     opened = open_mirrors(db, mirrors, reference_sets, specs[0], rebuild=rebuild)
-    everything = matching(db, opened, where)
-    if not everything.count:
+    index = matching(db, opened, where)
+    if not index.count:
         total = sum(mirror.index.count for _, mirror in opened)
-        names = ", ".join(repr(one.name) for one in reference_sets)
+        names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
         raise InputError(
             f"none of the {total} rotated tiles of {names} matches the filters {where.to_json()}: widen them"
         )
-    # Rows that match are gathered once into an index of their own: a flight asks the same filter for every frame.
-    spaces = by_heading(db, opened, where) if per_angle else [(None, everything.copied())]
+    # Matching rows are copied once into an index of their own: every frame of a flight has the same filter.
+    indexes = by_heading(db, opened, where) if per_angle else [(None, index.copied())]
     version = "+".join(mirror.schema.version for _, mirror in opened)
     parameters = {"k": k, "where": where.to_json(), "batch": batch, "index_version": version}
-    with _locked(mirrors, flight, reference_sets, specs[0], parameters, per_angle):
+    with _search_lock(mirrors, flight, reference_sets, specs[0], parameters, per_angle):
         requests = [
             RunRequest(
                 {**parameters, "angle_deg": angle},
@@ -85,54 +85,54 @@ def run_search(
                 index.count,
                 index.places(),
             )
-            for angle, index in spaces
+            for angle, index in indexes
         ]
-        stored, started = start_runs(db, flight, reference_sets, specs[0], requests)
+        stored, open_runs = start_runs(db, flight, reference_sets, specs[0], requests)
         for text in stored.notices:
             notice(text)
-        done = set.intersection(*(run.done for run in started))
-        todo = [frame for frame in stored.flight.frames if stored.frame_keys[frame.index] not in done]
-        outcomes = _outcomes(todo, backbone, [index for _, index in spaces], k, batch)
-        record_outcomes(db, started, stored, outcomes, len(todo), progress)
-    return [run.id for run in started]
+        recorded_keys = set.intersection(*(run.recorded_keys for run in open_runs))
+        todo = [frame for frame in stored.flight.frames if stored.frame_keys[frame.index] not in recorded_keys]
+        outcomes = search_frames(todo, backbone, [index for _, index in indexes], k, batch)
+        record_outcomes(db, open_runs, stored, outcomes, len(todo), progress)
+    return [run.id for run in open_runs]
 
 
-def find_spec(db: Database, reference_set: StoredReferenceSet, wanted: EmbeddingSpec) -> StoredSpec:
-    """The stored spec of these very weights and settings. Raises StoreError listing what the set is embedded with."""
+def find_spec(db: Database, reference_set: StoredReferenceSet, spec: EmbeddingSpec) -> StoredSpec:
+    """Find the stored spec of these weights and settings. Raises StoreError listing what the set is embedded with."""
     with db.read() as session:
-        known = embeddings.specs(session, reference_set.id)
-    for spec in known:
-        if spec.digest == wanted.digest:
-            return spec
-    held = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in known) or "none"
+        stored_specs = embeddings.specs(session, reference_set.id)
+    for stored in stored_specs:
+        if stored.digest == spec.digest:
+            return stored
+    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in stored_specs) or "none"
     raise StoreError(
-        f"reference set {reference_set.name!r} has no embeddings of {wanted.backbone} at {wanted.input_px} px "
-        f"{wanted.precision} with these weights; it has {held}: ingest it with `--backbone {wanted.backbone}`"
+        f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} at {spec.input_px} px "
+        f"{spec.precision} with these weights; it has {available}: ingest it with `--backbone {spec.backbone}`"
     )
 
 
 # --- the frames ---------------------------------------------------------------------------------
 
 
-def _outcomes(
+def search_frames(
     frames: Sequence[Frame], backbone: Backbone, indexes: Sequence[MirrorIndex], k: int, batch: int
 ) -> Iterator[FrameOutcome]:
+    """Localize `batch` frames at a time in each index; a batch is divided by image size, as an encoder needs it."""
     warm = False
-    for some in batches(frames, batch):
+    for frame_batch in batches(frames, batch):
         decoded: list[tuple[Frame, DecodedImage]] = []
-        for frame in some:
+        for frame in frame_batch:
             try:
                 decoded.append((frame, decode(frame.path)))
             except ImageryError as error:
                 yield FrameOutcome(frame, [], str(error))
-        for _, alike in groupby(decoded, key=lambda pair: pair[1].pixels.shape):
-            group = list(alike)
-            pictures = [picture for _, picture in group]
+        for _, same_size in groupby(decoded, key=lambda pair: pair[1].pixels.shape):
+            sized_frames, images = zip(*same_size, strict=True)
             for _ in range(0 if warm else WARM_UP):  # caches fill, kernels compile and pages are read before the times
-                localize(pictures, backbone, indexes, k)
+                localize(images, backbone, indexes, k)
             warm = True
-            answers = localize(pictures, backbone, indexes, k)
-            yield from (FrameOutcome(frame, of_frame) for (frame, _), of_frame in zip(group, answers, strict=True))
+            answers = localize(images, backbone, indexes, k)
+            yield from (FrameOutcome(frame, of_frame) for frame, of_frame in zip(sized_frames, answers, strict=True))
 
 
 # --- the record ---------------------------------------------------------------------------------
@@ -140,26 +140,28 @@ def _outcomes(
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run is asked, and what is to answer."""
+    """A run's parameters, and the machine and references that it is searched with."""
 
     parameters: Mapping[str, Any]
     environment: Mapping[str, Any]
     index_build_ms: float
     references: int
-    places: Floats  # [P, 6], what is searched, see `snapshots.save_search_map`
+    places: Floats  # [P, 6], see `snapshots.save_search_map`
 
 
 @dataclass(frozen=True, slots=True)
-class StartedRun:
+class OpenRun:
+    """A run that is being recorded."""
+
     id: int
     localization: int
-    set_uids: Mapping[str, str]  # {reference set's name: its id}
-    done: set[int]  # frame keys
+    set_uids: Mapping[str, str]  # {reference set's name: its uid}
+    recorded_keys: set[int]  # of the frames that it has a result of
 
 
 @dataclass(frozen=True, slots=True)
 class FrameOutcome:
-    """One frame: an answer for each run, or why there is none."""
+    """One frame: an answer for each run, or the error for all."""
 
     frame: Frame
     answers: Sequence[LocalizedImage]
@@ -172,12 +174,12 @@ def start_runs(
     reference_sets: Sequence[StoredReferenceSet],
     spec: StoredSpec,
     requests: Sequence[RunRequest],
-) -> tuple[StoredFlight, list[StartedRun]]:
-    """Record the flight and begin a run for each request, or find the unfinished one."""
-    uids = {one.name: one.uid for one in reference_sets}
+) -> tuple[StoredFlight, list[OpenRun]]:
+    """Record the flight, and for each request begin a run or find the unfinished one of the same parameters."""
+    uids = {stored_set.name: stored_set.uid for stored_set in reference_sets}
     with db.write() as session:
         stored = flights.save_flight(session, flight)
-        started = [
+        rows = [
             runs.start_run(
                 session,
                 stored,
@@ -191,69 +193,69 @@ def start_runs(
             )
             for request in requests
         ]
-    return stored, [StartedRun(run, localization, uids, done) for run, localization, done in started]
+    return stored, [OpenRun(run, localization, uids, frame_keys) for run, localization, frame_keys in rows]
 
 
 def record_outcomes(
     db: Database,
-    started: Sequence[StartedRun],
+    open_runs: Sequence[OpenRun],
     flight: StoredFlight,
     outcomes: Iterator[FrameOutcome],
     todo: int,
     progress: Progress | None,
 ) -> None:
-    """Save the `todo` outcomes as they come, then finish the runs."""
+    """Save the outcomes of `todo` frames every few seconds, then finish the runs."""
     total = len(flight.flight.frames)
-    done = total - todo
-    waiting: list[FrameOutcome] = []
+    completed = total - todo
+    unsaved: list[FrameOutcome] = []
     saved_at = time.monotonic()
     try:
         for outcome in outcomes:
-            waiting.append(outcome)
-            done += 1
+            unsaved.append(outcome)
+            completed += 1
             if time.monotonic() - saved_at > _COMMIT_EVERY_S:
-                now, waiting = waiting, []  # taken off first: a Ctrl-C while saving must not save them twice
-                _save(db, started, flight.frame_keys, now)
+                saving, unsaved = unsaved, []  # emptied first: a Ctrl-C while saving must not save them twice
+                _save(db, open_runs, flight.frame_keys, saving)
                 saved_at = time.monotonic()
             if progress:
-                progress(done, total, "frames")
-    finally:  # Ctrl-C keeps what has been answered
-        _save(db, started, flight.frame_keys, waiting)
+                progress(completed, total, "frames")
+    finally:  # after Ctrl-C too
+        _save(db, open_runs, flight.frame_keys, unsaved)
     with db.write() as session:
-        for run in started:
+        for run in open_runs:
             runs.finish_run(session, run.id)
             localizations.finish_localization(session, run.localization)
 
 
 def _save(
-    db: Database, started: Sequence[StartedRun], frame_keys: Mapping[int, int], outcomes: Sequence[FrameOutcome]
+    db: Database, open_runs: Sequence[OpenRun], frame_keys: Mapping[int, int], outcomes: Sequence[FrameOutcome]
 ) -> None:
     if not outcomes:
         return
     with db.write() as session:
-        for number, run in enumerate(started):
+        for number, run in enumerate(open_runs):
             keyed = [(frame_keys[outcome.frame.index], outcome) for outcome in outcomes]
-            _save_run(session, run, number, [(key, outcome) for key, outcome in keyed if key not in run.done])
+            _save_run(session, run, number, [(key, outcome) for key, outcome in keyed if key not in run.recorded_keys])
 
 
-def _save_run(session: Session, run: StartedRun, number: int, outcomes: Sequence[tuple[int, FrameOutcome]]) -> None:
-    """Outcomes of a run by their frames' keys: what answered is kept as it is now, then hits and estimates point to
-    it."""
+def _save_run(session: Session, run: OpenRun, number: int, outcomes: Sequence[tuple[int, FrameOutcome]]) -> None:
+    """Save a run's outcomes, given with their frames' keys: first snapshots of the tiles, then the hits and estimates
+    that refer to them."""
     answers = [(key, outcome.answers[number]) for key, outcome in outcomes if outcome.error is None]
     tiles = (hit for _, answer in answers for hit in answer.hits)
-    kept = snapshots.save_snapshots(session, tiles, run.set_uids)
+    snapshot_ids = snapshots.save_snapshots(session, tiles, run.set_uids)
     for key, outcome in outcomes:
         if outcome.error is not None:
             runs.save_frame_result(session, run.id, key, None, [], outcome.error)
     for key, answer in answers:
-        hits = [(kept[hit.tile.point_id], hit.score) for hit in answer.hits]
+        hits = [(snapshot_ids[hit.tile.point_id], hit.score) for hit in answer.hits]
         runs.save_frame_result(session, run.id, key, answer.timing, hits)
     estimates = [(key, answer.estimate) for key, answer in answers if answer.estimate is not None]
-    localizations.save_estimates(session, run.localization, estimates, kept)
+    localizations.save_estimates(session, run.localization, estimates, snapshot_ids)
 
 
 @contextmanager
-def _locked(
+def _search_lock(
     mirrors: Path,
     flight: Flight,
     reference_sets: Sequence[StoredReferenceSet],
@@ -261,12 +263,12 @@ def _locked(
     parameters: Mapping[str, Any],
     per_angle: bool,
 ) -> Iterator[None]:
-    """Two processes at the same search would record every frame twice; other searches are free to run."""
-    sets = [one.uid for one in reference_sets]
-    what = {"flight": flight.flight_id, "sets": sets, "spec": spec.id, "per_angle": per_angle, **parameters}
+    """Hold the lock of this search: two processes at the same one would record every frame twice."""
+    sets = [stored_set.uid for stored_set in reference_sets]
+    question = {"flight": flight.flight_id, "sets": sets, "spec": spec.id, "per_angle": per_angle, **parameters}
     locks = mirrors / ".locks"
     locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"search-{ids.digest(what)[:16]}", timeout=0)
+    lock = FileLock(locks / f"search-{ids.digest(question)[:16]}", timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -5,10 +5,10 @@
         index.half.faiss        the same in half precision, where they are many: what a single query reads first
         rotated_tile_ids.npy    int64 [N], the database's key of each row, memory-mapped
         point_ids.npy           uint64 [N, 2], each row's point id in halves, which orders equal scores
-        columns.npz             what filters ask about each row, read when first asked
-        schema.json             what all this is, and of which state of the database
+        columns.npz             the values of each row that filters compare, read at the first filter
+        schema.json             which vectors these are, and the state of the database that they are from
 
-Derived from SQL: it can be deleted at any time, and is refused, or built anew, when it does not match.
+Derived from SQL: it can be deleted at any time, and is refused or rebuilt when it does not match the database.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from search.neighbors import PointIds, Rows, Selection
 
 FORMAT = 3  # raised when the files change their meaning
 LOCK_TIMEOUT_S = 600.0
-SELECTIONS = 16  # filters whose rows an open mirror remembers
+SELECTIONS = 16  # filters whose rows an open mirror caches
 
 _log = logging.getLogger("coarseloc")
 Notice = Callable[[str], None]
@@ -47,7 +47,7 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a mirror holds. Two mirrors of equal schemas hold equal vectors."""
+    """Which vectors a mirror holds. Two mirrors of equal schemas hold equal vectors."""
 
     format: int
     reference_set: str  # its id
@@ -72,13 +72,13 @@ class Mirror:
     index: ExactIndex
     rotated_tile_ids: Rows  # int64 [N]
     point_ids: PointIds  # uint64 [N, 2]
-    build_ms: float  # reading from SQL and indexing, whenever that was
-    open_ms: float  # now
-    built: bool  # now, rather than found
+    build_ms: float  # reading from SQL and indexing, when it was built
+    open_ms: float  # reading it from disk, or building it
+    built: bool  # by this call of `open_mirror`
 
     @cached_property
     def columns(self) -> TileColumns:
-        """What filters ask about each row. Raises StaleMirror if another process has replaced the mirror meanwhile."""
+        """The values of each row that filters compare. Raises StaleMirror where another process replaced the mirror."""
         try:
             with np.load(self.folder / "columns.npz") as file:
                 arrays = dict(file)
@@ -88,14 +88,16 @@ class Mirror:
             raise StaleMirror(f"the mirror {self.folder} was built anew while it was open: try again.")
         return TileColumns(**arrays)
 
-    def selection(self, wanted: Where) -> Selection | None:
-        """The rows that match, remembered for who asks again; None where the filter asks for nothing."""
-        return None if wanted == Where() else self._selection(wanted)
+    def selection(self, where: Where) -> Selection | None:
+        """Select the rows that match, cached for the next call; None for all rows where the filter is empty."""
+        return None if where == Where() else self._selection(where)
 
     @cached_property
     def _selection(self) -> Callable[[Where], Selection]:
-        columns = self.columns  # not `self`: in a cycle, a mirror that was let go would keep its files until collected
-        return lru_cache(SELECTIONS)(lambda wanted: Selection(wanted.mask(columns)))
+        columns = (
+            self.columns
+        )  # not `self`: a reference cycle would keep the files of an unused mirror mapped until collected
+        return lru_cache(SELECTIONS)(lambda where: Selection(where.mask(columns)))
 
 
 def open_mirror(
@@ -107,15 +109,15 @@ def open_mirror(
     rebuild: bool = True,
     notice: Notice = _log.warning,
 ) -> Mirror:
-    """Open the mirror under `root`; where it is missing, stale or damaged, build it from SQL and say so by `notice`.
+    """Open the mirror under `root`; where it is missing, stale or damaged, build it from SQL and call `notice`.
 
-    With `rebuild=False` raises StaleMirror saying what differs instead. Raises StoreError where the reference set
-    has no embeddings of this spec, LockedError where another process builds it for longer than ten minutes.
+    With `rebuild=False` raises StaleMirror naming the differences instead. Raises StoreError where the reference set
+    has no embeddings of this spec, LockedError where another process builds it for more than ten minutes.
     """
     with db.read() as session:
         version = tallies.tally(session, reference_set.id, spec.id).version
-    wanted = _schema(reference_set, spec, version)
-    if wanted.count == 0:
+    expected = _schema(reference_set, spec, version)
+    if expected.count == 0:
         raise StoreError(
             f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} "
             f"({spec.input_px} px, {spec.precision}): ingest it with this backbone first"
@@ -123,11 +125,11 @@ def open_mirror(
     folder = root / spec.collection / reference_set.uid
     with _lock(folder):
         try:
-            return _open(folder, wanted)
+            return _open(folder, expected)
         except StaleMirror as stale:
             if not rebuild:
                 raise
-            if folder.exists():  # the first build is nobody's surprise
+            if folder.exists():  # the first build needs no notice
                 notice(f"{stale} Building it anew.")
         return _build(db, folder, reference_set, spec)
 
@@ -148,42 +150,47 @@ def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -
 # --- opening ------------------------------------------------------------------------------------
 
 
-def _open(folder: Path, wanted: Schema) -> Mirror:
-    """Raises StaleMirror saying what was found, what was expected."""
+def _open(folder: Path, expected: Schema) -> Mirror:
+    """Raises StaleMirror naming what the folder holds and what was expected."""
     started = time.perf_counter()
     if not folder.is_dir():
         raise StaleMirror(f"there is no mirror at {folder} yet: `coarseloc search` builds it.")
     try:
         facts = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
-        found, sizes, build_ms = Schema(**facts["schema"]), facts["bytes"], float(facts["build_ms"])
+        schema, sizes, build_ms = Schema(**facts["schema"]), facts["bytes"], float(facts["build_ms"])
         actual = {name: (folder / name).stat().st_size for name in sizes}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
     for name, size in sizes.items():
         if actual[name] != size:
             raise StaleMirror(f"the mirror {folder} is damaged: {name} has {actual[name]} bytes, expected {size}.")
-    _compare(folder, found, wanted)
+    _compare(folder, schema, expected)
     try:
         keys = np.load(folder / "rotated_tile_ids.npy", mmap_mode="r")
         points = np.load(folder / "point_ids.npy", mmap_mode="r")
         index = ExactIndex.open(folder / "index.faiss", points)
-        with np.load(folder / "columns.npz") as columns:  # read in full later, where nothing builds it anew
+        with np.load(folder / "columns.npz") as columns:  # later it is read in full, with no chance to rebuild it
             _ = columns["schema"]
     except (StoreError, OSError, ValueError, KeyError, BadZipFile) as error:
         raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
-    if (index.count, index.dim, len(keys), len(points)) != (wanted.count, wanted.dim, wanted.count, wanted.count):
+    if (index.count, index.dim, len(keys), len(points)) != (
+        expected.count,
+        expected.dim,
+        expected.count,
+        expected.count,
+    ):
         raise StaleMirror(
             f"the mirror {folder} is damaged: it holds {index.count} x {index.dim} vectors and {len(keys)} keys, "
-            f"expected {wanted.count} x {wanted.dim}."
+            f"expected {expected.count} x {expected.dim}."
         )
-    return Mirror(folder, found, index, keys, points, build_ms, (time.perf_counter() - started) * 1e3, built=False)
+    return Mirror(folder, schema, index, keys, points, build_ms, (time.perf_counter() - started) * 1e3, built=False)
 
 
-def _compare(folder: Path, found: Schema, wanted: Schema) -> None:
+def _compare(folder: Path, schema: Schema, expected: Schema) -> None:
     differing = [
-        f"{f.name} is {getattr(found, f.name)}, the database has {getattr(wanted, f.name)}"
+        f"{f.name} is {getattr(schema, f.name)}, the database has {getattr(expected, f.name)}"
         for f in fields(Schema)
-        if getattr(found, f.name) != getattr(wanted, f.name)
+        if getattr(schema, f.name) != getattr(expected, f.name)
     ]
     if differing:
         raise StaleMirror(f"the mirror {folder} is stale: {'; '.join(differing)}.")
@@ -198,7 +205,7 @@ def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: 
         stored = load_vectors(session, reference_set.id, spec.id)
         index = ExactIndex.filled(len(stored.rotated_tile_ids), stored.dim, stored.parts, stored.point_ids)
     build_ms = (time.perf_counter() - started) * 1e3
-    schema = _schema(reference_set, spec, stored.version)  # of what was read, perhaps newer than what was asked
+    schema = _schema(reference_set, spec, stored.version)  # of the vectors that were read, perhaps newer than expected
     try:
         _write(folder, schema, index, stored, build_ms)
     except OSError as error:
@@ -207,11 +214,11 @@ def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: 
 
 
 def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVectors, build_ms: float) -> None:
-    """Write everything beside the final folder, then put it in place. The caller holds the lock, so what lies
-    there under these names is left from a build that was killed."""
+    """Write all files beside the final folder, then rename it into place. The caller holds the lock, so folders of
+    these names are from a build that was killed."""
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
+    for stale_folder in (fresh, old):
+        shutil.rmtree(stale_folder, ignore_errors=True)
     fresh.mkdir()
     index.save(fresh / "index.faiss")
     np.save(fresh / "rotated_tile_ids.npy", stored.rotated_tile_ids)
@@ -227,12 +234,12 @@ def _write(folder: Path, schema: Schema, index: ExactIndex, stored: StoredVector
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)  # who has it open keeps it: mapped files live until they are let go
+    shutil.rmtree(old, ignore_errors=True)  # processes that have it open keep their mapped files
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time looks at or builds this mirror."""
+    """Hold the lock of this mirror: one process at a time checks or builds it."""
     path = folder.with_name(f"{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

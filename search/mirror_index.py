@@ -1,4 +1,4 @@
-"""The exact mirrors of reference sets as one index of tiles: what a flight, a picture and a page are searched in."""
+"""The exact mirrors of reference sets as one index of tiles, for a flight, a single image and a page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from search.neighbors import Rows, Selection
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The rows of one mirror that may answer, in the mirror's own index or gathered into another."""
+    """The rows of one mirror that may answer, in the mirror's own index or copied into another."""
 
     mirror: Mirror
     index: ExactIndex
@@ -50,7 +50,7 @@ class MirrorIndex:
     db: Database
     parts: Sequence[_Part]
     build_ms: float
-    _known: dict[int, tuple[TileFacts, str | None, str]] = field(default_factory=dict)
+    _facts: dict[int, tuple[TileFacts, str | None, str]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -76,29 +76,29 @@ class MirrorIndex:
             return answers[0][0], keys[0]
         points = [mirror.point_ids[rows] for mirror, (_, rows) in zip(mirrors, answers, strict=True)]
         scores = np.concatenate([scores for scores, _ in answers], axis=1)
-        both, of_all = np.concatenate(points, axis=1), np.concatenate(keys, axis=1)
-        best = np.lexsort((both[..., 1], both[..., 0], -scores), axis=-1)[:, :k]
-        return np.take_along_axis(scores, best, 1), np.take_along_axis(of_all, best, 1)
+        all_points, all_keys = np.concatenate(points, axis=1), np.concatenate(keys, axis=1)
+        best = np.lexsort((all_points[..., 1], all_points[..., 0], -scores), axis=-1)[:, :k]
+        return np.take_along_axis(scores, best, 1), np.take_along_axis(all_keys, best, 1)
 
     def tiles(self, scores: Float32, keys: NDArray[Any]) -> list[RankedTile]:
         """See `TileIndex`."""
-        wanted = [int(key) for key in keys]
-        if unknown := [key for key in wanted if key not in self._known]:
+        tile_keys = [int(key) for key in keys]
+        if unread := [key for key in tile_keys if key not in self._facts]:
             with self.db.read() as session:
-                self._known.update(embeddings.facts_by_key(session, unknown))
-        known = [(float(score), key) for score, key in zip(scores, wanted, strict=True) if key in self._known]
-        return [RankedTile(rank, score, *self._known[key], key) for rank, (score, key) in enumerate(known, start=1)]
+                self._facts.update(embeddings.facts_by_key(session, unread))
+        live = [(float(score), key) for score, key in zip(scores, tile_keys, strict=True) if key in self._facts]
+        return [RankedTile(rank, score, *self._facts[key], key) for rank, (score, key) in enumerate(live, start=1)]
 
     def places(self) -> Floats:
-        """float64 [P, 6]: lon, lat, west, south, east, north of every place that is searched, once."""
+        """Each place that may answer, once: float64 [P, 6] of lon, lat, west, south, east, north."""
         return np.concatenate([_places(part) for part in self.parts])
 
     def copied(self) -> MirrorIndex:
-        """The same with the rows that may answer gathered into indexes of their own, for who asks many times."""
+        """Copy the rows that may answer into indexes of their own, which many searches of one filter pay for."""
         started = time.perf_counter()
-        parts = [_gathered(part) for part in self.parts]
-        copying = any(part.allowed is not None for part in self.parts)
-        return MirrorIndex(self.db, parts, ms_since(started) if copying else self.build_ms, self._known)
+        parts = [_copied(part) for part in self.parts]
+        has_filter = any(part.allowed is not None for part in self.parts)
+        return MirrorIndex(self.db, parts, ms_since(started) if has_filter else self.build_ms, self._facts)
 
 
 OpenMirrors = Sequence[tuple[StoredReferenceSet, Mirror]]
@@ -107,33 +107,33 @@ OpenMirrors = Sequence[tuple[StoredReferenceSet, Mirror]]
 def open_mirrors(
     db: Database, root: Path, sets: Sequence[StoredReferenceSet], spec: StoredSpec, *, rebuild: bool = True
 ) -> OpenMirrors:
-    """Each set's mirror, opened or built under the folder `root`. Raises what `open_mirror` does."""
-    return [(one, open_mirror(db, root, one, spec, rebuild=rebuild)) for one in sets]
+    """Open or build each set's mirror under the folder `root`. Raises the errors of `open_mirror`."""
+    return [(stored_set, open_mirror(db, root, stored_set, spec, rebuild=rebuild)) for stored_set in sets]
 
 
 def matching(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> MirrorIndex:
-    """The tiles of these mirrors that match; perhaps none."""
+    """Index the tiles of these mirrors that match, perhaps none."""
     parts = list(_parts(opened, where))
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 
 def by_heading(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
-    """(heading, its tiles that match) of every heading that has any, as sets of their own."""
-    angles = sorted({angle for one, _ in opened for angle in one.reference_set.angles})
-    wanted = [angle for angle in angles if not where.angles or angle in where.angles]
-    found = [(angle, list(_parts(opened, replace(where, angles=(angle,))))) for angle in wanted]
-    return [(angle, MirrorIndex(db, parts, 0.0).copied()) for angle, parts in found if parts]
+    """(heading, an index of its tiles that match) for each heading that has any."""
+    angles = sorted({angle for stored_set, _ in opened for angle in stored_set.reference_set.angles})
+    angles = [angle for angle in angles if not where.angles or angle in where.angles]
+    parts_by_angle = [(angle, list(_parts(opened, replace(where, angles=(angle,))))) for angle in angles]
+    return [(angle, MirrorIndex(db, parts, 0.0).copied()) for angle, parts in parts_by_angle if parts]
 
 
 def _parts(opened: OpenMirrors, where: Where) -> Iterator[_Part]:
-    for one, mirror in opened:
+    for stored_set, mirror in opened:
         allowed = mirror.selection(replace(where, reference_sets=()))
         if allowed is None or len(allowed):
-            angles = [a for a in one.reference_set.angles if not where.angles or a in where.angles]
+            angles = [angle for angle in stored_set.reference_set.angles if not where.angles or angle in where.angles]
             yield _Part(mirror, mirror.index, allowed, max(1, len(angles)))
 
 
-def _gathered(part: _Part) -> _Part:
+def _copied(part: _Part) -> _Part:
     return part if part.allowed is None else replace(part, index=part.mirror.index.subset(part.allowed.rows))
 
 

@@ -1,4 +1,4 @@
-"""A flight's newest runs as files: CoarseLocalizationInfo JSON, GeoJSON, KML and CSV. Each is whole or not there."""
+"""A flight's newest runs as JSON, GeoJSON, KML and CSV files, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS = ("json", "geojson", "kml", "csv")
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What was written, and where."""
+    """The folder and number of the files written."""
 
     folder: str
     flight_id: str
@@ -57,28 +57,28 @@ def export(
     """
     if unknown := set(formats) - set(FORMATS):
         raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
-    chosen = newest_runs(db, flight_id, reference_set)
+    newest = newest_runs(db, flight_id, reference_set)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
     name = ids.file_name(flight.flight_id)
-    names = _namer(chosen)
+    file_name = _namer(newest)
     document, features = Document(flight), FlightFeatures(flight)
     texts = [document.head()]
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for done, one in enumerate(_all_infos(db, thumbnails, flight, chosen, method), start=1):
-            rows.append(csv_row(flight, one))
-            features.add(one)
-            counts["failures" if one.info is None else "records"] += 1
+        for completed, frame_info in enumerate(_all_infos(db, thumbnails, flight, newest, method), start=1):
+            rows.append(csv_row(flight, frame_info))
+            features.add(frame_info)
+            counts["failures" if frame_info.info is None else "records"] += 1
             if "json" in formats and single:
-                texts.append(document.add(one))
-            elif "json" in formats and one.info is not None:
+                texts.append(document.add(frame_info))
+            elif "json" in formats and frame_info.info is not None:
                 counts["files"] += 1
-                _write_json(out_dir / names(one), one.info.as_json())
+                _write_json(out_dir / file_name(frame_info), frame_info.info.as_json())
             if progress:
-                progress(done, len(chosen) * len(flight.frames), "frames")
+                progress(completed, len(newest) * len(flight.frames), "frames")
         if single and "json" in formats:
             counts["files"] += 1
             _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
@@ -95,7 +95,7 @@ def export(
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
         ) from None
-    return ExportSummary(str(out_dir), flight_id, len(chosen), counts["records"], counts["failures"], counts["files"])
+    return ExportSummary(str(out_dir), flight_id, len(newest), counts["records"], counts["failures"], counts["files"])
 
 
 def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLACE) -> list[dict[str, Any]]:
@@ -103,30 +103,31 @@ def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLA
     with db.read() as session:
         run = runs.find_run(session, run_id)
         flight = flights.find_flight(session, run.flight_id).flight
-    return [csv_row(flight, one) for one in frame_infos(db, thumbnails, flight, [run], method=method)]
+    return [csv_row(flight, frame_info) for frame_info in frame_infos(db, thumbnails, flight, [run], method=method)]
 
 
 def _all_infos(
-    db: Database, thumbnails: Path, flight: Flight, chosen: Sequence[StoredRun], method: str
+    db: Database, thumbnails: Path, flight: Flight, stored_runs: Sequence[StoredRun], method: str
 ) -> Iterator[FrameInfo]:
-    for group in comparable(chosen):  # one group's results in memory at a time
+    for group in comparable(stored_runs):  # one group's results in memory at a time
         yield from frame_infos(db, thumbnails, flight, group, method=method)
 
 
 # --- names --------------------------------------------------------------------------------------
 
 
-def _namer(chosen: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
+def _namer(stored_runs: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
     """`<flight>_<frame>_<backbone>.json`; runs that would share a name carry their number too."""
-    several = len({run.reference_set.name for run in chosen}) > 1
-    folders = {run.id: f"{ids.file_name(run.reference_set.name)}/" if several else "" for run in chosen}
-    endings = {run.id: _ending(run) for run in chosen}
-    uses = Counter((folders[run.id], endings[run.id]) for run in chosen)
+    several = len({run.reference_set.name for run in stored_runs}) > 1
+    folders = {run.id: f"{ids.file_name(run.reference_set.name)}/" if several else "" for run in stored_runs}
+    endings = {run.id: _ending(run) for run in stored_runs}
+    uses = Counter((folders[run.id], endings[run.id]) for run in stored_runs)
 
-    def name(one: FrameInfo) -> str:
-        run, folder, ending = one.run, folders[one.run.id], endings[one.run.id]
+    def name(frame_info: FrameInfo) -> str:
+        run = frame_info.run
+        folder, ending = folders[run.id], endings[run.id]
         number = "" if uses[folder, ending] == 1 else f"_run{run.id}"
-        return f"{folder}{ids.file_name(run.flight_id)}_{one.result.frame.index:05d}_{ending}{number}.json"
+        return f"{folder}{ids.file_name(run.flight_id)}_{frame_info.result.frame.index:05d}_{ending}{number}.json"
 
     return name
 
@@ -144,7 +145,7 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Beside its place first, then put there at once."""
+    """Write a file beside the final one, then rename it into place."""
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(text, encoding="utf-8")

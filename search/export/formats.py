@@ -1,5 +1,4 @@
-"""What other programs read of a whole flight: its records as one document; estimates and truth as GeoJSON, KML and
-CSV. Pure."""
+"""A whole flight for other programs: its records as one document; estimates and truth as GeoJSON, KML and CSV. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from coarseloc.store.runs import FrameResult
 from search.export.infos import FrameInfo
 from search.export.records import SCHEMA_VERSION, CoarseLocalizationInfo, FlightLocalizations, FrameFailure
 
-_DECIMALS = 7  # of a degree, about a centimetre: RFC 7946 asks for no more than is meant
+_DECIMALS = 7  # of a degree, about a centimetre: RFC 7946 advises against more digits than the precision
 
 
 class Document:
@@ -33,35 +32,35 @@ class Document:
             failures=[],
         )
         self._failures: list[dict[str, Any]] = []
-        self._between = "\n"
+        self._separator = "\n"
 
     def head(self) -> str:
-        """What comes before the first record."""
+        """The text before the first record."""
         facts = self._empty.model_dump(mode="json", exclude={"localizations", "failures"})
         return _json(facts)[:-1] + ', "localizations": ['
 
-    def add(self, one: FrameInfo) -> str:
-        """A record; nothing for a frame that could not be searched, which comes at the end."""
-        if one.info is None:
-            self._failures.append(_failure(one).model_dump(mode="json"))
+    def add(self, frame_info: FrameInfo) -> str:
+        """The text of a record; empty for a frame that could not be searched, which is listed at the end."""
+        if frame_info.info is None:
+            self._failures.append(_failure(frame_info).model_dump(mode="json"))
             return ""
-        text = self._between + _json(one.info.as_json())
-        self._between = ",\n"
+        text = self._separator + _json(frame_info.info.as_json())
+        self._separator = ",\n"
         return text
 
     def tail(self) -> str:
-        """What comes after the last record."""
+        """The text after the last record."""
         return f'],\n"failures": {_json(self._failures)}}}\n'
 
 
-def _failure(one: FrameInfo) -> FrameFailure:
+def _failure(frame_info: FrameInfo) -> FrameFailure:
     return FrameFailure(
-        frame_index=one.result.frame.index,
-        filename=one.result.frame.filename,
-        encoder=one.run.spec.backbone,
-        reference_set=one.run.reference_set.name,
-        angle_deg=one.run.parameters["angle_deg"],
-        error=one.error or "",
+        frame_index=frame_info.result.frame.index,
+        filename=frame_info.result.frame.filename,
+        encoder=frame_info.run.spec.backbone,
+        reference_set=frame_info.run.reference_set.name,
+        angle_deg=frame_info.run.parameters["angle_deg"],
+        error=frame_info.error or "",
     )
 
 
@@ -70,7 +69,7 @@ def _json(value: object) -> str:
 
 
 class FlightFeatures:
-    """A point for each estimate, and one for each frame's truth. Points alone: nothing is to be cut at the
+    """A point for each estimate, and one for each frame's truth. Only points: none needs cutting at the
     antimeridian (RFC 7946, 3.1.9)."""
 
     def __init__(self, flight: Flight) -> None:
@@ -78,13 +77,15 @@ class FlightFeatures:
         self._truths: dict[int, dict[str, Any]] = {}
         self._estimates: list[dict[str, Any]] = []
 
-    def add(self, one: FrameInfo) -> None:
-        frame = one.result.frame
+    def add(self, frame_info: FrameInfo) -> None:
+        frame = frame_info.result.frame
         if frame.truth.location is not None:
-            properties = {"kind": "truth", **self._frame(one.result), "heading_deg": frame.truth.yaw_deg}
+            properties = {"kind": "truth", **self._frame(frame_info.result), "heading_deg": frame.truth.yaw_deg}
             self._truths.setdefault(frame.index, _point(*frame.truth.location, properties))
-        if one.info is not None:
-            self._estimates.append(_point(*_location(one.info), self._frame(one.result) | _estimate(one.info)))
+        if frame_info.info is not None:
+            self._estimates.append(
+                _point(*_location(frame_info.info), self._frame(frame_info.result) | _estimate(frame_info.info))
+            )
 
     def as_geojson(self) -> dict[str, Any]:
         """A FeatureCollection (RFC 7946)."""
@@ -96,12 +97,12 @@ class FlightFeatures:
         for feature in (*self._truths.values(), *self._estimates):
             properties = feature["properties"]
             folders.setdefault(properties.get("encoder", properties["kind"]), []).append(_placemark(feature))
-        shown = "".join(
+        kml_folders = "".join(
             f"<Folder><name>{_text(name)}</name>\n{''.join(marks)}</Folder>\n" for name, marks in folders.items()
         )
         return (
             '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
-            f"<name>{_text(self._flight.flight_id)}</name>\n{shown}</Document></kml>\n"
+            f"<name>{_text(self._flight.flight_id)}</name>\n{kml_folders}</Document></kml>\n"
         )
 
     def _frame(self, result: FrameResult) -> dict[str, Any]:
@@ -157,16 +158,16 @@ def _placemark(feature: dict[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Escaped; what XML cannot hold, as a file's name can, becomes the replacement character."""
+    """Escape a value; characters that XML cannot hold, as a file's name can, become the replacement character."""
     return escape(_NOT_XML.sub("\ufffd", str(value)))
 
 
 # --- CSV ----------------------------------------------------------------------------------------
 
 
-def csv_row(flight: Flight, one: FrameInfo) -> dict[str, Any]:
-    """One frame under one backbone; what is unknown is an empty cell."""
-    run, frame, info = one.run, one.result.frame, one.info
+def csv_row(flight: Flight, frame_info: FrameInfo) -> dict[str, Any]:
+    """One frame of one run; unknown values are None, which is an empty cell."""
+    run, frame, info = frame_info.run, frame_info.result.frame, frame_info.info
     truth = frame.truth.location
     row: dict[str, Any] = {
         "flight_id": flight.flight_id,
@@ -196,7 +197,7 @@ def csv_row(flight: Flight, one: FrameInfo) -> dict[str, Any]:
         estimate |= {"agreement": info.estimate.agreement.backbones, "agreement_of": info.estimate.agreement.of}
         estimate |= info.errors.model_dump() if info.errors else {}
         estimate |= {f"{name}_ms": value for name, value in info.timing_ms.model_dump().items()}
-    return row | estimate | {"error": one.error}
+    return row | estimate | {"error": frame_info.error}
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""From stored answers to CoarseLocalizationInfo: one frame of one run as other programs read it."""
+"""Stored answers as CoarseLocalizationInfo: one frame of one run as other programs read it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_HITS = "the references it was matched with are gone: search this flight again
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """One frame of one run: the record, or why there is none."""
+    """One frame of one run: the record, or the error where there is none."""
 
     run: StoredRun
     result: FrameResult
@@ -58,10 +58,10 @@ def newest_runs(db: Database, flight_id: str, reference_set: str | None = None) 
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def comparable(chosen: Sequence[StoredRun]) -> list[list[StoredRun]]:
-    """Runs that were asked the same of the same references, by different backbones: those that can agree."""
+def comparable(stored_runs: Sequence[StoredRun]) -> list[list[StoredRun]]:
+    """Group runs of the same question and references by different backbones: those that can agree."""
     groups: dict[str, list[StoredRun]] = {}
-    for run in chosen:
+    for run in stored_runs:
         groups.setdefault(run.question, []).append(run)
     return list(groups.values())
 
@@ -70,15 +70,15 @@ def frame_infos(
     db: Database,
     thumbnails: Path,
     flight: Flight,
-    chosen: Sequence[StoredRun],
+    stored_runs: Sequence[StoredRun],
     frame_indices: Sequence[int] | None = None,
     *,
     method: str = BEST_PLACE,
 ) -> Iterator[FrameInfo]:
-    """Every frame (or some) of runs, run by run in the flight's order."""
+    """Every frame (or those of `frame_indices`) of runs, run by run in the flight's order."""
     with db.read() as session:
-        answers = frame_answers(session, chosen, method=method, frame_indices=frame_indices)
-    for run in chosen:
+        answers = frame_answers(session, stored_runs, method=method, frame_indices=frame_indices)
+    for run in stored_runs:
         for answer in answers.pop(run.id):
             result = answer.result
             if result.error is None and result.estimate is None:
@@ -97,7 +97,7 @@ def picture_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
 
 
 def hit_result(hit: Hit) -> Result:
-    """A hit as every program reads it."""
+    """A hit as the record's model."""
     tile = hit.tile
     return Result(
         rank=hit.rank,
@@ -149,9 +149,9 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
     if estimate is None or agreement is None:
         return None
     covariance = estimate.covariance_m2
-    alike = {name: getattr(estimate, name) for name in EstimateInfo.model_fields if hasattr(estimate, name)}
+    same_fields = {name: getattr(estimate, name) for name in EstimateInfo.model_fields if hasattr(estimate, name)}
     return EstimateInfo(
-        **alike
+        **same_fields
         | {
             "location": Location(**estimate.location._asdict()),
             "margin": None if estimate.margin_at_least else estimate.margin,
