@@ -32,8 +32,8 @@ from coarseloc.vectors.protocol import VectorStore
 if TYPE_CHECKING:
     from ingest.worker import IngestEngine, IngestSummary
     from search.evaluation.evaluate import Evaluation
-    from search.evaluation.studies.ground import Ortho, Pictures
-    from search.evaluation.studies.study import Answer as FinishedStudy
+    from search.evaluation.studies.ground import OrthophotoGround, PictureGround
+    from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
     from search.filtered_index import FilteredIndex
     from search.mirror import Mirror
@@ -72,8 +72,8 @@ class StudyRequest:
 class _StudyBench:
     """What a study works with."""
 
-    ground: Ortho | Pictures
-    frames_from: Ortho | None  # another orthophoto, cut as the ground is
+    ground: OrthophotoGround | PictureGround
+    frames_from: OrthophotoGround | None  # another orthophoto, cut as the ground is
     specs: Sequence[EmbeddingSpec]
     load: Callable[[EmbeddingSpec], Backbone]
     environment: Mapping[str, Any]
@@ -393,17 +393,17 @@ class Workspace(DataFolder):
 
     # --- studies --------------------------------------------------------------------------------
 
-    def study_rotation(self, source: str, *, step: int = 15, patches: int = 6, **options: Any) -> FinishedStudy:
+    def study_rotation(self, source: str, *, step: int = 15, patches: int = 6, **options: Any) -> StudyResult:
         """How stable embeddings stay when the aircraft turns; goes on with, or looks up, an earlier study.
 
         options: the fields of `StudyRequest`. Raises InputError where the source does not serve.
         """
-        from search.evaluation.studies.ground import Ortho
+        from search.evaluation.studies.ground import OrthophotoGround
         from search.evaluation.studies.rotation import run_rotation
 
         request = StudyRequest(source, **options)
         bench = self._study_bench(request)
-        if request.frames_from and not isinstance(bench.ground, Ortho):
+        if request.frames_from and not isinstance(bench.ground, OrthophotoGround):
             raise InputError(f"--frames-from needs an orthophoto to cut references from; {source!r} is pictures")
         with self._show_progress("rotation") as progress:
             return run_rotation(
@@ -419,23 +419,23 @@ class Workspace(DataFolder):
         altitudes_m: Sequence[float] = (200, 250, 300, 350, 400, 450, 500, 550, 600),
         pyramid_m: Sequence[float] = (300, 600),
         **options: Any,
-    ) -> FinishedStudy:
+    ) -> StudyResult:
         """How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys; as above."""
         from search.evaluation.studies.altitude import run_altitude
-        from search.evaluation.studies.ground import Ortho
+        from search.evaluation.studies.ground import OrthophotoGround
 
         request = StudyRequest(source, **options)
         bench = self._study_bench(request, turned=False)
-        if not isinstance(bench.ground, Ortho):
+        if not isinstance(bench.ground, OrthophotoGround):
             raise InputError(f"{source!r} is pictures: other altitudes can only be seen in an orthophoto")
         with self._show_progress("altitude") as progress:
             return run_altitude(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
                 reference_m=reference_m, altitudes_m=altitudes_m, pyramid_m=pyramid_m, overlap=request.overlap,
-                most=request.references, frames=request.frames, seed=request.seed, progress=progress,
+                max_references=request.references, frames=request.frames, seed=request.seed, progress=progress,
             )  # fmt: skip
 
-    def report_study(self, study: FinishedStudy, file: Path, **options: Any) -> list[str]:
+    def report_study(self, study: StudyResult, file: Path, **options: Any) -> list[str]:
         """Write a study as one HTML file; returns notices. options: language, figures, note."""
         from search.evaluation.report.study import write_study
 
@@ -446,17 +446,17 @@ class Workspace(DataFolder):
         """turned: whether places are looked at from every heading, or facing north alone."""
         from coarseloc.embedding.backbone import resolve_device
         from search.environment import machine
-        from search.evaluation.studies.ground import Ortho, open_ground
+        from search.evaluation.studies.ground import OrthophotoGround, open_ground
         from search.exact_index import backend
 
         encoders = Encoders(self.settings, request.device, request.precision or "fp32", request.input_px)
         encoder_specs = self._study_specs(encoders, request)
         ground = open_ground(
             self.db, request.source, footprint_m=request.footprint_m, overlap=request.overlap, tile_px=request.tile_px,
-            most=request.references, turned=turned,
+            max_places=request.references, turned=turned,
         )  # fmt: skip
         frames_from = None
-        if request.frames_from and isinstance(ground, Ortho):
+        if request.frames_from and isinstance(ground, OrthophotoGround):
             frames_from = replace(ground, path=request.frames_from.resolve())
         environment = machine(str(resolve_device(request.device or self.settings.device)), backend())
         return _StudyBench(ground, frames_from, encoder_specs, encoders.load, environment)

@@ -19,8 +19,8 @@ from coarseloc.store import embeddings, references
 
 if TYPE_CHECKING:
     from coarseloc.core.types import Backbone, EmbeddingSpec
-    from search.evaluation.studies.ground import Ortho, Pictures
-    from search.evaluation.studies.study import Answer
+    from search.evaluation.studies.ground import OrthophotoGround, PictureGround
+    from search.evaluation.studies.study import StudyResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,11 +91,11 @@ def rotation(app: App, step: str, patches: int, asked: Asked) -> None:
     SOURCE is a reference set, an orthophoto, or a folder of pictures. Interrupted, the same command goes on; asked
     again, it answers from the database.
     """
-    from search.evaluation.studies.ground import Ortho
+    from search.evaluation.studies.ground import OrthophotoGround
     from search.evaluation.studies.rotation import run_rotation
 
     bench = _bench(app, asked)
-    if asked.frames_from and not isinstance(bench.ground, Ortho):
+    if asked.frames_from and not isinstance(bench.ground, OrthophotoGround):
         raise InputError(f"--frames-from needs an orthophoto to cut references from; {asked.source!r} is pictures")
     with progress_bar("rotation") as progress:
         found = run_rotation(
@@ -139,16 +139,16 @@ def altitude(
     SOURCE is a reference set cut from an orthophoto, or the orthophoto. All views face north: scale alone differs.
     """
     from search.evaluation.studies.altitude import run_altitude
-    from search.evaluation.studies.ground import Ortho
+    from search.evaluation.studies.ground import OrthophotoGround
 
     bench = _bench(app, asked, turned=False)
-    if not isinstance(bench.ground, Ortho):
+    if not isinstance(bench.ground, OrthophotoGround):
         raise InputError(f"{asked.source!r} is pictures: other altitudes can only be seen in an orthophoto")
     with progress_bar("altitude") as progress:
         found = run_altitude(
             app.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
-            reference_m=reference_m, altitudes_m=altitudes, pyramid_m=pyramid, overlap=asked.overlap, most=asked.most,
-            frames=asked.frames, seed=asked.seed, progress=progress,
+            reference_m=reference_m, altitudes_m=altitudes, pyramid_m=pyramid, overlap=asked.overlap,
+            max_references=asked.most, frames=asked.frames, seed=asked.seed, progress=progress,
         )  # fmt: skip
     _tell(found, asked)
 
@@ -158,8 +158,8 @@ def altitude(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    ground: Ortho | Pictures
-    frames_from: Ortho | None  # another orthophoto, cut as the ground is
+    ground: OrthophotoGround | PictureGround
+    frames_from: OrthophotoGround | None  # another orthophoto, cut as the ground is
     specs: Sequence[EmbeddingSpec]
     load: Callable[[EmbeddingSpec], Backbone]
     environment: Mapping[str, Any]
@@ -168,7 +168,7 @@ class _Bench:
 def _bench(app: App, asked: Asked, *, turned: bool = True) -> _Bench:
     from coarseloc.embedding.backbone import resolve_device
     from search.environment import machine
-    from search.evaluation.studies.ground import Ortho, open_ground
+    from search.evaluation.studies.ground import OrthophotoGround, open_ground
     from search.exact_index import backend
 
     if asked.figures and not asked.file:
@@ -177,10 +177,10 @@ def _bench(app: App, asked: Asked, *, turned: bool = True) -> _Bench:
     specs = _specs(app, encoders, asked)
     ground = open_ground(
         app.db, asked.source, footprint_m=asked.footprint_m, overlap=asked.overlap, tile_px=asked.tile_px,
-        most=asked.most, turned=turned,
+        max_places=asked.most, turned=turned,
     )  # fmt: skip
     other = None
-    if asked.frames_from and isinstance(ground, Ortho):
+    if asked.frames_from and isinstance(ground, OrthophotoGround):
         other = replace(ground, path=asked.frames_from.resolve())
     environment = machine(str(resolve_device(asked.device or app.settings.device)), backend())
     return _Bench(ground, other, specs, encoders.load, environment)
@@ -200,7 +200,7 @@ def _specs(app: App, encoders: Encoders, asked: Asked) -> list[EmbeddingSpec]:
 # --- what came of it ----------------------------------------------------------------------------
 
 
-def _tell(found: Answer, asked: Asked) -> None:
+def _tell(found: StudyResult, asked: Asked) -> None:
     """The table of ways, and the report where one is asked for."""
     from search.evaluation.studies import limits
 
@@ -225,9 +225,9 @@ def _tell(found: Answer, asked: Asked) -> None:
     answer(asked.as_json, facts, lambda: _show(found, asked))
 
 
-def _show(found: Answer, asked: Asked) -> None:
+def _show(found: StudyResult, asked: Asked) -> None:
     from search.evaluation.studies import limits
-    from search.evaluation.studies.ways import ceiling, gain, share
+    from search.evaluation.studies.strategies import ceiling_text, gain_text, recall_text
 
     columns = (
         "way",
@@ -246,9 +246,9 @@ def _show(found: Answer, asked: Asked) -> None:
         rows = [
             (
                 way["name"],
-                share(way),
-                ceiling(way) or "not recorded",
-                gain(way),
+                recall_text(way),
+                ceiling_text(way) or "not recorded",
+                gain_text(way),
                 "–" if way["gain"] is None else way.get("gain_n", "not recorded"),
                 *("–" if way[key] is None else f"{way[key]:.3g}" for key in ("error_m", "heading_error_deg")),
                 *(f"{way[key]:.3g}" for key in ("embed_ms", "search_ms")),
@@ -269,7 +269,7 @@ def _show(found: Answer, asked: Asked) -> None:
     out.print(f"study {found.study.id}" + (f"; wrote {asked.file}" if asked.file else ""))
 
 
-def _show_levels(found: Answer) -> None:
+def _show_levels(found: StudyResult) -> None:
     """What each level of the pyramid can reach."""
     from search.evaluation.studies.altitude import levels
 

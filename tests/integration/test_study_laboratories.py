@@ -22,14 +22,20 @@ from coarseloc.i18n import dictionary
 from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.store import Database, studies
 from search.evaluation.report.study import write_study
-from search.evaluation.studies import limits, turns
+from search.evaluation.studies import limits, rotation
 from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
-from search.evaluation.studies.ground import Ortho, Pictures, open_ground
-from search.evaluation.studies.rotation import run_rotation
-from search.evaluation.studies.study import Answer
-from search.evaluation.studies.truth import Truth
-from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
-from search.evaluation.studies.ways import tried, with_gains
+from search.evaluation.studies.ground import OrthophotoGround, PictureGround, open_ground
+from search.evaluation.studies.ground_truth import GroundTruth
+from search.evaluation.studies.rotation import (
+    EIGHT_HEADINGS,
+    EIGHT_QUERIES,
+    FOUR_HEADINGS,
+    KNOWN_YAW,
+    ONE_HEADING,
+    run_rotation,
+)
+from search.evaluation.studies.strategies import evaluate_strategy, with_gains
+from search.evaluation.studies.study import StudyResult
 
 CENTRE = LonLat(127.03, 37.50)
 ENVIRONMENT = {"device": "cpu", "cpu": "test", "backend": "faiss-cpu", "warm_up": 3, "versions": {"python": "3"}}
@@ -84,36 +90,38 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ground(db: Database, area: Path) -> Ortho:
-    found = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, most=20)
-    assert isinstance(found, Ortho)
+def ground(db: Database, area: Path) -> OrthophotoGround:
+    found = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, max_places=20)
+    assert isinstance(found, OrthophotoGround)
     return found
 
 
-def ways(found: Answer, backbone: str) -> dict[str, dict[str, Any]]:
+def ways(found: StudyResult, backbone: str) -> dict[str, dict[str, Any]]:
     return {way["name"]: way for way in found.study.findings["ways"][backbone]}
 
 
-def ask(db: Database, ground: Ortho | Pictures, encoder: Encoder, **options: Any) -> Answer:
+def ask(db: Database, ground: OrthophotoGround | PictureGround, encoder: Encoder, **options: Any) -> StudyResult:
     asked = {"step": 45, "frames": 8, "patches": 1} | options
     return run_rotation(db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, **asked)
 
 
-def test_an_encoder_that_feels_a_turn_needs_turned_references_or_the_yaw(db: Database, ground: Ortho) -> None:
+def test_an_encoder_that_feels_a_turn_needs_turned_references_or_the_yaw(
+    db: Database, ground: OrthophotoGround
+) -> None:
     found = ask(db, ground, Encoder())
     told = ways(found, "plain")
-    assert told[KNOWN_YAW]["recall"] > told[PLAIN]["recall"] + 0.3
-    assert told[PLAIN]["recall"] < told[FOUR]["recall"] <= told[EIGHT_REFERENCES]["recall"] + 0.05
-    assert told[EIGHT_QUERIES]["recall"] > told[PLAIN]["recall"]
-    assert told[EIGHT_REFERENCES]["heading_error_deg"] == 0 and told[PLAIN]["heading_error_deg"] is None
-    assert told[EIGHT_REFERENCES]["index_bytes"] == 8 * told[KNOWN_YAW]["index_bytes"]
+    assert told[KNOWN_YAW]["recall"] > told[ONE_HEADING]["recall"] + 0.3
+    assert told[ONE_HEADING]["recall"] < told[FOUR_HEADINGS]["recall"] <= told[EIGHT_HEADINGS]["recall"] + 0.05
+    assert told[EIGHT_QUERIES]["recall"] > told[ONE_HEADING]["recall"]
+    assert told[EIGHT_HEADINGS]["heading_error_deg"] == 0 and told[ONE_HEADING]["heading_error_deg"] is None
+    assert told[EIGHT_HEADINGS]["index_bytes"] == 8 * told[KNOWN_YAW]["index_bytes"]
     cosine = {p.x: p.y for p in found.curve("plain", "cosine")}
     assert cosine[0] == pytest.approx(1) and cosine[90] == pytest.approx(cosine[270]) and cosine[180] < 0.7
     north = {p.x: p.y for p in found.curve("plain", "recall@1")}
     assert north[0] == told[KNOWN_YAW]["recall"]
 
 
-def test_an_encoder_that_feels_no_quarter_turn_says_so(db: Database, ground: Ortho) -> None:
+def test_an_encoder_that_feels_no_quarter_turn_says_so(db: Database, ground: OrthophotoGround) -> None:
     found = ask(db, ground, Encoder("even", turned=True))
     cosine = {p.x: p.y for p in found.curve("even", "cosine")}
     assert all(cosine[turn] == pytest.approx(1, abs=1e-4) for turn in (0, 90, 180, 270)) and cosine[45] < 0.999
@@ -121,7 +129,7 @@ def test_an_encoder_that_feels_no_quarter_turn_says_so(db: Database, ground: Ort
     assert recall[0] == recall[90] == recall[180] == recall[270]
 
 
-def test_patches_laid_back_by_quarter_turns_are_the_same_patches(db: Database, ground: Ortho) -> None:
+def test_patches_laid_back_by_quarter_turns_are_the_same_patches(db: Database, ground: OrthophotoGround) -> None:
     found = ask(db, ground, Encoder())
     aligned = {p.x: p.y for p in found.curve("plain", "patch_aligned")}
     assert all(aligned[turn] == pytest.approx(1, abs=1e-3) for turn in (0, 90, 180, 270))
@@ -129,7 +137,7 @@ def test_patches_laid_back_by_quarter_turns_are_the_same_patches(db: Database, g
     assert max(other.values()) < min(aligned.values())
 
 
-def test_a_stopped_laboratory_goes_on_where_it_was(db: Database, ground: Ortho) -> None:
+def test_a_stopped_laboratory_goes_on_where_it_was(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
 
     def stop_at(done: int, total: int, what: str) -> None:
@@ -145,7 +153,7 @@ def test_a_stopped_laboratory_goes_on_where_it_was(db: Database, ground: Ortho) 
     assert before == 15 * 8 and 0 < timed < 200
 
 
-def test_the_same_question_is_answered_from_the_database(db: Database, ground: Ortho) -> None:
+def test_the_same_question_is_answered_from_the_database(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
     first = ask(db, ground, encoder, patches=0)
     count = encoder.images
@@ -160,7 +168,9 @@ def test_the_same_question_is_answered_from_the_database(db: Database, ground: O
         assert [study.id for study in studies.studies(session, "rotation")] == [first.study.id]
 
 
-def test_frames_from_another_orthophoto_of_the_place_are_harder(db: Database, ground: Ortho, tmp_path: Path) -> None:
+def test_frames_from_another_orthophoto_of_the_place_are_harder(
+    db: Database, ground: OrthophotoGround, tmp_path: Path
+) -> None:
     pixels = np.zeros((400, 400, 3), np.uint8) + np.random.default_rng(9).integers(60, 190, (400, 400, 1), np.uint8)
     other = write_rgb(tmp_path / "other.tif", pixels.astype(np.uint8), center=CENTRE, gsd_m=4.0)
     same = ask(db, ground, Encoder(), patches=0)
@@ -174,12 +184,12 @@ def test_pictures_without_a_map_are_told_apart_by_themselves(db: Database, tmp_p
     for i in range(4):
         soft = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize((120, 100), Image.Resampling.BICUBIC)
         soft.save(tmp_path / f"DJI_{i}.jpg", quality=95)
-    ground = open_ground(db, str(tmp_path), footprint_m=None, overlap=0.5, tile_px=None, most=10)
-    assert isinstance(ground, Pictures) and ground.view(0, 45).shape == (70, 70, 3)
+    ground = open_ground(db, str(tmp_path), footprint_m=None, overlap=0.5, tile_px=None, max_places=10)
+    assert isinstance(ground, PictureGround) and ground.view(0, 45).shape == (70, 70, 3)
     assert (ground.view(0, 45) > 0).all(axis=2).mean() > 0.99, "corners hold picture"
     found = ask(db, ground, Encoder())
     told = ways(found, "plain")
-    assert told[KNOWN_YAW]["recall"] == told[EIGHT_REFERENCES]["recall"] == 1.0
+    assert told[KNOWN_YAW]["recall"] == told[EIGHT_HEADINGS]["recall"] == 1.0
     assert told[KNOWN_YAW]["error_m"] is None
     said = " ".join(limits.sentences(found))
     assert "4 of 4 frames match themselves" in said and "no median error" not in said, "positions are not known"
@@ -187,14 +197,14 @@ def test_pictures_without_a_map_are_told_apart_by_themselves(db: Database, tmp_p
 
 
 def test_impossible_questions_are_refused_with_what_to_do(
-    db: Database, ground: Ortho, area: Path, tmp_path: Path
+    db: Database, ground: OrthophotoGround, area: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="which divide 45"):
         ask(db, ground, Encoder(), step=20)
     with pytest.raises(InputError, match="smaller footprint"):
-        open_ground(db, str(area), footprint_m=1500.0, overlap=0.5, tile_px=48, most=10)
+        open_ground(db, str(area), footprint_m=1500.0, overlap=0.5, tile_px=48, max_places=10)
     with pytest.raises(InputError, match="--footprint-m"):
-        open_ground(db, str(area), footprint_m=None, overlap=0.5, tile_px=48, most=10)
+        open_ground(db, str(area), footprint_m=None, overlap=0.5, tile_px=48, max_places=10)
     with pytest.raises(InputError, match="not among"):
         run_altitude(db, ground, [], lambda spec: Encoder(), ENVIRONMENT, reference_m=310)
 
@@ -205,28 +215,28 @@ def test_hand_made_vectors_give_the_worked_out_ways() -> None:
     always pass through heading 0."""
     axes = np.eye(8, dtype=np.float32)
     references = np.stack([axes, -axes])
-    vectors = turns.Vectors(
+    vectors = rotation.RotationVectors(
         queries=references, references=references,
-        truth=Truth(np.eye(2, dtype=bool), np.array([[0.0, 100.0], [100.0, 0.0]])), step=45,
+        truth=GroundTruth(np.eye(2, dtype=bool), np.array([[0.0, 100.0], [100.0, 0.0]])), step=45,
     )  # fmt: skip
-    told = {way.name: way for way in turns.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
-    assert told[EIGHT_REFERENCES].recall == told[EIGHT_QUERIES].recall == told[KNOWN_YAW].recall == 1.0
-    assert told[EIGHT_REFERENCES].heading_error_deg == told[EIGHT_QUERIES].heading_error_deg == 0.0
+    told = {way.name: way for way in rotation.compare(vectors, {"embed_1": 2.0, "embed_8": 9.0})}
+    assert told[EIGHT_HEADINGS].recall == told[EIGHT_QUERIES].recall == told[KNOWN_YAW].recall == 1.0
+    assert told[EIGHT_HEADINGS].heading_error_deg == told[EIGHT_QUERIES].heading_error_deg == 0.0
     # At the other seven headings both scores are 0, and the first place is answered: right for it alone.
-    assert told[PLAIN].recall == pytest.approx((8 + 1) / 16)
-    assert told[PLAIN].gain == pytest.approx((8 + 1) / 16 - 1) and told[KNOWN_YAW].gain == 0
-    assert np.isnan(told[EIGHT_REFERENCES].gain)  # what the others are compared with
-    assert (told[EIGHT_QUERIES].embed_ms, told[PLAIN].embed_ms) == (9.0, 2.0)
-    assert told[EIGHT_REFERENCES].index_bytes == 2 * 8 * 8 * 4
-    np.testing.assert_allclose(turns.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
-    np.testing.assert_allclose(turns.other_cosine(references)[0], [-1, 0, 0, 0, 0, 0, 0, 0])
+    assert told[ONE_HEADING].recall == pytest.approx((8 + 1) / 16)
+    assert told[ONE_HEADING].gain == pytest.approx((8 + 1) / 16 - 1) and told[KNOWN_YAW].gain == 0
+    assert np.isnan(told[EIGHT_HEADINGS].gain)  # what the others are compared with
+    assert (told[EIGHT_QUERIES].embed_ms, told[ONE_HEADING].embed_ms) == (9.0, 2.0)
+    assert told[EIGHT_HEADINGS].index_bytes == 2 * 8 * 8 * 4
+    np.testing.assert_allclose(rotation.own_cosine(references)[0], [1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(rotation.other_cosine(references)[0], [-1, 0, 0, 0, 0, 0, 0, 0])
 
 
-def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: Ortho) -> None:
+def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
     found = run_altitude(
         db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(200, 300, 450, 600), most=40, frames=8,
+        altitudes_m=(200, 300, 450, 600), max_references=40, frames=8,
     )  # fmt: skip
     told = ways(found, "plain")
     cosine = {p.x: p.y for p in found.curve("plain", "cosine")}
@@ -243,8 +253,8 @@ def test_scale_alone_is_seen_by_the_altitude_laboratory(db: Database, ground: Or
 def test_an_area_across_the_antimeridian_is_as_good_as_any(db: Database, tmp_path: Path) -> None:
     middle = LonLat(180.0, -17.0)
     area = write_rgb(tmp_path / "fiji.tif", blobs(), center=middle, gsd_m=4.0)
-    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, most=9)
-    assert isinstance(ground, Ortho) and {centre.lon > 0 for centre in ground.centres} == {True, False}
+    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.5, tile_px=48, max_places=9)
+    assert isinstance(ground, OrthophotoGround) and {centre.lon > 0 for centre in ground.centres} == {True, False}
     assert all(geo.distance_m(*middle, *centre) < 300 for centre in ground.centres), "nine of many, nearest the middle"
     encoder = Encoder()
     turned = ways(ask(db, ground, encoder, patches=0), "plain")
@@ -257,14 +267,21 @@ def test_an_area_across_the_antimeridian_is_as_good_as_any(db: Database, tmp_pat
 
 @pytest.mark.parametrize("kind", ["rotation", "altitude"])
 def test_laboratory_reports_speak_both_languages_and_follow_the_readers_colours(
-    db: Database, ground: Ortho, tmp_path: Path, kind: str
+    db: Database, ground: OrthophotoGround, tmp_path: Path, kind: str
 ) -> None:
     encoder = Encoder()
     if kind == "rotation":
         found = ask(db, ground, encoder)
     else:
         found = run_altitude(
-            db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), most=20, frames=4
+            db,
+            ground,
+            [encoder.spec],
+            lambda _: encoder,
+            ENVIRONMENT,
+            altitudes_m=(300, 600),
+            max_references=20,
+            frames=4,
         )
     out = tmp_path / "report.html"
     assert write_study(found, out, figures=tmp_path / "figures", note="a stand-in") == []
@@ -292,7 +309,7 @@ def test_the_command_answers_in_json_and_writes_a_report(
     answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "rotation", str(area), *options])
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
-    assert {way["name"] for way in facts["findings"]["ways"]["tiny"]} >= {PLAIN, EIGHT_REFERENCES, KNOWN_YAW}
+    assert {way["name"] for way in facts["findings"]["ways"]["tiny"]} >= {ONE_HEADING, EIGHT_HEADINGS, KNOWN_YAW}
     assert report.is_file()
     options = [*common, "--frames", "3", "--references", "6", "--altitudes", "300,600"]
     answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "altitude", str(area), *options])
@@ -308,7 +325,7 @@ def test_the_command_answers_in_json_and_writes_a_report(
     assert "levels" in said and "ceiling" in said and facts["limits"][0] in said
 
 
-def test_views_turn_as_reference_tiles_do(ground: Ortho) -> None:
+def test_views_turn_as_reference_tiles_do(ground: OrthophotoGround) -> None:
     """The laboratory's heading is the project's: east on top at 90."""
     centre = ground.centres[0]
     north, east = ground.view(centre, 0), ground.view(centre, 90)
@@ -321,26 +338,26 @@ def test_views_turn_as_reference_tiles_do(ground: Ortho) -> None:
 
 def test_a_level_keeps_the_tiles_that_are_ground_facing_north(db: Database, area: Path) -> None:
     """1,600 m of ground: a 600 m tile has its centre up to 500 m from the middle facing north, 376 m when it turns."""
-    options: dict[str, Any] = {"footprint_m": 600.0, "overlap": 0.5, "tile_px": 48, "most": 40}
+    options: dict[str, Any] = {"footprint_m": 600.0, "overlap": 0.5, "tile_px": 48, "max_places": 40}
     north = open_ground(db, str(area), **options, turned=False)
     turning = open_ground(db, str(area), **options)
     assert len(north.centres) == 16 and len(turning.centres) == 4
     encoder, base = Encoder(), open_ground(db, str(area), **options | {"footprint_m": 300.0}, turned=False)
-    assert isinstance(base, Ortho)
+    assert isinstance(base, OrthophotoGround)
     found = run_altitude(
-        db, base, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), most=40, frames=8
+        db, base, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), max_references=40, frames=8
     )
     assert found.study.findings["levels"][1] == 16
     assert found.study.findings["limits"]["ceilings"] == [1.0, 1.0], "what 600 m sees lies among the 600 m tiles"
 
 
 def test_no_way_is_right_more_often_than_its_ceiling(db: Database, area: Path) -> None:
-    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.0, tile_px=48, most=40, turned=False)
+    ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.0, tile_px=48, max_places=40, turned=False)
     encoder = Encoder()
-    assert isinstance(ground, Ortho)
+    assert isinstance(ground, OrthophotoGround)
     found = run_altitude(
         db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(300, 450), most=40, overlap=0.0, frames=30,
+        altitudes_m=(300, 450), max_references=40, overlap=0.0, frames=30,
     )  # fmt: skip
     told, level_ceilings = ways(found, "plain"), found.study.findings["limits"]["ceilings"]
     assert level_ceilings[0] == 1.0 and level_ceilings[1] < 0.6, "centres 600 m apart, right within 150 m"
@@ -355,17 +372,17 @@ def test_no_way_is_right_more_often_than_its_ceiling(db: Database, area: Path) -
 
 def test_a_gain_is_taken_on_the_frames_that_both_ways_can_reach() -> None:
     """Four frames, one reference for each; the second way searches the first three, and is right wherever it can be."""
-    truth, searched = Truth(np.eye(4, dtype=bool), np.zeros((4, 4))), np.array([[True, True, True, False]])
+    truth, searched = GroundTruth(np.eye(4, dtype=bool), np.zeros((4, 4))), np.array([[True, True, True, False]])
     cost: dict[str, Any] = {"embed_ms": 1.0, "search_ms": 1.0, "index_bytes": 1}
-    usual = tried("usual", truth, np.array([[0], [1], [0], [3]]), **cost)
-    other = tried("other", truth, np.array([[0], [1], [2], [0]]), **cost, searched=searched)
+    usual = evaluate_strategy("usual", truth, np.array([[0], [1], [0], [3]]), **cost)
+    other = evaluate_strategy("other", truth, np.array([[0], [1], [2], [0]]), **cost, searched=searched)
     _, way = with_gains([usual, other], "usual")
     assert (way.recall, way.ceiling) == (0.75, 0.75)
     assert (way.gain, way.gain_n) == (pytest.approx(1 / 3), 3), "the fourth frame is not lost by the other way"
 
 
 def test_frames_of_the_references_own_image_are_told_by_their_pixels(
-    db: Database, ground: Ortho, area: Path, tmp_path: Path
+    db: Database, ground: OrthophotoGround, area: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "another-name.tif"
     copy.write_bytes(area.read_bytes())
@@ -386,7 +403,9 @@ def test_frames_of_the_references_own_image_are_told_by_their_pixels(
     assert told in (tmp_path / "report.html").read_text(encoding="utf-8").replace("&#39;", "'")
 
 
-def test_a_study_of_before_says_that_it_does_not_record_its_limits(db: Database, ground: Ortho, tmp_path: Path) -> None:
+def test_a_study_of_before_says_that_it_does_not_record_its_limits(
+    db: Database, ground: OrthophotoGround, tmp_path: Path
+) -> None:
     otherwise = write_rgb(tmp_path / "other.tif", np.rot90(blobs()).copy(), center=CENTRE, gsd_m=4.0)
     found = ask(db, ground, Encoder(), patches=0, frames_from=replace(ground, path=otherwise))
     findings = {key: value for key, value in found.study.findings.items() if key != "limits"}

@@ -13,11 +13,11 @@ from jinja2.ext import extract_from_ast
 import web
 from coarseloc.i18n import LANGUAGES, dictionary
 from search.evaluation import report
-from search.evaluation.report.rotation import ONE
+from search.evaluation.report.rotation import ONE_HEADING_INDEX
 from search.evaluation.scores import SCORES
 from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
-from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
 
 ROOT = Path(web.__file__).parent
 CALLS = ("_", "_n", "translate", "translate_count")
@@ -50,12 +50,16 @@ def placeholders(text: str) -> set[str]:
 def texts_of_reports() -> set[str]:
     """From the sources, so that a text shown only in rare cases is not forgotten."""
     folder = Path(report.__file__).parent
-    texts = {score.title for score in SCORES} | {PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW}
-    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE}
+    texts = {score.title for score in SCORES} | {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
+    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX}
     texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "drawn")
+            called = (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("say", "drawn", "translate")
+            )
             if called and isinstance(node.args[0], ast.Constant):
                 texts.add(node.args[0].value)
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TITLE":

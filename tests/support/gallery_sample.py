@@ -27,7 +27,7 @@ from coarseloc.core.types import EmbeddingSpec, Failure, Flight, Frame, LonLat, 
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
-from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
+from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
 ANGLES = tuple(range(0, 360, 45))
@@ -128,7 +128,7 @@ def add_embedded(data_dir: Path, backbone: CustomBackbone) -> Path:
 
 def record_rotation(settings: Settings) -> int:
     """A finished rotation study; its numbers are made up. Returns its number."""
-    ways = [PLAIN, FOUR, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW]
+    ways = [ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW]
     database = open_database(settings.database)
     with database.write() as session:
         asked = {"ground": {"source": "area.tif", "footprint_m": 300, "stride_m": 150}, "step": 45,

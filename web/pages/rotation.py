@@ -121,9 +121,9 @@ def _sections(study: int) -> tuple[dict[str, Section], list[str], object]:
         from coarseloc.i18n import translator
         from search.evaluation.report import rotation
         from search.evaluation.studies import limits
-        from search.evaluation.studies.study import answer_of
+        from search.evaluation.studies.study import load_result
 
-        say, answer = translator(g.language), answer_of(here.database, study)
+        say, answer = translator(g.language), load_result(here.database, study)
         found = [*limits.sentences(answer, say), *rotation.findings(answer, say)]
         return {one.key: one for one in rotation.sections(answer, say, say)}, found
 

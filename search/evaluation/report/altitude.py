@@ -15,14 +15,14 @@ from search.evaluation.report.curves import Line, at, by_backbone, cosines, curv
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.ways import compared, way_bars, way_table, ways_of
 from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, levels
-from search.evaluation.studies.study import Answer
-from search.evaluation.studies.ways import share
+from search.evaluation.studies.strategies import recall_text
+from search.evaluation.studies.study import StudyResult
 
 TITLE = "Altitude laboratory: how stable are embeddings when the aircraft climbs?"
 _SOME_RECALL = 0.05  # a recall whose interval reaches lower is too little to take nine tenths of
 
 
-def sections(found: Answer, say: Translator, drawn: Translator) -> list[Section]:
+def sections(found: StudyResult, say: Translator, drawn: Translator) -> list[Section]:
     """`drawn` is the language inside the figures."""
     ways = list(CURVES)
     recall = [Line(f"recall@{CURVES[way]}", drawn(way), i, band=False) for i, way in enumerate(ways)]
@@ -97,7 +97,7 @@ def sections(found: Answer, say: Translator, drawn: Translator) -> list[Section]
     ]
 
 
-def _ceilings(found: Answer, drawn: Translator) -> list[Line]:
+def _ceilings(found: StudyResult, drawn: Translator) -> list[Line]:
     """The ceilings that bound a curve."""
     low = {p.curve for p in found.points if p.curve.startswith("ceiling@") and p.y is not None and p.y < 1.0}
     return [
@@ -107,7 +107,7 @@ def _ceilings(found: Answer, drawn: Translator) -> list[Line]:
     ]
 
 
-def _level_table(found: Answer, say: Translator) -> Table:
+def _level_table(found: StudyResult, say: Translator) -> Table:
     limits = found.study.findings.get("limits")
     rows = []
     for i, (altitude, count) in enumerate(levels(found)):
@@ -119,11 +119,11 @@ def _level_table(found: Answer, say: Translator) -> Table:
     return Table(columns, rows)
 
 
-def _cosines(found: Answer, say: Translator) -> Figure:
+def _cosines(found: StudyResult, say: Translator) -> Figure:
     return cosines(found, say("altitude of the frame, m"), say, partial(_mark, _base(found)))
 
 
-def _base(found: Answer) -> float:
+def _base(found: StudyResult) -> float:
     return float(found.study.parameters["reference_m"])
 
 
@@ -144,12 +144,12 @@ def _metres_at(altitude: float, ax: Axes) -> None:
 # --- words --------------------------------------------------------------------------------------
 
 
-def findings(found: Answer, say: Translator) -> list[str]:
+def findings(found: StudyResult, say: Translator) -> list[str]:
     """A paragraph for each backbone, written from its numbers."""
     return [_finding(found, backbone, say) for backbone in found.backbones]
 
 
-def _finding(found: Answer, backbone: str, say: Translator) -> str:
+def _finding(found: StudyResult, backbone: str, say: Translator) -> str:
     base = _base(found)
     altitudes = found.study.parameters["altitudes_m"]
     low, high = min(altitudes), max(altitudes)
@@ -161,9 +161,9 @@ def _finding(found: Answer, backbone: str, say: Translator) -> str:
             low_share=f"{at(recall, low):.0%}", high_share=f"{at(recall, high):.0%}",
         ),
         say("Over all altitudes a pyramid of {levels} m finds {pyramid} instead of {single}, for {times} times the index; with the altitude known, its nearest level finds {nearest}, and cropping the frame finds {cropped} with the single index.").format(
-            levels=", ".join(f"{a:g}" for a in found.study.parameters["pyramid_m"]), pyramid=share(ways[PYRAMID]),
-            single=share(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
-            nearest=share(ways[NEAREST]), cropped=share(ways[CROPPED]),
+            levels=", ".join(f"{a:g}" for a in found.study.parameters["pyramid_m"]), pyramid=recall_text(ways[PYRAMID]),
+            single=recall_text(ways[SINGLE]), times=f"{ways[PYRAMID]['index_bytes'] / ways[SINGLE]['index_bytes']:.2f}",
+            nearest=recall_text(ways[NEAREST]), cropped=recall_text(ways[CROPPED]),
         ),
         say("Against a single altitude, on the places that both can reach: {parts}.").format(
             parts=compared([ways[name] for name in (PYRAMID, NEAREST, CROPPED)], say)

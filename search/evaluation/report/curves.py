@@ -16,7 +16,7 @@ from coarseloc.i18n import Translator
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.report import style
 from search.evaluation.report.page import Table
-from search.evaluation.studies.study import Answer
+from search.evaluation.studies.study import StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Line:
 
 
 def by_backbone(
-    found: Answer, lines: Sequence[Line], xlabel: str, ylabel: str, finish: Callable[[Axes], None] | None = None
+    found: StudyResult, lines: Sequence[Line], xlabel: str, ylabel: str, finish: Callable[[Axes], None] | None = None
 ) -> Figure:
     """A small chart for each backbone with the same lines."""
     made, axes = style.small_multiples(len(found.backbones), 2.5 if len(found.backbones) > 1 else 3.2)
@@ -52,7 +52,7 @@ def by_backbone(
     return made
 
 
-def cosines(found: Answer, xlabel: str, say: Translator, finish: Callable[[Axes], None]) -> Figure:
+def cosines(found: StudyResult, xlabel: str, say: Translator, finish: Callable[[Axes], None]) -> Figure:
     """A line for each backbone of a place with itself, and a dotted one of it with others."""
     made, (ax,) = style.figure(height_in=3.4)
     dotted: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1.4}
@@ -79,7 +79,7 @@ def curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **other: Any) -> N
         ax.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def curve_table(found: Answer, curves: Sequence[tuple[str, str]], first: str, form: str) -> Table:
+def curve_table(found: StudyResult, curves: Sequence[tuple[str, str]], first: str, form: str) -> Table:
     """A row per backbone and curve (its key, its name), a column per x."""
     xs = sorted({p.x for p in found.points if p.curve == curves[0][0]})
     rows = []

@@ -18,17 +18,17 @@ from search.evaluation.report.curves import Line, at, by_backbone, cosines, curv
 from search.evaluation.report.page import Section
 from search.evaluation.report.ways import compared, way_bars, way_table, ways_of
 from search.evaluation.studies.patches import RING_ANGLES
-from search.evaluation.studies.study import Answer
-from search.evaluation.studies.turns import EIGHT_QUERIES, EIGHT_REFERENCES, FOUR, KNOWN_YAW, PLAIN
-from search.evaluation.studies.ways import share
+from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.evaluation.studies.strategies import recall_text
+from search.evaluation.studies.study import StudyResult
 
-ONE = "one heading in the index"
+ONE_HEADING_INDEX = "one heading in the index"
 TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?"
 
 
-def sections(found: Answer, say: Translator, drawn: Translator) -> list[Section]:
+def sections(found: StudyResult, say: Translator, drawn: Translator) -> list[Section]:
     """`drawn` is the language inside the figures."""
-    names = {1: ONE, 4: FOUR, 8: EIGHT_REFERENCES}
+    names = {1: ONE_HEADING_INDEX, 4: FOUR_HEADINGS, 8: EIGHT_HEADINGS}
     index = [Line(f"recall@{k}", drawn(name), i) for i, (k, name) in enumerate(names.items())]
     made = [
         Section(
@@ -84,7 +84,7 @@ def sections(found: Answer, say: Translator, drawn: Translator) -> list[Section]
     return made
 
 
-def _patch_sections(found: Answer, say: Translator, drawn: Translator) -> list[Section]:
+def _patch_sections(found: StudyResult, say: Translator, drawn: Translator) -> list[Section]:
     lines = [
         Line("patch_aligned", drawn("patches laid back by the turn"), 0),
         Line("patch_pooled", drawn("mean of all patches"), 2),
@@ -124,11 +124,11 @@ def _patch_sections(found: Answer, say: Translator, drawn: Translator) -> list[S
 # --- figures ------------------------------------------------------------------------------------
 
 
-def _cosines(found: Answer, say: Translator) -> Figure:
+def _cosines(found: StudyResult, say: Translator) -> Figure:
     return cosines(found, say("turn, degrees"), say, _compass)
 
 
-def polar(found: Answer, say: Translator) -> Figure:
+def polar(found: StudyResult, say: Translator) -> Figure:
     made, axes = style.figure(height_in=4.6, subplot_kw={"projection": "polar"})
     ax = cast(PolarAxes, axes[0])
     ax.set_theta_zero_location("N")
@@ -167,12 +167,12 @@ def _compass_zero(ax: Axes) -> None:
 # --- words --------------------------------------------------------------------------------------
 
 
-def findings(found: Answer, say: Translator) -> list[str]:
+def findings(found: StudyResult, say: Translator) -> list[str]:
     """A paragraph for each backbone, written from its numbers."""
     return [_finding(found, backbone, say) for backbone in found.backbones]
 
 
-def _finding(found: Answer, backbone: str, say: Translator) -> str:
+def _finding(found: StudyResult, backbone: str, say: Translator) -> str:
     cosine, other = found.curve(backbone, "cosine"), found.curve(backbone, "cosine_other")
     worst = min(cosine, key=lambda p: or_nan(p.y))
     quarter, half = at(cosine, 90), at(cosine, 180)
@@ -184,11 +184,11 @@ def _finding(found: Answer, backbone: str, say: Translator) -> str:
         )
     ]  # fmt: skip
     ways = ways_of(found, backbone)
-    plain, eight, queries, known = (ways[name] for name in (PLAIN, EIGHT_REFERENCES, EIGHT_QUERIES, KNOWN_YAW))
+    plain, eight, queries, known = (ways[name] for name in (ONE_HEADING, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW))
     lines.append(
         say("An index of one heading finds the right place for {plain} of the frames at any heading, of eight headings for "
             "{eight}; turning the frame eight times instead {queries}; with the yaw known {known}.").format(
-            plain=share(plain), eight=share(eight), queries=share(queries), known=share(known)
+            plain=recall_text(plain), eight=recall_text(eight), queries=recall_text(queries), known=recall_text(known)
         )
     )  # fmt: skip
     lines.append(

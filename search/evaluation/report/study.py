@@ -10,13 +10,13 @@ from search.evaluation.report import altitude, rotation
 from search.evaluation.report.page import Page, figures_say, write
 from search.evaluation.report.texts import stand_ins, threads_of
 from search.evaluation.studies import limits
-from search.evaluation.studies.study import Answer
+from search.evaluation.studies.study import StudyResult
 
 _LABORATORIES = {"rotation": rotation, "altitude": altitude}
 
 
 def write_study(
-    found: Answer,
+    found: StudyResult,
     out: Path,
     *,
     language: str = "en",
@@ -41,12 +41,12 @@ def write_study(
     return notices
 
 
-def _warnings(found: Answer, note: str | None, say: Translator) -> list[str]:
+def _warnings(found: StudyResult, note: str | None, say: Translator) -> list[str]:
     warnings = [note] if note else []
     return [*warnings, *stand_ins(found.backbones, say), *limits.sentences(found, say)]
 
 
-def _facts(found: Answer, say: Translator) -> list[tuple[str, str]]:
+def _facts(found: StudyResult, say: Translator) -> list[tuple[str, str]]:
     asked, environment, findings = found.study.parameters, found.study.environment, found.study.findings
     ground = asked["ground"]
     if "pictures" in ground:

@@ -11,16 +11,16 @@ from matplotlib.ticker import PercentFormatter
 from coarseloc.i18n import Translator
 from search.evaluation.report import style
 from search.evaluation.report.page import Table
-from search.evaluation.studies.study import Answer
-from search.evaluation.studies.ways import Told, beats, ceiling, gain, share
+from search.evaluation.studies.strategies import StrategyRecord, ceiling_text, gain_sign, gain_text, recall_text
+from search.evaluation.studies.study import StudyResult
 
 
-def ways_of(found: Answer, backbone: str) -> dict[str, Told]:
+def ways_of(found: StudyResult, backbone: str) -> dict[str, StrategyRecord]:
     """{name: way}, in their order."""
     return {way["name"]: way for way in found.study.findings["ways"][backbone]}
 
 
-def way_bars(found: Answer, say: Translator) -> Figure:
+def way_bars(found: StudyResult, say: Translator) -> Figure:
     """Recall of each way, with its interval, a group for each way and a bar for each backbone."""
     names = [way["name"] for way in found.study.findings["ways"][found.backbones[0]]]
     count = len(found.backbones)
@@ -44,15 +44,15 @@ def way_bars(found: Answer, say: Translator) -> Figure:
     return made
 
 
-def way_table(found: Answer, say: Translator, *, heading: bool = True) -> Table:
+def way_table(found: StudyResult, say: Translator, *, heading: bool = True) -> Table:
     """The ways of each backbone in numbers; `heading`: whether they tell one."""
     told = ("error_m", "heading_error_deg") if heading else ("error_m",)
     rows = []
     for backbone in found.backbones:
         for way in ways_of(found, backbone).values():
             rows.append(
-                [say(way["name"]), backbone, share(way, "\n{low}, {high}"), ceiling(way) or say("not recorded"),
-                 gain(way, "\n{low}, {high}"), _gain_n(way, say),
+                [say(way["name"]), backbone, recall_text(way, "\n{low}, {high}"), ceiling_text(way) or say("not recorded"),
+                 gain_text(way, "\n{low}, {high}"), _gain_n(way, say),
                  *("–" if way[key] is None else f"{way[key]:.1f}" for key in told),
                  f"{way['embed_ms']:.2f}", f"{way['search_ms']:.3f}", f"{way['embed_ms'] + way['search_ms']:.2f}",
                  f"{way['index_bytes'] / 1e6:.2f}", _counts(way)]
@@ -64,18 +64,18 @@ def way_table(found: Answer, say: Translator, *, heading: bool = True) -> Table:
     return Table(columns, rows)
 
 
-def _counts(way: Told) -> str:
+def _counts(way: StrategyRecord) -> str:
     """The frames, and how many independent ones they are worth where that is fewer."""
     n_eff = way.get("n_eff")  # studies of earlier versions store none
     said = way["low"] is None or n_eff is None or n_eff == way["n"]  # by `share`, or by n itself
     return str(way["n"]) if said else f"{way['n']} (n_eff {n_eff:.0f})"
 
 
-def _gain_n(way: Told, say: Translator) -> str:
+def _gain_n(way: StrategyRecord, say: Translator) -> str:
     return "–" if way["gain"] is None else str(way.get("gain_n") or say("not recorded"))
 
 
-def compared(ways: Sequence[Told], say: Translator) -> str:
+def compared(ways: Sequence[StrategyRecord], say: Translator) -> str:
     """How each way does beside the usual one on the same frames, told apart only where the intervals are."""
     told = {
         None: say("{way} shares no frame with it that both can reach"),
@@ -84,5 +84,6 @@ def compared(ways: Sequence[Told], say: Translator) -> str:
         1: say("{way} finds more ({gain} points)"),
     }
     return "; ".join(
-        told[None if way["gain"] is None else beats(way)].format(way=say(way["name"]), gain=gain(way)) for way in ways
+        told[None if way["gain"] is None else gain_sign(way)].format(way=say(way["name"]), gain=gain_text(way))
+        for way in ways
     )

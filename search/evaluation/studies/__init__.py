@@ -1,9 +1,7 @@
-"""The laboratories: how stable embeddings are when the aircraft turns or climbs, and what to do about it.
+"""Studies: how stable embeddings are when the aircraft turns or climbs, and which strategy is robust to it.
 
-rotation, altitude — one experiment each: what is looked at, and what it comes to
-turns, patches — what a turn does to the global token, and to patch tokens
-study — a question's way from its steps to its stored answer
-ways — the ways to be robust, compared          truth — which reference is right for which frame
-limits — what a study's figures cannot show
-ground — what views are cut from                timing — honest milliseconds
+rotation, altitude — one experiment each, its curves and its strategies   patches — patch tokens under rotation
+study — runs an experiment in resumable steps and stores its result       limits — what its results cannot show
+strategies — accuracy, costs and gains of strategies on the same frames
+ground — orthophoto or pictures that views are cut from                   ground_truth — which reference is right
 """

@@ -1,4 +1,4 @@
-"""Ground to look at from any heading: what the laboratories cut their views from.
+"""Ground seen from any heading: an orthophoto, or pictures, that a study cuts its views from.
 
 Views always come out of a larger window, so that their corners are ground and not black at every heading.
 """
@@ -22,15 +22,15 @@ from coarseloc.imagery.file_names import image_names
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.store import Database, gallery, references
 
-GROUND_ENOUGH = 0.999
+MIN_GROUND_FRACTION = 0.999
 TURNING_ROOM = math.sqrt(2)  # sides of the square that holds a view at every heading
-SAME_PICTURE = 0.98  # correlation: another compression or resampling stays above, another day's light does not
+MIN_CORRELATION = 0.98  # another compression or resampling stays above, another day's light does not
 TIFF = (".tif", ".tiff", ".vrt")
-_TRIES = 200  # for each place that is looked for
+_MAX_TRIES = 200  # for each random place
 
 
 @dataclass(frozen=True)
-class Ortho:
+class OrthophotoGround:
     """An orthophoto: any place at any heading and size."""
 
     path: Path
@@ -44,8 +44,8 @@ class Ortho:
         """What decides the pixels, for a study's identity."""
         status = self.path.stat()
         stamp = f"{status.st_size}:{status.st_mtime_ns}"
-        cut = {"footprint_m": self.footprint_m, "stride_m": self.stride_m, "side_px": self.side_px}
-        return {"source": str(self.path), "stamp": stamp, **cut, "places": len(self.centres)}
+        geometry = {"footprint_m": self.footprint_m, "stride_m": self.stride_m, "side_px": self.side_px}
+        return {"source": str(self.path), "stamp": stamp, **geometry, "places": len(self.centres)}
 
     def view(self, centre: LonLat, heading_deg: float, footprint_m: float | None = None) -> UInt8:
         """uint8 [side, side, 3]: the ground around a place, its upper edge facing the heading."""
@@ -53,11 +53,11 @@ class Ortho:
 
     def holds(self, centre: LonLat, side_m: float) -> bool:
         """Whether the square of this side around a place, north up, is all ground."""
-        return cut_view(self.path, centre, side_m, 0.0, 64).ground_fraction >= GROUND_ENOUGH
+        return cut_view(self.path, centre, side_m, 0.0, 64).ground_fraction >= MIN_GROUND_FRACTION
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureGround:
     """Pictures without a map: each is a place of its own, seen through its central square."""
 
     paths: tuple[Path, ...]
@@ -84,23 +84,25 @@ def open_ground(
     footprint_m: float | None,
     overlap: float,
     tile_px: int | None,
-    most: int,
+    max_places: int,
     turned: bool = True,
-) -> Ortho | Pictures:
-    """A reference set by name, a GeoTIFF, or a folder of pictures; `most` places, those nearest the middle. `turned`:
-    whether places are looked at from every heading, or facing north alone.
+) -> OrthophotoGround | PictureGround:
+    """Open a reference set by name, a GeoTIFF, or a folder of pictures: `max_places` places nearest the middle.
+    `turned`: whether places are seen from every heading, or facing north alone.
 
     Raises InputError saying what was found.
     """
     path = Path(source)
     if path.is_dir():
-        return _of_folder(path, most)
+        return _picture_folder(path, max_places)
     if path.suffix.lower() in TIFF:
         if footprint_m is None:
             raise InputError(f"{path} is an orthophoto: give --footprint-m, the side on the ground that a frame sees")
-        laid = open_orthophoto(path, footprint_m=footprint_m, overlap=overlap, angles=[0], tile_px=tile_px)
-        side = int(laid.reference_set.parameters["tile_px"])
-        return ortho(path.resolve(), footprint_m, overlap, side, [tile.center for tile in laid.tiles], most, turned)
+        orthophoto = open_orthophoto(path, footprint_m=footprint_m, overlap=overlap, angles=[0], tile_px=tile_px)
+        side = int(orthophoto.reference_set.parameters["tile_px"])
+        return orthophoto_ground(
+            path.resolve(), footprint_m, overlap, side, [tile.center for tile in orthophoto.tiles], max_places, turned
+        )
     with db.read() as session:
         try:
             stored = references.find_reference_set(session, source)
@@ -108,55 +110,69 @@ def open_ground(
             raise InputError(f"{source!r} is no GeoTIFF (.tif) and no folder here; {error}") from None
         tiles = references.tiles(session, stored.id)
         pictures = gallery.ground(session, stored.id, min(stored.reference_set.angles, default=0))
-    facts = stored.reference_set
-    if facts.kind == "orthophoto" and facts.footprint_m is not None:
-        side = tile_px or int(facts.parameters.get("tile_px", 224))
+    reference_set = stored.reference_set
+    if reference_set.kind == "orthophoto" and reference_set.footprint_m is not None:
+        side = tile_px or int(reference_set.parameters.get("tile_px", 224))
         centres = [tile.center for tile in tiles]
-        return ortho(Path(facts.source), facts.footprint_m, facts.overlap, side, centres, most, turned)
-    here = [tile for tile in pictures if tile.path and Path(tile.path).is_file()]
-    if len(here) < 2:
-        raise InputError(f"reference set {source!r} has {len(here)} pictures left on disk: expected at least 2")
-    centres = [geo.middle(tile.bbox) for tile in here]
-    kept = _middle(centres, most)
-    return Pictures(tuple(Path(here[i].path or "") for i in kept), tuple(centres[i] for i in kept))
+        return orthophoto_ground(
+            Path(reference_set.source),
+            reference_set.footprint_m,
+            reference_set.overlap,
+            side,
+            centres,
+            max_places,
+            turned,
+        )
+    tiles_on_disk = [tile for tile in pictures if tile.path and Path(tile.path).is_file()]
+    if len(tiles_on_disk) < 2:
+        raise InputError(
+            f"reference set {source!r} has {len(tiles_on_disk)} pictures left on disk: expected at least 2"
+        )
+    centres = [geo.middle(tile.bbox) for tile in tiles_on_disk]
+    indices = _nearest_middle(centres, max_places)
+    return PictureGround(tuple(Path(tiles_on_disk[i].path or "") for i in indices), tuple(centres[i] for i in indices))
 
 
-def ortho(
+def orthophoto_ground(
     path: Path,
     footprint_m: float,
     overlap: float,
     side_px: int,
     centres: Sequence[LonLat],
-    most: int,
+    max_places: int,
     turned: bool = True,
-) -> Ortho:
-    """An orthophoto with its reference places: those that are ground at the headings looked from (every one, or north
-    alone where not `turned`), nearest the middle."""
+) -> OrthophotoGround:
+    """An orthophoto with its reference places: those that are ground at all headings (or facing north alone where not
+    `turned`), nearest the middle."""
     if not path.is_file():
         raise InputError(f"{path} is no longer there: expected the orthophoto the references were cut from")
-    bare = Ortho(path, footprint_m, footprint_m * (1 - overlap), side_px, ())
-    room_m = footprint_m * (TURNING_ROOM if turned else 1.0)
-    whole = [centre for centre in centres if bare.holds(centre, room_m)]
-    if len(whole) < 2:
+    ground = OrthophotoGround(path, footprint_m, footprint_m * (1 - overlap), side_px, ())
+    side_m = footprint_m * (TURNING_ROOM if turned else 1.0)
+    usable = [centre for centre in centres if ground.holds(centre, side_m)]
+    if len(usable) < 2:
         raise InputError(
-            f"{path} has room for {len(whole)} places of {footprint_m:g} m that are ground "
+            f"{path} has room for {len(usable)} places of {footprint_m:g} m that are ground "
             f"{'at every heading' if turned else 'facing north'}: expected at least 2. Give a smaller footprint or a "
             "larger orthophoto."
         )
-    return Ortho(path, footprint_m, bare.stride_m, side_px, tuple(whole[i] for i in _middle(whole, most)))
+    return OrthophotoGround(
+        path, footprint_m, ground.stride_m, side_px, tuple(usable[i] for i in _nearest_middle(usable, max_places))
+    )
 
 
-def anywhere(ground: Ortho, eyes: Ortho, count: int, room_m: float, seed: int) -> list[LonLat]:
-    """`count` random places among the reference places, off their grid, where a square of `room_m` is all ground; of
-    them those where it is so in `eyes` too, the orthophoto that frames are cut from.
+def random_places(
+    ground: OrthophotoGround, frame_ground: OrthophotoGround, count: int, side_m: float, seed: int
+) -> list[LonLat]:
+    """`count` random places among the reference places, off their grid, where a square of `side_m` is all ground; of
+    them those where it is so in `frame_ground` too, the orthophoto that frames are cut from.
 
     Raises InputError where there is too little ground.
     """
-    places = _off_grid(ground, count, room_m, seed)
-    if eyes is not ground:
-        places = [place for place in places if eyes.holds(place, room_m)]
+    places = _off_grid(ground, count, side_m, seed)
+    if frame_ground is not ground:
+        places = [place for place in places if frame_ground.holds(place, side_m)]
         if not places:
-            raise InputError(f"{eyes.path} shows none of the {count} places: expected the same area")
+            raise InputError(f"{frame_ground.path} shows none of the {count} places: expected the same area")
     return places
 
 
@@ -164,52 +180,52 @@ def shared_pixels(views: Iterable[tuple[UInt8, UInt8, UInt8]]) -> dict[str, int]
     """How many frames are cut from the references' own image (`own_pixels`), and how many are a reference, pixel for
     pixel (`matched`). `views`: for each frame its own view, what the references' source shows at the same place and
     heading, and the reference nearest to it; uint8 [side, side, 3] each."""
-    own = matched = 0
+    own_pixels = matched = 0
     for frame, source, reference in views:
-        own += _same_picture(frame, source)
+        own_pixels += _is_same_picture(frame, source)
         matched += bool(np.array_equal(frame, reference))
-    return {"own_pixels": own, "matched": matched}
+    return {"own_pixels": own_pixels, "matched": matched}
 
 
-def _same_picture(a: UInt8, b: UInt8) -> bool:
-    """Whether two views of equal shape show the very same image, but for how it was compressed or resampled."""
+def _is_same_picture(a: UInt8, b: UInt8) -> bool:
+    """Whether two views of equal shape show the same image, apart from its compression or resampling."""
     first, second = (view.astype(float).ravel() - view.mean() for view in (a, b))
     scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return bool(np.array_equal(a, b)) if scale == 0 else float(first @ second) / scale >= SAME_PICTURE
+    return bool(np.array_equal(a, b)) if scale == 0 else float(first @ second) / scale >= MIN_CORRELATION
 
 
-def _off_grid(ground: Ortho, count: int, room_m: float, seed: int) -> list[LonLat]:
+def _off_grid(ground: OrthophotoGround, count: int, side_m: float, seed: int) -> list[LonLat]:
     rng = np.random.default_rng([seed, 45])
-    found: list[LonLat] = []
-    for _ in range(_TRIES * count):
-        if len(found) == count:
-            return found
+    places: list[LonLat] = []
+    for _ in range(_MAX_TRIES * count):
+        if len(places) == count:
+            return places
         base = ground.centres[rng.integers(len(ground.centres))]
         east, north = rng.uniform(-0.5, 0.5, 2) * ground.stride_m
         centre = geo.offset(base, float(east), float(north))
-        if ground.holds(centre, room_m):
-            found.append(centre)
-    if len(found) == count:
-        return found
+        if ground.holds(centre, side_m):
+            places.append(centre)
+    if len(places) == count:
+        return places
     raise InputError(
-        f"{ground.path} has room for {len(found)} of {count} frames with {room_m:.0f} m of ground around them: give a "
+        f"{ground.path} has room for {len(places)} of {count} frames with {side_m:.0f} m of ground around them: give a "
         "smaller footprint, or a larger orthophoto"
     )
 
 
-def _of_folder(path: Path, most: int) -> Pictures:
+def _picture_folder(path: Path, max_places: int) -> PictureGround:
     names = sorted(image_names(path))
     if len(names) < 2:
         raise InputError(f"{path} holds {len(names)} image(s): expected at least 2 to tell places apart")
-    step = max(1, len(names) // most)
-    return Pictures(tuple(path / name for name in names[::step][:most]))
+    step = max(1, len(names) // max_places)
+    return PictureGround(tuple(path / name for name in names[::step][:max_places]))
 
 
-def _middle(centres: Sequence[LonLat], most: int) -> list[int]:
-    """The indices, in order, of the `most` places nearest the middle of all: a map with no holes."""
-    if len(centres) <= most:
+def _nearest_middle(centres: Sequence[LonLat], max_places: int) -> list[int]:
+    """The indices, in order, of the `max_places` places nearest the middle of all: a map with no holes."""
+    if len(centres) <= max_places:
         return list(range(len(centres)))
     lon, lat = np.array(centres).T
     lon = np.where(lon < lon.max() - 180.0, lon + 360.0, lon)  # without a jump, where they lie across the antimeridian
-    away = geo.distance_m(np.median(lon), np.median(lat), lon, lat)
-    return sorted(np.argsort(away, kind="stable")[:most].tolist())
+    distance_m = geo.distance_m(np.median(lon), np.median(lat), lon, lat)
+    return sorted(np.argsort(distance_m, kind="stable")[:max_places].tolist())

@@ -15,31 +15,31 @@ from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.studies.study import curve_point
 
 RADII = 5  # rings from the centre to the corner
-RING_ANGLES = (45, 90, 180)  # at which patches are told by their distance from the centre
+RING_ANGLES = (45, 90, 180)  # whose patches are grouped by their distance from the centre
 PATCH_ARRAYS = ("aligned", "unaligned", "other", "pooled", "rings")
 
 
-def patch_figures(tokens: Float32, other: Float32, step: int) -> Arrays:
-    """What is kept of one frame's patch tokens [H, G, G, D], and of another frame's [G, G, D]: cosines with the frame
-    at heading 0, [H] each, and [H, RADII] by distance from the centre.
+def patch_figures(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:
+    """The figures of one frame's patch tokens [H, G, G, D] and another frame's [G, G, D]: cosines with the frame at
+    heading 0, [H] each, and [H, RADII] by distance from the centre.
 
     aligned: patches laid back by the known turn; unaligned: patches at the same row and column; other: aligned patches
     of the other place; pooled: of the mean of all patches.
     """
     unit = _unit(tokens)
     grid = tokens.shape[1]
-    north, foreign = unit[0], _unit(other)
-    kept: dict[str, list[Any]] = {name: [] for name in PATCH_ARRAYS}
+    unit_north, other_unit = unit[0], _unit(other_tokens)
+    arrays: dict[str, list[Any]] = {name: [] for name in PATCH_ARRAYS}
     for i in range(len(tokens)):
-        rows, seen, radius = realigned(unit[i], grid, i * step)
-        cosine = np.sum(rows * sampled(north, seen), axis=1)
-        kept["aligned"].append(_mean(cosine))
-        kept["unaligned"].append(np.sum(unit[i] * north, axis=2).mean())
-        kept["other"].append(_mean(np.sum(rows * sampled(foreign, seen), axis=1)))
-        kept["pooled"].append(float(_unit(tokens[i].mean(axis=(0, 1))) @ _unit(tokens[0].mean(axis=(0, 1)))))
+        patches, positions, radius = realigned(unit[i], grid, i * step)
+        cosine = np.sum(patches * sampled(unit_north, positions), axis=1)
+        arrays["aligned"].append(_mean(cosine))
+        arrays["unaligned"].append(np.sum(unit[i] * unit_north, axis=2).mean())
+        arrays["other"].append(_mean(np.sum(patches * sampled(other_unit, positions), axis=1)))
+        arrays["pooled"].append(float(_unit(tokens[i].mean(axis=(0, 1))) @ _unit(tokens[0].mean(axis=(0, 1)))))
         ring = np.minimum((radius * RADII).astype(int), RADII - 1)
-        kept["rings"].append([_mean(cosine[ring == r]) for r in range(RADII)])
-    return {name: np.array(values, float) for name, values in kept.items()}
+        arrays["rings"].append([_mean(cosine[ring == r]) for r in range(RADII)])
+    return {name: np.array(values, float) for name, values in arrays.items()}
 
 
 def realigned(view: Float32, grid: int, heading_deg: float) -> tuple[Float32, Floats, Floats]:
@@ -47,16 +47,16 @@ def realigned(view: Float32, grid: int, heading_deg: float) -> tuple[Float32, Fl
     view at heading 0 [N, 2] as x and y in patches, distance from the centre [N] in half diagonals)."""
     to_north = turned_by(Affine(1, 0, 0, 0, 1, 0), heading_deg, grid)
     y, x = (part.ravel() + 0.5 for part in np.mgrid[:grid, :grid].astype(float))
-    where = np.stack(to_north(x, y), axis=1)
-    inside = ((where >= 0.5 - 1e-9) & (where <= grid - 0.5 + 1e-9)).all(axis=1)
+    positions = np.stack(to_north(x, y), axis=1)
+    inside = ((positions >= 0.5 - 1e-9) & (positions <= grid - 0.5 + 1e-9)).all(axis=1)
     radius = np.hypot(x - grid / 2, y - grid / 2) / (grid / math.sqrt(2))
-    return view.reshape(grid * grid, -1)[inside], where[inside], radius[inside]
+    return view.reshape(grid * grid, -1)[inside], positions[inside], radius[inside]
 
 
-def sampled(tokens: Float32, where: Floats) -> Float32:
+def sampled(tokens: Float32, positions: Floats) -> Float32:
     """Unit tokens between the grid's: bilinear at x, y in patches [N, 2], of unit norm again."""
     grid = tokens.shape[0]
-    x, y = np.clip(where.T - 0.5, 0, grid - 1)
+    x, y = np.clip(positions.T - 0.5, 0, grid - 1)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     right, below = np.minimum(left + 1, grid - 1), np.minimum(top + 1, grid - 1)
     fx, fy = (x - left)[:, None], (y - top)[:, None]

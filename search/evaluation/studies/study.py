@@ -1,4 +1,4 @@
-"""A study: embedded step by step so that a stop loses little, judged when all is there, and kept with its curves."""
+"""A study: frames and references embedded in resumable steps, evaluated, and stored with its curves."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from coarseloc.core.types import Backbone, Bools, EmbeddingSpec, Floats, Progres
 from coarseloc.store import Database, studies
 from coarseloc.store.studies import Arrays, CurvePoint, StoredStudy
 from search.evaluation.intervals import Estimator, mean
-from search.evaluation.studies.ways import Way, plain
+from search.evaluation.studies.strategies import Strategy, to_json
 
-Load = Callable[[EmbeddingSpec], Backbone]
-Parts = Callable[[Sequence[str], str], NDArray[Any]]
+LoadBackbone = Callable[[EmbeddingSpec], Backbone]
+StepArrays = Callable[[Sequence[str], str], NDArray[Any]]
 """(names of steps, name of an array) → that array of each step, stacked in their order."""
 
 
-class Step(NamedTuple):
-    """A piece of work that is kept as soon as it is done."""
+class StudyStep(NamedTuple):
+    """A piece of embedding work whose arrays are stored as soon as it is done."""
 
     name: str
-    work: Callable[[Backbone], Arrays]
+    embed: Callable[[Backbone], Arrays]
 
 
 class Experiment(Protocol):
-    """What is looked at, and what it comes to."""
+    """The frames and references of a study, and how its curves follow from their embeddings."""
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """How much is looked at: at least `frames` and `references`."""
+        """Numbers of frames, references and what else is embedded: at least `frames` and `references`."""
         ...
 
     def limits(self) -> Mapping[str, Any]:
-        """What bounds its figures whatever the backbone, for `limits.sentences`: at least `own_pixels`, `matched` (as
+        """What bounds the results whatever the backbone, for `limits.sentences`: at least `own_pixels`, `matched` (as
         `ground.shared_pixels` counts them) and `floor_m`, the median metres to the nearest reference."""
         ...
 
-    def steps(self) -> Sequence[Step]:
-        """What embeds it, in small pieces."""
+    def steps(self) -> Sequence[StudyStep]:
+        """The embedding work, in small pieces."""
         ...
 
-    def judged(self, backbone: str, parts: Parts) -> tuple[Sequence[CurvePoint], Sequence[Way]]:
-        """The curves of one backbone, and its ways to be robust, from what all steps gave."""
+    def evaluate(self, backbone: str, arrays: StepArrays) -> tuple[Sequence[CurvePoint], Sequence[Strategy]]:
+        """The curves and the strategies of one backbone, from the arrays of all steps."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StudyResult:
     """A finished study with its curves."""
 
     study: StoredStudy
@@ -68,40 +68,40 @@ class Answer:
 def run_study(
     db: Database,
     kind: str,
-    asked: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     environment: Mapping[str, Any],
     specs: Sequence[EmbeddingSpec],
-    load: Load,
-    set_up: Callable[[], Experiment],
+    load: LoadBackbone,
+    make_experiment: Callable[[], Experiment],
     progress: Progress | None = None,
-) -> Answer:
-    """Answer, or go on answering, or look up what was answered before.
+) -> StudyResult:
+    """Run a study, resume it, or read its stored result.
 
-    `asked` and the specs are the question; `set_up` makes its experiment, and is called only where the answer is not
-    there yet.
+    `parameters` and the specs identify it; `make_experiment` is called only where there is no result yet.
     """
-    question = {**asked, "backbones": {spec.backbone: spec.digest for spec in specs}}
+    parameters = {**parameters, "backbones": {spec.backbone: spec.digest for spec in specs}}
     with db.write() as session:
-        study = studies.start_study(session, kind, question, environment)
+        study = studies.start_study(session, kind, parameters, environment)
     if study.finished_at is None:
-        experiment = set_up()
-        _gather(db, study, specs, experiment.steps(), load, progress)
+        experiment = make_experiment()
+        _run_steps(db, study, specs, experiment.steps(), load, progress)
         points: list[CurvePoint] = []
-        ways: dict[str, Sequence[Way]] = {}
+        strategies: dict[str, Sequence[Strategy]] = {}
         for spec in specs:
-            curves, ways[spec.backbone] = experiment.judged(spec.backbone, partial(_collected, db, study, spec))
+            arrays = partial(_stacked_arrays, db, study, spec)
+            curves, strategies[spec.backbone] = experiment.evaluate(spec.backbone, arrays)
             points += curves
         limits = dict(experiment.limits())
         with db.write() as session:
-            findings = {"ways": plain(ways), **experiment.counts, "limits": limits}
+            findings = {"ways": to_json(strategies), **experiment.counts, "limits": limits}
             studies.finish_study(session, study.id, points, findings)
-    return answer_of(db, study.id)
+    return load_result(db, study.id)
 
 
-def answer_of(db: Database, study_id: int) -> Answer:
-    """Raises StoreError for a study that is not known."""
+def load_result(db: Database, study_id: int) -> StudyResult:
+    """Raises StoreError for an unknown study."""
     with db.read() as session:
-        return Answer(studies.find_study(session, study_id), studies.curves(session, study_id))
+        return StudyResult(studies.find_study(session, study_id), studies.curves(session, study_id))
 
 
 def curve_point(
@@ -120,38 +120,40 @@ def curve_point(
 # --- step by step -------------------------------------------------------------------------------
 
 
-def _gather(
+def _run_steps(
     db: Database,
     study: StoredStudy,
     specs: Sequence[EmbeddingSpec],
-    steps: Sequence[Step],
-    load: Load,
+    steps: Sequence[StudyStep],
+    load: LoadBackbone,
     progress: Progress | None,
 ) -> None:
-    """Do every step with every backbone that is not done yet; a stop at any moment loses one step."""
+    """Run every step that is not stored yet with every backbone; a stop at any moment loses one step."""
     with db.read() as session:
-        done = studies.parts(session, study.id)
+        stored = studies.parts(session, study.id)
     total, count = len(specs) * len(steps), 0
     for spec in specs:
-        missing = [step for step in steps if _part(spec, step.name) not in done]
+        missing = [step for step in steps if _part_name(spec, step.name) not in stored]
         count += len(steps) - len(missing)
         if not missing:
             continue
         backbone = load(spec)
         for step in missing:
-            arrays = step.work(backbone)
+            arrays = step.embed(backbone)
             with db.write() as session:
-                studies.save_part(session, study.id, _part(spec, step.name), arrays)
+                studies.save_part(session, study.id, _part_name(spec, step.name), arrays)
             count += 1
             if progress:
                 progress(count, total, "steps")
 
 
-def _collected(db: Database, study: StoredStudy, spec: EmbeddingSpec, names: Sequence[str], array: str) -> NDArray[Any]:
-    """`Parts` of one backbone."""
+def _stacked_arrays(
+    db: Database, study: StoredStudy, spec: EmbeddingSpec, names: Sequence[str], array: str
+) -> NDArray[Any]:
+    """`StepArrays` of one backbone."""
     with db.read() as session:
-        return np.stack([studies.load_part(session, study.id, _part(spec, name))[array] for name in names])
+        return np.stack([studies.load_part(session, study.id, _part_name(spec, name))[array] for name in names])
 
 
-def _part(spec: EmbeddingSpec, step: str) -> str:
+def _part_name(spec: EmbeddingSpec, step: str) -> str:
     return f"{spec.digest[:16]}/{step}"
