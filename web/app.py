@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -11,11 +13,11 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
-from web import formats, health, language, metrics, openapi, problems, safety
+from web import language, monitoring, openapi, problems, safety
 from web.pages import Number, address, compare, export, flights, frame, images, map, references, rotation, search
 from web.state import Gallery
 
-_FEATURES = (flights, frame, search, compare, rotation, references, export, map, images, health, openapi)
+_FEATURES = (flights, frame, search, compare, rotation, references, export, map, images, monitoring, openapi)
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -37,11 +39,11 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.extensions["coarseloc"] = Gallery.open(settings)
     safety.register(app)
     problems.register(app)
-    metrics.register(app)
+    monitoring.register(app)
     for feature in _FEATURES:
         app.register_blueprint(feature.routes)
     app.add_url_rule("/static/<path:filename>", "static", _static)
-    app.jinja_env.filters.update(formats.FILTERS)
+    app.jinja_env.filters.update(_FILTERS)
     app.jinja_env.globals.update(_=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url)
     app.context_processor(_words)
     return app
@@ -82,3 +84,72 @@ def _static(filename: str) -> Response:
     response = send_from_directory(str(resources.files("web") / "static"), filename, conditional=True)
     response.headers["Cache-Control"] = _FOR_EVER if "v" in request.args else "no-cache"
     return response
+
+
+# --- how figures are written: missing ones are a dash, never a zero -----------------------------
+
+
+_NONE = "–"
+
+
+def _score(value: float | None) -> str:
+    """A cosine. Four decimals: nearly all of them are 0.98 and up."""
+    return _NONE if value is None else f"{value:.4f}"
+
+
+def _drop(value: float | None) -> str:
+    if value is None:
+        return _NONE
+    return "0" if value == 0 else f"−{value:.4f}"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return _NONE
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _metres(value: float | None) -> str:
+    """Metres, and kilometres from ten thousand of them."""
+    if value is None:
+        return _NONE
+    return f"{value:.0f} m" if value < 10_000 else f"{value / 1000:.1f} km"
+
+
+def _degrees(value: float | None) -> str:
+    """A heading as captures name it: 045°."""
+    return _NONE if value is None else f"{round(value) % 360:03d}°"
+
+
+def _difference(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.0f}°"
+
+
+def _position(value: dict[str, float] | None) -> str:
+    """Latitude and longitude as people say them; five decimals are about a metre."""
+    if value is None:
+        return _NONE
+    lat, lon = value["lat"], value["lon"]
+    return f"{abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:,.0f}"
+
+
+def _cosine(value: float) -> float:
+    """Of degrees: how much a degree of longitude shrinks at a latitude."""
+    return math.cos(math.radians(value))
+
+
+_FILTERS: dict[str, Callable[[Any], object]] = {
+    "cosine": _cosine,
+    "score": _score,
+    "drop": _drop,
+    "ms": _ms,
+    "metres": _metres,
+    "degrees": _degrees,
+    "difference": _difference,
+    "position": _position,
+    "number": _number,
+}

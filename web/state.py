@@ -1,26 +1,189 @@
-"""What the pages read: the database, and the few summaries worth keeping between requests."""
+"""What one application holds open: its workspace, its models, its vector store, and what it remembers."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import TypeVar
 
+import numpy as np
 from flask import current_app
 
 from coarseloc.core.config import Settings
+from coarseloc.core.errors import BackboneError, CoarselocError
+from coarseloc.core.types import Backbone, EmbeddingSpec, Float32, UInt8
+from coarseloc.embedding.encoders import Encoders
 from coarseloc.embedding.specs import BackboneSpec, table
-from coarseloc.store import Database, Session, gallery
+from coarseloc.store import Database, Session, embeddings, gallery
+from coarseloc.vectors import configured_store
+from coarseloc.vectors.protocol import VectorStore
+from coarseloc.vectors.sync import drain
 from coarseloc.workspace import Workspace
-from web.encoders import QueryEncoders
-from web.vectors import Vectors
+from web.language import _
+from web.problems import Problem
 
 T = TypeVar("T")
+MOST_WAITING = 3  # beyond the one being embedded; they hold a server thread each
+FOLLOW_EVERY_S = 3.0
+
 _log = logging.getLogger("coarseloc")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A query's vector, and what it cost."""
+
+    vector: Float32  # [D], unit norm
+    load_ms: float  # 0 where the model was there
+    embed_ms: float  # resize, normalise, forward; the device synchronised
+
+
+class QueryEncoders:
+    def __init__(self, settings: Settings) -> None:
+        self._encoders = Encoders(settings)
+        self._loaded: dict[str, Backbone] = {}  # by spec digest
+        self._one_at_a_time = Lock()
+        self._counting = Lock()
+        self._inside = 0
+
+    def loaded(self) -> list[str]:
+        return sorted(backbone.spec.backbone for backbone in self._loaded.values())
+
+    def missing(self, spec: EmbeddingSpec) -> str | None:
+        """Why this backbone cannot embed here and what to do about it; None where its weights are."""
+        try:
+            found = self._encoders.missing(spec.backbone)
+        except BackboneError:
+            return _("{name} is not among this server's backbones.", name=spec.backbone)
+        return f"{found.reason}. {found.remedy}" if found else None
+
+    def warm(self, spec: EmbeddingSpec) -> None:
+        """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
+        if spec.digest in self._loaded or self._inside or self.missing(spec):
+            return
+        Thread(target=self._warm, args=(spec,), name="coarseloc-warm", daemon=True).start()
+
+    def _warm(self, spec: EmbeddingSpec) -> None:
+        if not self._one_at_a_time.acquire(blocking=False):
+            return
+        try:
+            self._backbone(spec)
+        except Exception as error:  # the search that needs it will say so to its reader
+            _log.warning("%s could not be loaded ahead: %s", spec.backbone, error)
+        finally:
+            self._one_at_a_time.release()
+
+    def embed(self, spec: EmbeddingSpec, pixels: UInt8) -> Embedded:
+        """uint8 [H, W, 3] → its embedding by the very weights and settings of `spec`.
+
+        Raises Problem 429 where too many wait already, WeightsError where the weights are missing or others.
+        """
+        with self._counting:
+            if self._inside > MOST_WAITING:
+                detail = _("{n} images are being embedded or wait for it. Try again in a moment.", n=self._inside)
+                raise Problem(429, detail, retry_after_s=2 * self._inside)
+            self._inside += 1
+        try:
+            with self._one_at_a_time:
+                started = time.perf_counter()
+                fresh = spec.digest not in self._loaded
+                backbone = self._backbone(spec)
+                loaded = time.perf_counter()
+                vector = backbone.embed(pixels[None])[0]
+                done = time.perf_counter()
+        finally:
+            with self._counting:
+                self._inside -= 1
+        return Embedded(vector, (loaded - started) * 1e3 if fresh else 0.0, (done - loaded) * 1e3)
+
+    def _backbone(self, spec: EmbeddingSpec) -> Backbone:
+        if spec.digest not in self._loaded:
+            self._loaded[spec.digest] = loaded = self._encoders.load_matching(spec)
+            loaded.embed(_blank(spec.input_px))  # the first call allocates and compiles; nobody times it
+            # The half a million objects of torch and the model stay as long as the server does. Looking through
+            # them for garbage, every other second under load, stopped all threads for 0.3 s.
+            gc.collect()
+            gc.freeze()
+        return self._loaded[spec.digest]
+
+
+def _blank(side: int) -> UInt8:
+    return np.full((1, side, side, 3), 128, np.uint8)
+
+
+class _Stopped(Exception):
+    """The server is being stopped."""
+
+
+class Vectors:
+    """Owns the embedded store if it can have it, or speaks to the Qdrant server. Whoever owns it brings over what
+    ingest writes."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database = settings, database
+        self._store: VectorStore | None = None
+        self._opening = Lock()
+        self._stop = Event()
+        self._thread: Thread | None = None
+        self.trouble: str | None = None  # why filtered search cannot be had just now
+
+    def store(self) -> VectorStore:
+        """Open, or as opened before. Raises LockedError, VectorStoreUnavailable or VectorStoreError."""
+        with self._opening:
+            if self._store is None:
+                self._store = configured_store(self._settings, self._database.identity)
+                self.trouble = None
+            return self._store
+
+    def catch_up(self) -> None:
+        """Bring the store up to the database, and note whether it can be had."""
+        try:
+            store = self.store()
+            store.collections()  # a server that has gone away since says so here
+            with self._database.read() as session:
+                behind = embeddings.pending_counts(session)
+            if behind:
+                drain(self._database, store, self._go_on)
+            self.trouble = None
+        except _Stopped:
+            return
+        except CoarselocError as error:
+            if self.trouble is None:
+                _log.warning("%s", error)
+            self.trouble = str(error)
+
+    def _go_on(self, _done: int, _total: int, _what: str) -> None:
+        """Asked between batches, each of which is complete: a stop need not wait for the rest."""
+        if self._stop.is_set():
+            raise _Stopped
+
+    def follow(self) -> None:
+        """Catch up every few seconds, in a thread of its own, until closed."""
+        self._thread = Thread(target=self._run, name="coarseloc-vectors", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.catch_up()
+            except Exception:  # a defect here must not end the following for good
+                _log.exception("bringing the vector store up to date failed")
+            self._stop.wait(FOLLOW_EVERY_S)
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=30)
+        with self._opening:
+            if self._store:
+                self._store.close()
+                self._store = None
 
 
 class Memory:

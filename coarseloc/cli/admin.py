@@ -59,7 +59,7 @@ def backbones(app: App, as_json: bool) -> None:
 def serve(app: App, host: str, port: int, access_log: bool) -> None:
     """The web pages."""
     import web
-    from web.metrics import log_accesses
+    from web.monitoring import log_accesses
 
     if access_log:
         log_accesses()

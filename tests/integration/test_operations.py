@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 
 from coarseloc.store.session import open_engine
 from web import create_app
-from web.metrics import log_accesses
+from web.monitoring import log_accesses
 
 embedded = pytest.mark.skipif(SERVER is not None, reason="a server has back-ups of its own")
 on_server = pytest.mark.skipif(SERVER is None, reason="no PostgreSQL: COARSELOC_TEST_DATABASE_URL is not set")

@@ -7,16 +7,18 @@ An address carries the content's mark (`?v=`), so what it names never changes an
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, request, send_file, url_for
 
 from coarseloc.core.errors import ImageryError
-from coarseloc.core.types import Frame
-from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
+from coarseloc.core.types import Frame, UInt8
+from coarseloc.imagery.decode import decode_image, read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, snapshots
-from web import uploads
 from web.language import _
 from web.problems import Problem
 from web.state import the_gallery
@@ -91,7 +93,7 @@ def frame(flight_id: str, frame: int) -> Response:
 @routes.get("/uploads/<name>.jpg")
 def upload(name: str) -> Response:
     side = SIZES["full" if _size() == "full" else "view"]
-    return send_picture(_rendition(uploads.find(the_gallery().uploads, name), side))
+    return send_picture(_rendition(find_upload(the_gallery().uploads, name), side))
 
 
 def _size() -> str:
@@ -141,3 +143,68 @@ def send_picture(path: Path) -> Response:
     else:
         response.headers["Cache-Control"] = "private, max-age=300"
     return response
+
+
+# --- images that readers send -------------------------------------------------------------------
+
+
+MAX_PIXELS = 60_000_000
+KEPT = 100
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def save_upload(folder: Path, data: bytes) -> str:
+    """Keep an image; returns its id. Raises Problem 400 (nothing sent), 413 (too many pixels) or 415 (no image)."""
+    if not data:
+        raise Problem(400, _("No image was sent. Choose, drop or paste one."))
+    decode_upload(data)
+    name = hashlib.sha256(data).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Written anew even where it is there: another process may just be dropping it.
+    partial = folder / f".{name}.{secrets.token_hex(4)}.part"
+    partial.write_bytes(data)
+    partial.replace(folder / name)
+    _drop_oldest(folder)
+    return name
+
+
+def decode_upload(data: bytes) -> UInt8:
+    """uint8 [H, W, 3]; the pixel count is looked at before a pixel is decoded."""
+    try:
+        return decode_image(data, _("The image"), MAX_PIXELS)
+    except ImageryError as error:
+        status = 413 if error.kind == "too-large" else 415
+        details = {
+            "too-large": _("The image has too many pixels: at most {n} million are decoded.", n=MAX_PIXELS // 10**6),
+            "not-an-image": _("This is not a JPEG, PNG, TIFF or WebP image."),
+        }
+        damaged = _("The image is damaged or of a kind that is not read here.")
+        raise Problem(status, details.get(error.kind, damaged)) from None
+
+
+def find_upload(folder: Path, name: str) -> Path:
+    """Raises Problem 404 for what is no id, and for what has been dropped since."""
+    path = folder / name
+    if not _ID.fullmatch(name) or not path.is_file():
+        raise _gone()
+    return path
+
+
+def read_upload(folder: Path, name: str) -> bytes:
+    """Raises Problem 404 as `find_upload` does."""
+    try:
+        return find_upload(folder, name).read_bytes()
+    except FileNotFoundError:  # dropped between the look and the reading
+        raise _gone() from None
+
+
+def _gone() -> Problem:
+    return Problem(404, _("This image is no longer kept. Send it again."))
+
+
+def _drop_oldest(folder: Path) -> None:
+    files = [path for path in folder.iterdir() if _ID.fullmatch(path.name)]
+    with suppress(OSError):  # another thread drops them as well
+        files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in files[KEPT:]:
+            path.unlink(missing_ok=True)
