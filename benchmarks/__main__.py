@@ -14,7 +14,9 @@ from coarseloc.cli.app import answer, err, json_option, out
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Less of everything, in about a minute instead of ten.")
-@click.option("--only", default="", metavar="TEXT", help='Parts whose name holds this, such as "exact search".')
+@click.option(
+    "--only", "part_name", default="", metavar="TEXT", help='Parts whose name holds this, such as "exact search".'
+)
 @click.option(
     "--out",
     "folder",
@@ -30,7 +32,7 @@ from coarseloc.cli.app import answer, err, json_option, out
     help="Where files are made meanwhile: 2 GB. [the system's own]",
 )
 @json_option
-def bench(quick: bool, only: str, folder: Path, table: Path | None, scratch: Path | None, as_json: bool) -> None:
+def bench(quick: bool, part_name: str, folder: Path, table: Path | None, scratch: Path | None, as_json: bool) -> None:
     """Measure ingest and search on this machine, side by side with what one would do otherwise.
 
     In one process and in interleaved rounds; what counts are the ratios. Stopped at any moment, the parts that are
@@ -38,7 +40,7 @@ def bench(quick: bool, only: str, folder: Path, table: Path | None, scratch: Pat
     """
     if machine.load() > 0.5 * machine.cores():
         err.print(f"this machine is busy (load {machine.load()}): ratios hold roughly, absolute figures do not")
-    whole = not (quick or only)
+    whole = not (quick or part_name)
 
     def keep(results: Results) -> Path:
         path = report.write_json(results, folder, "" if whole else "quick" if quick else "part")
@@ -48,7 +50,7 @@ def bench(quick: bool, only: str, folder: Path, table: Path | None, scratch: Pat
 
     results = run.run(
         size.QUICK if quick else size.FULL,
-        only,
+        part_name,
         scratch,
         lambda text: err.print(text, markup=False, soft_wrap=True),
         keep,

@@ -16,7 +16,7 @@ _UNITS = {"x": "{:.2f} x", "%": "{:.0f} %", "ms": "{:.2f} ms", "": "{:.5f}"}
 class Figure:
     """One line of the table. `value` is None where it could not be measured; `note` then says why."""
 
-    what: str
+    measure: str
     peer: str
     value: float | None
     unit: str  # "x", "%", "ms", or "" for a plain number
@@ -35,25 +35,25 @@ class Figure:
 
 @dataclass(slots=True)
 class Results:
-    """What one benchmark found. `more` holds whatever else is worth keeping in the JSON."""
+    """Contests and figures of a benchmark. `records` holds all else that is written to its JSON."""
 
     contests: list[Contest] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    more: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, other: Results) -> None:
-        self.contests += other.contests
-        self.figures += other.figures
-        self.more |= other.more
+    def take(self, results: Results) -> None:
+        self.contests += results.contests
+        self.figures += results.figures
+        self.records |= results.records
 
 
-def faster(what: str, contest: Contest, ours: str, peer: str, target: float | None = None, note: str = "") -> Figure:
+def faster(measure: str, contest: Contest, ours: str, peer: str, target: float | None = None, note: str = "") -> Figure:
     """The ratio of medians, or the reason why one of the two was skipped."""
     for way in (ours, peer):
         if way in contest.skipped:
-            return Figure(what, peer, None, "x", target, note=f"{way} skipped: {contest.skipped[way]}")
+            return Figure(measure, peer, None, "x", target, note=f"{way} skipped: {contest.skipped[way]}")
     ratios = contest.ratio(ours, peer), contest.ratio_of_minima(ours, peer)
-    return Figure(what, peer, ratios[0], "x", target, note=note, of_minima=ratios[1])
+    return Figure(measure, peer, ratios[0], "x", target, note=note, of_minima=ratios[1])
 
 
 def figures_table(figures: Iterable[Figure], busy: bool = False) -> list[str]:
@@ -61,7 +61,7 @@ def figures_table(figures: Iterable[Figure], busy: bool = False) -> list[str]:
     verdicts = {True: "(yes)", False: "(no)"} if busy else {True: "yes", False: "**no**"}
     rows = [
         (
-            figure.what,
+            figure.measure,
             figure.peer,
             _shown(figure.value, figure.unit),
             "" if figure.of_minima is None else _shown(figure.of_minima, figure.unit),

@@ -41,7 +41,7 @@ OURS, NAIVE = "coarseloc", "transformers, float32, one image at a time"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GpuSettings:
     device: str
     backbones: tuple[str, ...]
     layers: int | None
@@ -67,18 +67,18 @@ class Settings:
         return self.on_gpu and self.layers is None
 
 
-def measure(settings: Settings) -> Results:
+def measure(settings: GpuSettings) -> Results:
     """Everything, each backbone's weights written to a temporary folder and deleted after it."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    results = Results(more={"machine": machine.facts() | {"device": device_name(settings.device)}})
+    results = Results(records={"machine": machine.facts() | {"device": device_name(settings.device)}})
     results.take(ceilings(settings))
-    peak = results.more["ceilings"]["matmul_gflops"] * 1e9
+    peak = results.records["ceilings"]["matmul_gflops"] * 1e9
     for name in settings.backbones:
         print(f"{name} …", flush=True)
         with tempfile.TemporaryDirectory(prefix="coarseloc-gpu-") as folder:
-            found = models.random_backbone(specs.row(name), Path(folder) / "weights", layers=settings.layers)
-            results.take(one_backbone(name, found, settings, peak))
+            weights = models.random_backbone(specs.row(name), Path(folder) / "weights", layers=settings.layers)
+            results.take(one_backbone(name, weights, settings, peak))
         _show(results.figures[-7:])
     for count, dim in settings.references:
         results.take(search(count, dim, settings))
@@ -101,7 +101,7 @@ def synchronised(call: Callable[[], object], device: str) -> Callable[[], None]:
     return run
 
 
-def ceilings(settings: Settings) -> Results:
+def ceilings(settings: GpuSettings) -> Results:
     """A large product in the precision of the encoder, another in true float32, and a large read."""
     side, device = settings.matmul_side, settings.device
     half = torch.randn(side, side, device=device).to(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
@@ -111,11 +111,11 @@ def ceilings(settings: Settings) -> Results:
         "matmul, fp32": (lambda: full @ full, 2 * side**3),
         "read": (long.sum, long.nbytes),
     }
-    found = {
+    contests = {
         name: contest(name, "call", {name: Way(synchronised(call, device))}, settings.rounds, warm_ups=3)
         for name, (call, _) in calls.items()
     }
-    rates = {name: calls[name][1] / found[name].median(name) / 1e9 for name in calls}
+    rates = {name: calls[name][1] / contests[name].median(name) / 1e9 for name in calls}
     facts = {
         "matmul_gflops": rates[f"matmul, {settings.precision}"],
         "matmul_fp32_gflops": rates["matmul, fp32"],
@@ -123,20 +123,20 @@ def ceilings(settings: Settings) -> Results:
     }
     facts = {name: round(value, 1) for name, value in facts.items()}
     print(facts)
-    return Results(list(found.values()), more={"ceilings": facts})
+    return Results(list(contests.values()), records={"ceilings": facts})
 
 
 # --- embedding ----------------------------------------------------------------------------------
 
 
-def one_backbone(name: str, found: LocatedWeights, settings: Settings, peak: float) -> Results:
+def one_backbone(name: str, weights: LocatedWeights, settings: GpuSettings, peak: float) -> Results:
     """Latency at both sizes, throughput, and agreement with the CPU in float32."""
     results = Results()
     frames = pictures(2, settings.large_px)
-    forward = transformers_forward(found, settings.device)
+    forward = transformers_forward(weights, settings.device)
     for px in (settings.small_px, settings.large_px):
-        ours = load_backbone(found, input_px=px, precision=settings.precision, device=settings.device)
-        naive = naive_loop(found, forward, px, settings.device)
+        ours = load_backbone(weights, input_px=px, precision=settings.precision, device=settings.device)
+        naive = naive_loop(weights, forward, px, settings.device)
         timed = contest(
             f"{name}, one frame at {px} px",
             "frame",
@@ -149,23 +149,23 @@ def one_backbone(name: str, found: LocatedWeights, settings: Settings, peak: flo
         results.figures.append(_milliseconds(timed, target))
         results.figures.append(Figure(timed.name, NAIVE, timed.ratio(OURS, NAIVE), "x"))
     results.take(
-        throughput(name, found, naive_loop(found, forward, settings.small_px, settings.device), settings, peak)
+        throughput(name, weights, naive_loop(weights, forward, settings.small_px, settings.device), settings, peak)
     )
-    results.take(agreement(name, found, settings))
+    results.take(agreement(name, weights, settings))
     return results
 
 
 def throughput(
-    name: str, found: LocatedWeights, naive: Callable[[UInt8], Float32], settings: Settings, peak: float
+    name: str, weights: LocatedWeights, naive: Callable[[UInt8], Float32], settings: GpuSettings, peak: float
 ) -> Results:
     """Images a second, from bytes in memory to vectors in memory."""
-    ours = load_backbone(found, input_px=settings.small_px, precision=settings.precision, device=settings.device)
+    ours = load_backbone(weights, input_px=settings.small_px, precision=settings.precision, device=settings.device)
     images = pictures(settings.batch, settings.small_px)
-    few = images[: max(1, settings.batch // 8)]
+    peer_images = images[: max(1, settings.batch // 8)]
     timed = contest(
         f"{name}, batches of {settings.batch} at {settings.small_px} px",
         "image",
-        {OURS: Way(lambda: ours.embed(images), len(images)), NAIVE: Way(lambda: naive(few), len(few))},
+        {OURS: Way(lambda: ours.embed(images), len(images)), NAIVE: Way(lambda: naive(peer_images), len(peer_images))},
         settings.rounds,
         warm_ups=3,
     )
@@ -175,16 +175,16 @@ def throughput(
     if settings.layers is None:
         share = models.flops(specs.row(name), settings.small_px, class_token_only=True) * rate / peak * 100
         target = 40.0 if name in LARGE and settings.has_targets else None
-        what = f"{name}, share of the {settings.precision} matmul ceiling"
-        figures.append(Figure(what, "large product", share, "%", target))
+        label = f"{name}, share of the {settings.precision} matmul ceiling"
+        figures.append(Figure(label, "large product", share, "%", target))
     return Results([timed], figures)
 
 
 def naive_loop(
-    found: LocatedWeights, forward: Callable[[torch.Tensor], torch.Tensor], px: int, device: str
+    weights: LocatedWeights, forward: Callable[[torch.Tensor], torch.Tensor], px: int, device: str
 ) -> Callable[[UInt8], Float32]:
     """A notebook's: processor on the CPU, model on the device in float32, one image at a time."""
-    process = processor_of(found, px)
+    process = processor_of(weights, px)
 
     def embed(images: UInt8) -> Float32:
         with torch.inference_mode():
@@ -195,23 +195,26 @@ def naive_loop(
     return embed
 
 
-def agreement(name: str, found: LocatedWeights, settings: Settings) -> Results:
+def agreement(name: str, weights: LocatedWeights, settings: GpuSettings) -> Results:
     """The same pictures on the device and, in float32, on the CPU: cosines, and the ten nearest of each query."""
     queries, references = settings.agree_on
     images = pictures(queries + references, settings.small_px, seed=5)
 
-    def both(precision: str, device: str) -> tuple[Float32, Any]:
-        backbone: LoadedBackbone = load_backbone(found, input_px=settings.small_px, precision=precision, device=device)
+    def embed_and_rank(precision: str, device: str) -> tuple[Float32, Any]:
+        backbone: LoadedBackbone = load_backbone(
+            weights, input_px=settings.small_px, precision=precision, device=device
+        )
         vectors = backbone.embed(images)
         return vectors, np.argsort(-(vectors[:queries] @ vectors[queries:].T), axis=1, kind="stable")[:, :K]
 
-    (there, found_there), (here, found_here) = both(settings.precision, settings.device), both("fp32", "cpu")
-    cosines = (there * here).sum(axis=1)
-    overlap = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found_there, found_here, strict=True)])
+    device_vectors, device_rows = embed_and_rank(settings.precision, settings.device)
+    cpu_vectors, cpu_rows = embed_and_rank("fp32", "cpu")
+    cosines = (device_vectors * cpu_vectors).sum(axis=1)
+    overlap = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(device_rows, cpu_rows, strict=True)])
     note = f"mean {cosines.mean():.6f}, {len(images)} pictures, random weights"
-    what = f"{name}, {settings.precision} against the CPU in fp32"
-    least = Figure(f"{what}: least cosine", "CPU", float(cosines.min()), "", 0.999, note=note)
-    return Results(figures=[least, Figure(f"{what}: Top-{K} overlap", "CPU", float(overlap) * 100, "%")])
+    label = f"{name}, {settings.precision} against the CPU in fp32"
+    least_cosine = Figure(f"{label}: least cosine", "CPU", float(cosines.min()), "", 0.999, note=note)
+    return Results(figures=[least_cosine, Figure(f"{label}: Top-{K} overlap", "CPU", float(overlap) * 100, "%")])
 
 
 def pictures(count: int, side: int, seed: int = 0) -> UInt8:
@@ -225,22 +228,22 @@ def pictures(count: int, side: int, seed: int = 0) -> UInt8:
 # --- exact search -------------------------------------------------------------------------------
 
 
-def search(count: int, dim: int, settings: Settings) -> Results:
+def search(count: int, dim: int, settings: GpuSettings) -> Results:
     """As `ExactIndex` answers where torch has the GPU: rows are proposed there and decided here."""
     generator = torch.Generator(settings.device).manual_seed(0)
     vectors = normalize(torch.randn(count, dim, device=settings.device, generator=generator)).cpu().numpy()
-    asked = normalize(torch.randn(64, dim, generator=torch.Generator().manual_seed(1))).numpy()
+    queries = normalize(torch.randn(64, dim, generator=torch.Generator().manual_seed(1))).numpy()
     engine = TorchGpu(vectors, settings.device)
 
     def hits(queries: Float32) -> Any:
         return nearest(vectors, engine, queries, K)[1]
 
-    _check_exact(vectors, asked[:4], hits(asked[:4]))
+    _check_exact(vectors, queries[:4], hits(queries[:4]))
     timed = [
         contest(
             f"{n} exact {'query' if n == 1 else 'queries'}, {count:,} x {dim}",
             "call",
-            {OURS: Way(partial(hits, asked[:n]))},
+            {OURS: Way(partial(hits, queries[:n]))},
             settings.rounds,
             warm_ups=3,
         )
@@ -250,11 +253,11 @@ def search(count: int, dim: int, settings: Settings) -> Results:
     return Results(timed, [_milliseconds(timed[0], target), _milliseconds(timed[1], None)])
 
 
-def _check_exact(vectors: Float32, queries: Float32, found: Any) -> None:
+def _check_exact(vectors: Float32, queries: Float32, rows: Any) -> None:
     """The K best by float64 on the CPU are those that were found."""
     parts = [queries.astype(np.float64) @ part.astype(np.float64).T for part in np.array_split(vectors, 64)]
     best = np.argsort(-np.concatenate(parts, axis=1), axis=1, kind="stable")[:, :K]
-    if not np.array_equal(found, best):
+    if not np.array_equal(rows, best):
         raise RuntimeError("the device's top-k is not exact")
 
 
@@ -272,7 +275,7 @@ def _show(figures: Sequence[Figure]) -> None:
 
 def write(results: Results, folder: Path) -> Path:
     """gpu-<date>-<device>.json, and its table as .md beside it."""
-    facts, peaks = results.more["machine"], results.more["ceilings"]
+    facts, peaks = results.records["machine"], results.records["ceilings"]
     path = write_json(results, folder, f"gpu-{facts['date'][:10]}-{ids.slug(facts['device'])}")
     head = [
         ("date", f"{facts['date']}, commit {facts['commit']}"),
@@ -296,7 +299,7 @@ def main() -> None:
     on_gpu = device.startswith("cuda")
     dims = sorted({specs.row(name).dim for name in options.backbones})
     results = measure(
-        Settings(
+        GpuSettings(
             device=device,
             backbones=tuple(options.backbones),
             layers=options.layers,

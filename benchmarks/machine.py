@@ -21,14 +21,14 @@ from benchmarks.rounds import Contest, Way
 from coarseloc.embedding import kernels
 
 CEILING = "ceiling: "
-_SHOWN = (
+_PACKAGES = (
     "coarseloc", "torch", "transformers", "timm", "onnxruntime", "faiss-cpu", "faiss-gpu", "numpy", "pillow",
     "qdrant-edge-py", "qdrant-client",
 )  # fmt: skip
 
 
 def facts() -> dict[str, Any]:
-    """What is written above every table."""
+    """The facts that are written above every table."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "cpu": _cpu(),
@@ -36,13 +36,13 @@ def facts() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version for name in _SHOWN if (version := _version(name))},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "commit": _commit(),
     }
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -93,7 +93,7 @@ def ceiling(contest: Contest) -> float:
 
 
 def _on_all_cores(call: Callable[[], object]) -> Callable[[], object]:
-    """torch's number of threads belongs to the calling thread; somebody may have lowered it."""
+    """Set torch's number of threads before the call: it belongs to the calling thread and may be lower."""
 
     def run() -> object:
         torch.set_num_threads(cores())
@@ -112,10 +112,10 @@ def peak_memory(every_s: float = 0.01) -> Iterator[list[int]]:
     peak: list[int] = []
 
     def watch() -> None:
-        most = 0
+        peak_bytes = 0
         while not stop.wait(every_s):
-            most = max(most, int(statm.read_text().split()[1]) * page)
-        peak.append(most)
+            peak_bytes = max(peak_bytes, int(statm.read_text().split()[1]) * page)
+        peak.append(peak_bytes)
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
@@ -135,10 +135,10 @@ def _cpu() -> str:
     if not cpuinfo.exists():
         return platform.processor() or platform.machine()
     lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
-    known = {key.strip(): value.strip() for key, value in reversed(lines)}
-    flags = known.get("flags", "").split()
+    fields = {key.strip(): value.strip() for key, value in reversed(lines)}
+    flags = fields.get("flags", "").split()
     widest = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
-    return f"{known.get('model name', platform.machine())} (family {known.get('cpu family', '?')}, {widest})"
+    return f"{fields.get('model name', platform.machine())} (family {fields.get('cpu family', '?')}, {widest})"
 
 
 def _version(name: str) -> str | None:

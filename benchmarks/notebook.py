@@ -36,12 +36,12 @@ class Processor:
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
 
-def transformers_forward(found: LocatedWeights, device: str = "cpu") -> Forward:
+def transformers_forward(weights: LocatedWeights, device: str = "cpu") -> Forward:
     """The model as `AutoModel.from_pretrained` gives it, in float32, and its pooler's output."""
-    model: Any = loading.load_model(found)
+    model: Any = loading.load_model(weights)
     model.to(device)
     return lambda pixels: model(pixel_values=pixels).pooler_output
 
 
-def processor_of(found: LocatedWeights, side: int) -> Processor:
-    return Processor(side, found.spec.mean, found.spec.std)
+def processor_of(weights: LocatedWeights, side: int) -> Processor:
+    return Processor(side, weights.spec.mean, weights.spec.std)

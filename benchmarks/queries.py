@@ -33,15 +33,15 @@ from search.faiss_vectors import FaissVectors
 from search.neighbors import Selection
 
 K = 10
-MANY = 64
+MANY_QUERIES = 64
 OURS, FAISS = "coarseloc", "FAISS default"
 _COLLECTION = "tiles"
 _STRIDE_M = 150.0
-_BLAS_FROM = faiss.cvar.distance_compute_blas_threshold  # FAISS's own choice, read before coarseloc makes another
+_BLAS_FROM = faiss.cvar.distance_compute_blas_threshold  # FAISS's own value, read before coarseloc sets another
 
 
 def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
-    """float32 [count, dim], of unit norm, in no direction in particular."""
+    """Random float32 [count, dim] of unit norm."""
     vectors = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
     for rows in np.array_split(vectors, max(1, count // 10_000)):  # in pieces: a million rows have large temporaries
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -53,36 +53,36 @@ def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
 
 def growth(size: Size, say: Callable[[str], object] = print) -> Results:
     """One query and 64, from a thousand vectors to a million."""
-    results, one, many = Results(), {}, {}
+    results, single_query_contests, many_query_contests = Results(), {}, {}
     reads = machine.read_ways(size.ceiling_mib)
     for count, dim in [*((count, 384) for count in size.counts), *size.wider]:
         say(f"  {count:,} x {dim}")
         if machine.free_memory() < 2 * count * dim * 4 + 2**30:
-            results.more[f"exact search, {count:,} x {dim}"] = "skipped: not enough memory free"
+            results.records[f"exact search, {count:,} x {dim}"] = "skipped: not enough memory free"
             say("    skipped: not enough memory free")
             continue
         stored = faiss_vectors.store(count, dim, [unit_vectors(count, dim)])
-        one[count, dim] = _search_contest(stored, 1, size, reads)
+        single_query_contests[count, dim] = _search_contest(stored, 1, size, reads)
         if count * dim <= size.many_up_to:
-            many[count, dim] = _search_contest(stored, MANY, size, {})
-    results.contests = [*one.values(), *many.values()]
-    results.figures = _search_figures(one, many)
+            many_query_contests[count, dim] = _search_contest(stored, MANY_QUERIES, size, {})
+    results.contests = [*single_query_contests.values(), *many_query_contests.values()]
+    results.figures = _search_figures(single_query_contests, many_query_contests)
     return results
 
 
-def _search_contest(stored: FaissVectors, queries: int, size: Size, more: dict[str, Way]) -> Contest:
-    """Each way with its own libraries' threads; each first shown to find the same rows."""
+def _search_contest(stored: FaissVectors, queries: int, size: Size, ceiling_ways: dict[str, Way]) -> Contest:
+    """Time each way with its own library's threads, after checking that all return the same rows."""
     ways, flat = _ways(stored), stored.flat
-    asked = unit_vectors(MANY, flat.d, seed=1)
-    first = [asked[i : i + queries] for i in range(0, min(MANY, 4 * queries), queries)]
+    pool = unit_vectors(MANY_QUERIES, flat.d, seed=1)
+    first = [pool[i : i + queries] for i in range(0, min(MANY_QUERIES, 4 * queries), queries)]
     for way, search in ways.items():
-        for some in first:
-            _check_rows(way, search(some), ways[OURS](some))
+        for batch in first:
+            _check_rows(way, search(batch), ways[OURS](batch))
     about_s = flat.ntotal * flat.d * 4 / 20e9 * (1 if queries == 1 else 8)
     repeats = int(np.clip(size.call_s / about_s, 1, 50))
-    timed = {way: _repeated(search, asked, queries, repeats) for way, search in ways.items()}
+    timed = {way: _repeated(search, pool, queries, repeats) for way, search in ways.items()}
     name = f"{queries} exact {'query' if queries == 1 else 'queries'}, {flat.ntotal:,} x {flat.d}"
-    return contest(name, "query" if queries == 1 else f"{queries} queries", timed | more, size.rounds)
+    return contest(name, "query" if queries == 1 else f"{queries} queries", timed | ceiling_ways, size.rounds)
 
 
 def _ways(stored: FaissVectors) -> dict[str, Callable[[Float32], Any]]:
@@ -110,7 +110,7 @@ def _ways(stored: FaissVectors) -> dict[str, Callable[[Float32], Any]]:
 
 @contextmanager
 def _faiss_default() -> Iterator[None]:
-    """FAISS as it comes: coarseloc changes a global switch of it."""
+    """Restore FAISS's own global threshold, which coarseloc changes."""
     ours = faiss.cvar.distance_compute_blas_threshold
     faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
     try:
@@ -119,49 +119,51 @@ def _faiss_default() -> Iterator[None]:
         faiss.cvar.distance_compute_blas_threshold = ours
 
 
-def _repeated(search: Callable[[Float32], Any], asked: Float32, queries: int, repeats: int) -> Way:
-    """A way that asks `repeats` times, each time something else where that is one query."""
+def _repeated(search: Callable[[Float32], Any], pool: Float32, queries: int, repeats: int) -> Way:
+    """A way that searches `repeats` times, each time another part of the pool."""
 
     def call() -> None:
         for i in range(repeats):
-            first = i % (len(asked) - queries + 1)
-            search(asked[first : first + queries])
+            first = i % (len(pool) - queries + 1)
+            search(pool[first : first + queries])
 
     return Way(call, repeats)
 
 
-def _check_rows(way: str, found: Any, expected: Any) -> None:
-    if not np.array_equal(found, expected):
+def _check_rows(way: str, rows: Any, expected: Any) -> None:
+    if not np.array_equal(rows, expected):
         raise RuntimeError(f"{way} finds other rows than coarseloc: nothing to compare")
 
 
-def _search_figures(one: dict[tuple[int, int], Contest], many: dict[tuple[int, int], Contest]) -> list[Figure]:
+def _search_figures(
+    single_query_contests: dict[tuple[int, int], Contest], many_query_contests: dict[tuple[int, int], Contest]
+) -> list[Figure]:
     """The least of each range of sizes: a target is reached where all of them reach it."""
     figures = []
-    for what, low, high, target in (("10k to 100k", 10_000, 100_000, 2.0), ("1M", 1_000_000, 1_000_000, 1.8)):
-        some = {case: c for case, c in one.items() if low <= case[0] <= high}
-        figures += _least_ratio(f"one exact query, {what}", some, target)
-    some = {case: c for case, c in many.items() if case[0] >= 10_000}
-    figures += _least_ratio("64 exact queries, 10k and more", some, 5.0)
+    for sizes, low, high, target in (("10k to 100k", 10_000, 100_000, 2.0), ("1M", 1_000_000, 1_000_000, 1.8)):
+        in_range = {case: c for case, c in single_query_contests.items() if low <= case[0] <= high}
+        figures += _least_ratio(f"one exact query, {sizes}", in_range, target)
+    in_range = {case: c for case, c in many_query_contests.items() if case[0] >= 10_000}
+    figures += _least_ratio("64 exact queries, 10k and more", in_range, 5.0)
     shares = {
         (count, dim): count * dim * 2 / c.median(OURS) / machine.ceiling(c) * 100  # half precision is what is read
-        for (count, dim), c in one.items()
+        for (count, dim), c in single_query_contests.items()
         if count >= 100_000
     }
     return figures + _least("share of read bandwidth, one query, N ≥ 100k", "a sum over memory", shares, "%", 75.0)
 
 
-def _least_ratio(what: str, contests: dict[tuple[int, int], Contest], target: float) -> list[Figure]:
+def _least_ratio(measure: str, contests: dict[tuple[int, int], Contest], target: float) -> list[Figure]:
     ratios = {case: c.ratio(OURS, FAISS) for case, c in contests.items()}
     of_minima = min((c.ratio_of_minima(OURS, FAISS) for c in contests.values()), default=None)
-    return [replace(figure, of_minima=of_minima) for figure in _least(what, FAISS, ratios, "x", target)]
+    return [replace(figure, of_minima=of_minima) for figure in _least(measure, FAISS, ratios, "x", target)]
 
 
-def _least(what: str, peer: str, values: dict[tuple[int, int], float], unit: str, target: float) -> list[Figure]:
+def _least(measure: str, peer: str, values: dict[tuple[int, int], float], unit: str, target: float) -> list[Figure]:
     if not values:
         return []
-    each = ", ".join(f"{_short(count)} x {dim}: {value:.3g}" for (count, dim), value in values.items())
-    return [Figure(f"{what} (the least)", peer, min(values.values()), unit, target, note=each)]
+    cases = ", ".join(f"{_short(count)} x {dim}: {value:.3g}" for (count, dim), value in values.items())
+    return [Figure(f"{measure} (the least)", peer, min(values.values()), unit, target, note=cases)]
 
 
 def _short(count: int) -> str:
@@ -179,7 +181,7 @@ def opening(size: Size, work: Path) -> Results:
     ExactIndex.of(unit_vectors(count, 384)).save(path)
     np.save(keys, np.arange(count))
     np.save(points, np.zeros((count, 2), np.uint64))
-    found = contest(
+    timed = contest(
         f"open {count:,} x 384",
         "open",
         {
@@ -190,10 +192,10 @@ def opening(size: Size, work: Path) -> Results:
         },
         size.rounds,
     )
-    ms = found.median("coarseloc, mapped") * 1e3
-    what = f"open a mirror of {_short(count)} x 384"
+    ms = timed.median("coarseloc, mapped") * 1e3
+    measure = f"open a mirror of {_short(count)} x 384"
     note = "index, keys and point ids; SQL is asked for its version beside this"
-    return Results([found], [Figure(what, "", ms, "ms", 5.0, at_most=True, note=note)])
+    return Results([timed], [Figure(measure, "", ms, "ms", 5.0, at_most=True, note=note)])
 
 
 # --- filtered -----------------------------------------------------------------------------------
@@ -205,31 +207,31 @@ def filtered(size: Size, work: Path) -> Results:
     vectors = unit_vectors(len(facts), 384)
     index, columns = ExactIndex.of(vectors), filters.columns(facts)
     (query,) = unit_vectors(1, 384, seed=1)
-    few = min(len(facts), size.filtered_local)
+    local_count = min(len(facts), size.filtered_local)
     results = Results()
     with EdgeStore(work / "vectors") as edge, LocalStore() as local:
         _fill(edge, facts, vectors)
-        _fill(local, facts[:few], vectors[:few])
+        _fill(local, facts[:local_count], vectors[:local_count])
 
         def ours(selection: Selection) -> list[str]:
             return [facts[row].point_id for row in index.search(query[None], K, selection)[1][0]]
 
-        def first(asked: Where) -> list[str]:
-            return ours(Selection(asked.mask(columns)))
+        def first(where: Where) -> list[str]:
+            return ours(Selection(where.mask(columns)))
 
-        def theirs(store: VectorStore, asked: Where) -> list[str]:
-            return [hit.id for hit in store.query(_COLLECTION, query, K, asked)]
+        def theirs(store: VectorStore, where: Where) -> list[str]:
+            return [hit.id for hit in store.query(_COLLECTION, query, K, where)]
 
         for share in (0.01, 0.1):
-            asked = part_of(len(facts), share)
-            selection = Selection(asked.mask(columns))
-            if ours(selection) != theirs(edge, asked):
+            where = part_of(len(facts), share)
+            selection = Selection(where.mask(columns))
+            if ours(selection) != theirs(edge, where):
                 raise RuntimeError("Qdrant Edge finds other tiles than coarseloc: nothing to compare")
             ways = {
                 OURS: _times(20, partial(ours, selection)),
-                f"{OURS}, a filter's first query": _times(20, partial(first, asked)),
-                "Qdrant Edge": _times(20, partial(theirs, edge, asked)),
-                f"qdrant-client's local mode, {few:,} points only": _times(1, partial(theirs, local, asked)),
+                f"{OURS}, a filter's first query": _times(20, partial(first, where)),
+                "Qdrant Edge": _times(20, partial(theirs, edge, where)),
+                f"qdrant-client's local mode, {local_count:,} points only": _times(1, partial(theirs, local, where)),
             }
             name = f"filtered query ({share:.0%}), {len(facts):,} x 384"
             results.contests.append(contest(name, "query", ways, size.rounds))
@@ -244,15 +246,15 @@ def _times(times: int, call: Callable[[], object]) -> Way:
 def tile_facts(count: int) -> list[TileFacts]:
     """`count` rotated tiles: eight headings a place, places 150 m apart in a square."""
     columns = math.ceil((count / 8) ** 0.5)
-    made = []
+    facts = []
     for i in range(count):
         place, angle = i // 8, i % 8 * 45
         row, column = divmod(place, columns)
         center = geo.offset(LonLat(127.0, 37.5), _STRIDE_M * column, -_STRIDE_M * row)
         point = str(ids.point_id("bench", place + 1, angle))
         names = (point, "bench", ids.tile_id("bench", place + 1), ids.place_id(*center))
-        made.append(TileFacts(*names, angle, 300.0, 0.5, center, geo.square(center, 300.0)))
-    return made
+        facts.append(TileFacts(*names, angle, 300.0, 0.5, center, geo.square(center, 300.0)))
+    return facts
 
 
 def part_of(count: int, share: float) -> Where:
@@ -275,10 +277,10 @@ def _fill(store: VectorStore, facts: Sequence[TileFacts], vectors: Float32) -> N
 
 def one_frame(size: Size, work: Path) -> Results:
     """From a frame's file to its ten hits, as `coarseloc search` does it and as a notebook does it."""
-    found = models.random_backbone(specs.row("vits16"), work / "weights", layers=size.layers)
+    weights = models.random_backbone(specs.row("vits16"), work / "weights", layers=size.layers)
     (path,) = pictures.write_tiles(work / "frames", 1, size.source_px[-1])
-    process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
-    backbone = load_backbone(found, input_px=size.input_px, device="cpu")
+    process, forward = notebook.processor_of(weights, size.input_px), notebook.transformers_forward(weights)
+    backbone = load_backbone(weights, input_px=size.input_px, device="cpu")
     stored = faiss_vectors.store(size.references, 384, [unit_vectors(size.references, 384)])
     index, flat = ExactIndex(stored), stored.flat
 
@@ -290,13 +292,13 @@ def one_frame(size: Size, work: Path) -> Results:
             return peers.notebook_frame(path, process, forward, lambda vector: flat.search(vector, K))[1]
 
     _check_rows("the notebook", theirs(), ours())
-    many = 4
+    frames = 4
     timed = contest(
         f"one frame of {size.source_px[-1]} px, vits16, decode to ten hits at {size.references:,} references",
         "frame",
         {
-            OURS: Way(lambda: [ours() for _ in range(many)], many),
-            "notebook": Way(lambda: [theirs() for _ in range(many)], many),
+            OURS: Way(lambda: [ours() for _ in range(frames)], frames),
+            "notebook": Way(lambda: [theirs() for _ in range(frames)], frames),
         },
         size.rounds,
         warm_ups=2,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Results, contests_table, figures_table, plain_facts, table
+from benchmarks.figures import Figure, Results, contests_table, figures_table, plain_facts, table
 from benchmarks.size import FULL
 from coarseloc.core import ids
 
@@ -35,15 +35,20 @@ one call, and has run on its CPU path.
 def facts(results: Results) -> dict[str, Any]:
     """Everything measured, each round's value, as plain data."""
     return {
-        **results.more,
-        "figures": [asdict(figure) | {"reached": figure.reached} for figure in results.figures],
+        **results.records,
+        "figures": [_figure_facts(figure) for figure in results.figures],
         "contests": [asdict(contest) for contest in results.contests],
     }
 
 
+def _figure_facts(figure: Figure) -> dict[str, Any]:
+    values = asdict(figure)
+    return {"what": values.pop("measure"), **values, "reached": figure.reached}
+
+
 def write_json(results: Results, folder: Path, name: str = "") -> Path:
     """The facts as `<date>-<cpu>-<cores>.json`; or under another name."""
-    machine = results.more["machine"]
+    machine = results.records["machine"]
     stem = name or f"{machine['date'][:10]}-{ids.slug(machine['cpu'].partition('(')[0])}-{machine['cores']}-cores"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.json"
@@ -54,10 +59,10 @@ def write_json(results: Results, folder: Path, name: str = "") -> Path:
 def write_markdown(results: Results, path: Path, raw: Path) -> None:
     """The figures, then every way that was timed, then how an ingest spends its time, then the GPU's table."""
     gpu = sorted(raw.parent.glob("gpu-*.md"))
-    busy = was_busy(results.more)
+    busy = was_busy(results.records)
     lines = [
-        _HEAD.format(rounds=results.more["size"]["rounds"]),
-        *table(("", ""), machine_rows(results.more)),
+        _HEAD.format(rounds=results.records["size"]["rounds"]),
+        *table(("", ""), machine_rows(results.records)),
         "",
         "## Figures",
         "",
@@ -72,7 +77,7 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
         "",
         "Seconds of one ingest. Reading runs in threads beside embedding: the stages overlap.",
         "",
-        *_stages(results.more),
+        *_stages(results.records),
         "",
         "## On a GPU",
         "",
@@ -83,42 +88,45 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def was_busy(more: dict[str, Any]) -> bool:
-    """Whether others wanted the cores too: the benchmark alone makes a load of about one a core."""
-    cores = more["machine"]["cores"]
-    return bool(more["load before"] > 0.5 * cores or more["load after"] > cores + 1)
+def was_busy(records: dict[str, Any]) -> bool:
+    """Whether other work used the cores too: the benchmark alone makes a load of about one a core."""
+    cores = records["machine"]["cores"]
+    return bool(records["load before"] > 0.5 * cores or records["load after"] > cores + 1)
 
 
-def machine_rows(more: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = more["machine"]
+def machine_rows(records: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = records["machine"]
     rows = [
         ("date", f"{facts['date']}, commit {facts['commit']}"),
         ("machine", f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"),
         ("versions", f"Python {facts['python']}, " + plain_facts(facts["versions"])),
-        ("load", f"{more['load before']} before, {more['load after']} after; the benchmark's own share is up to 2"),
-        ("size", _size(more["size"])),
-        ("took", f"{more['took_s']} s"),
+        (
+            "load",
+            f"{records['load before']} before, {records['load after']} after; the benchmark's own share is up to 2",
+        ),
+        ("size", _size(records["size"])),
+        ("took", f"{records['took_s']} s"),
     ]
-    if "ceilings" in more:
-        found = more["ceilings"]
-        rows.append(("ceilings", f"{found['matmul_gflops']} GFLOP/s float32, {found['read_gb_per_s']} GB/s read"))
+    if "ceilings" in records:
+        ceilings = records["ceilings"]
+        rows.append(("ceilings", f"{ceilings['matmul_gflops']} GFLOP/s float32, {ceilings['read_gb_per_s']} GB/s read"))
     return rows
 
 
 def _size(size: dict[str, Any]) -> str:
-    """Whether this is the whole benchmark, and where it is less."""
-    less = {name: value for name, value in size.items() if value != asdict(FULL)[name]}
-    return "full" if not less else "less than the full one: " + plain_facts(less)
+    """The settings that differ from the full benchmark's."""
+    differences = {name: value for name, value in size.items() if value != asdict(FULL)[name]}
+    return "full" if not differences else "less than the full one: " + plain_facts(differences)
 
 
-def _stages(more: dict[str, Any]) -> list[str]:
+def _stages(records: dict[str, Any]) -> list[str]:
     """One row an ingest; the embedding of several backbones is summed."""
     rows = []
-    for name, stages in more.items():
+    for name, stages in records.items():
         if isinstance(stages, dict) and "wall clock" in stages:
             embed = sum(seconds for stage, seconds in stages.items() if stage.startswith("embed "))
-            others = [stages[key] for key in ("read (in threads)", "wait for reading", "write", "wall clock")]
-            read, wait, write, wall = (f"{seconds:.2f}" for seconds in others)
+            totals = [stages[key] for key in ("read (in threads)", "wait for reading", "write", "wall clock")]
+            read, wait, write, wall = (f"{seconds:.2f}" for seconds in totals)
             rows.append((name, read, wait, f"{embed:.2f}", write, wall, f"{stages['cores busy']}"))
     header = ("ingest", "read, in threads", "wait for reading", "embed", "write", "wall clock", "cores busy")
     return table(header, rows, right=range(1, 7))

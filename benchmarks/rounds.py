@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of doing it. A call does `units` of the work; what a call needs fresh, `prepare` makes untimed."""
+    """One way of doing the work. A call does `units` of it; `prepare` runs before each call, untimed."""
 
     call: Callable[[], object]
     units: int = 1
@@ -24,14 +24,14 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A way that this machine lacks something for: it is shown, with the reason."""
+    """A way that cannot run on this machine: the table shows the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What came of it: seconds per unit, one value a round, for each way that ran."""
+    """The measured seconds per unit, one value a round, of each way that ran."""
 
     name: str
     unit: str  # "tile", "query"
@@ -49,7 +49,7 @@ class Contest:
         return self.median(peer) / self.median(ours)
 
     def ratio_of_minima(self, ours: str, peer: str) -> float:
-        """The same where each was disturbed the least: on a busy machine the two ratios differ."""
+        """How many times faster `ours` is, by minima: on a busy machine the two ratios differ."""
         return self.minimum(peer) / self.minimum(ours)
 
 
@@ -58,20 +58,20 @@ def contest(name: str, unit: str, ways: Mapping[str, Way | Skipped], rounds: int
 
     Each round begins with the next way, so that none always follows the same neighbour and its caches.
     """
-    here = {label: way for label, way in ways.items() if isinstance(way, Way)}
+    runnable = {label: way for label, way in ways.items() if isinstance(way, Way)}
     skipped = {label: way.reason for label, way in ways.items() if isinstance(way, Skipped)}
-    seconds: dict[str, list[float]] = {label: [] for label in here}
-    order = list(here)
+    seconds: dict[str, list[float]] = {label: [] for label in runnable}
+    order = list(runnable)
     gc.collect()
-    gc.freeze()  # what lives now is not looked at again: collecting between calls then costs nothing
+    gc.freeze()  # exempts all objects alive now: collecting between calls then costs nothing
     try:
         for _ in range(warm_ups):
-            for way in here.values():
+            for way in runnable.values():
                 _timed(way)
         for turn in range(rounds):
             first = turn % max(1, len(order))
             for label in order[first:] + order[:first]:
-                seconds[label].append(_timed(here[label]))
+                seconds[label].append(_timed(runnable[label]))
     finally:
         gc.unfreeze()
     return Contest(name, unit, seconds, skipped)
@@ -80,7 +80,7 @@ def contest(name: str, unit: str, ways: Mapping[str, Way | Skipped], rounds: int
 def _timed(way: Way) -> float:
     """Seconds a unit of one call."""
     way.prepare()
-    gc.collect()  # the garbage of the way before is not this one's
+    gc.collect()  # so that no way pays for another's garbage
     started = time.perf_counter()
     way.call()
     return (time.perf_counter() - started) / way.units

@@ -1,4 +1,4 @@
-"""What `make bench` measures, part by part."""
+"""The parts of `make bench`, and the run over them."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ Say = Callable[[str], object]
 
 
 def parts(size: Size, say: Say) -> dict[str, Part]:
-    """What is measured, in order, by name. Each is given an empty folder that is deleted after it."""
-    found: dict[str, Part] = {"ceilings": lambda _: ceilings(size), "views": lambda _: tiles.views(size)}
+    """List the parts by name, in order. Each is called with an empty folder that is deleted after it."""
+    parts_by_name: dict[str, Part] = {"ceilings": lambda _: ceilings(size), "views": lambda _: tiles.views(size)}
     for name in size.backbones:
         for side in size.source_px:
             if (name, side) in tiles.TARGETS or len(size.source_px) == 1:
-                found[f"ingest {name} {side}"] = partial(tiles.ingest, name, side, size)
-    found["six backbones"] = lambda work: tiles.six_backbones(size, work)
-    found["one frame"] = lambda work: queries.one_frame(size, work)
-    found["exact search"] = lambda _: queries.growth(size, say)
-    found["opening"] = lambda work: queries.opening(size, work)
-    found["filtered"] = lambda work: queries.filtered(size, work)
-    return found
+                parts_by_name[f"ingest {name} {side}"] = partial(tiles.ingest, name, side, size)
+    parts_by_name["six backbones"] = lambda work: tiles.six_backbones(size, work)
+    parts_by_name["one frame"] = lambda work: queries.one_frame(size, work)
+    parts_by_name["exact search"] = lambda _: queries.growth(size, say)
+    parts_by_name["opening"] = lambda work: queries.opening(size, work)
+    parts_by_name["filtered"] = lambda work: queries.filtered(size, work)
+    return parts_by_name
 
 
 def ceilings(size: Size) -> Results:
-    """What this machine can do at all: everything else is to be seen beside it."""
+    """Measure the machine's own limits, to compare all other figures with."""
     flop = contest("large float32 product", "FLOP", machine.matmul_ways(size.ceiling_side), size.rounds)
     read = contest("large read", "byte", machine.read_ways(size.ceiling_mib), size.rounds)
-    found = {"matmul_gflops": machine.ceiling(flop) / 1e9, "read_gb_per_s": machine.ceiling(read) / 1e9}
-    return Results([flop, read], more={"ceilings": {name: round(value, 1) for name, value in found.items()}})
+    rates = {"matmul_gflops": machine.ceiling(flop) / 1e9, "read_gb_per_s": machine.ceiling(read) / 1e9}
+    return Results([flop, read], records={"ceilings": {name: round(value, 1) for name, value in rates.items()}})
 
 
 def run(
     size: Size,
-    only: str = "",
+    part_name: str = "",
     scratch: Path | None = None,
     say: Say = print,
     keep: Callable[[Results], object] = lambda _: None,
 ) -> Results:
-    """Measure every part whose name holds `only`; what goes wrong in one of them is shown, and the rest go on.
+    """Measure every part whose name contains `part_name`; a part that fails is shown, and the rest go on.
 
-    `keep` is called after each part with all results so far. Raises InputError where no part has such a name.
+    Calls `keep` after each part with all results so far. Raises InputError where no part has such a name.
     """
-    chosen = {name: part for name, part in parts(size, say).items() if only in name}
+    chosen = {name: part for name, part in parts(size, say).items() if part_name in name}
     if not chosen:
-        raise InputError(f"no part of the benchmark is called {only!r}: it has {', '.join(parts(size, say))}")
-    results = Results(more={"machine": machine.facts(), "load before": machine.load(), "size": asdict(size)})
+        raise InputError(f"no part of the benchmark is called {part_name!r}: it has {', '.join(parts(size, say))}")
+    results = Results(records={"machine": machine.facts(), "load before": machine.load(), "size": asdict(size)})
     started = time.monotonic()
     for name, part in chosen.items():
         say(f"{time.monotonic() - started:4.0f} s  {name}")
         with tempfile.TemporaryDirectory(dir=scratch, prefix="coarseloc-bench-") as work:
             try:
-                found = part(Path(work))
+                part_results = part(Path(work))
             except RuntimeError as error:
-                found = Results(figures=[Figure(name, "", None, "x", note=f"failed: {error}")])
-        for figure in found.figures:
+                part_results = Results(figures=[Figure(name, "", None, "x", note=f"failed: {error}")])
+        for figure in part_results.figures:
             say("  " + " ".join(figures_table([figure])[-1].strip("| ").split("|")))
-        if peaks := found.more.get("ceilings"):
+        if peaks := part_results.records.get("ceilings"):
             say("  " + plain_facts(peaks))
-        results.take(found)
-        results.more |= {"load after": machine.load(), "took_s": round(time.monotonic() - started)}
+        results.take(part_results)
+        results.records |= {"load after": machine.load(), "took_s": round(time.monotonic() - started)}
         keep(results)
     return results

@@ -32,7 +32,7 @@ TARGETS = {  # of tile ingest, fp32 and int8, by backbone and source pixels
     ("vits16", 1024): (2.0, 2.8),
     ("vitb16", 512): (1.35, 1.9),
 }
-ALIKE = 1 - 1e-5  # the least cosine between what two ways make of one picture
+LEAST_COSINE = 1 - 1e-5  # between the embeddings of one picture by two ways
 
 
 class NorthUpTiles:
@@ -81,7 +81,7 @@ class Ingests:
         """Read once, embed with every backbone."""
         self._ingest(list(self._backbones))
 
-    def a_pass_each(self) -> None:
+    def separate_passes(self) -> None:
         """One ingest for each backbone: the pictures are read and turned every time."""
         for name in self._backbones:
             self._ingest([name])
@@ -89,9 +89,11 @@ class Ingests:
     def _ingest(self, names: Sequence[str]) -> None:
         self._calls += 1
         source = NorthUpTiles(f"set-{self._calls}", self._paths)
-        wanted = [self._backbones[name].spec for name in names]
+        backbone_specs = [self._backbones[name].spec for name in names]
         thumbnails = self._folder / f"thumbnails-{self._calls}"  # empty: those of another run would be found
-        self.summary = worker.run(self._db, source, wanted, lambda spec: self._backbones[spec.backbone], thumbnails)
+        self.summary = worker.run(
+            self._db, source, backbone_specs, lambda spec: self._backbones[spec.backbone], thumbnails
+        )
         if self.summary.failures or sum(self.summary.embedded.values()) != 8 * len(self._paths) * len(names):
             raise RuntimeError(f"the ingest went wrong: {self.summary.facts()}")
 
@@ -146,48 +148,48 @@ def _check_same(ours: Sequence[UInt8], theirs: Sequence[UInt8]) -> None:
 def ingest(name: str, side: int, size: Size, work: Path) -> Results:
     """JPEG files → rows in the database, against the loops that users write."""
     row = specs.row(name)
-    found = models.random_backbone(row, work / "weights", layers=size.layers)
+    weights = models.random_backbone(row, work / "weights", layers=size.layers)
     fewer = row.dim // 384  # a larger backbone's ingest is long enough with fewer tiles
     paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // fewer), side)
-    process, forward = notebook.processor_of(found, size.input_px), notebook.transformers_forward(found)
+    process, forward = notebook.processor_of(weights, size.input_px), notebook.transformers_forward(weights)
     loader = peers.dataloader(paths, process)
-    few = paths[: max(1, size.peer_tiles // fewer)]
-    ours = load_backbone(found, input_px=size.input_px, device="cpu")
+    peer_paths = paths[: max(1, size.peer_tiles // fewer)]
+    ours = load_backbone(weights, input_px=size.input_px, device="cpu")
     own = Ingests(work, paths, [ours])
-    _check_alike(_embedded(ours, few[0]), peers.batched_loop(few[:1], process, forward), ALIKE)
+    _check_cosine(_embedded(ours, peer_paths[0]), peers.batched_loop(peer_paths[:1], process, forward), LEAST_COSINE)
     ways: dict[str, Way | Skipped] = {
-        NAIVE: Way(lambda: peers.naive_loop(few, process, forward), len(few)),
-        "transformers, batches of 8": Way(lambda: peers.batched_loop(few, process, forward), len(few)),
+        NAIVE: Way(lambda: peers.naive_loop(peer_paths, process, forward), len(peer_paths)),
+        "transformers, batches of 8": Way(lambda: peers.batched_loop(peer_paths, process, forward), len(peer_paths)),
     }
     if row.name == "vits16":
         ways["DataLoader, as clip-retrieval"] = Way(lambda: peers.dataloader_loop(loader, forward), len(paths))
-        ways["timm, batches of 8"] = _timm(name, few, process)
+        ways["timm, batches of 8"] = _timm(name, peer_paths, process)
     ways[FP32] = Way(own.one_pass, len(paths))
-    ways[INT8] = _int8(found, size, paths, work / "int8")
-    found_out = contest(
+    ways[INT8] = _int8(weights, size, paths, work / "int8")
+    timed = contest(
         f"tile ingest, {name}, {size.input_px} px, 8 headings, from {side} px JPEG",
         "tile",
         ways | machine.matmul_ways(size.ceiling_side),
         size.rounds,
     )
-    return Results([found_out], _ingest_figures(found_out, row, side, size), {found_out.name: _stages(own)})
+    return Results([timed], _ingest_figures(timed, row, side, size), {timed.name: _stages(own)})
 
 
-def _ingest_figures(found: Contest, row: specs.BackboneSpec, side: int, size: Size) -> list[Figure]:
+def _ingest_figures(timed: Contest, row: specs.BackboneSpec, side: int, size: Size) -> list[Figure]:
     fp32, int8 = TARGETS.get((row.name, side), (None, None))
-    rate = 8 / found.median(FP32)
-    nominal, done = (
-        models.flops(row, size.input_px, class_token_only=only) * rate / machine.ceiling(found) * 100
-        for only in (False, True)
+    rate = 8 / timed.median(FP32)
+    nominal, executed = (
+        models.flops(row, size.input_px, class_token_only=class_token_only) * rate / machine.ceiling(timed) * 100
+        for class_token_only in (False, True)
     )
     share = f"share of the matmul ceiling, {row.name} from {side} px"
     figures = [
-        faster(f"{found.name}, fp32", found, FP32, NAIVE, fp32),
-        faster(f"{found.name}, int8", found, INT8, NAIVE, int8),
+        faster(f"{timed.name}, fp32", timed, FP32, NAIVE, fp32),
+        faster(f"{timed.name}, int8", timed, INT8, NAIVE, int8),
     ]
     if size.layers is None:
         note = f"of the operations done; {nominal:.0f} % counting the model's own, some of which are not needed"
-        figures.append(Figure(f"{share}, fp32", "large float32 product", done, "%", 75, note=note))
+        figures.append(Figure(f"{share}, fp32", "large float32 product", executed, "%", 75, note=note))
     return figures
 
 
@@ -198,9 +200,9 @@ def _timm(name: str, paths: Sequence[Path], process: notebook.Processor) -> Way 
     return Way(lambda: peers.batched_loop(paths, process, model), len(paths))
 
 
-def _int8(found: LocatedWeights, size: Size, paths: Sequence[Path], folder: Path) -> Way | Skipped:
+def _int8(weights: LocatedWeights, size: Size, paths: Sequence[Path], folder: Path) -> Way | Skipped:
     try:
-        backbone = load_backbone(found, input_px=size.input_px, precision="int8", device="cpu")
+        backbone = load_backbone(weights, input_px=size.input_px, precision="int8", device="cpu")
     except (CoarselocError, ImportError) as error:
         return Skipped(str(error))
     folder.mkdir()
@@ -211,9 +213,9 @@ def _embedded(backbone: LoadedBackbone, path: Path) -> Float32:
     return backbone.embed_many(list(eight_views(read_image(path)).values()))
 
 
-def _check_alike(ours: Float32, theirs: Float32, least: float) -> None:
+def _check_cosine(ours: Float32, theirs: Float32, least_cosine: float) -> None:
     cosine = float((ours * theirs).sum(axis=1).min())
-    if cosine < least:
+    if cosine < least_cosine:
         raise RuntimeError(f"coarseloc's embeddings have a cosine of {cosine:.6f} with the peer's: nothing to compare")
 
 
@@ -234,22 +236,22 @@ def _stages(own: Ingests) -> dict[str, float]:
 def six_backbones(size: Size, work: Path) -> Results:
     """Pictures are read, turned and digested once for all backbones; and memory does not grow with the tiles."""
     side = size.source_px[-1]
-    found = [models.small_backbone(f"small-{i}", work / f"weights-{i}", seed=i) for i in range(6)]
-    backbones = [load_backbone(one, input_px=size.input_px, device="cpu") for one in found]
+    weights = [models.small_backbone(f"small-{i}", work / f"weights-{i}", seed=i) for i in range(6)]
+    backbones = [load_backbone(located, input_px=size.input_px, device="cpu") for located in weights]
     paths = pictures.write_tiles(work / "tiles", max(1, size.tiles // 2), side)
     own = Ingests(work, paths, backbones)
-    one, six = "six backbones in one pass", "a pass each"
-    found_out = contest(
+    one_pass, six = "six backbones in one pass", "a pass each"
+    timed = contest(
         f"six small backbones from {side} px JPEG",
         "tile",
-        {one: Way(own.one_pass, len(paths)), six: Way(own.a_pass_each, len(paths))},
+        {one_pass: Way(own.one_pass, len(paths)), six: Way(own.separate_passes, len(paths))},
         size.rounds,
     )
     memory = _memory(paths, backbones[0], work / "memory")
     return Results(
-        [found_out],
-        [faster(f"six backbones in one pass, {side} px source, small models", found_out, one, six, 1.2), memory],
-        {found_out.name: _stages(own)},
+        [timed],
+        [faster(f"six backbones in one pass, {side} px source, small models", timed, one_pass, six, 1.2), memory],
+        {timed.name: _stages(own)},
     )
 
 

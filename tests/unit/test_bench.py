@@ -189,7 +189,7 @@ class Without:
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 from pathlib import Path
 from benchmarks import gpu
-results = gpu.measure(gpu.Settings("cpu", ("vits16",), 1, 1, 32, 64, 2, ((500, 384),), (2, 12), 64))
+results = gpu.measure(gpu.GpuSettings("cpu", ("vits16",), 1, 1, 32, 64, 2, ((500, 384),), (2, 12), 64))
 print(gpu.write(results, Path(sys.argv[1])))
 """
 
