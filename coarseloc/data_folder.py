@@ -12,11 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from coarseloc import __version__
+from coarseloc.core import files
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import CoarselocError, LockedError, StoreError
+from coarseloc.core.errors import CoarselocError, StoreError
 from coarseloc.core.types import Failure, Progress
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
@@ -66,14 +65,11 @@ class DataFolder:
     @contextmanager
     def only_ingest(self) -> Iterator[None]:
         """Two ingests at once would embed the same tiles twice."""
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.settings.data_dir / "ingest.lock", timeout=0):
-                yield
-        except Timeout:
-            raise LockedError(
-                f"another ingest is at work in {self.settings.data_dir}: wait for it, or stop it and run this again"
-            ) from None
+        folder = self.settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        message = f"another ingest is at work in {folder}: wait for it, or stop it and run this again"
+        with files.locked(folder / "ingest.lock", message):
+            yield
 
     # --- what it holds --------------------------------------------------------------------------
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from coarseloc.core.batches import batches
 from coarseloc.core.errors import CoarselocError, InputError
-from coarseloc.core.types import TileSource
+from coarseloc.core.types import TileSource, batches
 from ingest.plan import Plan, Work
 from ingest.worker import EmbeddedBatch, IngestEngine, IngestSummary, LoadBackbone, Models, embed_work
 

@@ -14,13 +14,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from coarseloc.core import ids
-from coarseloc.core.batches import batches
-from coarseloc.core.errors import ImageryError, InputError, LockedError, StoreError
+from coarseloc.core import files, ids
+from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ANYTHING, Where
-from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress
+from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
 from coarseloc.localize.localizer import DecodedImage, LocalizedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
@@ -268,14 +265,6 @@ def _search_lock(
     question = {"flight": flight.flight_id, "sets": sets, "spec": spec.id, "per_angle": per_angle, **parameters}
     locks = mirrors / ".locks"
     locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"search-{ids.digest(question)[:16]}", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockedError(
-            f"another process is searching flight {flight.flight_id} with {spec.backbone}: wait for it or stop it"
-        ) from None
-    try:
+    message = f"another process is searching flight {flight.flight_id} with {spec.backbone}: wait for it or stop it"
+    with files.locked(locks / f"search-{ids.digest(question)[:16]}", message):
         yield
-    finally:
-        lock.release()

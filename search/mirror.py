@@ -25,10 +25,9 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from coarseloc.core import ids
-from coarseloc.core.errors import LockedError, StaleMirror, StoreError
+from coarseloc.core import files, ids
+from coarseloc.core.errors import StaleMirror, StoreError
 from coarseloc.core.filters import TileColumns, Where
 from coarseloc.store import Database, tallies
 from coarseloc.store.embeddings import StoredSpec
@@ -245,10 +244,8 @@ def _lock(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder {folder.parent} cannot be written: {error.strerror}") from None
-    try:
-        with FileLock(path, timeout=LOCK_TIMEOUT_S):
-            yield
-    except Timeout:
-        raise LockedError(
-            f"another process has been building the mirror {folder} for {LOCK_TIMEOUT_S:.0f} s: wait for it or stop it"
-        ) from None
+    message = (
+        f"another process has been building the mirror {folder} for {LOCK_TIMEOUT_S:.0f} s: wait for it or stop it"
+    )
+    with files.locked(path, message, LOCK_TIMEOUT_S):
+        yield

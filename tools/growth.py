@@ -26,10 +26,9 @@ from typing import Any
 import numpy as np
 
 from coarseloc.core import geo
-from coarseloc.core.batches import batches
 from coarseloc.core.filters import Where
 from coarseloc.core.rotation import HEADINGS
-from coarseloc.core.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View
+from coarseloc.core.types import EmbeddingSpec, LonLat, Near, ReferenceSet, Tile, View, batches
 from coarseloc.store import Database, embeddings, open_database, references, tallies
 from coarseloc.vectors import open_store, sync
 from ingest.worker import COMMIT_ROWS

@@ -6,16 +6,19 @@ upper edge faces; positions are WGS84 degrees in named fields; heights are metre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core import ids
+
+T = TypeVar("T")
 
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
@@ -312,3 +315,10 @@ class Timing:
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what) by long work; must be cheap."""
+
+
+def batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` rows, in their order, read as they are asked for (`itertools.batched` is Python 3.12's)."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from coarseloc.core import files
 from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.specs import BackboneSpec
 
@@ -255,9 +255,7 @@ def _file_digest(path: Path, cache_dir: Path | None) -> str:
             digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
         if cache_file is not None:
             cache_file.parent.mkdir(parents=True, exist_ok=True)
-            partial = cache_file.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")
-            partial.replace(cache_file)
+            files.write_text(cache_file, json.dumps(digests, indent=1))
     return digests[key]
 
 

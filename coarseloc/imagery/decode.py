@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from coarseloc.core import files
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import UInt8
 
@@ -81,20 +78,9 @@ def write_thumbnail(pixels: UInt8, path: Path, side: int = THUMBNAIL_PX) -> None
     """A JPEG (quality 85) no larger than `side` in either direction; whole or not there at all."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=1.0)  # halves the time
-    _write_atomically(path, lambda file: picture.save(file, "JPEG", quality=85))
-
-
-def _write_atomically(path: Path, write: Callable[[io.BufferedWriter], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with files.replacing(path) as partial:
+        picture.save(partial, "JPEG", quality=85)
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Decoded:

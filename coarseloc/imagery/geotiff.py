@@ -11,6 +11,7 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from coarseloc.core import files
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, UInt8
 
@@ -33,13 +34,11 @@ def write_rgb(path: Path, pixels: UInt8, *, center: LonLat, gsd_m: float) -> Pat
     west, top = round(east - width * gsd_m / 2), round(north + height * gsd_m / 2)
     to_crs = Affine(gsd_m, 0.0, west, 0.0, -gsd_m, top)
     levels = [2**n for n in range(1, max(1, math.ceil(math.log2(max(height, width) / 256))) + 1)]
-    part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        part, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=to_crs,
+    with files.replacing(path) as partial, rasterio.open(
+        partial, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=to_crs,
         photometric="RGB", tiled=True, blockxsize=256, blockysize=256, compress="deflate", predictor=2,
     ) as raster:  # fmt: skip
         raster.write(pixels.transpose(2, 0, 1))
         raster.build_overviews([level for level in levels if min(height, width) // level > 0], Resampling.average)
-    part.replace(path)
     return path

@@ -16,8 +16,7 @@ from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
-from coarseloc.core.batches import batches
-from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts
+from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts, batches
 from coarseloc.store import tallies
 from coarseloc.store.session import upsert
 from coarseloc.store.tables import (

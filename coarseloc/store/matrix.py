@@ -11,10 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import filters, ids
-from coarseloc.core.batches import batches
 from coarseloc.core.errors import StoreError
 from coarseloc.core.filters import TileColumns
-from coarseloc.core.types import Float32, ReferenceSet, Tile, TileFacts
+from coarseloc.core.types import Float32, ReferenceSet, Tile, TileFacts, batches
 from coarseloc.store import references, tallies
 from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from coarseloc.core import files
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.store.tables import Base, IdentityRow
 
@@ -92,20 +92,15 @@ class Database:
         if path.exists():
             raise InputError(f"{path} is there already: give a new name, such as one with the date")
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with closing(self.engine.raw_connection()) as connection:  # SQLAlchemy's own begin a transaction first
-                connection.cursor().execute("VACUUM INTO ?", (str(partial),))  # it reads only: writers go on
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.rename(path)
+            # SQLAlchemy's own connections begin a transaction first. VACUUM reads only: writers go on.
+            with files.replacing(path, durable=True) as partial, closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("VACUUM INTO ?", (str(partial),))
         except sqlite3.Error as error:
             raise StoreError(
                 f"{self.engine.url!r} cannot be copied to {path}: {error}. Make room there; `coarseloc doctor` says "
                 "whether the database is sound"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
         return path.stat().st_size
 
     def close(self) -> None:

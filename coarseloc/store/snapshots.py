@@ -18,8 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
-from coarseloc.core.batches import batches
-from coarseloc.core.types import RankedTile, TileFacts
+from coarseloc.core.types import RankedTile, TileFacts, batches
 from coarseloc.store.embeddings import tile_facts
 from coarseloc.store.session import upsert
 from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import BaseFileLock
+
+from coarseloc.core import files
 from coarseloc.core.errors import VectorStoreError
 from coarseloc.core.filters import ANYTHING, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
-from coarseloc.vectors.lock import hold
 from coarseloc.vectors.shard import BrokenShard, Shard
 
 log = logging.getLogger(__name__)
 
+OWNER = "owner.json"  # beside the lock: who holds it
 _BROKEN = ".broken-"
 
 
@@ -35,7 +41,7 @@ class EdgeStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder).absolute()
         self.location = str(self.folder)
-        self._lock = hold(self.folder)
+        self._lock = _hold_folder(self.folder)
         self._open: dict[str, Shard] = {}
         self._opening = threading.RLock()
         for leftover in (*self.folder.glob(".*.new"), *self.folder.glob(".*.dropped")):
@@ -164,3 +170,38 @@ class EdgeStore:
         aside = path.with_name(f"{path.name}{_BROKEN}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
         path.rename(aside)
         log.warning("collection %s is damaged (%s): put aside as %s, to be rebuilt from SQL", path.name, reason, aside)
+
+
+def _hold_folder(folder: Path) -> BaseFileLock:
+    """Create the folder and lock it for this process until the lock is released or the process dies.
+
+    Raises LockedError naming the process that holds it, VectorStoreError where the folder cannot be written.
+    """
+
+    def in_use() -> str:
+        return (
+            f"the vectors in {folder} are in use by {_owner(folder / OWNER)}. One process at a time: stop that one, "
+            "let it do this work, or run a Qdrant server and set COARSELOC_QDRANT_URL."
+        )
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = files.hold_lock(folder / ".lock", in_use)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+        owner = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    except OSError as error:
+        raise VectorStoreError(
+            f"{folder} cannot be used for vectors ({error.strerror or error}): make it writable, or set "
+            "COARSELOC_DATA_DIR to a folder on a local disk"
+        ) from error
+    return lock
+
+
+def _owner(path: Path) -> str:
+    """The process that holds the lock, for a message."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} (`{owner['command']}`, since {owner['since']})"
+    except (OSError, ValueError, KeyError):  # it may be writing it just now
+        return "another process"

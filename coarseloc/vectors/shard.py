@@ -7,7 +7,6 @@ gone, it opens the shard with most points missing and no error (measured with 0.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import qdrant_edge as qe
 
+from coarseloc.core import files
 from coarseloc.core.errors import CoarselocError, VectorStoreError
 from coarseloc.core.filters import ANYTHING, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
@@ -77,7 +77,7 @@ class Shard:
             edge.close()
         _write_manifest(draft, dim, count=0)
         draft.rename(path)
-        _sync(path.parent)
+        files.sync(path.parent)
         return cls(path)
 
     def _ensure_indexes(self) -> None:
@@ -170,19 +170,5 @@ def _check_space(folder: Path) -> None:
 
 def _write_manifest(path: Path, dim: int, count: int | None) -> None:
     """Replace the manifest in one step; `count` is None while there are writes that were not flushed."""
-    draft = path / f"{MANIFEST}.new"
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump({"dim": dim, "distance": "dot", "count": count}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path / MANIFEST)
-    _sync(path)
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in the folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    manifest = json.dumps({"dim": dim, "distance": "dot", "count": count})
+    files.write_text(path / MANIFEST, manifest, durable=True)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from coarseloc.core.batches import batches
-from coarseloc.core.types import Float32, Progress
+from coarseloc.core.types import Float32, Progress, batches
 from coarseloc.store import Database, embeddings, references, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.tallies import Tally

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coarseloc.core import ids
+from coarseloc.core import files, ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, runs
@@ -147,6 +147,4 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 def _write(path: Path, text: str) -> None:
     """Write a file beside the final one, then rename it into place."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    files.write_text(path, text)

@@ -1,6 +1,6 @@
 from itertools import count
 
-from coarseloc.core.batches import batches
+from coarseloc.core.types import batches
 
 
 def test_rows_come_in_order_and_the_last_batch_holds_what_is_left():

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, request, send_file, url_for
 
+from coarseloc.core import files
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Frame, UInt8
 from coarseloc.imagery.decode import decode_image, read_image, thumbnail_path, write_thumbnail
@@ -161,9 +161,7 @@ def save_upload(folder: Path, data: bytes) -> str:
     name = hashlib.sha256(data).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     # Written anew even where it is there: another process may just be dropping it.
-    partial = folder / f".{name}.{secrets.token_hex(4)}.part"
-    partial.write_bytes(data)
-    partial.replace(folder / name)
+    files.write_bytes(folder / name, data)
     _drop_oldest(folder)
     return name
 
@@ -203,8 +201,8 @@ def _gone() -> Problem:
 
 
 def _drop_oldest(folder: Path) -> None:
-    files = [path for path in folder.iterdir() if _ID.fullmatch(path.name)]
+    uploads = [path for path in folder.iterdir() if _ID.fullmatch(path.name)]
     with suppress(OSError):  # another thread drops them as well
-        files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in files[KEPT:]:
+        uploads.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in uploads[KEPT:]:
             path.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""Files that are there whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from coarseloc.core.errors import LockedError
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to, renamed to `path` at the end; after an error nothing is left of it.
+
+    durable: both the content and the rename survive a power cut.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # unique: threads may write the same file
+    try:
+        yield partial
+        if durable:
+            sync(partial)
+        partial.replace(path)
+        if durable:
+            sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file's content in one step; see `replacing`."""
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a file's content in one step by UTF-8 text; see `replacing`."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content, or the renames in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def hold_lock(path: Path, message: Callable[[], str], timeout_s: float = 0.0) -> BaseFileLock:
+    """Lock `path` for this process until the lock is released or the process dies.
+
+    Raises LockedError with `message` where another process holds it for longer than `timeout_s`.
+    """
+    lock = FileLock(path, timeout=timeout_s, thread_local=False)  # the process owns it, not the thread that took it
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(message()) from None
+    return lock
+
+
+@contextmanager
+def locked(path: Path, message: str, timeout_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock `path` meanwhile; see `hold_lock`."""
+    lock = hold_lock(path, lambda: message, timeout_s)
+    try:
+        yield
+    finally:
+        lock.release()
