@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from pathlib import Path
 
 from coarseloc.core import geo, ids
@@ -127,7 +126,12 @@ def _number_key(name: str) -> tuple[str, int] | None:
 def _shared_folders(label: Label, image: Path) -> int:
     """How many folders above the file have the same names, from the file upwards."""
     pairs = zip(reversed(label.folders), reversed(image.parent.parts), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0].casefold() == ids.label(pair[1]).casefold(), pairs))
+    count = 0
+    for named, actual in pairs:
+        if named.casefold() != ids.label(actual).casefold():
+            break
+        count += 1
+    return count
 
 
 def _is_named_for_folder(image: Path) -> bool:

@@ -28,8 +28,8 @@ def test_an_original_checkpoint_fills_every_tensor_of_the_true_architecture(spec
     # Expanded zeros take no memory, whatever their shape.
     original = {key: torch.zeros(()).expand(shape) for key, shape in checkpoint.original_shapes(spec).items()}
     mapped = checkpoint.to_transformers(original, spec, "here")
-    wanted = {key.removeprefix("model."): tensor.shape for key, tensor in build_empty(spec).state_dict().items()}
-    assert {key: tensor.shape for key, tensor in mapped.items()} == wanted
+    expected = {key.removeprefix("model."): tensor.shape for key, tensor in build_empty(spec).state_dict().items()}
+    assert {key: tensor.shape for key, tensor in mapped.items()} == expected
 
 
 @pytest.fixture(params=["fake", "loaded"])

@@ -103,12 +103,12 @@ def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
     np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.997)])
-def test_fewer_bits_point_the_same_way(precision, least, architecture):
+@pytest.mark.parametrize(("precision", "min_cosine"), [("bf16", 0.999), ("int8", 0.997)])
+def test_fewer_bits_point_the_same_way(precision, min_cosine, architecture):
     exact, rough = (load_backbone(architecture, input_px=64, device="cpu", precision=p) for p in ("fp32", precision))
     images = _images(3)
     cosine = (exact.embed(images) * rough.embed(images)).sum(axis=1)
-    assert cosine.min() > least
+    assert cosine.min() > min_cosine
     assert exact.spec.digest != rough.spec.digest
 
 
@@ -153,8 +153,8 @@ def test_rows_have_unit_norm_and_the_same_image_the_same_vector(tiny):
 
 def test_the_number_of_threads_changes_nothing(tiny_dinov3, tmp_path):
     weights, images = _locate_weights(tiny_dinov3, tmp_path), _images(30)
-    one, three = (load_backbone(weights, input_px=224, device="cpu", threads=n).embed(images) for n in (1, 3))
-    np.testing.assert_allclose(one, three, atol=1e-6)
+    single, threaded = (load_backbone(weights, input_px=224, device="cpu", threads=n).embed(images) for n in (1, 3))
+    np.testing.assert_allclose(single, threaded, atol=1e-6)
 
 
 def test_images_of_differing_sizes_keep_their_order(tiny):

@@ -71,22 +71,22 @@ def test_reading_the_table_and_looking_for_weights_imports_no_torch():
         "encoders.inventory({'demo': s.BACKBONES['demo']}, Path('nowhere'));"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 def test_digests_differ_by_everything_that_changes_the_numbers(tiny_backbone, tmp_path):
     from coarseloc.embedding.backbone import embedding_spec
     from coarseloc.embedding.weights import require
 
-    found = require(specs.table([tiny_backbone])["tiny"], tmp_path)
-    other_mean = LocatedWeights(replace(found.spec, mean=(0.5, 0.5, 0.5)), found.kind, found.path)
-    other_pooling = LocatedWeights(replace(found.spec, pooling="mean"), found.kind, found.path)
+    weights = require(specs.table([tiny_backbone])["tiny"], tmp_path)
+    other_mean = LocatedWeights(replace(weights.spec, mean=(0.5, 0.5, 0.5)), weights.kind, weights.path)
+    other_pooling = LocatedWeights(replace(weights.spec, pooling="mean"), weights.kind, weights.path)
     variants = [
-        embedding_spec(found, input_px=32),
-        embedding_spec(found, input_px=64),
-        embedding_spec(found, input_px=32, precision="bf16"),
-        embedding_spec(found, input_px=32, precision="int8"),
+        embedding_spec(weights, input_px=32),
+        embedding_spec(weights, input_px=64),
+        embedding_spec(weights, input_px=32, precision="bf16"),
+        embedding_spec(weights, input_px=32, precision="int8"),
         embedding_spec(other_mean, input_px=32),
         embedding_spec(other_pooling, input_px=32),
     ]
@@ -98,15 +98,15 @@ def test_a_side_that_the_patch_does_not_divide_is_refused(side, tiny_backbone, t
     from coarseloc.embedding.backbone import embedding_spec
     from coarseloc.embedding.weights import require
 
-    found = require(specs.table([tiny_backbone])["tiny"], tmp_path)
+    weights = require(specs.table([tiny_backbone])["tiny"], tmp_path)
     with pytest.raises(BackboneError, match=f"{side} px is not a multiple of the patch size 16: use"):
-        embedding_spec(found, input_px=side)
+        embedding_spec(weights, input_px=side)
 
 
 def test_an_unknown_precision_is_refused(tiny_backbone, tmp_path):
     from coarseloc.embedding.backbone import embedding_spec
     from coarseloc.embedding.weights import require
 
-    found = require(specs.table([tiny_backbone])["tiny"], tmp_path)
+    weights = require(specs.table([tiny_backbone])["tiny"], tmp_path)
     with pytest.raises(BackboneError, match="'fp8' is not one of fp32, bf16, int8"):
-        embedding_spec(found, precision="fp8")
+        embedding_spec(weights, precision="fp8")

@@ -161,12 +161,12 @@ def test_each_refusal_of_the_hub_becomes_one_clear_line(error, message, tmp_path
 
 
 def test_the_hub_is_asked_only_when_allowed(small, model, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(model))
+    downloads = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: downloads.append(name) or str(model))
     assert isinstance(find(small, tmp_path / "w"), MissingWeights)
-    assert asked == []
+    assert downloads == []
     assert require(small, tmp_path / "w", allow_hub=True) == LocatedWeights(small, "hub", model)
-    assert asked == ["facebook/dinov3-vits16plus-pretrain-lvd1689m"]
+    assert downloads == ["facebook/dinov3-vits16plus-pretrain-lvd1689m"]
 
 
 def test_the_digest_follows_the_bytes_and_not_the_place(small, model, tmp_path):
@@ -179,33 +179,33 @@ def test_the_digest_follows_the_bytes_and_not_the_place(small, model, tmp_path):
 
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     pth, cache = tmp_path / "a.pth", tmp_path / "cache"
-    found = LocatedWeights(BACKBONES["vits16"], "pth", pth)
+    weights = LocatedWeights(BACKBONES["vits16"], "pth", pth)
     pth.write_bytes(b"one")
     os.utime(pth, ns=(1, 1))
-    first = weights_digest(found, cache)
+    first = weights_digest(weights, cache)
     pth.write_bytes(b"two")
     os.utime(pth, ns=(1, 1))  # same size, same time: the remembered one is given
-    assert weights_digest(found, cache) == first
+    assert weights_digest(weights, cache) == first
     os.utime(pth, ns=(2, 2))
-    assert weights_digest(found, cache) != first
-    assert weights_digest(found, cache) == weights_digest(found)
+    assert weights_digest(weights, cache) != first
+    assert weights_digest(weights, cache) == weights_digest(weights)
 
 
 def test_a_damaged_memory_of_digests_is_made_anew(tmp_path):
     pth = tmp_path / "a.pth"
     pth.write_bytes(b"one")
     (tmp_path / "weights-digests.json").write_text("{")
-    found = LocatedWeights(BACKBONES["vits16"], "pth", pth)
-    assert weights_digest(found, tmp_path) == weights_digest(found)
+    weights = LocatedWeights(BACKBONES["vits16"], "pth", pth)
+    assert weights_digest(weights, tmp_path) == weights_digest(weights)
     assert json.loads((tmp_path / "weights-digests.json").read_text())
 
 
 def test_the_inventory_lists_every_backbone_with_where_it_is_or_what_to_do(tiny_backbone, tmp_path):
     entries = {entry.name: entry for entry in inventory(table([tiny_backbone]), tmp_path)}
     assert list(entries) == [*BACKBONES, "tiny"]
-    here, gone = entries["tiny"], entries["vith16+"]
-    assert (here.kind, here.path, here.dim) == ("folder", tiny_backbone.path, 32)
-    assert here.params_m == 0.042016
-    assert (gone.kind, gone.path, gone.dim, gone.params_m) == (None, None, 1280, 840.593)
-    assert "Accept the licence" in gone.remedy
+    tiny, vith = entries["tiny"], entries["vith16+"]
+    assert (tiny.kind, tiny.path, tiny.dim) == ("folder", tiny_backbone.path, 32)
+    assert tiny.params_m == 0.042016
+    assert (vith.kind, vith.path, vith.dim, vith.params_m) == (None, None, 1280, 840.593)
+    assert "Accept the licence" in vith.remedy
     assert "military" in LICENCE_NOTE

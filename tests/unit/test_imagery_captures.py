@@ -384,13 +384,13 @@ def test_a_file_that_cannot_be_read_is_a_failure_and_the_next_view_comes(capture
     broken, view = source.views(source.tiles[0], (0, 45))
     assert isinstance(broken, Failure) and (broken.kind, broken.stage) == ("empty", "read")
     assert isinstance(view, View)
-    (gone,) = source.views(source.tiles[1], [0])
-    assert isinstance(gone, Failure) and gone.kind == "missing-file"
+    (deleted,) = source.views(source.tiles[1], [0])
+    assert isinstance(deleted, Failure) and deleted.kind == "missing-file"
     (never,) = source.views(source.tiles[1], [135])
     assert isinstance(never, Failure) and never.kind == "missing-file"
 
 
-def test_a_stamp_changes_with_the_file(capture_tree: WriteCaptures) -> None:
+def test_a_source_fingerprint_changes_with_the_file(capture_tree: WriteCaptures) -> None:
     root = capture_tree()
     source = only(root)
     path = root / "251210182149_300_50_0_000" / "251210182149_300_50_0_000_00001.png"
@@ -402,13 +402,13 @@ def test_a_stamp_changes_with_the_file(capture_tree: WriteCaptures) -> None:
     assert len({before, touched, source.source_fingerprint(source.tiles[0], 0)}) == 3
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "a file", "folders of another kind"])
-def test_a_root_without_captures_is_refused(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("state", ["missing", "empty", "a file", "folders of another kind"])
+def test_a_root_without_captures_is_refused(tmp_path: Path, state: str) -> None:
     root = tmp_path / "root"
-    if what == "a file":
+    if state == "a file":
         root.write_text("")
-    elif what != "missing":
-        (root / "other" if what == "folders of another kind" else root).mkdir(parents=True)
+    elif state != "missing":
+        (root / "other" if state == "folders of another kind" else root).mkdir(parents=True)
     with pytest.raises(InputError, match="<YYMMDDhhmmss>"):
         open_captures(root)
 

@@ -310,8 +310,8 @@ def test_frames_without_a_label_and_labels_without_a_frame_are_said(
     write_labels(path, [label("a.jpg", PLACE), label("x.jpg", PLACE)])
     notices = open_flight(folder, labels=path if where == "named" else None).notices
     assert f"1 of 2 frames have no label in {path}: first b.jpg" in notices
-    other = [notice for notice in notices if "name no frame of this flight: first x.jpg" in notice]
-    assert len(other) == (where != "beside")  # there it may be another flight's
+    about_strangers = [notice for notice in notices if "name no frame of this flight: first x.jpg" in notice]
+    assert len(about_strangers) == (where != "beside")  # there it may be another flight's
 
 
 def test_label_files_that_name_no_frame_are_said(

@@ -73,10 +73,10 @@ def test_a_yaw_becomes_a_heading(
 def test_an_image_is_found_by_its_own_name_whatever_its_folder(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], name: str
 ) -> None:
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)])).find(
+    image_label = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)])).find(
         tmp_path / "251210_00001.JPG"
     )
-    assert found is not None and found.pose.location == PLACE
+    assert image_label is not None and image_label.pose.location == PLACE
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_coordinates_that_are_no_degrees_are_a_wrong_crs(tmp_path: Path, lat: fl
 def test_a_label_without_a_position_says_what_it_has_instead(tmp_path: Path) -> None:
     position = {"x": 1.0, "y": 2.0, "z": 3.0, "latitude": None, "longitude": None}
     path = written(tmp_path / "l.json", {"images": [{"imageref": "a.jpg", "position": position}]})
-    found = labels.open_labels(path).find(tmp_path / "a.jpg")
-    assert found is not None and found.problem is not None
-    assert found.problem.kind == "missing-label" and "x, y, z" in str(found.problem)
+    image_label = labels.open_labels(path).find(tmp_path / "a.jpg")
+    assert image_label is not None and image_label.problem is not None
+    assert image_label.problem.kind == "missing-label" and "x, y, z" in str(image_label.problem)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2", '{"images": [}', "\x00\x01", "[" * 5000])
@@ -124,21 +124,21 @@ def test_labels_are_gathered_from_all_files_and_a_contradiction_is_said(
     write_labels(tmp_path / "1.json", [label("a.jpg", PLACE)])
     write_labels(tmp_path / "2.json", [label("a.jpg", LonLat(1, 1)), label("b.jpg", PLACE)])
     written(tmp_path / "3.json", "{")
-    found = labels.discover_json([tmp_path])
-    assert found.find(tmp_path / "b.jpg").pose.location == PLACE
-    contradicted = found.find(tmp_path / "a.jpg")
+    flight_labels = labels.discover_json([tmp_path])
+    assert flight_labels.find(tmp_path / "b.jpg").pose.location == PLACE
+    contradicted = flight_labels.find(tmp_path / "a.jpg")
     assert contradicted.pose.location is None and contradicted.problem.kind == "label-conflict"
     assert "two labels that contradict each other" in str(contradicted.problem)
-    assert [path.name for path in found.files] == ["1.json", "2.json"]
-    assert [path.name for path in found.broken] == ["3.json"]
+    assert [path.name for path in flight_labels.files] == ["1.json", "2.json"]
+    assert [path.name for path in flight_labels.broken] == ["3.json"]
 
 
 def test_two_labels_that_agree_are_one(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
 ) -> None:
     write_labels(tmp_path / "1.json", [label("a.jpg", PLACE, yaw=10), label("a.jpg", PLACE, yaw=10.2)])
-    found = labels.discover_json([tmp_path]).find(tmp_path / "a.jpg")
-    assert found.problem is None and found.pose.yaw_deg == 10
+    image_label = labels.discover_json([tmp_path]).find(tmp_path / "a.jpg")
+    assert image_label.problem is None and image_label.pose.yaw_deg == 10
 
 
 def test_a_label_that_names_folders_is_not_another_folders(
@@ -148,21 +148,21 @@ def test_a_label_that_names_folders_is_not_another_folders(
     for folder in ("flightA", "flightB", "flightC"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "DJI_0001.JPG").touch()
-    other = LonLat(127.1, 37.6)
-    write_labels(tmp_path / "l.json", [label("flightA/DJI_0001.JPG", PLACE), label("flightb\\DJI_0001.JPG", other)])
-    found = labels.discover_json([tmp_path])
-    assert found.find(tmp_path / "flightA/DJI_0001.JPG").pose.location == PLACE
-    assert found.find(tmp_path / "flightB/DJI_0001.JPG").pose.location == other
-    assert found.find(tmp_path / "flightC/DJI_0001.JPG") is None
+    place_b = LonLat(127.1, 37.6)
+    write_labels(tmp_path / "l.json", [label("flightA/DJI_0001.JPG", PLACE), label("flightb\\DJI_0001.JPG", place_b)])
+    flight_labels = labels.discover_json([tmp_path])
+    assert flight_labels.find(tmp_path / "flightA/DJI_0001.JPG").pose.location == PLACE
+    assert flight_labels.find(tmp_path / "flightB/DJI_0001.JPG").pose.location == place_b
+    assert flight_labels.find(tmp_path / "flightC/DJI_0001.JPG") is None
 
 
 @pytest.mark.parametrize("name", ["251124155712_00007.png", "251124155712_7.jpg", "251124155712_00007"])
 def test_an_images_label_may_have_another_suffix_and_padding(
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path], name: str
 ) -> None:
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)]))
-    assert found.find(tmp_path / "251124155712_00007.jpg").pose.location == PLACE
-    assert found.find(tmp_path / "251124155712_00008.jpg") is None
+    flight_labels = labels.open_labels(write_labels(tmp_path / "l.json", [label(name, PLACE)]))
+    assert flight_labels.find(tmp_path / "251124155712_00007.jpg").pose.location == PLACE
+    assert flight_labels.find(tmp_path / "251124155712_00008.jpg") is None
 
 
 def folder_of(root: Path, *images: str) -> Path:
@@ -173,8 +173,8 @@ def folder_of(root: Path, *images: str) -> Path:
     return root
 
 
-def position(found: Labels, image: Path) -> LonLat | None:
-    label = found.find(image)
+def position(flight_labels: Labels, image: Path) -> LonLat | None:
+    label = flight_labels.find(image)
     return label and label.pose.location
 
 
@@ -191,15 +191,19 @@ def test_labels_with_folders_of_another_machine_are_told_apart_by_the_folders_th
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
 ) -> None:
     folder_of(tmp_path, "flightA/DJI_0001.JPG", "flightB/DJI_0001.JPG")
-    other = LonLat(127.1, 37.6)
-    names = {"D:\\2025\\flightA\\DJI_0001.JPG": PLACE, "D:\\2025\\flightB\\DJI_0001.JPG": other}
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(*each) for each in names.items()]))
-    assert position(found, tmp_path / "flightA/DJI_0001.JPG") == PLACE
-    assert position(found, tmp_path / "flightB/DJI_0001.JPG") == other
-    days = {"/data/day1/100MEDIA/DJI_0001.JPG": PLACE, "/data/day2/100MEDIA/DJI_0001.JPG": other}
-    found = labels.open_labels(write_labels(tmp_path / "d.json", [label(*each) for each in days.items()]))
+    place_b = LonLat(127.1, 37.6)
+    names = {"D:\\2025\\flightA\\DJI_0001.JPG": PLACE, "D:\\2025\\flightB\\DJI_0001.JPG": place_b}
+    flight_labels = labels.open_labels(
+        write_labels(tmp_path / "l.json", [label(reference, place) for reference, place in names.items()])
+    )
+    assert position(flight_labels, tmp_path / "flightA/DJI_0001.JPG") == PLACE
+    assert position(flight_labels, tmp_path / "flightB/DJI_0001.JPG") == place_b
+    days = {"/data/day1/100MEDIA/DJI_0001.JPG": PLACE, "/data/day2/100MEDIA/DJI_0001.JPG": place_b}
+    flight_labels = labels.open_labels(
+        write_labels(tmp_path / "d.json", [label(reference, place) for reference, place in days.items()])
+    )
     image = folder_of(tmp_path, "day3/100MEDIA/DJI_0001.JPG") / "day3/100MEDIA/DJI_0001.JPG"
-    assert found.find(image) is None  # both end alike
+    assert flight_labels.find(image) is None  # both end alike
 
 
 def test_a_renamed_folders_labels_are_its_own_where_they_lie_in_it_and_that_is_known(
@@ -207,9 +211,9 @@ def test_a_renamed_folders_labels_are_its_own_where_they_lie_in_it_and_that_is_k
 ) -> None:
     image = folder_of(tmp_path, "renamed/DJI_0001.JPG") / "renamed/DJI_0001.JPG"
     write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE)])
-    found = labels.discover_json([image.parent])
-    (only,) = found.entries
-    assert position(found, image) == PLACE and found.names_another_folder(only, image)
+    flight_labels = labels.discover_json([image.parent])
+    (renamed_label,) = flight_labels.entries
+    assert position(flight_labels, image) == PLACE and flight_labels.names_another_folder(renamed_label, image)
     write_labels(image.parent / "l.json", [label("before/DJI_0001.JPG", PLACE), label("other/DJI_0002.JPG", PLACE)])
     assert labels.discover_json([image.parent]).find(image) is None  # whose, of two?
 
@@ -229,11 +233,11 @@ def test_of_names_that_differ_in_capitals_suffix_or_padding_each_has_its_own_lab
     tmp_path: Path, label: Callable[..., Any], write_labels: Callable[..., Path]
 ) -> None:
     folder_of(tmp_path, "f_00007.jpg", "f_7.jpg", "f_00007.png", "F_00007.JPG")
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label("f_00007.jpg", PLACE)]))
-    assert position(found, tmp_path / "f_00007.jpg") == PLACE
+    flight_labels = labels.open_labels(write_labels(tmp_path / "l.json", [label("f_00007.jpg", PLACE)]))
+    assert position(flight_labels, tmp_path / "f_00007.jpg") == PLACE
     if len(list(tmp_path.glob("*_00007.[jJ]*"))) == 2:  # this file system tells capitals apart
-        assert found.find(tmp_path / "F_00007.JPG") is None
-    assert found.find(tmp_path / "f_7.jpg") is None and found.find(tmp_path / "f_00007.png") is None
+        assert flight_labels.find(tmp_path / "F_00007.JPG") is None
+    assert flight_labels.find(tmp_path / "f_7.jpg") is None and flight_labels.find(tmp_path / "f_00007.png") is None
 
 
 def test_a_reference_that_can_be_no_path_spoils_nothing(
@@ -241,8 +245,10 @@ def test_a_reference_that_can_be_no_path_spoils_nothing(
 ) -> None:
     references = ["x" * 5000 + "/a.jpg", "\x00/a.jpg", "../" * 2000 + "a.jpg", "b/" * 3000 + "a.jpg", "a.jpg"]
     image = folder_of(tmp_path, "a.jpg") / "a.jpg"
-    found = labels.open_labels(write_labels(tmp_path / "l.json", [label(each, PLACE) for each in references]))
-    assert position(found, image) == PLACE
+    flight_labels = labels.open_labels(
+        write_labels(tmp_path / "l.json", [label(reference, PLACE) for reference in references])
+    )
+    assert position(flight_labels, image) == PLACE
 
 
 def test_the_labels_that_no_image_uses_are_known(
@@ -251,7 +257,7 @@ def test_the_labels_that_no_image_uses_are_known(
     image = folder_of(tmp_path, "a.jpg") / "a.jpg"
     path = write_labels(tmp_path / "l.json", [label(name, PLACE) for name in ("a.jpg", "b.jpg", "a.png", "A.JPG")])
     unused = labels.open_labels(path).unused_by([image], [path])
-    assert [each.reference for each in unused] == ["b.jpg", "a.png", "A.JPG"]
+    assert [entry.reference for entry in unused] == ["b.jpg", "a.png", "A.JPG"]
 
 
 @pytest.mark.parametrize(
@@ -309,11 +315,11 @@ def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None
 
 def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,,2\n,1,2\nb.jpg\nc.jpg,1,2,3,4\n\nd.jpg,500,2\n")
-    found = {one.filename: one for one in labels.open_labels(tmp_path / "t.csv").entries}
-    assert {name: entry.pose.location for name, entry in found.items()} == {
+    labels_by_name = {entry.filename: entry for entry in labels.open_labels(tmp_path / "t.csv").entries}
+    assert {name: entry.pose.location for name, entry in labels_by_name.items()} == {
         "a.jpg": None, "b.jpg": None, "c.jpg": LonLat(2, 1), "d.jpg": None,
     }  # fmt: skip
-    assert found["d.jpg"].problem is not None and found["d.jpg"].problem.kind == "wrong-crs"
+    assert labels_by_name["d.jpg"].problem is not None and labels_by_name["d.jpg"].problem.kind == "wrong-crs"
 
 
 def test_a_csv_without_positions_is_passed_over(tmp_path: Path) -> None:

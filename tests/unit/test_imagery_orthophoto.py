@@ -98,21 +98,21 @@ def test_every_tile_is_upright_by_true_north_and_of_its_size_in_any_crs(compass:
 def test_a_view_can_be_cut_at_any_place_heading_and_size(
     compass: Write, name: str, east: float, north: float, heading: float, side: int
 ) -> None:
-    path = _made(compass, name)
+    path = _raster_path(compass, name)
     center = geo.offset(GANGNAM, east, north)
     pixels, ground = cut_view(path, center, 120, heading, side)
     assert pixels.shape == (side, side, 3) and pixels.dtype == np.uint8 and ground == 1.0
     assert_is_view(pixels, center, 120, heading)
 
 
-_MADE: dict[str, Path] = {}
+_RASTER_PATHS: dict[str, Path] = {}
 
 
-def _made(compass: Write, name: str) -> Path:
-    if name not in _MADE:
+def _raster_path(compass: Write, name: str) -> Path:
+    if name not in _RASTER_PATHS:
         crs, transform = RASTERS[name]
-        _MADE[name] = compass(crs, transform, 240, 240)
-    return _MADE[name]
+        _RASTER_PATHS[name] = compass(crs, transform, 240, 240)
+    return _RASTER_PATHS[name]
 
 
 def test_a_source_finer_than_the_tile_is_averaged_not_sampled(tiff: Write) -> None:
@@ -172,13 +172,13 @@ def test_a_view_off_the_raster_is_black(compass: Write) -> None:
 def test_the_reference_set_says_how_it_was_cut(compass: Write) -> None:
     crs, transform = RASTERS["utm"]
     path = compass(crs, transform, 240, 240)
-    made = open_orthophoto(path, altitude_m=300, fov_deg=30, overlap=0.25, angles=(90, 0)).reference_set
-    assert made.kind == "orthophoto" and made.source == str(path)
-    assert (made.altitude_m, made.overlap, made.angles) == (300, 0.25, (0, 90))
-    assert made.footprint_m == pytest.approx(160.77, abs=0.01)
-    assert made.parameters["tile_px"] == 64  # 37 source pixels, but never less than 64
-    assert made.parameters["source_m_per_px"] == pytest.approx(4.3, rel=0.002)
-    assert made.name == f"{path.stem}-300m-25"
+    reference_set = open_orthophoto(path, altitude_m=300, fov_deg=30, overlap=0.25, angles=(90, 0)).reference_set
+    assert reference_set.kind == "orthophoto" and reference_set.source == str(path)
+    assert (reference_set.altitude_m, reference_set.overlap, reference_set.angles) == (300, 0.25, (0, 90))
+    assert reference_set.footprint_m == pytest.approx(160.77, abs=0.01)
+    assert reference_set.parameters["tile_px"] == 64  # 37 source pixels, but never less than 64
+    assert reference_set.parameters["source_m_per_px"] == pytest.approx(4.3, rel=0.002)
+    assert reference_set.name == f"{path.stem}-300m-25"
     assert open_orthophoto(path, footprint_m=400).reference_set.parameters["tile_px"] == 93
     assert open_orthophoto(path, footprint_m=400, tile_px=32, name="x").reference_set.name == "x"
 
@@ -389,16 +389,16 @@ def test_a_file_cut_short_fails_tile_by_tile(tiff: Write) -> None:
     source = open_orthophoto(path, footprint_m=60, overlap=0)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    seen = [next(iter(source.views(tile, [0]))) for tile in source.tiles]
-    broken = [view for view in seen if isinstance(view, Failure)]
-    assert broken and len(broken) < len(seen)
+    views = [next(iter(source.views(tile, [0]))) for tile in source.tiles]
+    broken = [view for view in views if isinstance(view, Failure)]
+    assert broken and len(broken) < len(views)
     assert {(failure.kind, failure.stage) for failure in broken} == {("unreadable", "read")}
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_geotiff_gives_tiles_or_an_input_error(tiff: Write, tmp_path: Path, data: st.DataObject) -> None:
-    whole = bytearray((_MADE.setdefault("small", tiff(flat(10, 20, 30, size=40)))).read_bytes())
+    whole = bytearray((_RASTER_PATHS.setdefault("small", tiff(flat(10, 20, 30, size=40)))).read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         position = data.draw(st.integers(0, 600) | st.integers(0, len(whole) - 1))
         whole[min(position, len(whole) - 1)] = data.draw(st.integers(0, 255))

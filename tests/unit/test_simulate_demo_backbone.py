@@ -97,8 +97,8 @@ def test_heads_start_by_looking_at_their_offsets(monkeypatch):
     attention = layer.attention
     q, k = (p(tokens).reshape(1, 69, 8, 20).transpose(1, 2) for p in (attention.q_proj, attention.k_proj))
     q, k = apply_rotary_pos_emb(q, k, *model.rope_embeddings(torch.zeros(1, 3, 128, 128)))
-    seen = (q @ k.transpose(2, 3) * attention.scaling).softmax(-1)[0, :, 0, 5:].reshape(8, 8, 8)
+    attended = (q @ k.transpose(2, 3) * attention.scaling).softmax(-1)[0, :, 0, 5:].reshape(8, 8, 8)
     rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    north, east = seen[0] / seen[0].sum(), seen[2] / seen[2].sum()
+    north, east = attended[0] / attended[0].sum(), attended[2] / attended[2].sum()
     assert (north * rows).sum() < 2.8
     assert (east * columns).sum() > 4.2

@@ -94,9 +94,9 @@ def test_a_plain_frame_is_the_view_that_a_reference_would_be(area, tmp_path):
 def test_changes_change_the_picture_and_not_the_place(area, tmp_path):
     plain = simulate_flight(area, tmp_path / "plain", changes=Changes.none(), path="random", **FLIGHT)
     changed = simulate_flight(area, tmp_path / "changed", path="random", **FLIGHT)
-    again = simulate_flight(area, tmp_path / "again", path="random", **FLIGHT)
+    repeated = simulate_flight(area, tmp_path / "again", path="random", **FLIGHT)
     assert np.abs(pixels(plain.frames[0].path) - pixels(changed.frames[0].path)).mean() > 5
-    assert changed.frames[0].path.read_bytes() == again.frames[0].path.read_bytes()
+    assert changed.frames[0].path.read_bytes() == repeated.frames[0].path.read_bytes()
     assert all(abs(f.truth.altitude_label_m - 300) < 80 and abs(f.truth.pitch_deg) < 12 for f in changed.frames)
 
 

@@ -30,11 +30,11 @@ def correlation(a, b):
 
 
 def test_a_seed_always_gives_the_same_land():
-    first, again, other = (render_area(seed, **SMALL) for seed in (5, 5, 6))
+    first, repeated, other_seed = (render_area(seed, **SMALL) for seed in (5, 5, 6))
     assert first.shape == (125, 175, 3)
     assert first.dtype == np.uint8
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    assert np.array_equal(first, repeated)
+    assert not np.array_equal(first, other_seed)
 
 
 @pytest.mark.parametrize("style", STYLES)
