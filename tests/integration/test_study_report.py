@@ -16,8 +16,8 @@ from coarseloc.i18n import dictionary
 from coarseloc.store import Database, open_database
 from search.evaluation import evaluate
 from search.evaluation.report import timing
+from search.evaluation.report.plotted_run import plotted_runs
 from search.evaluation.report.runs import write_report
-from search.evaluation.report.series import series_of
 
 FIGURES = {
     "error", "hit-curve", "speed-and-accuracy", "heading", "agreement", "margin-and-error", "rejection",
@@ -174,7 +174,7 @@ def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
 
 
 def test_the_total_of_mean_times_leaves_decoding_out(evaluations: list[evaluate.Evaluation]) -> None:
-    runs = series_of(evaluations)
+    runs = plotted_runs(evaluations)
     section = next(one for one in timing.sections(runs, str) if one.key == "mean-times")
     assert section.table is not None and section.draw is not None
     columns = list(section.table.columns)

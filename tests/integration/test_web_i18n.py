@@ -20,7 +20,7 @@ from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
 
 ROOT = Path(web.__file__).parent
-CALLS = ("_", "_n", "translate", "translate_count")
+CALLS = ("_", "_n", "translate", "translate_count", "translate_figure")
 
 
 def texts_of_templates() -> set[str]:
@@ -52,14 +52,10 @@ def texts_of_reports() -> set[str]:
     folder = Path(report.__file__).parent
     texts = {score.title for score in SCORES} | {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX}
-    texts |= set(re.findall(r"say\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
+    texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            called = (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Name)
-                and node.func.id in ("say", "drawn", "translate")
-            )
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS
             if called and isinstance(node.args[0], ast.Constant):
                 texts.add(node.args[0].value)
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TITLE":

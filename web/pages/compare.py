@@ -142,11 +142,11 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
     def make() -> dict[str, Section]:
         from coarseloc.i18n import translator
         from search.evaluation.report import accuracy, timing
-        from search.evaluation.report.series import series_of
+        from search.evaluation.report.plotted_run import plotted_runs
 
         say = translator(g.language)
-        series = series_of(evaluate(here.database, list(shown.runs.values()), method))
-        judged = [one for one in series if len(one.of.frames)]
+        series = plotted_runs(evaluate(here.database, list(shown.runs.values()), method))
+        judged = [one for one in series if len(one.evaluation.frames)]
         found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])
         return {one.key: one for one in found}
 

@@ -17,10 +17,16 @@ from search.environment import conditions
 from search.evaluation import scores
 from search.evaluation.intervals import MIN_N_EFF, IntervalEstimate
 from search.evaluation.pareto import RunCost, pareto_front
-from search.evaluation.report import style, trust
-from search.evaluation.report.page import Section, Table
-from search.evaluation.report.series import Series, ends_shown, known, n_eff_shown, shown, timed_alike
-from search.evaluation.report.texts import how_timed
+from search.evaluation.report import confidence, style
+from search.evaluation.report.page import Section, Table, timing_text
+from search.evaluation.report.plotted_run import (
+    PlottedRun,
+    estimate_text,
+    group_by_timing,
+    interval_text,
+    n_eff_text,
+    without_nan,
+)
 
 HEADLINE = (
     "error_median", "error_p90", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "hit_overlap@1", "ma@100",
@@ -28,217 +34,239 @@ HEADLINE = (
 )  # fmt: skip
 
 
-def sections(runs: Sequence[Series], say: Translator) -> list[Section]:
+def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
     """For runs with frames of known position."""
-    found = [
+    sections = [
         Section(
             "scores",
-            say("Scores"),
-            say("Places are scored on the frames that the map shows, hits of one place merged; headings where the "
+            translate("Scores"),
+            translate("Places are scored on the frames that the map shows, hits of one place merged; headings where the "
                 "place is right; rejection on all frames. Beneath each n_eff, the number of independent frames that the "
                 "correlated ones of the flight are worth, and from {least} of them on the 95 % interval. The best of a "
                 "row is marked with a star.").format(least=f"{MIN_N_EFF:g}"),
-            table=_score_table(runs, HEADLINE, say),
+            table=_score_table(runs, HEADLINE, translate),
             open=True,
-            more=_score_table(runs, tuple(scores.BY_KEY), say),
+            more=_score_table(runs, tuple(scores.BY_KEY), translate),
         ),
         Section(
             "error",
-            say("Error in metres"),
-            say("Great circle from the best place's centre to the truth. Boxes hold the middle half of the frames, "
+            translate("Error in metres"),
+            translate("Great circle from the best place's centre to the truth. Boxes hold the middle half of the frames, "
                 "whiskers reach from the 5th to the 95th percentile. Logarithmic."),
-            partial(errors, runs, say),
-            table=_error_table(runs, say),
+            partial(errors, runs, translate),
+            table=_error_table(runs, translate),
         ),
         Section(
             "hit-curve",
-            say("Hits within a distance"),
-            say("Share of frames with a centre within so many metres. The grey line is what the grid of references "
+            translate("Hits within a distance"),
+            translate("Share of frames with a centre within so many metres. The grey line is what the grid of references "
                 "allows: no search can pass it."),
-            partial(hit_curves, runs, say),
-            table=_hit_table(runs, say),
+            partial(hit_curves, runs, translate),
+            table=_hit_table(runs, translate),
         ),
         Section(
             "speed-and-accuracy",
-            say("Speed against accuracy"),
-            say("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
+            translate("Speed against accuracy"),
+            translate("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
                 "interval where n_eff allows one. The line joins the runs that no other beats in both, among those timed alike."),
-            partial(pareto, runs, say),
-            table=_pareto_table(runs, say),
+            partial(pareto, runs, translate),
+            table=_pareto_table(runs, translate),
         ),
     ]  # fmt: skip
-    if any(one.of.scores["heading_error_median"].n for one in runs):
-        found.append(
+    if any(run.evaluation.scores["heading_error_median"].n for run in runs):
+        sections.append(
             Section(
                 "heading",
-                say("Heading error"),
-                say("Between the best hit's angle and the frame's yaw, where the place is right. References 45 degrees "
+                translate("Heading error"),
+                translate("Between the best hit's angle and the frame's yaw, where the place is right. References 45 degrees "
                     "apart cannot do better than spread evenly from 0 to 22.5."),
-                partial(headings, runs, say),
+                partial(headings, runs, translate),
             )
         )  # fmt: skip
-    return found + trust.sections(runs, say)
+    return sections + confidence.sections(runs, translate)
 
 
 # --- figures ------------------------------------------------------------------------------------
 
 
-def errors(runs: Sequence[Series], say: Translator) -> Figure:
-    made, (ax,) = style.figure(height_in=0.9 + 0.4 * len(runs))
-    style.boxes(ax, [_errors(one) for one in runs], [style.colour(one.index) for one in runs], vertical=False)
-    ax.set_yticks(range(1, len(runs) + 1), [one.label for one in runs])
+def errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, (ax,) = style.new_figure(height_in=0.9 + 0.4 * len(runs))
+    style.boxes(ax, [_errors_m(run) for run in runs], [style.colour(run.index) for run in runs], vertical=False)
+    ax.set_yticks(range(1, len(runs) + 1), [run.label for run in runs])
     ax.invert_yaxis()
     style.logarithmic(ax.xaxis)
-    ax.set_xlabel(say("top-1 error, m"))
+    ax.set_xlabel(translate("top-1 error, m"))
     ax.grid(axis="y", visible=False)
-    return made
+    return figure
 
 
-def hit_curves(runs: Sequence[Series], say: Translator) -> Figure:
-    made, axes = style.figure(1, 2, 3.6, sharey=True)
+def hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, axes = style.new_figure(1, 2, 3.6, sharey=True)
     for ax, k in zip(axes, (1, 10), strict=True):
-        for i, limit in enumerate(ceilings(runs)):
-            name = say("the grid") if i == 0 else None
+        for i, limit in enumerate(grid_ceilings(runs)):
+            name = translate("the grid") if i == 0 else None
             ax.plot(list(limit), list(limit.values()), color=style.MUTED, linewidth=1.2, label=name)
-        for one in runs:
-            curve = one.of.hit_curves[k]
-            ax.plot(list(curve), [share.value for share in curve.values()], label=one.label, **style.line(one.index))
-        ax.set_title(say("best place") if k == 1 else say("any of the top {k}").format(k=k))
-        ax.set(xlabel=say("within metres"), ylim=(-0.02, 1.02))
+        for run in runs:
+            curve = run.evaluation.hit_curves[k]
+            ax.plot(list(curve), [share.value for share in curve.values()], label=run.label, **style.line(run.index))
+        ax.set_title(translate("best place") if k == 1 else translate("any of the top {k}").format(k=k))
+        ax.set(xlabel=translate("within metres"), ylim=(-0.02, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[0].set_ylabel(say("share of frames"))
+    axes[0].set_ylabel(translate("share of frames"))
     axes[0].legend(fontsize=8, loc="best")
-    return made
+    return figure
 
 
-def ceilings(runs: Sequence[Series]) -> list[Mapping[int, float]]:
+def grid_ceilings(runs: Sequence[PlottedRun]) -> list[Mapping[int, float]]:
     """What each grid of references allows on each flight."""
-    return list({(one.run.flight_id, one.run.reference_set.name): one.of.ceiling for one in runs}.values())
+    return list(
+        {(run.stored.flight_id, run.stored.reference_set.name): run.evaluation.ceiling for run in runs}.values()
+    )
 
 
-def pareto(runs: Sequence[Series], say: Translator) -> Figure:
-    groups = timed_alike(runs, say)
-    made, axes = style.figure(len(groups), 1, 1.0 + 3.0 * len(groups), sharex=True, sharey=True)
-    best = pareto_best(runs)
-    for ax, (title, alike) in zip(axes, groups, strict=True):
-        front = sorted((one for one in alike if one.label in best), key=lambda one: one.median_ms)
-        spots = [one.median_ms for one in front], [_accuracy(one).value for one in front]
-        ax.plot(*spots, color=style.MUTED, linewidth=1.2)
-        for one in alike:
-            found = _accuracy(one)
-            if math.isnan(found.value):
+def pareto(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    groups = group_by_timing(runs, translate)
+    figure, axes = style.new_figure(len(groups), 1, 1.0 + 3.0 * len(groups), sharex=True, sharey=True)
+    front_labels = pareto_labels(runs)
+    for ax, (title, group) in zip(axes, groups, strict=True):
+        front = sorted((run for run in group if run.label in front_labels), key=lambda run: run.median_ms)
+        front_points = [run.median_ms for run in front], [_median_error(run).value for run in front]
+        ax.plot(*front_points, color=style.MUTED, linewidth=1.2)
+        for run in group:
+            error = _median_error(run)
+            if math.isnan(error.value):
                 continue
-            spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+            interval = [[max(0.0, error.value - error.low)], [max(0.0, error.high - error.value)]]
             ax.errorbar(
-                one.median_ms, found.value, spread, color=style.colour(one.index), marker=style.marker(one.index),
+                run.median_ms, error.value, interval, color=style.colour(run.index), marker=style.marker(run.index),
                 markersize=8, capsize=3, linewidth=1.2, linestyle="none",
             )  # fmt: skip
         ax.set_title(title)
         ax.margins(x=0.18)
-        ax.set_ylabel(say("median top-1 error, m (logarithmic)"))
+        ax.set_ylabel(translate("median top-1 error, m (logarithmic)"))
     style.logarithmic(axes[-1].xaxis)
     style.logarithmic(axes[-1].yaxis)
-    axes[-1].set_xlabel(say("embedding + search, median ms (logarithmic)"))
-    for ax, (_, alike) in zip(axes, groups, strict=True):  # when the scales, which they share, are set
-        style.label_points(ax, [(one.median_ms, _accuracy(one).value, one.label) for one in alike if _accuracy(one).n])
-    return made
+    axes[-1].set_xlabel(translate("embedding + search, median ms (logarithmic)"))
+    for ax, (_, group) in zip(axes, groups, strict=True):  # when the scales, which they share, are set
+        style.label_points(
+            ax, [(run.median_ms, _median_error(run).value, run.label) for run in group if _median_error(run).n]
+        )
+    return figure
 
 
-def headings(runs: Sequence[Series], say: Translator) -> Figure:
-    made, axes = style.small_multiples(len(runs), 1.8)
-    for ax, one in zip(axes, runs, strict=True):
-        values = known(metrics.heading_error_deg(one.of.frames.ranked))
+def headings(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, axes = style.small_multiples(len(runs), 1.8)
+    for ax, run in zip(axes, runs, strict=True):
+        values = without_nan(metrics.heading_error_deg(run.evaluation.frames.ranked))
         ax.hist(
             values,
             bins=np.arange(0, 180.1, 7.5).tolist(),
-            color=style.colour(one.index),
+            color=style.colour(run.index),
             weights=np.full(len(values), 1 / max(1, len(values))),
         )
         ax.axvline(22.5, color=style.MUTED, linewidth=1, linestyle=(0, (3, 2)))
-        ax.set_title(f"{one.label} (n {len(values)})")
+        ax.set_title(f"{run.label} (n {len(values)})")
         ax.set_xticks([0, 45, 90, 135, 180])
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    made.supxlabel(say("heading error, degrees; dashed: half a step of 45"), fontsize=10)
-    made.supylabel(say("share"), fontsize=10)
-    return made
+    figure.supxlabel(translate("heading error, degrees; dashed: half a step of 45"), fontsize=10)
+    figure.supylabel(translate("share"), fontsize=10)
+    return figure
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _score_table(runs: Sequence[Series], keys: Sequence[str], say: Translator) -> Table:
+def _score_table(runs: Sequence[PlottedRun], keys: Sequence[str], translate: Translator) -> Table:
     rows = []
     for score in map(scores.BY_KEY.__getitem__, keys):
-        found = [one.of.scores[score.key] for one in runs]
-        if not any(each.n for each in found):
+        estimates = [run.evaluation.scores[score.key] for run in runs]
+        if not any(estimate.n for estimate in estimates):
             continue
-        known = [each.value for each in found if not math.isnan(each.value)]
-        best = (min if score.better == "lower" else max)(known, default=math.nan)
-        star = " ★" if len(set(known)) > 1 else ""
-        cells = [_stacked(each, score.unit, star if each.value == best else "") for each in found]
-        n = sorted({each.n for each in found})
+        values = [estimate.value for estimate in estimates if not math.isnan(estimate.value)]
+        best = (min if score.better == "lower" else max)(values, default=math.nan)
+        star = " ★" if len(set(values)) > 1 else ""
+        cells = [_stacked(estimate, score.unit, star if estimate.value == best else "") for estimate in estimates]
+        counts = sorted({estimate.n for estimate in estimates})
         unit = f", {score.unit}" if score.unit in ("m", "°") else ""
         rows.append(
             [
-                say(score.title) + unit,
+                translate(score.title) + unit,
                 "↓" if score.better == "lower" else "↑",
                 *cells,
-                "–".join(map(str, (n[0], n[-1])[: len(n)])),
+                "–".join(map(str, (counts[0], counts[-1])[: len(counts)])),
             ]
         )
-    return Table([say("metric"), "", *(one.label for one in runs), "n"], rows)
+    return Table([translate("metric"), "", *(run.label for run in runs), "n"], rows)
 
 
-def _stacked(found: IntervalEstimate, unit: str, mark: str) -> str:
+def _stacked(estimate: IntervalEstimate, unit: str, star: str) -> str:
     """The figure, its interval and its n_eff on lines of their own."""
-    value = shown(found, unit, interval=False) + mark
-    return "\n".join([value, *filter(None, [ends_shown(found, unit)]), *([n_eff_shown(found)] if found.n else [])])
+    value = estimate_text(estimate, unit, interval=False) + star
+    return "\n".join(
+        [value, *filter(None, [interval_text(estimate, unit)]), *([n_eff_text(estimate)] if estimate.n else [])]
+    )
 
 
-def _error_table(runs: Sequence[Series], say: Translator) -> Table:
+def _error_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     keys = ("error_median", "error_mean", "error_p90", "best10_error_median")
     rows = [
-        [one.label, *(shown(one.of.scores[key], "m") for key in keys), str(one.of.scores[keys[0]].n)] for one in runs
+        [
+            run.label,
+            *(estimate_text(run.evaluation.scores[key], "m") for key in keys),
+            str(run.evaluation.scores[keys[0]].n),
+        ]
+        for run in runs
     ]
-    return Table(["", *(say(scores.BY_KEY[key].title) + ", m" for key in keys), "n"], rows)
+    return Table(["", *(translate(scores.BY_KEY[key].title) + ", m" for key in keys), "n"], rows)
 
 
-def _hit_table(runs: Sequence[Series], say: Translator) -> Table:
+def _hit_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = []
     for k in (1, 5, 10):
-        for one in runs:
-            curve = one.of.hit_curves[k]
-            shares = [shown(share, "%", interval=False) for share in curve.values()]
-            rows.append([f"{one.label}, {say('top')} {k}", *shares, str(next(iter(curve.values())).n)])
-    limits = ceilings(runs)
-    rows += [[say("the grid"), *(f"{share:.1%}" for share in limit.values()), ""] for limit in limits]
-    return Table([say("within metres"), *(str(d) for d in limits[0]), "n"], rows)
+        for run in runs:
+            curve = run.evaluation.hit_curves[k]
+            shares = [estimate_text(share, "%", interval=False) for share in curve.values()]
+            rows.append([f"{run.label}, {translate('top')} {k}", *shares, str(next(iter(curve.values())).n)])
+    ceilings = grid_ceilings(runs)
+    rows += [[translate("the grid"), *(f"{share:.1%}" for share in limit.values()), ""] for limit in ceilings]
+    return Table([translate("within metres"), *(str(d) for d in ceilings[0]), "n"], rows)
 
 
-def _pareto_table(runs: Sequence[Series], say: Translator) -> Table:
-    best = pareto_best(runs)
-    ordered = [(title, one) for title, alike in timed_alike(runs, say) for one in alike]
+def _pareto_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
+    front_labels = pareto_labels(runs)
+    ordered = [(title, run) for title, group in group_by_timing(runs, translate) for run in group]
     rows = [
-        [one.label, f"{one.median_ms:.1f}", shown(_accuracy(one), "m"), say("yes") if one.label in best else "",
-         str(_accuracy(one).n), title or how_timed(one.run.parameters.get("batch"), say)]
-        for title, one in ordered
+        [run.label, f"{run.median_ms:.1f}", estimate_text(_median_error(run), "m"), translate("yes") if run.label in front_labels else "",
+         str(_median_error(run).n), title or timing_text(run.batch, translate)]
+        for title, run in ordered
     ]  # fmt: skip
-    marked = frozenset(i for i, (_, one) in enumerate(ordered) if one.label in best)
-    columns = ["", say("embedding + search, median ms"), say("median error, m"), say("unbeaten"), "n", say("taken")]
+    marked = frozenset(i for i, (_, run) in enumerate(ordered) if run.label in front_labels)
+    columns = [
+        "",
+        translate("embedding + search, median ms"),
+        translate("median error, m"),
+        translate("unbeaten"),
+        "n",
+        translate("taken"),
+    ]
     return Table(columns, rows, marked)
 
 
-def pareto_best(runs: Sequence[Series]) -> set[str]:
+def pareto_labels(runs: Sequence[PlottedRun]) -> set[str]:
     """The labels of runs that no other, timed alike, beats in both speed and accuracy."""
-    return pareto_front({one.label: RunCost(one.median_ms, _accuracy(one).value, conditions(one.run)) for one in runs})
+    return pareto_front(
+        {run.label: RunCost(run.median_ms, _median_error(run).value, conditions(run.stored)) for run in runs}
+    )
 
 
 # --- figures' own numbers -----------------------------------------------------------------------
 
 
-def _errors(one: Series) -> Floats:
-    return np.maximum(metrics.error_m(one.of.frames.ranked)[one.of.frames.on_map], 1.0)  # logarithms begin at a metre
+def _errors_m(run: PlottedRun) -> Floats:
+    return np.maximum(
+        metrics.error_m(run.evaluation.frames.ranked)[run.evaluation.frames.on_map], 1.0
+    )  # logarithms begin at a metre
 
 
-def _accuracy(one: Series) -> IntervalEstimate:
-    return one.of.scores["error_median"]
+def _median_error(run: PlottedRun) -> IntervalEstimate:
+    return run.evaluation.scores["error_median"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from coarseloc import __version__
 from coarseloc.core.types import Progress
+from coarseloc.embedding import specs
 from coarseloc.i18n import Translator, translator
 from search.evaluation.report import style
 
@@ -50,10 +51,10 @@ class Page:
     sections: Sequence[Section]
     warnings: Sequence[str] = ()
     language: str = "en"
-    say: Translator = field(default=str)
+    translate: Translator = field(default=str)
 
 
-def figures_say(language: str, figures: Path | None) -> tuple[Translator, list[str]]:
+def figures_translator(language: str, figures: Path | None) -> tuple[Translator, list[str]]:
     """The language inside figures, and notices for who asked: as PNG files they need a font of this machine."""
     if figures and language == "ko" and style.hangul_font() is None:
         return translator("en"), [
@@ -70,27 +71,27 @@ def write(page: Page, out: Path, figures: Path | None = None, progress: Progress
 
 
 def _rendered(page: Page, figures: Path | None, progress: Progress | None) -> str:
-    shown = []
+    rendered_sections = []
     with style.drawing():
-        for done, section in enumerate(page.sections, 1):
+        for count, section in enumerate(page.sections, 1):
             body = section.body
             if section.draw:
-                made = section.draw()
-                body = style.inline_svg(made, section.key, html.escape(section.title, quote=True))
+                figure = section.draw()
+                body = style.inline_svg(figure, section.key, html.escape(section.title, quote=True))
                 if figures:
-                    style.write(made, figures, section.key)
+                    style.write(figure, figures, section.key)
             if progress:
-                progress(done, len(page.sections), "sections")
-            shown.append({"section": section, "body": Markup(body)})  # noqa: S704 - made above, from escaped parts
+                progress(count, len(page.sections), "sections")
+            rendered_sections.append({"section": section, "body": Markup(body)})  # noqa: S704 - made above, from escaped parts
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    here = resources.files("search.evaluation.report")
-    template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    folder = resources.files("search.evaluation.report")
+    template = environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
-        say=page.say,
-        shown=shown,
-        css=Markup(_css(here.joinpath("page.css").read_text(encoding="utf-8"))),  # noqa: S704 - our own file
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        translate=page.translate,
+        sections=rendered_sections,
+        css=Markup(_css(folder.joinpath("page.css").read_text(encoding="utf-8"))),  # noqa: S704 - our own file
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         numeric=_numeric,
     )
@@ -106,5 +107,31 @@ def _numeric(table: Table, column: int) -> bool:
     return bool(cells) and all(cell[0].isdigit() or cell[0] in "-+<" for cell in cells)
 
 
-def counts(facts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in facts.items())
+# --- sentences that several sections share ------------------------------------------------------
+
+
+def stand_in_warnings(backbones: Iterable[str], translate: Translator) -> list[str]:
+    """A warning where some are none of the six DINOv3 backbones."""
+    dinov3 = {name for name, row in specs.BACKBONES.items() if row.is_dinov3}
+    stand_ins = [name for name in dict.fromkeys(backbones) if name not in dinov3]
+    warning = translate(
+        "{names}: none of the six DINOv3 backbones. Read their figures as what this pipeline does with them, "
+        "not as DINOv3's."
+    )
+    return [warning.format(names=", ".join(stand_ins))] if stand_ins else []
+
+
+def timing_text(batch: int | None, translate: Translator) -> str:
+    """Whether a time is a frame's own, or its share of a batch's."""
+    if batch is None:
+        return translate("batch size not recorded")
+    if batch == 1:
+        return translate("one frame at a time")
+    return translate("batches of up to {n}, their time divided by their frames").format(n=batch)
+
+
+def threads_text(threads: Mapping[str, int] | None, translate: Translator) -> str:
+    """`search.environment.threads` as a reader sees them; an older run does not record them."""
+    if not threads:
+        return translate("threads not recorded")
+    return translate("torch {torch}, FAISS {faiss}, OpenMP {omp} threads").format(**threads)

@@ -19,51 +19,51 @@ from coarseloc.i18n import Translator
 from coarseloc.imagery.decode import read_image, thumbnail_path
 from coarseloc.store.runs import FrameResult
 from search.evaluation.report import style
-from search.evaluation.report.series import Series
+from search.evaluation.report.plotted_run import PlottedRun
 from search.evaluation.summary import frame_errors_m, typical_frame
 
 SIDE = 112
 
 
-def strips(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int, say: Translator) -> str:
+def hit_strips(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: int, translate: Translator) -> str:
     """The query at the left, one row per run with its first k hits beside it."""
     rows = []
-    for one, result in _answers(frame, runs):
-        tiles = "".join(_tile(hit, result, thumbnails, say) for hit in result.hits[:k])
-        head = f'<div class="name">{html.escape(one.label)}<span>{_spread(result, k)}</span></div>'
+    for run, result in _results_with_hits(frame, runs):
+        tiles = "".join(_tile(hit, result, thumbnails, translate) for hit in result.hits[:k])
+        head = f'<div class="name">{html.escape(run.label)}<span>{_score_range(result, k)}</span></div>'
         rows.append(f'<div class="strip">{head}{tiles}</div>')
-    return f'<div class="frame">{_query(frame, say)}<div>{"".join(rows)}</div></div>'
+    return f'<div class="frame">{_query(frame, translate)}<div>{"".join(rows)}</div></div>'
 
 
-def firsts(frame: Frame, runs: Sequence[Series], thumbnails: Path, say: Translator) -> str:
+def best_hits(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, translate: Translator) -> str:
     """The query at the left, the best hit of each run beside it."""
     tiles = [
-        f'<div><div class="name">{html.escape(one.label)}</div>{_tile(result.hits[0], result, thumbnails, say)}</div>'
-        for one, result in _answers(frame, runs)
+        f'<div><div class="name">{html.escape(run.label)}</div>{_tile(result.hits[0], result, thumbnails, translate)}</div>'
+        for run, result in _results_with_hits(frame, runs)
     ]
-    return f'<div class="frame">{_query(frame, say)}<div class="firsts">{"".join(tiles)}</div></div>'
+    return f'<div class="frame">{_query(frame, translate)}<div class="firsts">{"".join(tiles)}</div></div>'
 
 
-def _answers(frame: Frame, runs: Sequence[Series]) -> list[tuple[Series, FrameResult]]:
-    return [(one, r) for one in runs for r in one.of.results if r.frame.index == frame.index and r.hits]
+def _results_with_hits(frame: Frame, runs: Sequence[PlottedRun]) -> list[tuple[PlottedRun, FrameResult]]:
+    return [(run, r) for run in runs for r in run.evaluation.results if r.frame.index == frame.index and r.hits]
 
 
-def _query(frame: Frame, say: Translator) -> str:
-    alt = html.escape(say("frame {index}").format(index=frame.index))
-    yaw = "" if frame.truth.yaw_deg is None else f"<br>{say('yaw')} {frame.truth.yaw_deg:.0f}°"
+def _query(frame: Frame, translate: Translator) -> str:
+    alt = html.escape(translate("frame {index}").format(index=frame.index))
+    yaw = "" if frame.truth.yaw_deg is None else f"<br>{translate('yaw')} {frame.truth.yaw_deg:.0f}°"
     picture = f'<figure class="tile">{_image(_frame_uri(frame.path), alt)}</figure>'
     return (
         f'<div><div class="name">{alt}</div>{picture}<div class="tile">{html.escape(frame.filename)}{yaw}</div></div>'
     )
 
 
-def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, say: Translator) -> str:
+def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, translate: Translator) -> str:
     truth = result.frame.truth.location
     metres = None if truth is None else float(geo.distance_m(*truth, *hit.tile.center))
     state = ""
     if truth is not None:
         state = " right" if geo.inside(*truth, hit.tile.bbox) else " wrong"
-    alt = say("rank {rank}, score {score}, heading {angle}").format(
+    alt = translate("rank {rank}, score {score}, heading {angle}").format(
         rank=hit.rank, score=f"{hit.score:.4f}", angle=hit.tile.angle_deg
     )
     off = "" if metres is None else f"<br>{metres:,.0f} m"
@@ -72,7 +72,7 @@ def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, say: Translato
     return f'<figure class="tile{state}">{_image(uri, html.escape(alt))}<figcaption>{text}</figcaption></figure>'
 
 
-def _spread(result: FrameResult, k: int) -> str:
+def _score_range(result: FrameResult, k: int) -> str:
     return f"{result.hits[0].score:.4f} … {result.hits[:k][-1].score:.4f}"
 
 
@@ -80,35 +80,35 @@ def _image(uri: str | None, alt: str) -> str:
     return f'<img src="{uri or _GREY}" alt="{alt}">'
 
 
-def worst(runs: Sequence[Series], count: int) -> list[Frame]:
+def worst_frames(runs: Sequence[PlottedRun], count: int) -> list[Frame]:
     """The frames whose errors, as the median over runs, are the largest; off the map is no fault and left out."""
-    errors = frame_errors_m(one.of.answers for one in runs)
-    frames = {r.frame.index: r.frame for one in runs for r in one.of.results}
+    errors = frame_errors_m(run.evaluation.answers for run in runs)
+    frames = {r.frame.index: r.frame for run in runs for r in run.evaluation.results}
     return [frames[index] for index in sorted(errors, key=lambda index: -errors[index])[:count]]
 
 
-def typical(runs: Sequence[Series]) -> Frame | None:
+def median_frame(runs: Sequence[PlottedRun]) -> Frame | None:
     """See `summary.typical_frame`."""
-    index = typical_frame(one.of.answers for one in runs)
-    return next((r.frame for one in runs for r in one.of.results if r.frame.index == index), None)
+    index = typical_frame(run.evaluation.answers for run in runs)
+    return next((r.frame for run in runs for r in run.evaluation.results if r.frame.index == index), None)
 
 
-def contact_sheet(frame: Frame, runs: Sequence[Series], thumbnails: Path, k: int) -> Figure:
+def contact_sheet(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: int) -> Figure:
     """The same as a figure, for files."""
-    made, axes = style.figure(len(runs), k + 1, 0.95 * len(runs) + 0.2)
+    figure, axes = style.new_figure(len(runs), k + 1, 0.95 * len(runs) + 0.2)
     cells = iter(axes)
-    for one in runs:
-        result = next((r for r in one.of.results if r.frame.index == frame.index), None)
+    for run in runs:
+        result = next((r for r in run.evaluation.results if r.frame.index == frame.index), None)
         hits = result.hits[:k] if result else ()
         pictures = [_pixels(frame.path), *(_hit_pixels(hit, thumbnails) for hit in hits)]
-        titles = [one.label, *(f"{hit.score:.3f}" for hit in hits)]
+        titles = [run.label, *(f"{hit.score:.3f}" for hit in hits)]
         for column in range(k + 1):
             ax = next(cells)
             ax.axis("off")
             if column < len(pictures):
                 ax.imshow(pictures[column])
                 ax.set_title(titles[column], fontsize=6, loc="center")
-    return made
+    return figure
 
 
 # --- bytes --------------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ def _uri(path: Path) -> str | None:
 _GREY = "data:image/gif;base64,R0lGODlhAQABAIAAAICAgAAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 
 
-def missing(runs: Sequence[Series], frames: Sequence[Frame], thumbnails: Path, k: int) -> Mapping[str, int]:
+def count_missing(runs: Sequence[PlottedRun], frames: Sequence[Frame], thumbnails: Path, k: int) -> Mapping[str, int]:
     """{"frames": n, "tiles": n} whose picture is no longer there, for a note beside the thumbnails."""
     indices = {frame.index for frame in frames}
-    hits = [h for one in runs for r in one.of.results if r.frame.index in indices for h in r.hits[:k]]
+    hits = [h for run in runs for r in run.evaluation.results if r.frame.index in indices for h in r.hits[:k]]
     return {
         "frames": sum(_frame_uri(frame.path) is None for frame in frames),
         "tiles": sum(_tile_uri(str(thumbnail_path(thumbnails, h.content_digest)), h.path) is None for h in hits),

@@ -1,4 +1,4 @@
-"""The report of runs: the figures of scores and times, and against the truth where it is known."""
+"""The report of runs: figures of scores and times, and of errors where the truth is known."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Frame, Progress
+from coarseloc.core.types import Frame, Progress, ReferenceSet
 from coarseloc.i18n import Translator, translator
 from coarseloc.localize import metrics
-from coarseloc.store.runs import StoredRun
 from search.evaluation import scores
 from search.evaluation.evaluate import Evaluation
 from search.evaluation.intervals import bootstrap
 from search.evaluation.report import accuracy, pictures, style, timing
-from search.evaluation.report.page import Page, Section, Table, figures_say, write
-from search.evaluation.report.series import Series, series_of, shown, timed_alike
-from search.evaluation.report.texts import how_timed, stand_ins, threads_of
+from search.evaluation.report.page import (
+    Page,
+    Section,
+    Table,
+    figures_translator,
+    stand_in_warnings,
+    threads_text,
+    timing_text,
+    write,
+)
+from search.evaluation.report.plotted_run import PlottedRun, estimate_text, group_by_timing, plotted_runs
 
 K = 10
-WORST = 6  # frames shown
+WORST_COUNT = 6  # frames of largest error
 
 
 def write_report(
@@ -36,232 +43,258 @@ def write_report(
     note: str | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """One HTML file of everything that can be seen in these runs; returns notices for who asked.
+    """Write runs as one HTML file with all their figures; returns notices for the user.
 
-    `frame`: whose thumbnails are shown, the one of middling error by default. `figures`: a folder for PNG and SVG.
+    `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
     `note`: a line put above everything. Raises InputError for a frame that no run has.
     """
-    say = translator(language)
-    runs = series_of(evaluations)
-    if not any(len(one.scores) for one in runs):
+    translate = translator(language)
+    runs = plotted_runs(evaluations)
+    if not any(len(run.scores) for run in runs):
         raise InputError("no frame of these runs was answered: there is nothing to report; see `coarseloc flights`")
-    say_figures, notices = figures_say(language, figures)
-    chosen = _frame(runs, frame)
-    sections = _sections(runs, chosen, thumbnails, say, say_figures)
-    flights = ", ".join(dict.fromkeys(one.run.flight_id for one in runs))
+    translate_figures, notices = figures_translator(language, figures)
+    shown_frame = _find_frame(runs, frame)
+    sections = _sections(runs, shown_frame, thumbnails, translate, translate_figures)
+    flights = ", ".join(dict.fromkeys(run.stored.flight_id for run in runs))
     page = Page(
-        title=say("Localization report: {flights}").format(flights=flights),
-        lead=_lead(runs, say),
-        facts=_facts(runs, say),
+        title=translate("Localization report: {flights}").format(flights=flights),
+        lead=_summary_paragraph(runs, translate),
+        facts=_facts(runs, translate),
         sections=sections,
-        warnings=_warnings(runs, note, say),
+        warnings=_warnings(runs, note, translate),
         language=language,
-        say=say,
+        translate=translate,
     )
     write(page, out, figures, progress)
-    if figures and chosen:
+    if figures and shown_frame:
         with style.drawing():
-            style.write(pictures.contact_sheet(chosen, runs, thumbnails, K), figures, "thumbnails")
+            style.write(pictures.contact_sheet(shown_frame, runs, thumbnails, K), figures, "thumbnails")
     return notices
 
 
 def _sections(
-    runs: Sequence[Series], chosen: Frame | None, thumbnails: Path, say: Translator, say_figures: Translator
+    runs: Sequence[PlottedRun],
+    shown_frame: Frame | None,
+    thumbnails: Path,
+    translate: Translator,
+    translate_figures: Translator,
 ) -> list[Section]:
-    known = [one for one in runs if len(one.of.frames)]
-    found: list[Section] = []
-    if known:
-        found += _drawn_in(accuracy.sections, known, say, say_figures)
-    found += _drawn_in(timing.sections, runs, say, say_figures)
-    if chosen:
-        found.append(
+    with_truth = [run for run in runs if len(run.evaluation.frames)]
+    sections: list[Section] = []
+    if with_truth:
+        sections += _with_figures_in(accuracy.sections, with_truth, translate, translate_figures)
+    sections += _with_figures_in(timing.sections, runs, translate, translate_figures)
+    if shown_frame:
+        sections.append(
             Section(
                 "thumbnails",
-                say("Top {k} of one frame").format(k=K),
-                say("The query on the left, a row per backbone. A solid green border: its footprint holds the truth; "
-                    "a dashed orange one: it does not. Under each its score, heading and distance from the truth.")
-                + _gone(runs, [chosen], thumbnails, say),
-                body=pictures.strips(chosen, runs, thumbnails, K, say),
-            )
-        )  # fmt: skip
-    if worst := pictures.worst(known, WORST):
-        found.append(
-            Section(
-                "worst-frames",
-                say("Worst frames"),
-                say("The frames with the largest error, as the median over the runs, and the best hit of each.")
-                + _gone(runs, worst, thumbnails, say, 1),
-                body="".join(pictures.firsts(frame, runs, thumbnails, say) for frame in worst),
+                translate("Top {k} of one frame").format(k=K),
+                translate(
+                    "The query on the left, a row per backbone. A solid green border: its footprint holds the truth; "
+                    "a dashed orange one: it does not. Under each its score, heading and distance from the truth."
+                )
+                + _missing_note(runs, [shown_frame], thumbnails, translate),
+                body=pictures.hit_strips(shown_frame, runs, thumbnails, K, translate),
             )
         )
-    found.append(Section("runs", say("Runs"), table=_run_table(runs, say), open=True))
-    return found
+    if worst_frames := pictures.worst_frames(with_truth, WORST_COUNT):
+        sections.append(
+            Section(
+                "worst-frames",
+                translate("Worst frames"),
+                translate("The frames with the largest error, as the median over the runs, and the best hit of each.")
+                + _missing_note(runs, worst_frames, thumbnails, translate, 1),
+                body="".join(pictures.best_hits(frame, runs, thumbnails, translate) for frame in worst_frames),
+            )
+        )
+    sections.append(Section("runs", translate("Runs"), table=_run_table(runs, translate), open=True))
+    return sections
 
 
-def _drawn_in(
-    make: Callable[[Sequence[Series], Translator], list[Section]],
-    runs: Sequence[Series],
-    say: Translator,
-    say_figures: Translator,
+def _with_figures_in(
+    make_sections: Callable[[Sequence[PlottedRun], Translator], list[Section]],
+    runs: Sequence[PlottedRun],
+    translate: Translator,
+    translate_figures: Translator,
 ) -> list[Section]:
-    """Sections in one language whose figures speak another, where a font is missing."""
-    made = make(runs, say)
-    if say is say_figures:
-        return made
-    return [replace(one, draw=other.draw) for one, other in zip(made, make(runs, say_figures), strict=True)]
+    """Sections whose figures are in another language than their text, for lack of a font."""
+    sections = make_sections(runs, translate)
+    if translate is translate_figures:
+        return sections
+    return [
+        replace(section, draw=drawn.draw)
+        for section, drawn in zip(sections, make_sections(runs, translate_figures), strict=True)
+    ]
 
 
-def _gone(runs: Sequence[Series], frames: Sequence[Frame], thumbnails: Path, say: Translator, k: int = K) -> str:
-    gone = pictures.missing(runs, frames, thumbnails, k)
-    count = sum(gone.values())
-    return "" if not count else " " + say("{n} pictures are no longer where they were and shown grey.").format(n=count)
+def _missing_note(
+    runs: Sequence[PlottedRun], frames: Sequence[Frame], thumbnails: Path, translate: Translator, k: int = K
+) -> str:
+    missing = pictures.count_missing(runs, frames, thumbnails, k)
+    count = sum(missing.values())
+    return (
+        ""
+        if not count
+        else " " + translate("{n} pictures are no longer where they were and shown grey.").format(n=count)
+    )
 
 
-def _frame(runs: Sequence[Series], index: int | None) -> Frame | None:
+def _find_frame(runs: Sequence[PlottedRun], index: int | None) -> Frame | None:
     if index is None:
-        return pictures.typical(runs)
-    for one in runs:
-        for result in one.of.results:
+        return pictures.median_frame(runs)
+    for run in runs:
+        for result in run.evaluation.results:
             if result.frame.index == index:
                 return result.frame
-    first, last = (pick(r.frame.index for one in runs for r in one.of.results) for pick in (min, max))
+    first, last = (pick(r.frame.index for run in runs for r in run.evaluation.results) for pick in (min, max))
     raise InputError(f"frame {index} is in none of these runs: their frames are numbered {first} to {last}")
 
 
-# --- words --------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------
 
 
-def _lead(runs: Sequence[Series], say: Translator) -> list[str]:
-    """What the numbers say, in a paragraph."""
-    known = [one for one in runs if one.of.scores["error_median"].n]
-    if not known:
+def _summary_paragraph(runs: Sequence[PlottedRun], translate: Translator) -> list[str]:
+    """A paragraph on the best runs by error, recall and speed."""
+    with_truth = [run for run in runs if run.evaluation.scores["error_median"].n]
+    if not with_truth:
         return [
-            say("The position of no frame is known, so errors cannot be told; scores alone say little of them."),
-            *_fastest(runs, say),
+            translate("The position of no frame is known, so errors cannot be told; scores alone say little of them."),
+            *_fastest(runs, translate),
         ]
-    best = min(known, key=lambda one: one.of.scores["error_median"].value)
-    place = max(known, key=lambda one: one.of.scores["hit_footprint@1"].value)
+    best = min(with_truth, key=lambda run: run.evaluation.scores["error_median"].value)
+    smallest = best.evaluation.scores["error_median"]
+    most_right = max(with_truth, key=lambda run: run.evaluation.scores["hit_footprint@1"].value)
     lines = [
-        say("{name} has the smallest median error, {error} m over {n} frames.").format(
-            name=best.label, error=shown(best.of.scores["error_median"], "m"), n=best.of.scores["error_median"].n
+        translate("{name} has the smallest median error, {error} m over {n} frames.").format(
+            name=best.label, error=estimate_text(smallest, "m"), n=smallest.n
         ),
-        say("{name} finds the right place most often, in {share} of the frames.").format(
-            name=place.label, share=shown(place.of.scores["hit_footprint@1"], "%")
+        translate("{name} finds the right place most often, in {share} of the frames.").format(
+            name=most_right.label, share=estimate_text(most_right.evaluation.scores["hit_footprint@1"], "%")
         ),
-        *_fastest(runs, say),
-    ]  # fmt: skip
-    close = [one.label for one in known if one is not best and _alike(one, best)]
-    if close:
+        *_fastest(runs, translate),
+    ]
+    tied = [run.label for run in with_truth if run is not best and _is_tied(run, best)]
+    if tied:
         lines.insert(
             1,
-            say("On these frames the median errors of {names} are not told apart from it.").format(
-                names=", ".join(close)
+            translate("On these frames the median errors of {names} are not told apart from it.").format(
+                names=", ".join(tied)
             ),
         )
-    best_of_both = accuracy.pareto_best(known)
-    for title, alike in timed_alike(known, say):
-        if len(alike) < 2:
+    front_labels = accuracy.pareto_labels(with_truth)
+    for title, group in group_by_timing(with_truth, translate):
+        if len(group) < 2:
             continue
-        names = ", ".join(one.label for one in alike if one.label in best_of_both)
+        names = ", ".join(run.label for run in group if run.label in front_labels)
         if title:
-            lines.append(say("Unbeaten in both speed and error ({how}): {names}.").format(how=title, names=names))
+            lines.append(translate("Unbeaten in both speed and error ({how}): {names}.").format(how=title, names=names))
         else:
-            lines.append(say("Unbeaten in both speed and error: {names}.").format(names=names))
+            lines.append(translate("Unbeaten in both speed and error: {names}.").format(names=names))
     return [" ".join(lines)]
 
 
-def _fastest(runs: Sequence[Series], say: Translator) -> list[str]:
-    """The fastest of those whose times compare; a run that nothing compares with is only told of."""
+def _fastest(runs: Sequence[PlottedRun], translate: Translator) -> list[str]:
+    """The fastest run of each group whose times compare, or the time of a run that is alone in its group."""
     lines = []
-    for title, alike in timed_alike([one for one in runs if len(one.total_ms)], say):
-        fastest = min(alike, key=lambda one: float(one.total_ms.mean()))
+    for title, group in group_by_timing([run for run in runs if len(run.total_ms)], translate):
+        fastest = min(group, key=lambda run: float(run.total_ms.mean()))
         text = (
-            say("{name} is the fastest: {ms} ms a frame for embedding and search on average ({how}).")
-            if len(alike) > 1
-            else say("{name} takes {ms} ms a frame for embedding and search on average ({how}).")
+            translate("{name} is the fastest: {ms} ms a frame for embedding and search on average ({how}).")
+            if len(group) > 1
+            else translate("{name} takes {ms} ms a frame for embedding and search on average ({how}).")
         )
-        how = title or how_timed(fastest.run.parameters.get("batch"), say)
+        how = title or timing_text(fastest.batch, translate)
         lines.append(text.format(name=fastest.label, ms=f"{fastest.total_ms.mean():.1f}", how=how))
     return lines
 
 
-def _alike(one: Series, best: Series) -> bool:
-    """Whether the difference of two runs' median errors, on the frames both were judged on, may well be nothing: it
-    may where too few frames are independent to tell."""
-    placed = [each.of.frames.select(each.of.frames.on_map) for each in (one, best)]
-    errors = [
-        dict(zip(judged.frame.tolist(), metrics.error_m(judged.ranked).tolist(), strict=True)) for judged in placed
+def _is_tied(run: PlottedRun, best: PlottedRun) -> bool:
+    """Whether the interval of the difference of two runs' median errors, on the frames both have, holds zero, or too
+    few frames are independent for an interval."""
+    pair = [compared.evaluation.frames.select(compared.evaluation.frames.on_map) for compared in (run, best)]
+    errors_by_frame = [
+        dict(zip(frames.frame.tolist(), metrics.error_m(frames.ranked).tolist(), strict=True)) for frames in pair
     ]
-    both = sorted(errors[0].keys() & errors[1].keys())
-    if one.run.flight_id != best.run.flight_id or not both:
-        return not one.of.scores["error_median"].low > best.of.scores["error_median"].high
-    pairs = np.array([[each[frame] for each in errors] for frame in both])
+    shared_frames = sorted(errors_by_frame[0].keys() & errors_by_frame[1].keys())
+    if run.stored.flight_id != best.stored.flight_id or not shared_frames:
+        return not run.evaluation.scores["error_median"].low > best.evaluation.scores["error_median"].high
+    pairs = np.array([[errors[frame] for errors in errors_by_frame] for frame in shared_frames])
     difference = bootstrap(
         pairs,
-        float(np.max([scores.correlation(judged) for judged in placed])),  # nan where one cannot be told
+        float(np.max([scores.correlation(frames) for frames in pair])),  # nan where one is unknown
         statistic=lambda samples: np.subtract(*np.median(samples, axis=1).T),
     )
     return not (difference.low > 0 or difference.high < 0)
 
 
-def _warnings(runs: Sequence[Series], note: str | None, say: Translator) -> list[str]:
-    found = [note] if note else []
-    found += stand_ins((one.of.backbone for one in runs), say)
-    if len(timed_alike(runs, say)) > 1:
-        found.append(
-            say(
+def _warnings(runs: Sequence[PlottedRun], note: str | None, translate: Translator) -> list[str]:
+    warnings = [note] if note else []
+    warnings += stand_in_warnings((run.evaluation.backbone for run in runs), translate)
+    if len(group_by_timing(runs, translate)) > 1:
+        warnings.append(
+            translate(
                 "Not all of these runs were timed alike (one frame at a time or in batches, device, processor, threads; "
                 "or it is not recorded): times are ranked only among runs that were."
             )
         )
-    return found
+    return warnings
 
 
-def _facts(runs: Sequence[Series], say: Translator) -> list[tuple[str, str]]:
-    first = runs[0]
-    count = first.of.counts
-    environment = first.run.environment
-    environments = [one.run.environment for one in runs]
-    batches = dict.fromkeys(how_timed(one.run.parameters.get("batch"), say) for one in runs)
-    answered = [" · ".join(str(on.get(key, "?")) for key in ("device", "cpu", "backend")) for on in environments]
-    versions = ", ".join(f"{name} {value}" for name, value in environment.get("versions", {}).items())
-    sets = {one.run.reference_set.name: one.run for one in runs}
-    frames = say("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
-    times = say("after {n} warm-up calls, the device synchronised; {how}")
+def _facts(runs: Sequence[PlottedRun], translate: Translator) -> list[tuple[str, str]]:
+    counts = runs[0].evaluation.counts
+    environments = [run.stored.environment for run in runs]
+    batches = dict.fromkeys(timing_text(run.batch, translate) for run in runs)
+    devices = [
+        " · ".join(str(environment.get(key, "?")) for key in ("device", "cpu", "backend"))
+        for environment in environments
+    ]
+    threads = [threads_text(environment.get("threads"), translate) for environment in environments]
+    versions = ", ".join(f"{name} {version}" for name, version in environments[0].get("versions", {}).items())
+    sets = {run.stored.reference_set.name: run.stored.reference_set for run in runs}
+    frames = translate("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
+    times = translate("after {n} warm-up calls, the device synchronised; {how}")
     return [
-        (say("Flights"), ", ".join(dict.fromkeys(one.run.flight_id for one in runs))),
-        (say("Reference sets"), "; ".join(_set(name, run, say) for name, run in sets.items())),
+        (translate("Flights"), ", ".join(dict.fromkeys(run.stored.flight_id for run in runs))),
         (
-            say("Frames"),
-            frames.format(frames=count.frames, failed=count.failed, without=count.without_truth, off=count.off_map),
+            translate("Reference sets"),
+            "; ".join(_reference_set_text(reference_set, translate) for reference_set in sets.values()),
         ),
-        (say("Device"), "; ".join(dict.fromkeys(answered))),
-        (say("Threads"), "; ".join(dict.fromkeys(threads_of(on.get("threads"), say) for on in environments))),
-        (say("Times"), times.format(n=environment.get("warm_up", "?"), how="; ".join(batches))),
-        (say("Versions"), versions or "?"),
+        (
+            translate("Frames"),
+            frames.format(frames=counts.frames, failed=counts.failed, without=counts.without_truth, off=counts.off_map),
+        ),
+        (translate("Device"), "; ".join(dict.fromkeys(devices))),
+        (translate("Threads"), "; ".join(dict.fromkeys(threads))),
+        (translate("Times"), times.format(n=environments[0].get("warm_up", "?"), how="; ".join(batches))),
+        (translate("Versions"), versions or "?"),
     ]
 
 
-def _set(name: str, run: StoredRun, say: Translator) -> str:
-    facts = run.reference_set
-    height = f"{facts.altitude_m:g} m, " if facts.altitude_m else ""
-    side = f"{facts.footprint_m:.0f} m" if facts.footprint_m else "?"
-    return say("{name} ({height}overlap {overlap}, footprint {side}, {angles} headings)").format(
-        name=name, height=height, overlap=f"{facts.overlap:.0%}", side=side, angles=len(facts.angles)
+def _reference_set_text(reference_set: ReferenceSet, translate: Translator) -> str:
+    height = f"{reference_set.altitude_m:g} m, " if reference_set.altitude_m else ""
+    side = f"{reference_set.footprint_m:.0f} m" if reference_set.footprint_m else "?"
+    return translate("{name} ({height}overlap {overlap}, footprint {side}, {angles} headings)").format(
+        name=reference_set.name,
+        height=height,
+        overlap=f"{reference_set.overlap:.0%}",
+        side=side,
+        angles=len(reference_set.angles),
     )
 
 
-def _run_table(runs: Sequence[Series], say: Translator) -> Table:
+def _run_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = []
-    for one in runs:
-        spec, run, count = one.run.spec, one.run, one.of.counts
-        asked = {key: value for key, value in run.parameters.items() if key not in ("index_version",) and value}
+    for run in runs:
+        stored, spec, counts = run.stored, run.stored.spec, run.evaluation.counts
+        parameters = {key: value for key, value in stored.parameters.items() if key != "index_version" and value}
         rows.append(
-            [str(run.id), one.label, run.flight_id, run.reference_set.name, f"{spec.input_px} px {spec.precision}",
-             spec.digest[:12], f"{run.environment.get('device', '?')}, {run.environment.get('backend', '?')}",
-             ", ".join(f"{key} {value}" for key, value in asked.items()), str(count.frames), str(count.judged),
-             f"{run.finished_at:%Y-%m-%d %H:%M}" if run.finished_at else ""]
+            [str(stored.id), run.label, stored.flight_id, stored.reference_set.name,
+             f"{spec.input_px} px {spec.precision}", spec.digest[:12],
+             f"{stored.environment.get('device', '?')}, {stored.environment.get('backend', '?')}",
+             ", ".join(f"{key} {value}" for key, value in parameters.items()), str(counts.frames), str(counts.judged),
+             f"{stored.finished_at:%Y-%m-%d %H:%M}" if stored.finished_at else ""]
         )  # fmt: skip
-    columns = (say("run"), say("backbone"), say("flight"), say("reference set"), say("input"), say("spec digest"),
-               say("device"), say("asked"), say("frames"), say("judged"), say("finished"))  # fmt: skip
+    columns = (translate("run"), translate("backbone"), translate("flight"), translate("reference set"),
+               translate("input"), translate("spec digest"), translate("device"), translate("asked"),
+               translate("frames"), translate("judged"), translate("finished"))  # fmt: skip
     return Table(columns, rows)

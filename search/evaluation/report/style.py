@@ -80,28 +80,28 @@ def drawing() -> Iterator[None]:
 @cache
 def hangul_font() -> str | None:
     """A font on this machine that has Korean letters, None where there is none: PNG files need it, pages do not."""
-    here = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in _HANGUL if name in here), None)
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in _HANGUL if name in installed), None)
 
 
-def figure(rows: int = 1, columns: int = 1, height_in: float = 3.4, **options: Any) -> tuple[Figure, list[Axes]]:
+def new_figure(rows: int = 1, columns: int = 1, height_in: float = 3.4, **options: Any) -> tuple[Figure, list[Axes]]:
     """A new figure as wide as the page, and its axes in reading order."""
-    made = Figure(figsize=(WIDTH_IN, height_in))
-    FigureCanvasAgg(made)
-    axes = made.subplots(rows, columns, squeeze=False, **options)
-    return made, list(axes.flat)
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
 
 
 def small_multiples(count: int, height_in: float = 2.1, **options: Any) -> tuple[Figure, list[Axes]]:
     """`count` small axes, up to three in a row, with shared scales; spare ones are taken away."""
     columns = min(3, count)
     rows = -(-count // columns)
-    made, axes = figure(rows, columns, height_in * rows + 0.4, sharex=True, sharey=True, **options)
+    figure, axes = new_figure(rows, columns, height_in * rows + 0.4, sharex=True, sharey=True, **options)
     for spare in axes[count:]:
         spare.remove()
     for i, ax in enumerate(axes[:count]):
         ax.tick_params(labelbottom=i + columns >= count)
-    return made, axes[:count]
+    return figure, axes[:count]
 
 
 def logarithmic(axis: Axis, form: str = "{x:,g}") -> None:
@@ -117,34 +117,34 @@ def logarithmic(axis: Axis, form: str = "{x:,g}") -> None:
 def legend_above(ax: Axes, columns: int = 4) -> None:
     """One legend above all axes of a figure, as wide as the figure."""
     handles, labels = ax.get_legend_handles_labels()
-    made = cast(Figure, ax.figure)
-    made.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), fontsize=9)
+    figure = cast(Figure, ax.figure)
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), fontsize=9)
 
 
 def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """A name beside each (x, y), moved where it would lie on another name or point. Call it when the scales are set."""
-    made = cast(Figure, ax.figure)
-    made.draw_without_rendering()
-    per_pt = made.dpi / 72
-    spots = [tuple(ax.transData.transform((x, y)) / per_pt) for x, y, _ in points]  # in points of type
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
-    for (x, y, name), (px, py) in zip(points, spots, strict=True):
-        wide, high = 5.4 * len(name), 10.0
-        places = [
+    figure = cast(Figure, ax.figure)
+    figure.draw_without_rendering()
+    per_pt = figure.dpi / 72
+    positions = [tuple(ax.transData.transform((x, y)) / per_pt) for x, y, _ in points]  # in points of type
+    occupied = [(x - 5, y - 5, x + 5, y + 5) for x, y in positions]
+    for (x, y, name), (px, py) in zip(points, positions, strict=True):
+        width, height = 5.4 * len(name), 10.0
+        offsets = [
             (8, 5),
             (8, -14),
-            (-8 - wide, 5),
-            (-8 - wide, -14),
+            (-8 - width, 5),
+            (-8 - width, -14),
             (8, 18),
             (8, -27),
-            (-8 - wide, 18),
-            (-8 - wide, -27),
+            (-8 - width, 18),
+            (-8 - width, -27),
         ]
-        boxes_ = [(px + dx, py + dy, px + dx + wide, py + dy + high) for dx, dy in places]
-        free = [i for i, box in enumerate(boxes_) if not any(_meet(box, other) for other in taken)]
+        boxes = [(px + dx, py + dy, px + dx + width, py + dy + height) for dx, dy in offsets]
+        free = [i for i, box in enumerate(boxes) if not any(_meet(box, box) for box in occupied)]
         best = free[0] if free else 0
-        taken.append(boxes_[best])
-        ax.annotate(name, (x, y), places[best], textcoords="offset points", fontsize=9)
+        occupied.append(boxes[best])
+        ax.annotate(name, (x, y), offsets[best], textcoords="offset points", fontsize=9)
 
 
 def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -166,7 +166,7 @@ def line(i: int) -> dict[str, Any]:
 
 def boxes(ax: Axes, samples: Sequence[NDArray[np.float64]], colours: Sequence[str], *, vertical: bool = True) -> None:
     """Boxes from the first to the third quartile, whiskers from the 5th to the 95th percentile, no dots beyond."""
-    drawn = ax.boxplot(
+    artists = ax.boxplot(
         [sample.tolist() for sample in samples],
         orientation="vertical" if vertical else "horizontal",
         whis=(5, 95),
@@ -175,17 +175,17 @@ def boxes(ax: Axes, samples: Sequence[NDArray[np.float64]], colours: Sequence[st
         widths=0.6,
         medianprops={"color": INK, "linewidth": 1.6},
     )
-    for i, (box, tone) in enumerate(zip(drawn["boxes"], colours, strict=True)):
+    for i, (box, tone) in enumerate(zip(artists["boxes"], colours, strict=True)):
         box.set(facecolor=(*colors.to_rgb(tone), 0.3), edgecolor=tone)
-        for part in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
+        for part in (*artists["whiskers"][2 * i : 2 * i + 2], *artists["caps"][2 * i : 2 * i + 2]):
             part.set_color(tone)
 
 
-def inline_svg(made: Figure, key: str, label: str) -> str:
+def inline_svg(figure: Figure, key: str, label: str) -> str:
     """A figure as SVG for a page: colours by variables, ids of its own, a name for who cannot see it."""
     with rc_context({"svg.hashsalt": key}):
         buffer = io.StringIO()
-        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -199,11 +199,11 @@ def inline_svg(made: Figure, key: str, label: str) -> str:
     return svg.replace("#000000", "currentColor")  # what is left at matplotlib's default is ink too
 
 
-def write(made: Figure, folder: Path, key: str) -> list[Path]:
+def write(figure: Figure, folder: Path, key: str) -> list[Path]:
     """`folder/<key>.png` (150 dots an inch) and `.svg`, on white."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{key}.{form}" for form in ("png", "svg")]
     for path in paths:
         with rc_context({"svg.hashsalt": key}):  # without it ids are random, and every run writes another file
-            made.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths

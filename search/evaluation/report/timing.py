@@ -14,180 +14,181 @@ from matplotlib.figure import Figure
 from coarseloc.core.types import Floats
 from coarseloc.i18n import Translator
 from search.evaluation.report import style
-from search.evaluation.report.page import Section, Table
-from search.evaluation.report.series import Series, known, timed_alike
-from search.evaluation.report.texts import how_timed
+from search.evaluation.report.page import Section, Table, timing_text
+from search.evaluation.report.plotted_run import PlottedRun, group_by_timing, without_nan
 
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart
 _TITLE = 34  # characters of a line above a small chart
 
 
-def sections(runs: Sequence[Series], say: Translator) -> list[Section]:
+def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
     return [
         Section(
             "score-distribution",
-            say("Score by backbone and rank"),
-            say("Boxes hold the middle half of the frames, whiskers reach from the 5th to the 95th percentile. "
+            translate("Score by backbone and rank"),
+            translate("Boxes hold the middle half of the frames, whiskers reach from the 5th to the 95th percentile. "
                 "Scores of different backbones are not comparable: read the spread and the drop, not the height."),
-            partial(score_boxes, runs, say),
-            table=_score_table(runs, say),
+            partial(score_boxes, runs, translate),
+            table=_score_table(runs, translate),
         ),
         Section(
             "mean-score",
-            say("Mean score by rank, and the drop from first to last"),
-            say("A backbone that tells places apart falls steeply after the right ones."),
-            partial(mean_scores, runs, say),
-            table=_drop_table(runs, say),
+            translate("Mean score by rank, and the drop from first to last"),
+            translate("A backbone that tells places apart falls steeply after the right ones."),
+            partial(mean_scores, runs, translate),
+            table=_drop_table(runs, translate),
         ),
         Section(
             "search-time",
-            say("Search time"),
-            say("The index call alone, after the warm-up. Logarithmic.") + _apart(runs, say),
-            partial(search_times, runs, say),
-            table=_time_table(runs, say, "search_ms"),
+            translate("Search time"),
+            translate("The index call alone, after the warm-up. Logarithmic.") + _timing_note(runs, translate),
+            partial(search_times, runs, translate),
+            table=_time_table(runs, translate, "search_ms"),
         ),
         Section(
             "total-time",
-            say("Total time per reference set"),
-            say("Embedding plus search, without decoding the image, median over frames.") + _apart(runs, say),
-            partial(set_times, runs, say),
-            table=_set_table(runs, say),
+            translate("Total time per reference set"),
+            translate("Embedding plus search, without decoding the image, median over frames.") + _timing_note(runs, translate),
+            partial(set_times, runs, translate),
+            table=_set_table(runs, translate),
         ),
         Section(
             "time-and-score",
-            say("Time against score"),
-            say("Each dot is a frame: embedding plus search, without decoding the image, against the score of its best hit.")
-            + _apart(runs, say),
-            partial(time_and_score, runs, say),
+            translate("Time against score"),
+            translate("Each dot is a frame: embedding plus search, without decoding the image, against the score of its best hit.")
+            + _timing_note(runs, translate),
+            partial(time_and_score, runs, translate),
         ),
         Section(
             "mean-times",
-            say("Mean times"),
-            say("Mean milliseconds over frames. The number beside a bar, and the column total, is embedding plus search; "
-                "decoding the image, the grey end of the bar, is not part of it.") + _apart(runs, say),
-            partial(latency, runs, say),
-            table=_means_table(runs, say),
+            translate("Mean times"),
+            translate("Mean milliseconds over frames. The number beside a bar, and the column total, is embedding plus search; "
+                "decoding the image, the grey end of the bar, is not part of it.") + _timing_note(runs, translate),
+            partial(latency, runs, translate),
+            table=_means_table(runs, translate),
             open=True,
         ),
     ]  # fmt: skip
 
 
-def _apart(runs: Sequence[Series], say: Translator) -> str:
+def _timing_note(runs: Sequence[PlottedRun], translate: Translator) -> str:
     """How the times of a figure were taken, where it is the same for all; else that they do not compare."""
-    groups = timed_alike(runs, say)
+    groups = group_by_timing(runs, translate)
     if len(groups) > 1:
-        return " " + say("Times of different titles were taken differently: compare them under one title only.")
-    return " " + say("Taken: {how}.").format(how=how_timed(runs[0].run.parameters.get("batch"), say))
+        return " " + translate("Times of different titles were taken differently: compare them under one title only.")
+    return " " + translate("Taken: {how}.").format(how=timing_text(runs[0].batch, translate))
 
 
 # --- figures ------------------------------------------------------------------------------------
 
 
-def score_boxes(runs: Sequence[Series], say: Translator) -> Figure:
-    made, axes = style.small_multiples(len(runs))
-    for ax, one in zip(axes, runs, strict=True):
-        ranks = range(1, one.scores.shape[1] + 1)
-        style.boxes(ax, [known(one.scores[:, k - 1]) for k in ranks], [style.colour(one.index)] * len(ranks))
-        ax.set_title(one.label)
+def score_boxes(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, axes = style.small_multiples(len(runs))
+    for ax, run in zip(axes, runs, strict=True):
+        ranks = range(1, run.scores.shape[1] + 1)
+        style.boxes(ax, [without_nan(run.scores[:, k - 1]) for k in ranks], [style.colour(run.index)] * len(ranks))
+        ax.set_title(run.label)
         ax.set_xticks(
             list(ranks)[::3] if len(ranks) > 5 else list(ranks), [str(k) for k in ranks][:: 3 if len(ranks) > 5 else 1]
         )
         ax.grid(axis="x", visible=False)
-    made.supxlabel(say("rank"), fontsize=10)
-    made.supylabel(say("score (cosine)"), fontsize=10)
-    return made
+    figure.supxlabel(translate("rank"), fontsize=10)
+    figure.supylabel(translate("score (cosine)"), fontsize=10)
+    return figure
 
 
-def mean_scores(runs: Sequence[Series], say: Translator) -> Figure:
-    made, (left, right) = style.figure(1, 2, 3.4, width_ratios=(2, 1))
-    for one in runs:
-        means = np.nanmean(one.scores, axis=0) if len(one.scores) else np.array([])
-        left.plot(range(1, len(means) + 1), means, label=one.label, **style.line(one.index))
-    left.set(xlabel=say("rank"), ylabel=say("mean score"))
+def mean_scores(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, (left, right) = style.new_figure(1, 2, 3.4, width_ratios=(2, 1))
+    for run in runs:
+        means = np.nanmean(run.scores, axis=0) if len(run.scores) else np.array([])
+        left.plot(range(1, len(means) + 1), means, label=run.label, **style.line(run.index))
+    left.set(xlabel=translate("rank"), ylabel=translate("mean score"))
     style.legend_above(left)
-    drops = [float(np.nanmean(_drop(one))) if len(one.scores) else 0.0 for one in runs]
+    drops = [float(np.nanmean(_drop(run))) if len(run.scores) else 0.0 for run in runs]
     _bars(right, runs, drops, "{:.4f}")
-    right.set(xlabel=say("mean drop"))
-    return made
+    right.set(xlabel=translate("mean drop"))
+    return figure
 
 
-def search_times(runs: Sequence[Series], say: Translator) -> Figure:
-    made, panels = _panels(timed_alike(runs, say))
-    for ax, of in panels:
-        style.boxes(ax, [one.search_ms for one in of], [style.colour(one.index) for one in of], vertical=False)
-        ax.set_yticks(range(1, len(of) + 1), [one.label for one in of])
+def search_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, panels = _panels(group_by_timing(runs, translate))
+    for ax, group in panels:
+        style.boxes(ax, [run.search_ms for run in group], [style.colour(run.index) for run in group], vertical=False)
+        ax.set_yticks(range(1, len(group) + 1), [run.label for run in group])
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
     ax = panels[-1][0]
     style.logarithmic(ax.xaxis)
-    ax.set_xlabel(say("search, ms"))
-    return made
+    ax.set_xlabel(translate("search, ms"))
+    return figure
 
 
-def set_times(runs: Sequence[Series], say: Translator) -> Figure:
+def set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     groups = []
-    for title, alike in timed_alike(runs, say):
-        for name in dict.fromkeys(one.run.reference_set.name for one in alike):
-            of = [one for one in alike if one.run.reference_set.name == name]
-            references = say("{name}: {n} references").format(name=name, n=of[0].run.references)
-            groups.append((f"{references}, {title}" if title else references, of))
-    made, panels = _panels(groups)
-    for ax, of in panels:
-        _bars(ax, of, [one.median_ms for one in of], "{:.1f}")
-    panels[-1][0].set_xlabel(say("embedding + search, median ms a frame"))
-    return made
+    for title, group in group_by_timing(runs, translate):
+        for name in dict.fromkeys(run.stored.reference_set.name for run in group):
+            group = [run for run in group if run.stored.reference_set.name == name]
+            references = translate("{name}: {n} references").format(name=name, n=group[0].stored.references)
+            groups.append((f"{references}, {title}" if title else references, group))
+    figure, panels = _panels(groups)
+    for ax, group in panels:
+        _bars(ax, group, [run.median_ms for run in group], "{:.1f}")
+    panels[-1][0].set_xlabel(translate("embedding + search, median ms a frame"))
+    return figure
 
 
-def time_and_score(runs: Sequence[Series], say: Translator) -> Figure:
-    made, axes = style.small_multiples(len(runs))
-    titled = [(title, one) for title, alike in timed_alike(runs, say) for one in alike]
-    for ax, (title, one) in zip(axes, titled, strict=True):
-        some = slice(None, None, max(1, len(one.scores) // _DOTS))
+def time_and_score(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, axes = style.small_multiples(len(runs))
+    titled = [(title, run) for title, group in group_by_timing(runs, translate) for run in group]
+    for ax, (title, run) in zip(axes, titled, strict=True):
+        sampled = slice(None, None, max(1, len(run.scores) // _DOTS))
         ax.plot(
-            one.total_ms[some], one.scores[some, 0], linestyle="none", marker=style.marker(one.index),
-            color=style.colour(one.index), markersize=2.5, alpha=0.6,
+            run.total_ms[sampled], run.scores[sampled, 0], linestyle="none", marker=style.marker(run.index),
+            color=style.colour(run.index), markersize=2.5, alpha=0.6,
         )  # fmt: skip
-        ax.set_title("\n".join([one.label, *textwrap.wrap(title, _TITLE)]))
+        ax.set_title("\n".join([run.label, *textwrap.wrap(title, _TITLE)]))
     style.logarithmic(axes[0].xaxis)
-    made.supxlabel(say("embedding + search, ms (logarithmic)"), fontsize=10)
-    made.supylabel(say("score of the best hit"), fontsize=10)
-    return made
+    figure.supxlabel(translate("embedding + search, ms (logarithmic)"), fontsize=10)
+    figure.supylabel(translate("score of the best hit"), fontsize=10)
+    return figure
 
 
-def latency(runs: Sequence[Series], say: Translator) -> Figure:
-    made, panels = _panels(timed_alike(runs, say))
-    for ax, of in panels:
-        left = np.zeros(len(of))
+def latency(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+    figure, panels = _panels(group_by_timing(runs, translate))
+    for ax, group in panels:
+        left = np.zeros(len(group))
         for name, colour, values in (
-            (say("embed"), style.colour(0), [_mean(one.embed_ms) for one in of]),
-            (say("search"), style.colour(1), [_mean(one.search_ms) for one in of]),
-            (say("decode, not in the total"), style.MUTED, [_mean(one.decode_ms) for one in of]),
+            (translate("embed"), style.colour(0), [_mean(run.embed_ms) for run in group]),
+            (translate("search"), style.colour(1), [_mean(run.search_ms) for run in group]),
+            (translate("decode, not in the total"), style.MUTED, [_mean(run.decode_ms) for run in group]),
         ):
-            ax.barh([one.label for one in of], values, left=left, height=0.6, color=colour, label=name)
+            ax.barh([run.label for run in group], values, left=left, height=0.6, color=colour, label=name)
             left += np.nan_to_num(values)
-        for y, (end, one) in enumerate(zip(left, of, strict=True)):
-            ax.text(end, y, f" {_mean(one.total_ms):.1f}", va="center", fontsize=9)
+        for y, (end, run) in enumerate(zip(left, group, strict=True)):
+            ax.text(end, y, f" {_mean(run.total_ms):.1f}", va="center", fontsize=9)
         ax.invert_yaxis()
         ax.margins(x=0.12)
         ax.grid(axis="y", visible=False)
-    panels[-1][0].set_xlabel(say("mean ms a frame"))
+    panels[-1][0].set_xlabel(translate("mean ms a frame"))
     handles, labels = panels[0][0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9)
-    return made
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9)
+    return figure
 
 
-def _panels(groups: Sequence[tuple[str, list[Series]]]) -> tuple[Figure, list[tuple[Axes, list[Series]]]]:
+def _panels(groups: Sequence[tuple[str, list[PlottedRun]]]) -> tuple[Figure, list[tuple[Axes, list[PlottedRun]]]]:
     """One above the other, a panel for each group of runs under its title, with one scale of milliseconds."""
-    sizes = [len(of) for _, of in groups]
+    sizes = [len(group) for _, group in groups]
     height_in = 0.6 + sum(0.3 + 0.38 * size for size in sizes)
-    made, axes = style.figure(len(groups), 1, height_in, sharex=True, height_ratios=[size + 0.8 for size in sizes])
+    figure, axes = style.new_figure(
+        len(groups), 1, height_in, sharex=True, height_ratios=[size + 0.8 for size in sizes]
+    )
     for ax, (title, _) in zip(axes, groups, strict=True):
         ax.set_title(title)
-    return made, [(ax, of) for ax, (_, of) in zip(axes, groups, strict=True)]
+    return figure, [(ax, group) for ax, (_, group) in zip(axes, groups, strict=True)]
 
 
-def _bars(ax: Axes, runs: Sequence[Series], values: Sequence[float], form: str) -> None:
-    bars = ax.barh([one.label for one in runs], values, height=0.6, color=[style.colour(one.index) for one in runs])
+def _bars(ax: Axes, runs: Sequence[PlottedRun], values: Sequence[float], form: str) -> None:
+    bars = ax.barh([run.label for run in runs], values, height=0.6, color=[style.colour(run.index) for run in runs])
     ax.bar_label(bars, ["–" if math.isnan(v) else form.format(v) for v in values], padding=3, fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.2)
@@ -197,70 +198,70 @@ def _bars(ax: Axes, runs: Sequence[Series], values: Sequence[float], form: str) 
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _score_table(runs: Sequence[Series], say: Translator) -> Table:
-    width = max((one.scores.shape[1] for one in runs), default=0)
+def _score_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
+    width = max((run.scores.shape[1] for run in runs), default=0)
     rows = []
-    for one in runs:
-        middle = np.nanmedian(one.scores, axis=0) if len(one.scores) else np.array([])
-        rows.append([one.label, *(f"{v:.4f}" for v in middle), *[""] * (width - len(middle)), str(len(one.scores))])
-    return Table([say("median score at rank"), *(str(k) for k in range(1, width + 1)), "n"], rows)
+    for run in runs:
+        medians = np.nanmedian(run.scores, axis=0) if len(run.scores) else np.array([])
+        rows.append([run.label, *(f"{v:.4f}" for v in medians), *[""] * (width - len(medians)), str(len(run.scores))])
+    return Table([translate("median score at rank"), *(str(k) for k in range(1, width + 1)), "n"], rows)
 
 
-def _drop_table(runs: Sequence[Series], say: Translator) -> Table:
+def _drop_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = [
-        [one.label, f"{np.nanmean(one.scores[:, 0]):.4f}", f"{np.nanmean(_drop(one)):.4f}",
-         f"{np.nanmedian(_drop(one)):.4f}", str(len(one.scores))]
-        for one in runs if len(one.scores)
+        [run.label, f"{np.nanmean(run.scores[:, 0]):.4f}", f"{np.nanmean(_drop(run)):.4f}",
+         f"{np.nanmedian(_drop(run)):.4f}", str(len(run.scores))]
+        for run in runs if len(run.scores)
     ]  # fmt: skip
-    return Table(["", say("mean score at rank 1"), say("mean drop"), say("median drop"), "n"], rows)
+    return Table(["", translate("mean score at rank 1"), translate("mean drop"), translate("median drop"), "n"], rows)
 
 
-def _time_table(runs: Sequence[Series], say: Translator, name: str) -> Table:
+def _time_table(runs: Sequence[PlottedRun], translate: Translator, name: str) -> Table:
     rows = []
-    for one in runs:
-        values = getattr(one, name)
+    for run in runs:
+        values = getattr(run, name)
         if len(values):
             p5, p50, p95 = np.percentile(values, (5, 50, 95))
             rows.append(
-                [one.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(one.run.references), str(len(values)),
-                 _how(one, say)]
+                [run.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(run.stored.references), str(len(values)),
+                 _batch_text(run, translate)]
             )  # fmt: skip
-    columns = ["", say("5th percentile, ms"), say("median, ms"), say("95th percentile, ms"), say("references"), "n",
-               say("taken")]  # fmt: skip
+    columns = ["", translate("5th percentile, ms"), translate("median, ms"), translate("95th percentile, ms"), translate("references"), "n",
+               translate("taken")]  # fmt: skip
     return Table(columns, rows)
 
 
-def _set_table(runs: Sequence[Series], say: Translator) -> Table:
+def _set_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = [
-        [one.run.reference_set.name, one.label, _ms(one.median_ms, 1), f"{one.total_ms.sum() / 1000:.1f}",
-         f"{one.run.index_build_ms:.1f}", str(one.run.references), str(len(one.total_ms)), _how(one, say)]
-        for one in runs
+        [run.stored.reference_set.name, run.label, _ms(run.median_ms, 1), f"{run.total_ms.sum() / 1000:.1f}",
+         f"{run.stored.index_build_ms:.1f}", str(run.stored.references), str(len(run.total_ms)), _batch_text(run, translate)]
+        for run in runs
     ]  # fmt: skip
-    columns = [say("reference set"), "", say("embedding + search, median ms a frame"),
-               say("embedding + search, sum of all frames, s"), say("index build, ms"), say("references"), "n",
-               say("taken")]  # fmt: skip
+    columns = [translate("reference set"), "", translate("embedding + search, median ms a frame"),
+               translate("embedding + search, sum of all frames, s"), translate("index build, ms"), translate("references"), "n",
+               translate("taken")]  # fmt: skip
     return Table(columns, rows)
 
 
-def _means_table(runs: Sequence[Series], say: Translator) -> Table:
+def _means_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = [
-        [one.label, *(_ms(_mean(v), 2) for v in (one.embed_ms, one.search_ms, one.total_ms)),
-         _ms(one.median_ms, 2), _ms(_mean(one.decode_ms), 2), str(len(one.total_ms)), _how(one, say)]
-        for one in runs
+        [run.label, *(_ms(_mean(v), 2) for v in (run.embed_ms, run.search_ms, run.total_ms)),
+         _ms(run.median_ms, 2), _ms(_mean(run.decode_ms), 2), str(len(run.total_ms)), _batch_text(run, translate)]
+        for run in runs
     ]  # fmt: skip
-    columns = ["", say("embed"), say("search"), say("total: embed + search"), say("total, median"),
-               say("decode, not in the total"), "n", say("taken")]  # fmt: skip
+    columns = ["", translate("embed"), translate("search"), translate("total: embed + search"), translate("total, median"),
+               translate("decode, not in the total"), "n", translate("taken")]  # fmt: skip
     return Table(columns, rows)
 
 
-def _how(one: Series, say: Translator) -> str:
-    return how_timed(one.run.parameters.get("batch"), say)
+def _batch_text(run: PlottedRun, translate: Translator) -> str:
+    return timing_text(run.batch, translate)
 
 
-def _drop(one: Series) -> Floats:
+def _drop(run: PlottedRun) -> Floats:
     """[T]: the score's fall from a frame's first hit to its last."""
-    lowest: Floats = np.fmin.reduce(one.scores, axis=1)
-    return one.scores[:, 0] - lowest
+    lowest: Floats = np.fmin.reduce(run.scores, axis=1)
+    return run.scores[:, 0] - lowest
 
 
 def _mean(values: Floats) -> float:
