@@ -16,9 +16,8 @@ import numpy as np
 from coarseloc.core import geo
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import Estimate, Floats, LonLat, RankedTile, TileFacts
-from coarseloc.localize import agreement, metrics
-from coarseloc.localize.agreement import Agreement
-from coarseloc.localize.places import Place, places_of, ranked_places
+from coarseloc.localize import metrics
+from coarseloc.localize.places import Agreement, Place, agreement_distance_m, agreements, places_of, ranked_places
 from coarseloc.store import Session, localizations, runs, snapshots
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
 
@@ -78,7 +77,7 @@ def frame_answers(
 
 
 def agreement_within_m(run: StoredRun) -> float:
-    return agreement.agreement_distance_m(run.reference_set.footprint_m, run.reference_set.overlap)
+    return agreement_distance_m(run.reference_set.footprint_m, run.reference_set.overlap)
 
 
 def results_of(run: StoredRun, result: FrameResult) -> tuple[RankedTile, ...]:
@@ -123,7 +122,7 @@ def _agreement(
     voted = [voter for voter in voters if index in votes[voter]]
     if run.id not in voted:
         return None
-    return agreement.agreements([votes[voter][index] for voter in voted], within_m)[voted.index(run.id)]
+    return agreements([votes[voter][index] for voter in voted], within_m)[voted.index(run.id)]
 
 
 def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameErrors | None]:

@@ -1,6 +1,6 @@
 """The filter on reference tiles: `Where`, how people spell it, how JSON holds it, and which tiles it keeps. Pure.
 
-Only two other spellings exist: Qdrant's in `coarseloc.vectors.filters` and SQL's in `coarseloc.store.filters`. All
+Only two other spellings exist: Qdrant's in `coarseloc.vectors.payload` and SQL's in `coarseloc.store.filters`. All
 three agree on every tile.
 
 Footprints are compared at seven decimals of a degree (about 1 cm), here and in the vector stores, and with their

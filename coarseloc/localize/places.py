@@ -1,7 +1,11 @@
-"""Hits merged by place, and the best place as an estimate. Pure.
+"""Hits merged by place, the best place as an estimate, and how many backbones agree on it. Pure.
 
 Similarity alone says little (nearly all top-ten cosines of aerial frames are above 0.98), so an estimate carries its
 margin over the second best place.
+
+An estimate by best place is a tile's centre, so two backbones that mean the same ground may name neighbouring tiles.
+Neighbours are one stride apart on the ellipsoid: they agree within `AGREEMENT_STRIDES`, in every direction of the
+compass.
 """
 
 from __future__ import annotations
@@ -11,8 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coarseloc.core.types import Estimate, Pose, RankedTile, TileFacts
+from coarseloc.core.geo import ellipsoid_distance_m
+from coarseloc.core.types import Bools, Estimate, Pose, RankedTile, TileFacts
 from coarseloc.localize.metrics import RankedPlaces
+
+AGREEMENT_STRIDES = 1.05  # strides: a neighbour is one away, its diagonal 1.41
+AGREEMENT_WITHOUT_STRIDE_M = 100.0  # where the footprint, and with it the stride, is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +101,37 @@ def ranked_places(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]
 def _truth(pose: Pose) -> tuple[float, float, float]:
     lon, lat = pose.location or (np.nan, np.nan)
     return lon, lat, np.nan if pose.yaw_deg is None else pose.yaw_deg
+
+
+# --- agreement of backbones ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of the `of` backbones that answered, `backbones` are within `within_m` of this one, itself included."""
+
+    backbones: int
+    of: int
+    within_m: float
+
+    @property
+    def share(self) -> float:
+        """Of the other backbones, those that agree; nan where there is no other."""
+        return (self.backbones - 1) / (self.of - 1) if self.of > 1 else float("nan")
+
+
+def agreement_distance_m(footprint_m: float | None, overlap: float) -> float:
+    """Metres within which two estimates are of the same place."""
+    return AGREEMENT_WITHOUT_STRIDE_M if footprint_m is None else AGREEMENT_STRIDES * footprint_m * (1.0 - overlap)
+
+
+def agreements(estimates: Sequence[Estimate], within_m: float) -> list[Agreement]:
+    """Of each estimate of one frame, one a backbone, with the others."""
+    return [Agreement(int(count), len(estimates), within_m) for count in agreeing(estimates, within_m).sum(axis=1)]
+
+
+def agreeing(estimates: Sequence[Estimate], within_m: float) -> Bools:
+    """bool [B, B]: which of B backbones' estimates of one frame are within `within_m` of each other."""
+    lon = np.array([estimate.location.lon for estimate in estimates])
+    lat = np.array([estimate.location.lat for estimate in estimates])
+    return np.asarray(ellipsoid_distance_m(lon[:, None], lat[:, None], lon, lat) <= within_m)

@@ -15,8 +15,7 @@ from coarseloc.core.errors import VectorStoreError
 from coarseloc.core.filters import ANYTHING, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
-from coarseloc.vectors.filters import client_filter
-from coarseloc.vectors.payload import INDEXES, payload
+from coarseloc.vectors.payload import INDEXES, client_filter, payload
 from coarseloc.vectors.server_errors import DEFAULT_BACKOFF, Backoff, clear_errors, retrying
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,7 @@ from coarseloc.core import files
 from coarseloc.core.errors import CoarselocError, VectorStoreError
 from coarseloc.core.filters import ANYTHING, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
-from coarseloc.vectors.filters import edge_filter
-from coarseloc.vectors.payload import INDEXES, payload
+from coarseloc.vectors.payload import INDEXES, edge_filter, payload
 
 MANIFEST = "coarseloc.json"
 _PAGE = 1_000

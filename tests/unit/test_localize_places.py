@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from coarseloc.core import geo
 from coarseloc.core.types import Estimate, LonLat, Pose, RankedTile, TileFacts
-from coarseloc.localize.agreement import Agreement, agreeing, agreement_distance_m, agreements
 from coarseloc.localize.localizer import depth
-from coarseloc.localize.places import best_place, places_of, ranked_places, until_places
+from coarseloc.localize.places import (
+    Agreement,
+    agreeing,
+    agreement_distance_m,
+    agreements,
+    best_place,
+    places_of,
+    ranked_places,
+    until_places,
+)
 
 HERE = LonLat(127.03, 37.50)
 

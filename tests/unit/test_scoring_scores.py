@@ -14,8 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, top
 
 from coarseloc.core import geo
 from coarseloc.core.types import Frame, LonLat, Pose, RankedTile, Tile, TileFacts
-from coarseloc.localize.agreement import Agreement
-from coarseloc.localize.places import best_place
+from coarseloc.localize.places import Agreement, best_place
 from coarseloc.store.runs import FrameResult
 from search.answers import FrameAnswer, frame_errors
 from search.evaluation import rejection

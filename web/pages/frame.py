@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from coarseloc.core.types import Estimate, Frame, LonLat, RankedTile
-from coarseloc.localize.agreement import agreeing
+from coarseloc.localize.places import agreeing
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_of_specs
 from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
-from coarseloc.localize.agreement import agreeing
+from coarseloc.localize.places import agreeing
 from search.evaluation import rejection, scores
 from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
