@@ -98,11 +98,14 @@ def _search_ranges(
     jobs = [partial(index.search, queries, m, params=parameters(lo, hi)) for lo, hi in pairwise(edges)]
     answers = _run_parallel(jobs)
     if parts == 1:
-        return _with_mth_score(*answers[0])
-    scores = np.concatenate([s for s, _ in answers], axis=1)
-    rows = np.concatenate([r for _, r in answers], axis=1)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :m]  # where a range has less than m, the rest scores lowest
-    return _with_mth_score(np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1))
+        ((scores, rows),) = answers
+    else:
+        all_scores, all_rows = (np.concatenate(arrays, axis=1) for arrays in zip(*answers, strict=True))
+        best = np.argsort(-all_scores, axis=1, kind="stable")[
+            :, :m
+        ]  # a range of less than m rows fills up with the lowest
+        scores, rows = np.take_along_axis(all_scores, best, 1), np.take_along_axis(all_rows, best, 1)
+    return scores[:, -1], rows
 
 
 def _range_parameters(count: int, lo: int, hi: int) -> Any:
@@ -117,10 +120,6 @@ def _selection_parameters(selection: Selection, lo: int, hi: int) -> Any:
         bits = bits.copy()
         bits[: lo // 8] = 0
     return library().SearchParameters(sel=library().IDSelectorBitmap(bits))
-
-
-def _with_mth_score(scores: Float32, rows: Rows) -> tuple[Float32, Rows]:
-    return scores[:, -1], rows
 
 
 @cache
@@ -174,14 +173,15 @@ class FaissGpu:
         return [Pass(self._error, self._search if selection is None else partial(self._search_selection, selection))]
 
     def _search(self, queries: Float32, m: int) -> tuple[Float32, Rows]:
-        return _with_mth_score(*self._gpu.search(queries, m))
+        scores, rows = self._gpu.search(queries, m)
+        return scores[:, -1], rows
 
     def _search_selection(self, selection: Selection, queries: Float32, m: int) -> tuple[Float32, Rows]:
         # A flat GPU index takes no selector. For many searches of one selection, see `ExactIndex.subset`.
         subset = library().IndexFlatIP(self._stored.flat.d)
         subset.add(self._stored.vectors[selection.rows])
-        mth_scores, rows = _with_mth_score(*_copy_to_gpu(subset).search(queries, m))
-        return mth_scores, selection.rows[rows]
+        scores, rows = _copy_to_gpu(subset).search(queries, m)
+        return scores[:, -1], selection.rows[rows]
 
 
 def _copy_to_gpu(flat: Any) -> Any:

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from coarseloc.core.types import Backbone
 from coarseloc.store.runs import StoredRun
 from search import engines, faiss_vectors
 
@@ -21,13 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
 
-def environment(backend: str, backbone: Backbone) -> dict[str, Any]:
-    """Describe what embeds and searches, for a run's record: an unfinished run only goes on in an equal one."""
-    return machine(backbone.device, backend)
-
-
 def machine(device: str, backend: str) -> dict[str, Any]:
-    """Describe this machine and its software, with the device that embeds and the backend that searches."""
+    """Describe this machine and its software, with the device that embeds and the backend that searches: the record of
+    a run's times. An unfinished run only goes on in an equal environment."""
     return {
         "backend": backend,
         "device": device,

@@ -23,7 +23,7 @@ from coarseloc.store import Database, Session, embeddings, flights, localization
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
-from search.environment import WARM_UP, environment
+from search.environment import WARM_UP, machine
 from search.mirror_index import MirrorIndex, by_heading, matching, open_mirrors
 
 _COMMIT_EVERY_S = 2.0  # a kill loses no more than this
@@ -77,7 +77,7 @@ def run_search(
         requests = [
             RunRequest(
                 {**parameters, "angle_deg": angle},
-                environment(index.backend, backbone),
+                machine(backbone.device, index.backend),
                 index.build_ms,
                 index.count,
                 index.places(),

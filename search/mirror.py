@@ -93,9 +93,8 @@ class Mirror:
 
     @cached_property
     def _selection(self) -> Callable[[Where], Selection]:
-        columns = (
-            self.columns
-        )  # not `self`: a reference cycle would keep the files of an unused mirror mapped until collected
+        # Not `self` in the lambda: a reference cycle would keep the files of an unused mirror mapped until collected.
+        columns = self.columns
         return lru_cache(SELECTIONS)(lambda where: Selection(where.mask(columns)))
 
 

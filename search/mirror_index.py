@@ -96,7 +96,10 @@ class MirrorIndex:
     def copied(self) -> MirrorIndex:
         """Copy the rows that may answer into indexes of their own, which many searches of one filter pay for."""
         started = time.perf_counter()
-        parts = [_copied(part) for part in self.parts]
+        parts = [
+            part if part.allowed is None else replace(part, index=part.mirror.index.subset(part.allowed.rows))
+            for part in self.parts
+        ]
         has_filter = any(part.allowed is not None for part in self.parts)
         return MirrorIndex(self.db, parts, ms_since(started) if has_filter else self.build_ms, self._facts)
 
@@ -131,10 +134,6 @@ def _parts(opened: OpenMirrors, where: Where) -> Iterator[_Part]:
         if allowed is None or len(allowed):
             angles = [angle for angle in stored_set.reference_set.angles if not where.angles or angle in where.angles]
             yield _Part(mirror, mirror.index, allowed, max(1, len(angles)))
-
-
-def _copied(part: _Part) -> _Part:
-    return part if part.allowed is None else replace(part, index=part.mirror.index.subset(part.allowed.rows))
 
 
 def _places(part: _Part) -> Floats:

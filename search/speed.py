@@ -66,7 +66,7 @@ class RandomTiles:
         return self.index.search(queries, k)
 
     def tiles(self, scores: Float32, keys: NDArray[Any]) -> list[RankedTile]:
-        """None: random vectors stand for no tile."""
+        """Return no tiles: random vectors stand for none."""
         return []
 
 
