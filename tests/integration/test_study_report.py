@@ -175,7 +175,7 @@ def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
 
 def test_the_total_of_mean_times_leaves_decoding_out(evaluations: list[evaluate.Evaluation]) -> None:
     runs = plotted_runs(evaluations)
-    section = next(one for one in timing.sections(runs, str) if one.key == "mean-times")
+    section = next(one for one in timing.make_sections(runs, str) if one.key == "mean-times")
     assert section.table is not None and section.draw is not None
     columns = list(section.table.columns)
     written = [text.get_text().strip() for text in section.draw().axes[0].texts]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coarseloc.core.rotation import affine_view
 from coarseloc.core.types import Float32
-from search.evaluation.studies.patches import patch_figures, realigned, sampled
+from search.evaluation.studies.patches import patch_cosines, realigned, sampled
 
 
 def unit(tokens: np.ndarray) -> Float32:
@@ -54,7 +54,7 @@ def test_figures_are_one_at_heading_zero_and_tell_another_place_apart() -> None:
     rng = np.random.default_rng(0)
     north = rng.standard_normal((6, 6, 32)).astype(np.float32)
     tokens = np.stack([np.rot90(north, k) for k in range(4)])
-    found = patch_figures(tokens, rng.standard_normal((6, 6, 32)).astype(np.float32), 90)
+    found = patch_cosines(tokens, rng.standard_normal((6, 6, 32)).astype(np.float32), 90)
     np.testing.assert_allclose(found["aligned"], 1, atol=1e-5)
     np.testing.assert_allclose(found["pooled"], 1, atol=1e-5)
     assert abs(found["other"]).max() < 0.2

@@ -40,7 +40,7 @@ def test_pictures_are_right_for_themselves_alone() -> None:
 
 def test_answers_are_looked_up_for_each_view_of_a_frame() -> None:
     held = GroundTruth(np.array([[True, False], [False, True]]), np.array([[1.0, 9.0], [8.0, 2.0]]))
-    right, error_m = held.of(np.array([[0, 1, 1], [1, 1, 0]]))
+    right, error_m = held.evaluate(np.array([[0, 1, 1], [1, 1, 0]]))
     assert right.tolist() == [[True, False, False], [True, True, False]]
     assert error_m.tolist() == [[1, 9, 9], [2, 2, 8]]
 

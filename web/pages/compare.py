@@ -147,7 +147,7 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
         say = translator(g.language)
         series = plotted_runs(evaluate(here.database, list(shown.runs.values()), method))
         judged = [one for one in series if len(one.evaluation.frames)]
-        found = timing.sections(series, say) + (accuracy.sections(judged, say) if judged else [])
+        found = timing.make_sections(series, say) + (accuracy.make_sections(judged, say) if judged else [])
         return {one.key: one for one in found}
 
     return here.memory.recall(mark, make), _question(flight_id, shown), mark

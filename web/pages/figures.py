@@ -46,7 +46,7 @@ def as_json(sections: Sequence[Section], address: Callable[[str, str], str]) -> 
             "csv": address(one.key, "csv") if one.table else None,
             "table": one.table and _table(one.table),
             "open": one.open,
-            "more": one.more and _table(one.more),
+            "more": one.full_table and _table(one.full_table),
         }
         for one in sections
     ]

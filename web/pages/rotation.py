@@ -124,8 +124,8 @@ def _sections(study: int) -> tuple[dict[str, Section], list[str], object]:
         from search.evaluation.studies.study import load_result
 
         say, answer = translator(g.language), load_result(here.database, study)
-        found = [*limits.sentences(answer, say), *rotation.findings(answer, say)]
-        return {one.key: one for one in rotation.sections(answer, say, say)}, found
+        found = [*limits.sentences(answer, say), *rotation.write_findings(answer, say)]
+        return {one.key: one for one in rotation.make_sections(answer, say, say)}, found
 
     sections, paragraphs = here.memory.recall(mark, make)
     return sections, paragraphs, mark

@@ -34,7 +34,7 @@ HEADLINE = (
 )  # fmt: skip
 
 
-def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
+def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
     """For runs with frames of known position."""
     sections = [
         Section(
@@ -46,14 +46,14 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
                 "row is marked with a star.").format(least=f"{MIN_N_EFF:g}"),
             table=_score_table(runs, HEADLINE, translate),
             open=True,
-            more=_score_table(runs, tuple(scores.BY_KEY), translate),
+            full_table=_score_table(runs, tuple(scores.BY_KEY), translate),
         ),
         Section(
             "error",
             translate("Error in metres"),
             translate("Great circle from the best place's centre to the truth. Boxes hold the middle half of the frames, "
                 "whiskers reach from the 5th to the 95th percentile. Logarithmic."),
-            partial(errors, runs, translate),
+            partial(plot_errors, runs, translate),
             table=_error_table(runs, translate),
         ),
         Section(
@@ -61,7 +61,7 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
             translate("Hits within a distance"),
             translate("Share of frames with a centre within so many metres. The grey line is what the grid of references "
                 "allows: no search can pass it."),
-            partial(hit_curves, runs, translate),
+            partial(plot_hit_curves, runs, translate),
             table=_hit_table(runs, translate),
         ),
         Section(
@@ -69,7 +69,7 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
             translate("Speed against accuracy"),
             translate("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
                 "interval where n_eff allows one. The line joins the runs that no other beats in both, among those timed alike."),
-            partial(pareto, runs, translate),
+            partial(plot_pareto, runs, translate),
             table=_pareto_table(runs, translate),
         ),
     ]  # fmt: skip
@@ -80,16 +80,16 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
                 translate("Heading error"),
                 translate("Between the best hit's angle and the frame's yaw, where the place is right. References 45 degrees "
                     "apart cannot do better than spread evenly from 0 to 22.5."),
-                partial(headings, runs, translate),
+                partial(plot_heading_errors, runs, translate),
             )
         )  # fmt: skip
-    return sections + confidence.sections(runs, translate)
+    return sections + confidence.make_sections(runs, translate)
 
 
 # --- figures ------------------------------------------------------------------------------------
 
 
-def errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, (ax,) = style.new_figure(height_in=0.9 + 0.4 * len(runs))
     style.boxes(ax, [_errors_m(run) for run in runs], [style.colour(run.index) for run in runs], vertical=False)
     ax.set_yticks(range(1, len(runs) + 1), [run.label for run in runs])
@@ -100,7 +100,7 @@ def errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.new_figure(1, 2, 3.6, sharey=True)
     for ax, k in zip(axes, (1, 10), strict=True):
         for i, limit in enumerate(grid_ceilings(runs)):
@@ -124,7 +124,7 @@ def grid_ceilings(runs: Sequence[PlottedRun]) -> list[Mapping[int, float]]:
     )
 
 
-def pareto(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_pareto(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     groups = group_by_timing(runs, translate)
     figure, axes = style.new_figure(len(groups), 1, 1.0 + 3.0 * len(groups), sharex=True, sharey=True)
     front_labels = pareto_labels(runs)
@@ -154,7 +154,7 @@ def pareto(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def headings(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_heading_errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.small_multiples(len(runs), 1.8)
     for ax, run in zip(axes, runs, strict=True):
         values = without_nan(metrics.heading_error_deg(run.evaluation.frames.ranked))

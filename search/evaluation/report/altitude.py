@@ -15,13 +15,13 @@ from search.evaluation.report.page import Section, Table
 from search.evaluation.report.study_charts import (
     Line,
     at,
-    by_backbone,
     compare_text,
-    cosines,
     curve_table,
     percent,
+    plot_by_backbone,
+    plot_cosines,
+    plot_strategies,
     strategies_of,
-    strategy_bars,
     strategy_table,
 )
 from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, levels
@@ -32,7 +32,7 @@ TITLE = "Altitude laboratory: how stable are embeddings when the aircraft climbs
 _MIN_RECALL = 0.05  # a recall whose interval reaches lower is too little to take nine tenths of
 
 
-def sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
+def make_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
     """`drawn` is the language inside the figures."""
     strategies = list(CURVES)
     recall_lines = [
@@ -51,7 +51,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate(
                 "The same places from every altitude. A pyramid holds references of several altitudes; a known altitude picks its nearest level, or crops a frame from above to what a reference shows. A place is right where the best reference's centre lies within half a footprint of the single altitude, whatever its own level; lines are 95 % intervals over places. Gains are points above a single altitude, paired by place, on the places that both can reach: the ceiling is the share of frames that could be right at all, given the references searched."
             ),
-            partial(strategy_bars, result, translate_figure),
+            partial(plot_strategies, result, translate_figure),
             table=strategy_table(result, translate, heading=False),
             open=True,
         ),
@@ -70,7 +70,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate(
                 "Mean cosine of a place with itself as the references' altitude shows it. Dotted: its cosine with other places."
             ),
-            partial(_cosines, result, translate_figure),
+            partial(_plot_cosines, result, translate_figure),
             table=curve_table(
                 result,
                 [("cosine", translate("same place")), ("cosine_other", translate("other places"))],
@@ -83,7 +83,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate("Right place against the altitude"),
             translate("The grey line is the altitude of the single-altitude index; dashed, the ceilings below 100 %."),
             partial(
-                by_backbone,
+                plot_by_backbone,
                 result,
                 [*recall_lines, *_ceilings(result, translate_figure)],
                 altitude_label,
@@ -106,7 +106,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate("Error against the altitude"),
             translate("Median over places. High levels lie on a wider grid: their nearest centre is further off."),
             partial(
-                by_backbone,
+                plot_by_backbone,
                 result,
                 error_lines,
                 altitude_label,
@@ -159,8 +159,10 @@ def _level_table(result: StudyResult, translate: Translator) -> Table:
     return Table(columns, rows)
 
 
-def _cosines(result: StudyResult, translate: Translator) -> Figure:
-    return cosines(result, translate("altitude of the frame, m"), translate, partial(_mark_altitude, _base(result)))
+def _plot_cosines(result: StudyResult, translate: Translator) -> Figure:
+    return plot_cosines(
+        result, translate("altitude of the frame, m"), translate, partial(_mark_altitude, _base(result))
+    )
 
 
 def _base(result: StudyResult) -> float:
@@ -184,7 +186,7 @@ def _metres_at(altitude: float, ax: Axes) -> None:
 # --- words --------------------------------------------------------------------------------------
 
 
-def findings(result: StudyResult, translate: Translator) -> list[str]:
+def write_findings(result: StudyResult, translate: Translator) -> list[str]:
     """A paragraph for each backbone, written from its numbers."""
     return [_finding(result, backbone, translate) for backbone in result.backbones]
 

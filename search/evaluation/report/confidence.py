@@ -23,7 +23,7 @@ from search.evaluation.report.plotted_run import PlottedRun, estimate_text
 _DOTS = 500  # of a scatter, for each series: more cannot be told apart
 
 
-def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
+def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
     """For runs with frames of known position."""
     sections: list[Section] = []
     if len(runs) > 1:
@@ -34,7 +34,7 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
                 translate("Share of frames for which two runs put the aircraft within {d} m of each other.").format(
                     d=f"{runs[0].evaluation.agreement_m:.0f}"
                 ),
-                partial(agreement, runs, translate),
+                partial(plot_agreement, runs, translate),
             )
         )
     sections += [
@@ -43,14 +43,14 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
             translate("Margin against error"),
             translate("The best place's score less the next place's. A margin can be trusted as far as large errors stay at "
                 "its left end. Crosses are frames off the map, where every answer is wrong."),
-            partial(margins, runs, translate),
+            partial(plot_margins, runs, translate),
         ),
         Section(
             "rejection",
             translate("Withholding unsure answers"),
             translate("Answers are withheld below a margin (left) or an agreement (right). An answer is right where the best "
                 "footprint holds the truth; recall is of the frames on the map."),
-            partial(rejections, runs, translate),
+            partial(plot_rejection, runs, translate),
             table=_rejection_table(runs, translate),
         ),
     ]  # fmt: skip
@@ -60,7 +60,7 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
 # --- figures ------------------------------------------------------------------------------------
 
 
-def agreement(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_agreement(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     shares = [[_agreement_share(a, b) for b in runs] for a in runs]
     figure, (ax,) = style.new_figure(height_in=1.1 + 0.42 * len(runs))
     tone = to_rgb(style.colour(0))
@@ -82,7 +82,7 @@ def agreement(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def margins(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_margins(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.small_multiples(len(runs))
     for ax, run in zip(axes, runs, strict=True):
         frames = run.evaluation.frames
@@ -101,14 +101,14 @@ def margins(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def rejections(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_rejection(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.new_figure(1, 2, 3.5, sharex=True, sharey=True)
     for ax, confidence in zip(axes, ("margin", "agreement"), strict=True):
         for run in runs:
             curve = rejection.curve(scores.rejection_samples(run.evaluation.frames, confidence))
             if len(curve.recall):
-                look = style.line(run.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
-                ax.plot(curve.recall, curve.precision, label=run.label, **look)
+                line_style = style.line(run.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
+                ax.plot(curve.recall, curve.precision, label=run.label, **line_style)
         ax.set_title(translate("by margin") if confidence == "margin" else translate("by agreement"))
         ax.set(xlabel=translate("recall"), ylim=(-0.02, 1.05), xlim=(0, 1.02))
     axes[0].set_ylabel(translate("precision"))

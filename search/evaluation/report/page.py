@@ -40,7 +40,7 @@ class Section:
     body: str = ""  # HTML that stands in place of a figure
     table: Table | None = None
     open: bool = False  # the table is shown, not folded
-    more: Table | None = None  # a longer table, folded
+    full_table: Table | None = None  # a longer table, folded
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from search.evaluation.report.page import Section
 from search.evaluation.report.study_charts import (
     Line,
     at,
-    by_backbone,
     compare_text,
-    cosines,
     curve_table,
     or_nan,
     percent,
+    plot_by_backbone,
+    plot_cosines,
+    plot_strategies,
     strategies_of,
-    strategy_bars,
     strategy_table,
 )
 from search.evaluation.studies.patches import RING_ANGLES
@@ -37,7 +37,7 @@ ONE_HEADING_INDEX = "one heading in the index"
 TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?"
 
 
-def sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
+def make_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
     """`drawn` is the language inside the figures."""
     names = {1: ONE_HEADING_INDEX, 4: FOUR_HEADINGS, 8: EIGHT_HEADINGS}
     recall_lines = [Line(f"recall@{k}", translate_figure(name), i) for i, (k, name) in enumerate(names.items())]
@@ -48,7 +48,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate("The same frames at every heading. Turned references multiply the index by eight, a turned frame "
                 "multiplies the embedding by eight, a known yaw costs nothing. A place is right where the best "
                 "reference's footprint holds the frame's centre; lines are 95 % intervals over frames. Gains are points above eight references, paired by frame."),
-            partial(strategy_bars, result, translate_figure),
+            partial(plot_strategies, result, translate_figure),
             table=strategy_table(result, translate),
             open=True,
         ),
@@ -57,7 +57,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate("Global token: cosine against the turn"),
             translate("Mean cosine of a place with itself turned. Dotted: its cosine with other places; a turn that "
                 "comes down to it can no longer be told from another place."),
-            partial(_cosines, result, translate_figure),
+            partial(_plot_cosines, result, translate_figure),
             table=curve_table(
                 result, [("cosine", translate("same place")), ("cosine_other", translate("other places"))], translate("turn, degrees"), "{:.3f}"
             ),
@@ -66,13 +66,13 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             "polar",
             translate("Global token: all the way round"),
             translate("The same, around the compass: 0 at the top, clockwise. The inner edge is the lowest cosine seen."),
-            partial(polar, result, translate_figure),
+            partial(plot_polar, result, translate_figure),
         ),
         Section(
             "recall-by-heading",
             translate("Right place against the frame's heading"),
             translate("For an index that holds references at one heading (north), at four, and at eight."),
-            partial(by_backbone, result, recall_lines, translate_figure("heading of the frame, degrees"), translate_figure("right place"), _compass_percent),
+            partial(plot_by_backbone, result, recall_lines, translate_figure("heading of the frame, degrees"), translate_figure("right place"), _compass_percent),
             table=curve_table(
                 result, [(f"recall@{k}", f"{k}") for k in (1, 4, 8)], translate("heading of the frame, degrees"), "{:.0%}"
             ),
@@ -82,7 +82,7 @@ def sections(result: StudyResult, translate: Translator, translate_figure: Trans
             translate("Margin over the best wrong place"),
             translate("Score of the best right reference less that of the best wrong one; below zero the search errs."),
             partial(
-                by_backbone, result, [Line(line.curve.replace("recall", "margin"), line.name, line.index) for line in recall_lines],
+                plot_by_backbone, result, [Line(line.curve.replace("recall", "margin"), line.name, line.index) for line in recall_lines],
                 translate_figure("heading of the frame, degrees"), translate_figure("margin"), _compass_zero,
             ),
             table=curve_table(
@@ -116,7 +116,7 @@ def _patch_sections(result: StudyResult, translate: Translator, translate_figure
             translate("Each patch of the turned view is compared with what the view at heading 0 has at the same ground, between "
                 "its patches by bilinear interpolation. For comparison: the patch at the same row and column, the mean of "
                 "all patches, and patches of another place."),
-            partial(by_backbone, result, patch_lines, translate_figure("turn, degrees"), translate_figure("cosine"), _compass),
+            partial(plot_by_backbone, result, patch_lines, translate_figure("turn, degrees"), translate_figure("cosine"), _compass),
             table=curve_table(result, names, translate("turn, degrees"), "{:.3f}"),
         ),
         Section(
@@ -124,7 +124,7 @@ def _patch_sections(result: StudyResult, translate: Translator, translate_figure
             translate("Patch tokens: by distance from the centre"),
             translate("0 is the centre, 1 the corner. Beyond 0.71, the inscribed circle, a view turned by 45 degrees shows ground "
                 "that the other does not."),
-            partial(by_backbone, result, ring_lines, translate_figure("distance from the centre, half diagonals"), translate_figure("cosine")),
+            partial(plot_by_backbone, result, ring_lines, translate_figure("distance from the centre, half diagonals"), translate_figure("cosine")),
             table=curve_table(
                 result, [(f"patch_ring@{angle}", f"{angle}°") for angle in RING_ANGLES], translate("distance from the centre"), "{:.3f}"
             ),
@@ -135,11 +135,11 @@ def _patch_sections(result: StudyResult, translate: Translator, translate_figure
 # --- figures ------------------------------------------------------------------------------------
 
 
-def _cosines(result: StudyResult, translate: Translator) -> Figure:
-    return cosines(result, translate("turn, degrees"), translate, _compass)
+def _plot_cosines(result: StudyResult, translate: Translator) -> Figure:
+    return plot_cosines(result, translate("turn, degrees"), translate, _compass)
 
 
-def polar(result: StudyResult, translate: Translator) -> Figure:
+def plot_polar(result: StudyResult, translate: Translator) -> Figure:
     figure, axes = style.new_figure(height_in=4.6, subplot_kw={"projection": "polar"})
     ax = cast(PolarAxes, axes[0])
     ax.set_theta_zero_location("N")
@@ -178,7 +178,7 @@ def _compass_zero(ax: Axes) -> None:
 # --- words --------------------------------------------------------------------------------------
 
 
-def findings(result: StudyResult, translate: Translator) -> list[str]:
+def write_findings(result: StudyResult, translate: Translator) -> list[str]:
     """A paragraph for each backbone, written from its numbers."""
     return [_finding(result, backbone, translate) for backbone in result.backbones]
 

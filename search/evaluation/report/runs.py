@@ -82,8 +82,8 @@ def _sections(
     with_truth = [run for run in runs if len(run.evaluation.frames)]
     sections: list[Section] = []
     if with_truth:
-        sections += _with_figures_in(accuracy.sections, with_truth, translate, translate_figures)
-    sections += _with_figures_in(timing.sections, runs, translate, translate_figures)
+        sections += _with_figures_in(accuracy.make_sections, with_truth, translate, translate_figures)
+    sections += _with_figures_in(timing.make_sections, runs, translate, translate_figures)
     if shown_frame:
         sections.append(
             Section(
@@ -203,8 +203,8 @@ def _fastest(runs: Sequence[PlottedRun], translate: Translator) -> list[str]:
             if len(group) > 1
             else translate("{name} takes {ms} ms a frame for embedding and search on average ({how}).")
         )
-        how = title or timing_text(fastest.batch, translate)
-        lines.append(text.format(name=fastest.label, ms=f"{fastest.total_ms.mean():.1f}", how=how))
+        conditions = title or timing_text(fastest.batch, translate)
+        lines.append(text.format(name=fastest.label, ms=f"{fastest.total_ms.mean():.1f}", how=conditions))
     return lines
 
 

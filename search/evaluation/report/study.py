@@ -24,14 +24,14 @@ def write_study(
     progress: Progress | None = None,
 ) -> list[str]:
     """A study as one HTML file; returns notices for who asked."""
-    sections_of_kind = _REPORTS_BY_KIND[result.study.kind]
+    report = _REPORTS_BY_KIND[result.study.kind]
     translate = translator(language)
     translate_figure, notices = figures_translator(language, figures)
     page = Page(
-        title=translate(sections_of_kind.TITLE),
-        lead=sections_of_kind.findings(result, translate),
+        title=translate(report.TITLE),
+        lead=report.write_findings(result, translate),
         facts=_facts(result, translate),
-        sections=sections_of_kind.sections(result, translate, translate_figure),
+        sections=report.make_sections(result, translate, translate_figure),
         warnings=_warnings(result, note, translate),
         language=language,
         translate=translate,

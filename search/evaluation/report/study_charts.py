@@ -31,7 +31,7 @@ class Line:
     band: bool = True  # its interval is shown
 
 
-def by_backbone(
+def plot_by_backbone(
     result: StudyResult, lines: Sequence[Line], xlabel: str, ylabel: str, finish: Callable[[Axes], None] | None = None
 ) -> Figure:
     """A small chart for each backbone with the same lines."""
@@ -40,7 +40,7 @@ def by_backbone(
         for line in lines:
             points = result.curve(backbone, line.curve)
             if points:
-                curve(ax, points, line)
+                plot_curve(ax, points, line)
         ax.set_title(backbone)
     for ax in axes:  # after all lines: they share their scales
         if finish:
@@ -53,14 +53,14 @@ def by_backbone(
     return figure
 
 
-def cosines(result: StudyResult, xlabel: str, translate: Translator, finish: Callable[[Axes], None]) -> Figure:
+def plot_cosines(result: StudyResult, xlabel: str, translate: Translator, finish: Callable[[Axes], None]) -> Figure:
     """A line for each backbone of a place with itself, and a dotted one of it with others."""
     figure, (ax,) = style.new_figure(height_in=3.4)
     dotted: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1.4}
     for i, backbone in enumerate(result.backbones):
-        curve(ax, result.curve(backbone, "cosine"), Line("cosine", backbone, i))
+        plot_curve(ax, result.curve(backbone, "cosine"), Line("cosine", backbone, i))
         points = result.curve(backbone, "cosine_other")
-        curve(ax, points, Line("cosine_other", "_", i, band=False), **dotted, marker="")
+        plot_curve(ax, points, Line("cosine_other", "_", i, band=False), **dotted, marker="")
     ax.plot([], [], color=style.MUTED, label=translate("other places"), **dotted)
     finish(ax)
     ax.set(xlabel=xlabel, ylabel=translate("cosine"))
@@ -68,7 +68,7 @@ def cosines(result: StudyResult, xlabel: str, translate: Translator, finish: Cal
     return figure
 
 
-def curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **overrides: Any) -> None:
+def plot_curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **overrides: Any) -> None:
     """A line with its interval as a band; `other` overrides how the line looks."""
     x = [p.x for p in points]
     y, low, high = (np.array([or_nan(getattr(p, name)) for p in points]) for name in ("y", "low", "high"))
@@ -117,7 +117,7 @@ def strategies_of(result: StudyResult, backbone: str) -> dict[str, StrategyRecor
     return {way["name"]: way for way in result.study.findings["ways"][backbone]}
 
 
-def strategy_bars(result: StudyResult, translate: Translator) -> Figure:
+def plot_strategies(result: StudyResult, translate: Translator) -> Figure:
     """Recall of each way, with its interval, a group for each way and a bar for each backbone."""
     names = [way["name"] for way in result.study.findings["ways"][result.backbones[0]]]
     count = len(result.backbones)

@@ -193,8 +193,8 @@ def inline_svg(figure: Figure, key: str, label: str) -> str:
     svg = re.sub(
         r"<svg [^>]*?viewBox=(\"[^\"]*\")[^>]*>", rf'<svg viewBox=\1 role="img" aria-label="{label}">', svg, count=1
     )
-    for fixed, variable in _VARIABLES.items():
-        svg = svg.replace(fixed, variable)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, variable)
     svg = re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font-size: \1", svg)  # in the page's own font
     return svg.replace("#000000", "currentColor")  # what is left at matplotlib's default is ink too
 

@@ -21,35 +21,35 @@ _DOTS = 500  # of a scatter, for each series: more cannot be told apart
 _TITLE = 34  # characters of a line above a small chart
 
 
-def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
+def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
     return [
         Section(
             "score-distribution",
             translate("Score by backbone and rank"),
             translate("Boxes hold the middle half of the frames, whiskers reach from the 5th to the 95th percentile. "
                 "Scores of different backbones are not comparable: read the spread and the drop, not the height."),
-            partial(score_boxes, runs, translate),
+            partial(plot_scores_by_rank, runs, translate),
             table=_score_table(runs, translate),
         ),
         Section(
             "mean-score",
             translate("Mean score by rank, and the drop from first to last"),
             translate("A backbone that tells places apart falls steeply after the right ones."),
-            partial(mean_scores, runs, translate),
+            partial(plot_mean_scores, runs, translate),
             table=_drop_table(runs, translate),
         ),
         Section(
             "search-time",
             translate("Search time"),
             translate("The index call alone, after the warm-up. Logarithmic.") + _timing_note(runs, translate),
-            partial(search_times, runs, translate),
+            partial(plot_search_times, runs, translate),
             table=_time_table(runs, translate, "search_ms"),
         ),
         Section(
             "total-time",
             translate("Total time per reference set"),
             translate("Embedding plus search, without decoding the image, median over frames.") + _timing_note(runs, translate),
-            partial(set_times, runs, translate),
+            partial(plot_set_times, runs, translate),
             table=_set_table(runs, translate),
         ),
         Section(
@@ -57,14 +57,14 @@ def sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]
             translate("Time against score"),
             translate("Each dot is a frame: embedding plus search, without decoding the image, against the score of its best hit.")
             + _timing_note(runs, translate),
-            partial(time_and_score, runs, translate),
+            partial(plot_time_and_score, runs, translate),
         ),
         Section(
             "mean-times",
             translate("Mean times"),
             translate("Mean milliseconds over frames. The number beside a bar, and the column total, is embedding plus search; "
                 "decoding the image, the grey end of the bar, is not part of it.") + _timing_note(runs, translate),
-            partial(latency, runs, translate),
+            partial(plot_mean_times, runs, translate),
             table=_means_table(runs, translate),
             open=True,
         ),
@@ -82,7 +82,7 @@ def _timing_note(runs: Sequence[PlottedRun], translate: Translator) -> str:
 # --- figures ------------------------------------------------------------------------------------
 
 
-def score_boxes(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_scores_by_rank(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.small_multiples(len(runs))
     for ax, run in zip(axes, runs, strict=True):
         ranks = range(1, run.scores.shape[1] + 1)
@@ -97,7 +97,7 @@ def score_boxes(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def mean_scores(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_mean_scores(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, (left, right) = style.new_figure(1, 2, 3.4, width_ratios=(2, 1))
     for run in runs:
         means = np.nanmean(run.scores, axis=0) if len(run.scores) else np.array([])
@@ -110,7 +110,7 @@ def mean_scores(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def search_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_search_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, panels = _panels(group_by_timing(runs, translate))
     for ax, group in panels:
         style.boxes(ax, [run.search_ms for run in group], [style.colour(run.index) for run in group], vertical=False)
@@ -123,7 +123,7 @@ def search_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     groups = []
     for title, group in group_by_timing(runs, translate):
         for name in dict.fromkeys(run.stored.reference_set.name for run in group):
@@ -137,7 +137,7 @@ def set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def time_and_score(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_time_and_score(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.small_multiples(len(runs))
     titled = [(title, run) for title, group in group_by_timing(runs, translate) for run in group]
     for ax, (title, run) in zip(axes, titled, strict=True):
@@ -153,7 +153,7 @@ def time_and_score(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def latency(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
+def plot_mean_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, panels = _panels(group_by_timing(runs, translate))
     for ax, group in panels:
         left = np.zeros(len(group))

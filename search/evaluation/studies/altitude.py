@@ -277,7 +277,7 @@ def curves(backbone: str, vectors: AltitudeVectors, plan: AltitudePlan, answers:
         points.append(curve_point(backbone, "cosine", altitude, own[:, i]))
         points.append(curve_point(backbone, "cosine_other", altitude, other_place[:, i]))
         for strategy, indices in answers.items():
-            right, error_m = vectors.truth.of(indices)
+            right, error_m = vectors.truth.evaluate(indices)
             points.append(curve_point(backbone, f"recall@{CURVES[strategy]}", altitude, right[:, i], share))
             points.append(
                 curve_point(backbone, f"ceiling@{CURVES[strategy]}", altitude, ceilings[strategy][:, i], share)

@@ -36,7 +36,7 @@ class GroundTruth:
         error_m = _distances_m(places[:frames], places) if places else np.full(right.shape, np.nan)
         return cls(right, error_m, correlation=1.0)
 
-    def of(self, answers: NDArray[np.int64]) -> tuple[Bools, Floats]:
+    def evaluate(self, answers: NDArray[np.int64]) -> tuple[Bools, Floats]:
         """(right, error_m), both [Q, V], of the references answered, int64 [Q, V]."""
         return np.take_along_axis(self.right, answers, 1), np.take_along_axis(self.error_m, answers, 1)
 

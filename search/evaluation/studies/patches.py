@@ -19,7 +19,7 @@ RING_ANGLES = (45, 90, 180)  # whose patches are grouped by their distance from 
 PATCH_ARRAYS = ("aligned", "unaligned", "other", "pooled", "rings")
 
 
-def patch_figures(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:
+def patch_cosines(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:
     """The figures of one frame's patch tokens [H, G, G, D] and another frame's [G, G, D]: cosines with the frame at
     heading 0, [H] each, and [H, RADII] by distance from the centre.
 

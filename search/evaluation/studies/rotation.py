@@ -31,7 +31,7 @@ from search.evaluation.studies.ground import (
     shared_pixels,
 )
 from search.evaluation.studies.ground_truth import GroundTruth
-from search.evaluation.studies.patches import PATCH_ARRAYS, patch_curves, patch_figures
+from search.evaluation.studies.patches import PATCH_ARRAYS, patch_cosines, patch_curves
 from search.evaluation.studies.strategies import (
     EMBED_TIMES,
     EvaluatedStrategy,
@@ -196,7 +196,7 @@ class RotationExperiment:
     def _embed_patches(self, i: int, backbone: Backbone) -> Arrays:
         next_frame = self.scene.frame((i + 1) % self.scene.frames, (0,))
         tokens = _patch_tokens(backbone, self._turned_frame(i))
-        return patch_figures(tokens, _patch_tokens(backbone, next_frame)[0], self.step)
+        return patch_cosines(tokens, _patch_tokens(backbone, next_frame)[0], self.step)
 
     def _turned_frame(self, i: int) -> UInt8:
         return self.scene.frame(i, range(0, 360, self.step))
@@ -234,7 +234,7 @@ def curves(backbone: str, vectors: RotationVectors) -> list[CurvePoint]:
     points += [point("cosine_other", turn, other_place[:, i]) for i, turn in enumerate(turns)]
     for count in (1, 4, 8):
         scores = _scores(vectors, HEADINGS[:: 8 // count])
-        right, error_m = vectors.truth.of(scores.argmax(axis=2))
+        right, error_m = vectors.truth.evaluate(scores.argmax(axis=2))
         margins = margin_over_wrong(scores, vectors.truth.right)
         for i, turn in enumerate(turns):
             points.append(point(f"recall@{count}", turn, right[:, i], estimator=share))

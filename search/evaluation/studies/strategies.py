@@ -72,7 +72,7 @@ def evaluate_strategy(
     altitudes; `searched` [V, R]: the references that each view was searched in, all by default; `heading_errors_deg`
     [Q, V]: nan where the strategy answers no heading.
     """
-    right, error_m = truth.of(answers)
+    right, error_m = truth.evaluate(answers)
     shares = right.mean(axis=1)  # frames are drawn, not their views
     recall = intervals.share(shares, truth.correlation)
     heading_error = math.nan if heading_errors_deg is None else median(heading_errors_deg[right], None).value
