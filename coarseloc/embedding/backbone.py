@@ -87,7 +87,7 @@ class LoadedBackbone:
         Computed when it returns (a GPU is synchronised). Raises BackboneError where a row is zero or not finite.
         """
         preprocess.check_images(images)
-        return unit_rows(self.engine.pooled(images), self.spec.backbone)
+        return normalise_rows(self.engine.pooled(images), self.spec.backbone)
 
     def embed_many(self, images: Sequence[UInt8]) -> Float32:
         """Images uint8 [H, W, 3] of differing sizes → float32 [N, D] in their order.
@@ -110,7 +110,7 @@ class LoadedBackbone:
         return self.engine.patch_tokens(images).reshape(len(images), side, side, self.spec.dim)
 
 
-def unit_rows(vectors: Float32, name: str) -> Float32:
+def normalise_rows(vectors: Float32, name: str) -> Float32:
     """float32 [B, D] → each row divided by its L2 norm; BackboneError names the rows that have none."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unusable = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12))

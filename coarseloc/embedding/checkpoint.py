@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Tensor]:
             "use the file as Meta publishes it"
         ) from error
     except Exception as error:  # of damaged bytes the unpickler makes anything: IndexError, KeyError, struct.error …
-        raise WeightsError(f"{path} cannot be read ({_first_line(error)}): truncated? Copy it again") from error
+        raise WeightsError(f"{path} cannot be read ({first_line(error)}): truncated? Copy it again") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
         raise WeightsError(f"{path} holds {keys}; expected a flat dict of tensors, as Meta publishes it")
@@ -69,10 +69,8 @@ def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[
     missing = sorted(expected.keys() - original.keys())
     extra = sorted(original.keys() - expected.keys() - {_PERIODS} - {k for k in original if k.endswith("bias_mask")})
     if missing or extra:
-        raise WeightsError(
-            f"{source} is not {spec.name}: {_list_keys('missing', missing)}{_list_keys('left over', extra)}"
-            f"expected {len(expected)} tensors"
-        )
+        faults = [list_keys(fault, keys) for fault, keys in (("missing", missing), ("left over", extra)) if keys]
+        raise WeightsError(f"{source} is not {spec.name}: {'; '.join(faults)}; expected {len(expected)} tensors")
     shapes = [
         f"{k} {list(original[k].shape)}, expected {list(v)}" for k, v in expected.items() if original[k].shape != v
     ]
@@ -170,12 +168,13 @@ def config_values(spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def _list_keys(label: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
+def list_keys(fault: str, keys: list[str]) -> str:
+    """The fault and the first three of its tensors' names."""
     rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{label} {', '.join(keys[:3])}{rest}; "
+    return f"{fault} {', '.join(keys[:3])}{rest}"
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+def first_line(error: object) -> str:
+    """The first line of an error's text, at most 200 characters of it; its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

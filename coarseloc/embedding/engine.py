@@ -74,7 +74,7 @@ class CpuEngine:
         self.device = torch.device("cpu")
         self._model = model
         self._spec = spec
-        self._pooled = model.pooled_by(spec.pooling)
+        self._pooled = model.pooled_forward(spec.pooling)
         self._threads = threads
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"embed-{spec.backbone}")
 
@@ -93,7 +93,7 @@ class CpuEngine:
             # Acts on the calling thread alone, so each says how many it wants before it works.
             torch.set_num_threads(max(1, self._threads // workers))
             with torch.inference_mode():
-                return forward(preprocess.resized(batch, self._spec.input_px))
+                return forward(preprocess.resize(batch, self._spec.input_px))
 
         return torch.cat(list(self._pool.map(run_batch, batches))).numpy()
 
@@ -123,7 +123,7 @@ class CudaEngine:
             start = 0
             for size in cuda_batch_sizes(len(images), self._limit):
                 batch = images[start : start + size]  # the last one may be short; its graph is padded
-                pixels = preprocess.resized(batch, self._spec.input_px, self.device)
+                pixels = preprocess.resize(batch, self._spec.input_px, self.device)
                 vectors[start : start + len(batch)] = self._graph(size)(pixels)
                 start += size
             return vectors.cpu().numpy()  # waits for the device
@@ -132,7 +132,7 @@ class CudaEngine:
         tokens = []
         with torch.inference_mode():
             for i in range(0, len(images), self._limit):
-                pixels = preprocess.resized(images[i : i + self._limit], self._spec.input_px, self.device)
+                pixels = preprocess.resize(images[i : i + self._limit], self._spec.input_px, self.device)
                 tokens.append(self._model.patch_tokens(pixels).cpu())
             return torch.cat(tokens).numpy()
 
@@ -145,7 +145,7 @@ class CudaEngine:
     def _graph(self, size: int) -> _Graph:
         if size not in self._graphs:
             side = self._spec.input_px
-            forward = self._model.pooled_by(self._spec.pooling)
+            forward = self._model.pooled_forward(self._spec.pooling)
             self._graphs[size] = _Graph(forward, torch.zeros(size, 3, side, side, device=self.device))
         return self._graphs[size]
 
@@ -208,8 +208,8 @@ class TransformersEngine:
         outputs = []
         with torch.inference_mode():
             for i in range(0, len(images), TRANSFORMERS_BATCH):
-                pixels = preprocess.resized(images[i : i + TRANSFORMERS_BATCH], self.spec.input_px, self.device)
-                pixels = preprocess.normalised(pixels, self.spec.mean, self.spec.std)
+                pixels = preprocess.resize(images[i : i + TRANSFORMERS_BATCH], self.spec.input_px, self.device)
+                pixels = preprocess.normalise(pixels, self.spec.mean, self.spec.std)
                 outputs.append(select(self.model(pixels.to(self.dtype))).float())
             return torch.cat(outputs).cpu().numpy()
 

@@ -73,7 +73,7 @@ class FusedVit:
         """→ float32 [B, P, D]: the patch tokens after the final norm, row by row."""
         return self.tokens(pixels)[:, len(self.prefix) :]
 
-    def pooled_by(self, pooling: str) -> Callable[[Tensor], Tensor]:
+    def pooled_forward(self, pooling: str) -> Callable[[Tensor], Tensor]:
         """The forward to [B, D] of a row's pooling; a DINOv3's pooler_output is its class token."""
         if pooling == "mean":
             return lambda pixels: self.patch_tokens(pixels).mean(dim=1)

@@ -5,7 +5,6 @@ transformers initialises missing tensors at random and only logs it; here that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def load_model(weights: LocatedWeights) -> PreTrainedModel:
     """The model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
     model, report = _from_pth(weights) if weights.kind == "pth" else _from_folder(weights)
-    _refuse_incomplete(report, weights)
+    _check_complete(report, weights)
     model.requires_grad_(False)
     return model.eval()
 
@@ -33,7 +32,7 @@ def _from_pth(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]
     original = checkpoint.read(weights.path)
     state = checkpoint.to_transformers(original, weights.spec, str(weights.path))
     config = DINOv3ViTConfig(**checkpoint.config_values(weights.spec))
-    return _quietly(DINOv3ViTModel, None, config=config, state_dict=state)
+    return _from_pretrained(DINOv3ViTModel, None, config=config, state_dict=state)
 
 
 def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -43,20 +42,23 @@ def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, An
     try:
         config = AutoConfig.from_pretrained(weights.path, local_files_only=True)
     except Exception as error:  # it checks each field by classes of its own
-        raise WeightsError(f"{weights.path}/config.json is not understood by transformers: {_line(error)}") from error
+        raise WeightsError(
+            f"{weights.path}/config.json is not understood by transformers: {checkpoint.first_line(error)}"
+        ) from error
     if weights.spec.is_dinov3:
         _check_config(config, weights)
     try:
-        return _quietly(AutoModel, weights.path, config=config)
+        return _from_pretrained(AutoModel, weights.path, config=config)
     except Exception as error:  # a config.json may ask for any shape, and safetensors has a class of its own
         if type(error).__name__ != "SafetensorError":
-            raise WeightsError(f"{weights.path} cannot be loaded: {_line(error)}") from error
+            raise WeightsError(f"{weights.path} cannot be loaded: {checkpoint.first_line(error)}") from error
         raise WeightsError(
-            f"{weights.path} holds a safetensors file that is truncated or damaged ({_line(error)}): copy it again"
+            f"{weights.path} holds a safetensors file that is truncated or damaged ({checkpoint.first_line(error)}): "
+            "copy it again"
         ) from error
 
 
-def _quietly(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """`from_pretrained` without its progress bar and warnings: we read the report instead."""
     from transformers.utils import logging
 
@@ -79,19 +81,19 @@ def _quietly(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTraine
             logging.enable_progress_bar()
 
 
-def _refuse_incomplete(report: dict[str, Any], weights: LocatedWeights) -> None:
-    missing = _names(report["missing_keys"])
+def _check_complete(report: dict[str, Any], weights: LocatedWeights) -> None:
+    missing = sorted(report["missing_keys"])
     if weights.spec.pooling != "pooler":  # an unused head may be absent: many ViT folders have no pooler
         missing = [key for key in missing if not key.startswith("pooler.")]
     # A classification head left over in a laboratory's own folder is harmless; in the six it is another model.
-    extra = _names(report["unexpected_keys"]) if weights.spec.is_dinov3 else []
-    misshapen = _names(key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"])
+    extra = sorted(report["unexpected_keys"]) if weights.spec.is_dinov3 else []
+    misshapen = sorted(key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"])
     faults = [
-        f"{fault} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        checkpoint.list_keys(fault, keys)
         for fault, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
         if keys
     ]
-    faults += [_line(text) for text in report.get("error_msgs") or []]
+    faults += [checkpoint.first_line(text) for text in report.get("error_msgs") or []]
     if faults:
         raise WeightsError(
             f"{weights.path} does not hold all of {weights.spec.name}: {'; '.join(faults)}. Copy it again"
@@ -118,24 +120,15 @@ def _check_normalisation(weights: LocatedWeights) -> None:
     stated = read_json(path)
     for key, ours in (("image_mean", weights.spec.mean), ("image_std", weights.spec.std)):
         theirs = stated.get(key)
-        if theirs is not None and not _close(theirs, ours):
+        if theirs is not None and not _is_close(theirs, ours):
             raise WeightsError(
                 f"{path} states {key} {theirs}, the [[backbones]] row of {weights.spec.name} has {list(ours)}: "
                 f"correct {key.removeprefix('image_')} in the row"
             )
 
 
-def _close(theirs: Any, ours: tuple[float, float, float]) -> bool:
+def _is_close(theirs: Any, ours: tuple[float, float, float]) -> bool:
     return len(theirs) == 3 and all(abs(a - b) < 1e-3 for a, b in zip(theirs, ours, strict=True))
-
-
-def _names(keys: Iterable[str]) -> list[str]:
-    return sorted(keys)
-
-
-def _line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def build_empty(spec: BackboneSpec) -> PreTrainedModel:

@@ -34,7 +34,7 @@ def check_images(images: UInt8) -> None:
         raise InputError(f"images are {images.dtype} {list(images.shape)}, expected uint8 [B, H, W, 3] (RGB)")
 
 
-def resized(images: UInt8, side: int, device: torch.device | str = "cpu") -> Tensor:
+def resize(images: UInt8, side: int, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [B, H, W, 3] → float32 [B, 3, side, side] in 0…255.
 
     The source is moved to `device` as bytes and resized there.
@@ -46,7 +46,7 @@ def resized(images: UInt8, side: int, device: torch.device | str = "cpu") -> Ten
     return interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def normalised(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
+def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
     """float32 [B, 3, H, W] in 0…255 → the backbone's own scale, (x / 255 - mean) / std; writes in place."""
     return pixels.div_(255).sub_(_column(mean, pixels)).div_(_column(std, pixels))
 

@@ -61,7 +61,7 @@ class BackboneSpec:
         return self.hub_id is not None
 
 
-def _lvd(
+def _lvd_row(
     name: str, title: str, params_m: float, width: tuple[int, int, int, int], gated: bool, sha: str
 ) -> BackboneSpec:
     slug = ids.slug(name)
@@ -74,15 +74,15 @@ def _lvd(
 
 _ROWS = (
     #     name       title                 params M      dim layers heads mlp    gated
-    _lvd("vits16", "DINOv3 ViT-S/16", 21.597, (384, 12, 6, 1536), False, "08c60483"),
-    _lvd("vits16+", "DINOv3 ViT-S+/16", 28.693, (384, 12, 6, 1536), True, "4057cbaa"),
-    _lvd("vitb16", "DINOv3 ViT-B/16", 85.660, (768, 12, 12, 3072), False, "73cec8be"),
-    _lvd("vitl16", "DINOv3 ViT-L/16", 303.130, (1024, 24, 16, 4096), False, "8aa4cbdd"),
+    _lvd_row("vits16", "DINOv3 ViT-S/16", 21.597, (384, 12, 6, 1536), False, "08c60483"),
+    _lvd_row("vits16+", "DINOv3 ViT-S+/16", 28.693, (384, 12, 6, 1536), True, "4057cbaa"),
+    _lvd_row("vitb16", "DINOv3 ViT-B/16", 85.660, (768, 12, 12, 3072), False, "73cec8be"),
+    _lvd_row("vitl16", "DINOv3 ViT-L/16", 303.130, (1024, 24, 16, 4096), False, "8aa4cbdd"),
     BackboneSpec(
         "vitl16sat", "DINOv3 ViT-L/16, satellite", 303.130, 1024, 24, 16, 4096, False, "SAT-493M", SAT_MEAN, SAT_STD,
         hub_id="facebook/dinov3-vitl16-pretrain-sat493m", pth_name="dinov3_vitl16_pretrain_sat493m-eadcf0ff.pth",
     ),
-    _lvd("vith16+", "DINOv3 ViT-H+/16", 840.593, (1280, 32, 20, 5120), True, "7c1da9a5"),
+    _lvd_row("vith16+", "DINOv3 ViT-H+/16", 840.593, (1280, 32, 20, 5120), True, "7c1da9a5"),
     BackboneSpec(
         "demo", "Small DINOv3-like model of the demonstration", 0, 0, 0, 0, 0, False,
         "synthetic aerial views", IMAGENET_MEAN, IMAGENET_STD, folder=Path(__file__).parent / "demo_weights",

@@ -47,22 +47,22 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> L
     a token are needed); WeightsError says why where that fails.
     """
     if spec.folder is not None:
-        return _in_folder(spec, spec.folder, "folder")
-    folders = [weights_dir / name for name in _folder_names(spec)]
+        return _check_folder(spec, spec.folder, "folder")
+    folders = [weights_dir / name for name in _possible_folder_names(spec)]
     for folder in folders:
         if _is_model_folder(folder):  # the first one decides: a broken copy is reported, not passed over
-            return _in_folder(spec, folder, "folder")
+            return _check_folder(spec, folder, "folder")
     for folder in (weights_dir, *folders):
-        if pth := _pth_in(spec, folder):
+        if pth := _find_pth(spec, folder):
             return LocatedWeights(spec, "pth", pth)
-    if cached := _hub_cache(spec):
-        in_cache = _in_folder(spec, cached, "hub")
+    if cached := _find_in_hub_cache(spec):
+        in_cache = _check_folder(spec, cached, "hub")
         if isinstance(in_cache, LocatedWeights) or not allow_hub:
             return in_cache
     if allow_hub:
         return download(spec)
     empty = [f"{folder} holds neither config.json nor a .pth" for folder in folders if folder.is_dir()]
-    return MissingWeights(spec, "; ".join(empty) or f"no weights under {weights_dir}", how_to_get(spec, weights_dir))
+    return MissingWeights(spec, "; ".join(empty) or f"no weights under {weights_dir}", _remedy(spec, weights_dir))
 
 
 def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights:
@@ -73,7 +73,7 @@ def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -
     return weights
 
 
-def how_to_get(spec: BackboneSpec, weights_dir: Path) -> str:
+def _remedy(spec: BackboneSpec, weights_dir: Path) -> str:
     """What a user does to have these weights, in one line."""
     if spec.hub_id is None:
         return f"Put its Hugging Face folder (config.json, model.safetensors) at {spec.folder}"
@@ -84,7 +84,7 @@ def how_to_get(spec: BackboneSpec, weights_dir: Path) -> str:
     )
 
 
-def _folder_names(spec: BackboneSpec) -> list[str]:
+def _possible_folder_names(spec: BackboneSpec) -> list[str]:
     hub_name = (spec.hub_id or spec.name).rpartition("/")[2]
     return list(dict.fromkeys([spec.name, spec.slug, hub_name]))
 
@@ -93,7 +93,7 @@ def _is_model_folder(folder: Path) -> bool:
     return (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
 
 
-def _pth_in(spec: BackboneSpec, folder: Path) -> Path | None:
+def _find_pth(spec: BackboneSpec, folder: Path) -> Path | None:
     """The original file by its full name, else the one file of that name without or with another hash."""
     if spec.pth_name is None:
         return None
@@ -104,7 +104,7 @@ def _pth_in(spec: BackboneSpec, folder: Path) -> Path | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _hub_cache(spec: BackboneSpec) -> Path | None:
+def _find_in_hub_cache(spec: BackboneSpec) -> Path | None:
     """The snapshot in the local Hugging Face cache; never asks the network."""
     if spec.hub_id is None:
         return None
@@ -117,10 +117,10 @@ def _hub_cache(spec: BackboneSpec) -> Path | None:
 # --- Hugging Face folders ---------------------------------------------------------------------------
 
 
-def _in_folder(spec: BackboneSpec, folder: Path, kind: str) -> LocatedWeights | MissingWeights:
+def _check_folder(spec: BackboneSpec, folder: Path, kind: str) -> LocatedWeights | MissingWeights:
     """Check a folder by its file names and config.json, and fill the row's open numbers from it."""
     if not folder.is_dir():
-        return MissingWeights(spec, f"there is no folder {folder}", how_to_get(spec, folder.parent))
+        return MissingWeights(spec, f"there is no folder {folder}", _remedy(spec, folder.parent))
     try:
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{folder} has no config.json, so it is no complete Hugging Face folder")
@@ -225,7 +225,7 @@ def download(spec: BackboneSpec) -> LocatedWeights:
             f"the hub cannot be reached for {spec.hub_id} ({type(error).__name__}): "
             "go on-line, or copy the weights by hand"
         ) from error
-    weights = _in_folder(spec, folder, "hub")
+    weights = _check_folder(spec, folder, "hub")
     if isinstance(weights, MissingWeights):
         raise weights.error()
     return weights

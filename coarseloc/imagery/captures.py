@@ -260,7 +260,7 @@ def _build_source(
     if footprint_m is None:
         footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
     tiling.check_footprint(footprint_m)
-    conflicts = _conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
+    conflicts = _find_conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
     tiles = [Tile(index, center, geo.square(center, footprint_m)) for index, center in sorted(centres.items())]
@@ -322,7 +322,7 @@ def _no_position_error(root: Path, files: Files, unlabelled: Sequence[Failure]) 
     )
 
 
-def _conflicts(
+def _find_conflicts(
     located: Located, centres: Mapping[int, LonLat], files: Files, limit_m: float
 ) -> list[tuple[int, int, Failure]]:
     """(index, angle, why) of headings whose own label lies elsewhere than their tile: its picture may show

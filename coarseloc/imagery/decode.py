@@ -24,7 +24,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """A picture and how much of it is opaque."""
 
     pixels: UInt8  # [H, W, 3], RGB
@@ -41,7 +41,7 @@ def read_image(path: Path) -> UInt8:
     return read_with_ground(path).pixels
 
 
-def read_with_ground(path: Path) -> Decoded:
+def read_with_ground(path: Path) -> DecodedImage:
     """As `read_image`, with the share of opaque pixels (alpha ≥ 128)."""
     try:
         data = path.read_bytes()
@@ -83,7 +83,7 @@ def write_thumbnail(pixels: UInt8, path: Path, side: int = THUMBNAIL_PX) -> None
         picture.save(partial, "JPEG", quality=85)
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Decoded:
+def _decode(data: bytes, name: str, max_pixels: int) -> DecodedImage:
     if not data:
         raise ImageryError("empty", f"{name} is empty (0 bytes): expected an image")
     try:
@@ -110,14 +110,14 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise ImageryError("empty", f"{name} is {width} x {height} px: expected at least one pixel")
 
 
-def _as_rgb(image: Image.Image, name: str) -> Decoded:
+def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
     if image.mode in _SIXTEEN_BIT:
         grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return Decoded(np.repeat(grey[..., None], 3, axis=2), 1.0)
+        return DecodedImage(np.repeat(grey[..., None], 3, axis=2), 1.0)
     if image.mode in ("I", "F"):
         value_type = {"I": "32-bit integer", "F": "floating point"}[image.mode]
         raise ImageryError("unsupported", f"{name} holds {value_type} values: expected 8 or 16 bits a channel")
     if not image.has_transparency_data:
-        return Decoded(np.array(image.convert("RGB")), 1.0)
+        return DecodedImage(np.array(image.convert("RGB")), 1.0)
     rgba = np.array(image.convert("RGBA"))
-    return Decoded(np.ascontiguousarray(rgba[..., :3]), float((rgba[..., 3] >= 128).mean()))
+    return DecodedImage(np.ascontiguousarray(rgba[..., :3]), float((rgba[..., 3] >= 128).mean()))

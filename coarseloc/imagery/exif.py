@@ -23,8 +23,8 @@ def exif_pose(path: Path) -> Pose:
     try:
         with Image.open(path, formats=FORMATS) as image:
             gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        lat = _dms(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
-        lon = _dms(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
+        lat = _signed_degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
+        lon = _signed_degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
         altitude = parse_number(gps.get(ExifTags.GPS.GPSAltitude))
         below = gps.get(ExifTags.GPS.GPSAltitudeRef) in (b"\x01", 1)
     except Exception:  # a damaged image says nothing here; decoding it names the damage
@@ -47,14 +47,14 @@ def exif_time(path: Path) -> datetime | None:
         return None
     if fraction.isascii() and fraction.isdigit():
         time = time.replace(microsecond=int(f"{fraction[:6]:0<6}"))
-    return time.replace(tzinfo=_zone(offset))
+    return time.replace(tzinfo=_time_zone(offset))
 
 
 def _text(value: Any) -> str:
     return str(value).strip("\x00 ")
 
 
-def _zone(offset: str) -> timezone | None:
+def _time_zone(offset: str) -> timezone | None:
     """`+09:00`, as EXIF writes it."""
     match = re.fullmatch(r"([+-])(\d\d):(\d\d)", offset, re.ASCII)
     if match is None or (minutes := int(match[2]) * 60 + int(match[3])) >= 24 * 60:
@@ -62,7 +62,7 @@ def _zone(offset: str) -> timezone | None:
     return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
 
 
-def _dms(value: Any, reference: Any, negative: str) -> float | None:
+def _signed_degrees(value: Any, reference: Any, negative: str) -> float | None:
     """Degrees, minutes, seconds and a letter as signed degrees."""
     parts = [parse_number(part) for part in value] if isinstance(value, tuple | list) and len(value) == 3 else [None]
     if any(part is None for part in parts):

@@ -52,10 +52,10 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
             path / name,
             _relative_path(name),
             truth.poses[name],
-            _wall_clock(times[name]),
+            _without_zone(times[name]),
             fingerprint(path / name),
         )
-        for index, name in zip(_indexes(flight_id, ordered), ordered, strict=True)
+        for index, name in zip(_frame_indexes(flight_id, ordered), ordered, strict=True)
     ]
     notices += [*order_notices, *truth.notices]
     printable_notices = tuple(map(printable, notices))
@@ -80,7 +80,7 @@ def _relative_path(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # not stripped: of two files that differ in a space each is a frame
 
 
-def _wall_clock(time: datetime | None) -> datetime | None:
+def _without_zone(time: datetime | None) -> datetime | None:
     return time and time.replace(tzinfo=None)
 
 
@@ -130,7 +130,7 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
     return list(names.values()), notices
 
 
-def _indexes(flight_id: str, names: Sequence[str]) -> list[int]:
+def _frame_indexes(flight_id: str, names: Sequence[str]) -> list[int]:
     """A distinct frame index for each name, in order: a name's own number, or the next free one."""
     numbers = _numbers_in_names(flight_id, names)
     free_numbers = count(max((number for number in numbers if number is not None), default=0) + 1)
@@ -199,13 +199,13 @@ def _read_truth(path: Path, names: Sequence[str], labels_path: Path | None) -> _
     folders = [path, path.parent]
     labels, tables = discover_json(folders), discover_tables(folders)
     frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
-    poses = _poses(frame_labels, labels, path)
+    poses = _frame_poses(frame_labels, labels, path)
     notices = _notices(labels, frame_labels, path)
-    times = max(_times(frame_labels), _times(frame_rows), key=len)
+    times = max(_label_times(frame_labels), _label_times(frame_rows), key=len)
     if _has_location(poses):
         return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows))
     readers: dict[str, Callable[[], Poses]] = {
-        "csv": lambda: _poses(frame_rows, tables, path),
+        "csv": lambda: _frame_poses(frame_rows, tables, path),
         "exif": lambda: {name: exif_pose(path / name) for name in names},
     }
     notices += _notices(tables, frame_rows, path)
@@ -225,10 +225,13 @@ def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Tr
             f"{labels_path} labels {len(labels.entries)} image(s), none of them in this flight (its first is "
             f"{names[0]}): give the flight's own labels"
         )
-    poses = _poses(frame_labels, labels, path)
+    poses = _frame_poses(frame_labels, labels, path)
     source = "csv" if labels_path.suffix.lower() in TABLES else "labels"
     return _Truth(
-        poses, source if _has_location(poses) else "none", _times(frame_labels), _notices(labels, frame_labels, path)
+        poses,
+        source if _has_location(poses) else "none",
+        _label_times(frame_labels),
+        _notices(labels, frame_labels, path),
     )
 
 
@@ -236,7 +239,7 @@ def _labels_by_frame(labels: Labels, path: Path, names: Sequence[str]) -> FrameL
     return {name: labels.find(path / name) for name in names}
 
 
-def _poses(frame_labels: FrameLabels, labels: Labels, path: Path) -> Poses:
+def _frame_poses(frame_labels: FrameLabels, labels: Labels, path: Path) -> Poses:
     """A pose for every name, empty where there is no label. Raises where the flight's own file is broken, or
     where positions are given, but none in degrees."""
     for file, error in labels.broken.items():
@@ -253,7 +256,7 @@ def _poses(frame_labels: FrameLabels, labels: Labels, path: Path) -> Poses:
     return poses
 
 
-def _times(frame_labels: FrameLabels) -> Times:
+def _label_times(frame_labels: FrameLabels) -> Times:
     return {name: label.time for name, label in frame_labels.items() if label and label.time}
 
 

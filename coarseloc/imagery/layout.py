@@ -29,7 +29,7 @@ def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: in
     """
     places, affines = np.empty((0, 2)), np.empty((0, 6))
     refusal = InputError(f"no tile fits: no footprint of {footprint_m:g} m lies whole inside {raster.path.name}")
-    for bounds in _boxes(raster):
+    for bounds in _grid_bounds(raster):
         try:
             grid = tiling.centres(bounds, footprint_m, overlap)
         except InputError as error:
@@ -61,7 +61,7 @@ def _whole_footprints(raster: Raster, places: Float64, footprint_m: float, side_
     return places[whole], affines[whole]
 
 
-def _boxes(raster: Raster) -> list[BBox]:
+def _grid_bounds(raster: Raster) -> list[BBox]:
     """The box inside the raster's outline, where its edges run roughly north and east, and the box around it."""
     t = np.linspace(0.0, 1.0, 33)
     start, end = np.zeros_like(t), np.ones_like(t)
@@ -81,13 +81,13 @@ def _boxes(raster: Raster) -> list[BBox]:
     )
     outer = (lon.min(), lat.min(), lon.max(), lat.max())
     return [
-        BBox(_wrapped(west), float(south), _wrapped(east), float(north))
+        BBox(_wrap_lon(west), float(south), _wrap_lon(east), float(north))
         for west, south, east, north in (inner, outer)
         if west < east and south < north
     ]
 
 
-def _wrapped(lon: float) -> float:
+def _wrap_lon(lon: float) -> float:
     return float(lon) if -180 <= lon <= 180 else float((lon + 180) % 360 - 180)
 
 

@@ -42,7 +42,7 @@ class OrthophotoSource:
         self._raster = raster
         self._affines = {tile.index: row for tile, row in zip(tiles, affines, strict=True)}
         self._side_px = side_px
-        self._cut = _cut_stamp(raster, reference_set)
+        self._fingerprint = _cut_fingerprint(raster, reference_set)
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
         return self.reference_set.angles
@@ -50,7 +50,7 @@ class OrthophotoSource:
     def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
         """The source's size and mtime, the cut's parameters, and the place: a grid laid otherwise has its tile 7
         elsewhere."""
-        return f"{self._cut}:{tile.center.lon:.7f},{tile.center.lat:.7f}"
+        return f"{self._fingerprint}:{tile.center.lon:.7f},{tile.center.lat:.7f}"
 
     def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
         to_source = Affine(*self._affines[tile.index])
@@ -151,7 +151,7 @@ def _side_px(tile_px: int | None, footprint_m: float, gsd_m: float) -> int:
     return tile_px
 
 
-def _cut_stamp(raster: Raster, reference_set: ReferenceSet) -> str:
+def _cut_fingerprint(raster: Raster, reference_set: ReferenceSet) -> str:
     """What decides a tile's pixels beside its place: the file and how it is cut."""
     status = raster.path.stat()
     keys = ("tile_px", "bands", "stretch")

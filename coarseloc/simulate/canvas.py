@@ -120,7 +120,7 @@ class Canvas:
         self._draw_ids.polygon([(x / self.gsd_m, y / self.gsd_m) for x, y in polygon], fill=len(self.fields))
         self.fields.append(furrows)
 
-    def unfield(self, polygon: Polygon) -> None:
+    def clear_furrows(self, polygon: Polygon) -> None:
         """Built-up or wooded ground inside former fields shows no furrows."""
         if len(polygon) >= 3:
             self._draw_ids.polygon([(x / self.gsd_m, y / self.gsd_m) for x, y in polygon], fill=0)
@@ -162,7 +162,7 @@ def hull(points: Polygon) -> Polygon:
     """The convex hull (Andrew's monotone chain)."""
     ordered = sorted(set(points))
 
-    def half(sequence: Sequence[Point]) -> Polygon:
+    def half_hull(sequence: Sequence[Point]) -> Polygon:
         chain: Polygon = []
         for x, y in sequence:
             while len(chain) >= 2:
@@ -173,4 +173,4 @@ def hull(points: Polygon) -> Polygon:
             chain.append((x, y))
         return chain[:-1]
 
-    return half(ordered) + half(ordered[::-1])
+    return half_hull(ordered) + half_hull(ordered[::-1])

@@ -61,11 +61,11 @@ def farm(canvas: Canvas, district: Polygon, angle: float) -> None:
         if rng.random() < 0.35:
             _hedge(canvas, piece)
         if rng.random() < 0.18:
-            _pond(canvas, _inside(canvas, piece), rng.uniform(8, 45))
+            _pond(canvas, _random_point(canvas, piece), rng.uniform(8, 45))
         if rng.random() < 0.12:
-            _farmstead(canvas, _inside(canvas, piece), angle)
+            _farmstead(canvas, _random_point(canvas, piece), angle)
         if rng.random() < 0.10:
-            _grove(canvas, _inside(canvas, piece), rng.uniform(25, 70))
+            _grove(canvas, _random_point(canvas, piece), rng.uniform(25, 70))
     for piece in pieces[::3]:
         canvas.outline(piece, 3.5, vary(TRACK, rng, 6))
 
@@ -80,13 +80,13 @@ def suburb(canvas: Canvas, district: Polygon, angle: float) -> None:
         canvas.area(street, ASPHALT)
         canvas.area(block, vary(canvas.season.grass, rng, 6))
         if rng.random() < 0.08:
-            _sports(canvas, block, angle)
+            _sports_ground(canvas, block, angle)
             continue
         for plot in subdivide(block, rng, lot, lot * 1.25, angle):
             if rng.random() < 0.9:
                 _house(canvas, plot, angle)
             for _ in range(int(rng.integers(0, 4))):
-                canvas.tree(_inside(canvas, plot), rng.uniform(1.8, 4.2))
+                canvas.tree(_random_point(canvas, plot), rng.uniform(1.8, 4.2))
 
 
 def city(canvas: Canvas, district: Polygon, angle: float) -> None:
@@ -129,7 +129,7 @@ def industry(canvas: Canvas, district: Polygon, angle: float) -> None:
                 _car_park(canvas, inset(plot, 5), angle)
             elif dice < 0.93:
                 for _ in range(6):
-                    canvas.disc(_inside(canvas, plot), rng.uniform(6, 12), vary((206, 206, 200), rng, 8))
+                    canvas.disc(_random_point(canvas, plot), rng.uniform(6, 12), vary((206, 206, 200), rng, 8))
             else:
                 canvas.area(plot, canvas.season.grass)
 
@@ -138,7 +138,7 @@ def forest(canvas: Canvas, district: Polygon, angle: float) -> None:
     """Closed canopy, with rides, clearings and a winding track."""
     rng = canvas.plan
     canvas.area(district, shade(canvas.season.leaves, 0.62))
-    canvas.unfield(district)
+    canvas.clear_furrows(district)
     spacing = rng.uniform(8, 11)
     for stand in subdivide(district, rng, rng.uniform(150, 400), rng.uniform(120, 350), angle, 0.25):
         if rng.random() < 0.12:
@@ -156,11 +156,11 @@ def meadow(canvas: Canvas, district: Polygon, angle: float) -> None:
         canvas.area(piece, vary(canvas.season.grass, canvas.season.rng, 10))
         canvas.outline(piece, 2.5, shade(canvas.season.grass, 0.8))
         for _ in range(int(rng.integers(5, 60))):
-            canvas.tree(_inside(canvas, piece), rng.uniform(2, 6))
+            canvas.tree(_random_point(canvas, piece), rng.uniform(2, 6))
         for _ in range(int(rng.integers(0, 3))):
-            _grove(canvas, _inside(canvas, piece), rng.uniform(15, 60))
+            _grove(canvas, _random_point(canvas, piece), rng.uniform(15, 60))
         if rng.random() < 0.5:
-            _pond(canvas, _inside(canvas, piece), rng.uniform(10, 60))
+            _pond(canvas, _random_point(canvas, piece), rng.uniform(10, 60))
 
 
 def park(canvas: Canvas, district: Polygon, angle: float) -> None:
@@ -170,12 +170,14 @@ def park(canvas: Canvas, district: Polygon, angle: float) -> None:
     lo_u, hi_u, lo_v, hi_v = extent(district, angle)
     size = min(hi_u - lo_u, hi_v - lo_v)
     if size > 160:
-        _sports(canvas, rectangle(_inside(canvas, district), 120, 80, angle), angle)
-        _pond(canvas, _inside(canvas, district), rng.uniform(0.06, 0.14) * size)
+        _sports_ground(canvas, rectangle(_random_point(canvas, district), 120, 80, angle), angle)
+        _pond(canvas, _random_point(canvas, district), rng.uniform(0.06, 0.14) * size)
     for _ in range(3):
-        canvas.line([_inside(canvas, district), centroid(district), _inside(canvas, district)], 3, (190, 180, 156))
+        canvas.line(
+            [_random_point(canvas, district), centroid(district), _random_point(canvas, district)], 3, (190, 180, 156)
+        )
     for _ in range(int(size / 2.5)):
-        canvas.tree(_inside(canvas, district), rng.uniform(2.5, 5.5))
+        canvas.tree(_random_point(canvas, district), rng.uniform(2.5, 5.5))
 
 
 PAINTERS: dict[str, Callable[[Canvas, Polygon, float], None]] = {
@@ -189,7 +191,7 @@ PAINTERS: dict[str, Callable[[Canvas, Polygon, float], None]] = {
 }
 
 
-def _inside(canvas: Canvas, polygon: Polygon) -> Point:
+def _random_point(canvas: Canvas, polygon: Polygon) -> Point:
     """A random point of a convex polygon: a random mean of its corners, kept off the very edge."""
     weights = canvas.plan.exponential(1.0, len(polygon))
     weights /= weights.sum()
@@ -223,7 +225,7 @@ def _building(canvas: Canvas, footprint: Polygon, height_m: float, roof: Colour)
     top = inset(footprint, 1.2)
     canvas.area(top, roof)
     if top and canvas.plan.random() < 0.6:
-        canvas.area(rectangle(_inside(canvas, top), 6, 4, 0.0), shade(roof, canvas.plan.uniform(0.6, 1.25)))
+        canvas.area(rectangle(_random_point(canvas, top), 6, 4, 0.0), shade(roof, canvas.plan.uniform(0.6, 1.25)))
 
 
 def _car_park(canvas: Canvas, polygon: Polygon, angle: float) -> None:
@@ -240,7 +242,7 @@ def _car_park(canvas: Canvas, polygon: Polygon, angle: float) -> None:
                 canvas.area(rectangle((u * c - v * s, u * s + v * c), 1.9, 4.4, angle), car)
 
 
-def _sports(canvas: Canvas, block: Polygon, angle: float) -> None:
+def _sports_ground(canvas: Canvas, block: Polygon, angle: float) -> None:
     """A pitch in its running track, or two courts."""
     rng = canvas.plan
     cx, cy = centroid(block)
@@ -268,7 +270,7 @@ def _hedge(canvas: Canvas, piece: Polygon) -> None:
         canvas.tree((x0 + t * (x1 - x0) + rng.normal(0, 1), y0 + t * (y1 - y0) + rng.normal(0, 1)), rng.uniform(2, 4.5))
 
 
-def _blob(canvas: Canvas, at: Point, radius_m: float) -> Polygon:
+def _rounded_outline(canvas: Canvas, at: Point, radius_m: float) -> Polygon:
     """A rounded, uneven outline."""
     rng = canvas.plan
     phases, sizes = rng.uniform(0, 2 * math.pi, 4), rng.uniform(0.05, 0.28, 4)
@@ -287,16 +289,16 @@ def _blob(canvas: Canvas, at: Point, radius_m: float) -> Polygon:
 
 def _pond(canvas: Canvas, at: Point, radius_m: float) -> None:
     shore = vary((172, 162, 138), canvas.plan, 14)
-    outline = _blob(canvas, at, radius_m)
-    canvas.unfield(outline)
+    outline = _rounded_outline(canvas, at, radius_m)
+    canvas.clear_furrows(outline)
     canvas.area(outline, shore if canvas.plan.random() < 0.6 else shade(canvas.season.leaves, 1.1))
     cx, cy = at
     canvas.area([(cx + 0.85 * (x - cx), cy + 0.85 * (y - cy)) for x, y in outline], canvas.season.water())
 
 
 def _grove(canvas: Canvas, at: Point, radius_m: float) -> None:
-    outline = _blob(canvas, at, radius_m)
-    canvas.unfield(outline)
+    outline = _rounded_outline(canvas, at, radius_m)
+    canvas.clear_furrows(outline)
     canvas.area(outline, shade(canvas.season.leaves, 0.65))
     rng = canvas.plan
     for _ in range(int(radius_m**2 * 0.035)):

@@ -11,7 +11,7 @@ from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
 from coarseloc.embedding import engine as engines
 from coarseloc.embedding import fused_vit, kernels
-from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, resolve_device, unit_rows
+from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, normalise_rows, resolve_device
 from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import table
@@ -73,7 +73,7 @@ def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path
     backbone = load_backbone(weights, input_px=224, device="cpu")
     plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     images = _images(2, 300)
-    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+    np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
 def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_path):
@@ -82,7 +82,7 @@ def test_long_inputs_take_the_blocked_attention_and_stay_equal(tiny_dinov3, tmp_
     plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     images = _images(2, 500)
     assert kernels.LONG < 1029
-    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+    np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -100,7 +100,7 @@ def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
     plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
     assert isinstance(backbone.engine, CpuEngine)
     images = _images(5)
-    np.testing.assert_allclose(backbone.embed(images), unit_rows(plain.pooled(images), "plain"), atol=1e-5)
+    np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "min_cosine"), [("bf16", 0.999), ("int8", 0.997)])
@@ -182,10 +182,10 @@ def test_a_row_that_is_zero_or_not_finite_is_an_error_naming_it():
     vectors = np.ones((3, 4), np.float32)
     vectors[1] = 0
     with pytest.raises(BackboneError, match="backbone x gave an embedding zero for image 1 of 3"):
-        unit_rows(vectors, "x")
+        normalise_rows(vectors, "x")
     vectors[1, 2] = np.nan
     with pytest.raises(BackboneError, match="of norm nan for image 1"):
-        unit_rows(vectors, "x")
+        normalise_rows(vectors, "x")
 
 
 def test_what_is_no_batch_of_images_is_refused(tiny):
@@ -265,7 +265,7 @@ def test_images_pass_recorded_batches_in_their_order(count, precision, tiny_dino
     engine = CudaEngine(backbone.engine._model, backbone.spec, CPU)
     images = _images(count, 60)
     tolerance = 1e-5 if precision == "fp32" else 0.05
-    np.testing.assert_allclose(unit_rows(engine.pooled(images), "cuda"), backbone.embed(images), atol=tolerance)
+    np.testing.assert_allclose(normalise_rows(engine.pooled(images), "cuda"), backbone.embed(images), atol=tolerance)
     np.testing.assert_allclose(engine.patch_tokens(images), backbone.engine.patch_tokens(images), atol=20 * tolerance)
 
 

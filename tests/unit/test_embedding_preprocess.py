@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding.preprocess import check_images, check_side, normalised, resized
+from coarseloc.embedding.preprocess import check_images, check_side, normalise, resize
 from coarseloc.embedding.specs import BACKBONES
 
 SIZES = [(70, 50), (224, 224), (32, 32), (500, 640), (10, 300)]
@@ -37,7 +37,7 @@ def _reference(image: np.ndarray, side: int, mean: tuple, std: tuple) -> np.ndar
 @pytest.mark.parametrize("name", ["vits16", "vitl16sat"])
 def test_it_equals_the_filter_written_out(size, name):
     spec, images = BACKBONES[name], _images(*size)
-    ours = normalised(resized(images, 224), spec.mean, spec.std).numpy()
+    ours = normalise(resize(images, 224), spec.mean, spec.std).numpy()
     expected = np.stack([_reference(image, 224, spec.mean, spec.std) for image in images])
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, atol=1e-4)  # torch's filter weights are float32
@@ -50,9 +50,7 @@ def test_scaling_after_the_resize_equals_scaling_before_it(size):
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     x = torch.nn.functional.interpolate(x, (224, 224), mode="bilinear", antialias=True, align_corners=False)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    torch.testing.assert_close(
-        normalised(resized(images, 224), spec.mean, spec.std), (x - mean) / std, atol=3e-6, rtol=0
-    )
+    torch.testing.assert_close(normalise(resize(images, 224), spec.mean, spec.std), (x - mean) / std, atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -60,23 +58,23 @@ def test_it_equals_pillow_in_float(size):
     (image,) = _images(*size, count=1)
     bands = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
     expected = np.stack([np.asarray(band.resize((224, 224), Image.Resampling.BILINEAR)) for band in bands])
-    np.testing.assert_allclose(resized(image[None], 224)[0].numpy(), expected, atol=5e-3)  # of 255
+    np.testing.assert_allclose(resize(image[None], 224)[0].numpy(), expected, atol=5e-3)  # of 255
 
 
 def test_two_backbones_of_other_mean_and_std_see_other_numbers():
     images = _images(32, 32)
-    lvd, sat = (normalised(resized(images, 32), BACKBONES[n].mean, BACKBONES[n].std) for n in ("vitl16", "vitl16sat"))
+    lvd, sat = (normalise(resize(images, 32), BACKBONES[n].mean, BACKBONES[n].std) for n in ("vitl16", "vitl16sat"))
     assert (lvd - sat).abs().max() > 0.5
 
 
 def test_an_image_of_the_right_size_is_not_resampled():
     images = _images(48, 48)
-    assert torch.equal(resized(images, 48).permute(0, 2, 3, 1), torch.from_numpy(images).float())
+    assert torch.equal(resize(images, 48).permute(0, 2, 3, 1), torch.from_numpy(images).float())
 
 
 def test_views_that_are_not_contiguous_are_taken():
     turned = np.rot90(_images(40, 40), axes=(1, 2))
-    assert torch.equal(resized(turned, 32), resized(turned.copy(), 32))
+    assert torch.equal(resize(turned, 32), resize(turned.copy(), 32))
 
 
 @pytest.mark.parametrize("side", [224, 512, 1024])
