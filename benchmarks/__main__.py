@@ -9,7 +9,7 @@ import click
 
 from benchmarks import machine, report, run, size
 from benchmarks.figures import Results, figures_table
-from coarseloc.cli.app import answer, err, json_option, out
+from coarseloc.cli.terminal import answer, err, json_option, out
 
 
 @click.command()

@@ -41,11 +41,11 @@ COMMANDS = {
         "One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables.",
     ),
     "rotation": (
-        "laboratory:rotation",
+        "studies:rotation",
         "How stable embeddings stay when the aircraft turns, and which way to be robust to it pays.",
     ),
     "altitude": (
-        "laboratory:altitude",
+        "studies:altitude",
         "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
     ),
     "references": ("ingest:references", "The reference sets that are here."),
@@ -104,12 +104,11 @@ class LazyGroup(click.Group):
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, config_file: Path | None) -> None:
     """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
-    from coarseloc.cli.app import App
+    from coarseloc.cli.terminal import workspace_on_terminal
     from coarseloc.core import config
 
-    app = App(config.load(data_dir, config_file))
-    context.obj = app
-    context.call_on_close(app.close)
+    context.obj = workspace_on_terminal(config.load(data_dir, config_file))
+    context.call_on_close(context.obj.close)
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, table
+from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
 from coarseloc.core.errors import InputError
+from coarseloc.workspace import Workspace
 
 
 @click.command()
@@ -31,8 +32,8 @@ from coarseloc.core.errors import InputError
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "int8"]), help="fp32 by default.")
 @json_option
-@pass_app
-def bench(app: App, /, folder: Path | None, as_json: bool, **options: Any) -> None:
+@pass_workspace
+def bench(workspace: Workspace, /, folder: Path | None, as_json: bool, **options: Any) -> None:
     """How fast your backbones are on your device, at each input size.
 
     Medians of single frames after a warm-up: decoding the file, embedding, exact search, and total = embed + search.
@@ -47,7 +48,7 @@ def bench(app: App, /, folder: Path | None, as_json: bool, **options: Any) -> No
         if not images:
             raise InputError(f"{folder} holds no images: expected a folder of frames")
     rows = []
-    for speed in app.workspace.speeds(images=images, **options):
+    for speed in workspace.speeds(images=images, **options):
         err.print(f"{speed.backbone} at {speed.input_px} px: {speed.total_ms:.4g} ms", markup=False)
         rows.append(speed)
     facts = {

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from coarseloc.cli.app import App, out, progress_bar
 from coarseloc.cli.ingest import show_ingest
 from coarseloc.cli.search import show_runs
+from coarseloc.cli.terminal import out, progress_bar, workspace_on_terminal
 from coarseloc.core import config
 from coarseloc.core.filters import Where
 from coarseloc.embedding.encoders import Encoders
+from coarseloc.workspace import Workspace
 
 FOLDER = Path("demo-data")
 SEED = 2025
@@ -34,27 +35,27 @@ def demo(context: click.Context, fresh: bool) -> None:
     chosen = context.parent and context.parent.params["data_dir"]
     folder = Path(chosen or FOLDER).absolute()
     if fresh and folder.exists():
-        with App(config.load(folder)).vectors():  # a server at work in it is told of, not pulled from under
+        with Workspace(config.load(folder)).vectors():  # a server at work in it is told of, not pulled from under
             pass
         shutil.rmtree(folder)
-    app = App(config.load(folder))
+    workspace = workspace_on_terminal(config.load(folder))
     started = time.perf_counter()
     area = _area(folder)
     flight = _flight(folder, area)
     from coarseloc.imagery.flights import open_flight
     from coarseloc.imagery.orthophoto import open_orthophoto
 
-    encoders = Encoders(app.settings, input_px=INPUT_PX)
+    encoders = Encoders(workspace.settings, input_px=INPUT_PX)
     out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")
     source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
-    show_ingest(app.workspace.ingest(source, ["demo"], encoders=encoders))
+    show_ingest(workspace.ingest(source, ["demo"], encoders=encoders))
     out.print("\n[bold]3. Search[/bold]: the flight's frames against them")
     where = Where(reference_sets=("demo",))
-    runs = app.workspace.search(open_flight(flight), where=where, backbones=["demo"], encoders=encoders)
+    runs = workspace.search(open_flight(flight), where=where, backbones=["demo"], encoders=encoders)
     show_runs([run.facts() for run in runs])
     results = folder / "results"
-    done = app.workspace.export(FLIGHT_ID, results)
-    out.print(f"\n[bold]4. Export[/bold]: {done}")
+    exported = workspace.export(FLIGHT_ID, results)
+    out.print(f"\n[bold]4. Export[/bold]: {exported}")
     out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
     out.print("  make serve                           the pages, at http://127.0.0.1:8000")
     out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, KML, CSV")
@@ -99,5 +100,5 @@ def _flight(folder: Path, area: Path) -> Path:
 
 def _short(path: Path) -> str:
     """Relative to where the user stands, where that is shorter."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    working_dir = Path.cwd()
+    return str(path.relative_to(working_dir)) if path.is_relative_to(working_dir) else str(path)

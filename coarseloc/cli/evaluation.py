@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, progress_bar, table
 from coarseloc.cli.options import flight_id, method_option, report_options
+from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
+from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
     from search.evaluation.evaluate import Evaluation, FrameCounts
@@ -27,9 +28,9 @@ FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 @method_option
 @click.option("--all", "all_scores", is_flag=True, help="Every score, with its 95 % interval and n_eff.")
 @json_option
-@pass_app
+@pass_workspace
 def evaluate(
-    app: App,
+    workspace: Workspace,
     names: Sequence[str],
     name: str | None,
     csv_file: Path | None,
@@ -43,10 +44,9 @@ def evaluate(
     place is right, rejection on all. Intervals are 95 %; n_eff is the number of independent frames that the
     correlated ones of a flight are worth: below 30 of them no interval is said.
     """
-    from search.evaluation.evaluate import save_evaluations, to_csv
+    from search.evaluation.evaluate import to_csv
 
-    evaluations = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
-    save_evaluations(app.db, evaluations)
+    evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
         csv_file.write_text(to_csv(evaluations), encoding="utf-8")
@@ -109,9 +109,9 @@ def _cell(estimate: IntervalEstimate, score: Score, counts: FrameCounts, all_sco
 @click.option("--reference-set", "name", help="Only a flight's runs against this set.")
 @click.option("--frame", type=int, help="Whose thumbnails to show; the frame of middling error by default.")
 @json_option
-@pass_app
+@pass_workspace
 def report(
-    app: App,
+    workspace: Workspace,
     names: Sequence[str],
     file: Path,
     language: str,
@@ -123,17 +123,9 @@ def report(
     as_json: bool,
 ) -> None:
     """One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables."""
-    from search.evaluation.evaluate import save_evaluations
-    from search.evaluation.report.runs import write_report
-
-    evaluations = app.workspace.evaluate(*map(flight_id, names), reference_set=name, method=method)
-    save_evaluations(app.db, evaluations)
-    with progress_bar("report") as progress:
-        notices = write_report(
-            evaluations, app.settings.thumbnails, file, language=language, figures=figures, frame=frame, note=note,
-            progress=progress,
-        )  # fmt: skip
-    for notice in notices:
+    evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
+    options = {"language": language, "figures": figures, "frame": frame, "note": note}
+    for notice in workspace.report(evaluations, file, **options):
         err.print(f"[yellow]{notice}[/yellow]")
     size = file.stat().st_size
     facts = {"file": str(file), "bytes": size, "runs": [evaluation.run.id for evaluation in evaluations]}

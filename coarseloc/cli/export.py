@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from coarseloc.cli.app import App, answer, json_option, out, pass_app
 from coarseloc.cli.options import flight_id, method_option
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace
+from coarseloc.workspace import Workspace
 from search.export.files import FORMATS
 
 
@@ -27,10 +28,10 @@ from search.export.files import FORMATS
 )
 @method_option
 @json_option
-@pass_app
+@pass_workspace
 def export(
-    app: App, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool
+    workspace: Workspace, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool
 ) -> None:
     """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
-    done = app.workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
-    answer(as_json, asdict(done), lambda: out.print(f"wrote {done}"))
+    summary = workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
+    answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))

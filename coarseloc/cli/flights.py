@@ -6,26 +6,22 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
-from coarseloc.store import flights as store_flights
-from coarseloc.store import runs
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.workspace import Workspace
 
 
 @click.command()
 @json_option
-@pass_app
-def flights(app: App, as_json: bool) -> None:
+@pass_workspace
+def flights(workspace: Workspace, as_json: bool) -> None:
     """The flights that were searched, with their runs."""
-    with app.db.read() as session:
-        known = {name: store_flights.find_flight(session, name) for name in store_flights.flight_ids(session)}
-        done = {flight_id: runs.latest_runs(session, flight_id) for flight_id in known}
     facts: list[dict[str, Any]] = [
         {
-            "flight_id": flight_id,
-            "path": str(stored.flight.path),
-            "started_at": stored.flight.started_at,
-            "frames": len(stored.flight.frames),
-            "truth": stored.flight.truth_source,
+            "flight_id": listed.flight.flight.flight_id,
+            "path": str(listed.flight.flight.path),
+            "started_at": listed.flight.flight.started_at,
+            "frames": len(listed.flight.flight.frames),
+            "truth": listed.flight.flight.truth_source,
             "runs": [
                 {
                     "run": run.id,
@@ -34,10 +30,10 @@ def flights(app: App, as_json: bool) -> None:
                     "parameters": run.parameters,
                     "finished_at": run.finished_at,
                 }
-                for run in done[flight_id]
+                for run in listed.runs
             ],
         }
-        for flight_id, stored in known.items()
+        for listed in workspace.flights()
     ]
     rows = [
         (f["flight_id"], f["frames"], f["truth"], ", ".join(dict.fromkeys(r["backbone"] for r in f["runs"])), f["path"])

@@ -9,19 +9,18 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, err, json_option, out, pass_app, table
 from coarseloc.cli.options import Angles, Overlap, backbone_options
+from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
 from coarseloc.core.errors import InputError
+from coarseloc.core.filters import Where
 from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import TileSource
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import IngestResult
-from coarseloc.store import embeddings, tallies
-from coarseloc.store import references as store_references
-from coarseloc.vectors import sync
 from coarseloc.vectors.sync import DrainSummary
-from ingest import worker
+from coarseloc.workspace import Workspace
 from ingest.ray_engine import over_ray
+from ingest.worker import in_process
 
 
 @click.group()
@@ -56,9 +55,9 @@ def _ingest_options(command: Any) -> Any:
     "--turned", type=click.Choice(["cw", "ccw"]), default="cw", show_default=True, help="Sense of the folders' angles."
 )
 @_ingest_options
-@pass_app
+@pass_workspace
 def captures(
-    app: App,
+    workspace: Workspace,
     /,
     root: Path,
     labels: Path | None,
@@ -71,7 +70,7 @@ def captures(
     from coarseloc.imagery.captures import open_captures
 
     sources = open_captures(root, name=name, labels=labels, footprint_m=footprint_m, turned=turned)
-    _run(app, sources, **options)
+    _run(workspace, sources, **options)
 
 
 @ingest.command()
@@ -85,9 +84,9 @@ def captures(
     "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
 )
 @_ingest_options
-@pass_app
+@pass_workspace
 def orthophoto(
-    app: App,
+    workspace: Workspace,
     /,
     file: Path,
     footprint_m: float | None,
@@ -112,11 +111,11 @@ def orthophoto(
         angles=angles,
         tile_px=tile_px,
     )
-    _run(app, [source], **options)
+    _run(workspace, [source], **options)
 
 
 def _run(
-    app: App,
+    workspace: Workspace,
     sources: Sequence[TileSource],
     backbones: tuple[str, ...],
     input_px: int | None,
@@ -128,18 +127,18 @@ def _run(
     as_json: bool,
 ) -> None:
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
-    encoders = Encoders(app.settings, device, precision, input_px, allow_hub)
-    chosen = over_ray(ray_address) if engine == "ray" else worker.in_process
-    done = app.workspace.ingest(sources, backbones, encoders=encoders, engine=chosen)
-    summaries, drained = done.summaries, done.drained
+    encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub)
+    result = workspace.ingest(
+        sources, backbones, encoders=encoders, engine=over_ray(ray_address) if engine == "ray" else in_process
+    )
     facts = {
-        "reference_sets": [summary.facts() for summary in summaries],
-        "vector_store": {"note": done.note} if drained is None else asdict(drained),
+        "reference_sets": [summary.facts() for summary in result.summaries],
+        "vector_store": {"note": result.note} if result.drained is None else asdict(result.drained),
     }
-    answer(as_json, facts, lambda: show_ingest(done))
-    if any(summary.interrupted for summary in summaries):
+    answer(as_json, facts, lambda: show_ingest(result))
+    if any(summary.interrupted for summary in result.summaries):
         raise KeyboardInterrupt
-    for summary in summaries:
+    for summary in result.summaries:
         if summary.failures and not summary.read and not summary.up_to_date:
             raise InputError(
                 f"none of the {summary.views} images of {summary.reference_set!r} could be used: "
@@ -147,23 +146,23 @@ def _run(
             )
 
 
-def show_ingest(done: IngestResult) -> None:
+def show_ingest(result: IngestResult) -> None:
     """What an ingest did, for people."""
-    for summary in done.summaries:
-        made = ", ".join(f"{count} by {name}" for name, count in summary.embedded.items()) or "none"
+    for summary in result.summaries:
+        embedded = ", ".join(f"{count} by {name}" for name, count in summary.embedded.items()) or "none"
         out.print(
             f"[bold]{summary.reference_set}[/bold]: {summary.views} views, {summary.up_to_date} up to date, "
-            f"{summary.read} read; embeddings made: {made}"
+            f"{summary.read} read; embeddings made: {embedded}"
         )
         if summary.seconds:
             out.print("  seconds: " + ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items()))
         if summary.failures:
             kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
             out.print(f"  [yellow]failures: {kinds}[/yellow] (`coarseloc ingest failures`)")
-    if done.drained is None:
-        err.print(f"[yellow]{done.note}[/yellow]")
+    if result.drained is None:
+        err.print(f"[yellow]{result.note}[/yellow]")
         return
-    show_drained(done.drained)
+    show_drained(result.drained)
 
 
 def show_drained(drained: DrainSummary) -> None:
@@ -176,15 +175,12 @@ def show_drained(drained: DrainSummary) -> None:
 @ingest.command()
 @click.option("--reference-set", "name", help="Only of this set.")
 @json_option
-@pass_app
-def failures(app: App, name: str | None, as_json: bool) -> None:
+@pass_workspace
+def failures(workspace: Workspace, name: str | None, as_json: bool) -> None:
     """What could not be used in the latest ingest, and why."""
-    with app.db.read() as session:
-        if name is not None:
-            store_references.find_reference_set(session, name)
-        found = store_references.failures(session, name)
-    facts = [{"reference_set": owner, **asdict(failure)} for owner, failure in found]
-    rows = [(owner, f.kind, f.item, f.message) for owner, f in found]
+    failures = workspace.failures(name)
+    facts = [{"reference_set": reference_set, **asdict(failure)} for reference_set, failure in failures]
+    rows = [(reference_set, failure.kind, failure.item, failure.message) for reference_set, failure in failures]
     answer(
         as_json,
         facts,
@@ -199,24 +195,10 @@ def references() -> None:
 
 @references.command("list")
 @json_option
-@pass_app
-def list_(app: App, as_json: bool) -> None:
+@pass_workspace
+def list_(workspace: Workspace, as_json: bool) -> None:
     """Each set with its tiles, views and embeddings."""
-    facts = []
-    with app.db.read() as session:
-        for stored in store_references.reference_sets(session):
-            specs = embeddings.specs(session, stored.id)
-            views = store_references.count_views(session, stored.id)
-            facts.append(
-                {
-                    **asdict(stored.reference_set),
-                    "views": views,
-                    "embeddings": {
-                        f"{s.backbone} {s.input_px} px {s.precision}": tallies.tally(session, stored.id, s.id).live
-                        for s in specs
-                    },
-                }
-            )
+    facts = [summary.facts() for summary in workspace.reference_summaries()]
     rows = [
         (
             f["name"],
@@ -236,13 +218,11 @@ def list_(app: App, as_json: bool) -> None:
 @references.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_app
-def delete(app: App, name: str, yes: bool) -> None:
+@pass_workspace
+def delete(workspace: Workspace, name: str, yes: bool) -> None:
     """Delete a set with its tiles and embeddings. Source images stay, and so do finished runs with their results."""
-    with app.db.read() as session:
-        store_references.find_reference_set(session, name)
+    workspace.reference_sets(Where(reference_sets=(name,)))  # an unknown one is refused before any question
     if not yes:
         click.confirm(f"Delete reference set {name!r}? Runs against it keep their results.", abort=True)
-    with app.workspace.only_ingest(), app.vectors() as store:
-        count = sync.delete_reference_set(app.db, store, name)
+    count = workspace.delete_reference_set(name)
     out.print(f"deleted {name} with {count} embeddings")

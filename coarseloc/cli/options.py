@@ -58,8 +58,8 @@ def where_options(command: F) -> F:
 
     @functools.wraps(command)
     def with_where(*args: Any, **kwargs: Any) -> Any:
-        given = {key.name: kwargs.pop(_parameter(key)) for key in filters.KEYS.values()}
-        where = Where.parse({name: texts for name, texts in given.items() if texts})
+        texts_by_key = {key.name: kwargs.pop(_parameter(key)) for key in filters.KEYS.values()}
+        where = Where.parse({name: texts for name, texts in texts_by_key.items() if texts})
         return command(*args, where=where, **kwargs)
 
     for key in reversed(list(filters.KEYS.values())):

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import App, answer, json_option, out, pass_app, table
 from coarseloc.cli.options import backbone_options, where_options
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Hit
 from coarseloc.embedding.encoders import Encoders
+from coarseloc.workspace import Workspace
 
 
 @click.command()
@@ -28,9 +29,9 @@ from coarseloc.embedding.encoders import Encoders
 @where_options
 @backbone_options
 @json_option
-@pass_app
+@pass_workspace
 def search(
-    app: App,
+    workspace: Workspace,
     /,
     flight_dir: Path,
     where: Where,
@@ -51,10 +52,10 @@ def search(
     from coarseloc.imagery.flights import open_flight
 
     flight = open_flight(flight_dir, labels=labels)
-    encoders = Encoders(app.settings, device, precision, input_px)
-    done = [
+    encoders = Encoders(workspace.settings, device, precision, input_px)
+    runs = [
         run.facts()
-        for run in app.workspace.search(
+        for run in workspace.search(
             flight,
             where=where,
             rebuild=not no_rebuild,
@@ -65,10 +66,10 @@ def search(
             **options,
         )
     ]
-    answer(as_json, done, lambda: show_runs(done))
+    answer(as_json, runs, lambda: show_runs(runs))
 
 
-def show_runs(done: Sequence[dict[str, Any]]) -> None:
+def show_runs(runs: Sequence[dict[str, Any]]) -> None:
     """One row per run: how far off, how sure, how fast."""
     rows = [
         (
@@ -80,19 +81,19 @@ def show_runs(done: Sequence[dict[str, Any]]) -> None:
             *(_number(run["median_ms"][key]) for key in ("decode", "embed", "search", "total")),
             run["backend"],
         )
-        for run in done
+        for run in runs
     ]
     columns = ("backbone", "frames", "unreadable", "references", "error m", "heading °", "margin")
     table(*columns, "decode ms", "embed ms", "search ms", "total ms", "by", rows=rows)
     out.print("medians over frames; errors only where the truth is known")
-    for how in dict.fromkeys(map(_how_timed, done)):
-        out.print(f"total = embed + search, without decoding, after a warm-up; {how}")
+    for timing in dict.fromkeys(map(_timing_conditions, runs)):
+        out.print(f"total = embed + search, without decoding, after a warm-up; {timing}")
 
 
-def _how_timed(run: dict[str, Any]) -> str:
+def _timing_conditions(run: dict[str, Any]) -> str:
     batch, threads = run["batch"], run["threads"]
-    each = "one frame at a time" if batch == 1 else f"batches of up to {batch}, their time divided by their frames"
-    return f"{each}; threads: " + ", ".join(f"{name} {count}" for name, count in threads.items())
+    batching = "one frame at a time" if batch == 1 else f"batches of up to {batch}, their time divided by their frames"
+    return f"{batching}; threads: " + ", ".join(f"{name} {count}" for name, count in threads.items())
 
 
 def _number(value: float | None) -> str:
@@ -105,9 +106,9 @@ def _number(value: float | None) -> str:
 @where_options
 @backbone_options
 @json_option
-@pass_app
+@pass_workspace
 def lookup(
-    app: App,
+    workspace: Workspace,
     image: Path,
     k: int,
     where: Where,
@@ -118,17 +119,17 @@ def lookup(
     as_json: bool,
 ) -> None:
     """The references most like IMAGE among those that match the filters, answered by Qdrant."""
-    found = app.workspace.lookup(
+    answers = workspace.lookup(
         image,
         where=where,
         k=k,
         backbone=backbones,
-        encoders=Encoders(app.settings, device, precision, input_px),
+        encoders=Encoders(workspace.settings, device, precision, input_px),
         input_px=input_px,
         precision=precision,
     )
-    facts = {name: [_with_tile(row) for row in of.rows()] for name, of in found.items()}
-    answer(as_json, facts, lambda: _show_hits({name: of.hits for name, of in found.items()}))
+    facts = {name: [_with_tile(row) for row in result.rows()] for name, result in answers.items()}
+    answer(as_json, facts, lambda: _show_hits({name: result.hits for name, result in answers.items()}))
 
 
 def _with_tile(row: dict[str, Any]) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def _with_tile(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show_hits(found: Mapping[str, Sequence[Hit]]) -> None:
-    for backbone, hits in found.items():
+def _show_hits(hits_by_backbone: Mapping[str, Sequence[Hit]]) -> None:
+    for backbone, hits in hits_by_backbone.items():
         if not hits:
             out.print(f"{backbone}: no reference matches the filters")
             continue

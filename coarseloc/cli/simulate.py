@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.app import out, progress_bar
 from coarseloc.cli.options import Angles, Overlap
+from coarseloc.cli.terminal import out, progress_bar
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import HEADINGS
 
@@ -54,10 +54,10 @@ def flight(orthophoto: Path, out_dir: Path, plain: bool, **options: Any) -> None
     from coarseloc.simulate.flight import simulate_flight
 
     with progress_bar("frames") as progress:
-        made = simulate_flight(
+        simulated = simulate_flight(
             orthophoto, out_dir, changes=Changes.none() if plain else None, progress=progress, **options
         )
-    out.print(f"wrote {made.path} with {len(made.frames)} frames")
+    out.print(f"wrote {simulated.path} with {len(simulated.frames)} frames")
 
 
 @simulate.command()

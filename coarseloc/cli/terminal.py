@@ -1,4 +1,4 @@
-"""What every command shares: the settings, the stores opened on demand, progress, and how to answer."""
+"""What every command shares: the workspace, progress, and how to answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,8 +21,6 @@ from coarseloc.workspace import Workspace
 if TYPE_CHECKING:
     from coarseloc.core import types
     from coarseloc.core.config import Settings
-    from coarseloc.store import Database
-    from coarseloc.vectors.protocol import VectorStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,28 +28,14 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False)
 
 
-class App:
-    """One invocation. Stores open when first asked for, so that `--help` is quick and locks are held briefly."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.workspace = Workspace(settings, progress_bar, lambda text: err.print(f"[yellow]{escape(text)}[/yellow]"))
-        handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-
-    @property
-    def db(self) -> Database:
-        return self.workspace.db
-
-    def close(self) -> None:
-        self.workspace.close()
-
-    def vectors(self) -> AbstractContextManager[VectorStore]:
-        """The vector store, closed (and its lock given back) at the end."""
-        return self.workspace.vectors()
+def workspace_on_terminal(settings: Settings) -> Workspace:
+    """The workspace of one invocation: progress, notices and log records go to stderr."""
+    handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    return Workspace(settings, progress_bar, lambda text: err.print(f"[yellow]{escape(text)}[/yellow]"))
 
 
-pass_app = click.make_pass_decorator(App)
+pass_workspace = click.make_pass_decorator(Workspace)
 
 
 def json_option(command: F) -> F:
@@ -69,13 +53,13 @@ def answer(as_json: bool, facts: Mapping[str, Any] | Sequence[Any], show: Callab
 
 def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """Print rows; columns whose values are all numbers stand to the right."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*("" if value is None else str(value) for value in row))
-    out.print(made)
+        grid.add_row(*("" if value is None else str(value) for value in row))
+    out.print(grid)
 
 
 @contextmanager
@@ -92,8 +76,8 @@ def progress_bar(label: str) -> Iterator[types.Progress]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(label, total=None, rate="")
 
-        def tell(done: int, total: int, what: str) -> None:
+        def advance(completed: int, total: int, unit: str) -> None:
             speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} {what}/s" if speed else what)
+            bar.update(task, completed=completed, total=total, rate=f"{speed:.1f} {unit}/s" if speed else unit)
 
-        yield tell
+        yield advance
