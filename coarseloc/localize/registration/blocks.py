@@ -1,0 +1,311 @@
+"""Local correlation surfaces of a frame warped onto a window, and the pose that maximises their sum.
+
+The warped frame is cut into blocks of about a sixth of its width; each gives a surface of correlation over shifts of
+±REACH_PX pixels. A correction of the pose moves the middle x of a block (from the frame's middle, in units of half a
+frame's width) by d(x) = t + A·x + x (p·x): shift, turn, scale and the two terms of perspective that a tilt gives. The
+sum of the surfaces at d(x), over the root of the sum of energies, is the score of the corrected pose: a similarity
+alone is biased by about h · tan(tilt) · tan²(fov/2) / 4. Fitted from smoothed surfaces to sharp ones, then warped anew.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from coarseloc.core.types import Floats
+from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
+from coarseloc.localize.registration.spectra import smooth_length
+
+REACH_PX = 7  # ±4 clips at 4° of tilt
+BLOCKS = 6  # across the frame's width
+
+SIMILARITY, PERSPECTIVE = 4, 6  # parameters: shift x, y, turn, scale, and the two of perspective
+
+_MIN_BLOCK_PX = 10
+_SMOOTHING_PX = (2.0, 1.0, 0.0)  # of the surfaces, coarse to fine
+_ITERATIONS = 10
+_STENCIL_PX = 0.5  # of the differences that give slopes and curvatures
+_LONGEST_STEP_PX = 2.0
+_SETTLED_PX, _NEARLY_SETTLED_PX = 2e-3, 0.05
+_SEARCH_TURN = np.radians(np.arange(-5.0, 5.1, 1.0))
+_SEARCH_SCALE = np.arange(-0.08, 0.081, 0.02)
+_SEARCH_SHIFT_PX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaces:
+    """Correlation surfaces of B blocks over shifts (x, y) in [-REACH_PX, REACH_PX]².
+
+    `product`, `energy`: float64 [B, D, D], rows y, of Re(conj(F) · M) and of the window's |M|² under the frame.
+    `places`: float64 [B, 2], the blocks' middles from the frame's, in half widths of the frame `half_width_px`.
+    """
+
+    product: Floats
+    energy: Floats
+    frame_energy: float
+    places: Floats
+    half_width_px: float
+    jacobian: Floats  # float64 [B, 2, 6], of a block's shift in pixels by the parameters of a correction
+
+
+def surfaces(
+    field: Tensor, mask: Tensor, window_field: Tensor, middle_px: tuple[float, float], half_width_px: float
+) -> Surfaces:
+    """Surfaces of a warped frame's field complex64 [n, n], its mask float32 [n, n] and the window's field complex64
+    [n + 2 · REACH_PX] ² around it; `middle_px`: the frame's middle in the warped field's pixels."""
+    side = max(_MIN_BLOCK_PX, round(2 * half_width_px / BLOCKS))
+    rows, columns = (-(-size // side) for size in field.shape)
+    frame = field * mask
+    pad = (0, columns * side - field.shape[1], 0, rows * side - field.shape[0])
+    frame, weights = functional.pad(frame, pad), functional.pad(mask, pad)
+    around = functional.pad(window_field, pad)
+    blocks = _tiles(frame, side)
+    covers = _tiles(weights, side)
+    span = side + 2 * REACH_PX
+    pieces = around.unfold(0, span, side).unfold(1, span, side).reshape(-1, span, span)
+    used = covers.sum((-2, -1)) >= 0.1 * side * side
+    blocks, covers, pieces = blocks[used], covers[used], pieces[used]
+    size = (smooth_length(span),) * 2
+    shifts = slice(0, 2 * REACH_PX + 1)
+    spectrum = torch.fft.fft2(pieces, s=size)
+    product = torch.fft.ifft2(torch.fft.fft2(blocks, s=size).conj() * spectrum).real[:, shifts, shifts]
+    square = (pieces.real.square() + pieces.imag.square()).to(torch.complex64)
+    under = torch.fft.fft2(covers.to(torch.complex64), s=size).conj() * torch.fft.fft2(square, s=size)
+    energy = torch.fft.ifft2(under).real[:, shifts, shifts]
+    block_energy = blocks.real.square() + blocks.imag.square()
+    places = _centroids(block_energy, used, rows, columns, side, middle_px) / half_width_px
+    return Surfaces(
+        product.double().cpu().numpy(),
+        energy.double().cpu().numpy(),
+        float(block_energy.double().sum()),
+        places,
+        half_width_px,
+        _jacobian(places, half_width_px),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a fit adds to a pose: `parameters` float64 [6], shift (x, y) in pixels, turn in radians, relative scale and
+    the two terms of perspective, in window axes; the score there, and its curvature float64 [6, 6] (second
+    derivatives by the parameters, all lengths in pixels at half a frame's width)."""
+
+    parameters: Floats
+    score: float
+    curvature: Floats
+
+
+def search(surfaces_: Surfaces) -> Floats:
+    """float64 [6]: the best correction on a grid of ±5° of heading, ±8 % of scale and ±3 pixels, no perspective."""
+    product, energy = (_smoothed(values, _SMOOTHING_PX[1]) for values in (surfaces_.product, surfaces_.energy))
+    x, y = surfaces_.places.T * surfaces_.half_width_px
+    turn, scale = (grid.ravel() for grid in np.meshgrid(_SEARCH_TURN, _SEARCH_SCALE, indexing="ij"))
+    columns = np.rint(scale[:, None] * x - turn[:, None] * y).astype(int) + REACH_PX
+    rows = np.rint(scale[:, None] * y + turn[:, None] * x).astype(int) + REACH_PX
+    shift = np.arange(-_SEARCH_SHIFT_PX, _SEARCH_SHIFT_PX + 1)
+    shift_y, shift_x = (grid.ravel() for grid in np.meshgrid(shift, shift, indexing="ij"))
+    side = product.shape[-1]
+    rows = np.clip(rows[:, None] + shift_y[None, :, None], 0, side - 1)
+    columns = np.clip(columns[:, None] + shift_x[None, :, None], 0, side - 1)
+    flat = (np.arange(len(product)) * side + rows) * side + columns  # [G, T, B]
+    totals = product.ravel()[flat].sum(-1) / np.sqrt(np.maximum(energy.ravel()[flat].sum(-1), 1e-9))
+    grid_index, shift_index = np.unravel_index(int(totals.argmax()), totals.shape)
+    return np.array([shift_x[shift_index], shift_y[shift_index], turn[grid_index], scale[grid_index], 0.0, 0.0])
+
+
+def fit(
+    surfaces_: Surfaces, start: Floats, parameters: int, stiffness: float = 0.0, perspective: Floats | None = None
+) -> Correction:
+    """The correction of most score from `start` float64 [6], over its first `parameters` (4 or 6).
+
+    `stiffness`: the score that a perspective of 1 costs, times two, about `perspective` float64 [2] (what has to be
+    added for none): keeps a tilt that nothing tells near 0.
+    """
+    best = np.array(start, float)
+    for sigma in _SMOOTHING_PX:
+        settled_px = _SETTLED_PX if sigma == 0.0 else _NEARLY_SETTLED_PX
+        best = _climb(surfaces_, _both(surfaces_, sigma), best, parameters, stiffness, perspective, settled_px)
+    score, curvature, _ = evaluate(surfaces_, best)
+    return Correction(best, score, curvature)
+
+
+def evaluate(surfaces_: Surfaces, correction: Floats) -> tuple[float, Floats, Floats]:
+    """(score, its curvature float64 [6, 6], the scatter of its slope float64 [6, 6]) of a correction.
+
+    Scatter: the sum over blocks of the outer product of each one's own slope: how much they contradict each other.
+    """
+    score, slopes, curvature = _score(surfaces_, _both(surfaces_, 0.0), correction)
+    return score, curvature, slopes.T @ slopes
+
+
+def corrected(pose: WindowPose, correction: Floats, geometry: FrameGeometry, pixel_m: float) -> WindowPose:
+    """A pose with a correction of its window pixels of `pixel_m` metres applied (to first order; a fit is repeated)."""
+    shift_x, shift_y, turn, scale, across, down = correction
+    heading = np.radians(pose.heading_deg)
+    # Perspective in frame axes: half a nominal width is `pose.scale` half widths as warped.
+    right = np.cos(heading) * across + np.sin(heading) * down
+    below = -np.sin(heading) * across + np.cos(heading) * down
+    return replace(
+        pose,
+        x_m=pose.x_m + shift_x * pixel_m,
+        y_m=pose.y_m + shift_y * pixel_m,
+        heading_deg=(pose.heading_deg + float(np.degrees(np.arctan2(turn, 1.0 + scale)))) % 360.0,
+        scale=pose.scale * float(np.hypot(1.0 + scale, turn)),
+        perspective=(pose.perspective[0] + float(right), pose.perspective[1] + float(below)),
+    )
+
+
+# --- the fit ------------------------------------------------------------------------------------
+
+
+def _climb(
+    surfaces_: Surfaces,
+    smoothed: Floats,
+    start: Floats,
+    parameters: int,
+    stiffness: float,
+    perspective: Floats | None,
+    settled_px: float,
+) -> Floats:
+    """Newton's method on the score with its curvature made negative, steps halved until they rise."""
+    free = slice(0, parameters)
+    units = np.array([1.0, 1.0, *[1.0 / surfaces_.half_width_px] * 4])  # one pixel at half a frame's width
+    zero = np.zeros(2) if perspective is None else perspective
+
+    def penalty(values: Floats) -> float:
+        return 0.5 * stiffness * float(np.square(values[4:] - zero).sum())
+
+    best = start
+    score, slopes, curvature = _score(surfaces_, smoothed, best)
+    score -= penalty(best)
+    for _ in range(_ITERATIONS):
+        gradient, hessian = slopes.sum(0) * units, curvature * np.outer(units, units)
+        gradient[4:] -= stiffness * (best[4:] - zero) * units[4:]
+        hessian[range(4, 6), range(4, 6)] -= stiffness * units[4:] ** 2
+        values, vectors = np.linalg.eigh(hessian[free, free])
+        values = np.minimum(values, -1e-3 * max(float(np.abs(values).max()), 1e-12))
+        step = np.zeros(6)
+        step[free] = -vectors @ ((vectors.T @ gradient[free]) / values)
+        step *= min(1.0, _LONGEST_STEP_PX / max(float(np.abs(step).max()), 1e-9))
+        for _ in range(5):
+            trial = best + step * units
+            trial_score, trial_slopes, trial_curvature = _score(surfaces_, smoothed, trial)
+            trial_score -= penalty(trial)
+            if trial_score > score:
+                break
+            step *= 0.5
+        else:
+            break
+        best, score, slopes, curvature = trial, trial_score, trial_slopes, trial_curvature
+        if float(np.abs(step).max()) < settled_px:
+            break
+    return best
+
+
+def _score(surfaces_: Surfaces, smoothed: Floats, values: Floats) -> tuple[float, Floats, Floats]:
+    """(score, its slope float64 [B, 6] by block, its curvature float64 [6, 6]) of a correction.
+
+    Of f = N / sqrt(F · E): df ∝ dN − N / (2E) dE; the curvature takes N / (2E) as a constant.
+    """
+    jacobian = surfaces_.jacobian
+    moved = jacobian @ values  # [B, 2]: d is linear in the parameters
+    sampled, weights = _stencil(smoothed, moved)  # [9, B] each
+    total, total_energy = float(sampled[4].sum()), max(float(weights[4].sum()), 1e-9)
+    norm = 1.0 / np.sqrt(surfaces_.frame_energy * total_energy)
+    local = (sampled - total / (2 * total_energy) * weights) * norm
+    h = _STENCIL_PX
+    slope_x, slope_y = (local[5] - local[3]) / (2 * h), (local[7] - local[1]) / (2 * h)
+    xx, yy = (local[5] - 2 * local[4] + local[3]) / h**2, (local[7] - 2 * local[4] + local[1]) / h**2
+    xy = (local[8] - local[6] - local[2] + local[0]) / (4 * h**2)
+    slopes = (np.stack([slope_x, slope_y], 1)[:, None] @ jacobian)[:, 0]
+    hessians = np.stack([np.stack([xx, xy], 1), np.stack([xy, yy], 1)], 1)
+    curvature = np.tensordot(jacobian, hessians @ jacobian, axes=((0, 1), (0, 1)))
+    return total * norm, slopes, curvature
+
+
+def _jacobian(places: Floats, half_width_px: float) -> Floats:
+    """float64 [B, 2, 6]: shift of a block's middle, in pixels, by the parameters."""
+    x, y = places.T
+    zero, unit = np.zeros_like(x), np.ones_like(x)
+    across = np.stack([unit, zero, -y * half_width_px, x * half_width_px, x * x * half_width_px, x * y * half_width_px])
+    down = np.stack([zero, unit, x * half_width_px, y * half_width_px, y * x * half_width_px, y * y * half_width_px])
+    return np.stack([across.T, down.T], axis=1)
+
+
+_OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)]) * _STENCIL_PX
+
+
+def _stencil(values: Floats, moved: Floats) -> Floats:
+    """float64 [2, 9, B]: products and energies [B, D, D, 2] at shifts [B, 2] and half a pixel around them, by cubic
+    convolution."""
+    blocks, side = values.shape[:2]
+    points = np.clip(moved[None] + (_OFFSETS[:, None] + REACH_PX), 1.0, side - 2.001)  # [9, B, 2]
+    base = points.astype(np.intp)
+    weights = _cubic(points - base)  # [9, B, 2, 4]
+    corner = (np.arange(blocks) * side + base[..., 1] - 1) * side + base[..., 0] - 1
+    around = values.reshape(-1, 2)[corner[..., None] + _taps(side)]  # [9, B, 16, 2]
+    kernel = (weights[..., 1, :, None] * weights[..., 0, None, :]).reshape(*corner.shape, 1, 16)
+    return np.moveaxis((kernel @ around)[..., 0, :], -1, 0)
+
+
+@functools.cache
+def _taps(side: int) -> NDArray[np.intp]:
+    """[16]: where the 4 x 4 pixels of a cubic convolution lie after their first, in a flat surface."""
+    rows, columns = np.divmod(np.arange(16), 4)
+    return np.asarray(rows * side + columns, np.intp)
+
+
+def _cubic(t: Floats) -> Floats:
+    """float64 [..., 4]: weights of pixels -1, 0, 1, 2 at t in [0, 1) (Keys 1981, a = -1/2)."""
+    return np.stack(
+        [
+            ((-0.5 * t + 1.0) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1.0,
+            ((-1.5 * t + 2.0) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        ],
+        axis=-1,
+    )
+
+
+def _both(surfaces_: Surfaces, sigma_px: float) -> Floats:
+    """float64 [B, D, D, 2]: product and energy smoothed."""
+    return np.stack([_smoothed(surfaces_.product, sigma_px), _smoothed(surfaces_.energy, sigma_px)], axis=-1)
+
+
+def _smoothed(values: Floats, sigma_px: float) -> Floats:
+    """Surfaces smoothed by a Gaussian that ends at their borders."""
+    if sigma_px == 0.0:
+        return values
+    offsets = np.arange(values.shape[-1])
+    kernel = np.exp(-0.5 * ((offsets[:, None] - offsets) / sigma_px) ** 2)
+    kernel /= kernel.sum(1, keepdims=True)
+    return np.asarray(kernel @ values @ kernel.T)
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def _tiles(image: Tensor, side: int) -> Tensor:
+    """[rows · columns, side, side] of an image whose sides are multiples of `side`."""
+    rows, columns = image.shape[0] // side, image.shape[1] // side
+    return image.reshape(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
+
+
+def _centroids(
+    energy: Tensor, used: Tensor, rows: int, columns: int, side: int, middle_px: tuple[float, float]
+) -> NDArray[np.float64]:
+    """float64 [B, 2]: where each block's energy lies, in pixels (x, y) from the frame's middle."""
+    weights = energy.double().cpu().numpy() + 1e-9
+    index = np.flatnonzero(used.cpu().numpy())
+    centre = np.arange(side) + 0.5
+    total = weights.sum((-2, -1))
+    x = (weights.sum(-2) @ centre) / total + (index % columns) * side - middle_px[0]
+    y = (weights.sum(-1) @ centre) / total + (index // columns) * side - middle_px[1]
+    return np.stack([x, y], axis=1)

@@ -1,0 +1,245 @@
+"""The answer: where the frame's middle and the aircraft are, each with its covariance, or no match and why. Pure.
+
+Covariance of the ground point, in m²: c · (1 − score) · (−H)⁻¹ + 0.05 · GSD² · I + (map's registration error)² · I, H
+the curvature of the score by shift, per m². Of the aircraft: that and (h · σ_tilt)² per axis. Probability that the
+place is right: a logistic function of the fine score and its margin over the next distinct place. c and the logistic's
+weights are fitted (`tools/fix_accuracy.py calibrate`), and named by their digest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from coarseloc.core import geo, ids
+from coarseloc.core.types import Covariance, Floats, LonLat
+from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg
+from coarseloc.localize.registration.registrar import FinePose, Registration
+
+METHOD = "orientation-correlation"
+
+_CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """p = 1 / (1 + exp(−(bias + score_weight · score + margin_weight · margin)))."""
+
+    bias: float
+    score_weight: float
+    margin_weight: float
+
+    def __call__(self, score: float, margin: float) -> float:
+        exponent = self.bias + self.score_weight * score + self.margin_weight * margin
+        return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, exponent))))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Fitted constants of covariance and probability."""
+
+    covariance: float  # c
+    tilt_covariance: float  # the same for the tilt's two terms
+    heading_covariance: float
+    gsd_variance: float  # of the ground point, in GSD²: what no curvature tells
+    candidates: Logistic  # among a search's places
+    whole_map: Logistic
+    accepted_probability: float  # from which an answer is a match
+    fitted_on: str
+
+    @property
+    def digest(self) -> str:
+        return ids.digest(asdict(self))
+
+
+FITTED = Calibration(
+    covariance=0.0186,
+    tilt_covariance=0.0186,
+    heading_covariance=0.0186,
+    gsd_variance=0.05,
+    candidates=Logistic(-6.0, 10.0, 60.0),
+    whole_map=Logistic(-6.0, 10.0, 60.0),
+    accepted_probability=0.5,
+    fitted_on="nothing yet",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """Semi-axes in metres; `azimuth_deg`, in [0, 180), is the major one's, clockwise from true north."""
+
+    major_m: float
+    minor_m: float
+    azimuth_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class CameraAttitude:
+    """A camera's attitude as a label or a boresight says; pitch nose up, roll right wing down."""
+
+    pitch_deg: float
+    roll_deg: float
+    sd_deg: float
+    source: Literal["label", "boresight"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pose2D:
+    """A frame's place on the map. `aircraft` is None where the camera's height is unknown."""
+
+    ground: LonLat  # under the frame's middle
+    ground_covariance_m2: Covariance
+    aircraft: LonLat | None
+    aircraft_covariance_m2: Covariance | None
+    heading_deg: float  # that the frame's upper edge faces, from true north
+    heading_sd_deg: float
+    tilt_deg: float | None
+    tilt_sd_deg: float
+    scale: float
+    score: float
+    margin: float
+    hypotheses: int  # distinct places compared
+    probability: float
+    attitude: str  # "label", "boresight", "estimated" or "unknown"
+    method: str
+    fit_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    """Why a frame has no place: "no-ground" (too little of it lies on the map), or "ambiguous" (nothing tells its best
+    place from the next). `rejected` is never to be shown as a position."""
+
+    reason: Literal["no-ground", "ambiguous"]
+    score: float | None
+    margin: float | None
+    probability: float
+    rejected: Pose2D | None
+
+
+def fix_of(
+    registration: Registration,
+    geometry: FrameGeometry,
+    *,
+    map_gsd_m: float,
+    map_sd_m: float,
+    whole_map: bool,
+    attitude: CameraAttitude | None = None,
+    tilt_floor_deg: float = 5.0,
+    calibration: Calibration = FITTED,
+) -> Pose2D | NoMatch:
+    """The answer of a registration.
+
+    `map_sd_m`: the map's own registration error, per axis. `whole_map`: all of a map was looked at, not a search's
+    places. `attitude`: the one that the frame was registered with, None where its tilt was fitted. `tilt_floor_deg`:
+    the least error of a tilt that one frame gives: 5° over buildings and trees, 0 where the ground is known to be flat.
+    """
+    best, score, margin = registration.best, registration.score, registration.margin
+    if best is None or score is None or margin is None:
+        return NoMatch("no-ground", score, margin, 0.0, None)
+    probability = (calibration.whole_map if whole_map else calibration.candidates)(score, margin)
+    pose = _pose(
+        best, geometry, score, margin, len(registration.ranking), probability, map_gsd_m, map_sd_m, attitude,
+        tilt_floor_deg, calibration,
+    )  # fmt: skip
+    if probability < calibration.accepted_probability:
+        return NoMatch("ambiguous", score, margin, probability, pose)
+    return pose
+
+
+def ground_covariance(pose: FinePose, map_gsd_m: float, map_sd_m: float, calibration: Calibration = FITTED) -> Floats:
+    """float64 [2, 2], m², by (east, north)."""
+    shift = _inverse(pose.curvature[:2, :2]) * pose.pixel_m**2
+    fitted = calibration.covariance * max(1.0 - pose.score, 0.0) * shift
+    axes = pose.window.from_ground_axes()
+    isotropic = calibration.gsd_variance * map_gsd_m**2 + map_sd_m**2
+    return np.asarray(axes @ fitted @ axes.T + isotropic * np.eye(2))
+
+
+def tilt_sd_deg(pose: FinePose, half_fov_tan: float, calibration: Calibration = FITTED) -> float:
+    """Root mean square over both axes of what the curvature says of a fitted tilt, all parameters free."""
+    terms = np.trace(_inverse(pose.curvature)[4:, 4:]) / 2
+    variance = calibration.tilt_covariance * max(1.0 - pose.score, 0.0) * float(terms)
+    return math.degrees(math.atan(math.sqrt(variance) / half_fov_tan))
+
+
+def heading_sd_deg(pose: FinePose, calibration: Calibration = FITTED) -> float:
+    """What the curvature says of the heading, the other parameters of a similarity free."""
+    term = _inverse(pose.curvature[:4, :4])[2, 2]
+    return math.degrees(math.sqrt(calibration.heading_covariance * max(1.0 - pose.score, 0.0) * float(term)))
+
+
+def ellipse_95(covariance: Covariance) -> Ellipse:
+    """The ellipse that holds 95 % of a normal distribution."""
+    matrix = np.array([[covariance.east_east, covariance.east_north], [covariance.east_north, covariance.north_north]])
+    values, vectors = np.linalg.eigh(matrix)
+    east, north = vectors[:, 1]
+    minor, major = np.sqrt(np.maximum(values, 0.0) * _CHI2_95)
+    return Ellipse(float(major), float(minor), float(np.degrees(np.arctan2(east, north)) % 180.0))
+
+
+def _pose(
+    best: FinePose,
+    geometry: FrameGeometry,
+    score: float,
+    margin: float,
+    hypotheses: int,
+    probability: float,
+    map_gsd_m: float,
+    map_sd_m: float,
+    attitude: CameraAttitude | None,
+    tilt_floor_deg: float,
+    calibration: Calibration,
+) -> Pose2D:
+    covariance = ground_covariance(best, map_gsd_m, map_sd_m, calibration)
+    source, tilt_sd = "unknown", tilt_floor_deg
+    if attitude is not None:
+        source, tilt_sd = attitude.source, attitude.sd_deg
+    elif geometry.half_fov_tan is not None:
+        source, tilt_sd = "estimated", max(tilt_floor_deg, tilt_sd_deg(best, geometry.half_fov_tan, calibration))
+    aircraft, aircraft_covariance = None, None
+    nadir = nadir_offset_m(best.pose, geometry)
+    if nadir is not None and geometry.height_m is not None:
+        east, north = best.window.from_ground_axes() @ nadir
+        aircraft = geo.offset(best.location, float(east), float(north))
+        lever = geometry.height_m * best.pose.scale * math.tan(math.radians(tilt_sd))
+        aircraft_covariance = _covariance(covariance + lever**2 * np.eye(2))
+    return Pose2D(
+        best.location,
+        _covariance(covariance),
+        aircraft,
+        aircraft_covariance,
+        best.heading_deg,
+        heading_sd_deg(best, calibration),
+        tilt_deg(best.pose, geometry),
+        tilt_sd,
+        best.pose.scale,
+        score,
+        margin,
+        hypotheses,
+        probability,
+        source,
+        METHOD,
+        calibration.digest,
+    )
+
+
+def aircraft_heading_deg(pose: Pose2D, fine: FinePose, geometry: FrameGeometry) -> float:
+    """The aircraft's own heading where the camera is fixed under it: pitch and roll together turn a frame."""
+    if geometry.half_fov_tan is None:
+        return pose.heading_deg
+    return (pose.heading_deg - attitude_of(fine.pose.perspective, geometry.half_fov_tan)[2]) % 360.0
+
+
+def _inverse(curvature: Floats) -> Floats:
+    """(−curvature)⁻¹, its eigenvalues kept positive: a flat direction has a large variance, not a negative one."""
+    values, vectors = np.linalg.eigh(-(curvature + curvature.T) / 2)
+    floor = max(float(np.abs(values).max()) * 1e-6, 1e-12)
+    return np.asarray(vectors @ np.diag(1.0 / np.maximum(values, floor)) @ vectors.T)
+
+
+def _covariance(matrix: Floats) -> Covariance:
+    return Covariance(float(matrix[0, 0]), float(matrix[0, 1]), float(matrix[1, 1]))

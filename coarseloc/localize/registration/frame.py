@@ -1,0 +1,108 @@
+"""A frame's luma at any resolution, warped onto a map window."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from coarseloc.core.types import Floats, UInt8
+from coarseloc.localize.registration.field import blur, luma_of, orientation_field
+from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose, to_ground
+
+_FINEST = 1.5  # pixels of the pooled frame per pixel of a window, at least: what interpolation needs
+
+
+class FrameRaster:
+    """A frame as luma on a device; its pooled copies are kept, so that each resolution is reduced once."""
+
+    def __init__(self, pixels: UInt8, geometry: FrameGeometry, device: str = "cpu") -> None:
+        """pixels: uint8 [H, W, 3], RGB, as `geometry` says; device: "cpu", "cuda", "cuda:0", …"""
+        if pixels.shape[:2] != (geometry.height_px, geometry.width_px):
+            raise ValueError(f"a frame of {pixels.shape[:2]} px: expected {(geometry.height_px, geometry.width_px)}")
+        self.geometry = geometry
+        self.device = torch.device(device)
+        self._luma = luma_of(torch.from_numpy(np.array(pixels)).to(self.device))
+        self._reduced: dict[tuple[int, float], Tensor] = {}
+
+    @property
+    def pixel_m(self) -> float:
+        """Of the nominal footprint."""
+        return self.geometry.footprint_m / self.geometry.width_px
+
+    def warp(self, pose: WindowPose, pixel_m: float, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """(luma float32 [height, width], mask float32 [height, width]) on a window's pixels of `pixel_m` metres.
+
+        The mask is the share of each pixel that the frame covers; luma outside it is the frame's, reflected at its
+        borders, so that its border is no edge.
+        """
+        factor, reduced = self._at(pixel_m / pose.scale)
+        rows, columns = reduced.shape
+        to_frame = np.linalg.inv(to_ground(pose, self.geometry))
+        half = self.geometry.width_px / factor / 2  # pooled pixels per frame coordinate
+        middle = np.array([half, self.geometry.height_px / factor / 2])
+        to_pooled = np.array([[half, 0.0, middle[0]], [0.0, half, middle[1]], [0.0, 0.0, 1.0]]) @ to_frame
+        x, y = _projected(to_pooled @ np.diag([pixel_m, pixel_m, 1.0]), height, width, self.device)
+        grid = torch.stack([x * (2.0 / columns) - 1.0, y * (2.0 / rows) - 1.0], dim=-1)[None]
+        luma = functional.grid_sample(
+            reduced[None, None], grid, mode="bicubic", padding_mode="reflection", align_corners=False
+        )[0, 0]
+        per_pixel = pixel_m / (pose.scale * self.pixel_m * factor)  # pooled pixels per window pixel
+        width_pooled, height_pooled = self.geometry.width_px / factor, self.geometry.height_px / factor
+        mask = _coverage(x, width_pooled, per_pixel) * _coverage(y, height_pooled, per_pixel)
+        return luma, mask
+
+    def field(self, pose: WindowPose, pixel_m: float, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """(orientation field complex64, mask float32), both [height, width], of `warp`."""
+        luma, mask = self.warp(pose, pixel_m, height, width)
+        return orientation_field(luma), mask
+
+    def upright(self, pixel_m: float, scale: float, oversampling: int) -> Tensor:
+        """The field complex64 [h, w] of the whole frame, its own up, `oversampling` pixels per `pixel_m` metres of
+        ground at this scale."""
+        fine_m = pixel_m / oversampling
+        width = max(4, round(scale * self.geometry.footprint_m / fine_m))
+        height = max(4, round(scale * self.geometry.footprint_m * self.geometry.aspect / fine_m))
+        pose = WindowPose(width * fine_m / 2, height * fine_m / 2, 0.0, scale)
+        luma, _ = self.warp(pose, fine_m, height, width)
+        return orientation_field(luma, oversampling=oversampling)
+
+    def _at(self, pixel_m: float) -> tuple[int, Tensor]:
+        """(frame pixels per pooled pixel, the frame pooled and smoothed for sampling every `pixel_m` metres).
+
+        Pooling and Gaussian together have the variance of a box of `pixel_m`: the blur of a map cut at that size.
+        """
+        ratio = max(1.0, pixel_m / self.pixel_m)
+        factor = max(1, int(ratio / _FINEST))
+        left = ratio / factor
+        key = (factor, round(left, 1))
+        if key not in self._reduced:
+            luma = self._luma
+            if factor > 1:
+                rows, columns = (-side % factor for side in luma.shape)
+                padded = functional.pad(luma[None, None], (0, columns, 0, rows), mode="replicate")
+                luma = functional.avg_pool2d(padded, factor)[0, 0]
+            sigma = math.sqrt(max(0.0, (key[1] ** 2 - 1.0) / 12.0))
+            self._reduced[key] = blur(luma, sigma) if sigma > 0.2 else luma
+        return factor, self._reduced[key]
+
+
+def _projected(to_pooled: Floats, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where a window's pixel centres lie in a pooled frame: (x, y), float32 [height, width] each."""
+    h = torch.tensor(to_pooled / to_pooled[2, 2], dtype=torch.float64)
+    column = (torch.arange(width, dtype=torch.float64) + 0.5)[None]
+    row = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None]
+    depth = h[2, 0] * column + h[2, 1] * row + 1.0
+    depth = torch.where(depth > 1e-3, depth, torch.full_like(depth, 1e-3))  # beyond the horizon: outside the frame
+    x = (h[0, 0] * column + h[0, 1] * row + h[0, 2]) / depth
+    y = (h[1, 0] * column + h[1, 1] * row + h[1, 2]) / depth
+    return x.to(torch.float32).to(device), y.to(torch.float32).to(device)
+
+
+def _coverage(coordinate: Tensor, size: float, per_pixel: float) -> Tensor:
+    """Share of a window pixel inside [0, size] of one axis, its edge softened over one window pixel."""
+    inside = torch.minimum(coordinate, size - coordinate)
+    return (inside / per_pixel + 0.5).clamp(0.0, 1.0)

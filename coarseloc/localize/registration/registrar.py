@@ -1,0 +1,366 @@
+"""The recipe: a frame's spectra → the best places over some windows → each refined → poses apart from each other.
+
+coarse  — all headings and three scales at 64 pixels a footprint, over whole windows
+fine    — block surfaces at the map's ground sample distance, at most 96 pixels a footprint: a search of heading, scale
+          and shift on the surfaces, then a fit, then a fit of the frame warped anew
+blocks  — the best pose at the map's ground sample distance, at most 256 pixels a footprint, perspective included
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coarseloc.core import geo
+from coarseloc.core.types import Floats, LonLat
+from coarseloc.core.windows import MapWindow, WindowSource, blocks_over
+from coarseloc.localize.registration import blocks
+from coarseloc.localize.registration.correlation import MIN_GROUND, correlate, peaks, window_spectra
+from coarseloc.localize.registration.field import luma_of, orientation_field
+from coarseloc.localize.registration.frame import FrameRaster
+from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
+from coarseloc.localize.registration.spectra import FrameSpectra, Hypotheses, frame_spectra
+
+WindowAt = Callable[[LonLat, float, float], MapWindow]
+"""(centre, side in metres, ground sample distance in metres) → the window there: `WindowSource.window`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    """What decides a registration's numbers beside its pictures."""
+
+    coarse_px: int = 64  # a footprint's width; 48 and 32 lose places
+    fine_px: int = 96  # at most
+    finest_px: int = 256  # at most
+    window_footprints: float = 1.75  # of a candidate's coarse window
+    reach_footprints: float = 0.375  # of a frame's middle from a candidate's centre, on either axis
+    apart_footprints: float = 0.25  # nearer poses are the same one
+    refined: int = 3  # places that are refined
+    map_refined: int = 6  # of a whole map
+    map_peaks: int = 6  # of each block of a whole map
+    block_px: int = 384  # of a whole map's blocks, at most: larger ones do not stay in the cache
+    fine_rounds: int = 2
+    finest_rounds: int = 3
+    perspective: bool = True
+    tilt_sd_deg: float = 5.0  # what a frame's tilt is expected to be: keeps one that nothing tells near 0
+    hypotheses: Hypotheses = field(default_factory=Hypotheses)
+
+
+DEFAULTS = RegistrationSettings()
+
+COVARIANCE = 0.0186  # c: a score's log-likelihood is score / (c · (1 − score))
+USUAL_HALF_FOV_TAN = 0.667  # of a camera whose field of view nobody gave: 67°
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateWindow:
+    """A window to look for a frame's middle in, within `reach_m` metres of its middle on either axis."""
+
+    window: MapWindow
+    reach_m: float
+    peaks: int = 1  # maxima that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class CoarsePlace:
+    """A maximum of the coarse scores: the frame's middle, its heading from true north, its scale."""
+
+    location: LonLat
+    heading_deg: float
+    scale: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinePose:
+    """A refined pose: the frame's middle, and its pose on a window of the map.
+
+    `curvature`: float64 [6, 6], second derivatives of the score by shift (right, down, window pixels of `pixel_m`
+    metres), turn (radians), relative scale and perspective, all in the window's axes.
+    """
+
+    location: LonLat
+    pose: WindowPose
+    heading_deg: float  # from true north
+    score: float
+    curvature: Floats
+    scatter: Floats  # float64 [6, 6], of the blocks' own slopes
+    pixel_m: float
+    ground_fraction: float
+    window: MapWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A frame's best pose at the finest resolution, or None; distinct poses at the fine one, whose scores compare, best
+    first; and the coarse places they began from."""
+
+    best: FinePose | None
+    ranking: tuple[FinePose, ...]
+    places: tuple[CoarsePlace, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Of the best pose at the fine resolution."""
+        return self.ranking[0].score if self.ranking else None
+
+    @property
+    def margin(self) -> float | None:
+        """The best fine score above the next one's: above 0 where there is no other."""
+        if not self.ranking:
+            return None
+        return self.ranking[0].score - (max(self.ranking[1].score, 0.0) if len(self.ranking) > 1 else 0.0)
+
+
+def coarse_spectra(frame: FrameRaster, length: int | None, settings: RegistrationSettings) -> FrameSpectra:
+    """A frame's transforms for windows of `length` pixels a side, at `coarse_px` a footprint."""
+    return frame_spectra(frame, frame.geometry.footprint_m / settings.coarse_px, length, settings.hypotheses)
+
+
+def coarse_places(
+    spectra: FrameSpectra, window: MapWindow, reach_m: float, count: int, apart_m: float
+) -> list[CoarsePlace]:
+    """The best `count` places of one window whose middles are within `reach_m` metres of its middle on either axis."""
+    device = spectra.cosine.device
+    valid = None if window.valid is None else torch.from_numpy(np.array(window.valid)).to(device)
+    height, width = window.pixels.shape[:2]
+    transforms = window_spectra(window_field(window, device), valid, spectra.length)
+    reach = reach_m / window.gsd_m
+    middle = (width / 2, height / 2)
+    scores = correlate(
+        spectra, transforms, (middle[0] - reach, middle[1] - reach, middle[0] + reach, middle[1] + reach)
+    )
+    hypotheses = spectra.hypotheses
+    return [
+        CoarsePlace(
+            window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
+            (hypotheses.heading_deg(peak.hypothesis) + window.heading_deg) % 360.0,
+            hypotheses.scale(peak.hypothesis),
+            peak.score,
+        )
+        for peak in peaks(scores, count, apart_m / window.gsd_m)
+    ]
+
+
+def window_field(window: MapWindow, device: torch.device) -> Tensor:
+    """The orientation field complex64 [H, W] of a window."""
+    valid = None if window.valid is None else torch.from_numpy(np.array(window.valid)).to(device)
+    pixels = torch.from_numpy(np.array(window.pixels)).to(device)
+    return orientation_field(luma_of(pixels), valid)
+
+
+def refine(
+    frame: FrameRaster,
+    window: MapWindow,
+    start: WindowPose,
+    *,
+    parameters: int,
+    rounds: int,
+    searched: bool,
+    stiffness: float = 0.0,
+    no_tilt: tuple[float, float] = (0.0, 0.0),
+) -> FinePose:
+    """Fit a frame's pose on a window by block surfaces, warped anew `rounds` times; the last round only scores.
+
+    `searched`: begin with a search of ±5° and ±8 % (where the start is a coarse one). `stiffness`: see `blocks.fit`,
+    about the perspective `no_tilt`.
+    """
+    field_of_window = window_field(window, frame.device)
+    pose = start
+    for number in range(rounds):
+        local, mask = _surfaces(frame, window, field_of_window, pose)
+        first = blocks.search(local) if searched and number == 0 else np.zeros(6)
+        rest = np.asarray(no_tilt) - np.asarray(pose.perspective)
+        heading = math.radians(pose.heading_deg)
+        turn = np.array([[math.cos(heading), -math.sin(heading)], [math.sin(heading), math.cos(heading)]])
+        free = parameters if not (searched and number == 0) else blocks.SIMILARITY
+        correction = blocks.fit(local, first, free, stiffness, turn @ rest)
+        pose = blocks.corrected(pose, correction.parameters, frame.geometry, window.gsd_m)
+    local, mask = _surfaces(frame, window, field_of_window, pose)
+    score, curvature, scatter = blocks.evaluate(local, np.zeros(6))
+    ground = _ground_fraction(window, pose, frame.geometry, mask)
+    return FinePose(
+        window.location(pose.x_m, pose.y_m),
+        pose,
+        (pose.heading_deg + window.heading_deg) % 360.0,
+        score,
+        curvature,
+        scatter,
+        window.gsd_m,
+        ground,
+        window,
+    )
+
+
+def distinct(poses: Iterable[FinePose], apart_m: float) -> list[FinePose]:
+    """Poses best first, those within `apart_m` metres of a better one left out: neighbours' windows find the same."""
+    kept: list[FinePose] = []
+    for pose in sorted(poses, key=lambda pose: -pose.score):
+        if all(_apart_m(pose.location, better.location) > apart_m for better in kept):
+            kept.append(pose)
+    return kept
+
+
+def fine_side_m(geometry: FrameGeometry, scale: float, pixel_m: float) -> float:
+    """The side of a window that holds a frame at any heading with its shifts, and what a tilt adds."""
+    return geometry.diagonal_m * scale * 1.15 + 2 * (blocks.REACH_PX + 6) * pixel_m
+
+
+def register(
+    frame: FrameRaster,
+    candidates: Iterable[CandidateWindow],
+    window_at: WindowAt,
+    map_gsd_m: float,
+    settings: RegistrationSettings = DEFAULTS,
+    perspective: tuple[float, float] | None = None,
+    refined: int | None = None,
+) -> Registration:
+    """A frame's best poses over candidate windows: the Top-10's, or the blocks of a whole map.
+
+    `candidates` may be lazy: one window is held at a time. All are of equal size and of `coarse_pixel_m`.
+    `perspective`: the frame's, where its attitude is known (`geometry.perspective_of`); otherwise it is fitted.
+    `refined`: how many places are, `settings.refined` by default.
+    """
+    geometry = frame.geometry
+    apart_m = settings.apart_footprints * geometry.footprint_m
+    count = settings.refined if refined is None else refined
+    spectra: FrameSpectra | None = None
+    places: list[CoarsePlace] = []
+    for candidate in candidates:
+        if spectra is None:
+            spectra = coarse_spectra(frame, max(candidate.window.pixels.shape[:2]), settings)
+        places += coarse_places(spectra, candidate.window, candidate.reach_m, candidate.peaks, apart_m)
+        if len(places) > 8 * count:
+            places = _distinct_places(places, apart_m)[: 4 * count]
+    places = _distinct_places(places, apart_m)
+    poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
+    ranking = distinct((pose for pose in poses if pose.ground_fraction >= MIN_GROUND), apart_m)
+    if not ranking:
+        return Registration(None, (), tuple(places))
+    best = _finest(frame, ranking[0], window_at, map_gsd_m, perspective, settings)
+    return Registration(best, tuple(ranking), tuple(places))
+
+
+def _fine(
+    frame: FrameRaster,
+    place: CoarsePlace,
+    window_at: WindowAt,
+    map_gsd_m: float,
+    perspective: tuple[float, float] | None,
+    settings: RegistrationSettings,
+) -> FinePose:
+    """A coarse place's pose at the fine resolution, a similarity."""
+    pixel_m = working_pixel_m(frame, map_gsd_m, settings.fine_px)
+    window = window_at(place.location, fine_side_m(frame.geometry, place.scale, pixel_m), pixel_m)
+    heading = place.heading_deg - window.heading_deg
+    start = WindowPose(*window.metres_of(place.location), heading, place.scale, perspective or (0.0, 0.0))
+    return refine(frame, window, start, parameters=blocks.SIMILARITY, rounds=settings.fine_rounds, searched=True)
+
+
+def _finest(
+    frame: FrameRaster,
+    pose: FinePose,
+    window_at: WindowAt,
+    map_gsd_m: float,
+    perspective: tuple[float, float] | None,
+    settings: RegistrationSettings,
+) -> FinePose:
+    """A fine pose at the finest resolution, with perspective where that is not known."""
+    geometry = frame.geometry
+    pixel_m = working_pixel_m(frame, map_gsd_m, settings.finest_px)
+    window = window_at(pose.location, fine_side_m(geometry, pose.pose.scale, pixel_m), pixel_m)
+    x_m, y_m = window.metres_of(pose.location)
+    start = replace(pose.pose, x_m=x_m, y_m=y_m, heading_deg=pose.heading_deg - window.heading_deg)
+    free = settings.perspective and perspective is None
+    return refine(
+        frame,
+        window,
+        start,
+        parameters=blocks.PERSPECTIVE if free else blocks.SIMILARITY,
+        rounds=settings.finest_rounds,
+        searched=False,
+        stiffness=_stiffness(geometry, pose.score, settings) if free else 0.0,
+    )
+
+
+def whole_map(
+    source: WindowSource, geometry: FrameGeometry, settings: RegistrationSettings = DEFAULTS
+) -> Iterator[CandidateWindow]:
+    """A map's windows, read one at a time, that hold every place a frame's middle may have on it."""
+    pixel_m = geometry.footprint_m / settings.coarse_px
+    margin_px = 2 * math.ceil(geometry.diagonal_m * max(settings.hypotheses.scales) / pixel_m / 2 + 1)
+    most_m = (settings.block_px - margin_px) * pixel_m
+    centers, reach_m = blocks_over(source.bounds, most_m)
+    for center in centers:
+        window = source.window(center, 2 * reach_m + margin_px * pixel_m, pixel_m)
+        if window.valid is None or window.valid.any():
+            yield CandidateWindow(window, reach_m, settings.map_peaks)
+
+
+def working_pixel_m(frame: FrameRaster, map_gsd_m: float, most_px: int) -> float:
+    """Metres a pixel of a level: the map's ground sample distance, coarser where the frame is, or where that would be
+    more than `most_px` a footprint."""
+    return max(map_gsd_m, frame.pixel_m, frame.geometry.footprint_m / most_px)
+
+
+def _stiffness(geometry: FrameGeometry, score: float, settings: RegistrationSettings) -> float:
+    """What a perspective of 1 costs, times two, in units of the score: a score's log-likelihood is
+    score / (COVARIANCE · (1 − score)), a tilt's is −(tan τ / tan sd)² / 2."""
+    half_fov_tan = geometry.half_fov_tan if geometry.half_fov_tan is not None else USUAL_HALF_FOV_TAN
+    sd = half_fov_tan * math.tan(math.radians(settings.tilt_sd_deg))
+    return COVARIANCE * (1.0 - score) / sd**2
+
+
+def _distinct_places(places: Sequence[CoarsePlace], apart_m: float) -> list[CoarsePlace]:
+    """Places best first, those within `apart_m` metres of a better one left out."""
+    kept: list[CoarsePlace] = []
+    for place in sorted(places, key=lambda place: -place.score):
+        if all(_apart_m(place.location, better.location) > apart_m for better in kept):
+            kept.append(place)
+    return kept
+
+
+def _surfaces(
+    frame: FrameRaster, window: MapWindow, field_of_window: Tensor, pose: WindowPose
+) -> tuple[blocks.Surfaces, Tensor]:
+    pixel_m, geometry = window.gsd_m, frame.geometry
+    radius = math.ceil(geometry.diagonal_m * pose.scale * 1.04 / 2 / pixel_m)
+    left, top = round(pose.x_m / pixel_m) - radius, round(pose.y_m / pixel_m) - radius
+    local = WindowPose(
+        pose.x_m - left * pixel_m, pose.y_m - top * pixel_m, pose.heading_deg, pose.scale, pose.perspective
+    )
+    side = 2 * radius
+    warped, mask = frame.field(local, pixel_m, side, side)
+    reach = blocks.REACH_PX
+    around = _crop(field_of_window, left - reach, top - reach, side + 2 * reach)
+    half_width_px = geometry.footprint_m * pose.scale / 2 / pixel_m
+    middle = (local.x_m / pixel_m, local.y_m / pixel_m)
+    return blocks.surfaces(warped, mask, around, middle, half_width_px), mask
+
+
+def _crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
+    """[side, side] of an image from (left, top), 0 beyond its borders."""
+    height, width = image.shape
+    piece = torch.zeros((side, side), dtype=image.dtype, device=image.device)
+    x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
+    if x0 < x1 and y0 < y1:
+        piece[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return piece
+
+
+def _ground_fraction(window: MapWindow, pose: WindowPose, geometry: FrameGeometry, mask: Tensor) -> float:
+    """Share of the frame that lies on the window's ground."""
+    valid = np.ones(window.pixels.shape[:2], bool) if window.valid is None else window.valid
+    side = mask.shape[0]
+    left, top = (round(value / window.gsd_m) - side // 2 for value in (pose.x_m, pose.y_m))
+    ground = _crop(torch.from_numpy(valid.astype(np.float32)).to(mask.device), left, top, side)
+    return float((ground * mask).sum() / mask.sum().clamp_min(1.0))
+
+
+def _apart_m(first: LonLat, second: LonLat) -> float:
+    return float(geo.ellipsoid_distance_m(first.lon, first.lat, second.lon, second.lat))

@@ -1,0 +1,138 @@
+"""Orientation fields, their spectra and their correlation, against direct sums."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from registration_scenes import photograph, scene_map
+
+from coarseloc.localize.registration.correlation import correlate, peaks, window_spectra
+from coarseloc.localize.registration.field import luma_of, orientation_field
+from coarseloc.localize.registration.frame import FrameRaster
+from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
+from coarseloc.localize.registration.spectra import Hypotheses, frame_spectra, smooth_length, turned_fields
+
+
+def map_luma(side: int) -> torch.Tensor:
+    return luma_of(torch.from_numpy(scene_map()[:side, :side].copy()))
+
+
+def test_light_and_dark_exchanged_give_the_same_field():
+    luma = map_luma(64)
+    assert torch.allclose(orientation_field(255.0 - luma), orientation_field(luma), atol=1e-3)
+
+
+def test_a_field_is_at_most_one_and_zero_where_nothing_changes():
+    field = orientation_field(map_luma(64))
+    assert 0.5 < float(field.abs().max()) <= 1.0
+    assert float(orientation_field(torch.full((32, 32), 90.0)).abs().max()) < 1e-6
+
+
+def test_a_vertical_edge_is_plus_one_and_a_horizontal_one_minus_one():
+    step = torch.zeros(32, 32)
+    step[:, 16:] = 200.0
+    assert float(orientation_field(step)[16, 16].real) > 0.5
+    assert float(orientation_field(step.T.contiguous())[16, 16].real) < -0.5
+
+
+def test_the_field_turns_with_the_picture():
+    luma = map_luma(64)
+    turned = orientation_field(torch.rot90(luma, -1).contiguous())
+    assert torch.allclose(turned, -torch.rot90(orientation_field(luma), -1), atol=1e-4)
+
+
+def test_ground_that_is_not_valid_has_no_field_and_makes_no_edge():
+    luma = map_luma(96)
+    valid = torch.ones(96, 96, dtype=torch.bool)
+    valid[:, 60:] = False
+    black = torch.where(valid, luma, torch.zeros_like(luma))
+    field = orientation_field(black, valid)
+    assert float(field[:, 57:].abs().max()) == 0.0
+    assert torch.allclose(field[:, :40], orientation_field(luma)[:, :40], atol=0.1)
+
+
+def test_an_image_smaller_than_its_neighbourhood_has_a_field():
+    assert torch.isfinite(orientation_field(map_luma(8)).abs()).all()
+
+
+@pytest.mark.parametrize("size", [(24, 24), (32, 18)])
+def test_scores_are_the_direct_sums(size: tuple[int, int]):
+    """Every hypothesis at every shift, by the definition, on a small case."""
+    width, height = size
+    shape = FrameGeometry(width, height, 48.0)
+    frame = FrameRaster(photograph(WindowPose(150.0, 140.0, 77.0), shape), shape)
+    hypotheses = Hypotheses((0.9, 1.0), 24)
+    pixel_m = 48.0 / width * 2
+    spectra = frame_spectra(frame, pixel_m, 48, hypotheses)
+    window = orientation_field(map_luma(48))
+    scores = correlate(spectra, window_spectra(window, None, spectra.length), (18.0, 20.0, 26.0, 27.0))
+
+    fields, masks = turned_fields(frame, pixel_m, hypotheses)
+    field, side = window.numpy(), spectra.side_px
+    rows, columns = scores.score.shape
+    expected = np.full((len(hypotheses), rows, columns), -1.0)
+    floor = 0.02 * float((np.abs(field) ** 2).mean())
+    for number, row, column in itertools.product(range(len(hypotheses)), range(rows), range(columns)):
+        top, left = round(scores.y0 + row - side / 2), round(scores.x0 + column - side / 2)
+        piece = field[top : top + side, left : left + side]
+        turned, mask = fields[number].numpy(), masks[number // hypotheses.group].numpy()
+        energy = max(float((mask * np.abs(piece) ** 2).sum()), floor * float(mask.sum()))
+        product = float((turned.conj() * piece).real.sum())
+        expected[number, row, column] = product / math.sqrt(float((np.abs(turned) ** 2).sum()) * energy)
+    assert np.allclose(scores.score.numpy(), expected.max(0), atol=2e-4)
+    chosen = np.take_along_axis(expected, scores.hypothesis.numpy()[None], 0)[0]
+    assert np.allclose(chosen, expected.max(0), atol=2e-4)
+
+
+def test_hypotheses_number_every_heading_and_scale_once():
+    hypotheses = Hypotheses()
+    pairs = {(hypotheses.heading_deg(n), hypotheses.scale(n)) for n in range(len(hypotheses))}
+    assert pairs == {(7.5 * h, s) for h in range(48) for s in (0.9, 1.0, 1.12)}
+    with pytest.raises(ValueError, match="multiple of 24"):
+        Hypotheses((1.0,), 36)
+
+
+def test_turned_fields_are_the_fields_of_turned_pictures():
+    shape = FrameGeometry(64, 64, 128.0)
+    pose = WindowPose(500.0, 500.0, 0.0)
+    hypotheses = Hypotheses((1.0,), 24)
+    fields, _ = turned_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses)
+    upright = fields[0]
+    number = next(n for n in range(24) if hypotheses.heading_deg(n) == 180.0)
+    assert torch.equal(fields[number], upright.flip((-2, -1)))
+    quarter = next(n for n in range(24) if hypotheses.heading_deg(n) == 90.0)
+    assert torch.allclose(fields[quarter], -torch.rot90(upright, -1, (-2, -1)), atol=1e-3)
+
+
+def test_shifts_with_too_little_ground_score_minus_one():
+    shape = FrameGeometry(32, 32, 64.0)
+    frame = FrameRaster(photograph(WindowPose(100.0, 100.0, 10.0), shape), shape)
+    spectra = frame_spectra(frame, 2.0, 112, Hypotheses((1.0,), 24))
+    valid = torch.ones(112, 112, dtype=torch.bool)
+    valid[:, 56:] = False
+    field = orientation_field(map_luma(112), valid)
+    scores = correlate(spectra, window_spectra(field, valid, spectra.length), (30.0, 30.0, 80.0, 80.0))
+    across = scores.x0 + np.arange(scores.score.shape[1])
+    assert bool((scores.score[:, across > 62] == -1.0).all())
+    assert bool((scores.score[:, across < 45] > -1.0).all())
+
+
+def test_peaks_are_apart_and_best_first():
+    shape = FrameGeometry(32, 32, 64.0)
+    frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
+    spectra = frame_spectra(frame, 2.0, 112, Hypotheses((1.0,), 48))
+    window = window_spectra(orientation_field(map_luma(112)), None, spectra.length)
+    maxima = peaks(correlate(spectra, window, (26.0, 26.0, 86.0, 86.0)), 4, 8.0)
+    assert (round(maxima[0].x_px), round(maxima[0].y_px)) == (50, 55)
+    assert [peak.score for peak in maxima] == sorted((peak.score for peak in maxima), reverse=True)
+    for first, second in itertools.combinations(maxima, 2):
+        assert math.hypot(first.x_px - second.x_px, first.y_px - second.y_px) > 8.0
+
+
+@pytest.mark.parametrize(("length", "smooth"), [(112, 112), (113, 128), (200, 224), (384, 384), (500, 512)])
+def test_transform_lengths_are_multiples_of_16_with_small_factors(length: int, smooth: int):
+    assert smooth_length(length) == smooth
