@@ -128,7 +128,7 @@ class Raster:
     def window(self, to_source: Affine, side_px: int) -> tuple[UInt8, Bool | None, Affine] | None:
         """What a north-up view of `side_px` pixels needs, at its resolution: (pixels uint8 [H, W, 3], where they are
         ground bool [H, W] or None for all, the view's pixels → these); None off the raster."""
-        return self._cut(to_source, side_px, [0.0])
+        return self._read_for_view(to_source, side_px, [0.0])
 
     def ground_mask(self) -> Bool | None:
         """A small bool copy [h, w] of where the raster holds ground, or None where all of it does."""
