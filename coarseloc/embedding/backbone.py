@@ -1,4 +1,4 @@
-"""A loaded backbone: the one function through which frames and tiles become embeddings."""
+"""A loaded backbone: the function through which frames and tiles become embeddings."""
 
 from __future__ import annotations
 

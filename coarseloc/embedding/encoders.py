@@ -37,7 +37,7 @@ class Encoders:
         self._weights: dict[str, LocatedWeights] = {}
 
     def specs(self, names: Sequence[str]) -> list[EmbeddingSpec]:
-        """The specs of these backbones; without names, of every one of the six whose weights are on this machine."""
+        """Return the specs of these backbones; without names, of all six whose weights are on this machine."""
         return [self.spec(name) for name in dict.fromkeys(names or self._available_names())]
 
     def spec(self, name: str, input_px: int | None = None, precision: str | None = None) -> EmbeddingSpec:
@@ -74,7 +74,7 @@ class Encoders:
         return self.load(spec)
 
     def missing(self, name: str) -> MissingWeights | None:
-        """Why a backbone cannot be loaded on this machine and what to do about it; None where its weights are."""
+        """Return why a backbone cannot be loaded on this machine and what to do; None where its weights are present."""
         weights = find(specs.row(name, self._rows), self._settings.weights)
         return weights if isinstance(weights, MissingWeights) else None
 
@@ -118,7 +118,7 @@ class BackboneListing:
 
 
 def inventory(rows: Mapping[str, BackboneSpec], weights_dir: Path) -> list[BackboneListing]:
-    """One listing per row, in the table's order. Reads file names, config.json and file headers only."""
+    """List the backbones, in the table's order. Reads file names, config.json and file headers only."""
     return [_listing(spec, weights_dir) for spec in rows.values()]
 
 
@@ -134,7 +134,7 @@ def _listing(spec: BackboneSpec, weights_dir: Path) -> BackboneListing:
 
 
 def _params_m(folder: Path) -> float:
-    """Millions of numbers in a folder's safetensors files, from their headers; 0 where one is damaged.
+    """Count the numbers in a folder's safetensors files, in millions, from their headers; 0 where one is damaged.
 
     A safetensors file begins with the header's length (8 bytes, little endian), then the header as JSON.
     """

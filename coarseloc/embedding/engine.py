@@ -42,7 +42,7 @@ class EncoderEngine(Protocol):
 def load_engine(
     weights: LocatedWeights, spec: EmbeddingSpec, device: torch.device, threads: int | None = None
 ) -> EncoderEngine:
-    """The fused forward for a DINOv3 ViT, transformers' own for anything else; `threads` on a CPU, default all."""
+    """Load the fused forward of a DINOv3 ViT, transformers' own of any other model; `threads` on a CPU, default all."""
     model = load_model(weights)
     dtype = DTYPES[spec.precision]
     if model.config.model_type != "dinov3_vit" or model.config.hidden_act not in ("gelu", "silu"):
@@ -59,7 +59,7 @@ def load_engine(
 
 @cache
 def torch_threads() -> int:
-    """torch's own choice, asked once: setting it in one thread changes what new threads see."""
+    """Return torch's own number of threads, read once: setting it in one thread changes what new threads see."""
     return torch.get_num_threads()
 
 
@@ -151,7 +151,7 @@ class CudaEngine:
 
 
 def cuda_batch_sizes(count: int, limit: int) -> list[int]:
-    """Recorded sizes up to `limit` that hold `count` images, each at least half full; only the last may be short."""
+    """Choose recorded sizes up to `limit` for `count` images, each at least half full; only the last may be short."""
     sizes = []
     while count > 0:
         sizes.append(max(size for size in CUDA_BATCHES if size == 1 or (size <= limit and size < 2 * count)))
@@ -215,7 +215,7 @@ class TransformersEngine:
 
 
 def _pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
-    """A transformers model's output → [B, D] by the row's pooling."""
+    """Pool a transformers model's output to [B, D], by the row's pooling."""
     if spec.pooling == "pooler":
         if getattr(output, "pooler_output", None) is None:
             raise BackboneError(f"backbone {spec.backbone} has no pooler_output: set pooling to 'cls' or 'mean'")
@@ -233,7 +233,7 @@ def _pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
 
 
 def _patches(hidden: Tensor, spec: EmbeddingSpec, patch: int) -> Tensor:
-    """The patch tokens [B, P, D] of the last hidden state, the class and register tokens before them cut off."""
+    """Select the patch tokens [B, P, D] of the last hidden state, the class and register tokens before them cut off."""
     count = (spec.input_px // patch) ** 2
     if hidden.ndim != 3 or hidden.shape[1] < count:
         raise BackboneError(

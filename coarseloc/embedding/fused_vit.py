@@ -74,7 +74,7 @@ class FusedVit:
         return self.tokens(pixels)[:, len(self.prefix) :]
 
     def pooled_forward(self, pooling: str) -> Callable[[Tensor], Tensor]:
-        """The forward to [B, D] of a row's pooling; a DINOv3's pooler_output is its class token."""
+        """Return the forward to [B, D] for a row's pooling; a DINOv3's pooler_output is its class token."""
         if pooling == "mean":
             return lambda pixels: self.patch_tokens(pixels).mean(dim=1)
         return self.class_token
@@ -231,7 +231,7 @@ class _FoldingReader:
         return weight * scale, bias + weight @ shift
 
     def affine(self, norm: str) -> NormAffine:
-        """What remains for the LayerNorm itself to do."""
+        """Return what the LayerNorm itself still applies: nothing where it is folded."""
         if self.kernels.folds_norms:
             return _FOLDED
         scale, shift = self.read(norm)

@@ -43,7 +43,7 @@ class Kernels(NamedTuple):
 
 
 def choose(device: torch.device, precision: str) -> Kernels:
-    """The kernels of a precision on a device; in fp32 on a CPU oneDNN where this torch has it, else torch's own."""
+    """Choose the kernels of a precision on a device: in fp32 on a CPU oneDNN where torch has it, else torch's own."""
     if precision == "int8":
         if device.type != "cpu" or not _int8_works():
             raise BackboneError(f"precision int8 needs a CPU and a torch with oneDNN, not {device}: use fp32 or bf16")

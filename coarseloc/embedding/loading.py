@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load_model(weights: LocatedWeights) -> PreTrainedModel:
-    """The model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
+    """Load the model in float32 on the CPU, in evaluation mode, checked tensor by tensor against the row."""
     model, report = _from_pth(weights) if weights.kind == "pth" else _from_folder(weights)
     _check_complete(report, weights)
     model.requires_grad_(False)
@@ -59,7 +59,7 @@ def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, An
 
 
 def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """`from_pretrained` without its progress bar and warnings: we read the report instead."""
+    """Call `from_pretrained` without its progress bar and warnings; returns (model, report of its tensors)."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -113,7 +113,7 @@ def _check_config(config: Any, weights: LocatedWeights) -> None:
 
 
 def _check_normalisation(weights: LocatedWeights) -> None:
-    """A folder that states its mean and std must agree with the row: mixing them up is a silent error."""
+    """Raise WeightsError where the folder states another mean or std than the row: that error would be silent."""
     path = weights.path / "preprocessor_config.json"
     if weights.spec.is_dinov3 or not path.is_file():
         return
@@ -132,7 +132,7 @@ def _is_close(theirs: Any, ours: tuple[float, float, float]) -> bool:
 
 
 def build_empty(spec: BackboneSpec) -> PreTrainedModel:
-    """A row's architecture on the meta device: names and shapes without numbers."""
+    """Build a row's architecture on the meta device: names and shapes without numbers."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     with torch.device("meta"):

@@ -20,7 +20,7 @@ from coarseloc.embedding.specs import Triple
 
 
 def check_side(side: int, patch: int) -> None:
-    """DINOv3 silently crops a side that is not a multiple of its patch: refuse it instead."""
+    """Raise BackboneError for a side that is not a multiple of the patch: DINOv3 would crop it silently."""
     if side < patch or side % patch:
         below = max(patch, side // patch * patch)
         raise BackboneError(

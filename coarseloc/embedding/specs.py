@@ -94,7 +94,7 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType({row.name: row for row 
 
 
 def table(custom: Sequence[CustomBackbone] = ()) -> Mapping[str, BackboneSpec]:
-    """`BACKBONES` and the rows of the configuration's `[[backbones]]`.
+    """Return `BACKBONES` and the rows of the configuration's `[[backbones]]`.
 
     Raises ConfigError where a name is taken; names that differ in spelling only are the same name.
     """
@@ -120,7 +120,7 @@ def _custom_row(entry: CustomBackbone) -> BackboneSpec:
 
 
 def row(name: str, rows: Mapping[str, BackboneSpec] = BACKBONES) -> BackboneSpec:
-    """The row called `name`, in its own spelling or as a slug; raises BackboneError listing the known names."""
+    """Find the row called `name`, in its own spelling or as a slug; raises BackboneError listing the known names."""
     for spec in rows.values():
         if name in (spec.name, spec.slug):
             return spec

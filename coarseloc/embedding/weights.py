@@ -30,7 +30,7 @@ class LocatedWeights:
 
 @dataclass(frozen=True, slots=True)
 class MissingWeights:
-    """A backbone that cannot be loaded from here: why, and what to do about it."""
+    """Why a backbone cannot be loaded on this machine, and what to do about it."""
 
     spec: BackboneSpec
     reason: str
@@ -41,7 +41,7 @@ class MissingWeights:
 
 
 def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights | MissingWeights:
-    """Where the weights are, from file names and config.json alone.
+    """Locate the weights, by file names and config.json alone.
 
     With `allow_hub` a backbone that is not on this machine is downloaded (gated: an accepted licence and
     a token are needed); WeightsError says why where that fails.
@@ -66,7 +66,7 @@ def find(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> L
 
 
 def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -> LocatedWeights:
-    """`find`, with missing weights raised as WeightsError."""
+    """Locate the weights as `find`; raises WeightsError where they are missing."""
     weights = find(spec, weights_dir, allow_hub=allow_hub)
     if isinstance(weights, MissingWeights):
         raise weights.error()
@@ -74,7 +74,7 @@ def require(spec: BackboneSpec, weights_dir: Path, *, allow_hub: bool = False) -
 
 
 def _remedy(spec: BackboneSpec, weights_dir: Path) -> str:
-    """What a user does to have these weights, in one line."""
+    """Return what a user does to have these weights, in one line."""
     if spec.hub_id is None:
         return f"Put its Hugging Face folder (config.json, model.safetensors) at {spec.folder}"
     return (
@@ -94,7 +94,7 @@ def _is_model_folder(folder: Path) -> bool:
 
 
 def _find_pth(spec: BackboneSpec, folder: Path) -> Path | None:
-    """The original file by its full name, else the one file of that name without or with another hash."""
+    """Find the original file by its full name, else the only file of that name without or with another hash."""
     if spec.pth_name is None:
         return None
     if (folder / spec.pth_name).is_file():
@@ -105,7 +105,7 @@ def _find_pth(spec: BackboneSpec, folder: Path) -> Path | None:
 
 
 def _find_in_hub_cache(spec: BackboneSpec) -> Path | None:
-    """The snapshot in the local Hugging Face cache; never asks the network."""
+    """Find the snapshot in the local Hugging Face cache, without the network."""
     if spec.hub_id is None:
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -131,7 +131,7 @@ def _check_folder(spec: BackboneSpec, folder: Path, kind: str) -> LocatedWeights
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a Hugging Face folder, in order; raises WeightsError where any is missing."""
+    """List the safetensors files of a Hugging Face folder, in order; raises WeightsError where any is missing."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
@@ -147,7 +147,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises WeightsError where it is anything else."""
+    """Read a JSON object from a file; raises WeightsError where it is anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -158,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _complete_row(spec: BackboneSpec, config: dict[str, Any], folder: Path) -> BackboneSpec:
-    """The row with its open numbers filled from config.json, or refused where config.json contradicts it."""
+    """Fill the row's open numbers from config.json; raises WeightsError where config.json contradicts the row."""
     stated = {
         "dim": config.get("hidden_size") or _last(config.get("hidden_sizes")),
         "layers": config.get("num_hidden_layers"),
@@ -235,14 +235,14 @@ def download(spec: BackboneSpec) -> LocatedWeights:
 
 
 def weights_digest(weights: LocatedWeights, cache_dir: Path | None = None) -> str:
-    """SHA-256 over the bytes that decide the numbers: the .pth, or config.json and the safetensors files.
+    """Return the SHA-256 over the bytes that decide the embeddings: the .pth, or config.json and the safetensors files.
 
     Per-file digests are remembered in `cache_dir` by (path, size, mtime_ns), so that gigabytes are read once.
     """
     if weights.kind == "pth":
         return _file_digest(weights.path, cache_dir)
-    files = [weights.path / "config.json", *weight_files(weights.path)]
-    return hashlib.sha256("".join(_file_digest(path, cache_dir) for path in files).encode()).hexdigest()
+    paths = [weights.path / "config.json", *weight_files(weights.path)]
+    return hashlib.sha256("".join(_file_digest(path, cache_dir) for path in paths).encode()).hexdigest()
 
 
 def _file_digest(path: Path, cache_dir: Path | None) -> str:

@@ -75,7 +75,7 @@ def open_captures(
     footprint_m: float | None = None,
     turned: str = "cw",
 ) -> list[CaptureSource]:
-    """The capture tree at `root`, or one capture folder, as sources: one per altitude and overlap found.
+    """Open the capture tree at `root`, or one capture folder, as sources: one per altitude and overlap.
 
     Centres come from `labels`, else from every label JSON in `root` and in its captures; the footprint from
     `footprint_m`, else from the grid's own spacing and overlap. Captures of one altitude and overlap whose tiles of the
@@ -120,8 +120,11 @@ def open_captures(
 def _group_captures(
     captures: Sequence[Capture], labels: Labels, footprint_m: float | None
 ) -> tuple[dict[str, list[Capture]], list[Failure]]:
-    """({what tells a set's name apart: its captures}, captures that are in none): by altitude and overlap, and by grid
-    where these have several. The first grid has no time in its name: one that is added later does not rename it."""
+    """Group captures by altitude and overlap, and by grid where these have several.
+
+    Returns ({suffix of the set's name: its captures}, a Failure for each capture in no group). The first grid has no
+    time in its suffix: one that is added later does not rename it.
+    """
     by_level: dict[tuple[float, float], list[Capture]] = defaultdict(list)
     for capture in captures:
         by_level[capture.altitude_m, capture.overlap].append(capture)
@@ -148,7 +151,7 @@ class _Grid(NamedTuple):
 def _split_grids(
     captures: Sequence[Capture], labels: Labels, footprint_m: float | None
 ) -> tuple[list[list[Capture]], list[Failure]]:
-    """(captures by grid, in the order of their names; a Failure for each whose grid nothing tells).
+    """Split captures by grid; returns (captures of each grid, by name; a Failure for each capture of unknown grid).
 
     A capture's own labels say which grid it is of. One without joins that of its time of capture, or the only one if
     this lacks its heading: another picture of a tile that is there may be of another area.
@@ -186,7 +189,7 @@ def _add_to_grid(grid: _Grid, capture: Capture, places: Mapping[int, LonLat]) ->
 def _join_undecided(
     undecided: Sequence[Capture], grids: Sequence[_Grid], places: Mapping[Path, Mapping[int, LonLat]]
 ) -> list[Failure]:
-    """Put captures that share no labelled tile with a grid where they belong; a Failure for each that stays out."""
+    """Add captures that share no labelled tile with a grid to the grid of their time; a Failure for each left out."""
     by_time: dict[str, list[Capture]] = defaultdict(list)
     for capture in undecided:
         by_time[capture.time].append(capture)
@@ -217,7 +220,7 @@ def _unplaced_failure(capture: Capture, grids: Sequence[_Grid]) -> Failure:
 
 
 def _labelled_places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
-    """{tile index: where the capture's own label puts it}."""
+    """Return {tile index: position by the capture's own label}."""
     places = {}
     for name in image_names(capture.path):
         key, label = tile_key(name), labels.find(capture.path / name)
@@ -229,7 +232,7 @@ def _labelled_places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
 def _is_same_grid(
     first: Mapping[int, LonLat], second: Mapping[int, LonLat], overlap: float, footprint_m: float | None
 ) -> bool:
-    """Whether most tiles that both number lie less than half a stride apart; also where no stride is known."""
+    """Tell whether tiles of the same numbers lie less than half a stride apart (median); True without a stride."""
     if footprint_m is not None:
         stride_m = footprint_m * (1 - overlap)
     elif len(set(first.values())) > 1:
@@ -243,14 +246,14 @@ def _is_same_grid(
 
 
 def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:
-    """Inside the captures and beside them."""
+    """Return the folders to search for label JSON: the captures and those they lie in."""
     return sorted({folder for capture in captures for folder in (capture.path, capture.path.parent)} | {root})
 
 
 def _build_source(
     root: Path, name: str, captures: Sequence[Capture], labels: Labels, footprint_m: float | None, turned: str
 ) -> CaptureSource:
-    """One altitude and overlap: its files, then where each is, then its tiles."""
+    """Build the source of one altitude and overlap: list its files, locate its tiles, set its footprint."""
     overlap = captures[0].overlap
     files, failures = list_files(captures)
     located, unlabelled = _locate_tiles(files, labels)
@@ -278,8 +281,11 @@ def _build_source(
 
 
 def _locate_tiles(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:
-    """Where the labels put each tile, by angle; and a Failure for each tile that no heading's label places, and for
-    each picture whose labels contradict each other, which is taken out of `files`: it may show another place."""
+    """Locate each tile by its labels, by angle.
+
+    A Failure for each tile that no heading's label places, and for each image whose labels contradict each other: it
+    may show another place, so it is removed from `files`.
+    """
     located: Located = {}
     failures: list[Failure] = []
     for index, by_angle in sorted(files.items()):
@@ -325,8 +331,10 @@ def _no_position_error(root: Path, files: Files, unlabelled: Sequence[Failure]) 
 def _find_conflicts(
     located: Located, centres: Mapping[int, LonLat], files: Files, limit_m: float
 ) -> list[tuple[int, int, Failure]]:
-    """(index, angle, why) of headings whose own label lies elsewhere than their tile: its picture may show
-    another place, so it is left out."""
+    """Find headings whose own label lies elsewhere than their tile: such an image may show another place.
+
+    Returns (tile index, angle, Failure) of each.
+    """
     pairs = [(index, angle) for index, by_angle in located.items() for angle in by_angle]
     labelled = np.array([located[index][angle] for index, angle in pairs])
     center = np.array([centres[index] for index, _ in pairs])

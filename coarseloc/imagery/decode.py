@@ -25,14 +25,14 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 class DecodedImage(NamedTuple):
-    """A picture and how much of it is opaque."""
+    """An image's pixels and how much of it is opaque."""
 
     pixels: UInt8  # [H, W, 3], RGB
     ground_fraction: float  # 1.0 for pictures without alpha
 
 
 def read_image(path: Path) -> UInt8:
-    """An image file as uint8 [H, W, 3] RGB, upright by its EXIF orientation, alpha dropped.
+    """Read an image file as uint8 [H, W, 3] RGB, upright by its EXIF orientation, alpha dropped.
 
     JPEG, PNG, TIFF (its first page) or WebP; grey, palette, CMYK and 16-bit pictures are converted, 16 bits
     by their full range (65535 → 255). Colour profiles are not applied. Raises ImageryError of kind
@@ -42,7 +42,7 @@ def read_image(path: Path) -> UInt8:
 
 
 def read_with_ground(path: Path) -> DecodedImage:
-    """As `read_image`, with the share of opaque pixels (alpha ≥ 128)."""
+    """Read as `read_image`, with the share of opaque pixels (alpha ≥ 128)."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -53,29 +53,29 @@ def read_with_ground(path: Path) -> DecodedImage:
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """As `read_image` for bytes, such as an upload; `name` is for messages, `max_pixels` for stricter doors."""
+    """Decode bytes, such as an upload, as `read_image`; `name` is for messages, `max_pixels` the limit."""
     return _decode(data, name, max_pixels).pixels
 
 
 def content_digest(pixels: UInt8) -> str:
-    """SHA-256 of a picture's shape and pixels, as 64 hex digits."""
+    """Return the SHA-256 of an image's shape and pixels, 64 hex digits."""
     state = hashlib.sha256(repr(pixels.shape).encode())
     state.update(np.ascontiguousarray(pixels).data)
     return state.hexdigest()
 
 
 def thumbnail_path(root: Path, digest: str) -> Path:
-    """Where the thumbnail of a picture lies: `root/ab/abcdef….jpg`, named by its content."""
+    """Return the path of an image's thumbnail: `root/ab/abcdef….jpg`, named by its content."""
     return root / digest[:2] / f"{digest}.jpg"
 
 
 def thumbnail_digests(root: Path) -> set[str]:
-    """The digests of the pictures whose thumbnails are there, by listing folders: no file is looked at."""
+    """List the digests of images whose thumbnails exist, by file names alone."""
     return {file.stem for folder in root.glob("[0-9a-f][0-9a-f]") for file in folder.glob("*.jpg")}
 
 
 def write_thumbnail(pixels: UInt8, path: Path, side: int = THUMBNAIL_PX) -> None:
-    """A JPEG (quality 85) no larger than `side` in either direction; whole or not there at all."""
+    """Write a JPEG (quality 85) of at most `side` pixels a side; whole or not at all."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=1.0)  # halves the time
     path.parent.mkdir(parents=True, exist_ok=True)

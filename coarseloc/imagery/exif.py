@@ -1,4 +1,4 @@
-"""Where and when a camera says it was."""
+"""Position, height and time that a camera wrote into an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coarseloc.imagery.label_files import parse_number
 
 
 def exif_pose(path: Path) -> Pose:
-    """The EXIF GPS position and height of an image; an empty Pose where it has none or is no image.
+    """Read the EXIF GPS position and height of an image; an empty Pose where it has none or is no image.
 
     Latitude and longitude both exactly 0 is what cameras write without a fix. The altitude's datum is as the
     camera meant it, usually mean sea level. A direction in EXIF is the camera's, not the image's upper edge.
@@ -35,8 +35,8 @@ def exif_pose(path: Path) -> Pose:
 
 
 def exif_time(path: Path) -> datetime | None:
-    """When an image was taken by the camera's clock (DateTimeOriginal with its sub-seconds), with the offset from UTC
-    where the image gives one; None where it does not say."""
+    """Read when an image was taken by the camera's clock (DateTimeOriginal with its sub-seconds), with the offset from
+    UTC where the image gives one; None where it gives no time."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             facts = image.getexif().get_ifd(ExifTags.IFD.Exif)
@@ -55,7 +55,7 @@ def _text(value: Any) -> str:
 
 
 def _time_zone(offset: str) -> timezone | None:
-    """`+09:00`, as EXIF writes it."""
+    """Parse an offset such as `+09:00`, as EXIF writes it."""
     match = re.fullmatch(r"([+-])(\d\d):(\d\d)", offset, re.ASCII)
     if match is None or (minutes := int(match[2]) * 60 + int(match[3])) >= 24 * 60:
         return None
@@ -63,7 +63,7 @@ def _time_zone(offset: str) -> timezone | None:
 
 
 def _signed_degrees(value: Any, reference: Any, negative: str) -> float | None:
-    """Degrees, minutes, seconds and a letter as signed degrees."""
+    """Convert degrees, minutes, seconds and a letter to signed degrees."""
     parts = [parse_number(part) for part in value] if isinstance(value, tuple | list) and len(value) == 3 else [None]
     if any(part is None for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""Names of users' files and folders: what they say, their natural order, and what can be stored of them.
+"""Names of users' files and folders: captures and tiles in them, their natural order, their text in the database.
 
 A capture tree is `<root>/<capture>/<capture>_<index>.jpg`. Names only: nothing is decoded.
 """
@@ -30,7 +30,7 @@ Files = dict[int, dict[int, Path]]
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One folder: the tiles of an area at one heading."""
+    """One capture folder: the tiles of an area at one heading."""
 
     path: Path
     altitude_m: float
@@ -44,7 +44,7 @@ class Capture:
 
 
 def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]]:
-    """The captures in `root`, or `root` itself if it is one, by name; and a Failure for every other folder that
+    """List the captures in `root`, or `root` itself if it is one, by name; and a Failure for every other folder that
     holds images. `turned` as in rotation.stored_angle. InputError where there is no capture."""
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
@@ -74,7 +74,7 @@ def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]
 
 
 def parse_capture(folder: Path, turned: str) -> Capture | None:
-    """The capture that a folder's name declares, or None."""
+    """Parse a capture folder's name; None where it has another form."""
     match = _CAPTURE.fullmatch(folder.name)
     if match is None or float(match["overlap"]) >= 100 or int(match["angle"]) > 360:
         return None
@@ -83,8 +83,8 @@ def parse_capture(folder: Path, turned: str) -> Capture | None:
 
 
 def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
-    """Every capture's images by tile index and angle. Of two for one tile the first is kept: folders, then
-    files, by name."""
+    """List every capture's images by tile index and angle. Of two images of one view the first is used: folders,
+    then files, by name."""
     files: Files = defaultdict(dict)
     failures: list[Failure] = []
     for capture in captures:
@@ -104,13 +104,13 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
 
 
 def tile_key(filename: str) -> tuple[str, int] | None:
-    """(capture, tile index) of a file name, however wide its index is padded and whatever its suffix."""
+    """Parse (capture, tile index) from a file name, however wide its index is padded and whatever its suffix."""
     match = _TILE.fullmatch(filename)
     return (match["capture"], int(match["index"])) if match else None
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """The image files of a folder, sorted by name; hidden ones left out."""
+    """List the image files of a folder, sorted by name; hidden ones left out."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     return (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
@@ -120,7 +120,7 @@ def image_names(folder: Path) -> Iterator[str]:
 
 
 def resolve(path: Path) -> Path:
-    """The absolute path, links followed. InputError where it is not UTF-8: no database takes it."""
+    """Return the absolute path, links followed. InputError where it is not UTF-8: no database takes it."""
     path = path.resolve()
     if not is_utf8(str(path)):
         raise InputError(f"{printable(path)} has bytes in its name that are not UTF-8: rename the file or folder")
@@ -128,7 +128,7 @@ def resolve(path: Path) -> Path:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name is UTF-8 on disk; Python carries other bytes along as lone surrogates."""
+    """Tell whether a name is UTF-8 on disk; Python carries other bytes along as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -137,12 +137,12 @@ def is_utf8(name: str) -> bool:
 
 
 def printable(path: Path | str) -> str:
-    """A path as text that can be shown and stored, its odd bytes as `\\xe9`."""
+    """Return a path as text that can be shown and stored, bytes that are not UTF-8 as `\\xe9`."""
     return str(path).encode("utf-8", "backslashreplace").decode().replace(r"\udc", r"\x")  # Python's byte e9: U+DCE9
 
 
 def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]:
-    """A key for sorting: numbers as numbers (DJI_9 before DJI_10), a name before its copy (`x.jpg`, `x (1).jpg`)."""
+    """Return a sort key: numbers as numbers (DJI_9 before DJI_10), a name before its copy (`x.jpg`, `x (1).jpg`)."""
     folder, _, name = relative_path.rpartition("/")
     return [_tokens(part) for part in (*folder.split("/"), Path(name).stem, Path(name).suffix)], relative_path
 

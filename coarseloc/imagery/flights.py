@@ -1,4 +1,4 @@
-"""Flights: a folder of frames, and what is known of where each was taken."""
+"""Flights: a folder of frames, and the true pose of each as labels or EXIF give it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GENERIC = ("images", "frames", "photos")  # such a folder is named after the on
 
 
 def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
-    """The flight in a folder: its frames in order, each with what is known of its pose.
+    """Open the flight in a folder: its frames in order, each with its pose where that is known.
 
     Frames come in the order of the times that all their EXIF data give, or all their labels; frames of one moment, and
     all where some have no time, in the natural order of their relative paths. A frame named `<flight>_<n>.jpg` has the
@@ -63,8 +63,8 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
 
 
 def fingerprint(path: Path) -> str:
-    """Changes when a file's content does: its size, and BLAKE2b of its first and last 4 KiB; "" where it cannot be
-    read."""
+    """Return a file's size and the BLAKE2b of its first and last 4 KiB, which change with its content; "" where it
+    cannot be read."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -88,7 +88,9 @@ Times = Mapping[str, datetime | None]
 
 
 def _order_frames(names: Sequence[str], exif_times: Times, label_times: Times) -> tuple[Times, list[str], list[str]]:
-    """(times of one clock, the names in their order, what to say of it). `names` are in natural order.
+    """Order frames by the times of one clock, else by name; returns (times, names in order, notices).
+
+    `names` are in natural order.
 
     Frames of one moment stay in natural order: a copy has its original's time, and seconds may be all a camera writes.
     Times of two clocks are never compared: EXIF's are taken, or the labels' where these cover more frames.
@@ -112,7 +114,7 @@ def _order_frames(names: Sequence[str], exif_times: Times, label_times: Times) -
 
 
 def _frame_names(path: Path) -> tuple[list[str], list[str]]:
-    """(the image files' names in natural order, what to say of those that are left out)."""
+    """List the image files' names in natural order; returns (names, notices of files left out)."""
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}: expected the folder of a flight's frames")
@@ -131,14 +133,14 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _frame_indexes(flight_id: str, names: Sequence[str]) -> list[int]:
-    """A distinct frame index for each name, in order: a name's own number, or the next free one."""
+    """Assign a distinct frame index to each name, in order: its own number, or the next free one."""
     numbers = _numbers_in_names(flight_id, names)
     free_numbers = count(max((number for number in numbers if number is not None), default=0) + 1)
     return [next(free_numbers) if number is None else number for number in numbers]
 
 
 def _numbers_in_names(flight_id: str, names: Sequence[str]) -> list[int | None]:
-    """The number that each name gives its frame; None where it gives none, or one that is taken.
+    """Parse the number in each name; None where there is none, or where an earlier name has it.
 
     `<flight>_<n>` wherever there is such a name. Else the last digits of the commonest kind of name (`DJI_0001`,
     whatever its other digits), if these rise in order; the fraction of a time stamp is no number.
@@ -168,7 +170,7 @@ def _drop_repeats(numbers: Sequence[int | None]) -> list[int | None]:
 
 
 def _started_at(flight_id: str) -> datetime | None:
-    """The local start time in an id YYMMDDhhmmss; ids of other forms tell none."""
+    """Parse the local start time in an id YYMMDDhhmmss; None for ids of other forms."""
     if not re.fullmatch(r"\d{12}", flight_id, re.ASCII):
         return None
     try:
@@ -193,7 +195,7 @@ class _Truth(NamedTuple):
 
 
 def _read_truth(path: Path, names: Sequence[str], labels_path: Path | None) -> _Truth:
-    """What is known of each frame, and what to say of the labels that it comes from."""
+    """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF."""
     if labels_path is not None:
         return _truth_from_file(path, names, labels_path)
     folders = [path, path.parent]
@@ -240,7 +242,7 @@ def _labels_by_frame(labels: Labels, path: Path, names: Sequence[str]) -> FrameL
 
 
 def _frame_poses(frame_labels: FrameLabels, labels: Labels, path: Path) -> Poses:
-    """A pose for every name, empty where there is no label. Raises where the flight's own file is broken, or
+    """Return a pose for every name, empty where there is no label. Raises where the flight's own file is broken, or
     where positions are given, but none in degrees."""
     for file, error in labels.broken.items():
         if file.parent == path:  # one beside may belong to another flight
@@ -261,7 +263,7 @@ def _label_times(frame_labels: FrameLabels) -> Times:
 
 
 def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]:
-    """What of these labels contradicts itself, was taken on trust, or was left unused."""
+    """Describe labels that contradict each other, were matched by file name alone, or were left unused."""
     conflicts = [
         label.problem
         for label in frame_labels.values()
@@ -297,7 +299,7 @@ def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]
 
 
 def _unused_notices(labels: Labels, files: Sequence[Path], frame_labels: FrameLabels, path: Path) -> list[str]:
-    """That label files were looked at, and none of their labels is taken."""
+    """Describe label files none of whose labels is used."""
     if files:
         references = [label.reference for label in labels.entries if label.source in files]
         first_frame, first_reference = next(iter(frame_labels)), references[0] if references else "none"
@@ -315,7 +317,7 @@ def _unused_notices(labels: Labels, files: Sequence[Path], frame_labels: FrameLa
 
 
 def _contradiction_notices(frame_labels: FrameLabels, frame_rows: FrameLabels) -> list[str]:
-    """That a table gives other positions than the label JSON, which is taken."""
+    """Describe a table whose positions differ from those of the label JSON, which is used."""
     pairs = [
         (label, row)
         for name, label in frame_labels.items()
@@ -341,6 +343,6 @@ def _has_location(poses: Mapping[str, Pose]) -> bool:
 
 
 def _fill_unknown(pose: Pose, fallback: Pose) -> Pose:
-    """`pose`, with what it does not know taken from `other`: a position from EXIF, the yaw from a label."""
+    """Fill the unknown fields of `pose` from `fallback`: a position from EXIF, the yaw from a label."""
     values = {field.name: getattr(pose, field.name) for field in fields(Pose)}
     return Pose(**{name: getattr(fallback, name) if value is None else value for name, value in values.items()})

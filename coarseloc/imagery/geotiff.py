@@ -17,7 +17,7 @@ from coarseloc.core.types import LonLat, UInt8
 
 
 def utm_epsg(center: LonLat) -> int:
-    """The EPSG code of the WGS84 UTM zone that holds a position (the plain six-degree zones)."""
+    """Return the EPSG code of the WGS84 UTM zone that holds a position (the plain six-degree zones)."""
     if not -80.0 <= center.lat <= 84.0:
         raise InputError(f"UTM ends at 80° S and 84° N, found latitude {center.lat}: choose another centre")
     zone = min(int((center.lon + 180.0) // 6.0) + 1, 60)

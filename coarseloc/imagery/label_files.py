@@ -23,7 +23,7 @@ MAX_LABEL_BYTES = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One image's label."""
+    """One image's label: its file name, pose and time."""
 
     reference: str  # the image's file as the label names it, with folders or without; POSIX, NFC
     pose: Pose
@@ -41,7 +41,7 @@ class Label:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders that the reference names, the innermost last."""
+        """Folders that the reference names, the innermost last."""
         return tuple(part for part in self.reference.split("/")[:-1] if part not in ("", ".", ".."))
 
     @property
@@ -50,17 +50,17 @@ class Label:
 
 
 class NotLabelsError(ImageryError):
-    """The file is sound, but of another kind."""
+    """The file can be read, but holds no labels."""
 
 
 def read_label_file(path: Path) -> list[Label]:
-    """The labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError where it
-    cannot be read."""
+    """Read the labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError
+    where it cannot be read."""
     return _read_csv(path) if path.suffix.lower() in TABLES else _read_json(path)
 
 
 def _read_bytes(path: Path) -> bytes:
-    """A label file's bytes without a byte order mark."""
+    """Read a label file's bytes, without a byte order mark."""
     try:
         size = path.stat().st_size
         if size > MAX_LABEL_BYTES:
@@ -76,7 +76,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def parse_number(value: Any) -> float | None:
-    """A finite number, also as text; None for anything else."""
+    """Parse a finite number, also given as text; None for anything else."""
     if value is None or isinstance(value, bool | bytes):
         return None
     try:
@@ -97,8 +97,8 @@ _UNITS_PER_S = (1, 1e3, 1e6, 1e9)  # of a Unix time
 
 
 def parse_time(value: Any) -> datetime | None:
-    """A date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the zone
-    UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
+    """Parse a date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the
+    zone UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
     if not isinstance(value, str | float | int) or isinstance(value, bool):
         return None
     text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 1e21 else ""
@@ -170,7 +170,7 @@ class _LabelJson(BaseModel):
 
 
 def _read_json(path: Path) -> list[Label]:
-    """A Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
+    """Read a Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
     it cannot be read. Numbers may be null, missing or text; what is none of these counts as missing."""
     data = _read_bytes(path)
     try:
@@ -212,7 +212,7 @@ _COLUMNS = {
 
 
 def _read_csv(path: Path) -> list[Label]:
-    """A Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
+    """Read a Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
     file cannot be read. Commas, semicolons or tabs."""
     text = _read_bytes(path).decode("utf-8", errors="replace")
     first_line = text.split("\n", 1)[0]
@@ -248,18 +248,18 @@ def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Labe
 
 
 def _normal_reference(text: str) -> str:
-    """A reference as labels write it, which may carry folders of either system, in one form."""
+    """Normalise a reference to an image: Unicode NFC, folders of either system separated by slashes."""
     return ids.label(text).replace("\\", "/")
 
 
 def _pose_without_location(altitude: float | None, yaw: float | None, pitch: float | None, roll: float | None) -> Pose:
-    """A pose without a location; yaw becomes a heading in [0, 360)."""
+    """Build a pose without a location; yaw becomes a heading in [0, 360)."""
     heading = None if yaw is None else yaw % 360 % 360  # once would leave 360 of a hair below 0
     return Pose(None, altitude, heading, pitch, roll)
 
 
 def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
-    """The label with its position, or with the reason why it has none; `usable` names what else is known of it."""
+    """Build a label with its position, or with the reason why it has none; `usable` names the fields it does give."""
     name = reference.rpartition("/")[2]
     if lat is None or lon is None:
         available = ", ".join(usable) or "nothing"

@@ -1,4 +1,4 @@
-"""What is written down about images: finding label files, and looking an image up in them.
+"""Labels of a flight's or a capture's images: finding label files, and looking an image up in them.
 
 A label that cannot be used does not spoil its neighbours: it keeps its reason, and its image becomes a row of
 the failures table.
@@ -42,7 +42,7 @@ class Labels:
                 self._by_number.setdefault(key, []).append(label)
 
     def find(self, image: Path) -> Label | None:
-        """The label of an image, None where it has none.
+        """Find the label of an image; None where it has none.
 
         By its file name; where no label has that, by name and number whatever the suffix and the padding, unless the
         label's own file is there too. A label that names folders is of the image in these folders. Labels in the
@@ -54,7 +54,7 @@ class Labels:
         return _reconcile(self._candidates(image), image)
 
     def with_name(self, image: Path) -> list[Label]:
-        """The labels that have an image's file name, or its name and number; in whatever folder."""
+        """List the labels with an image's file name, or its name and number, in whatever folder."""
         name = ids.label(image.name)
         key = _number_key(name)
         named = self._by_name.get(name.casefold(), [])
@@ -65,12 +65,12 @@ class Labels:
         ]
 
     def unused_by(self, images: Iterable[Path], files: Sequence[Path]) -> list[Label]:
-        """The labels in some of the files that speak of none of the images."""
+        """List the labels of these files that belong to none of the images."""
         used = {id(label) for image in images for label in self._candidates(image)}
         return [label for label in self.entries if label.source in files and id(label) not in used]
 
     def names_another_folder(self, label: Label, image: Path) -> bool:
-        """Whether a label that was found for an image names folders in which it is not."""
+        """Tell whether an image's label names folders in which the image is not."""
         return _shared_folders(label, image) < len(label.folders) and not _is_named_for_folder(image)
 
     def _candidates(self, image: Path) -> list[Label]:
@@ -87,7 +87,7 @@ class Labels:
         return labels if _is_named_for_folder(image) else self._candidates_after_move(labels, image)
 
     def _is_unambiguous(self, label: Label, image: Path) -> bool:
-        """Whether a bare name can mean this image alone."""
+        """Tell whether a label without folders can mean this image alone."""
         if (
             self.chosen_by_user
             or label.source is None
@@ -118,13 +118,13 @@ class Labels:
 
 
 def _number_key(name: str) -> tuple[str, int] | None:
-    """(beginning, number) of a name that ends in a number, whatever its suffix and the number's padding."""
+    """Parse (beginning, number) of a name that ends in a number, whatever its suffix and the number's padding."""
     match = re.fullmatch(r"(.*?)(\d{1,9})(\.[a-z]+)?", name.casefold(), re.ASCII)
     return (match[1], int(match[2])) if match else None
 
 
 def _shared_folders(label: Label, image: Path) -> int:
-    """How many folders above the file have the same names, from the file upwards."""
+    """Count the folders that label and image share, from the file upwards."""
     pairs = zip(reversed(label.folders), reversed(image.parent.parts), strict=False)
     count = 0
     for named, actual in pairs:
@@ -135,7 +135,7 @@ def _shared_folders(label: Label, image: Path) -> int:
 
 
 def _is_named_for_folder(image: Path) -> bool:
-    """Whether a file's name says which folder it is of: `<flight>_<n>.jpg`, `<capture>_<index>.jpg`."""
+    """Tell whether a file's name begins with its folder's: `<flight>_<n>.jpg`, `<capture>_<index>.jpg`."""
     return ids.label(image.name).startswith(f"{ids.label(image.parent.name)}_")
 
 
@@ -147,14 +147,14 @@ def _is_another_file(path: Path, image: Path) -> bool:
 
 
 def _names_another_file(label: Label, image: Path) -> bool:
-    """Whether the label, read from where it lies, names a file that is there and is not this image."""
+    """Tell whether the label, relative to its own file, names another file that exists."""
     if label.source is None or (label.source.parent == image.parent and not label.folders):
         return False
     return _is_another_file(label.source.parent / label.reference, image)
 
 
 def _reconcile(labels: Sequence[Label], image: Path) -> Label | None:
-    """The one label, or the first of several that say the same."""
+    """Return the first of several labels of an image; one with a problem where they contradict each other."""
     placed = [label for label in labels if label.pose.location] or list(labels)
     if len(placed) < 2:
         return placed[0] if placed else None
@@ -189,7 +189,7 @@ def _describe(label: Label) -> str:
 
 
 def read_labels(path: Path) -> dict[str, Pose]:
-    """The poses of a label file (JSON, CSV or TSV) by image file name.
+    """Read the poses of a label file (JSON, CSV or TSV) by image file name.
 
     Raises ImageryError where the file cannot be read ("missing-file", "unreadable-label"), or a position in it
     is not in degrees ("wrong-crs").
@@ -202,17 +202,17 @@ def read_labels(path: Path) -> dict[str, Pose]:
 
 
 def open_labels(path: Path) -> Labels:
-    """One label file named by the user; ImageryError where it cannot be read."""
+    """Open one label file named by the user; ImageryError where it cannot be read."""
     return _collect({path: read_label_file(path)}, {}, chosen_by_user=True)
 
 
 def discover_json(folders: Iterable[Path]) -> Labels:
-    """Every label JSON directly inside the folders; JSON of another form is passed over."""
+    """Read every label JSON directly inside the folders; JSON of another form is skipped."""
     return _discover(folders, (".json",))
 
 
 def discover_tables(folders: Iterable[Path]) -> Labels:
-    """Every CSV or TSV with a file name and a position directly inside the folders; others are passed over."""
+    """Read every CSV or TSV with file names and positions directly inside the folders; others are skipped."""
     return _discover(folders, TABLES)
 
 
@@ -230,7 +230,7 @@ def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
 
 
 def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The files of these kinds, by name; filtered before sorting, as thousands of images may lie beside them."""
+    """List the files of these suffixes, by name; filtered before sorting, as thousands of images lie beside them."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(suffixes) and e.name[0] != "." and e.is_file())
 

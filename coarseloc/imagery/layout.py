@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 
 
 def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: int) -> tuple[list[Tile], Float64, int]:
-    """(tiles, their affines float64 [N, 6], how many were left out for want of ground).
+    """Lay tiles over a raster; returns (tiles, their affines float64 [N, 6], number of places without enough ground).
 
     The grid runs along parallels and meridians, the raster seldom quite does. So two grids are tried, over the
     box inside the raster's outline and over the box around it, and the one with more tiles inside is taken.
@@ -49,7 +49,7 @@ def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: in
 
 
 def _whole_footprints(raster: Raster, places: Float64, footprint_m: float, side_px: int) -> tuple[Float64, Float64]:
-    """The places whose whole footprint is inside the raster, and their affines."""
+    """Select the places whose whole footprint is inside the raster; returns (places, affines)."""
     x, y = raster.pixels_of(places[:, 0], places[:, 1])
     places = places[(x > 0) & (x < raster.width) & (y > 0) & (y < raster.height)]  # few of a long strip's box
     affines = raster.affines(places, footprint_m, side_px)
@@ -62,7 +62,7 @@ def _whole_footprints(raster: Raster, places: Float64, footprint_m: float, side_
 
 
 def _grid_bounds(raster: Raster) -> list[BBox]:
-    """The box inside the raster's outline, where its edges run roughly north and east, and the box around it."""
+    """Return the box inside the raster's outline, where its edges run roughly north and east, and the box around it."""
     t = np.linspace(0.0, 1.0, 33)
     start, end = np.zeros_like(t), np.ones_like(t)
     x = np.stack([t, t, start, end]) * raster.width  # one row for each edge
@@ -92,14 +92,14 @@ def _wrap_lon(lon: float) -> float:
 
 
 def _lattice(affines: Float64, side_px: int, fractions: Sequence[float]) -> tuple[Float64, Float64]:
-    """Raster pixels (x, y), [N, len(at)²] each, of a lattice at fractions `at` of every tile's sides."""
+    """Return raster pixels (x, y), [N, F²] each, of a lattice at F fractions of every tile's sides."""
     u, v = (part.ravel() * side_px for part in np.meshgrid(fractions, fractions))
     a, b, c, d, e, f = (column[:, None] for column in affines.T)
     return a * u + b * v + c, d * u + e * v + f
 
 
 def _ground_shares(raster: Raster, affines: Float64, side_px: int) -> Float64:
-    """float64 [N]: the share of ground in each tile at heading 0, by samples of a small copy of the mask."""
+    """Return float64 [N], the share of ground in each tile at heading 0, sampled from a small copy of the mask."""
     mask = raster.ground_mask()
     if mask is None:
         return np.ones(len(affines))

@@ -48,8 +48,7 @@ class OrthophotoSource:
         return self.reference_set.angles
 
     def source_fingerprint(self, tile: Tile, angle_deg: int) -> str:
-        """The source's size and mtime, the cut's parameters, and the place: a grid laid otherwise has its tile 7
-        elsewhere."""
+        """Return the source's size and mtime, the cut's parameters and the place: another grid numbers otherwise."""
         return f"{self._fingerprint}:{tile.center.lon:.7f},{tile.center.lat:.7f}"
 
     def views(self, tile: Tile, angles: Sequence[int]) -> Iterator[View | Failure]:
@@ -76,7 +75,7 @@ def open_orthophoto(
     angles: Sequence[int] = rotation.HEADINGS,
     tile_px: int | None = None,
 ) -> OrthophotoSource:
-    """A GeoTIFF as reference tiles, in any CRS, upright by true north.
+    """Open a GeoTIFF in any CRS as reference tiles, upright by true north.
 
     A tile's side on the ground is `footprint_m`, or what `fov_deg` sees from `altitude_m` above ground; in
     pixels `tile_px`, or the source's own resolution within 64 … 1024. Tiles lie where the whole unturned
@@ -106,7 +105,7 @@ def open_orthophoto(
 
 
 def cut_view(source_path: Path, center: LonLat, footprint_m: float, heading_deg: float, side_px: int) -> RotatedView:
-    """One view of a GeoTIFF at any centre and heading: (uint8 [side, side, 3], ground_fraction).
+    """Cut one view of a GeoTIFF at any centre and heading: (uint8 [side, side, 3], ground_fraction).
 
     Black where the source ends; ground_fraction is 0.0 off it. Safe to call from threads; the file stays
     open between calls. Raises InputError for a file that cannot be read or placed, or an impossible size.
@@ -152,7 +151,7 @@ def _side_px(tile_px: int | None, footprint_m: float, gsd_m: float) -> int:
 
 
 def _cut_fingerprint(raster: Raster, reference_set: ReferenceSet) -> str:
-    """What decides a tile's pixels beside its place: the file and how it is cut."""
+    """Digest what decides a tile's pixels beside its place: the file, and how it is cut."""
     status = raster.path.stat()
     keys = ("tile_px", "bands", "stretch")
     cut = {key: reference_set.parameters[key] for key in keys}

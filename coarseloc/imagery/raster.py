@@ -201,7 +201,7 @@ class Raster:
 
 @contextmanager
 def _gdal(path: Path) -> Iterator[None]:
-    """Whatever GDAL raises about this file, as an InputError. Not all of it is a RasterioError: CRS errors are
+    """Turn whatever GDAL raises about this file into an InputError. Not all of it is a RasterioError: CRS errors are
     ValueErrors, and a damaged file brings up private classes."""
     try:
         yield
@@ -255,8 +255,7 @@ def _apply(affine: Affine, x: Float64, y: Float64) -> tuple[Float64, Float64]:
 
 
 def _fill_specks(valid: Bool) -> Bool:
-    """Nodata is a value that ground has too: a white roof, a black shadow. What is thinner than a few pixels
-    is such ground, not a hole."""
+    """Count specks of nodata thinner than a few pixels as ground: a white roof or a black shadow has that value too."""
     mask = Image.fromarray(valid.view(np.uint8))
     closed = mask.filter(ImageFilter.MaxFilter(_SPECK_PX)).filter(ImageFilter.MinFilter(_SPECK_PX))
     return np.asarray(closed) > 0
@@ -271,7 +270,7 @@ def _black_view(side_px: int) -> RotatedView:
 
 @dataclass(frozen=True, slots=True)
 class ColourMapping:
-    """How a raster's bands are shown: the same for every tile of it."""
+    """How a raster's bands become RGB: the same for every tile of it."""
 
     bands: tuple[int, ...]  # one (grey or palette) or three, counted from 1
     palette: UInt8 | None = None  # [256, 3]
@@ -292,7 +291,7 @@ class ColourMapping:
 
 
 def _choose_bands(dataset: DatasetReader) -> ColourMapping:
-    """The declared red, green and blue; else the first three bands; else the first as grey. A band is
+    """Choose the declared red, green and blue; else the first three bands; else the first as grey. A band is
     alpha only where it is declared so (of NAIP's four, the last is near infrared)."""
     declared = list(dataset.colorinterp)
     if ColorInterp.palette in declared and dataset.dtypes[0] == "uint8":
@@ -312,7 +311,7 @@ def _choose_bands(dataset: DatasetReader) -> ColourMapping:
 
 
 def _value_range(values: NDArray, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """The values of one raster that become 0 and 255, from a small copy of it.
+    """Compute the values of one raster that become 0 and 255, from a small copy of it.
 
     values: [B, H, W]; valid: bool [H, W] or None. One pair for all bands, so that colours keep their hue.
     """

@@ -21,7 +21,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How far frames stray from the map: standard deviations over a flight, except `season` and `blur_px`."""
+    """How much frames differ from the map: standard deviations over a flight, except `season` and `blur_px`."""
 
     tilt_deg: float = 1.5
     altitude: float = 0.04  # relative
@@ -52,14 +52,14 @@ def ground_homography(pitch_deg: float, roll_deg: float, half_fov_tan: float, al
 
 
 def reach(to_ground: Float64) -> float:
-    """Half the side, in metres, of the square about the aircraft that holds all the camera sees."""
+    """Return half the side, in metres, of the square about the aircraft that holds all the camera sees."""
     corners = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, 1]], float)
     x, y, w = to_ground @ corners
     return float(np.abs([x / w, y / w]).max())
 
 
 def photograph(ground: UInt8, ground_half_m: float, to_ground: Float64, side_px: int) -> UInt8:
-    """The picture uint8 [side, side, 3] that the camera takes of `ground`: a square of 2 `ground_half_m`
+    """Take the picture uint8 [side, side, 3] of `ground`: a square of 2 `ground_half_m`
     metres about the aircraft, its upper edge forward."""
     scale = ground.shape[0] / 2
     to_pixels = np.array([[scale / ground_half_m, 0, scale], [0, -scale / ground_half_m, scale], [0, 0, 1]])
@@ -72,7 +72,7 @@ def photograph(ground: UInt8, ground_half_m: float, to_ground: Float64, side_px:
 
 
 def season_matrix(rng: Generator, strength: float) -> Float64:
-    """[3, 4]: an affine change of colour that one flight has throughout: greens to straw, a cast of light."""
+    """Draw a flight's affine change of colour, [3, 4]: greens to straw, a cast of light."""
     straw = np.array([[0.85, 0.35, -0.05], [0.25, 0.75, 0.0], [0.10, 0.15, 0.65]])
     turned = straw if rng.random() < 0.5 else np.array([[0.75, 0.1, 0.0], [0.0, 1.1, 0.0], [0.05, 0.15, 0.85]])
     mixing = np.eye(3) + strength * (turned - np.eye(3) + 0.05 * rng.standard_normal((3, 3)))
@@ -80,7 +80,7 @@ def season_matrix(rng: Generator, strength: float) -> Float64:
 
 
 def develop(picture: UInt8, rng: Generator, changes: Changes, season: Float64) -> UInt8:
-    """The frame as its camera wrote it: season, light that differs a little from side to side, blur, noise."""
+    """Apply season, uneven light, blur and noise to a picture, as its camera would write it."""
     values = picture @ season[:, :3].T + season[:, 3]
     contrast, light = np.exp(changes.light * rng.standard_normal(2))
     slope = changes.light * rng.normal(0, 0.5, 2)

@@ -56,14 +56,14 @@ class Season:
 
 
 def vary(colour: Colour, rng: Generator, by: float) -> Colour:
-    """A colour near another: `by` is the standard deviation of its light, a third of that its hue's."""
+    """Draw a colour near another: `by` is the standard deviation of its light, a third of that its hue's."""
     light = rng.normal(0, by)
     r, g, b = (int(min(255, max(0, c + light + h))) for c, h in zip(colour, rng.normal(0, by / 3, 3), strict=True))
     return r, g, b
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """A colour made lighter or darker."""
+    """Return a colour made lighter or darker."""
     r, g, b = (int(min(255, c * factor)) for c in colour)
     return r, g, b
 
@@ -107,7 +107,7 @@ class Canvas:
         return self.oversample / self.gsd_m
 
     def area(self, polygon: Polygon, colour: Colour) -> None:
-        """Fill a polygon; what was a field there is one no more."""
+        """Fill a polygon."""
         if len(polygon) >= 3:
             k = self.scale
             self._draw.polygon([(x * k, y * k) for x, y in polygon], fill=colour)
@@ -121,7 +121,7 @@ class Canvas:
         self.fields.append(furrows)
 
     def clear_furrows(self, polygon: Polygon) -> None:
-        """Built-up or wooded ground inside former fields shows no furrows."""
+        """Remove the furrows inside a polygon, for built-up or wooded ground in former fields."""
         if len(polygon) >= 3:
             self._draw_ids.polygon([(x / self.gsd_m, y / self.gsd_m) for x, y in polygon], fill=0)
 

@@ -88,7 +88,7 @@ def simulate_flight(
 
 
 def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
-    """Image names and poses as the users' label JSON; what a pose does not know is null."""
+    """Write image names and poses as the users' label JSON; unknown values are null."""
     images = [
         {
             "imageref": name,
@@ -108,7 +108,7 @@ def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
 
 
 def _random_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
-    """Places uniform over the raster, with any yaw."""
+    """Draw places uniform over the raster, with any yaw."""
     margin = _margin(raster, footprint_m, 0.5)
     while True:
         x, y = rng.uniform(margin, raster.width - margin), rng.uniform(margin, raster.height - margin)
@@ -116,7 +116,7 @@ def _random_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iter
 
 
 def _track_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
-    """An endless smooth line: the turn rate wanders, and near the border it leads back to the middle."""
+    """Follow an endless smooth line: the turn rate wanders, and near the border it leads back to the middle."""
     step = 0.4 * footprint_m / raster.metres_per_pixel()
     margin = _margin(raster, footprint_m, 0.85)
     room = (raster.width - 2 * margin, raster.height - 2 * margin)
@@ -137,7 +137,7 @@ def _track_stations(raster: Raster, footprint_m: float, rng: Generator) -> Itera
 
 
 def _margin(raster: Raster, footprint_m: float, footprints: float) -> float:
-    """Pixels to keep from the border, refused where the raster has no room at all."""
+    """Return the pixels to keep from the border; InputError where the raster is too small."""
     margin = footprints * footprint_m / raster.metres_per_pixel()
     if 2 * margin >= min(raster.width, raster.height):
         size = [round(side * raster.metres_per_pixel()) for side in (raster.width, raster.height)]

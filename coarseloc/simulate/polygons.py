@@ -12,7 +12,7 @@ Polygon = list[Point]
 
 
 def cut(polygon: Polygon, at: Point, angle: float) -> tuple[Polygon, Polygon]:
-    """The parts of a convex polygon left and right of the line through `at` with direction `angle` (radians)."""
+    """Cut a convex polygon: returns the parts left and right of the line through `at` at `angle` (radians)."""
     nx, ny = -math.sin(angle), math.cos(angle)
     left: Polygon = []
     right: Polygon = []
@@ -34,7 +34,7 @@ def cut(polygon: Polygon, at: Point, angle: float) -> tuple[Polygon, Polygon]:
 
 
 def inset(polygon: Polygon, by: float) -> Polygon:
-    """The polygon with every edge moved `by` metres inwards; empty where nothing is left."""
+    """Return the polygon with every edge moved `by` metres inwards; empty where nothing is left."""
     cx, cy = centroid(polygon)
     result = polygon
     for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
@@ -58,12 +58,12 @@ def extent(polygon: Polygon, angle: float) -> tuple[float, float, float, float]:
 
 
 def centroid(polygon: Polygon) -> Point:
-    """The mean of the corners: inside a convex polygon, which is all that is asked of it."""
+    """Return the mean of the corners, a point inside a convex polygon."""
     return sum(x for x, _ in polygon) / len(polygon), sum(y for _, y in polygon) / len(polygon)
 
 
 def rectangle(center: Point, along: float, across: float, angle: float) -> Polygon:
-    """A rectangle of `along` x `across` metres, turned by `angle`."""
+    """Return a rectangle of `along` x `across` metres, turned by `angle`."""
     c, s = math.cos(angle) / 2, math.sin(angle) / 2
     ax, ay, bx, by = along * c, along * s, -across * s, across * c
     x, y = center

@@ -37,7 +37,7 @@ STYLES: dict[str, tuple[dict[str, float], float]] = {
 def render_area(
     seed: int, width_m: float, height_m: float, gsd_m: float, style: str = "mixed", season: int = 0
 ) -> UInt8:
-    """uint8 [H, W, 3], RGB, north up, `gsd_m` metres per pixel. The same arguments give the same bytes.
+    """Paint an area as uint8 [H, W, 3] RGB, north up, `gsd_m` metres per pixel. The same arguments give the same bytes.
 
     Raises InputError for an unknown style or a size that is no picture.
     """
