@@ -17,9 +17,10 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,6 +53,9 @@ ALTITUDE_M = 300.0
 RIGHT = 0.05  # of the footprint: the frame's middle nearer than this is right
 TOP_K = 10
 
+Row = dict[str, Any]
+"""One frame registered one way, as a line of rows.jsonl."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccuracySet:
@@ -65,7 +69,7 @@ class AccuracySet:
     seed: int
     frames: int
     tilt_deg: float = 1.5
-    path: str = "random"
+    path: Literal["track", "random"] = "random"
     half: str | None = None  # "west" or "east": of the photographed raster
     on_map: bool = True
 
@@ -84,11 +88,15 @@ def accuracy_sets(work: Path, naip: Path | None, frames: int, seeds: Sequence[in
     yield AccuracySet("demo area, 4° of tilt", "report", demo, demo, 400.0, 13, frames, tilt_deg=4.0)
     for seed in seeds:
         share = "calibrate" if seed <= 20 else "report"
-        few = max(2, frames // 4)
-        here = area(work, seed, 0)
-        yield AccuracySet(f"generated {share}, other season", share, here, area(work, seed, 1), 400.0, seed, few)
+        frame_count = max(2, frames // 4)
+        map_path = area(work, seed, 0)
+        yield AccuracySet(
+            f"generated {share}, other season", share, map_path, area(work, seed, 1), 400.0, seed, frame_count
+        )
         far = area(work, seed + 500, 0)
-        yield AccuracySet(f"generated {share}, off the map", share, here, far, 400.0, seed, few, on_map=False)
+        yield AccuracySet(
+            f"generated {share}, off the map", share, map_path, far, 400.0, seed, frame_count, on_map=False
+        )
     if naip is not None:
         older, newer = (next(naip.glob(f"*_{year}*.tif")) for year in ("2018", "2020"))
         for share, half, seed in (("calibrate", "west", 21), ("report", "east", 22)):
@@ -119,11 +127,11 @@ def references(path: Path, footprint_m: float, encoder: Backbone) -> References:
     return References(np.concatenate(vectors), np.array(places), [tile.center for tile in source.tiles])
 
 
-def top_places(frame: np.ndarray, held: References, encoder: Backbone, k: int) -> list[LonLat]:
+def top_places(frame: np.ndarray, tiles: References, encoder: Backbone, k: int) -> list[LonLat]:
     """The centres of the k best places."""
-    scores = held.vectors @ encoder.embed(frame[None])[0]
+    scores = tiles.vectors @ encoder.embed(frame[None])[0]
     order = np.argsort(-scores, kind="stable")
-    return [held.centers[number] for number in list(dict.fromkeys(held.place[order].tolist()))[:k]]
+    return [tiles.centers[number] for number in list(dict.fromkeys(tiles.place[order].tolist()))[:k]]
 
 
 def frame_truth(frame: Frame, footprint_m: float) -> tuple[LonLat, LonLat]:
@@ -151,7 +159,7 @@ def in_half(frame: Frame, source: OrthophotoWindows, half: str | None) -> bool:
     return half is None or location is None or (location.lon < geo.middle(source.bounds).lon) == (half == "west")
 
 
-def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, shape: FrameGeometry) -> dict:
+def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, shape: FrameGeometry) -> Row:
     """A pose beside the truth; matrices in the window's axes, which are true north's here."""
     truth = frame.truth
     perspective = pose.pose.perspective
@@ -177,9 +185,9 @@ def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, sha
 
 def registration_row(
     registration: Registration, frame: Frame, truth: tuple[LonLat, LonLat], shape: FrameGeometry
-) -> dict:
+) -> Row:
     ranking = [(pose.score, math.hypot(*offset_m(truth[0], pose.location))) for pose in registration.ranking]
-    row: dict = {
+    row: Row = {
         "fine": ranking,
         "coarse": [
             (place.score, math.hypot(*offset_m(truth[0], place.location))) for place in registration.places[:12]
@@ -199,7 +207,7 @@ def collect(arguments: argparse.Namespace) -> None:
     recorded = {(row["set"], row["map_seed"], row["frame"], row["way"]) for row in lines}
     encoders = Encoders(load_settings(work), input_px=224)
     encoder = encoders.load(encoders.spec("demo"))
-    held: dict[Path, References] = {}
+    references_by_map: dict[Path, References] = {}
     for group in accuracy_sets(work, arguments.naip, arguments.frames, arguments.seeds):
         if arguments.only and arguments.only not in group.name:
             continue
@@ -213,8 +221,8 @@ def collect(arguments: argparse.Namespace) -> None:
             )  # fmt: skip
         source = OrthophotoWindows(group.map_path)
         photographed = OrthophotoWindows(group.photographed)
-        if "top10" in arguments.ways and group.map_path not in held:
-            held[group.map_path] = references(group.map_path, group.footprint_m, encoder)
+        if "top10" in arguments.ways and group.map_path not in references_by_map:
+            references_by_map[group.map_path] = references(group.map_path, group.footprint_m, encoder)
         for frame in open_flight(folder / name).frames:
             if not in_half(frame, photographed, group.half):
                 continue
@@ -222,7 +230,7 @@ def collect(arguments: argparse.Namespace) -> None:
             for way in arguments.ways:
                 if (group.name, group.seed, frame.index, way) in recorded:
                     continue
-                row = measure(group, frame, pixels, way, source, held.get(group.map_path), encoder)
+                row = measure(group, frame, pixels, way, source, references_by_map.get(group.map_path), encoder)
                 with file.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
         print(time.strftime("%H:%M:%S"), group.name, group.seed, flush=True)
@@ -234,24 +242,26 @@ def measure(
     pixels: np.ndarray,
     way: str,
     source: OrthophotoWindows,
-    held: References | None,
+    tiles: References | None,
     encoder: Backbone,
-) -> dict:
+) -> Row:
     """One frame registered one way; milliseconds are of all but embedding and decoding, reading windows included."""
     height, width = pixels.shape[:2]
     shape = FrameGeometry(width, height, group.footprint_m, group.footprint_m / 2 / ALTITUDE_M)
     truth = frame_truth(frame, group.footprint_m)
-    row: dict = {
+    row: Row = {
         "set": group.name, "share": group.share, "map_seed": group.seed, "frame": frame.index, "way": way,
         "footprint_m": group.footprint_m, "map_gsd_m": source.gsd_m, "on_map": group.on_map, "reachable": True,
     }  # fmt: skip
-    centers = top_places(pixels, held, encoder, TOP_K) if way == "top10" and held is not None else []
+    centers = top_places(pixels, tiles, encoder, TOP_K) if way == "top10" and tiles is not None else []
     started, cpu = time.perf_counter(), time.process_time()
     raster = FrameRaster(pixels, shape)
     if way == "top10":
         side_m, reach_m = (fraction * group.footprint_m for fraction in (1.75, DEFAULTS.reach_footprints))
         pixel_m = group.footprint_m / DEFAULTS.coarse_px
-        windows = (CandidateWindow(source.window(center, side_m, pixel_m), reach_m) for center in centers)
+        windows: Iterable[CandidateWindow] = (
+            CandidateWindow(source.window(center, side_m, pixel_m), reach_m) for center in centers
+        )
         row["reachable"] = any(max(map(abs, offset_m(center, truth[0]))) <= reach_m for center in centers)
         registration = register(raster, windows, source.window, source.gsd_m)
     else:
@@ -265,13 +275,13 @@ def measure(
 # --- the table ----------------------------------------------------------------------------------
 
 
-def is_right(row: dict) -> bool:
+def is_right(row: Row) -> bool:
     return row["on_map"] and "pose" in row and math.hypot(*row["pose"]["error_m"]) <= RIGHT * row["footprint_m"]
 
 
 def report(arguments: argparse.Namespace) -> None:
     rows = [json.loads(line) for line in (arguments.work / "rows.jsonl").read_text().splitlines()]
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["set"], row["way"]), []).append(row)
     heads = ("set", "way", "n", "reachable %", "right %", "ground m median / p90", "heading °",
@@ -294,7 +304,7 @@ def report(arguments: argparse.Namespace) -> None:
         )
 
 
-def margin_of(row: dict) -> float:
+def margin_of(row: Row) -> float:
     scores = [score for score, _ in row["fine"]]
     return (scores[0] - (max(scores[1], 0.0) if len(scores) > 1 else 0.0)) if scores else 0.0
 

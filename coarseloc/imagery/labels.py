@@ -81,9 +81,9 @@ class Labels:
         ]
         if in_folders:
             return in_folders
-        bare = [label for label in labels if not label.folders]
-        if bare:
-            return bare if any(self._is_unambiguous(label, image) for label in bare) else []
+        without_folders = [label for label in labels if not label.folders]
+        if without_folders:
+            return without_folders if any(self._is_unambiguous(label, image) for label in without_folders) else []
         return labels if _is_named_for_folder(image) else self._candidates_after_move(labels, image)
 
     def _is_unambiguous(self, label: Label, image: Path) -> bool:
@@ -155,11 +155,11 @@ def _names_another_file(label: Label, image: Path) -> bool:
 
 def _reconcile(labels: Sequence[Label], image: Path) -> Label | None:
     """Return the first of several labels of an image; one with a problem where they contradict each other."""
-    placed = [label for label in labels if label.pose.location] or list(labels)
-    if len(placed) < 2:
-        return placed[0] if placed else None
-    first = placed[0]
-    for label in placed[1:]:
+    located = [label for label in labels if label.pose.location] or list(labels)
+    if len(located) < 2:
+        return located[0] if located else None
+    first = located[0]
+    for label in located[1:]:
         apart_m = _apart_m(first, label)
         if apart_m > _SAME_PLACE_M or _headings_differ(first, label):
             problem = ImageryError(

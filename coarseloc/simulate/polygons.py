@@ -36,17 +36,17 @@ def cut(polygon: Polygon, at: Point, angle: float) -> tuple[Polygon, Polygon]:
 def inset(polygon: Polygon, by: float) -> Polygon:
     """Return the polygon with every edge moved `by` metres inwards; empty where nothing is left."""
     cx, cy = centroid(polygon)
-    result = polygon
+    inner = polygon
     for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         length = math.hypot(x1 - x0, y1 - y0)
-        if length < 1e-9 or len(result) < 3:
+        if length < 1e-9 or len(inner) < 3:
             continue
         nx, ny = -(y1 - y0) / length, (x1 - x0) / length
         inward = 1.0 if (cx - x0) * nx + (cy - y0) * ny >= 0 else -1.0
         angle = math.atan2(y1 - y0, x1 - x0)
-        parts = cut(result, (x0 + inward * by * nx, y0 + inward * by * ny), angle)
-        result = parts[0] if inward > 0 else parts[1]
-    return result if len(result) >= 3 else []
+        parts = cut(inner, (x0 + inward * by * nx, y0 + inward * by * ny), angle)
+        inner = parts[0] if inward > 0 else parts[1]
+    return inner if len(inner) >= 3 else []
 
 
 def extent(polygon: Polygon, angle: float) -> tuple[float, float, float, float]:
