@@ -206,4 +206,4 @@ class DataFolder:
 def _faiss() -> str:
     from search import faiss_vectors
 
-    return faiss_vectors.owner()
+    return faiss_vectors.distribution()

@@ -230,7 +230,7 @@ class Workspace(DataFolder):
         precision: str | None = None,
     ) -> dict[str, Answer]:
         from coarseloc.localize import localizer
-        from search.export.infos import picture_hit
+        from search.export.infos import to_hit
 
         picture = (
             localizer.decode(Path(image))
@@ -246,7 +246,7 @@ class Workspace(DataFolder):
             for stored in self.stored_specs(sets, names, input_px, precision):
                 encoder = encoders.load_matching(stored.embedding_spec)
                 ((answer,),) = localizer.localize([picture], encoder, [index_of(stored)], k)
-                hits = tuple(picture_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])
+                hits = tuple(to_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])
                 name = stored.backbone
                 answers[name] = Answer(name, answer.estimate, hits, answer.timing)
         return answers
@@ -271,11 +271,11 @@ class Workspace(DataFolder):
         mirror_of: Callable[[StoredReferenceSet], Mirror] | None = None,
     ) -> MirrorIndex:
         """The tiles of these sets that match, in their exact mirrors; `mirror_of` gives those that are open already."""
-        from search.mirror_index import matching, open_mirrors
+        from search.mirror_index import index_tiles, open_mirrors
 
         if mirror_of is None:
-            return matching(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
-        return matching(self.db, [(searched, mirror_of(searched)) for searched in sets], where)
+            return index_tiles(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
+        return index_tiles(self.db, [(searched, mirror_of(searched)) for searched in sets], where)
 
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""

@@ -80,7 +80,7 @@ def agreement_within_m(run: StoredRun) -> float:
     return agreement_distance_m(run.reference_set.footprint_m, run.reference_set.overlap)
 
 
-def results_of(run: StoredRun, result: FrameResult) -> tuple[RankedTile, ...]:
+def first_hits(run: StoredRun, result: FrameResult) -> tuple[RankedTile, ...]:
     """The first k hits of a run's parameters: more may be stored, to reach k places."""
     return result.hits[: run.parameters["k"]]
 

@@ -93,7 +93,7 @@ def _search_ranges(
     FAISS's own parallel path for one query is slow, and its BLAS's threads spin while they wait for each other, which
     beside any other load is a hundred times slower. Ranges on one OpenMP thread each do neither.
     """
-    parts = max(1, min(most_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
+    parts = max(1, min(max_threads(), work // _BYTES_PER_THREAD, index.ntotal // 8))
     edges = [*(index.ntotal * i // parts // 8 * 8 for i in range(parts)), index.ntotal]  # of whole bytes of bits
     jobs = [partial(index.search, queries, m, params=parameters(lo, hi)) for lo, hi in pairwise(edges)]
     answers = _run_parallel(jobs)
@@ -123,7 +123,7 @@ def _selection_parameters(selection: Selection, lo: int, hi: int) -> Any:
 
 
 @cache
-def most_threads() -> int:
+def max_threads() -> int:
     """The most threads that one search on a CPU uses."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_MAX_THREADS, cores)
@@ -132,7 +132,7 @@ def most_threads() -> int:
 @cache
 def _pool() -> ThreadPoolExecutor:
     # omp_set_num_threads acts on the calling thread only, so each worker sets it for itself.
-    return ThreadPoolExecutor(most_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
+    return ThreadPoolExecutor(max_threads(), "exact-search", initializer=lambda: library().omp_set_num_threads(1))
 
 
 def _run_parallel(jobs: Sequence[Callable[[], tuple[Float32, Rows]]]) -> list[tuple[Float32, Rows]]:
@@ -204,7 +204,7 @@ def _gpu_resources() -> Any:
 # --- on a GPU, by torch: one product in true float32 and a top-k, where FAISS has no GPU of its own ----
 
 
-def torch_gpus() -> int:
+def count_torch_gpus() -> int:
     """How many torch can use."""
     import torch  # heavy; the program that embeds has it already
 

@@ -32,7 +32,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
         "warm_up": WARM_UP,
         "versions": {
             "python": platform.python_version(),
-            "faiss": faiss_vectors.owner(),
+            "faiss": faiss_vectors.distribution(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
     }
@@ -45,7 +45,7 @@ def threads() -> dict[str, int]:
 
     return {
         "torch": torch_threads(),
-        "faiss": engines.most_threads(),
+        "faiss": engines.max_threads(),
         "omp": int(faiss_vectors.library().omp_get_max_threads()),
     }
 

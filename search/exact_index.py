@@ -14,15 +14,15 @@ from search import engines, faiss_vectors, neighbors
 from search.faiss_vectors import FaissVectors
 from search.neighbors import CandidateEngine, PointIds, Rows, Selection
 
-_GATHERED = 65_536  # rows copied at a time into a subset
+_ROWS_PER_PART = 65_536  # rows copied at a time into a subset
 
 
 @cache
 def backend() -> str:
     """What answers here: "faiss-gpu" where FAISS sees a GPU, "torch-cuda" where only torch does, else "faiss-cpu"."""
-    if faiss_vectors.gpus():
+    if faiss_vectors.count_gpus():
         return "faiss-gpu"
-    return "torch-cuda" if engines.torch_gpus() else "faiss-cpu"
+    return "torch-cuda" if engines.count_torch_gpus() else "faiss-cpu"
 
 
 class ExactIndex:
@@ -45,15 +45,17 @@ class ExactIndex:
     def of(cls, vectors: Float32) -> ExactIndex:
         """Build from float32 [N, D]. Raises StoreError naming the first row that is not of unit norm."""
         count, dim = vectors.shape
-        return cls.filled(count, dim, [vectors])
+        return cls.from_parts(count, dim, [vectors])
 
     @classmethod
-    def filled(cls, count: int, dim: int, parts: Iterable[Float32], point_ids: PointIds | None = None) -> ExactIndex:
+    def from_parts(
+        cls, count: int, dim: int, parts: Iterable[Float32], point_ids: PointIds | None = None
+    ) -> ExactIndex:
         """Build from parts float32 [n, dim] that come to `count` rows, holding no more than the index and one part.
 
         Raises StoreError naming the first row that is not of unit norm, or where more or fewer rows come.
         """
-        return cls(faiss_vectors.store(count, dim, _of_unit_norm(parts, count)), point_ids)
+        return cls(faiss_vectors.store(count, dim, _check_norms(parts, count)), point_ids)
 
     @classmethod
     def open(cls, path: Path, point_ids: PointIds | None = None) -> ExactIndex:
@@ -69,7 +71,7 @@ class ExactIndex:
 
     def subset(self, rows: Rows) -> ExactIndex:
         """An index of some rows alone, int64 [M]; its row i is `rows[i]` of this one."""
-        parts = (self.vectors[rows[i : i + _GATHERED]] for i in range(0, len(rows), _GATHERED))
+        parts = (self.vectors[rows[i : i + _ROWS_PER_PART]] for i in range(0, len(rows), _ROWS_PER_PART))
         points = None if self._point_ids is None else self._point_ids[rows]
         return ExactIndex(faiss_vectors.store(len(rows), self.dim, parts), points)
 
@@ -102,7 +104,7 @@ def _engine(stored: FaissVectors) -> CandidateEngine:
             return engines.FaissCpu(stored)
 
 
-def _of_unit_norm(parts: Iterable[Float32], count: int) -> Iterator[Float32]:
+def _check_norms(parts: Iterable[Float32], count: int) -> Iterator[Float32]:
     first = 0
     for part in parts:
         norms = np.linalg.norm(part, axis=1)

@@ -28,7 +28,7 @@ _HALF_FROM = 4_000_000  # bytes of float32: less lies in a core's cache, where h
 SCALE = 2.0**10
 
 
-def owner() -> str:
+def distribution() -> str:
     """The installed distribution that owns the module `faiss`, with its version, e.g. "faiss-cpu 1.11.0".
 
     Raises ConfigError unless there is exactly one: faiss-cpu and faiss-gpu overwrite each other's files, and pip
@@ -53,14 +53,14 @@ def owner() -> str:
 @cache
 def library() -> Any:
     """Import FAISS, check and set it up at the first call, so that nothing happens at import."""
-    owner()
+    distribution()
     import faiss
 
     faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
     return faiss
 
 
-def gpus() -> int:
+def count_gpus() -> int:
     """Count the GPUs that this FAISS can use."""
     return int(library().get_num_gpus())
 

@@ -24,7 +24,7 @@ from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
 from search.environment import WARM_UP, machine
-from search.mirror_index import MirrorIndex, by_heading, matching, open_mirrors
+from search.mirror_index import MirrorIndex, index_by_heading, index_tiles, open_mirrors
 
 _COMMIT_EVERY_S = 2.0  # a kill loses no more than this
 
@@ -62,7 +62,7 @@ def run_search(
         raise InputError(f"k is {k} and batch is {batch}: expected both to be at least 1")
     specs = [find_spec(db, stored_set, backbone.spec) for stored_set in reference_sets]
     opened = open_mirrors(db, mirrors, reference_sets, specs[0], rebuild=rebuild)
-    index = matching(db, opened, where)
+    index = index_tiles(db, opened, where)
     if not index.count:
         total = sum(mirror.index.count for _, mirror in opened)
         names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
@@ -70,7 +70,7 @@ def run_search(
             f"none of the {total} rotated tiles of {names} matches the filters {where.to_json()}: widen them"
         )
     # Matching rows are copied once into an index of their own: every frame of a flight has the same filter.
-    indexes = by_heading(db, opened, where) if per_angle else [(None, index.copied())]
+    indexes = index_by_heading(db, opened, where) if per_angle else [(None, index.copy_rows())]
     version = "+".join(mirror.schema.version for _, mirror in opened)
     parameters = {"k": k, "where": where.to_json(), "batch": batch, "index_version": version}
     with _search_lock(mirrors, flight, reference_sets, specs[0], parameters, per_angle):

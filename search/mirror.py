@@ -201,7 +201,7 @@ def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: 
     started = time.perf_counter()
     with db.read() as session:
         stored = load_vectors(session, reference_set.id, spec.id)
-        index = ExactIndex.filled(len(stored.rotated_tile_ids), stored.dim, stored.parts, stored.point_ids)
+        index = ExactIndex.from_parts(len(stored.rotated_tile_ids), stored.dim, stored.parts, stored.point_ids)
     build_ms = (time.perf_counter() - started) * 1e3
     schema = _schema(reference_set, spec, stored.version)  # of the vectors that were read, perhaps newer than expected
     try:

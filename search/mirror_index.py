@@ -93,7 +93,7 @@ class MirrorIndex:
         """Each place that may answer, once: float64 [P, 6] of lon, lat, west, south, east, north."""
         return np.concatenate([_places(part) for part in self.parts])
 
-    def copied(self) -> MirrorIndex:
+    def copy_rows(self) -> MirrorIndex:
         """Copy the rows that may answer into indexes of their own, which many searches of one filter pay for."""
         started = time.perf_counter()
         parts = [
@@ -114,18 +114,18 @@ def open_mirrors(
     return [(stored_set, open_mirror(db, root, stored_set, spec, rebuild=rebuild)) for stored_set in sets]
 
 
-def matching(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> MirrorIndex:
+def index_tiles(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> MirrorIndex:
     """Index the tiles of these mirrors that match, perhaps none."""
     parts = list(_parts(opened, where))
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 
-def by_heading(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
+def index_by_heading(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
     """(heading, an index of its tiles that match) for each heading that has any."""
     angles = sorted({angle for stored_set, _ in opened for angle in stored_set.reference_set.angles})
     angles = [angle for angle in angles if not where.angles or angle in where.angles]
     parts_by_angle = [(angle, list(_parts(opened, replace(where, angles=(angle,))))) for angle in angles]
-    return [(angle, MirrorIndex(db, parts, 0.0).copied()) for angle, parts in parts_by_angle if parts]
+    return [(angle, MirrorIndex(db, parts, 0.0).copy_rows()) for angle, parts in parts_by_angle if parts]
 
 
 def _parts(opened: OpenMirrors, where: Where) -> Iterator[_Part]:

@@ -14,8 +14,8 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, StoredRun
-from search.export.formats import Document, FlightFeatures, as_csv, csv_row
-from search.export.infos import FrameInfo, comparable, frame_infos, newest_runs
+from search.export.formats import Document, FlightFeatures, csv_row, to_csv
+from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
 
 FORMATS = ("json", "geojson", "kml", "csv")
 
@@ -61,7 +61,7 @@ def export(
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
     name = ids.file_name(flight.flight_id)
-    file_name = _namer(newest)
+    file_name = _file_names(newest)
     document, features = Document(flight), FlightFeatures(flight)
     texts = [document.head()]
     rows: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def export(
                 texts.append(document.add(frame_info))
             elif "json" in formats and frame_info.info is not None:
                 counts["files"] += 1
-                _write_json(out_dir / file_name(frame_info), frame_info.info.as_json())
+                _write_json(out_dir / file_name(frame_info), frame_info.info.to_json())
             if progress:
                 progress(completed, len(newest) * len(flight.frames), "frames")
         if single and "json" in formats:
@@ -84,13 +84,13 @@ def export(
             _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
         if "geojson" in formats:
             counts["files"] += 1
-            _write_json(out_dir / f"{name}.geojson", features.as_geojson())
+            _write_json(out_dir / f"{name}.geojson", features.to_geojson())
         if "kml" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{name}.kml", features.as_kml())
+            _write(out_dir / f"{name}.kml", features.to_kml())
         if "csv" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{name}.csv", as_csv(rows))
+            _write(out_dir / f"{name}.csv", to_csv(rows))
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
@@ -109,18 +109,18 @@ def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLA
 def _all_infos(
     db: Database, thumbnails: Path, flight: Flight, stored_runs: Sequence[StoredRun], method: str
 ) -> Iterator[FrameInfo]:
-    for group in comparable(stored_runs):  # one group's results in memory at a time
+    for group in group_by_question(stored_runs):  # one group's results in memory at a time
         yield from frame_infos(db, thumbnails, flight, group, method=method)
 
 
 # --- names --------------------------------------------------------------------------------------
 
 
-def _namer(stored_runs: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
+def _file_names(stored_runs: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
     """`<flight>_<frame>_<backbone>.json`; runs that would share a name carry their number too."""
     several = len({run.reference_set.name for run in stored_runs}) > 1
     folders = {run.id: f"{ids.file_name(run.reference_set.name)}/" if several else "" for run in stored_runs}
-    endings = {run.id: _ending(run) for run in stored_runs}
+    endings = {run.id: _file_suffix(run) for run in stored_runs}
     uses = Counter((folders[run.id], endings[run.id]) for run in stored_runs)
 
     def name(frame_info: FrameInfo) -> str:
@@ -132,7 +132,7 @@ def _namer(stored_runs: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
     return name
 
 
-def _ending(run: StoredRun) -> str:
+def _file_suffix(run: StoredRun) -> str:
     angle = run.parameters["angle_deg"]
     return ids.slug(run.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
 

@@ -44,7 +44,7 @@ class Document:
         if frame_info.info is None:
             self._failures.append(_failure(frame_info).model_dump(mode="json"))
             return ""
-        text = self._separator + _json(frame_info.info.as_json())
+        text = self._separator + _json(frame_info.info.to_json())
         self._separator = ",\n"
         return text
 
@@ -87,11 +87,11 @@ class FlightFeatures:
                 _point(*_location(frame_info.info), self._frame(frame_info.result) | _estimate(frame_info.info))
             )
 
-    def as_geojson(self) -> dict[str, Any]:
+    def to_geojson(self) -> dict[str, Any]:
         """A FeatureCollection (RFC 7946)."""
         return {"type": "FeatureCollection", "features": [*self._truths.values(), *self._estimates]}
 
-    def as_kml(self) -> str:
+    def to_kml(self) -> str:
         """KML 2.2: a folder for the truth and one for each backbone, a placemark for each frame."""
         folders: dict[str, list[str]] = {}
         for feature in (*self._truths.values(), *self._estimates):
@@ -200,7 +200,7 @@ def csv_row(flight: Flight, frame_info: FrameInfo) -> dict[str, Any]:
     return row | estimate | {"error": frame_info.error}
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
     writer.writeheader()

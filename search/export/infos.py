@@ -11,7 +11,7 @@ from coarseloc.core.types import Flight, Hit, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
-from search.answers import FrameAnswer, frame_answers, nearest_result_m, results_of
+from search.answers import FrameAnswer, first_hits, frame_answers, nearest_result_m
 from search.export.records import (
     SCHEMA_VERSION,
     AgreementInfo,
@@ -58,7 +58,7 @@ def newest_runs(db: Database, flight_id: str, reference_set: str | None = None) 
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def comparable(stored_runs: Sequence[StoredRun]) -> list[list[StoredRun]]:
+def group_by_question(stored_runs: Sequence[StoredRun]) -> list[list[StoredRun]]:
     """Group runs of the same question and references by different backbones: those that can agree."""
     groups: dict[str, list[StoredRun]] = {}
     for run in stored_runs:
@@ -86,7 +86,7 @@ def frame_infos(
             yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
 
 
-def picture_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
+def to_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
     """The hit with its picture: the capture's file, or the thumbnail that stands in for a cut tile's."""
     tile = ranked.tile
     if ranked.path is not None:
@@ -130,7 +130,7 @@ def _info(
         timing_ms=TimingMs(
             embed=timing.embed_ms, search=timing.search_ms, total=timing.total_ms, decode=timing.decode_ms
         ),
-        results=[hit_result(picture_hit(hit, thumbnails)) for hit in results_of(run, answer.result)],
+        results=[hit_result(to_hit(hit, thumbnails)) for hit in first_hits(run, answer.result)],
         index_build_ms=run.index_build_ms,
         schema_version=SCHEMA_VERSION,
         flight_id=flight.flight_id,
@@ -169,7 +169,7 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
         return None
     return ErrorsInfo(
         error_m=errors.error_m,
-        best_error_m=nearest_result_m(truth, results_of(run, answer.result)),
+        best_error_m=nearest_result_m(truth, first_hits(run, answer.result)),
         heading_error_deg=errors.heading_error_deg,
         inside_footprint=errors.inside_footprint,
         on_map=errors.on_map,

@@ -169,7 +169,7 @@ class CoarseLocalizationInfo(_Record):
     truth: TruthInfo | None = Field(default=None, description="only where it is known")
     errors: ErrorsInfo | None = Field(default=None, description="only where the truth is known")
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Without `truth` and `errors` where there is no truth; other unknown values are null."""
         unknown = {name for name in ("truth", "errors") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unknown)

@@ -12,7 +12,7 @@ from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun
 from search.export.files import FORMATS
-from search.export.formats import Document, FlightFeatures, as_csv, csv_row
+from search.export.formats import Document, FlightFeatures, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
 from search.export.records import SCHEMAS, json_schema
 from web.language import _
@@ -40,7 +40,7 @@ def export_page(flight_id: str) -> dict[str, Any]:
             suffix: address("export.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in FORMATS
         },
         "schemas": {name: url_for("export.schema", name=name) for name in SCHEMAS},
-        "preview": preview.as_json() if preview else None,
+        "preview": preview.to_json() if preview else None,
     }
 
 
@@ -52,7 +52,7 @@ def record(flight_id: str, frame: int, run: int) -> Response:
         if one.run.id == run:
             if one.info is None:
                 raise Problem(404, one.error or "")
-            response = jsonify(one.info.as_json())
+            response = jsonify(one.info.to_json())
             backbone = ids.slug(one.run.spec.backbone)
             return _attachment(response, f"{flight_id}_{frame:05d}_{backbone}.json")
     raise Problem(404, _("This flight has no frame {index} in run {run}.", index=frame, run=run))
@@ -114,11 +114,11 @@ def _document(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]
 
 
 def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield json.dumps(_features(stored, infos).as_geojson(), ensure_ascii=False, allow_nan=False)
+    yield json.dumps(_features(stored, infos).to_geojson(), ensure_ascii=False, allow_nan=False)
 
 
 def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield _features(stored, infos).as_kml()
+    yield _features(stored, infos).to_kml()
 
 
 def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> FlightFeatures:
@@ -129,4 +129,4 @@ def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> FlightFeature
 
 
 def _csv(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield as_csv([csv_row(stored.flight, one) for one in infos])
+    yield to_csv([csv_row(stored.flight, one) for one in infos])

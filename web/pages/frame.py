@@ -13,8 +13,8 @@ from coarseloc.core.types import Estimate, Frame, LonLat, RankedTile
 from coarseloc.localize.places import agreeing
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_of_specs
-from search.answers import FrameAnswer, agreement_within_m, frame_answers, results_of, tile_verdict
-from search.export.infos import hit_result, picture_hit
+from search.answers import FrameAnswer, agreement_within_m, first_hits, frame_answers, tile_verdict
+from search.export.infos import hit_result, to_hit
 from web.language import _
 from web.pages import page
 from web.pages.flights import about
@@ -92,7 +92,7 @@ def _row(run: StoredRun, frame: Frame, answer: FrameAnswer | None) -> dict[str, 
     if answer is None:
         return {"timing": None, "error": _("This search has not come to this frame."), "hits": [], "estimate": None}
     result = answer.result
-    truth, timing, hits = frame.truth.location, result.timing, results_of(run, result)
+    truth, timing, hits = frame.truth.location, result.timing, first_hits(run, result)
     return {
         "timing": timing
         and {
@@ -110,7 +110,7 @@ def _row(run: StoredRun, frame: Frame, answer: FrameAnswer | None) -> dict[str, 
 def hit_view(hit: RankedTile, top_score: float, truth: LonLat | None, url: Callable[..., str]) -> dict[str, Any]:
     """A hit as every program reads it, with what a page shows beside it. url: of its picture, by key and content."""
     distance_m, verdict = tile_verdict(truth, hit.tile) if truth else (None, None)
-    return hit_result(picture_hit(hit, the_gallery().settings.thumbnails)).model_dump(mode="json") | {
+    return hit_result(to_hit(hit, the_gallery().settings.thumbnails)).model_dump(mode="json") | {
         "drop": top_score - hit.score,
         "image": url(hit.key, hit.content_digest),
         "image_full": url(hit.key, hit.content_digest, "full"),

@@ -13,7 +13,7 @@ from coarseloc.core.types import Floats
 from coarseloc.embedding import specs
 from coarseloc.i18n import Translator
 from coarseloc.store.runs import StoredRun
-from search.answers import results_of
+from search.answers import first_hits
 from search.environment import Conditions, by_conditions
 from search.evaluation.evaluate import Evaluation
 from search.evaluation.intervals import IntervalEstimate, median
@@ -66,7 +66,7 @@ def _plotted_run(evaluation: Evaluation, label: str, index: int) -> PlottedRun:
     times = np.array([(t.decode_ms, t.embed_ms, t.search_ms) for r in answered if (t := r.timing)], float).reshape(
         -1, 3
     )
-    hits_by_frame = [results_of(evaluation.run, result) for result in answered]
+    hits_by_frame = [first_hits(evaluation.run, result) for result in answered]
     width = max(map(len, hits_by_frame), default=0)
     scores = np.full((len(answered), width), np.nan)
     for row, hits in zip(scores, hits_by_frame, strict=True):

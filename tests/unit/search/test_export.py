@@ -16,7 +16,7 @@ from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import LonLat
 from search.export.files import export
-from search.export.infos import comparable, frame_infos, newest_runs
+from search.export.infos import frame_infos, group_by_question, newest_runs
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, json_schema
 from search.flight import run_search
 
@@ -312,7 +312,7 @@ def test_one_frame_can_be_had_without_the_others(searched):
 
     with world.db.read() as session:
         flight = flights.find_flight(session, FLIGHT).flight
-    (group,) = comparable(newest_runs(world.db, FLIGHT))
+    (group,) = group_by_question(newest_runs(world.db, FLIGHT))
     found = list(frame_infos(world.db, world.thumbnails, flight, group, [4]))
     assert [(one.run.spec.backbone, one.info.frame_index) for one in found] == [("vits16", 4), ("vits16+", 4)]
 
@@ -321,4 +321,4 @@ def test_a_record_survives_a_round_trip(searched):
     world = searched(["vits16"])
     out, _ = exported(world)
     document = read(out / f"{FLIGHT}_00001_vits16.json")
-    assert CoarseLocalizationInfo.model_validate(document).as_json() == document
+    assert CoarseLocalizationInfo.model_validate(document).to_json() == document

@@ -14,7 +14,7 @@ from coarseloc.vectors import open_store
 from coarseloc.vectors import sync as ingest_index
 from search import filtered_index as module
 from search.filtered_index import FilteredIndex
-from search.mirror_index import matching, open_mirrors
+from search.mirror_index import index_tiles, open_mirrors
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def filtered_index(world, store, said):
 
 
 def exact_index(world, spec, where=Where()):  # noqa: B008 - frozen
-    return matching(world.db, open_mirrors(world.db, world.mirrors, [world.reference_set], spec), where)
+    return index_tiles(world.db, open_mirrors(world.db, world.mirrors, [world.reference_set], spec), where)
 
 
 def stored_vectors(world, spec):

@@ -14,11 +14,11 @@ from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
 from search import faiss_vectors
 from search import flight as module
-from search.engines import most_threads
+from search.engines import max_threads
 from search.environment import WARM_UP
 from search.flight import find_spec, run_search
 from search.mirror import open_mirror
-from search.mirror_index import matching
+from search.mirror_index import index_tiles
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_run_says_what_was_asked_and_what_answered(world, search):
     assert run.environment["device"] == "cpu" and run.environment["warm_up"] == WARM_UP
     assert {"torch", "faiss", "coarseloc"} <= run.environment["versions"].keys()
     torch_threads, omp_threads = torch.get_num_threads(), faiss_vectors.library().omp_get_max_threads()
-    assert run.environment["threads"] == {"torch": torch_threads, "faiss": most_threads(), "omp": omp_threads}
+    assert run.environment["threads"] == {"torch": torch_threads, "faiss": max_threads(), "omp": omp_threads}
 
 
 def test_the_warm_up_is_not_among_the_frames(world, search, fake_backbone):
@@ -207,9 +207,9 @@ def test_one_vector_is_answered_from_the_mirror_under_any_filter(world, search, 
     mirror = open_mirror(world.db, world.mirrors, world.reference_set, spec)
     vector = mirror.index.vectors[5]  # the second place at 90
     opened = [(world.reference_set, mirror)]
-    (hits,), _ = rank(vector[None], matching(world.db, opened), 1)
+    (hits,), _ = rank(vector[None], index_tiles(world.db, opened), 1)
     assert (hits[0].key, hits[0].score) == (mirror.rotated_tile_ids[5], pytest.approx(1.0))
-    (only,), _ = rank(vector[None], matching(world.db, opened, Where(angles=(0,))), 100)
+    (only,), _ = rank(vector[None], index_tiles(world.db, opened, Where(angles=(0,))), 100)
     assert only != [] and {hit.key for hit in only} == set(mirror.rotated_tile_ids[::4].tolist())
 
 

@@ -84,7 +84,7 @@ def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
     vectors[[17, 1500, 3000]] = vectors[9]
     monkeypatch.setattr(engines, "_BYTES_PER_THREAD", 1000)
     monkeypatch.setattr(faiss_vectors, "_HALF_FROM", half_from)
-    monkeypatch.setattr(engines, "most_threads", lambda: 3)
+    monkeypatch.setattr(engines, "max_threads", lambda: 3)
     engines._pool.cache_clear()
     found = ExactIndex.of(vectors)
     agrees(found, vectors, vectors[9:10], 10)
@@ -201,8 +201,8 @@ def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, ma
 
 def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
     for faiss_gpus, torch_gpus, expected in [(1, 1, "faiss-gpu"), (0, 1, "torch-cuda"), (0, 0, "faiss-cpu")]:
-        monkeypatch.setattr(faiss_vectors, "gpus", lambda found=faiss_gpus: found)
-        monkeypatch.setattr("search.engines.torch_gpus", lambda found=torch_gpus: found)
+        monkeypatch.setattr(faiss_vectors, "count_gpus", lambda found=faiss_gpus: found)
+        monkeypatch.setattr("search.engines.count_torch_gpus", lambda found=torch_gpus: found)
         assert exact_index.backend.__wrapped__() == expected
         assert expected in get_args(CoarseLocalizationInfo.model_fields["backend"].annotation)  # or no record of it
 
@@ -252,7 +252,7 @@ def test_a_subset_is_an_index_of_its_own():
 def test_parts_fill_an_index_as_one_piece_does():
     random = np.random.default_rng(6)
     vectors = unit(random.standard_normal((1000, 16)))
-    filled = ExactIndex.filled(1000, 16, np.array_split(vectors, 7))
+    filled = ExactIndex.from_parts(1000, 16, np.array_split(vectors, 7))
     np.testing.assert_array_equal(filled.vectors, vectors)
     agrees(filled, vectors, vectors[:9], 10)
 
@@ -262,12 +262,12 @@ def test_parts_that_come_to_another_number_are_refused(announced):
     vectors = np.eye(1000, 16, dtype=np.float32)
     vectors[:, 0] = 1 - vectors[:, 1:].sum(axis=1)
     with pytest.raises(StoreError, match="vectors"):
-        ExactIndex.filled(announced, 16, np.array_split(vectors, 7))
+        ExactIndex.from_parts(announced, 16, np.array_split(vectors, 7))
 
 
 def test_vectors_that_are_not_of_unit_norm_are_refused():
     with pytest.raises(StoreError, match="embedding 1 of 2 has norm 2, expected 1"):
-        ExactIndex.filled(2, 2, [row[None] for row in np.diag([1.0, 2.0]).astype(np.float32)])
+        ExactIndex.from_parts(2, 2, [row[None] for row in np.diag([1.0, 2.0]).astype(np.float32)])
     with pytest.raises(StoreError, match="norm nan"):
         ExactIndex.of(np.array([[np.nan, 1.0]], np.float32))
 
@@ -292,14 +292,14 @@ def test_a_selection_among_another_number_of_rows_is_refused():
 
 
 def test_exactly_one_faiss_is_wanted(monkeypatch):
-    assert faiss_vectors.owner().startswith("faiss-")
+    assert faiss_vectors.distribution().startswith("faiss-")
     monkeypatch.setattr(faiss_vectors.metadata, "version", lambda name: "1.11")
     with pytest.raises(ConfigError, match=r"faiss-cpu 1\.11 and faiss-gpu 1\.11"):
-        faiss_vectors.owner()
+        faiss_vectors.distribution()
 
     def absent(name):
         raise faiss_vectors.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(faiss_vectors.metadata, "version", absent)
     with pytest.raises(ConfigError, match="no FAISS is installed"):
-        faiss_vectors.owner()
+        faiss_vectors.distribution()

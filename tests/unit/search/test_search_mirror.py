@@ -181,7 +181,7 @@ def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_
     world, spec, open_ = opened
     with world.db.read() as session:
         before = whole(session, world.reference_set.id, spec.id)
-    filled = ExactIndex.filled
+    filled = ExactIndex.from_parts
 
     def filled_slowly(count, dim, parts, points):
         first = next(parts)
@@ -190,7 +190,7 @@ def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_
 
     with monkeypatch.context() as patched:
         patched.setattr(matrix, "PART", 5)
-        patched.setattr(module.ExactIndex, "filled", filled_slowly)
+        patched.setattr(module.ExactIndex, "from_parts", filled_slowly)
         built = open_()
     np.testing.assert_array_equal(built.index.vectors, before.vectors)
     assert built.schema.version == before.version

@@ -11,7 +11,7 @@ from whole import whole
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Near
 from coarseloc.store import references
-from search.mirror_index import by_heading, matching, open_mirrors
+from search.mirror_index import index_by_heading, index_tiles, open_mirrors
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def stored_vector(world, sets):
 def test_two_sets_are_one_search_space_ordered_by_score_then_point_id(
     world, sets, opened, queries, stored_vector, k, copied
 ):
-    index = matching(world.db, opened)
-    index = index.copied() if copied else index
+    index = index_tiles(world.db, opened)
+    index = index.copy_rows() if copied else index
     asked = np.vstack([queries, stored_vector])
     assert (index.count, index.headings) == (40, 8)
     found = answers(index, asked, k)
@@ -81,8 +81,8 @@ def test_two_sets_are_one_search_space_ordered_by_score_then_point_id(
 @pytest.mark.parametrize("copied", [False, True])
 def test_filters_narrow_both_sets_alike(world, sets, opened, queries, copied):
     near = Near(*world.centre(0), 160.0)  # the first place, its eastern and its southern neighbour
-    index = matching(world.db, opened, Where(angles=(0, 90), near=near))
-    index = index.copied() if copied else index
+    index = index_tiles(world.db, opened, Where(angles=(0, 90), near=near))
+    index = index.copy_rows() if copied else index
     inside = {world.centre(place) for place in (0, 1, 3)}
 
     def wanted(facts):
@@ -93,7 +93,7 @@ def test_filters_narrow_both_sets_alike(world, sets, opened, queries, copied):
 
 
 def test_a_filter_that_only_one_set_meets_leaves_that_one_alone(world, sets, opened, queries):
-    index = matching(world.db, opened, Where(tile_id="other/00002"))
+    index = index_tiles(world.db, opened, Where(tile_id="other/00002"))
     assert index.count == 4
     found = answers(index, queries, 10)
     assert found == [
@@ -102,13 +102,13 @@ def test_a_filter_that_only_one_set_meets_leaves_that_one_alone(world, sets, ope
 
 
 def test_a_filter_that_nothing_meets_answers_with_nothing(world, opened, queries):
-    index = matching(world.db, opened, Where(altitude_m=(1000.0, 2000.0)))
+    index = index_tiles(world.db, opened, Where(altitude_m=(1000.0, 2000.0)))
     scores, keys = index.search(queries, 5)
     assert index.count == 0 and scores.shape == keys.shape == (3, 0)
 
 
 def test_each_heading_of_both_sets_is_an_index_of_its_own(world, sets, opened, queries):
-    headings = by_heading(world.db, opened, Where(angles=(90, 180)))
+    headings = index_by_heading(world.db, opened, Where(angles=(90, 180)))
     assert [angle for angle, _ in headings] == [90, 180]
     for angle, index in headings:
         assert index.count == 10
@@ -120,7 +120,7 @@ def test_each_heading_of_both_sets_is_an_index_of_its_own(world, sets, opened, q
 
 
 def test_the_places_that_are_searched_are_those_of_both_sets_each_once(world, opened):
-    places = matching(world.db, opened).places()
+    places = index_tiles(world.db, opened).places()
     assert places.shape == (10, 6)  # six, and four of the other set
     centres = {tuple(np.round(world.centre(place), 6)) for place in range(6)}
     assert {tuple(np.round(row, 6)) for row in places[:, :2]} == centres
@@ -129,7 +129,7 @@ def test_the_places_that_are_searched_are_those_of_both_sets_each_once(world, op
 
 
 def test_tiles_that_are_gone_since_the_mirror_was_opened_are_left_out(world, sets, opened, queries):
-    index = matching(world.db, opened)
+    index = index_tiles(world.db, opened)
     with world.db.write() as session:
         references.delete_reference_set(session, sets[1][1].id)
     found = answers(index, queries, 40)
