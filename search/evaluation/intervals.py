@@ -21,7 +21,7 @@ Statistic = Callable[[Floats], Floats]
 """float64 [B, n] or [B, n, c] → [B]: one value for each of B samples."""
 
 LEVEL = 0.95
-MIN_N_EFF = 30.0  # from here on nine of ten intervals hold the true value: tests/unit/test_scoring_intervals.py
+MIN_N_EFF = 30.0  # from here on nine of ten intervals hold the true value: tests/unit/test_evaluation_intervals.py
 RESAMPLES = 1000
 SEED = 20251124
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)

@@ -25,7 +25,7 @@ def record_run(
     spec: StoredSpec,
     parameters: Mapping[str, Any],
     environment: Mapping[str, Any],
-    found: Mapping[int, tuple[Timing, Hits] | str],
+    outcomes_by_frame: Mapping[int, tuple[Timing, Hits] | str],
     *,
     places: Floats | None = None,
     index_build_ms: float = 12.5,
@@ -39,13 +39,13 @@ def record_run(
 
     def outcomes() -> Iterator[FrameOutcome]:
         for frame in stored.flight.frames:
-            answer = found[frame.index]
+            answer = outcomes_by_frame[frame.index]
             if isinstance(answer, str):
                 yield FrameOutcome(frame, [], answer)
             else:
                 yield outcome(db, frame, *answer)
 
-    record_outcomes(db, started, stored, outcomes(), len(found), None)
+    record_outcomes(db, started, stored, outcomes(), len(outcomes_by_frame), None)
     return started[0].id
 
 

@@ -52,8 +52,8 @@ def make_runs(
     tiles = [Tile(i, centre, geo.square(centre, FOOTPRINT_M)) for i, centre in enumerate(centres, 1)]
     flight = _flight(folder, frames, columns * stride, rows * stride, rng)
     with db.write() as session:
-        wanted = ReferenceSet("made-up", "captures", "nowhere", 300.0, OVERLAP, FOOTPRINT_M, ANGLES)
-        stored_set = references.save_reference_set(session, wanted)
+        reference_set = ReferenceSet("made-up", "captures", "nowhere", 300.0, OVERLAP, FOOTPRINT_M, ANGLES)
+        stored_set = references.save_reference_set(session, reference_set)
         keys = references.save_tiles(session, stored_set.id, tiles)
         views = [(t, _view(folder, t, angle, rng), "stamp") for t in tiles for angle in ANGLES]
         rotated = references.save_views(session, "made-up", keys, views)
@@ -78,10 +78,10 @@ def _run(
     parameters = {"k": k, "where": dict(where), "batch": 1, "index_version": "1", "angle_deg": None}
     with db.write() as session:
         stored_spec = embeddings.save_spec(session, spec)
-    found: dict[int, Any] = {}
+    outcomes: dict[int, Any] = {}
     for frame in flight.frames:
         if frame.index <= 2:
-            found[frame.index] = "cannot be read"
+            outcomes[frame.index] = "cannot be read"
             continue
         at = frame.truth.location or ORIGIN
         off = geo.distance_m(at.lon, at.lat, lon, lat) / 1000 + rng.normal(0, 0.04 * (1 + 2 * level), len(tiles))
@@ -90,12 +90,12 @@ def _run(
         best = np.argsort(-score.ravel(), kind="stable")[:k]
         hits = [(rotated[tiles[i // 8].index, ANGLES[i % 8]], float(score.ravel()[i])) for i in best]
         times = rng.lognormal(0, 0.12, 3) * (18.0, (54, 59, 91, 189, 189, 367)[level], 0.4 + 0.6 * level)
-        found[frame.index] = (Timing(*map(float, times)), hits)
+        outcomes[frame.index] = (Timing(*map(float, times)), hits)
     places = places_of(db, stored_set)
     if near := where.get("near"):
         places = places[geo.distance_m(near["lon"], near["lat"], places[:, 0], places[:, 1]) <= near["radius_m"]]
     return record_run(
-        db, flight, stored_set, stored_spec, parameters, ENVIRONMENT, found,
+        db, flight, stored_set, stored_spec, parameters, ENVIRONMENT, outcomes,
         places=places, index_build_ms=12.0 + level, count=len(rotated),
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def _run(
 def _flight(folder: Path, frames: int, width_m: float, height_m: float, rng: np.random.Generator) -> Flight:
     root = folder / FLIGHT
     root.mkdir(parents=True, exist_ok=True)
-    made = []
+    flight_frames = []
     for index in range(1, frames + 1):
         along = index / frames
         at = geo.offset(ORIGIN, 0.8 * width_m * along, -0.6 * height_m * (0.5 + 0.4 * np.sin(6 * along)))
@@ -112,8 +112,8 @@ def _flight(folder: Path, frames: int, width_m: float, height_m: float, rng: np.
         path = root / f"{FLIGHT}_{index:05d}.jpg"
         Image.fromarray(_picture(rng)).save(path, quality=80)
         location = None if 3 <= index <= 5 else at
-        made.append(Frame(index, path, path.name, Pose(location, 300.0, float(rng.uniform(0, 360)), 0.0, 0.0)))
-    return Flight(FLIGHT, root, tuple(made), None, "labels")
+        flight_frames.append(Frame(index, path, path.name, Pose(location, 300.0, float(rng.uniform(0, 360)), 0.0, 0.0)))
+    return Flight(FLIGHT, root, tuple(flight_frames), None, "labels")
 
 
 def _view(folder: Path, tile: Tile, angle: int, rng: np.random.Generator) -> View:

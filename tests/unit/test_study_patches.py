@@ -54,9 +54,9 @@ def test_figures_are_one_at_heading_zero_and_tell_another_place_apart() -> None:
     rng = np.random.default_rng(0)
     north = rng.standard_normal((6, 6, 32)).astype(np.float32)
     tokens = np.stack([np.rot90(north, k) for k in range(4)])
-    found = patch_cosines(tokens, rng.standard_normal((6, 6, 32)).astype(np.float32), 90)
-    np.testing.assert_allclose(found["aligned"], 1, atol=1e-5)
-    np.testing.assert_allclose(found["pooled"], 1, atol=1e-5)
-    assert abs(found["other"]).max() < 0.2
-    assert found["unaligned"][0] == pytest.approx(1) and found["unaligned"][2] < 0.3
-    np.testing.assert_allclose(found["rings"][1], 1, atol=1e-5)
+    cosines = patch_cosines(tokens, rng.standard_normal((6, 6, 32)).astype(np.float32), 90)
+    np.testing.assert_allclose(cosines["aligned"], 1, atol=1e-5)
+    np.testing.assert_allclose(cosines["pooled"], 1, atol=1e-5)
+    assert abs(cosines["other"]).max() < 0.2
+    assert cosines["unaligned"][0] == pytest.approx(1) and cosines["unaligned"][2] < 0.3
+    np.testing.assert_allclose(cosines["rings"][1], 1, atol=1e-5)

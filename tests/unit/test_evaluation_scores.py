@@ -42,14 +42,14 @@ def at(east_m: float, north_m: float = 0.0, angle: int = 0, score: float = 0.9) 
 
 def frame(*hits: RankedTile, yaw: float | None = 0.0, truth: LonLat | None = TRUTH) -> FrameResult:
     ranked = tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
-    taken = Frame(0, Path("frame.jpg"), "frame.jpg", Pose(location=truth, yaw_deg=yaw))
-    return FrameResult(taken, None, ranked, None, best_place(ranked), None)
+    flight_frame = Frame(0, Path("frame.jpg"), "frame.jpg", Pose(location=truth, yaw_deg=yaw))
+    return FrameResult(flight_frame, None, ranked, None, best_place(ranked), None)
 
 
 def evaluated_frames(
     *frames: FrameResult, stride: float = 150.0, agreement: Sequence[float] = (), tiles: Sequence[Tile] = MAP
 ) -> EvaluatedFrames:
-    numbered = [replace(one, frame=replace(one.frame, index=i)) for i, one in enumerate(frames)]
+    numbered = [replace(result, frame=replace(result.frame, index=i)) for i, result in enumerate(frames)]
     places = np.array([(*tile.center, *tile.bbox) for tile in tiles]).reshape(-1, 6)
     shares = [Agreement(1 + round(100 * share), 101, 1.0) for share in agreement] or [None] * len(frames)
     answers = [
@@ -109,8 +109,8 @@ def test_the_ceiling_says_what_the_grid_allows() -> None:
         Tile(i, c, geo.square(c, SIDE)) for i, c in enumerate((geo.offset(TRUTH, 15, 0), geo.offset(TRUTH, 200, 0)))
     ]
     beside = frame(at(0), truth=geo.offset(TRUTH, 155, 0))  # 45 m from the second centre
-    found = ceiling(evaluated_frames(frame(at(0)), beside, tiles=tiles))
-    assert [found[d] for d in (10, 20, 50)] == [0, 0.5, 1]
+    estimate = ceiling(evaluated_frames(frame(at(0)), beside, tiles=tiles))
+    assert [estimate[d] for d in (10, 20, 50)] == [0, 0.5, 1]
 
 
 def test_ma_counts_top1_errors_below_d() -> None:
@@ -135,8 +135,8 @@ def test_pdm_is_half_at_nine_tenths_of_a_side() -> None:
 
 def test_a_heading_counts_only_where_the_place_is_right() -> None:
     frames = [frame(at(0, angle=350), yaw=10.0), frame(at(900, angle=180), yaw=0.0), frame(at(0), yaw=None)]
-    found = BY_KEY["heading_error_mean"].evaluate(evaluated_frames(*frames))
-    assert (found.value, found.n) == (pytest.approx(20.0), 1)
+    estimate = BY_KEY["heading_error_mean"].evaluate(evaluated_frames(*frames))
+    assert (estimate.value, estimate.n) == (pytest.approx(20.0), 1)
     assert of("heading_right", *frames) == 1.0
 
 
@@ -160,8 +160,8 @@ def test_agreement_is_a_confidence_of_its_own_and_absent_with_one_backbone() -> 
 
 def test_nothing_with_truth_gives_nan_and_n_zero() -> None:
     for score in SCORES:
-        found = score.evaluate(evaluated_frames())
-        assert math.isnan(found.value) and found.n == 0, score.key
+        estimate = score.evaluate(evaluated_frames())
+        assert math.isnan(estimate.value) and estimate.n == 0, score.key
 
 
 def test_an_unknown_stride_leaves_only_its_own_metric_out() -> None:
@@ -242,8 +242,8 @@ def test_a_flight_without_a_wrong_frame_tells_its_median_error_but_not_what_wron
     faultless = flight(100, 1.0)
     assert BY_KEY["error_median"].evaluate(faultless).low > 10
     for key in ("hit_footprint@1", "error_mean", "error_p90", "pdm@5", "margin_area"):
-        found = BY_KEY[key].evaluate(faultless)
-        assert math.isnan(found.low) and math.isnan(found.n_eff), key
+        estimate = BY_KEY[key].evaluate(faultless)
+        assert math.isnan(estimate.low) and math.isnan(estimate.n_eff), key
 
 
 def test_a_ranking_of_few_frames_is_cut_by_a_mask() -> None:

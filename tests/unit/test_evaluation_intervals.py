@@ -67,9 +67,9 @@ def autoregression(rng: np.random.Generator, n: int, length: int, flights: int) 
 # --- coverage -----------------------------------------------------------------------------------
 
 
-def holds(found: IntervalEstimate, true: float) -> bool | None:
+def holds(estimate: IntervalEstimate, true: float) -> bool | None:
     """None where no interval is given."""
-    return None if math.isnan(found.low) else found.low <= true <= found.high
+    return None if math.isnan(estimate.low) else estimate.low <= true <= estimate.high
 
 
 @pytest.mark.parametrize("flights", [gliding, patchy])
@@ -77,17 +77,17 @@ def test_given_intervals_of_shares_hold_the_true_share_in_nine_of_ten_flights(fl
     """Pooled over lengths of flights and of correlation; and whatever these are, no more than one flight in ten gets an
     interval that is wrong."""
     rng = np.random.default_rng(7)
-    told: dict[float, list[bool]] = defaultdict(list)
+    with_interval: dict[float, list[bool]] = defaultdict(list)
     wrong = {}
     for p, n, length in product(SHARES, FRAMES, LENGTHS):
         outcomes = [
             holds(share(right.astype(float), correlation_length(ranks(error))), p)
             for right, error in zip(*flights(rng, n, length, p, 150), strict=True)
         ]
-        told[p] += [outcome for outcome in outcomes if outcome is not None]
+        with_interval[p] += [outcome for outcome in outcomes if outcome is not None]
         wrong[p, n, length] = outcomes.count(False) / len(outcomes)
-    assert min(len(outcomes) for outcomes in told.values()) > 500
-    assert {p: np.mean(outcomes) >= 0.9 for p, outcomes in told.items()} == dict.fromkeys(SHARES, True)
+    assert min(len(outcomes) for outcomes in with_interval.values()) > 500
+    assert {p: np.mean(outcomes) >= 0.9 for p, outcomes in with_interval.items()} == dict.fromkeys(SHARES, True)
     assert max(wrong.values()) <= 0.1, wrong
 
 
@@ -105,7 +105,7 @@ def area(right: Bools, error: Floats, length: float) -> IntervalEstimate:
     return bootstrap(answers, length, statistic=rejection.area)
 
 
-FIGURES: dict[str, Callable[[Bools, Floats, float], IntervalEstimate]] = {
+ESTIMATORS: dict[str, Callable[[Bools, Floats, float], IntervalEstimate]] = {
     "median": lambda _, error, length: median(error, length),
     "p90": lambda _, error, length: p90(error, length),
     "mean": lambda _, error, length: mean(error, length),
@@ -114,27 +114,27 @@ FIGURES: dict[str, Callable[[Bools, Floats, float], IntervalEstimate]] = {
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_given_intervals_hold_the_true_figure_in_nine_of_ten_flights(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intervals, "RESAMPLES", 200)
-    outcomes = list(_outcomes(FIGURES[name], rare=name != "median"))
-    told = [outcome for outcome in outcomes if outcome is not None]
-    assert len(told) > len(outcomes) / 3
-    assert np.mean(told) >= 0.9
+    outcomes = list(_coverage(ESTIMATORS[name], rare=name != "median"))
+    with_interval = [outcome for outcome in outcomes if outcome is not None]
+    assert len(with_interval) > len(outcomes) / 3
+    assert np.mean(with_interval) >= 0.9
 
 
-def _outcomes(figure: Callable[[Bools, Floats, float], IntervalEstimate], rare: bool) -> Iterator[bool | None]:
+def _coverage(estimator: Callable[[Bools, Floats, float], IntervalEstimate], rare: bool) -> Iterator[bool | None]:
     rng = np.random.default_rng(11)
     for flights, p in product((gliding, patchy), SHARES):
         right, error = flights(rng, 100, 0, p, 2000)
-        true = figure(right.ravel(), error.ravel(), math.nan).value  # without an interval
+        true = estimator(right.ravel(), error.ravel(), math.nan).value  # without an interval
         for n, length in product((100, 400), (0, 1, 5)):
             for right, error in zip(*flights(rng, n, length, p, 40), strict=True):
                 lengths = [correlation_length(ranks(error))]
                 lengths += [correlation_length(right.astype(float))] if rare else []
-                yield holds(figure(right, error, float(np.max(lengths))), true)
+                yield holds(estimator(right, error, float(np.max(lengths))), true)
 
 
 # --- correlation --------------------------------------------------------------------------------
@@ -169,37 +169,37 @@ def test_ranks_give_equal_values_one_rank() -> None:
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
     """47 of 48: 0.8910 … 0.9963, of any statistics package."""
-    found = share(np.r_[np.ones(47), 0.0])
-    assert (found.value, found.n, found.n_eff) == (47 / 48, 48, 48)
-    assert (found.low, found.high) == (pytest.approx(0.8910, abs=2e-4), pytest.approx(0.9963, abs=2e-4))
+    estimate = share(np.r_[np.ones(47), 0.0])
+    assert (estimate.value, estimate.n, estimate.n_eff) == (47 / 48, 48, 48)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.8910, abs=2e-4), pytest.approx(0.9963, abs=2e-4))
 
 
 def test_the_interval_of_a_median_lies_at_order_statistics() -> None:
     """Of 1 … 101 Wilson's interval of a half is 0.4045 … 0.5955."""
-    found = median(np.arange(1.0, 102.0), None)
-    assert found.value == 51
-    assert (found.low, found.high) == (pytest.approx(41.4, abs=0.1), pytest.approx(60.6, abs=0.1))
+    estimate = median(np.arange(1.0, 102.0), None)
+    assert estimate.value == 51
+    assert (estimate.low, estimate.high) == (pytest.approx(41.4, abs=0.1), pytest.approx(60.6, abs=0.1))
 
 
 def test_a_few_differing_pairs_are_not_proof() -> None:
     """By the sign test 3 of 3 have p = 0.25 and 8 of 8 have p = 0.008."""
-    few, many = (np.r_[np.ones(count), np.zeros(40 - count)] for count in (3, 8))
-    assert share_difference(few).low < 0 < share_difference(many).low
-    assert share_difference(-many).high == pytest.approx(-share_difference(many).low)
+    short, long = (np.r_[np.ones(count), np.zeros(40 - count)] for count in (3, 8))
+    assert share_difference(short).low < 0 < share_difference(long).low
+    assert share_difference(-long).high == pytest.approx(-share_difference(long).low)
 
 
 def test_below_the_bound_n_eff_stands_alone() -> None:
     values = np.random.default_rng(0).random(int(MIN_N_EFF) - 1)
-    for figure in (share, share_difference, median, p90, mean):
-        found = figure(values, None)
-        assert math.isnan(found.low) and math.isnan(found.high) and found.n_eff == len(values)
-        assert not math.isnan(figure(np.append(values, 0.5), None).low)
+    for estimator in (share, share_difference, median, p90, mean):
+        estimate = estimator(values, None)
+        assert math.isnan(estimate.low) and math.isnan(estimate.high) and estimate.n_eff == len(values)
+        assert not math.isnan(estimator(np.append(values, 0.5), None).low)
 
 
 def test_a_row_with_a_nan_is_left_out() -> None:
     values = np.append(np.arange(40.0), np.nan)
-    for figure in (median, p90, mean):
-        assert figure(values, None) == figure(values[:-1], None)
+    for estimator in (median, p90, mean):
+        assert estimator(values, None) == estimator(values[:-1], None)
     assert share(np.full(3, np.nan)).n == median(np.full(3, np.nan), None).n == 0
 
 

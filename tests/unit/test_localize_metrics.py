@@ -31,35 +31,35 @@ def ranked(places, truth, headings=None, scores=None, half=0.5):
 
 
 def test_errors_on_the_equator_are_degrees_times_their_length():
-    found = ranked([[(3, 0), (1, 0)], [(0, 2), (0, 5)]], [(0, 0, 0), (0, 0, 0)])
-    assert metrics.error_m(found) == pytest.approx([3 * DEGREE_M, 2 * DEGREE_M])
-    assert metrics.best_error_m(found) == pytest.approx([1 * DEGREE_M, 2 * DEGREE_M])
+    places = ranked([[(3, 0), (1, 0)], [(0, 2), (0, 5)]], [(0, 0, 0), (0, 0, 0)])
+    assert metrics.error_m(places) == pytest.approx([3 * DEGREE_M, 2 * DEGREE_M])
+    assert metrics.best_error_m(places) == pytest.approx([1 * DEGREE_M, 2 * DEGREE_M])
 
 
 def test_a_frame_without_truth_or_without_hits_says_nothing():
-    found = ranked(
+    places = ranked(
         [[(3, 0), (1, 0)], [(NAN, NAN), (NAN, NAN)], [(2, 0), (NAN, NAN)]], [(NAN,) * 3, (0, 0, 0), (0, 0, 0)]
     )
-    assert np.isnan(metrics.error_m(found)).tolist() == [True, True, False]
-    assert np.isnan(metrics.best_error_m(found)).tolist() == [True, True, False]
-    assert np.isnan(metrics.heading_error_deg(found)).tolist() == [True, True, True]
+    assert np.isnan(metrics.error_m(places)).tolist() == [True, True, False]
+    assert np.isnan(metrics.best_error_m(places)).tolist() == [True, True, False]
+    assert np.isnan(metrics.heading_error_deg(places)).tolist() == [True, True, True]
 
 
 def test_heading_is_scored_the_short_way_round_and_only_where_the_place_is_right():
     places = [[(0, 0)], [(0, 0)], [(9, 0)]]
-    found = ranked(places, [(0.4, 0.4, 10), (0, 0, NAN), (0, 0, 10)], headings=[[350], [0], [10]])
-    assert metrics.heading_error_deg(found) == pytest.approx([20, NAN, NAN], nan_ok=True)
+    places = ranked(places, [(0.4, 0.4, 10), (0, 0, NAN), (0, 0, 10)], headings=[[350], [0], [10]])
+    assert metrics.heading_error_deg(places) == pytest.approx([20, NAN, NAN], nan_ok=True)
 
 
 def test_a_footprint_across_the_antimeridian_holds_what_lies_in_it():
-    found = ranked([[(180, 0)], [(180, 0)], [(180, 0)]], [(-179.8, 0, 0), (179.8, 0, 0), (-179.0, 0, 0)])
-    bbox = found.bbox.copy()
+    places = ranked([[(180, 0)], [(180, 0)], [(180, 0)]], [(-179.8, 0, 0), (179.8, 0, 0), (-179.0, 0, 0)])
+    bbox = places.bbox.copy()
     bbox[..., 2] -= 360  # east of the box as files give it: -179.5
     crossing = RankedPlaces(
-        found.lon,
-        found.lat,
-        found.heading_deg,
-        found.score,
+        places.lon,
+        places.lat,
+        places.heading_deg,
+        places.score,
         bbox,
         *np.array([[-179.8, 179.8, -179.0], [0, 0, 0], [0, 0, 0]], float),
     )
@@ -73,8 +73,8 @@ def test_every_figure_is_one_number_a_frame_even_where_nothing_was_found(figure)
 
 
 def test_of_a_few_first_places_the_nearest_counts():
-    found = ranked([[(3, 0), (2, 0), (1, 0)]], [(0, 0, 0)])
-    assert metrics.best_error_m(found, k=2) == pytest.approx([2 * DEGREE_M])
+    places = ranked([[(3, 0), (2, 0), (1, 0)]], [(0, 0, 0)])
+    assert metrics.best_error_m(places, k=2) == pytest.approx([2 * DEGREE_M])
 
 
 def test_the_map_covers_what_some_footprint_holds_and_its_nearest_centre_is_told():

@@ -102,9 +102,9 @@ def test_median_errors_are_told_apart_only_where_enough_frames_are_independent(
     db: Database, tmp_path: Path, frames: int, told_apart: bool
 ) -> None:
     """69 and 117 m over 241 frames are; of 31 frames nothing can be said."""
-    made = make_runs(db, tmp_path, backbones=2, frames=frames, columns=12, rows=12, k=10)
-    done = evaluate.evaluate(db, evaluate.find_runs(db, [str(run) for run in made]))
-    write_report(done, tmp_path / "thumbnails", tmp_path / "report.html")
+    run_ids = make_runs(db, tmp_path, backbones=2, frames=frames, columns=12, rows=12, k=10)
+    evaluations = evaluate.evaluate(db, evaluate.find_runs(db, [str(run) for run in run_ids]))
+    write_report(evaluations, tmp_path / "thumbnails", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ("are not told apart from it" not in text) == told_apart
 
@@ -112,20 +112,20 @@ def test_median_errors_are_told_apart_only_where_enough_frames_are_independent(
 def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Evaluation], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     write_report(evaluations, tmp_path / "thumbnails", out, language="ko")
-    text = out.read_text(encoding="utf-8")
-    assert '<html lang="ko">' in text
-    english = [key for key in dictionary("ko") if len(key) > 12 and "{" not in key and f">{key}<" in text]
+    page = out.read_text(encoding="utf-8")
+    assert '<html lang="ko">' in page
+    english = [key for key in dictionary("ko") if len(key) > 12 and "{" not in key and f">{key}<" in page]
     assert english == []
-    said = [word.strip() for word in Page(text).words]
-    left = [word for word in said if re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+\.?", word)]
-    assert left == []
+    words = [word.strip() for word in Page(page).words]
+    english = [word for word in words if re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+\.?", word)]
+    assert english == []
 
 
 def test_without_truth_a_report_still_shows_scores_and_times(db: Database, tmp_path: Path) -> None:
     make_runs(db, tmp_path, backbones=2, frames=5, columns=4, rows=3, k=5)  # frames 3 to 5 have no truth
-    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    evaluations = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
     out = tmp_path / "report.html"
-    write_report(done, tmp_path / "thumbnails", out)
+    write_report(evaluations, tmp_path / "thumbnails", out)
     ids = set(Page(out.read_text(encoding="utf-8")).ids)
     assert "mean-times" in ids and "error" not in ids
 
@@ -137,15 +137,15 @@ def test_a_frame_that_no_run_has_is_refused(evaluations: list[evaluate.Evaluatio
 
 def test_nothing_answered_is_nothing_to_report(db: Database, tmp_path: Path) -> None:
     make_runs(db, tmp_path, backbones=1, frames=2, columns=3, rows=2, k=5)  # both have failed
-    done = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
+    evaluations = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
     with pytest.raises(InputError, match="nothing to report"):
-        write_report(done, tmp_path / "thumbnails", tmp_path / "report.html")
+        write_report(evaluations, tmp_path / "thumbnails", tmp_path / "report.html")
 
 
-def _timed_otherwise(found: evaluate.Evaluation, batch: int, **environment: object) -> evaluate.Evaluation:
+def _timed_otherwise(evaluation: evaluate.Evaluation, batch: int, **environment: object) -> evaluate.Evaluation:
     """The same run as if it had been timed so."""
-    parameters, on = {**found.run.parameters, "batch": batch}, {**found.run.environment, **environment}
-    return replace(found, run=replace(found.run, parameters=parameters, environment=on))
+    parameters, on = {**evaluation.run.parameters, "batch": batch}, {**evaluation.run.environment, **environment}
+    return replace(evaluation, run=replace(evaluation.run, parameters=parameters, environment=on))
 
 
 def test_a_batchs_times_are_never_ranked_against_single_frames(
@@ -153,14 +153,16 @@ def test_a_batchs_times_are_never_ranked_against_single_frames(
 ) -> None:
     single, batched = evaluations[0], _timed_otherwise(evaluations[1], 8)
     write_report([single, batched], tmp_path / "thumbnails", tmp_path / "mixed.html")
-    mixed = " ".join(Page((tmp_path / "mixed.html").read_text(encoding="utf-8")).words)
-    assert "is the fastest" not in mixed and "Unbeaten" not in mixed, "neither has a run to be ranked against"
-    assert f"{single.label} takes" in mixed and f"{batched.label} takes" in mixed
-    assert "batches of up to 8, their time divided by their frames" in mixed and "one frame at a time" in mixed
-    assert "Not all of these runs were timed alike" in mixed
+    mixed_text = " ".join(Page((tmp_path / "mixed.html").read_text(encoding="utf-8")).words)
+    assert "is the fastest" not in mixed_text and "Unbeaten" not in mixed_text, "neither has a run to be ranked against"
+    assert f"{single.label} takes" in mixed_text and f"{batched.label} takes" in mixed_text
+    assert (
+        "batches of up to 8, their time divided by their frames" in mixed_text and "one frame at a time" in mixed_text
+    )
+    assert "Not all of these runs were timed alike" in mixed_text
     write_report(evaluations, tmp_path / "thumbnails", tmp_path / "alike.html")
-    alike = " ".join(Page((tmp_path / "alike.html").read_text(encoding="utf-8")).words)
-    assert "is the fastest" in alike and "Unbeaten" in alike and "Not all of these runs" not in alike
+    same_batch = " ".join(Page((tmp_path / "alike.html").read_text(encoding="utf-8")).words)
+    assert "is the fastest" in same_batch and "Unbeaten" in same_batch and "Not all of these runs" not in same_batch
 
 
 def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
@@ -168,14 +170,14 @@ def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
 ) -> None:
     old, new = evaluations[0], _timed_otherwise(evaluations[1], 1, threads={"torch": 4, "faiss": 3, "omp": 2})
     write_report([old, new], tmp_path / "thumbnails", tmp_path / "report.html")
-    said = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
-    assert "threads not recorded; torch 4, FAISS 3, OpenMP 2 threads" in said
-    assert "is the fastest" not in said, "who knows how many threads the old run had"
+    text = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    assert "threads not recorded; torch 4, FAISS 3, OpenMP 2 threads" in text
+    assert "is the fastest" not in text, "who knows how many threads the old run had"
 
 
 def test_the_total_of_mean_times_leaves_decoding_out(evaluations: list[evaluate.Evaluation]) -> None:
     runs = plotted_runs(evaluations)
-    section = next(one for one in timing.make_sections(runs, str) if one.key == "mean-times")
+    section = next(section for section in timing.make_sections(runs, str) if section.key == "mean-times")
     assert section.table is not None and section.draw is not None
     columns = list(section.table.columns)
     written = [text.get_text().strip() for text in section.draw().axes[0].texts]
