@@ -33,7 +33,7 @@ class Plan:
     reference_set: StoredReferenceSet
     specs: tuple[StoredSpec, ...]
     tile_keys: Mapping[int, int]
-    known: Mapping[tuple[int, int], StoredRotatedTile]
+    rotated_tiles: Mapping[tuple[int, int], StoredRotatedTile]
     embedded: Mapping[int, Mapping[int, str]]  # spec → rotated tile → content digest
     work: tuple[Work, ...]
     views: int  # everything the source holds
@@ -45,9 +45,11 @@ class Plan:
 
     def missing_specs(self, tile: Tile, view: View) -> list[StoredSpec]:
         """The specs under which this very picture has no embedding yet."""
-        known = self.known.get((tile.index, view.angle_deg))
+        stored = self.rotated_tiles.get((tile.index, view.angle_deg))
         return [
-            spec for spec in self.specs if known is None or self.embedded[spec.id].get(known.id) != view.content_digest
+            spec
+            for spec in self.specs
+            if stored is None or self.embedded[spec.id].get(stored.id) != view.content_digest
         ]
 
 
@@ -60,18 +62,18 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
-    known = references.rotated_tiles(session, stored.id)
+    rotated_tiles = references.rotated_tiles(session, stored.id)
     embedded = {spec.id: embeddings.embedded(session, stored.id, spec.id) for spec in stored_specs}
     cut = source.reference_set.kind == "orthophoto"
-    pictured = thumbnail_digests(thumbnails) if cut and known else set()
+    pictured = thumbnail_digests(thumbnails) if cut and rotated_tiles else set()
 
     def is_up_to_date(tile: Tile, angle: int) -> bool:
-        seen = known.get((tile.index, angle))
+        stored_tile = rotated_tiles.get((tile.index, angle))
         return (
-            seen is not None
-            and seen.source_fingerprint == source.source_fingerprint(tile, angle)
-            and (not cut or seen.content_digest in pictured)
-            and all(embedded[spec.id].get(seen.id) == seen.content_digest for spec in stored_specs)
+            stored_tile is not None
+            and stored_tile.source_fingerprint == source.source_fingerprint(tile, angle)
+            and (not cut or stored_tile.content_digest in pictured)
+            and all(embedded[spec.id].get(stored_tile.id) == stored_tile.content_digest for spec in stored_specs)
         )
 
     work, views = [], 0
@@ -81,7 +83,7 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
         if missing := tuple(angle for angle in angles if not is_up_to_date(tile, angle)):
             work.append(Work(tile, missing))
     to_read = sum(len(w.angles) for w in work)
-    return Plan(stored, stored_specs, tile_keys, known, embedded, tuple(work), views, views - to_read)
+    return Plan(stored, stored_specs, tile_keys, rotated_tiles, embedded, tuple(work), views, views - to_read)
 
 
 def _say_what_moves(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:

@@ -66,13 +66,13 @@ def over_ray(address: str | None = None, cores: int = 4) -> IngestEngine:
         try:
             needs, count = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], cores)
             actor = ray.remote(**needs)(Embedder)
-            kept = [ray.put(one) for one in (plan, source, load, thumbnails, mark)]  # once for all actors
-            for done, part in _answers(ray, lambda: actor.remote(*kept), count, plan.work):
+            shared = [ray.put(argument) for argument in (plan, source, load, thumbnails, mark)]  # once for all actors
+            for embedded_batches, part in _answers(ray, lambda: actor.remote(*shared), count, plan.work):
                 summary.read += part.read
                 summary.embedded.update(part.embedded)
                 for stage, seconds in part.seconds.items():
                     summary.seconds[stage] += seconds
-                yield from done
+                yield from embedded_batches
         finally:
             mark.unlink(missing_ok=True)
             ray.shutdown()
@@ -108,18 +108,18 @@ def _check_listening(address: str) -> None:
 def _check_joined(address: str) -> None:
     """Connect in a process of its own: on a machine that has not joined, Ray's core ends it with a stack trace."""
     connect = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
-    done = subprocess.run([sys.executable, "-c", connect, address], capture_output=True, text=True)
-    if "InvalidAuthToken" in done.stderr:
+    connection = subprocess.run([sys.executable, "-c", connect, address], capture_output=True, text=True)
+    if "InvalidAuthToken" in connection.stderr:
         raise _unusable(address, "it wants a token: put its ~/.ray/auth_token here and set RAY_AUTH_MODE=token")
-    if done.returncode < 0 or "*** StackTrace" in done.stderr:
+    if connection.returncode < 0 or "*** StackTrace" in connection.stderr:
         raise _unusable(address, f"this machine has not joined it: `ray start --address={address}`")
-    if done.returncode:
-        raise _unusable(address, (done.stderr.strip().splitlines() or ["no reason given"])[-1])
+    if connection.returncode:
+        raise _unusable(address, (connection.stderr.strip().splitlines() or ["no reason given"])[-1])
 
 
-def _unusable(where: str, why: str) -> InputError:
+def _unusable(where: str, reason: str) -> InputError:
     return InputError(
-        f"Ray at {where} cannot be used: {why.rstrip('.')}. Give its head as host:port, as `ray start --head` shows "
+        f"Ray at {where} cannot be used: {reason.rstrip('.')}. Give its head as host:port, as `ray start --head` shows "
         "it, on a machine of the cluster (docs/operations.md)"
     )
 
@@ -154,8 +154,8 @@ def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]
         deaths[cause] += 1
         if deaths[cause] == DEATHS:
             raise _fatal(chunk, error) from error
-        others = [ref for ref, (owner, _) in waiting.items() if owner is actor]
-        todo.extendleft(lost for lost in (*(waiting.pop(ref)[1] for ref in others), chunk) if lost)
+        owned = [ref for ref, (owner, _) in waiting.items() if owner is actor]
+        todo.extendleft(lost for lost in (*(waiting.pop(ref)[1] for ref in owned), chunk) if lost)
         while actor in free:
             free.remove(actor)
         ray.kill(actor)  # one that is only cut off may live on, and keep its place
@@ -201,8 +201,8 @@ def _next(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
 
 def _fatal(chunk: Sequence[Work], error: Exception) -> InputError:
     where = f"over tiles {chunk[0].tile.index} … {chunk[-1].tile.index}" if chunk else "before they began"
-    why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     return InputError(
-        f"{DEATHS} workers have died {where}, so another would too: {why}. See that coarseloc is the same on every "
+        f"{DEATHS} workers have died {where}, so another would too: {reason}. See that coarseloc is the same on every "
         "machine and that memory suffices; Ray's logs (/tmp/ray) say more"
     )

@@ -104,9 +104,9 @@ def run(
     writer = _Writer(db, plan, summary)
     tried = 0
     try:
-        for done in engine(plan, source, load, thumbnails, summary):
-            writer.add(done)
-            tried += done.tried
+        for batch in engine(plan, source, load, thumbnails, summary):
+            writer.add(batch)
+            tried += batch.tried
             if progress:
                 progress(tried, plan.views_to_read, "tiles")
     except KeyboardInterrupt:
@@ -144,7 +144,7 @@ def embed_work(
 ) -> Iterator[EmbeddedBatch]:
     """Read tiles ahead in threads and embed them in batches."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        reads = prefetch(pool, lambda one: _read(source, one, thumbnails), work, READ_AHEAD)
+        reads = prefetch(pool, lambda tile_work: _read(source, tile_work, thumbnails), work, READ_AHEAD)
         for batch in _batches(reads, summary):
             views = [(read.work.tile, view, fingerprint) for read in batch for view, fingerprint in read.views]
             yield EmbeddedBatch(
@@ -174,14 +174,14 @@ def _read(source: TileSource, work: Work, thumbnails: Path) -> _ReadTile:
     """One tile at its missing angles, with thumbnails written; runs in a reader thread."""
     started = time.perf_counter()
     views, failures = [], []
-    for seen in source.views(work.tile, work.angles):
-        if isinstance(seen, Failure):
-            failures.append(seen)
+    for view in source.views(work.tile, work.angles):
+        if isinstance(view, Failure):
+            failures.append(view)
             continue
-        thumbnail = thumbnail_path(thumbnails, seen.content_digest)
+        thumbnail = thumbnail_path(thumbnails, view.content_digest)
         if not thumbnail.exists():
-            write_thumbnail(seen.pixels, thumbnail)
-        views.append((seen, source.source_fingerprint(work.tile, seen.angle_deg)))
+            write_thumbnail(view.pixels, thumbnail)
+        views.append((view, source.source_fingerprint(work.tile, view.angle_deg)))
     return _ReadTile(work, views, failures, time.perf_counter() - started)
 
 
@@ -211,14 +211,14 @@ def _embed(
         for spec in plan.missing_specs(tile, view):
             lacking.setdefault(spec.id, []).append((tile, view))
     vectors = {}
-    for spec_id, some in lacking.items():
+    for spec_id, tile_views in lacking.items():
         backbone = models.get(spec_id, summary)
         name = backbone.spec.backbone
         started = time.perf_counter()
-        made = backbone.embed_many([view.pixels for _, view in some])
-        vectors.update({(t.index, v.angle_deg, spec_id): row for (t, v), row in zip(some, made, strict=True)})
+        embedded = backbone.embed_many([view.pixels for _, view in tile_views])
+        vectors.update({(t.index, v.angle_deg, spec_id): row for (t, v), row in zip(tile_views, embedded, strict=True)})
         summary.seconds[f"embed {name}"] += time.perf_counter() - started
-        summary.embedded[name] += len(some)
+        summary.embedded[name] += len(tile_views)
     return vectors
 
 
@@ -232,10 +232,10 @@ class _Writer:
         self._failures: list[Failure] = []
         self._last = time.monotonic()
 
-    def add(self, done: EmbeddedBatch) -> None:
-        self._views.extend(done.views)
-        self._vectors.update(done.vectors)
-        self._failures.extend(done.failures)
+    def add(self, batch: EmbeddedBatch) -> None:
+        self._views.extend(batch.views)
+        self._vectors.update(batch.vectors)
+        self._failures.extend(batch.failures)
         if len(self._vectors) >= COMMIT_ROWS or time.monotonic() - self._last > COMMIT_SECONDS:
             self.commit()
 

@@ -13,9 +13,9 @@ def run(connection: Connection) -> None:
     context.run_migrations()
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
+connection = context.config.attributes.get("connection")
+if connection is not None:
+    run(connection)
 else:
     from coarseloc.store.session import open_engine, schema_change
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, RankedTile
 from coarseloc.localize.localizer import MOST_HEADINGS
 from coarseloc.store import Database, embeddings
@@ -38,7 +38,7 @@ class FilteredIndex:
     db: Database
     spec: StoredSpec
     drain: Callable[[], object]  # brings the store up to the database
-    where: Where = ANYTHING
+    where: Where = ALL_TILES
     notice: Callable[[str], None] = _log.warning
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
 from coarseloc.localize.localizer import DecodedImage, LocalizedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
@@ -39,7 +39,7 @@ def run_search(
     backbone: Backbone,
     *,
     k: int = 10,
-    where: Where = ANYTHING,
+    where: Where = ALL_TILES,
     per_angle: bool = False,
     batch: int = 1,
     rebuild: bool = True,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Floats, RankedTile, TileFacts
 from coarseloc.localize.localizer import ms_since
 from coarseloc.store import Database, embeddings
@@ -114,13 +114,13 @@ def open_mirrors(
     return [(stored_set, open_mirror(db, root, stored_set, spec, rebuild=rebuild)) for stored_set in sets]
 
 
-def index_tiles(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> MirrorIndex:
+def index_tiles(db: Database, opened: OpenMirrors, where: Where = ALL_TILES) -> MirrorIndex:
     """Index the tiles of these mirrors that match, perhaps none."""
     parts = list(_parts(opened, where))
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 
-def index_by_heading(db: Database, opened: OpenMirrors, where: Where = ANYTHING) -> list[tuple[int, MirrorIndex]]:
+def index_by_heading(db: Database, opened: OpenMirrors, where: Where = ALL_TILES) -> list[tuple[int, MirrorIndex]]:
     """(heading, an index of its tiles that match) for each heading that has any."""
     angles = sorted({angle for stored_set, _ in opened for angle in stored_set.reference_set.angles})
     angles = [angle for angle in angles if not where.angles or angle in where.angles]

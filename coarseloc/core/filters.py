@@ -89,9 +89,9 @@ class Where:
         Raises InputError saying what was found, what is allowed and an example of it.
         """
         values = {}
-        for name, given in texts.items():
+        for name, spelled in texts.items():
             if name in KEYS:
-                values[KEYS[name].field] = _read(KEYS[name], [given] if isinstance(given, str) else list(given))
+                values[KEYS[name].field] = _read(KEYS[name], [spelled] if isinstance(spelled, str) else list(spelled))
             elif name not in beside:
                 raise InputError(f"there is no filter {name!r}: expected one of {', '.join([*KEYS, *beside])}")
         return cls(**values)
@@ -113,8 +113,8 @@ class Where:
 
     def to_json(self) -> WhereJson:
         """What runs store and exports show: only what is asked."""
-        asked = {key.json_key: _as_json(getattr(self, key.field)) for key in KEYS.values() if self._asks(key)}
-        return cast(WhereJson, asked)
+        conditions = {key.json_key: _as_json(getattr(self, key.field)) for key in KEYS.values() if self._asks(key)}
+        return cast(WhereJson, conditions)
 
     def _asks(self, key: Key) -> bool:
         return getattr(self, key.field) not in (None, ())
@@ -227,8 +227,8 @@ def _read(key: Key, texts: Sequence[str]) -> Any:
     try:
         return key.read(texts)
     except InputError as error:
-        given = ", ".join(map(repr, texts))
-        raise InputError(f"{key.name} {given}: {error}; give {key.form}, such as {key.example}") from None
+        quoted = ", ".join(map(repr, texts))
+        raise InputError(f"{key.name} {quoted}: {error}; give {key.form}, such as {key.example}") from None
 
 
 def read_angles(texts: Sequence[str]) -> tuple[int, ...]:
@@ -391,7 +391,7 @@ KEYS: Mapping[str, Key] = {
 }
 """Every filter, by the key that command line and address share, in the order of `Where`'s fields."""
 
-ANYTHING = Where()
+ALL_TILES = Where()
 
 
 # --- tiles as columns -----------------------------------------------------------------------------

@@ -119,11 +119,11 @@ def quarter_turns(pixels: UInt8, turns: int) -> UInt8:
 
 def normalised(angles: Iterable[int]) -> tuple[int, ...]:
     """Headings as whole degrees in [0, 360), sorted, each once; InputError for a fraction of a degree."""
-    found = list(angles)
-    wrong = [angle for angle in found if not math.isfinite(angle) or angle != int(angle)]
-    if wrong or not found:
-        raise InputError(f"angles {found}: expected whole degrees such as 0, 45, 90")
-    return tuple(sorted({int(angle) % 360 for angle in found}))
+    headings = list(angles)
+    wrong = [angle for angle in headings if not math.isfinite(angle) or angle != int(angle)]
+    if wrong or not headings:
+        raise InputError(f"angles {headings}: expected whole degrees such as 0, 45, 90")
+    return tuple(sorted({int(angle) % 360 for angle in headings}))
 
 
 def stored_angle(angle_deg: int, turned: str) -> int:

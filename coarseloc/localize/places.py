@@ -43,10 +43,10 @@ def places_of(hits: Sequence[RankedTile]) -> list[Place]:
 
 def until_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]:
     """The first k hits, and those after them until k places are reached, or all."""
-    seen: set[str] = set()
+    place_ids: set[str] = set()
     for number, hit in enumerate(hits, start=1):
-        seen.add(hit.tile.place_id)
-        if number >= k and len(seen) >= k:
+        place_ids.add(hit.tile.place_id)
+        if number >= k and len(place_ids) >= k:
             return list(hits[:number])
     return list(hits)
 

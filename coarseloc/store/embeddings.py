@@ -91,8 +91,8 @@ def specs(session: Session, reference_set_id: int | None = None) -> list[StoredS
     """Every spec, or those with live embeddings in a reference set; oldest first."""
     query = select(SpecRow).order_by(SpecRow.id)
     if reference_set_id is not None:
-        held = (TallyRow.spec_id == SpecRow.id) & (TallyRow.reference_set_id == reference_set_id)
-        query = query.join(TallyRow, held).where(TallyRow.live > 0)
+        has_live = (TallyRow.spec_id == SpecRow.id) & (TallyRow.reference_set_id == reference_set_id)
+        query = query.join(TallyRow, has_live).where(TallyRow.live > 0)
     return [stored_spec(row) for row in session.scalars(query)]
 
 
@@ -132,9 +132,9 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
 
 def touch(session: Session, tile_keys: Iterable[int]) -> None:
     """Make all points of these tiles pending again: what the vector store says of them has changed."""
-    for some in batches(tile_keys, 500):
+    for batch in batches(tile_keys, 500):
         generation = tallies.next_generation(session)
-        rotated = select(RotatedTileRow.id).where(RotatedTileRow.tile_id.in_(some))
+        rotated = select(RotatedTileRow.id).where(RotatedTileRow.tile_id.in_(batch))
         touched = session.execute(
             update(EmbeddingRow)
             .where(EmbeddingRow.rotated_tile_id.in_(rotated))
@@ -160,24 +160,24 @@ def mark_deleted(session: Session, reference_set_id: int) -> int:
 
 def _live_among(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int, int]]:
     """(rotated tile, spec) of every live embedding of these rotated tiles."""
-    found: set[tuple[int, int]] = set()
-    for some in batches(rotated_tiles, 5000):
+    live: set[tuple[int, int]] = set()
+    for batch in batches(rotated_tiles, 5000):
         query = select(EmbeddingRow.rotated_tile_id, EmbeddingRow.spec_id)
-        query = query.where(EmbeddingRow.rotated_tile_id.in_(some), EmbeddingRow.deleted.is_(False))
-        found.update((rotated_tile, spec) for rotated_tile, spec in session.execute(query))
-    return found
+        query = query.where(EmbeddingRow.rotated_tile_id.in_(batch), EmbeddingRow.deleted.is_(False))
+        live.update((rotated_tile, spec) for rotated_tile, spec in session.execute(query))
+    return live
 
 
 def _record(session: Session, generation: int, changed: Mapping[tuple[int, int], int]) -> None:
     """Count a write in: by how many it changed the live embeddings at each (rotated tile, spec)."""
     owners: dict[int, int] = {}
-    for some in batches({rotated_tile for rotated_tile, _ in changed}, 5000):
-        query = select(RotatedTileRow.id, TileRow.reference_set_id).join(TileRow).where(RotatedTileRow.id.in_(some))
+    for batch in batches({rotated_tile for rotated_tile, _ in changed}, 5000):
+        query = select(RotatedTileRow.id, TileRow.reference_set_id).join(TileRow).where(RotatedTileRow.id.in_(batch))
         owners.update((rotated_tile, owner) for rotated_tile, owner in session.execute(query))
-    more: Counter[tuple[int, int]] = Counter()
+    changes: Counter[tuple[int, int]] = Counter()
     for (rotated_tile, spec), change in changed.items():
-        more[owners[rotated_tile], spec] += change
-    tallies.record(session, generation, more)
+        changes[owners[rotated_tile], spec] += change
+    tallies.record(session, generation, changes)
 
 
 # --- what is missing, what is pending -----------------------------------------------------------
@@ -220,21 +220,21 @@ def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pendi
 def mark_indexed(session: Session, drained: Sequence[PendingEmbedding]) -> None:
     """Record that the vector store durably has these generations; drop the rows whose deletion it has.
     A row written again meanwhile has a higher generation and stays pending."""
-    kept = [{"row": p.id, "seen": p.generation} for p in drained if not p.deleted]
-    if kept:
+    indexed = [{"row": p.id, "seen": p.generation} for p in drained if not p.deleted]
+    if indexed:
         session.connection().execute(
             update(EmbeddingRow.__table__)  # type: ignore[arg-type]
             .where(EmbeddingRow.id == bindparam("row"))
             .values(indexed_generation=bindparam("seen")),
-            kept,
+            indexed,
         )
-    gone = [{"row": p.id, "seen": p.generation} for p in drained if p.deleted]
-    if gone:
+    deleted = [{"row": p.id, "seen": p.generation} for p in drained if p.deleted]
+    if deleted:
         session.connection().execute(
             delete(EmbeddingRow.__table__).where(  # type: ignore[arg-type]
                 EmbeddingRow.id == bindparam("row"), EmbeddingRow.generation == bindparam("seen")
             ),
-            gone,
+            deleted,
         )
 
 
@@ -266,11 +266,11 @@ def has_indexed(session: Session, spec_id: int) -> bool:
 
 def vectors(session: Session, spec_id: int, points: Sequence[str]) -> dict[str, Float32]:
     """{point id: vector float32 [D]} of these live points of a spec."""
-    found = {}
-    for some in batches(points, 500):
-        query = _points(spec_id).add_columns(EmbeddingRow.vector).where(RotatedTileRow.point_id.in_(some))
-        found.update({point: _vector(data) for point, data in session.execute(query)})
-    return found
+    vectors_by_point = {}
+    for batch in batches(points, 500):
+        query = _points(spec_id).add_columns(EmbeddingRow.vector).where(RotatedTileRow.point_id.in_(batch))
+        vectors_by_point.update({point: _vector(data) for point, data in session.execute(query)})
+    return vectors_by_point
 
 
 def _points(spec_id: int) -> Rows:
@@ -289,11 +289,11 @@ def facts_by_point(session: Session, point_ids: Sequence[str]) -> dict[str, tupl
 
 def facts_by_key(session: Session, keys: Sequence[int]) -> dict[int, tuple[TileFacts, str | None, str]]:
     """{rotated tile: (its facts, its file if it is one, content digest)}."""
-    found: dict[int, tuple[TileFacts, str | None, str]] = {}
-    for some in batches(keys, 5000):
-        for row in session.execute(_facts_query().where(RotatedTileRow.id.in_(some))):
-            found[row.rotated_tile] = (tile_facts(row), row.path, row.content)
-    return found
+    facts: dict[int, tuple[TileFacts, str | None, str]] = {}
+    for batch in batches(keys, 5000):
+        for row in session.execute(_facts_query().where(RotatedTileRow.id.in_(batch))):
+            facts[row.rotated_tile] = (tile_facts(row), row.path, row.content)
+    return facts
 
 
 def _facts_query() -> Rows:

@@ -18,18 +18,18 @@ _HALF_A_STEP = 0.5 * 10.0**-DECIMALS  # coordinates here are not rounded as thos
 
 def conditions(where: Where) -> list[ColumnElement[bool]]:
     """What must hold, all of it, where TileRow and RotatedTileRow are joined; empty for "anything"."""
-    found: list[ColumnElement[bool]] = []
+    required: list[ColumnElement[bool]] = []
     if of_sets := list(_of_sets(where)):
-        found.append(TileRow.reference_set_id.in_(select(ReferenceSetRow.id).where(*of_sets)))
+        required.append(TileRow.reference_set_id.in_(select(ReferenceSetRow.id).where(*of_sets)))
     if where.tile_id is not None:
-        found.append(_of_tile(where.tile_id))
+        required.append(_of_tile(where.tile_id))
     if where.angles:
-        found.append(RotatedTileRow.angle_deg.in_(where.angles))
+        required.append(RotatedTileRow.angle_deg.in_(where.angles))
     if where.touches is not None:
-        found += _touching(where.touches)
+        required += _touching(where.touches)
     if where.near is not None:
-        found += _within(where.near)
-    return found
+        required += _within(where.near)
+    return required
 
 
 def _of_sets(where: Where) -> Iterator[ColumnElement[bool]]:

@@ -47,29 +47,29 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
         row = FlightRow(flight_id=label)
         session.add(row)
     elif row.path != str(flight.path):
-        notices += _moved(session, row, flight)
+        notices.append(_move_notice(session, row, flight))
     row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
     session.flush()
     before = _frame_rows(session, row.id)
-    notices += _changes(before, flight)
-    numbers = frame_indices(flight.frames, {known.relative_path: known.index for known in before})
+    notices += _change_notices(before, flight)
+    numbers = frame_indices(flight.frames, {frame_row.relative_path: frame_row.index for frame_row in before})
     frames = tuple(replace(frame, index=numbers[frame.relative_path]) for frame in flight.frames)
     _write_frames(session, row.id, before, frames)
-    keys = {known.index: known.id for known in _frame_rows(session, row.id)}
-    here = {frame.index for frame in frames}
+    keys = {frame_row.index: frame_row.id for frame_row in _frame_rows(session, row.id)}
+    in_folder = {frame.index for frame in frames}
     stored = replace(flight, flight_id=label, frames=frames)
-    return StoredFlight(row.id, row.uid, stored, keys, frozenset(keys.keys() - here), tuple(notices))
+    return StoredFlight(row.id, row.uid, stored, keys, frozenset(keys.keys() - in_folder), tuple(notices))
 
 
 def frame_indices(frames: Sequence[Frame], stored: Mapping[str, int]) -> dict[str, int]:
     """{relative path: frame index}: the stored one, else the frame's own where nobody has it, else the next free."""
     indices = {frame.relative_path: stored[frame.relative_path] for frame in frames if frame.relative_path in stored}
-    taken = set(stored.values())
+    used = set(stored.values())
     for frame in frames:
         if frame.relative_path not in indices:
-            index = frame.index if frame.index not in taken else max(taken) + 1
+            index = frame.index if frame.index not in used else max(used) + 1
             indices[frame.relative_path] = index
-            taken.add(index)
+            used.add(index)
     return indices
 
 
@@ -81,12 +81,14 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
     """Raises StoreError listing the flights there are."""
     row = session.scalar(select(FlightRow).where(FlightRow.flight_id == ids.label(flight_id)))
     if row is None:
-        known = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
-        raise StoreError(f"flight {flight_id!r} is not known: expected one of {known}")
+        expected = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
+        raise StoreError(f"flight {flight_id!r} is not known: expected one of {expected}")
     rows = _frame_rows(session, row.id)
     flight = Flight(row.flight_id, Path(row.path), tuple(map(frame_of, rows)), row.started_at, row.truth_source)
-    keys = {known.index: known.id for known in rows}
-    return StoredFlight(row.id, row.uid, flight, keys, frozenset(known.index for known in rows if known.missing))
+    keys = {frame_row.index: frame_row.id for frame_row in rows}
+    return StoredFlight(
+        row.id, row.uid, flight, keys, frozenset(frame_row.index for frame_row in rows if frame_row.missing)
+    )
 
 
 def frame_of(row: FrameRow) -> Frame:
@@ -98,32 +100,32 @@ def frame_of(row: FrameRow) -> Frame:
 # --- what is said of changes ----------------------------------------------------------------------
 
 
-def _moved(session: Session, row: FlightRow, flight: Flight) -> list[str]:
-    """That the flight's folder has moved; raises InputError where it is another flight of the same name."""
-    before = {known.relative_path: known.fingerprint for known in _frame_rows(session, row.id)}
+def _move_notice(session: Session, row: FlightRow, flight: Flight) -> str:
+    """Say that the flight's folder has moved; raises InputError where it is another flight of the same name."""
+    before = {frame_row.relative_path: frame_row.fingerprint for frame_row in _frame_rows(session, row.id)}
     now = {frame.relative_path: frame.fingerprint for frame in flight.frames}
     shared = before.keys() & now.keys()
     changed = [name for name in shared if before[name] is not None and before[name] != now[name]]
     if Path(row.path).is_dir() or changed or 2 * len(shared) < len(before):
-        other = ids.label(f"{flight.path.parent.name}-{flight.path.name}")
+        alternative = ids.label(f"{flight.path.parent.name}-{flight.path.name}")
         raise InputError(
             f"flight {row.flight_id!r} is known already: its {len(before)} frames are in {row.path}, and these "
-            f"{len(now)} are in {flight.path}. Name this one with --flight-id, such as `--flight-id {other}`"
+            f"{len(now)} are in {flight.path}. Name this one with --flight-id, such as `--flight-id {alternative}`"
         )
-    return [f"flight {row.flight_id} has moved from {row.path} to {flight.path}: its earlier runs stay its own"]
+    return f"flight {row.flight_id} has moved from {row.path} to {flight.path}: its earlier runs stay its own"
 
 
-def _changes(before: Sequence[FrameRow], flight: Flight) -> list[str]:
+def _change_notices(before: Sequence[FrameRow], flight: Flight) -> list[str]:
     now = {frame.relative_path: frame for frame in flight.frames}
-    both = [(known, now[known.relative_path]) for known in before if known.relative_path in now]
+    shared = [(frame_row, now[frame_row.relative_path]) for frame_row in before if frame_row.relative_path in now]
     notices = []
-    gone = sum(known.relative_path not in now and not known.missing for known in before)
-    if gone:
-        notices.append(f"{gone} frames are no longer in {flight.path}: their results stay")
-    files = sum(known.fingerprint not in (None, frame.fingerprint) for known, frame in both)
+    missing = sum(frame_row.relative_path not in now and not frame_row.missing for frame_row in before)
+    if missing:
+        notices.append(f"{missing} frames are no longer in {flight.path}: their results stay")
+    files = sum(frame_row.fingerprint not in (None, frame.fingerprint) for frame_row, frame in shared)
     if files:
         notices.append(f"the files of {files} frames have changed: earlier runs answered for the earlier pictures")
-    truths = sum(not _same_pose(frame_of(known).truth, frame.truth) for known, frame in both)
+    truths = sum(not _same_pose(frame_of(frame_row).truth, frame.truth) for frame_row, frame in shared)
     if truths:
         notices.append(
             f"the truth of {truths} frames has changed (it now comes from {flight.truth_source}): "
@@ -154,35 +156,36 @@ def _frame_rows(session: Session, flight_pk: int) -> Sequence[FrameRow]:
 
 def _write_frames(session: Session, flight_pk: int, before: Sequence[FrameRow], frames: Sequence[Frame]) -> None:
     """Frames in order; those that are gone stay after the one that they followed, or are dropped without results."""
-    here = {frame.relative_path for frame in frames}
+    in_folder = {frame.relative_path for frame in frames}
     has_results = exists().where(FrameResultRow.frame_id == FrameRow.id)
     session.execute(
         delete(FrameRow).where(
-            FrameRow.id.in_([known.id for known in before if known.relative_path not in here]), ~has_results
+            FrameRow.id.in_([frame_row.id for frame_row in before if frame_row.relative_path not in in_folder]),
+            ~has_results,
         )
     )
     before = _frame_rows(session, flight_pk)
     order = [frame.relative_path for frame in frames]
     previous: str | None = None
-    for known in before:
-        if known.relative_path not in here:
-            order.insert(0 if previous is None else order.index(previous) + 1, known.relative_path)
-        previous = known.relative_path
+    for frame_row in before:
+        if frame_row.relative_path not in in_folder:
+            order.insert(0 if previous is None else order.index(previous) + 1, frame_row.relative_path)
+        previous = frame_row.relative_path
     sequence = {name: number for number, name in enumerate(order, start=1)}
-    stored = {known.relative_path: known.id for known in before}
+    stored = {frame_row.relative_path: frame_row.id for frame_row in before}
     values = [_values(flight_pk, frame, sequence[frame.relative_path]) for frame in frames]
-    fresh = [row for row in values if row["relative_path"] not in stored]
-    again = [{"id": stored[row["relative_path"]], **row} for row in values if row["relative_path"] in stored]
-    gone = [
-        {"id": known.id, "missing": True, "sequence": sequence[known.relative_path]}
-        for known in before
-        if known.relative_path not in here
+    inserted = [row for row in values if row["relative_path"] not in stored]
+    updated = [{"id": stored[row["relative_path"]], **row} for row in values if row["relative_path"] in stored]
+    missing = [
+        {"id": frame_row.id, "missing": True, "sequence": sequence[frame_row.relative_path]}
+        for frame_row in before
+        if frame_row.relative_path not in in_folder
     ]
-    if fresh:
-        session.bulk_insert_mappings(FrameRow, fresh)
-    for changed in (again, gone):
-        if changed:
-            session.execute(update(FrameRow), changed)
+    if inserted:
+        session.bulk_insert_mappings(FrameRow, inserted)
+    for rows in (updated, missing):
+        if rows:
+            session.execute(update(FrameRow), rows)
 
 
 def _values(flight_pk: int, frame: Frame, sequence: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import BBox
 from coarseloc.store import filters
 from coarseloc.store.tables import (
@@ -108,7 +108,7 @@ def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[Grou
     return [GroundTile(BBox(*row[:4]), *row[4:]) for row in session.execute(query)]
 
 
-def views_by_set_and_angle(session: Session, where: Where = ANYTHING) -> dict[tuple[int, int], int]:
+def views_by_set_and_angle(session: Session, where: Where = ALL_TILES) -> dict[tuple[int, int], int]:
     """{(reference set, angle): rotated tiles} of those that match."""
     query = select(TileRow.reference_set_id, RotatedTileRow.angle_deg, func.count()).join(
         TileRow, TileRow.id == RotatedTileRow.tile_id
@@ -125,10 +125,10 @@ def extent(session: Session, reference_set_id: int) -> BBox | None:
         *(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north)),
         *(func.min(turned_west), func.max(turned_east)),
     )
-    found = session.execute(query.where(TileRow.reference_set_id == reference_set_id)).one()
-    if found[0] is None:
+    bounds = session.execute(query.where(TileRow.reference_set_id == reference_set_id)).one()
+    if bounds[0] is None:
         return None
-    west, south, east, north, first, last = found
+    west, south, east, north, first, last = bounds
     across = east - west > 180.0 and last - first < east - west
     return BBox(first, south, last - 360.0, north) if across else BBox(west, south, east, north)
 
@@ -171,7 +171,7 @@ def tracks(session: Session, flight_ids: Sequence[str]) -> dict[str, list[tuple[
         .where(FlightRow.flight_id.in_(flight_ids), FrameRow.lon.is_not(None), FrameRow.lat.is_not(None))
         .order_by(FlightRow.flight_id, FrameRow.sequence)
     )
-    found: dict[str, list[tuple[float, float]]] = {}
+    tracks_by_flight: dict[str, list[tuple[float, float]]] = {}
     for flight, lon, lat in session.execute(query):
-        found.setdefault(flight, []).append((lon, lat))  # type: ignore[arg-type]  # not null, by the query
-    return found
+        tracks_by_flight.setdefault(flight, []).append((lon, lat))  # type: ignore[arg-type]  # not null, by the query
+    return tracks_by_flight

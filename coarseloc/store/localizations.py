@@ -31,10 +31,10 @@ def start_localization(
     query = select(LocalizationRow.id).where(
         LocalizationRow.flight_pk == flight, LocalizationRow.method == method, LocalizationRow.digest == digest
     )
-    if (known := session.scalar(query)) is not None:
-        return known
+    if (stored := session.scalar(query)) is not None:
+        return stored
     row = LocalizationRow(flight_pk=flight, method=method, digest=digest)
-    row.reference_sets, row.parameters = [dict(one) for one in reference_sets], dict(parameters)
+    row.reference_sets, row.parameters = [dict(reference_set) for reference_set in reference_sets], dict(parameters)
     session.add(row)
     session.flush()
     session.add_all(LocalizationRunRow(localization_id=row.id, run_id=run) for run in runs)
@@ -93,11 +93,11 @@ def estimates(
 def _estimate(row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]) -> tuple[Estimate, TileSnapshot | None]:
     snapshot = None if row.snapshot_id is None else tiles[row.snapshot_id]
     parts = (row.cov_east_east_m2, row.cov_east_north_m2, row.cov_north_north_m2)
-    known = [part for part in parts if part is not None]
+    covariances = [part for part in parts if part is not None]
     estimate = Estimate(
         location=LonLat(row.lon, row.lat),
         tile=snapshot.tile if snapshot else None,
-        covariance_m2=Covariance(*known) if len(known) == len(parts) else None,
+        covariance_m2=Covariance(*covariances) if len(covariances) == len(parts) else None,
         **{name: getattr(row, name) for name in _PLAIN},
     )
     return estimate, snapshot

@@ -76,17 +76,17 @@ def _halves(point_ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
 
 
 def _parts(session: Session, spec_id: int, dim: int, rotated_tiles: NDArray[np.int64]) -> Iterator[Float32]:
-    for some in batches(rotated_tiles.tolist(), PART):
+    for batch in batches(rotated_tiles.tolist(), PART):
         query = select(EmbeddingRow.rotated_tile_id, EmbeddingRow.vector)
-        query = query.where(EmbeddingRow.rotated_tile_id.in_(some), EmbeddingRow.spec_id == spec_id)
-        found = {key: vector for key, vector in session.execute(query)}
-        for key, vector in found.items():
+        query = query.where(EmbeddingRow.rotated_tile_id.in_(batch), EmbeddingRow.spec_id == spec_id)
+        vectors = {key: vector for key, vector in session.execute(query)}
+        for key, vector in vectors.items():
             if len(vector) != dim * VECTOR.itemsize:
                 raise StoreError(
                     f"the embedding of rotated tile {key} has {len(vector)} bytes, expected {dim * VECTOR.itemsize}: "
                     "the database is damaged, run `coarseloc doctor`"
                 )
-        yield np.frombuffer(b"".join(found[key] for key in some), VECTOR).reshape(len(some), dim)
+        yield np.frombuffer(b"".join(vectors[key] for key in batch), VECTOR).reshape(len(batch), dim)
 
 
 def _columns(session: Session, reference_set_id: int, keys: NDArray[np.void]) -> TileColumns:

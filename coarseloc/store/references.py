@@ -44,39 +44,40 @@ class StoredRotatedTile:
     content_digest: str
 
 
-def save_reference_set(session: Session, wanted: ReferenceSet, tiles: Sequence[Tile] = ()) -> StoredReferenceSet:
+def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Sequence[Tile] = ()) -> StoredReferenceSet:
     """Create the set, or widen the one of that name by new angles.
 
     Raises InputError where the set exists with another altitude, overlap or footprint, or of another source: tiles of
     two under one name would make every count and every recall wrong. A source that has moved, its old place empty and
     its `tiles` where they were, is the same one.
     """
-    name = ids.label(wanted.name)
+    name = ids.label(reference_set.name)
     row = session.scalar(select(ReferenceSetRow).where(ReferenceSetRow.name == name))
     if row is None:
-        row = ReferenceSetRow(name=name, point_key=name, kind=wanted.kind, altitude_m=wanted.altitude_m)
-        row.overlap, row.footprint_m, row.angles, row.source = wanted.overlap, wanted.footprint_m, [], wanted.source
+        row = ReferenceSetRow(name=name, point_key=name, kind=reference_set.kind, altitude_m=reference_set.altitude_m)
+        row.overlap, row.footprint_m = reference_set.overlap, reference_set.footprint_m
+        row.angles, row.source = [], reference_set.source
         session.add(row)
     for field in ("kind", "altitude_m", "overlap", "footprint_m"):
-        found, asked = getattr(row, field), getattr(wanted, field)
-        same = found == asked or (
-            isinstance(found, float) and isinstance(asked, float) and abs(found - asked) <= 1e-3 * abs(found)
+        before, now = getattr(row, field), getattr(reference_set, field)
+        equal = before == now or (
+            isinstance(before, float) and isinstance(now, float) and abs(before - now) <= 1e-3 * abs(before)
         )
-        if not same:
+        if not equal:
             raise InputError(
-                f"reference set {name!r} was built with {field} {found}, and this ingest has {asked}. "
+                f"reference set {name!r} was built with {field} {before}, and this ingest has {now}. "
                 f"Give the new build another name (`--reference-set NAME`), or `coarseloc references delete {name}` "
                 "first."
             )
-    if row.source != wanted.source and not _has_moved(session, row, tiles):
+    if row.source != reference_set.source and not _has_moved(session, row, tiles):
         raise InputError(
             f"reference set {name!r} is known already: it was built from {row.source}, and this source is "
-            f"{wanted.source}. Name the new one with --reference-set, such as "
-            f"`--reference-set {_other_name(wanted)}`, or `coarseloc references delete {name}` first."
+            f"{reference_set.source}. Name the new one with --reference-set, such as "
+            f"`--reference-set {_other_name(reference_set)}`, or `coarseloc references delete {name}` first."
         )
-    row.source = wanted.source
-    row.parameters = dict(wanted.parameters)
-    row.angles = sorted({*row.angles, *wanted.angles})
+    row.source = reference_set.source
+    row.parameters = dict(reference_set.parameters)
+    row.angles = sorted({*row.angles, *reference_set.angles})
     session.flush()
     return stored(row)
 
@@ -91,8 +92,8 @@ def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) ->
     return bool(shared) and not any(_differs(before[index], now[index]) for index in shared)
 
 
-def _other_name(wanted: ReferenceSet) -> str:
-    return ids.label(f"{wanted.name}-{Path(wanted.source).parent.name or 'new'}").replace(" ", "-")
+def _other_name(reference_set: ReferenceSet) -> str:
+    return ids.label(f"{reference_set.name}-{Path(reference_set.source).parent.name or 'new'}").replace(" ", "-")
 
 
 def stored(row: ReferenceSetRow) -> StoredReferenceSet:
@@ -115,17 +116,17 @@ def reference_sets(session: Session) -> list[StoredReferenceSet]:
 
 def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet:
     """The set of that name, or the only one there is. Raises StoreError listing what there is."""
-    known = reference_sets(session)
-    names = ", ".join(one.name for one in known)
-    if not known:
+    stored_sets = reference_sets(session)
+    names = ", ".join(stored_set.name for stored_set in stored_sets)
+    if not stored_sets:
         raise StoreError("there is no reference set yet: make one with `coarseloc ingest captures` or `orthophoto`")
     if name is None:
-        if len(known) > 1:
-            raise StoreError(f"there are {len(known)} reference sets ({names}): say which with --reference-set")
-        return known[0]
-    for one in known:
-        if one.name == ids.label(name):
-            return one
+        if len(stored_sets) > 1:
+            raise StoreError(f"there are {len(stored_sets)} reference sets ({names}): say which with --reference-set")
+        return stored_sets[0]
+    for stored_set in stored_sets:
+        if stored_set.name == ids.label(name):
+            return stored_set
     raise StoreError(f"reference set {name!r} is not known: expected one of {names}")
 
 

@@ -49,8 +49,8 @@ class StoredRun:
     @property
     def question(self) -> str:
         """Equal for runs whose answers can be held against each other: the same references, heading and filters."""
-        asked = {name: self.parameters.get(name) for name in ("angle_deg", "where")}
-        return ids.digest({"sets": sorted(self.set_uids), **asked})
+        conditions = {name: self.parameters.get(name) for name in ("angle_deg", "where")}
+        return ids.digest({"sets": sorted(self.set_uids), **conditions})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,15 @@ def merged(sets: Sequence[ReferenceSet]) -> ReferenceSet:
     """Several sets as one search space."""
     if len(sets) == 1:
         return sets[0]
-    coarsest = max(sets, key=lambda one: (one.footprint_m or 0.0) * (1.0 - one.overlap))
-    kinds, altitudes = {one.kind for one in sets}, {one.altitude_m for one in sets}
+    coarsest = max(sets, key=lambda member: (member.footprint_m or 0.0) * (1.0 - member.overlap))
+    kinds, altitudes = {member.kind for member in sets}, {member.altitude_m for member in sets}
     return replace(
         coarsest,
-        name=" + ".join(one.name for one in sets),
+        name=" + ".join(member.name for member in sets),
         kind=kinds.pop() if len(kinds) == 1 else "several",
-        source="; ".join(one.source for one in sets),
+        source="; ".join(member.source for member in sets),
         altitude_m=altitudes.pop() if len(altitudes) == 1 else None,
-        angles=tuple(sorted({angle for one in sets for angle in one.angles})),
+        angles=tuple(sorted({angle for member in sets for angle in member.angles})),
         parameters={},
     )
 
@@ -103,7 +103,7 @@ def start_run(
     the times of two machines.
     """
     digest = ids.digest(parameters)
-    searched = [{"uid": one.uid, **asdict(one.reference_set)} for one in sets]
+    searched = [{"uid": stored_set.uid, **asdict(stored_set.reference_set)} for stored_set in sets]
     unfinished = session.scalars(
         select(RunRow)
         .where(
@@ -115,12 +115,12 @@ def start_run(
         )
         .order_by(RunRow.id.desc())
     )
-    uids = [one.uid for one in sets]
+    uids = [stored_set.uid for stored_set in sets]
     row = next(
         (
             row
             for row in unfinished
-            if row.environment == dict(environment) and [one["uid"] for one in row.reference_sets] == uids
+            if row.environment == dict(environment) and [stored["uid"] for stored in row.reference_sets] == uids
         ),
         None,
     )
@@ -131,8 +131,8 @@ def start_run(
         session.add(row)
         session.flush()
     localization = localizations.start_localization(session, flight.id, BEST_PLACE, [row.id], row.reference_sets, {})
-    done = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
-    return row.id, localization, set(session.scalars(done))
+    recorded_frames = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
+    return row.id, localization, set(session.scalars(recorded_frames))
 
 
 def save_frame_result(
@@ -191,7 +191,7 @@ def _runs(session: Session, condition: ColumnElement[bool]) -> list[StoredRun]:
         StoredRun(
             id=run.id,
             flight_id=flight,
-            set_uids=tuple(one["uid"] for one in run.reference_sets),
+            set_uids=tuple(stored["uid"] for stored in run.reference_sets),
             reference_sets=tuple(map(_reference_set, run.reference_sets)),
             search_map=run.search_map_id,
             spec=stored_spec(spec),
@@ -217,12 +217,12 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
     "What was asked" leaves out the index's version: a run against newer references replaces the older one.
     """
     newest: dict[str, StoredRun] = {}
-    wanted = None if reference_set is None else ids.label(reference_set)
+    name = None if reference_set is None else ids.label(reference_set)
     for run in runs(session, flight_id):
-        if run.finished_at is None or (wanted is not None and run.reference_set.name != wanted):
+        if run.finished_at is None or (name is not None and run.reference_set.name != name):
             continue
-        asked = {name: value for name, value in run.parameters.items() if name != "index_version"}
-        newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.digest, "asked": asked})] = run
+        parameters = {name: value for name, value in run.parameters.items() if name != "index_version"}
+        newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.digest, "asked": parameters})] = run
     return sorted(newest.values(), key=lambda run: run.id)
 
 
@@ -230,14 +230,16 @@ def voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[StoredRun]:
     """The runs whose agreement with this one says something: of each backbone spec the newest finished one among
     `of_flight` that answers the same question, this run for its own spec. Never a spec twice: a run agrees with its
     repetition."""
-    alike = [other for other in of_flight if other.finished_at is not None and other.question == run.question]
-    newest = newest_of_specs(alike) | {run.spec.digest: run}
-    return sorted(newest.values(), key=lambda other: other.id)
+    comparable = [
+        candidate for candidate in of_flight if candidate.finished_at is not None and candidate.question == run.question
+    ]
+    newest = newest_of_specs(comparable) | {run.spec.digest: run}
+    return sorted(newest.values(), key=lambda voter: voter.id)
 
 
-def newest_of_specs(some: Iterable[StoredRun]) -> dict[str, StoredRun]:
+def newest_of_specs(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
     """{spec's digest: its newest run}."""
-    return {run.spec.digest: run for run in sorted(some, key=lambda run: run.id)}
+    return {run.spec.digest: run for run in sorted(runs, key=lambda run: run.id)}
 
 
 def results(
@@ -281,9 +283,9 @@ def _hits(session: Session, run: int, frame_keys: Sequence[int] | None) -> dict[
     tiles = snapshots.snapshots(session, (row.snapshot_id for row in rows))
     hits: dict[int, list[RankedTile]] = {}
     for row in rows:
-        seen = tiles[row.snapshot_id]
+        snapshot = tiles[row.snapshot_id]
         hits.setdefault(row.frame_id, []).append(
-            RankedTile(row.rank, row.score, seen.tile, seen.path, seen.content_digest, seen.id)
+            RankedTile(row.rank, row.score, snapshot.tile, snapshot.path, snapshot.content_digest, snapshot.id)
         )
     return hits
 

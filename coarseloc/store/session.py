@@ -76,8 +76,8 @@ class Database:
         if self.engine.dialect.name != "sqlite":
             return None
         with _clear_errors(self.engine), self.engine.connect() as connection:
-            found = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA quick_check(3)")]
-        return None if found == ["ok"] else "; ".join(" ".join(line.split()) for line in found)
+            report = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+        return None if report == ["ok"] else "; ".join(" ".join(line.split()) for line in report)
 
     def back_up(self, path: Path) -> int:
         """Write the database as of now to `path`, whole or not at all, while others use it; returns its bytes.
@@ -135,12 +135,12 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
     """
     engine = open_engine(url)
     database = Database(engine)
-    found, head = database.revision(), head_revision()
-    if found == head:
+    revision, newest = database.revision(), head_revision()
+    if revision == newest:
         return database
     if not migrate:
         raise StoreError(
-            f"the schema of {engine.url!r} is at {found or 'nothing'}, this version needs {head}: "
+            f"the schema of {engine.url!r} is at {revision or 'nothing'}, this version needs {newest}: "
             "run `coarseloc migrate`"
         )
     _upgrade(engine)

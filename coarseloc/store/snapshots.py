@@ -42,8 +42,8 @@ def save_snapshots(session: Session, tiles: Iterable[RankedTile], set_uids: Mapp
         rows[ids.digest(facts)] = facts
     upsert(session, TileSnapshotRow, [{"digest": digest, **facts} for digest, facts in rows.items()], ["digest"])
     keys: dict[str, int] = {}
-    for some in batches(rows, 5000):
-        query = select(TileSnapshotRow.point_id, TileSnapshotRow.id).where(TileSnapshotRow.digest.in_(some))
+    for batch in batches(rows, 5000):
+        query = select(TileSnapshotRow.point_id, TileSnapshotRow.id).where(TileSnapshotRow.digest.in_(batch))
         keys.update((point, pk) for point, pk in session.execute(query))
     return keys
 
@@ -68,11 +68,11 @@ def _facts(ranked: RankedTile, set_uids: Mapping[str, str]) -> dict[str, Any]:
 
 def snapshots(session: Session, keys: Iterable[int]) -> dict[int, TileSnapshot]:
     """{snapshot: the tile as it was}."""
-    found: dict[int, TileSnapshot] = {}
-    for some in batches(sorted(set(keys)), 5000):
-        query = select(TileSnapshotRow).where(TileSnapshotRow.id.in_(some))
-        found.update((row.id, _snapshot(row)) for row in session.scalars(query))
-    return found
+    snapshots_by_key: dict[int, TileSnapshot] = {}
+    for batch in batches(sorted(set(keys)), 5000):
+        query = select(TileSnapshotRow).where(TileSnapshotRow.id.in_(batch))
+        snapshots_by_key.update((row.id, _snapshot(row)) for row in session.scalars(query))
+    return snapshots_by_key
 
 
 def _snapshot(row: TileSnapshotRow) -> TileSnapshot:

@@ -61,10 +61,10 @@ def start_study(
     run_id: int | None = None,
 ) -> StoredStudy:
     """The study of this question: a new one, the unfinished one, or the finished one (see `finished_at`)."""
-    asked = ids.digest({"parameters": parameters, "run": run_id})
-    row = session.scalar(select(StudyRow).where(StudyRow.kind == kind, StudyRow.digest == asked))
+    digest = ids.digest({"parameters": parameters, "run": run_id})
+    row = session.scalar(select(StudyRow).where(StudyRow.kind == kind, StudyRow.digest == digest))
     if row is None:
-        row = StudyRow(kind=kind, digest=asked, run_id=run_id, parameters=dict(parameters), findings={})
+        row = StudyRow(kind=kind, digest=digest, run_id=run_id, parameters=dict(parameters), findings={})
         row.environment = dict(environment)
         session.add(row)
         session.flush()
@@ -125,8 +125,8 @@ def find_study(session: Session, study: int) -> StoredStudy:
     """Raises StoreError naming the studies there are."""
     row = session.get(StudyRow, study)
     if row is None:
-        known = ", ".join(str(pk) for pk in session.scalars(select(StudyRow.id).order_by(StudyRow.id))) or "none yet"
-        raise StoreError(f"study {study} is not known: expected one of {known}")
+        expected = ", ".join(str(pk) for pk in session.scalars(select(StudyRow.id).order_by(StudyRow.id))) or "none yet"
+        raise StoreError(f"study {study} is not known: expected one of {expected}")
     return _study(row)
 
 

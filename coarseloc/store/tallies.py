@@ -48,13 +48,13 @@ def next_generation(session: Session) -> int:
 def tally(session: Session, reference_set_id: int, spec_id: int) -> Tally:
     query = select(TallyRow.live, TallyRow.newest)
     row = session.execute(query.where(TallyRow.reference_set_id == reference_set_id, TallyRow.spec_id == spec_id))
-    found = row.one_or_none()
-    return Tally(*found) if found else Tally()
+    counted = row.one_or_none()
+    return Tally(*counted) if counted else Tally()
 
 
-def record(session: Session, generation: int, more: Mapping[Owner, int]) -> None:
+def record(session: Session, generation: int, changes: Mapping[Owner, int]) -> None:
     """Count one write in: by how many it changed the live embeddings of each owner that it touched, perhaps 0."""
-    for (reference_set_id, spec_id), change in more.items():
+    for (reference_set_id, spec_id), change in changes.items():
         row = session.get(TallyRow, (reference_set_id, spec_id))
         row = row or TallyRow(reference_set_id=reference_set_id, spec_id=spec_id, live=0)
         row.live, row.newest = row.live + change, generation
@@ -68,13 +68,13 @@ def wrong(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
     A tally may know of a later write than its rows do: they are dropped once a deletion is drained.
     """
     query = select(TallyRow.reference_set_id, TallyRow.spec_id, TallyRow.live, TallyRow.newest)
-    kept = {(reference_set, spec): Tally(*rest) for reference_set, spec, *rest in session.execute(query)}
+    tallies = {(reference_set, spec): Tally(*rest) for reference_set, spec, *rest in session.execute(query)}
     counted = _counted(session)
-    both = {owner: (kept.get(owner, Tally()), counted.get(owner, Tally())) for owner in kept | counted}
+    compared = {owner: (tallies.get(owner, Tally()), counted.get(owner, Tally())) for owner in tallies | counted}
     return {
-        owner: (found, rows)
-        for owner, (found, rows) in both.items()
-        if found.live != rows.live or found.newest < rows.newest
+        owner: (tally, rows)
+        for owner, (tally, rows) in compared.items()
+        if tally.live != rows.live or tally.newest < rows.newest
     }
 
 
@@ -83,7 +83,7 @@ def mend(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
     current."""
     generation = next_generation(session)
     bad = wrong(session)
-    record(session, generation, {owner: rows.live - found.live for owner, (found, rows) in bad.items()})
+    record(session, generation, {owner: rows.live - tally.live for owner, (tally, rows) in bad.items()})
     return bad
 
 

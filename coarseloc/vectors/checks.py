@@ -37,9 +37,9 @@ def check_batch(points: Sequence[Point], dim: int, collection: str) -> Float32:
     Raises VectorStoreError naming the first that is not: an id that is no UUID or comes twice, a vector of
     another length, not finite or not of unit norm, a position off the globe.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for point in points:
-        _check_id(point.id, seen, collection)
+        _check_id(point.id, ids, collection)
         _check_facts(point.facts)
         if np.shape(point.vector) != (dim,):
             raise VectorStoreError(
@@ -69,14 +69,14 @@ def check_query(vector: Float32, k: int, dim: int, collection: str) -> Float32:
     return query
 
 
-def _check_id(point_id: str, seen: set[str], collection: str) -> None:
+def _check_id(point_id: str, ids: set[str], collection: str) -> None:
     try:
         canonical = str(UUID(point_id))
     except (ValueError, AttributeError, TypeError):
         raise VectorStoreError(f"point id {point_id!r} is not a UUID: use coarseloc.core.ids.point_id") from None
-    if canonical in seen:
+    if canonical in ids:
         raise VectorStoreError(f"point {canonical} comes twice in one batch for {collection}: send each once")
-    seen.add(canonical)
+    ids.add(canonical)
 
 
 def _check_facts(facts: TileFacts) -> None:

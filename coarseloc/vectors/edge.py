@@ -17,7 +17,7 @@ from filelock import BaseFileLock
 
 from coarseloc.core import files
 from coarseloc.core.errors import VectorStoreError
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
 from coarseloc.vectors.shard import BrokenShard, Shard
@@ -99,7 +99,7 @@ class EdgeStore:
         """Return when everything written so far survives a power cut."""
         self._shard(collection).flush()
 
-    def query(self, collection: str, vector: Float32, k: int, where: Where = ANYTHING) -> list[ScoredPoint]:
+    def query(self, collection: str, vector: Float32, k: int, where: Where = ALL_TILES) -> list[ScoredPoint]:
         """The k best by dot product among those that match, exact, best first; equal scores by id.
 
         Where more points share the k-th score than there is room for, which of them come is the engine's choice.
@@ -108,7 +108,7 @@ class EdgeStore:
         hits = shard.query(check_query(vector, k, shard.dim, collection), k, where)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def count(self, collection: str, where: Where = ANYTHING) -> int:
+    def count(self, collection: str, where: Where = ALL_TILES) -> int:
         return self._shard(collection).count(where)
 
     def ids(self, collection: str) -> Iterator[str]:

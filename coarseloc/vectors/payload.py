@@ -96,23 +96,23 @@ Condition = Match | Range | Within | AnyOf
 
 def conditions(where: Where) -> list[Condition]:
     """What must hold, all of it; empty for "anything"."""
-    found: list[Condition] = []
+    required: list[Condition] = []
     if where.reference_sets:
-        found.append(Match("reference_set", where.reference_sets))
+        required.append(Match("reference_set", where.reference_sets))
     if where.tile_id is not None:
-        found.append(Match("tile", (where.tile_id,)))
+        required.append(Match("tile", (where.tile_id,)))
     if where.angles:
-        found.append(Match("angle_deg", where.angles))
+        required.append(Match("angle_deg", where.angles))
     if where.overlap_pct is not None:
-        found.append(Match("overlap_pct", (where.overlap_pct,)))
+        required.append(Match("overlap_pct", (where.overlap_pct,)))
     if where.altitude_m is not None:
         low, high = (bound if math.isfinite(bound) else None for bound in where.altitude_m)
-        found.append(Range("altitude_m", low, high))
+        required.append(Range("altitude_m", low, high))
     if where.touches is not None:
-        found.extend(_touching(where.touches))
+        required.extend(_touching(where.touches))
     if where.near is not None:
-        found.append(Within(where.near))
-    return found
+        required.append(Within(where.near))
+    return required
 
 
 def _touching(box: BBox) -> list[Condition]:

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from coarseloc.core.errors import VectorStoreError
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
 from coarseloc.vectors.payload import INDEXES, client_filter, payload
@@ -89,11 +89,11 @@ class ServerStore:
         with clear_errors(self.location, f"creating {collection}"):
             if not self._client.collection_exists(name):
                 self._create(name, dim)
-            found = self._client.get_collection(name)
+            info = self._client.get_collection(name)
             if self._indexed:
-                for field in INDEXES.keys() - (found.payload_schema or {}).keys():
+                for field in INDEXES.keys() - (info.payload_schema or {}).keys():
                     self._client.create_payload_index(name, field, models.PayloadSchemaType(INDEXES[field]), wait=True)
-        self._dims[collection] = _dim(found)
+        self._dims[collection] = _dim(info)
         if self._dims[collection] != dim:
             raise VectorStoreError(
                 f"collection {collection} on {self.location} holds vectors of {self._dims[collection]} values, not "
@@ -137,14 +137,14 @@ class ServerStore:
         """Nothing to do: every write has waited until the server applied it and had it in its log. How that log
         survives a power cut there is the server's setting; `reconcile` finds what is missing."""
 
-    def query(self, collection: str, vector: Float32, k: int, where: Where = ANYTHING) -> list[ScoredPoint]:
+    def query(self, collection: str, vector: Float32, k: int, where: Where = ALL_TILES) -> list[ScoredPoint]:
         """The k best by dot product among those that match, exact, best first; equal scores by id.
 
         Where more points share the k-th score than there is room for, which of them come is the server's choice.
         """
         query = check_query(vector, k, self._dim(collection), collection)
         with clear_errors(self.location, f"searching {collection}"):
-            found = self._client.query_points(
+            response = self._client.query_points(
                 self._name(collection),
                 query=query.tolist(),
                 limit=k,
@@ -152,10 +152,10 @@ class ServerStore:
                 search_params=self._exact,
                 with_payload=False,
             )
-        hits = [ScoredPoint(str(point.id), point.score) for point in found.points]
+        hits = [ScoredPoint(str(point.id), point.score) for point in response.points]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def count(self, collection: str, where: Where = ANYTHING) -> int:
+    def count(self, collection: str, where: Where = ALL_TILES) -> int:
         with clear_errors(self.location, f"counting {collection}"):
             return self._client.count(self._name(collection), client_filter(where), exact=True).count
 

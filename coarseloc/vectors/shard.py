@@ -19,7 +19,7 @@ import qdrant_edge as qe
 
 from coarseloc.core import files
 from coarseloc.core.errors import CoarselocError, VectorStoreError
-from coarseloc.core.filters import ANYTHING, Where
+from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.payload import INDEXES, edge_filter, payload
 
@@ -48,16 +48,16 @@ class Shard:
             self.dim, expected = int(manifest["dim"]), manifest["count"]
             with engine(f"opening {path}"):
                 self._edge = qe.EdgeShard.load(str(path))
-                found = self.count()
+                count = self.count()
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
             raise BrokenShard(f"its {MANIFEST} is missing or unreadable: {error}") from error
         except (OSError, VectorStoreError) as error:
             if any(trouble in str(error) for trouble in _PASSING):
                 raise VectorStoreError(f"{error}. The vectors are untouched: mend that and try again.") from error
             raise BrokenShard(str(error)) from error
-        if expected is not None and found != expected:
+        if expected is not None and count != expected:
             self.close()
-            raise BrokenShard(f"it holds {found} points where {expected} were flushed")
+            raise BrokenShard(f"it holds {count} points where {expected} were flushed")
         self._flushed = expected is not None  # nothing was written since the last flush
         self._writing = threading.Lock()
         self._ensure_indexes()
@@ -122,7 +122,7 @@ class Shard:
         with engine(f"searching {self.path}"):
             return [ScoredPoint(str(hit.id), hit.score) for hit in self._edge.query(request)]
 
-    def count(self, where: Where = ANYTHING) -> int:
+    def count(self, where: Where = ALL_TILES) -> int:
         with engine(f"counting {self.path}"):
             return self._edge.count(qe.CountRequest(exact=True, filter=edge_filter(where)))
 

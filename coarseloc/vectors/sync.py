@@ -85,15 +85,15 @@ def _drain_spec(
         if not pending:
             return
         store.ensure(collection, spec.dim)
-        for some in batches(pending, BATCH):
-            kept = [row.point for row in some if not row.deleted]
-            gone = [row.point.id for row in some if row.deleted]
-            if kept:
-                store.upsert(collection, kept)
-            if gone:
-                store.delete(collection, gone)
-            result.upserted += len(kept)
-            result.deleted += len(gone)
+        for batch in batches(pending, BATCH):
+            points = [row.point for row in batch if not row.deleted]
+            deleted = [row.point.id for row in batch if row.deleted]
+            if points:
+                store.upsert(collection, points)
+            if deleted:
+                store.delete(collection, deleted)
+            result.upserted += len(points)
+            result.deleted += len(deleted)
             if progress:
                 progress(result.upserted + result.deleted, total, "points")
         store.flush(collection)
@@ -108,10 +108,14 @@ def reconcile(db: Database, store: VectorStore, sample: int = 1000) -> list[Diff
     """
     with db.read() as session:
         specs = embeddings.specs(session)
-    known = {spec.collection for spec in specs}
-    found = [_compare(db, store, spec, sample) for spec in specs]
-    found += [Difference(name, (), tuple(store.ids(name)), (), 0) for name in store.collections() if name not in known]
-    return found
+    spec_collections = {spec.collection for spec in specs}
+    differences = [_compare(db, store, spec, sample) for spec in specs]
+    differences += [
+        Difference(name, (), tuple(store.ids(name)), (), 0)
+        for name in store.collections()
+        if name not in spec_collections
+    ]
+    return differences
 
 
 def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) -> Difference:
@@ -119,11 +123,11 @@ def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) ->
     with db.read() as session:
         indexed = embeddings.indexed_points(session, spec.id)
         live = set(embeddings.point_ids(session, spec.id))
-    there = set(store.ids(collection)) if collection in store.collections() else set()
-    missing = sorted(indexed - there)
-    orphaned = sorted(there - live)
-    both = sorted(indexed & there)
-    sampled = both[:: max(1, len(both) // sample)] if both else []
+    stored = set(store.ids(collection)) if collection in store.collections() else set()
+    missing = sorted(indexed - stored)
+    orphaned = sorted(stored - live)
+    shared = sorted(indexed & stored)
+    sampled = shared[:: max(1, len(shared) // sample)] if shared else []
     with db.read() as session:
         truth = embeddings.vectors(session, spec.id, sampled)
     differing = tuple(_differing(store, collection, sampled, truth))
@@ -132,9 +136,9 @@ def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) ->
 
 def _differing(store: VectorStore, collection: str, sampled: list[str], truth: dict[str, Float32]) -> Iterable[str]:
     for start in range(0, len(sampled), BATCH):
-        some = sampled[start : start + BATCH]
-        stored = store.vectors(collection, some)
-        yield from (p for p in some if not np.allclose(stored[p], truth[p], rtol=0, atol=VECTOR_TOLERANCE))
+        batch = sampled[start : start + BATCH]
+        stored = store.vectors(collection, batch)
+        yield from (p for p in batch if not np.allclose(stored[p], truth[p], rtol=0, atol=VECTOR_TOLERANCE))
 
 
 def recount(db: Database) -> list[Miscount]:
@@ -146,7 +150,7 @@ def recount(db: Database) -> list[Miscount]:
         names = {stored.id: stored.name for stored in references.reference_sets(session)}
         collections = {stored.id: stored.collection for stored in embeddings.specs(session)}
         mended = tallies.mend(session)
-    return [Miscount(names[owner], collections[spec], *both) for (owner, spec), both in mended.items()]
+    return [Miscount(names[owner], collections[spec], *counts) for (owner, spec), counts in mended.items()]
 
 
 def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
