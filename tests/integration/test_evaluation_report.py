@@ -175,6 +175,16 @@ def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
     assert "is the fastest" not in text, "who knows how many threads the old run had"
 
 
+def test_total_times_have_a_panel_for_each_reference_set(evaluations: list[evaluate.Evaluation]) -> None:
+    first, second = evaluations
+    winter = replace(second.run, reference_sets=(replace(second.run.reference_set, name="winter"),))
+    figure = timing.plot_set_times(plotted_runs([first, replace(second, run=winter)]), str)
+    assert [(ax.get_title(), len(ax.patches)) for ax in figure.axes] == [
+        ("made-up: 160 references", 1),
+        ("winter: 160 references", 1),
+    ]
+
+
 def test_the_total_of_mean_times_leaves_decoding_out(evaluations: list[evaluate.Evaluation]) -> None:
     runs = plotted_runs(evaluations)
     section = next(section for section in timing.make_sections(runs, str) if section.key == "mean-times")

@@ -141,13 +141,13 @@ def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
             (-8 - width, -27),
         ]
         boxes = [(px + dx, py + dy, px + dx + width, py + dy + height) for dx, dy in offsets]
-        free = [i for i, box in enumerate(boxes) if not any(_meet(box, box) for box in occupied)]
+        free = [i for i, box in enumerate(boxes) if not any(_overlap(box, placed) for placed in occupied)]
         best = free[0] if free else 0
         occupied.append(boxes[best])
         ax.annotate(name, (x, y), offsets[best], textcoords="offset points", fontsize=9)
 
 
-def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -127,9 +127,9 @@ def plot_set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     groups = []
     for title, group in group_by_timing(runs, translate):
         for name in dict.fromkeys(run.stored.reference_set.name for run in group):
-            group = [run for run in group if run.stored.reference_set.name == name]
-            references = translate("{name}: {n} references").format(name=name, n=group[0].stored.references)
-            groups.append((f"{references}, {title}" if title else references, group))
+            set_runs = [run for run in group if run.stored.reference_set.name == name]
+            references = translate("{name}: {n} references").format(name=name, n=set_runs[0].stored.references)
+            groups.append((f"{references}, {title}" if title else references, set_runs))
     figure, panels = _panels(groups)
     for ax, group in panels:
         _bars(ax, group, [run.median_ms for run in group], "{:.1f}")
