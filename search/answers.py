@@ -58,6 +58,7 @@ def frame_answers(
     """
     votes: dict[int, dict[int, Estimate]] = {}  # by run, then frame
     runs_by_flight = {flight_id: runs.runs(session, flight_id) for flight_id in {run.flight_id for run in stored_runs}}
+    places = {map_id: snapshots.search_map(session, map_id) for map_id in {run.search_map for run in stored_runs}}
     answers = {}
     for run in stored_runs:
         _check_method(session, run, method)
@@ -67,7 +68,7 @@ def frame_answers(
             if voter.id not in votes:
                 estimates = localizations.estimates(session, voter.id, method, frame_indices)
                 votes[voter.id] = {index: estimate for index, (estimate, _) in estimates.items()}
-        errors = frame_errors(results, snapshots.search_map(session, run.search_map))
+        errors = frame_errors(results, places[run.search_map])
         within_m = agreement_within_m(run)
         answers[run.id] = [
             FrameAnswer(result, _agreement(result, run, [voter.id for voter in voters], votes, within_m), error)
