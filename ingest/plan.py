@@ -57,13 +57,13 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
     """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
     thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for)."""
     stored = references.save_reference_set(session, source.reference_set, source.tiles)
-    _say_what_moves(session, stored, source.tiles)
+    _warn_of_moved_tiles(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
     rotated_tiles = references.rotated_tiles(session, stored.id)
-    embedded = {spec.id: embeddings.embedded(session, stored.id, spec.id) for spec in stored_specs}
+    embedded = {spec.id: embeddings.embedded_contents(session, stored.id, spec.id) for spec in stored_specs}
     cut = source.reference_set.kind == "orthophoto"
     pictured = thumbnail_digests(thumbnails) if cut and rotated_tiles else set()
 
@@ -86,7 +86,7 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
     return Plan(stored, stored_specs, tile_keys, rotated_tiles, embedded, tuple(work), views, views - to_read)
 
 
-def _say_what_moves(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:
+def _warn_of_moved_tiles(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:
     """Labels may have been corrected, or another area's captures taken for this one's: only their owner knows."""
     before = {tile.index: tile.center for tile in references.tiles(session, stored.id)}
     now = {tile.index: tile.center for tile in tiles if tile.index in before}

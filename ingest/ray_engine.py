@@ -62,12 +62,12 @@ def over_ray(address: str | None = None, cores: int = 4) -> IngestEngine:
         thumbnails.mkdir(parents=True, exist_ok=True)
         mark = thumbnails / f".seen-{uuid4().hex[:8]}"
         mark.touch()
-        ray = _connected(address)
+        ray = _connect(address)
         try:
-            needs, count = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], cores)
+            needs, count = _actor_capacity([node["Resources"] for node in ray.nodes() if node["Alive"]], cores)
             actor = ray.remote(**needs)(Embedder)
             shared = [ray.put(argument) for argument in (plan, source, load, thumbnails, mark)]  # once for all actors
-            for embedded_batches, part in _answers(ray, lambda: actor.remote(*shared), count, plan.work):
+            for embedded_batches, part in _chunk_results(ray, lambda: actor.remote(*shared), count, plan.work):
                 summary.read += part.read
                 summary.embedded.update(part.embedded)
                 for stage, seconds in part.seconds.items():
@@ -80,7 +80,7 @@ def over_ray(address: str | None = None, cores: int = 4) -> IngestEngine:
     return engine
 
 
-def _connected(address: str | None) -> Any:
+def _connect(address: str | None) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing leaves this machine that was not asked to
     try:
         import ray
@@ -93,7 +93,9 @@ def _connected(address: str | None) -> Any:
         # "local": with no address at all Ray would join a cluster that happens to run here
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _unusable(address or "this machine", (str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise _unusable_error(
+            address or "this machine", (str(error).splitlines() or [type(error).__name__])[0]
+        ) from error
     return ray
 
 
@@ -102,7 +104,7 @@ def _check_listening(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise _unusable(address, str(error)) from None
+        raise _unusable_error(address, str(error)) from None
 
 
 def _check_joined(address: str) -> None:
@@ -110,21 +112,21 @@ def _check_joined(address: str) -> None:
     connect = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
     connection = subprocess.run([sys.executable, "-c", connect, address], capture_output=True, text=True)
     if "InvalidAuthToken" in connection.stderr:
-        raise _unusable(address, "it wants a token: put its ~/.ray/auth_token here and set RAY_AUTH_MODE=token")
+        raise _unusable_error(address, "it wants a token: put its ~/.ray/auth_token here and set RAY_AUTH_MODE=token")
     if connection.returncode < 0 or "*** StackTrace" in connection.stderr:
-        raise _unusable(address, f"this machine has not joined it: `ray start --address={address}`")
+        raise _unusable_error(address, f"this machine has not joined it: `ray start --address={address}`")
     if connection.returncode:
-        raise _unusable(address, (connection.stderr.strip().splitlines() or ["no reason given"])[-1])
+        raise _unusable_error(address, (connection.stderr.strip().splitlines() or ["no reason given"])[-1])
 
 
-def _unusable(where: str, reason: str) -> InputError:
+def _unusable_error(where: str, reason: str) -> InputError:
     return InputError(
         f"Ray at {where} cannot be used: {reason.rstrip('.')}. Give its head as host:port, as `ray start --head` shows "
         "it, on a machine of the cluster (docs/operations.md)"
     )
 
 
-def _room(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str, int], int]:
+def _actor_capacity(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str, int], int]:
     """What one actor asks for, and how many there is room for. None spans two machines."""
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
         return {"num_gpus": 1}, gpus
@@ -133,7 +135,7 @@ def _room(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str
     return {"num_cpus": group}, sum(size // group for size in sizes)
 
 
-def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[ChunkResult]:
+def _chunk_results(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[ChunkResult]:
     """Each chunk's answer as it comes, by up to `count` actors.
 
     Ray by itself restarts a dead actor and keeps its chunks for it, for ever where the cluster has no room left. Here
@@ -149,11 +151,11 @@ def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]
         actor = hire()
         waiting[actor.begin.remote()] = actor, []
 
-    def bury(actor: Any, chunk: list[Work], error: Exception) -> None:
+    def replace_actor(actor: Any, chunk: list[Work], error: Exception) -> None:
         cause = chunk[0].tile.index if chunk else None
         deaths[cause] += 1
         if deaths[cause] == DEATHS:
-            raise _fatal(chunk, error) from error
+            raise _deaths_error(chunk, error) from error
         owned = [ref for ref, (owner, _) in waiting.items() if owner is actor]
         todo.extendleft(lost for lost in (*(waiting.pop(ref)[1] for ref in owned), chunk) if lost)
         while actor in free:
@@ -166,12 +168,12 @@ def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]
         while free and todo:
             actor, chunk = free.popleft(), todo.popleft()
             waiting[actor.work.remote(chunk)] = actor, chunk
-        ready = _next(ray, waiting)
+        ready = _next_result(ray, waiting)
         actor, chunk = waiting.pop(ready)
         try:
             answer = ray.get(ready)
         except ray.exceptions.RayActorError as error:
-            bury(actor, chunk, error)
+            replace_actor(actor, chunk, error)
             begin()
             continue
         except ray.exceptions.RayTaskError as error:
@@ -187,7 +189,7 @@ def _answers(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]
             deaths.pop(None, None)
 
 
-def _next(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
+def _next_result(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
     """Whichever answer comes next."""
     at_work = any(chunk for _, chunk in waiting.values())
     ready, _ = ray.wait(list(waiting), num_returns=1, timeout=None if at_work else PATIENCE_S)
@@ -199,7 +201,7 @@ def _next(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
     return ready[0]
 
 
-def _fatal(chunk: Sequence[Work], error: Exception) -> InputError:
+def _deaths_error(chunk: Sequence[Work], error: Exception) -> InputError:
     where = f"over tiles {chunk[0].tile.index} … {chunk[-1].tile.index}" if chunk else "before they began"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     return InputError(

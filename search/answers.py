@@ -63,7 +63,7 @@ def frame_answers(
     for run in stored_runs:
         _check_method(session, run, method)
         results = runs.results(session, run.id, frame_indices, method=method, with_hits=with_hits)
-        voters = runs.voters(run, runs_by_flight[run.flight_id])
+        voters = runs.agreement_voters(run, runs_by_flight[run.flight_id])
         for voter in voters:
             if voter.id not in votes:
                 estimates = localizations.estimates(session, voter.id, method, frame_indices)

@@ -151,12 +151,12 @@ def frame_truth(frame: Frame, footprint_m: float) -> tuple[LonLat, LonLat]:
 def offset_m(origin: LonLat, location: LonLat) -> tuple[float, float]:
     """(east, north) metres."""
     per_lon, per_lat = geo.metres_per_degree(origin.lat)
-    return float(geo.short_way(origin.lon, location.lon)) * per_lon, (location.lat - origin.lat) * per_lat
+    return float(geo.signed_difference_deg(origin.lon, location.lon)) * per_lon, (location.lat - origin.lat) * per_lat
 
 
 def in_half(frame: Frame, source: OrthophotoWindows, half: str | None) -> bool:
     location = frame.truth.location
-    return half is None or location is None or (location.lon < geo.middle(source.bounds).lon) == (half == "west")
+    return half is None or location is None or (location.lon < geo.box_center(source.bounds).lon) == (half == "west")
 
 
 def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, shape: FrameGeometry) -> Row:
@@ -171,7 +171,7 @@ def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, sha
     return {
         "error_m": offset_m(ground, pose.location),
         "aircraft_error_m": offset_m(aircraft, below),
-        "heading_error_deg": float(geo.short_way(truth.yaw_deg or 0.0, pose.heading_deg - yaw)),
+        "heading_error_deg": float(geo.signed_difference_deg(truth.yaw_deg or 0.0, pose.heading_deg - yaw)),
         "tilt_error_deg": math.degrees(math.hypot(*np.subtract(perspective, true_k)) / half_fov_tan),
         "score": pose.score,
         "pixel_m": pose.pixel_m,

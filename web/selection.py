@@ -118,7 +118,7 @@ def answers(
     """
     truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
     method = the_method()
-    others = tuple(other.id for other in runs.voters(run, of_flight))
+    others = tuple(other.id for other in runs.agreement_voters(run, of_flight))
 
     def select() -> list[FrameAnswer]:
         with database.read() as session:

@@ -68,13 +68,13 @@ class Where:
             raise InputError("the name of a reference set is empty: give one of those there are")
         self._set("angles", tuple(sorted({_heading(angle) for angle in self.angles or ()})))
         if self.altitude_m is not None:
-            self._set("altitude_m", _built(_altitudes, self.altitude_m, "LOW:HIGH in metres"))
+            self._set("altitude_m", _construct(_altitudes, self.altitude_m, "LOW:HIGH in metres"))
         if self.overlap_pct is not None:
             self._set("overlap_pct", _whole_percent(self.overlap_pct))
         if self.touches is not None:
-            self._set("touches", _built(_box, self.touches, "west,south,east,north in degrees"))
+            self._set("touches", _construct(_box, self.touches, "west,south,east,north in degrees"))
         if self.near is not None:
-            self._set("near", _built(_circle, self.near, "lon,lat in degrees and metres"))
+            self._set("near", _construct(_circle, self.near, "lon,lat in degrees and metres"))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # frozen for everyone else
@@ -98,7 +98,7 @@ class Where:
 
     def to_texts(self) -> dict[str, list[str]]:
         """The texts that `parse` reads as this filter, only for what it asks."""
-        return {key.name: key.spell(getattr(self, key.field)) for key in KEYS.values() if self._asks(key)}
+        return {key.name: key.spell(getattr(self, key.field)) for key in KEYS.values() if self._is_set(key)}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Where:
@@ -113,10 +113,10 @@ class Where:
 
     def to_json(self) -> WhereJson:
         """What runs store and exports show: only what is asked."""
-        conditions = {key.json_key: _as_json(getattr(self, key.field)) for key in KEYS.values() if self._asks(key)}
+        conditions = {key.json_key: _as_json(getattr(self, key.field)) for key in KEYS.values() if self._is_set(key)}
         return cast(WhereJson, conditions)
 
-    def _asks(self, key: Key) -> bool:
+    def _is_set(self, key: Key) -> bool:
         return getattr(self, key.field) not in (None, ())
 
     # --- which tiles ----------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Where:
 # --- values that a tile can have ------------------------------------------------------------------
 
 
-def _built(build: Callable[..., T], numbers: Sequence[float], form: str) -> T:
+def _construct(build: Callable[..., T], numbers: Sequence[float], form: str) -> T:
     try:
         return build(*map(float, numbers))
     except (TypeError, ValueError):
@@ -186,20 +186,20 @@ def _box(west: float, south: float, east: float, north: float) -> BBox:
     form = "give west,south,east,north in WGS84 degrees; west > east crosses the antimeridian"
     text = f"bounds {west:.10g},{south:.10g},{east:.10g},{north:.10g}"
     for lon, lat in ((west, south), (east, north)):
-        _on_globe(lon, lat, f"in {text}: {form}")
+        _check_on_globe(lon, lat, f"in {text}: {form}")
     if south > north:
         raise InputError(f"{text} have south above north: {form}")
     return BBox(west, south, east, north)
 
 
 def _circle(lon: float, lat: float, radius_m: float) -> Near:
-    _on_globe(lon, lat, "in near: give lon,lat in WGS84 degrees and metres")
+    _check_on_globe(lon, lat, "in near: give lon,lat in WGS84 degrees and metres")
     if not 0 < radius_m < math.inf:
         raise InputError(f"radius {radius_m:g} m in near is no distance: give metres above 0")
     return Near(lon, lat, radius_m)
 
 
-def _on_globe(lon: float, lat: float, of: str) -> None:
+def _check_on_globe(lon: float, lat: float, of: str) -> None:
     for name, degrees, limit in (("longitude", lon, 180), ("latitude", lat, 90)):
         if not -limit <= degrees <= limit:
             raise InputError(f"{name} {degrees:.10g} is off the globe, outside -{limit} to {limit}, {of}")
@@ -246,7 +246,7 @@ def read_overlap(text: str) -> float:
 
 
 def _read_altitudes(texts: Sequence[str]) -> tuple[float, float]:
-    low, colon, high = _only(texts).partition(":")
+    low, colon, high = _single_text(texts).partition(":")
     if not colon:
         return (_number(low),) * 2
     return _number(low) if low.strip() else -math.inf, _number(high) if high.strip() else math.inf
@@ -254,7 +254,7 @@ def _read_altitudes(texts: Sequence[str]) -> tuple[float, float]:
 
 def _read_numbers(count: int) -> Callable[[Sequence[str]], tuple[float, ...]]:
     def read(texts: Sequence[str]) -> tuple[float, ...]:
-        parts = _only(texts).split(",")
+        parts = _single_text(texts).split(",")
         if len(parts) != count:
             raise InputError(f"it has {len(parts)} parts, expected {count}")
         return tuple(map(_number, parts))
@@ -274,7 +274,7 @@ def _name(text: str) -> str:
     return text
 
 
-def _only(texts: Sequence[str]) -> str:
+def _single_text(texts: Sequence[str]) -> str:
     if len(texts) != 1:
         raise InputError(f"it is given {len(texts)} times, expected once")
     return texts[0]
@@ -332,7 +332,7 @@ KEYS: Mapping[str, Key] = {
             form="ID",
             example="gangnam-300m/00001",
             help="Only this tile, at its headings.",
-            read=lambda texts: _name(_only(texts)),
+            read=lambda texts: _name(_single_text(texts)),
             spell=lambda tile_id: [tile_id],
         ),
         Key(
@@ -363,7 +363,7 @@ KEYS: Mapping[str, Key] = {
             form="PERCENT",
             example="50",
             help="Only sets whose neighbouring tiles overlap so: 50, 50% or 0.5.",
-            read=lambda texts: percent(read_overlap(_only(texts))),
+            read=lambda texts: percent(read_overlap(_single_text(texts))),
             spell=lambda overlap_pct: [f"{overlap_pct}%"],
         ),
         Key(
@@ -424,7 +424,7 @@ def columns(facts: Sequence[TileFacts]) -> TileColumns:
     """The facts of N rotated tiles as columns, in their order."""
     altitudes = [np.nan if f.altitude_m is None else f.altitude_m for f in facts]
     centers = np.array([f.center for f in facts], np.float64).reshape(-1, 2).round(DECIMALS)
-    bounds = np.array([unwrapped(f.bbox) for f in facts], np.float64).reshape(-1, 4)
+    bounds = np.array([unwrap(f.bbox) for f in facts], np.float64).reshape(-1, 4)
     return TileColumns(
         reference_set=np.array([f.reference_set for f in facts], np.str_),
         tile_id=np.array([f.tile_id for f in facts], np.str_),
@@ -445,23 +445,23 @@ def percent(overlap: float) -> int:
     return round(overlap * 100)
 
 
-def unwrapped(box: BBox) -> BBox:
+def unwrap(box: BBox) -> BBox:
     """A box at `DECIMALS` with west <= east: east is above 180 where it crosses the antimeridian."""
     west, south, east, north = (round(float(degrees), DECIMALS) for degrees in box)
     return BBox(west, south, east + 360.0 if west > east else east, north)
 
 
-def turns(box: BBox) -> tuple[BBox, ...]:
+def box_turns(box: BBox) -> tuple[BBox, ...]:
     """An asked-for box at every longitude where an unwrapped footprint may touch it: where it lies, a turn
     further east (for footprints that cross the antimeridian), and a turn back where it reaches 180 itself."""
-    west, south, east, north = unwrapped(box)
+    west, south, east, north = unwrap(box)
     shifts = (0.0, 360.0, -360.0) if east >= 180.0 else (0.0, 360.0)
     return tuple(BBox(west + by, south, east + by, north) for by in shifts)
 
 
 def _touching(tiles: TileColumns, box: BBox) -> Bools:
-    _, south, _, north = unwrapped(box)
+    _, south, _, north = unwrap(box)
     beside: Bools = np.zeros(len(tiles), np.bool_)
-    for turn in turns(box):
+    for turn in box_turns(box):
         beside |= (tiles.west <= turn.east) & (tiles.east >= turn.west)
     return beside & (tiles.south <= north) & (tiles.north >= south)

@@ -30,7 +30,7 @@ def ellipsoid_distance_m(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2
     sphere of `distance_m` is off by up to 0.5 %, with a sign that depends on the direction.
     """
     per_lon, per_lat = degree_lengths(np.add(lat1, lat2) / 2)
-    return np.asarray(np.hypot(short_way(lon1, lon2) * per_lon, np.subtract(lat2, lat1) * per_lat))
+    return np.asarray(np.hypot(signed_difference_deg(lon1, lon2) * per_lon, np.subtract(lat2, lat1) * per_lat))
 
 
 def degree_lengths(lat: ArrayLike) -> tuple[Floats, Floats]:
@@ -66,7 +66,7 @@ def square(center: LonLat, side_m: float) -> BBox:
     return BBox(low.lon, low.lat, high.lon, high.lat)
 
 
-def middle(box: BBox) -> LonLat:
+def box_center(box: BBox) -> LonLat:
     """A box's centre; its longitude in [-180, 180)."""
     width = (box.east - box.west) % 360.0
     return LonLat((box.west + width / 2 + 180.0) % 360.0 - 180.0, (box.south + box.north) / 2)
@@ -89,11 +89,11 @@ def inside(lon: ArrayLike, lat: ArrayLike, bounds: ArrayLike) -> Bools:
     return np.asarray(beside & np.less_equal(south, lat) & np.less_equal(lat, north))
 
 
-def short_way(start_deg: ArrayLike, end_deg: ArrayLike) -> Floats:
+def signed_difference_deg(start_deg: ArrayLike, end_deg: ArrayLike) -> Floats:
     """Degrees from one heading or longitude to another the short way round, in [-180, 180); broadcasts."""
     return np.asarray((np.subtract(end_deg, start_deg) + 180.0) % 360.0 - 180.0)
 
 
 def heading_difference(a_deg: float, b_deg: float) -> float:
     """The circular difference of two headings, in [0, 180]."""
-    return abs(float(short_way(a_deg, b_deg)))
+    return abs(float(signed_difference_deg(a_deg, b_deg)))

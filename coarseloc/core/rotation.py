@@ -68,10 +68,10 @@ def affine_views(
     picture = Image.fromarray(window)
     views: dict[int, RotatedView] = {}
     bases: dict[int, RotatedView] = {}
-    for angle in normalised(angles):
+    for angle in normalise_headings(angles):
         base = angle % 90
         if base not in bases:
-            bases[base] = _resampled(picture, turned_by(to_source, base, side_px), side_px, valid)
+            bases[base] = _resample(picture, rotate_affine(to_source, base, side_px), side_px, valid)
         pixels, ground = bases[base]
         views[angle] = RotatedView(quarter_turns(pixels, angle // 90), ground)
     return views
@@ -81,11 +81,11 @@ def affine_view(
     window: UInt8, to_source: Affine, side_px: int, heading_deg: float, valid: Bool | None = None
 ) -> RotatedView:
     """One view at any heading; arguments as `affine_views`."""
-    to_window = turned_by(to_source, heading_deg, side_px)
-    return _resampled(Image.fromarray(window), to_window, side_px, valid)
+    to_window = rotate_affine(to_source, heading_deg, side_px)
+    return _resample(Image.fromarray(window), to_window, side_px, valid)
 
 
-def turned_by(to_source: Affine, heading_deg: float, side_px: int) -> Affine:
+def rotate_affine(to_source: Affine, heading_deg: float, side_px: int) -> Affine:
     """The map of the view at `heading_deg`, given that of the view at heading 0.
 
     A step right in the turned view is a step towards heading + 90, a step up one towards the heading:
@@ -101,7 +101,7 @@ def source_bounds(to_source: Affine, side_px: int, headings: Iterable[float]) ->
     """(left, top, right, bottom) in source pixels that the views at `headings` reach: 1.4142 times the
     view's side as soon as one of them is at 45 degrees."""
     corners = [
-        turned_by(to_source, heading, side_px)(x, y)
+        rotate_affine(to_source, heading, side_px)(x, y)
         for heading in {heading % 90 for heading in headings}  # quarter turns cover the same square
         for x in (0, side_px)
         for y in (0, side_px)
@@ -117,7 +117,7 @@ def quarter_turns(pixels: UInt8, turns: int) -> UInt8:
     return np.ascontiguousarray(np.rot90(whole, turns))[..., None].view(np.uint8)
 
 
-def normalised(angles: Iterable[int]) -> tuple[int, ...]:
+def normalise_headings(angles: Iterable[int]) -> tuple[int, ...]:
     """Headings as whole degrees in [0, 360), sorted, each once; InputError for a fraction of a degree."""
     headings = list(angles)
     wrong = [angle for angle in headings if not math.isfinite(angle) or angle != int(angle)]
@@ -133,7 +133,7 @@ def stored_angle(angle_deg: int, turned: str) -> int:
     return (angle_deg if turned == "cw" else 360 - angle_deg) % 360
 
 
-def _resampled(picture: Image.Image, to_window: Affine, side_px: int, valid: Bool | None) -> RotatedView:
+def _resample(picture: Image.Image, to_window: Affine, side_px: int, valid: Bool | None) -> RotatedView:
     """Bicubic, as Pillow does it; it paints black what lies outside the window."""
     size = (side_px, side_px)
     view = picture.transform(size, Image.Transform.AFFINE, to_window, Image.Resampling.BICUBIC)

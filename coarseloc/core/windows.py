@@ -41,7 +41,7 @@ class MapWindow:
     def metres_of(self, location: LonLat) -> tuple[float, float]:
         """Window metres of a position near the window."""
         per_lon, per_lat = geo.metres_per_degree(self.center.lat)
-        east = float(geo.short_way(self.center.lon, location.lon)) * per_lon
+        east = float(geo.signed_difference_deg(self.center.lon, location.lon)) * per_lon
         north = (location.lat - self.center.lat) * per_lat
         linear = self.axes()
         x, y = np.linalg.solve(linear, [east - self.to_ground.c, north - self.to_ground.f])
@@ -87,7 +87,7 @@ def north_up(pixels: UInt8, valid: Bools | None, gsd_m: float, center: LonLat) -
 def blocks_over(bounds: BBox, most_m: float) -> tuple[list[LonLat], float]:
     """(centres, half a side in metres) of the fewest equal square blocks, none larger than `most_m` metres a side, that
     cover a box."""
-    middle = geo.middle(bounds)
+    middle = geo.box_center(bounds)
     nearest = min(abs(bounds.south), abs(bounds.north)) if bounds.south * bounds.north > 0 else 0.0
     per_lon, per_lat = geo.metres_per_degree(nearest)[0], geo.metres_per_degree(middle.lat)[1]
     width_m, height_m = (bounds.east - bounds.west) % 360.0 * per_lon, (bounds.north - bounds.south) * per_lat

@@ -84,7 +84,7 @@ def open_orthophoto(
     """
     path = resolve(path)
     side_m = _footprint(footprint_m, altitude_m, fov_deg)
-    headings = rotation.normalised(angles)
+    headings = rotation.normalise_headings(angles)
     raster = Raster(path)
     gsd_m = raster.metres_per_pixel()
     side_px = _side_px(tile_px, side_m, gsd_m)

@@ -109,7 +109,7 @@ class Raster:
 
     def views(self, to_source: Affine, side_px: int, angles: Iterable[int]) -> dict[int, RotatedView]:
         """One read of the window that all `angles` need; see rotation.affine_views."""
-        headings = rotation.normalised(angles)
+        headings = rotation.normalise_headings(angles)
         reading = self._read_for_view(to_source, side_px, headings)
         if reading is None:
             return {angle: _black_view(side_px) for angle in headings}

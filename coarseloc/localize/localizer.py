@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from coarseloc.core.types import Backbone, Estimate, Float32, RankedTile, Timing, UInt8
 from coarseloc.imagery.decode import read_image
-from coarseloc.localize.places import best_place, until_places
+from coarseloc.localize.places import best_place, hits_of_first_places
 
 DEEPEST = 2000  # rotated tiles asked for at most, unless more results are: FAISS on a GPU gives no more than 2,048
 MOST_HEADINGS = 8  # rotated tiles looked through for each place that is wanted
@@ -44,7 +44,7 @@ class TileIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage:
+class QueryImage:
     """A decoded image, RGB uint8 [H, W, 3]."""
 
     pixels: UInt8
@@ -60,15 +60,15 @@ class LocalizedImage:
     timing: Timing
 
 
-def decode(path: Path) -> DecodedImage:
+def decode(path: Path) -> QueryImage:
     """Raises ImageryError where the file cannot be read."""
     started = time.perf_counter()
     pixels = read_image(path)
-    return DecodedImage(pixels, ms_since(started))
+    return QueryImage(pixels, ms_since(started))
 
 
 def localize(
-    pictures: Sequence[DecodedImage],
+    pictures: Sequence[QueryImage],
     encoder: Backbone,
     indexes: Sequence[TileIndex],
     k: int,
@@ -97,7 +97,7 @@ def rank(vectors: Float32, index: TileIndex, k: int) -> tuple[list[list[RankedTi
     started = time.perf_counter()
     scores, keys = index.search(vectors, depth(k, index.headings))
     search_ms = ms_since(started) / len(vectors)
-    return [until_places(index.tiles(*ranking), k) for ranking in zip(scores, keys, strict=True)], search_ms
+    return [hits_of_first_places(index.tiles(*ranking), k) for ranking in zip(scores, keys, strict=True)], search_ms
 
 
 def depth(k: int, headings: int) -> int:

@@ -37,7 +37,7 @@ def errors_m(ranked: RankedPlaces) -> Floats:
 
 def error_m(ranked: RankedPlaces) -> Floats:
     """[F]: metres from the best place to the truth."""
-    return _first(errors_m(ranked))
+    return _best(errors_m(ranked))
 
 
 def best_error_m(ranked: RankedPlaces, k: int | None = None) -> Floats:
@@ -59,7 +59,7 @@ def right_place(ranked: RankedPlaces) -> Bools:
 def heading_error_deg(ranked: RankedPlaces) -> Floats:
     """[F]: circular difference, in [0, 180], where the best place is right; NaN elsewhere: the heading of a wrong
     place means nothing."""
-    difference = np.abs(geo.short_way(ranked.truth_heading_deg, _first(ranked.heading_deg)))
+    difference = np.abs(geo.signed_difference_deg(ranked.truth_heading_deg, _best(ranked.heading_deg)))
     return np.where(right_place(ranked), difference, np.nan)
 
 
@@ -83,5 +83,5 @@ def map_coverage(truth_lon: Floats, truth_lat: Floats, places: Floats) -> tuple[
     return inside, nearest
 
 
-def _first(values: Floats) -> Floats:
+def _best(values: Floats) -> Floats:
     return values[:, 0] if values.shape[1] else np.full(len(values), np.nan)

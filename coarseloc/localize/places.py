@@ -41,7 +41,7 @@ def places_of(hits: Sequence[RankedTile]) -> list[Place]:
     return list(best.values())
 
 
-def until_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]:
+def hits_of_first_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]:
     """The first k hits, and those after them until k places are reached, or all."""
     place_ids: set[str] = set()
     for number, hit in enumerate(hits, start=1):
@@ -127,10 +127,12 @@ def agreement_distance_m(footprint_m: float | None, overlap: float) -> float:
 
 def agreements(estimates: Sequence[Estimate], within_m: float) -> list[Agreement]:
     """Of each estimate of one frame, one a backbone, with the others."""
-    return [Agreement(int(count), len(estimates), within_m) for count in agreeing(estimates, within_m).sum(axis=1)]
+    return [
+        Agreement(int(count), len(estimates), within_m) for count in agreement_matrix(estimates, within_m).sum(axis=1)
+    ]
 
 
-def agreeing(estimates: Sequence[Estimate], within_m: float) -> Bools:
+def agreement_matrix(estimates: Sequence[Estimate], within_m: float) -> Bools:
     """bool [B, B]: which of B backbones' estimates of one frame are within `within_m` of each other."""
     lon = np.array([estimate.location.lon for estimate in estimates])
     lat = np.array([estimate.location.lat for estimate in estimates])

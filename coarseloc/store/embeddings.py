@@ -110,7 +110,7 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
         return
     generation = tallies.next_generation(session)
     written = {(rotated_tile, spec) for rotated_tile, spec, _, _ in rows}
-    fresh = written - _live_among(session, {rotated_tile for rotated_tile, _ in written})
+    fresh = written - _live_embeddings(session, {rotated_tile for rotated_tile, _ in written})
     upsert(
         session,
         EmbeddingRow,
@@ -127,10 +127,10 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
         ],
         ["rotated_tile_id", "spec_id"],
     )
-    _record(session, generation, {key: int(key in fresh) for key in written})
+    _update_tallies(session, generation, {key: int(key in fresh) for key in written})
 
 
-def touch(session: Session, tile_keys: Iterable[int]) -> None:
+def mark_tiles_pending(session: Session, tile_keys: Iterable[int]) -> None:
     """Make all points of these tiles pending again: what the vector store says of them has changed."""
     for batch in batches(tile_keys, 500):
         generation = tallies.next_generation(session)
@@ -141,7 +141,7 @@ def touch(session: Session, tile_keys: Iterable[int]) -> None:
             .values(generation=generation)
             .returning(EmbeddingRow.rotated_tile_id, EmbeddingRow.spec_id)
         )
-        _record(session, generation, dict.fromkeys(touched, 0))
+        _update_tallies(session, generation, dict.fromkeys(touched, 0))
 
 
 def mark_deleted(session: Session, reference_set_id: int) -> int:
@@ -158,7 +158,7 @@ def mark_deleted(session: Session, reference_set_id: int) -> int:
     return by_spec.total()
 
 
-def _live_among(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int, int]]:
+def _live_embeddings(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int, int]]:
     """(rotated tile, spec) of every live embedding of these rotated tiles."""
     live: set[tuple[int, int]] = set()
     for batch in batches(rotated_tiles, 5000):
@@ -168,7 +168,7 @@ def _live_among(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int
     return live
 
 
-def _record(session: Session, generation: int, changed: Mapping[tuple[int, int], int]) -> None:
+def _update_tallies(session: Session, generation: int, changed: Mapping[tuple[int, int], int]) -> None:
     """Count a write in: by how many it changed the live embeddings at each (rotated tile, spec)."""
     owners: dict[int, int] = {}
     for batch in batches({rotated_tile for rotated_tile, _ in changed}, 5000):
@@ -183,7 +183,7 @@ def _record(session: Session, generation: int, changed: Mapping[tuple[int, int],
 # --- what is missing, what is pending -----------------------------------------------------------
 
 
-def embedded(session: Session, reference_set_id: int, spec_id: int) -> dict[int, str]:
+def embedded_contents(session: Session, reference_set_id: int, spec_id: int) -> dict[int, str]:
     """{rotated tile: content digest its live embedding was made from}."""
     query = _live(reference_set_id).with_only_columns(EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest)
     return {pk: content for pk, content in session.execute(query.where(EmbeddingRow.spec_id == spec_id))}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 
 from coarseloc.core import ids
-from coarseloc.core.filters import DECIMALS, Where, turns
+from coarseloc.core.filters import DECIMALS, Where, box_turns
 from coarseloc.core.geo import EARTH_RADIUS_M
 from coarseloc.core.types import BBox, Near
 from coarseloc.store.tables import ReferenceSetRow, RotatedTileRow, TileRow
@@ -60,7 +60,7 @@ def _of_tile(tile_id: str) -> ColumnElement[bool]:
 
 def _touching(box: BBox) -> list[ColumnElement[bool]]:
     """Footprints unwrapped as `coarseloc.core.filters` tells, their edges met by half a rounding step."""
-    boxes, step = turns(box), _HALF_A_STEP
+    boxes, step = box_turns(box), _HALF_A_STEP
     east = case((TileRow.west > TileRow.east, TileRow.east + 360.0), else_=TileRow.east)
     beside = [and_(TileRow.west <= turn.east + step, east >= turn.west - step) for turn in boxes]
     return [TileRow.south <= boxes[0].north + step, TileRow.north >= boxes[0].south - step, or_(*beside)]

@@ -89,7 +89,7 @@ def picture(session: Session, rotated_tile: int) -> TilePicture | None:
     return TilePicture(*row) if row else None
 
 
-def ground(session: Session, reference_set_id: int, angle_deg: int) -> list[GroundTile]:
+def tiles_at_heading(session: Session, reference_set_id: int, angle_deg: int) -> list[GroundTile]:
     """The set's tiles at one heading, in index order."""
     query = (
         select(

@@ -91,7 +91,7 @@ def _parts(session: Session, spec_id: int, dim: int, rotated_tiles: NDArray[np.i
 
 def _columns(session: Session, reference_set_id: int, keys: NDArray[np.void]) -> TileColumns:
     """What filters ask of each row: all but the angle is its tile's, and is worked out once for all its headings."""
-    owner = references.stored(session.get_one(ReferenceSetRow, reference_set_id)).reference_set
+    owner = references.reference_set_of(session.get_one(ReferenceSetRow, reference_set_id)).reference_set
     tiles = references.tiles(session, reference_set_id)
     of_tiles = filters.columns([_unturned(owner, tile) for tile in tiles])
     at = np.searchsorted(np.array([tile.index for tile in tiles]), keys["tile"])

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.store.embeddings import touch
+from coarseloc.store.embeddings import mark_tiles_pending
 from coarseloc.store.session import upsert
 from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow
 
@@ -73,13 +73,13 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
         raise InputError(
             f"reference set {name!r} is known already: it was built from {row.source}, and this source is "
             f"{reference_set.source}. Name the new one with --reference-set, such as "
-            f"`--reference-set {_other_name(reference_set)}`, or `coarseloc references delete {name}` first."
+            f"`--reference-set {_alternative_name(reference_set)}`, or `coarseloc references delete {name}` first."
         )
     row.source = reference_set.source
     row.parameters = dict(reference_set.parameters)
     row.angles = sorted({*row.angles, *reference_set.angles})
     session.flush()
-    return stored(row)
+    return reference_set_of(row)
 
 
 def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) -> bool:
@@ -92,11 +92,11 @@ def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) ->
     return bool(shared) and not any(_differs(before[index], now[index]) for index in shared)
 
 
-def _other_name(reference_set: ReferenceSet) -> str:
+def _alternative_name(reference_set: ReferenceSet) -> str:
     return ids.label(f"{reference_set.name}-{Path(reference_set.source).parent.name or 'new'}").replace(" ", "-")
 
 
-def stored(row: ReferenceSetRow) -> StoredReferenceSet:
+def reference_set_of(row: ReferenceSetRow) -> StoredReferenceSet:
     facts = ReferenceSet(
         name=row.name,
         kind=row.kind,
@@ -111,7 +111,7 @@ def stored(row: ReferenceSetRow) -> StoredReferenceSet:
 
 
 def reference_sets(session: Session) -> list[StoredReferenceSet]:
-    return [stored(row) for row in session.scalars(select(ReferenceSetRow).order_by(ReferenceSetRow.name))]
+    return [reference_set_of(row) for row in session.scalars(select(ReferenceSetRow).order_by(ReferenceSetRow.name))]
 
 
 def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet:
@@ -147,7 +147,7 @@ def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -
             if old:
                 moved.append(old[0])
     upsert(session, TileRow, new, ["reference_set_id", "index"])
-    touch(session, moved)
+    mark_tiles_pending(session, moved)
     keys = select(TileRow.index, TileRow.id).where(TileRow.reference_set_id == reference_set_id)
     return {index: pk for index, pk in session.execute(keys)}
 

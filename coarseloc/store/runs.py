@@ -44,7 +44,7 @@ class StoredRun:
     @cached_property
     def reference_set(self) -> ReferenceSet:
         """What was searched as one: of several sets what they share, with the geometry of the coarsest."""
-        return merged(self.reference_sets)
+        return combine_reference_sets(self.reference_sets)
 
     @property
     def question(self) -> str:
@@ -65,7 +65,7 @@ class FrameResult:
     best: TileSnapshot | None  # the estimate's tile
 
 
-def merged(sets: Sequence[ReferenceSet]) -> ReferenceSet:
+def combine_reference_sets(sets: Sequence[ReferenceSet]) -> ReferenceSet:
     """Several sets as one search space."""
     if len(sets) == 1:
         return sets[0]
@@ -226,18 +226,18 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
     return sorted(newest.values(), key=lambda run: run.id)
 
 
-def voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[StoredRun]:
+def agreement_voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[StoredRun]:
     """The runs whose agreement with this one says something: of each backbone spec the newest finished one among
     `of_flight` that answers the same question, this run for its own spec. Never a spec twice: a run agrees with its
     repetition."""
     comparable = [
         candidate for candidate in of_flight if candidate.finished_at is not None and candidate.question == run.question
     ]
-    newest = newest_of_specs(comparable) | {run.spec.digest: run}
+    newest = newest_by_spec(comparable) | {run.spec.digest: run}
     return sorted(newest.values(), key=lambda voter: voter.id)
 
 
-def newest_of_specs(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
+def newest_by_spec(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
     """{spec's digest: its newest run}."""
     return {run.spec.digest: run for run in sorted(runs, key=lambda run: run.id)}
 

@@ -1,7 +1,7 @@
 """Tallies: how many live embeddings a reference set has under a spec, and which write was the latest.
 
 Kept by every write to embeddings, in its own transaction, so that asking costs the same for ten rows and for ten
-million. The rows remain the truth: `wrong` counts them, `mend` believes them.
+million. The rows remain the truth: `miscounts` counts them, `correct_miscounts` believes them.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def record(session: Session, generation: int, changes: Mapping[Owner, int]) -> N
     session.flush()
 
 
-def wrong(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
+def miscounts(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
     """{owner: (tally, what the rows say)} wherever they disagree. Reads a row for each embedding.
 
     A tally may know of a later write than its rows do: they are dropped once a deletion is drained.
     """
     query = select(TallyRow.reference_set_id, TallyRow.spec_id, TallyRow.live, TallyRow.newest)
     tallies = {(reference_set, spec): Tally(*rest) for reference_set, spec, *rest in session.execute(query)}
-    counted = _counted(session)
+    counted = _count_rows(session)
     compared = {owner: (tallies.get(owner, Tally()), counted.get(owner, Tally())) for owner in tallies | counted}
     return {
         owner: (tally, rows)
@@ -78,16 +78,16 @@ def wrong(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
     }
 
 
-def mend(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
+def correct_miscounts(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
     """Believe the rows; returns what was wrong. This counts as a write: no mirror of a wrong tally may pass for
     current."""
     generation = next_generation(session)
-    bad = wrong(session)
+    bad = miscounts(session)
     record(session, generation, {owner: rows.live - tally.live for owner, (tally, rows) in bad.items()})
     return bad
 
 
-def _counted(session: Session) -> dict[Owner, Tally]:
+def _count_rows(session: Session) -> dict[Owner, Tally]:
     live = func.sum(case((EmbeddingRow.deleted, 0), else_=1))
     query = (
         select(TileRow.reference_set_id, EmbeddingRow.spec_id, live, func.max(EmbeddingRow.generation))

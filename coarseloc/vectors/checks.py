@@ -43,14 +43,14 @@ def check_batch(points: Sequence[Point], dim: int, collection: str) -> Float32:
         _check_facts(point.facts)
         if np.shape(point.vector) != (dim,):
             raise VectorStoreError(
-                f"{_named(point)} has a vector of shape {list(np.shape(point.vector))}, {collection} holds "
+                f"{_point_name(point)} has a vector of shape {list(np.shape(point.vector))}, {collection} holds "
                 f"[{dim}]: it was embedded with another backbone or spec"
             )
     vectors = np.array([point.vector for point in points], np.float32).reshape(-1, dim)
-    unfit = _unfit(vectors)
+    unfit = _invalid_rows(vectors)
     if unfit.any():
         first = int(unfit.argmax())
-        raise VectorStoreError(f"{_named(points[first])} has {_what(vectors[first])}: embed it again")
+        raise VectorStoreError(f"{_point_name(points[first])} has {_defect(vectors[first])}: embed it again")
     return vectors
 
 
@@ -64,8 +64,8 @@ def check_query(vector: Float32, k: int, dim: int, collection: str) -> Float32:
             "embed it with the backbone and settings of the collection"
         )
     query = np.ascontiguousarray(vector, np.float32)
-    if _unfit(query[None])[0]:
-        raise VectorStoreError(f"the query has {_what(query)}")
+    if _invalid_rows(query[None])[0]:
+        raise VectorStoreError(f"the query has {_defect(query)}")
     return query
 
 
@@ -94,19 +94,19 @@ def _check_facts(facts: TileFacts) -> None:
         raise VectorStoreError(f"{facts.tile_id} has altitude {facts.altitude_m}: give metres, or None for unknown")
 
 
-def _unfit(vectors: Float32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _invalid_rows(vectors: Float32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(np.linalg.norm(vectors, axis=1) - 1.0)
     return ~(off <= NORM_TOLERANCE)  # NaN and infinity compare false
 
 
-def _what(vector: Float32) -> str:
+def _defect(vector: Float32) -> str:
     if not np.isfinite(vector).all():
         return f"{np.count_nonzero(~np.isfinite(vector))} values that are not finite"
     return f"norm {np.linalg.norm(vector):.4g}, expected 1 within {NORM_TOLERANCE}"
 
 
-def _named(point: Point) -> str:
+def _point_name(point: Point) -> str:
     return f"{point.facts.tile_id} at {point.facts.angle_deg:03d}"
 
 

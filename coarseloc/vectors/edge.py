@@ -74,7 +74,7 @@ class EdgeStore:
             was_there = (self.folder / collection).is_dir()
             shard = self._find(collection)
             if shard is None and was_there:
-                raise self._absent(collection)
+                raise self._missing_error(collection)
             if shard is None:
                 shard = self._open[collection] = Shard.create(self.folder / collection, dim)
         if shard.dim != dim:
@@ -145,10 +145,10 @@ class EdgeStore:
         with self._opening:
             shard = self._find(collection)
         if shard is None:
-            raise self._absent(collection)
+            raise self._missing_error(collection)
         return shard
 
-    def _absent(self, collection: str) -> VectorStoreError:
+    def _missing_error(self, collection: str) -> VectorStoreError:
         damaged = ": it was damaged and put aside" if collection in self.needs_rebuild else ""
         return VectorStoreError(
             f"there is no collection {collection} in {self.folder}{damaged}. "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from coarseloc.core.filters import DECIMALS, Where, percent, turns, unwrapped
+from coarseloc.core.filters import DECIMALS, Where, box_turns, percent, unwrap
 from coarseloc.core.types import BBox, Near, TileFacts
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def payload(facts: TileFacts) -> dict[str, Any]:
     """A rotated tile's payload. Degrees are rounded to seven decimals; `east` is unwrapped (above 180 for a
     footprint across the antimeridian); an unknown altitude is left out, so that no range finds it."""
     lon, lat = facts.center
-    west, south, east, north = unwrapped(facts.bbox)
+    west, south, east, north = unwrap(facts.bbox)
     fields: dict[str, Any] = {
         "reference_set": facts.reference_set,
         "tile": facts.tile_id,
@@ -117,7 +117,7 @@ def conditions(where: Where) -> list[Condition]:
 
 def _touching(box: BBox) -> list[Condition]:
     """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.core.filters`."""
-    boxes = turns(box)
+    boxes = box_turns(box)
     beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in boxes)
     return [Range("south", high=boxes[0].north), Range("north", low=boxes[0].south), AnyOf(beside)]
 
@@ -139,7 +139,7 @@ def client_filter(where: Where) -> qdrant_client.models.Filter | None:
 def _spell(items: Sequence[Condition], words: ModuleType, range_: type) -> Any:
     """The two libraries name everything alike but the range."""
 
-    def one(item: Condition) -> Any:
+    def spell(item: Condition) -> Any:
         match item:
             case Match(field, values):
                 return words.FieldCondition(key=field, match=words.MatchAny(any=list(values)))
@@ -149,6 +149,6 @@ def _spell(items: Sequence[Condition], words: ModuleType, range_: type) -> Any:
                 circle = words.GeoRadius(center=words.GeoPoint(lon=lon, lat=lat), radius=radius_m)
                 return words.FieldCondition(key="location", geo_radius=circle)
             case AnyOf(groups):
-                return words.Filter(should=[words.Filter(must=[one(part) for part in group]) for group in groups])
+                return words.Filter(should=[words.Filter(must=[spell(part) for part in group]) for group in groups])
 
-    return words.Filter(must=[one(item) for item in items]) if items else None
+    return words.Filter(must=[spell(item) for item in items]) if items else None

@@ -46,7 +46,7 @@ class Shard:
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             self.dim, expected = int(manifest["dim"]), manifest["count"]
-            with engine(f"opening {path}"):
+            with engine_errors(f"opening {path}"):
                 self._edge = qe.EdgeShard.load(str(path))
                 count = self.count()
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
@@ -70,7 +70,7 @@ class Shard:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         vectors = qe.EdgeVectorParams(size=dim, distance=qe.Distance.Dot)
-        with engine(f"creating {path}"):
+        with engine_errors(f"creating {path}"):
             edge = qe.EdgeShard.create(str(draft), qe.EdgeConfig(vectors=vectors))  # no HNSW: searches are exact
             edge.flush()
             edge.close()
@@ -80,7 +80,7 @@ class Shard:
         return cls(path)
 
     def _ensure_indexes(self) -> None:
-        with engine(f"indexing {self.path}"):
+        with engine_errors(f"indexing {self.path}"):
             for field in INDEXES.keys() - self._edge.info().payload_schema.keys():
                 kind: qe.PayloadSchemaType = getattr(qe.PayloadSchemaType, INDEXES[field].capitalize())
                 self._edge.update(qe.UpdateOperation.create_field_index(field, kind))
@@ -98,7 +98,7 @@ class Shard:
 
     def _write(self, operation: qe.UpdateOperation) -> None:
         _check_space(self.path)
-        with self._writing, engine(f"writing to {self.path}"):
+        with self._writing, engine_errors(f"writing to {self.path}"):
             if self._flushed:  # from here to the next flush, a count would be a guess
                 _write_manifest(self.path, self.dim, count=None)
                 self._flushed = False
@@ -106,7 +106,7 @@ class Shard:
 
     def flush(self) -> None:
         """Return when all that was written is on the disk, and the manifest with it."""
-        with self._writing, engine(f"flushing {self.path}"):
+        with self._writing, engine_errors(f"flushing {self.path}"):
             self._edge.flush()
             if not self._flushed:
                 _write_manifest(self.path, self.dim, self.count())
@@ -119,17 +119,17 @@ class Shard:
             filter=edge_filter(where),
             params=qe.SearchParams(exact=True),
         )
-        with engine(f"searching {self.path}"):
+        with engine_errors(f"searching {self.path}"):
             return [ScoredPoint(str(hit.id), hit.score) for hit in self._edge.query(request)]
 
     def count(self, where: Where = ALL_TILES) -> int:
-        with engine(f"counting {self.path}"):
+        with engine_errors(f"counting {self.path}"):
             return self._edge.count(qe.CountRequest(exact=True, filter=edge_filter(where)))
 
     def ids(self) -> Iterator[str]:
         offset: Any = None
         while True:
-            with engine(f"listing {self.path}"):
+            with engine_errors(f"listing {self.path}"):
                 page, offset = self._edge.scroll(
                     qe.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=False)
                 )
@@ -138,17 +138,17 @@ class Shard:
                 return
 
     def vectors(self, point_ids: Sequence[str]) -> dict[str, Float32]:
-        with engine(f"reading {self.path}"):
+        with engine_errors(f"reading {self.path}"):
             records = self._edge.retrieve(list(point_ids), with_payload=False, with_vector=True)
         return {str(record.id): np.asarray(record.vector, np.float32) for record in records}
 
     def close(self) -> None:
-        with engine(f"closing {self.path}"):
+        with engine_errors(f"closing {self.path}"):
             self._edge.close()
 
 
 @contextmanager
-def engine(doing: str) -> Iterator[None]:
+def engine_errors(doing: str) -> Iterator[None]:
     """Turn whatever the engine raises into VectorStoreError."""
     try:
         yield

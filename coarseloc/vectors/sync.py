@@ -59,7 +59,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
         total = sum(embeddings.pending_counts(session).values())
         specs = embeddings.specs(session)
     for spec in specs:
-        if _lost(db, store, spec):
+        if _is_lost(db, store, spec):
             result.rebuilt.append(spec.collection)
             with db.write() as session:
                 embeddings.forget_indexed(session, spec.id)
@@ -67,7 +67,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
     return result
 
 
-def _lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
+def _is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
     """The database says that the collection holds points, and the store has no such collection."""
     if spec.collection in store.collections():
         return False
@@ -130,11 +130,13 @@ def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) ->
     sampled = shared[:: max(1, len(shared) // sample)] if shared else []
     with db.read() as session:
         truth = embeddings.vectors(session, spec.id, sampled)
-    differing = tuple(_differing(store, collection, sampled, truth))
+    differing = tuple(_differing_points(store, collection, sampled, truth))
     return Difference(collection, tuple(missing), tuple(orphaned), differing, len(sampled))
 
 
-def _differing(store: VectorStore, collection: str, sampled: list[str], truth: dict[str, Float32]) -> Iterable[str]:
+def _differing_points(
+    store: VectorStore, collection: str, sampled: list[str], truth: dict[str, Float32]
+) -> Iterable[str]:
     for start in range(0, len(sampled), BATCH):
         batch = sampled[start : start + BATCH]
         stored = store.vectors(collection, batch)
@@ -144,12 +146,12 @@ def _differing(store: VectorStore, collection: str, sampled: list[str], truth: d
 def recount(db: Database) -> list[Miscount]:
     """Hold every tally against the rows it stands for, mend those that are wrong, and say which they were."""
     with db.read() as session:
-        if not tallies.wrong(session):  # the rule, and a reader keeps no writer waiting
+        if not tallies.miscounts(session):  # the rule, and a reader keeps no writer waiting
             return []
     with db.write() as session:
         names = {stored.id: stored.name for stored in references.reference_sets(session)}
         collections = {stored.id: stored.collection for stored in embeddings.specs(session)}
-        mended = tallies.mend(session)
+        mended = tallies.correct_miscounts(session)
     return [Miscount(names[owner], collections[spec], *counts) for (owner, spec), counts in mended.items()]
 
 

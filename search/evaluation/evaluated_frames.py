@@ -62,7 +62,7 @@ class EvaluatedFrames:
         return overlap_east_m * overlap_north_m / (2 * side_m**2 - overlap_east_m * overlap_north_m)
 
     def _offset_east_deg(self) -> Floats:
-        return geo.short_way(self.ranked.lon, self.ranked.truth_lon[:, None])
+        return geo.signed_difference_deg(self.ranked.lon, self.ranked.truth_lon[:, None])
 
     def _offset_north_deg(self) -> Floats:
         return self.ranked.truth_lat[:, None] - self.ranked.lat

@@ -166,7 +166,7 @@ def test_why_a_cluster_cannot_be_joined_is_said_in_a_line(monkeypatch, code, ray
     ],
 )
 def test_an_actor_asks_for_what_every_machine_could_give(machines, needs, count):
-    assert ray_engine._room(machines, cores=4) == (needs, count)
+    assert ray_engine._actor_capacity(machines, cores=4) == (needs, count)
 
 
 @dataclass(eq=False)
@@ -206,7 +206,7 @@ class Script:
 def tiles_answered(script: Script, count: int = 3) -> list[int]:
     place = LonLat(127.0, 37.5)
     work = [Work(Tile(i, place, BBox(*place, *place)), (0,)) for i in range(1, 101)]
-    return [one.tile.index for chunk in ray_engine._answers(script, script.hire, count, work) for one in chunk]
+    return [one.tile.index for chunk in ray_engine._chunk_results(script, script.hire, count, work) for one in chunk]
 
 
 def test_what_the_dead_had_before_them_is_done_once_by_others():

@@ -115,7 +115,7 @@ def test_rows_that_contradict_their_tally_are_not_taken_for_the_whole(db: Databa
     ):
         matrix.load_vectors(session, *owner)
     with db.write() as session:
-        tallies.mend(session)
+        tallies.correct_miscounts(session)
     with db.read() as session:
         assert len(whole(session, *owner).vectors) == 33
 

@@ -138,7 +138,7 @@ def test_a_tally_is_what_the_rows_say_after_any_sequence_of_writes_and_a_version
                 assert tally.live == len(live)
                 assert tally.newest >= max(live.values(), default=0)
                 assert states.setdefault((*owner, tally.version), live) == live
-            assert tallies.wrong(session) == {}
+            assert tallies.miscounts(session) == {}
             for stored in references.reference_sets(session):
                 held = [one.id for one in embeddings.specs(session, stored.id)]
                 assert held == sorted(spec_id for owner, spec_id in rows if owner == stored.id)
@@ -170,7 +170,7 @@ def test_a_kill_at_any_moment_leaves_tallies_that_the_rows_confirm(db: Database,
         child.join()
         assert child.exitcode == -signal.SIGKILL
         with db.read() as session:
-            assert tallies.wrong(session) == {}
+            assert tallies.miscounts(session) == {}
             seen.update(session.execute(select(TallyRow.live, TallyRow.newest)))
     assert len(seen) > 1, "the child wrote nothing: the kills came too early"
 
@@ -231,9 +231,9 @@ def test_a_database_of_the_revision_before_is_counted_once_when_it_is_upgraded(t
     db.close()
     upgraded = open_database(url)
     with upgraded.write() as session:
-        assert tallies.wrong(session) == {}
+        assert tallies.miscounts(session) == {}
         found = session.execute(select(TallyRow.reference_set_id, TallyRow.spec_id, TallyRow.live)).all()
         assert sorted(found) == sorted(expected)
         write(session, "near", (1, 4), ("vits16",))
-        assert tallies.wrong(session) == {}
+        assert tallies.miscounts(session) == {}
     upgraded.close()

@@ -244,14 +244,14 @@ def check_truth(world: World, acknowledged: list[Any]) -> None:
         _check_file(connection)
     db = world.open()
     with db.read() as session:
-        assert tallies.wrong(session) == {}
+        assert tallies.miscounts(session) == {}
         stored_specs = {s.id: s.embedding_spec for s in embeddings.specs(session)}
         held: dict[tuple[str, int, int, int], str] = {}
         for one in references.reference_sets(session):
             for spec_id, spec in stored_specs.items():
                 found = whole(session, one.id, spec_id)
                 facts = embeddings.facts_by_key(session, [int(k) for k in found.rotated_tile_ids])
-                made_of = embeddings.embedded(session, one.id, spec_id)
+                made_of = embeddings.embedded_contents(session, one.id, spec_id)
                 for key, fact, vector in zip(found.rotated_tile_ids, found.facts, found.vectors, strict=True):
                     content = made_of[int(key)]
                     expected = BACKBONES[spec.digest].embed(world.pictures[content][None])[0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coarseloc.core import geo, ids
 from coarseloc.core.errors import InputError
-from coarseloc.core.filters import KEYS, Where, WhereJson, columns, unwrapped
+from coarseloc.core.filters import KEYS, Where, WhereJson, columns, unwrap
 from coarseloc.core.types import BBox, LonLat, Near, ReferenceSet, TileFacts
 
 SEOUL = LonLat(127.0, 37.5)
@@ -70,7 +70,7 @@ def test_overlaps_typed_as_fractions_are_whole_percents() -> None:
 
 
 def test_boxes_that_share_an_edge_touch_to_the_seventh_decimal() -> None:
-    edge = unwrapped(TILE.bbox).east
+    edge = unwrap(TILE.bbox).east
     assert keeps(TILE, Where(touches=BBox(edge, 37.4, 128, 37.6)))
     assert keeps(TILE, Where(touches=BBox(edge + 4e-8, 37.4, 128, 37.6)))
     assert not keeps(TILE, Where(touches=BBox(edge + 2e-7, 37.4, 128, 37.6)))

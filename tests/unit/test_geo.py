@@ -73,8 +73,8 @@ def test_a_heading_difference_is_symmetric_and_at_most_180(a: float, b: float) -
 
 @given(longitudes, st.floats(-179.9, 179.9))
 def test_the_short_way_leads_there(start: float, way: float) -> None:
-    assert geo.short_way(start, start + way) == pytest.approx(way, abs=1e-9)
-    assert geo.short_way([start, 0.0], [start + way, 180.0]) == pytest.approx([way, -180.0], abs=1e-9)
+    assert geo.signed_difference_deg(start, start + way) == pytest.approx(way, abs=1e-9)
+    assert geo.signed_difference_deg([start, 0.0], [start + way, 180.0]) == pytest.approx([way, -180.0], abs=1e-9)
 
 
 def test_a_box_across_the_antimeridian_holds_what_lies_in_it() -> None:
@@ -92,7 +92,7 @@ def test_positions_are_held_against_many_boxes_at_once() -> None:
 
 @given(longitudes, latitudes, st.floats(1, 5000))
 def test_the_middle_of_a_square_is_what_it_was_drawn_around(lon: float, lat: float, side: float) -> None:
-    assert geo.distance_m(*geo.middle(geo.square(LonLat(lon, lat), side)), lon, lat) < 0.01
+    assert geo.distance_m(*geo.box_center(geo.square(LonLat(lon, lat), side)), lon, lat) < 0.01
 
 
 def test_bounds_go_round_the_narrower_way() -> None:

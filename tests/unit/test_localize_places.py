@@ -14,13 +14,13 @@ from coarseloc.core.types import Estimate, LonLat, Pose, RankedTile, TileFacts
 from coarseloc.localize.localizer import depth
 from coarseloc.localize.places import (
     Agreement,
-    agreeing,
     agreement_distance_m,
+    agreement_matrix,
     agreements,
     best_place,
+    hits_of_first_places,
     places_of,
     ranked_places,
-    until_places,
 )
 
 HERE = LonLat(127.03, 37.50)
@@ -56,7 +56,7 @@ def test_one_hit_alone_has_no_margin_and_no_hits_no_estimate():
 def test_hits_are_taken_until_k_places_are_reached_and_never_fewer_than_k():
     ranking = [hit(1, "A", 0, 0.99), hit(2, "A", 45, 0.98), hit(3, "B", 0, 0.97), hit(4, "B", 45, 0.96)]
     ranking += [hit(5, "C", 0, 0.95), hit(6, "D", 0, 0.94)]
-    assert [len(until_places(ranking, k)) for k in (1, 2, 3, 4, 5)] == [1, 3, 5, 6, 6]
+    assert [len(hits_of_first_places(ranking, k)) for k in (1, 2, 3, 4, 5)] == [1, 3, 5, 6, 6]
     assert [depth(k, headings) for k, headings in ((10, 8), (10, 1), (10, 30), (1000, 8))] == [80, 10, 80, 2000]
 
 
@@ -84,8 +84,10 @@ def test_neighbours_agree_in_every_direction_of_the_compass(lat, heading, stride
     origin = LonLat(127.0, lat)
     east, north = math.sin(math.radians(heading)), math.cos(math.radians(heading))
     within_m = agreement_distance_m(2 * stride, 0.5)
-    assert agreeing([at(0, 0, origin), at(stride * east, stride * north, origin)], within_m)[0, 1]
-    assert not agreeing([at(0, 0, origin), at(1.1 * stride * east, 1.1 * stride * north, origin)], within_m)[0, 1]
+    assert agreement_matrix([at(0, 0, origin), at(stride * east, stride * north, origin)], within_m)[0, 1]
+    assert not agreement_matrix([at(0, 0, origin), at(1.1 * stride * east, 1.1 * stride * north, origin)], within_m)[
+        0, 1
+    ]
 
 
 def test_estimates_agree_within_a_stride_and_a_twentieth():

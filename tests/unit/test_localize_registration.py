@@ -73,7 +73,7 @@ def test_a_frame_at_any_place_heading_scale_and_tilt_comes_back(
     best = registration.best
     assert best is not None
     assert ground_error_m(registration, pose) < 0.5  # a quarter of a pixel
-    assert abs(float(geo.short_way(best.heading_deg, heading_deg))) < 0.15
+    assert abs(float(geo.signed_difference_deg(best.heading_deg, heading_deg))) < 0.15
     assert abs(best.pose.scale / scale - 1.0) < 0.004
     assert math.hypot(*np.subtract(best.pose.perspective, perspective)) < 0.02
     assert best.score > 0.6
@@ -89,7 +89,7 @@ def test_every_heading_is_told_by_the_coarse_step():
         window = scene_window(geo.offset(location(500.0, 500.0), 5.0, 5.0), 1.75 * 256.0, 4.0)
         place = coarse_places(spectra, window, 96.0, 1, 64.0)[0]
         assert apart_m(place.location, location(520.0, 480.0)) < 6.0, heading
-        assert abs(float(geo.short_way(place.heading_deg, heading))) <= 7.5, heading
+        assert abs(float(geo.signed_difference_deg(place.heading_deg, heading))) <= 7.5, heading
 
 
 def test_a_right_place_beats_nine_wrong_ones():

@@ -86,26 +86,26 @@ def test_any_whole_degree_is_within_one_level_of_resampling_it(heading: int) -> 
 
 def test_eight_headings_are_two_resamplings(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    resampled = rotation._resampled
-    monkeypatch.setattr(rotation, "_resampled", lambda *args: calls.append(args) or resampled(*args))
+    resampled = rotation._resample
+    monkeypatch.setattr(rotation, "_resample", lambda *args: calls.append(args) or resampled(*args))
     assert len(rotation.affine_views(noise(96), centred(96), SIDE, EIGHT)) == 8
     assert len(calls) == 2
 
 
 @given(st.floats(0, 360), st.floats(0, 360))
 def test_turning_twice_is_turning_by_the_sum(first: float, second: float) -> None:
-    twice = rotation.turned_by(rotation.turned_by(IDENTITY, first, SIDE), second, SIDE)
-    assert twice == pytest.approx(rotation.turned_by(IDENTITY, first + second, SIDE), abs=1e-9)
+    twice = rotation.rotate_affine(rotation.rotate_affine(IDENTITY, first, SIDE), second, SIDE)
+    assert twice == pytest.approx(rotation.rotate_affine(IDENTITY, first + second, SIDE), abs=1e-9)
 
 
 @pytest.mark.parametrize("heading", [-1e-20, 1e-20, 360.0, -360.0])
 def test_a_hair_beside_north_is_north(heading: float) -> None:
-    assert rotation.turned_by(IDENTITY, heading, SIDE) == pytest.approx(rotation.turned_by(IDENTITY, 0.0, SIDE))
+    assert rotation.rotate_affine(IDENTITY, heading, SIDE) == pytest.approx(rotation.rotate_affine(IDENTITY, 0.0, SIDE))
 
 
 @given(st.floats(0, 360))
 def test_turning_keeps_the_centre_and_the_area(heading: float) -> None:
-    turned = rotation.turned_by(Affine(2, 0.5, 7, -0.25, 3, 9), heading, SIDE)
+    turned = rotation.rotate_affine(Affine(2, 0.5, 7, -0.25, 3, 9), heading, SIDE)
     assert turned(SIDE / 2, SIDE / 2) == pytest.approx(Affine(2, 0.5, 7, -0.25, 3, 9)(SIDE / 2, SIDE / 2))
     assert turned.a * turned.e - turned.b * turned.d == pytest.approx(2 * 3 + 0.5 * 0.25)
 
@@ -156,13 +156,13 @@ def test_views_are_contiguous_and_their_own() -> None:
 
 
 def test_angles_are_put_in_order_each_once() -> None:
-    assert rotation.normalised([450, -45, 0, 360, 90.0]) == (0, 90, 315)
+    assert rotation.normalise_headings([450, -45, 0, 360, 90.0]) == (0, 90, 315)
 
 
 @pytest.mark.parametrize("angles", [[], [22.5], [math.nan], [math.inf]])
 def test_angles_that_are_no_whole_degrees_are_refused(angles: list[float]) -> None:
     with pytest.raises(InputError, match="whole degrees"):
-        rotation.normalised(angles)
+        rotation.normalise_headings(angles)
 
 
 @given(st.integers(0, 359))

@@ -10,9 +10,9 @@ from typing import Any
 from flask import Blueprint, request
 
 from coarseloc.core.types import Estimate, Frame, LonLat, RankedTile
-from coarseloc.localize.places import agreeing
+from coarseloc.localize.places import agreement_matrix
 from coarseloc.store.flights import StoredFlight
-from coarseloc.store.runs import StoredRun, newest_of_specs
+from coarseloc.store.runs import StoredRun, newest_by_spec
 from search.answers import FrameAnswer, agreement_within_m, first_hits, frame_answers, tile_verdict
 from search.export.infos import hit_result, to_hit
 from web.language import _
@@ -149,13 +149,13 @@ def share_scale(rows: Sequence[Sequence[dict[str, Any]]]) -> None:
 def _agreement(shown: Mapping[str, StoredRun], of_row: Mapping[str, FrameAnswer | None]) -> dict[str, Any]:
     """The largest group of backbones that agree with one of them, that one first; of equal groups the first model's,
     so that the answer does not flicker between frames. A backbone searched twice has one vote, its newest run's."""
-    newest = {run.id for run in newest_of_specs(shown.values()).values()}
+    newest = {run.id for run in newest_by_spec(shown.values()).values()}
     located = {
         key: a.result.estimate for key, a in of_row.items() if a and a.result.estimate and shown[key].id in newest
     }
     usual_m = agreement_within_m(next(iter(shown.values()))) if shown else 0.0
     within = request.args.get("within", usual_m, _metres)
-    keys, near = list(located), agreeing(list(located.values()), within)
+    keys, near = list(located), agreement_matrix(list(located.values()), within)
     best = int(near.sum(axis=1).argmax()) if keys else 0
     others = [key for at, key in enumerate(keys) if at != best and near[best, at]]
     return {"within_m": within, "models": [keys[best], *others] if keys else [], "of": len(keys), "voters": keys}

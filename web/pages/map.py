@@ -68,7 +68,7 @@ def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any
 
 
 def frame_of(extent: BBox) -> dict[str, Any]:
-    origin = geo.middle(extent)
+    origin = geo.box_center(extent)
     per_lon, per_lat = geo.metres_per_degree(origin.lat)
     return {
         "extent": list(extent),
@@ -113,7 +113,7 @@ def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
         for stored in references.reference_sets(session):
             if stored.name == ids.label(name):
                 angle = min(stored.reference_set.angles or (0,), key=lambda angle: (angle % 90 != 0, angle))
-                return angle, gallery.ground(session, stored.id, angle)
+                return angle, gallery.tiles_at_heading(session, stored.id, angle)
     raise Problem(404, _("There is no reference set {name}.", name=name))
 
 
@@ -163,5 +163,5 @@ def _thumbnail(thumbnails: Path, tile: GroundTile, angle_deg: int, wanted_px: in
 
 
 def _center(bbox: BBox) -> LonLat:
-    lon, lat = geo.middle(bbox)
+    lon, lat = geo.box_center(bbox)
     return LonLat(round(lon, 6), round(lat, 6))

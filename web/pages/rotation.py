@@ -84,7 +84,7 @@ def _tile(here: Gallery, study: StoredStudy) -> str | None:
         source = study.parameters.get("ground", {}).get("source")
         sets.sort(key=lambda one: (source not in (one.name, one.reference_set.source), one.id))
         for one in sets:
-            ground = gallery.ground(session, one.id, 0)
+            ground = gallery.tiles_at_heading(session, one.id, 0)
             if ground:
                 middle = ground[len(ground) // 2]
                 return tile_url(middle.rotated_tile, middle.content_digest, "full")

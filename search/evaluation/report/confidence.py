@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
-from coarseloc.localize.places import agreeing
+from coarseloc.localize.places import agreement_matrix
 from search.evaluation import rejection, scores
 from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
@@ -140,4 +140,8 @@ def _agreement_share(a: PlottedRun, b: PlottedRun) -> float:
         {r.frame.index: r.estimate for r in run.evaluation.results if r.estimate} for run in (a, b)
     )
     pairs = [[estimates_a[index], estimates_b[index]] for index in sorted(estimates_a.keys() & estimates_b.keys())]
-    return float(np.mean([agreeing(pair, a.evaluation.agreement_m)[0, 1] for pair in pairs])) if pairs else math.nan
+    return (
+        float(np.mean([agreement_matrix(pair, a.evaluation.agreement_m)[0, 1] for pair in pairs]))
+        if pairs
+        else math.nan
+    )

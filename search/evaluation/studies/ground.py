@@ -109,7 +109,7 @@ def open_ground(
         except StoreError as error:
             raise InputError(f"{source!r} is no GeoTIFF (.tif) and no folder here; {error}") from None
         tiles = references.tiles(session, stored.id)
-        pictures = gallery.ground(session, stored.id, min(stored.reference_set.angles, default=0))
+        pictures = gallery.tiles_at_heading(session, stored.id, min(stored.reference_set.angles, default=0))
     reference_set = stored.reference_set
     if reference_set.kind == "orthophoto" and reference_set.footprint_m is not None:
         side = tile_px or int(reference_set.parameters.get("tile_px", 224))
@@ -128,7 +128,7 @@ def open_ground(
         raise InputError(
             f"reference set {source!r} has {len(tiles_on_disk)} pictures left on disk: expected at least 2"
         )
-    centres = [geo.middle(tile.bbox) for tile in tiles_on_disk]
+    centres = [geo.box_center(tile.bbox) for tile in tiles_on_disk]
     indices = _nearest_middle(centres, max_places)
     return PictureGround(tuple(Path(tiles_on_disk[i].path or "") for i in indices), tuple(centres[i] for i in indices))
 

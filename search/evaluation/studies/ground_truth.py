@@ -26,7 +26,7 @@ class GroundTruth:
         frame_lon, frame_lat = np.array(frames, float).T[:, :, None]
         lon, lat = np.array(references, float).T
         m_per_lon, m_per_lat = geo.degree_lengths(frame_lat)
-        east_m, north_m = geo.short_way(lon, frame_lon) * m_per_lon, (frame_lat - lat) * m_per_lat
+        east_m, north_m = geo.signed_difference_deg(lon, frame_lon) * m_per_lon, (frame_lat - lat) * m_per_lat
         return cls(np.maximum(np.abs(east_m), np.abs(north_m)) <= half_m, _distances_m(frames, references))
 
     @classmethod

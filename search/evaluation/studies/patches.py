@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.core.rotation import Affine, turned_by
+from coarseloc.core.rotation import Affine, rotate_affine
 from coarseloc.core.types import Float32, Floats
 from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.studies.study import curve_point
@@ -45,7 +45,7 @@ def patch_cosines(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:
 def realigned(view: Float32, grid: int, heading_deg: float) -> tuple[Float32, Floats, Floats]:
     """The patches of a turned view that the view at heading 0 shows as well: (tokens [N, D], where each lies in the
     view at heading 0 [N, 2] as x and y in patches, distance from the centre [N] in half diagonals)."""
-    to_north = turned_by(Affine(1, 0, 0, 0, 1, 0), heading_deg, grid)
+    to_north = rotate_affine(Affine(1, 0, 0, 0, 1, 0), heading_deg, grid)
     y, x = (part.ravel() + 0.5 for part in np.mgrid[:grid, :grid].astype(float))
     positions = np.stack(to_north(x, y), axis=1)
     inside = ((positions >= 0.5 - 1e-9) & (positions <= grid - 0.5 + 1e-9)).all(axis=1)

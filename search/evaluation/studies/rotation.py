@@ -341,4 +341,4 @@ def _known_yaw(north: Floats, vectors: RotationVectors, embed_ms: float) -> Eval
 
 def _heading_errors_deg(headings_deg: NDArray[np.int64], step: int) -> Floats:
     """[Q, H]: how far the headings answered for each frame at each of its headings are off, in [0, 180]."""
-    return np.abs(geo.short_way(np.arange(0, 360, step), headings_deg))
+    return np.abs(geo.signed_difference_deg(np.arange(0, 360, step), headings_deg))
