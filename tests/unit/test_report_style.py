@@ -25,6 +25,6 @@ def test_a_figure_is_the_same_file_in_every_run(tmp_path: Path) -> None:
         figure.subplots().fill_between([0, 1, 2], [1, 2, 1], hatch="/")  # clip paths and hatches have ids
         return figure
 
-    first, second = (style.write(hatched_figure(), tmp_path / folder, "curve") for folder in ("first", "again"))
+    first, second = (style.write_figure(hatched_figure(), tmp_path / folder, "curve") for folder in ("first", "again"))
     assert [path.suffix for path in first] == [".png", ".svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

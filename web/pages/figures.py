@@ -96,7 +96,7 @@ def _png(section: Section) -> bytes:
 
     assert section.draw is not None  # noqa: S101 - the caller has looked
     with _drawing, style.drawing(), tempfile.TemporaryDirectory() as folder:
-        style.write(section.draw(), Path(folder), section.key)
+        style.write_figure(section.draw(), Path(folder), section.key)
         return (Path(folder) / f"{section.key}.png").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Figures of places and headings against the truth, and of what accuracy costs."""
+"""Sections on places and headings against the truth, and on speed against accuracy."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def plot_errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
 def plot_hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     figure, axes = style.new_figure(1, 2, 3.6, sharey=True)
     for ax, k in zip(axes, (1, 10), strict=True):
-        for i, limit in enumerate(grid_ceilings(runs)):
+        for i, ceiling in enumerate(grid_ceilings(runs)):
             name = translate("the grid") if i == 0 else None
-            ax.plot(list(limit), list(limit.values()), color=style.MUTED, linewidth=1.2, label=name)
+            ax.plot(list(ceiling), list(ceiling.values()), color=style.MUTED, linewidth=1.2, label=name)
         for run in runs:
             curve = run.evaluation.hit_curves[k]
             ax.plot(list(curve), [share.value for share in curve.values()], label=run.label, **style.line(run.index))
@@ -118,7 +118,7 @@ def plot_hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure
 
 
 def grid_ceilings(runs: Sequence[PlottedRun]) -> list[Mapping[int, float]]:
-    """What each grid of references allows on each flight."""
+    """The ceiling of each reference set's grid on each flight."""
     return list(
         {(run.stored.flight_id, run.stored.reference_set.name): run.evaluation.ceiling for run in runs}.values()
     )
@@ -228,7 +228,7 @@ def _hit_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
             shares = [estimate_text(share, "%", interval=False) for share in curve.values()]
             rows.append([f"{run.label}, {translate('top')} {k}", *shares, str(next(iter(curve.values())).n)])
     ceilings = grid_ceilings(runs)
-    rows += [[translate("the grid"), *(f"{share:.1%}" for share in limit.values()), ""] for limit in ceilings]
+    rows += [[translate("the grid"), *(f"{share:.1%}" for share in ceiling.values()), ""] for ceiling in ceilings]
     return Table([translate("within metres"), *(str(d) for d in ceilings[0]), "n"], rows)
 
 
@@ -253,13 +253,13 @@ def _pareto_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
 
 
 def pareto_labels(runs: Sequence[PlottedRun]) -> set[str]:
-    """The labels of runs that no other, timed alike, beats in both speed and accuracy."""
+    """The labels of runs on the Pareto front of speed and accuracy among those timed alike."""
     return pareto_front(
         {run.label: RunCost(run.median_ms, _median_error(run).value, conditions(run.stored)) for run in runs}
     )
 
 
-# --- figures' own numbers -----------------------------------------------------------------------
+# --- numbers ------------------------------------------------------------------------------------
 
 
 def _errors_m(run: PlottedRun) -> Floats:

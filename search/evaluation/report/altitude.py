@@ -1,4 +1,4 @@
-"""The altitude laboratory's report."""
+"""Report of the altitude study: its sections, and its findings as text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.study_charts import (
     Line,
-    at,
     compare_text,
     curve_table,
-    percent,
+    percent_axis,
     plot_by_backbone,
     plot_cosines,
     plot_strategies,
     strategies_of,
     strategy_table,
+    value_at,
 )
 from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, levels
 from search.evaluation.studies.strategies import recall_text
@@ -33,7 +33,7 @@ _MIN_RECALL = 0.05  # a recall whose interval reaches lower is too little to tak
 
 
 def make_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
-    """`drawn` is the language inside the figures."""
+    """`translate_figure`: the language inside the figures."""
     strategies = list(CURVES)
     recall_lines = [
         Line(f"recall@{CURVES[strategy]}", translate_figure(strategy), i, band=False)
@@ -175,7 +175,7 @@ def _mark_altitude(altitude: float, ax: Axes) -> None:
 
 def _percent_at(altitude: float, ax: Axes) -> None:
     _mark_altitude(altitude, ax)
-    percent(ax)
+    percent_axis(ax)
 
 
 def _metres_at(altitude: float, ax: Axes) -> None:
@@ -183,7 +183,7 @@ def _metres_at(altitude: float, ax: Axes) -> None:
     ax.set_ylim(bottom=0)
 
 
-# --- words --------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------
 
 
 def write_findings(result: StudyResult, translate: Translator) -> list[str]:
@@ -199,8 +199,8 @@ def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
     strategies = strategies_of(result, backbone)
     lines = [
         translate("{name}: an index at {base} m finds the right place for {own} of the frames at its own altitude, for {low_share} at {low} m and {high_share} at {high} m.").format(
-            name=backbone, base=f"{base:g}", own=f"{at(recall, base):.0%}", low=f"{lowest:g}", high=f"{highest:g}",
-            low_share=f"{at(recall, lowest):.0%}", high_share=f"{at(recall, highest):.0%}",
+            name=backbone, base=f"{base:g}", own=f"{value_at(recall, base):.0%}", low=f"{lowest:g}", high=f"{highest:g}",
+            low_share=f"{value_at(recall, lowest):.0%}", high_share=f"{value_at(recall, highest):.0%}",
         ),
         translate("Over all altitudes a pyramid of {levels} m finds {pyramid} instead of {single}, for {times} times the index; with the altitude known, its nearest level finds {nearest}, and cropping the frame finds {cropped} with the single index.").format(
             levels=", ".join(f"{a:g}" for a in result.study.parameters["pyramid_m"]), pyramid=recall_text(strategies[PYRAMID]),
@@ -222,7 +222,7 @@ def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
 
 
 def _altitude_range(recall: Sequence[CurvePoint], base: float) -> tuple[float, float] | None:
-    """The altitudes around the base, without a gap, that keep nine tenths of its recall; None where that may be nothing."""
+    """The altitudes around the base, without a gap, that keep nine tenths of its recall; None where the recall may be zero."""
     at_base = [point.x for point in recall].index(base)
     if (recall[at_base].low or 0.0) < _MIN_RECALL:
         return None

@@ -1,4 +1,4 @@
-"""Figures of how far an answer can be trusted: agreement between backbones, margin against error, rejection."""
+"""Sections on the confidence of answers: agreement between backbones, margin against error, rejection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.plotted_run import PlottedRun, estimate_text
 
-_DOTS = 500  # of a scatter, for each series: more cannot be told apart
+_DOTS = 500  # of a scatter, for each series: more overlap
 
 
 def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
@@ -137,7 +137,7 @@ def _agreement_share(a: PlottedRun, b: PlottedRun) -> float:
     if a.stored.flight_id != b.stored.flight_id:
         return math.nan
     estimates_a, estimates_b = (
-        {r.frame.index: r.estimate for r in run.evaluation.results if r.estimate} for run in (a, b)
+        {result.frame.index: result.estimate for result in run.evaluation.results if result.estimate} for run in (a, b)
     )
     pairs = [[estimates_a[index], estimates_b[index]] for index in sorted(estimates_a.keys() & estimates_b.keys())]
     return (

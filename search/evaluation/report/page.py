@@ -22,32 +22,32 @@ from search.evaluation.report import style
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows as they are shown; a column of numbers stands to the right."""
+    """Columns and rows as text; a column of numbers is aligned to the right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    marked: frozenset[int] = frozenset()  # rows that stand out
+    marked: frozenset[int] = frozenset()  # indices of rows to highlight
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One thing a reader looks at: a figure or pictures, a note how to read it, and the numbers behind it."""
+    """A figure or pictures, a note how to read it, and the table of its numbers."""
 
-    key: str  # its anchor, and the names of its files
+    key: str  # its anchor, and the name of its files
     title: str
     note: str = ""
     draw: Callable[[], Figure] | None = None
-    body: str = ""  # HTML that stands in place of a figure
+    body: str = ""  # HTML in place of a figure
     table: Table | None = None
-    open: bool = False  # the table is shown, not folded
+    open: bool = False  # whether the table is unfolded
     full_table: Table | None = None  # a longer table, folded
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     title: str
-    lead: Sequence[str]  # paragraphs: what was found
-    facts: Sequence[tuple[str, str]]  # what answered: device, versions, n
+    lead: Sequence[str]  # paragraphs of findings
+    facts: Sequence[tuple[str, str]]  # device, versions, counts
     sections: Sequence[Section]
     warnings: Sequence[str] = ()
     language: str = "en"
@@ -55,7 +55,7 @@ class Page:
 
 
 def figures_translator(language: str, figures: Path | None) -> tuple[Translator, list[str]]:
-    """The language inside figures, and notices for who asked: as PNG files they need a font of this machine."""
+    """The translator of text inside figures, and notices for the user: PNG files need a font of this machine."""
     if figures and language == "ko" and style.hangul_font() is None:
         return translator("en"), [
             "no Korean font is installed here (such as Noto Sans CJK): the figures' own words stay English"
@@ -63,15 +63,15 @@ def figures_translator(language: str, figures: Path | None) -> tuple[Translator,
     return translator(language), []
 
 
-def write(page: Page, out: Path, figures: Path | None = None, progress: Progress | None = None) -> None:
-    """The page as one HTML file; with `figures`, each figure as PNG and SVG in that folder too."""
-    text = _rendered(page, figures, progress)
+def write_page(page: Page, out: Path, figures: Path | None = None, progress: Progress | None = None) -> None:
+    """Write a page as one HTML file; with `figures`, each figure as PNG and SVG in that folder too."""
+    text = _render(page, figures, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
 
 
-def _rendered(page: Page, figures: Path | None, progress: Progress | None) -> str:
-    rendered_sections = []
+def _render(page: Page, figures: Path | None, progress: Progress | None) -> str:
+    section_contexts = []
     with style.drawing():
         for count, section in enumerate(page.sections, 1):
             body = section.body
@@ -79,21 +79,21 @@ def _rendered(page: Page, figures: Path | None, progress: Progress | None) -> st
                 figure = section.draw()
                 body = style.inline_svg(figure, section.key, html.escape(section.title, quote=True))
                 if figures:
-                    style.write(figure, figures, section.key)
+                    style.write_figure(figure, figures, section.key)
             if progress:
                 progress(count, len(page.sections), "sections")
-            rendered_sections.append({"section": section, "body": Markup(body)})  # noqa: S704 - made above, from escaped parts
+            section_contexts.append({"section": section, "body": Markup(body)})  # noqa: S704 - made above, from escaped parts
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     folder = resources.files("search.evaluation.report")
     template = environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
         translate=page.translate,
-        sections=rendered_sections,
+        sections=section_contexts,
         css=Markup(_css(folder.joinpath("page.css").read_text(encoding="utf-8"))),  # noqa: S704 - our own file
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
-        numeric=_numeric,
+        numeric=_is_numeric,
     )
 
 
@@ -101,8 +101,8 @@ def _css(text: str) -> str:
     return "\n".join(part.strip() for part in text.splitlines() if part.strip())
 
 
-def _numeric(table: Table, column: int) -> bool:
-    """Whether what stands in a column begins as a number does."""
+def _is_numeric(table: Table, column: int) -> bool:
+    """Whether every cell of a column begins like a number."""
     cells = [row[column] for row in table.rows if row[column] not in ("", "–")]
     return bool(cells) and all(cell[0].isdigit() or cell[0] in "-+<" for cell in cells)
 
@@ -111,7 +111,7 @@ def _numeric(table: Table, column: int) -> bool:
 
 
 def stand_in_warnings(backbones: Iterable[str], translate: Translator) -> list[str]:
-    """A warning where some are none of the six DINOv3 backbones."""
+    """A warning that names the backbones other than the six of DINOv3."""
     dinov3 = {name for name, row in specs.BACKBONES.items() if row.is_dinov3}
     stand_ins = [name for name in dict.fromkeys(backbones) if name not in dinov3]
     warning = translate(
@@ -122,7 +122,7 @@ def stand_in_warnings(backbones: Iterable[str], translate: Translator) -> list[s
 
 
 def timing_text(batch: int | None, translate: Translator) -> str:
-    """Whether a time is a frame's own, or its share of a batch's."""
+    """Describe whether a time is a frame's own, or its share of a batch's."""
     if batch is None:
         return translate("batch size not recorded")
     if batch == 1:
@@ -131,7 +131,7 @@ def timing_text(batch: int | None, translate: Translator) -> str:
 
 
 def threads_text(threads: Mapping[str, int] | None, translate: Translator) -> str:
-    """`search.environment.threads` as a reader sees them; an older run does not record them."""
+    """Describe `search.environment.threads`; an older run does not record them."""
     if not threads:
         return translate("threads not recorded")
     return translate("torch {torch}, FAISS {faiss}, OpenMP {omp} threads").format(**threads)

@@ -1,4 +1,4 @@
-"""Thumbnails inside a page: frames and what was found for them."""
+"""Thumbnails inside a page: frames and their hits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE = 112
 
 
 def hit_strips(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: int, translate: Translator) -> str:
-    """The query at the left, one row per run with its first k hits beside it."""
+    """HTML of a frame at the left, one row per run with its first k hits beside it."""
     rows = []
     for run, result in _results_with_hits(frame, runs):
         tiles = "".join(_tile(hit, result, thumbnails, translate) for hit in result.hits[:k])
@@ -36,7 +36,7 @@ def hit_strips(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: in
 
 
 def best_hits(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, translate: Translator) -> str:
-    """The query at the left, the best hit of each run beside it."""
+    """HTML of a frame at the left, the best hit of each run beside it."""
     tiles = [
         f'<div><div class="name">{html.escape(run.label)}</div>{_tile(result.hits[0], result, thumbnails, translate)}</div>'
         for run, result in _results_with_hits(frame, runs)
@@ -66,9 +66,9 @@ def _tile(hit: RankedTile, result: FrameResult, thumbnails: Path, translate: Tra
     alt = translate("rank {rank}, score {score}, heading {angle}").format(
         rank=hit.rank, score=f"{hit.score:.4f}", angle=hit.tile.angle_deg
     )
-    off = "" if metres is None else f"<br>{metres:,.0f} m"
+    distance = "" if metres is None else f"<br>{metres:,.0f} m"
     uri = _tile_uri(str(thumbnail_path(thumbnails, hit.content_digest)), hit.path)
-    text = f"<b>{hit.rank}</b> {hit.score:.4f}<br>{hit.tile.angle_deg:03d}°{off}"
+    text = f"<b>{hit.rank}</b> {hit.score:.4f}<br>{hit.tile.angle_deg:03d}°{distance}"
     return f'<figure class="tile{state}">{_image(uri, html.escape(alt))}<figcaption>{text}</figcaption></figure>'
 
 
@@ -81,20 +81,20 @@ def _image(uri: str | None, alt: str) -> str:
 
 
 def worst_frames(runs: Sequence[PlottedRun], count: int) -> list[Frame]:
-    """The frames whose errors, as the median over runs, are the largest; off the map is no fault and left out."""
+    """The frames whose errors, as the median over runs, are the largest; frames off the map are left out."""
     errors = frame_errors_m(run.evaluation.answers for run in runs)
     frames = {r.frame.index: r.frame for run in runs for r in run.evaluation.results}
     return [frames[index] for index in sorted(errors, key=lambda index: -errors[index])[:count]]
 
 
 def median_frame(runs: Sequence[PlottedRun]) -> Frame | None:
-    """See `summary.typical_frame`."""
+    """The frame of median error: see `summary.typical_frame`."""
     index = typical_frame(run.evaluation.answers for run in runs)
     return next((r.frame for run in runs for r in run.evaluation.results if r.frame.index == index), None)
 
 
 def contact_sheet(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: int) -> Figure:
-    """The same as a figure, for files."""
+    """Plot `hit_strips` as a figure, for files."""
     figure, axes = style.new_figure(len(runs), k + 1, 0.95 * len(runs) + 0.2)
     cells = iter(axes)
     for run in runs:
@@ -135,7 +135,7 @@ def _frame_uri(path: Path) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _tile_uri(thumbnail: str, path: str | None) -> str | None:
-    """The thumbnail, else the capture itself, made small."""
+    """The thumbnail, else the capture itself, scaled down."""
     for candidate in (thumbnail, path):
         if candidate and Path(candidate).is_file():
             return _uri(Path(candidate))
@@ -143,7 +143,7 @@ def _tile_uri(thumbnail: str, path: str | None) -> str | None:
 
 
 def _uri(path: Path) -> str | None:
-    """A small JPEG as a data URI; None for a picture that is gone or cannot be read."""
+    """A small JPEG as a data URI; None for a picture that is missing or cannot be read."""
     try:
         picture = Image.fromarray(read_image(path))
     except ImageryError:
@@ -158,7 +158,7 @@ _GREY = "data:image/gif;base64,R0lGODlhAQABAIAAAICAgAAAACH5BAAAAAAALAAAAAABAAEAA
 
 
 def count_missing(runs: Sequence[PlottedRun], frames: Sequence[Frame], thumbnails: Path, k: int) -> Mapping[str, int]:
-    """{"frames": n, "tiles": n} whose picture is no longer there, for a note beside the thumbnails."""
+    """{"frames": n, "tiles": n} whose picture is missing, for a note beside the thumbnails."""
     indices = {frame.index for frame in frames}
     hits = [h for run in runs for r in run.evaluation.results if r.frame.index in indices for h in r.hits[:k]]
     return {

@@ -1,4 +1,4 @@
-"""The rotation laboratory's report."""
+"""Report of the rotation study: its sections, and its findings as text."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from search.evaluation.report import style
 from search.evaluation.report.page import Section
 from search.evaluation.report.study_charts import (
     Line,
-    at,
     compare_text,
     curve_table,
     or_nan,
-    percent,
+    percent_axis,
     plot_by_backbone,
     plot_cosines,
     plot_strategies,
     strategies_of,
     strategy_table,
+    value_at,
 )
 from search.evaluation.studies.patches import RING_ANGLES
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
@@ -38,7 +38,7 @@ TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?
 
 
 def make_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
-    """`drawn` is the language inside the figures."""
+    """`translate_figure`: the language inside the figures."""
     names = {1: ONE_HEADING_INDEX, 4: FOUR_HEADINGS, 8: EIGHT_HEADINGS}
     recall_lines = [Line(f"recall@{k}", translate_figure(name), i) for i, (k, name) in enumerate(names.items())]
     sections = [
@@ -167,7 +167,7 @@ def _compass(ax: Axes) -> None:
 
 def _compass_percent(ax: Axes) -> None:
     _compass(ax)
-    percent(ax)
+    percent_axis(ax)
 
 
 def _compass_zero(ax: Axes) -> None:
@@ -175,7 +175,7 @@ def _compass_zero(ax: Axes) -> None:
     ax.axhline(0, color=style.MUTED, linewidth=1)
 
 
-# --- words --------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------
 
 
 def write_findings(result: StudyResult, translate: Translator) -> list[str]:
@@ -186,7 +186,7 @@ def write_findings(result: StudyResult, translate: Translator) -> list[str]:
 def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
     cosine, other_place = result.curve(backbone, "cosine"), result.curve(backbone, "cosine_other")
     worst = min(cosine, key=lambda p: or_nan(p.y))
-    quarter, half = at(cosine, 90), at(cosine, 180)
+    quarter, half = value_at(cosine, 90), value_at(cosine, 180)
     lines = [
         translate("{name}: turned, the global token keeps a cosine of {worst} at its worst, {angle} degrees ({quarter} at 90, "
             "{half} at 180), while other places have {other}.").format(
@@ -222,7 +222,7 @@ def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
         lines.append(
             translate("Patch tokens laid back by the turn keep {quarter} at 90 degrees and {half} at 180, where those of another "
                 "place have {other}; the mean of all patches keeps {pooled} at its worst.").format(
-                quarter=f"{at(patches, 90):.3f}", half=f"{at(patches, 180):.3f}", other=f"{at(patch_other, 180):.3f}",
+                quarter=f"{value_at(patches, 90):.3f}", half=f"{value_at(patches, 180):.3f}", other=f"{value_at(patch_other, 180):.3f}",
                 pooled=f"{min(or_nan(p.y) for p in result.curve(backbone, 'patch_pooled')):.3f}",
             )
         )  # fmt: skip

@@ -24,7 +24,7 @@ from search.evaluation.report.page import (
     stand_in_warnings,
     threads_text,
     timing_text,
-    write,
+    write_page,
 )
 from search.evaluation.report.plotted_run import PlottedRun, estimate_text, group_by_timing, plotted_runs
 
@@ -65,10 +65,10 @@ def write_report(
         language=language,
         translate=translate,
     )
-    write(page, out, figures, progress)
+    write_page(page, out, figures, progress)
     if figures and shown_frame:
         with style.drawing():
-            style.write(pictures.contact_sheet(shown_frame, runs, thumbnails, K), figures, "thumbnails")
+            style.write_figure(pictures.contact_sheet(shown_frame, runs, thumbnails, K), figures, "thumbnails")
     return notices
 
 

@@ -1,4 +1,4 @@
-"""The report of a study: what was looked at, what came of it in words, and its laboratory's sections."""
+"""The report of a study: its ground and environment, its findings as text, and the sections of its kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from coarseloc.core.types import Progress
 from coarseloc.i18n import Translator, translator
 from search.evaluation.report import altitude, rotation
-from search.evaluation.report.page import Page, figures_translator, stand_in_warnings, threads_text, write
+from search.evaluation.report.page import Page, figures_translator, stand_in_warnings, threads_text, write_page
 from search.evaluation.studies import limits
 from search.evaluation.studies.study import StudyResult
 
@@ -23,7 +23,7 @@ def write_study(
     note: str | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """A study as one HTML file; returns notices for who asked."""
+    """Write a study as one HTML file; returns notices for the user."""
     report = _REPORTS_BY_KIND[result.study.kind]
     translate = translator(language)
     translate_figure, notices = figures_translator(language, figures)
@@ -36,7 +36,7 @@ def write_study(
         language=language,
         translate=translate,
     )
-    write(page, out, figures, progress)
+    write_page(page, out, figures, progress)
     return notices
 
 

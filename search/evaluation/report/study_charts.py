@@ -22,19 +22,19 @@ from search.evaluation.studies.study import StudyResult
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a small chart: which curve, its name, its place among the series."""
+    """One line of a chart: the key of its curve, its label, its index among the series."""
 
     curve: str
     name: str
     index: int
     muted: bool = False
-    band: bool = True  # its interval is shown
+    band: bool = True  # whether its interval is drawn
 
 
 def plot_by_backbone(
     result: StudyResult, lines: Sequence[Line], xlabel: str, ylabel: str, finish: Callable[[Axes], None] | None = None
 ) -> Figure:
-    """A small chart for each backbone with the same lines."""
+    """Plot the same lines in a small chart for each backbone."""
     figure, axes = style.small_multiples(len(result.backbones), 2.5 if len(result.backbones) > 1 else 3.2)
     for ax, backbone in zip(axes, result.backbones, strict=True):
         for line in lines:
@@ -54,7 +54,7 @@ def plot_by_backbone(
 
 
 def plot_cosines(result: StudyResult, xlabel: str, translate: Translator, finish: Callable[[Axes], None]) -> Figure:
-    """A line for each backbone of a place with itself, and a dotted one of it with others."""
+    """Plot a line for each backbone of a place with itself, and a dotted one of it with others."""
     figure, (ax,) = style.new_figure(height_in=3.4)
     dotted: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1.4}
     for i, backbone in enumerate(result.backbones):
@@ -69,7 +69,7 @@ def plot_cosines(result: StudyResult, xlabel: str, translate: Translator, finish
 
 
 def plot_curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **overrides: Any) -> None:
-    """A line with its interval as a band; `other` overrides how the line looks."""
+    """Plot a line with its interval as a band; `overrides`: matplotlib's options of the line."""
     x = [p.x for p in points]
     y, low, high = (np.array([or_nan(getattr(p, name)) for p in points]) for name in ("y", "low", "high"))
     style_options = (
@@ -95,12 +95,12 @@ def curve_table(result: StudyResult, curves: Sequence[tuple[str, str]], first: s
     return Table([first, *(f"{x:g}" for x in xs), "n"], rows)
 
 
-def percent(ax: Axes) -> None:
+def percent_axis(ax: Axes) -> None:
     ax.set_ylim(-0.03, 1.05)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def at(points: Sequence[CurvePoint], x: float) -> float:
+def value_at(points: Sequence[CurvePoint], x: float) -> float:
     """The curve's value at x, nan where it has none."""
     return next((or_nan(p.y) for p in points if math.isclose(p.x, x)), math.nan)
 
@@ -113,13 +113,13 @@ def or_nan(value: float | None) -> float:
 
 
 def strategies_of(result: StudyResult, backbone: str) -> dict[str, StrategyRecord]:
-    """{name: way}, in their order."""
-    return {way["name"]: way for way in result.study.findings["ways"][backbone]}
+    """{name: record} of a backbone's strategies, in their order."""
+    return {record["name"]: record for record in result.study.findings["ways"][backbone]}
 
 
 def plot_strategies(result: StudyResult, translate: Translator) -> Figure:
-    """Recall of each way, with its interval, a group for each way and a bar for each backbone."""
-    names = [way["name"] for way in result.study.findings["ways"][result.backbones[0]]]
+    """Plot the recall of each strategy with its interval: a group of bars for each strategy, a bar for each backbone."""
+    names = [record["name"] for record in result.study.findings["ways"][result.backbones[0]]]
     count = len(result.backbones)
     figure, (ax,) = style.new_figure(height_in=0.9 + 0.26 * len(names) * max(1.6, count))
     for b, backbone in enumerate(result.backbones):
@@ -142,49 +142,54 @@ def plot_strategies(result: StudyResult, translate: Translator) -> Figure:
 
 
 def strategy_table(result: StudyResult, translate: Translator, *, heading: bool = True) -> Table:
-    """The ways of each backbone in numbers; `heading`: whether they tell one."""
+    """The strategies of each backbone in numbers; `heading`: whether they answer one."""
     error_keys = ("error_m", "heading_error_deg") if heading else ("error_m",)
     rows = []
     for backbone in result.backbones:
-        for strategy in strategies_of(result, backbone).values():
+        for record in strategies_of(result, backbone).values():
             rows.append(
-                [translate(strategy["name"]), backbone, recall_text(strategy, "\n{low}, {high}"), ceiling_text(strategy) or translate("not recorded"),
-                 gain_text(strategy, "\n{low}, {high}"), _gain_n(strategy, translate),
-                 *("–" if strategy[key] is None else f"{strategy[key]:.1f}" for key in error_keys),
-                 f"{strategy['embed_ms']:.2f}", f"{strategy['search_ms']:.3f}", f"{strategy['embed_ms'] + strategy['search_ms']:.2f}",
-                 f"{strategy['index_bytes'] / 1e6:.2f}", _counts(strategy)]
+                [translate(record["name"]), backbone, recall_text(record, "\n{low}, {high}"), ceiling_text(record) or translate("not recorded"),
+                 gain_text(record, "\n{low}, {high}"), _gain_n(record, translate),
+                 *("–" if record[key] is None else f"{record[key]:.1f}" for key in error_keys),
+                 f"{record['embed_ms']:.2f}", f"{record['search_ms']:.3f}", f"{record['embed_ms'] + record['search_ms']:.2f}",
+                 f"{record['index_bytes'] / 1e6:.2f}", _counts(record)]
             )  # fmt: skip
-    errors = (
+    error_columns = (
         (translate("median error, m"), translate("heading error, °")) if heading else (translate("median error, m"),)
     )
-    costs = (translate("embed, ms"), translate("search, ms"), translate("embed + search, ms"), translate("index, MB"))
-    gains = translate("gain"), translate("n of the gain")
+    cost_columns = (
+        translate("embed, ms"),
+        translate("search, ms"),
+        translate("embed + search, ms"),
+        translate("index, MB"),
+    )
+    gain_columns = translate("gain"), translate("n of the gain")
     columns = (
         translate("way"),
         translate("backbone"),
         translate("right place"),
         translate("ceiling"),
-        *gains,
-        *errors,
-        *costs,
+        *gain_columns,
+        *error_columns,
+        *cost_columns,
         "n",
     )
     return Table(columns, rows)
 
 
-def _counts(strategy: StrategyRecord) -> str:
-    """The frames, and how many independent ones they are worth where that is fewer."""
-    n_eff = strategy.get("n_eff")  # studies of earlier versions store none
-    is_plain = strategy["low"] is None or n_eff is None or n_eff == strategy["n"]  # by `share`, or by n itself
-    return str(strategy["n"]) if is_plain else f"{strategy['n']} (n_eff {n_eff:.0f})"
+def _counts(record: StrategyRecord) -> str:
+    """The number of frames, and n_eff where it is fewer."""
+    n_eff = record.get("n_eff")  # studies of earlier versions store none
+    is_plain = record["low"] is None or n_eff is None or n_eff == record["n"]  # `recall_text` holds n_eff, or n does
+    return str(record["n"]) if is_plain else f"{record['n']} (n_eff {n_eff:.0f})"
 
 
-def _gain_n(strategy: StrategyRecord, translate: Translator) -> str:
-    return "–" if strategy["gain"] is None else str(strategy.get("gain_n") or translate("not recorded"))
+def _gain_n(record: StrategyRecord, translate: Translator) -> str:
+    return "–" if record["gain"] is None else str(record.get("gain_n") or translate("not recorded"))
 
 
-def compare_text(strategies: Sequence[StrategyRecord], translate: Translator) -> str:
-    """How each way does beside the usual one on the same frames, told apart only where the intervals are."""
+def compare_text(records: Sequence[StrategyRecord], translate: Translator) -> str:
+    """Compare each strategy with the baseline on the same frames: more or less only where the interval excludes zero."""
     texts = {
         None: translate("{way} shares no frame with it that both can reach"),
         -1: translate("{way} finds less ({gain} points)"),
@@ -192,8 +197,8 @@ def compare_text(strategies: Sequence[StrategyRecord], translate: Translator) ->
         1: translate("{way} finds more ({gain} points)"),
     }
     return "; ".join(
-        texts[None if strategy["gain"] is None else gain_sign(strategy)].format(
-            way=translate(strategy["name"]), gain=gain_text(strategy)
+        texts[None if record["gain"] is None else gain_sign(record)].format(
+            way=translate(record["name"]), gain=gain_text(record)
         )
-        for strategy in strategies
+        for record in records
     )

@@ -93,7 +93,7 @@ def new_figure(rows: int = 1, columns: int = 1, height_in: float = 3.4, **option
 
 
 def small_multiples(count: int, height_in: float = 2.1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """`count` small axes, up to three in a row, with shared scales; spare ones are taken away."""
+    """`count` small axes, up to three in a row, with shared scales; spare ones are removed."""
     columns = min(3, count)
     rows = -(-count // columns)
     figure, axes = new_figure(rows, columns, height_in * rows + 0.4, sharex=True, sharey=True, **options)
@@ -122,7 +122,7 @@ def legend_above(ax: Axes, columns: int = 4) -> None:
 
 
 def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """A name beside each (x, y), moved where it would lie on another name or point. Call it when the scales are set."""
+    """Write a name beside each (x, y), moved where it would cover another name or point. Call it when scales are set."""
     figure = cast(Figure, ax.figure)
     figure.draw_without_rendering()
     per_pt = figure.dpi / 72
@@ -182,7 +182,7 @@ def boxes(ax: Axes, samples: Sequence[NDArray[np.float64]], colours: Sequence[st
 
 
 def inline_svg(figure: Figure, key: str, label: str) -> str:
-    """A figure as SVG for a page: colours by variables, ids of its own, a name for who cannot see it."""
+    """A figure as SVG for a page: colours by variables, ids of its own, a label for screen readers."""
     with rc_context({"svg.hashsalt": key}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -199,7 +199,7 @@ def inline_svg(figure: Figure, key: str, label: str) -> str:
     return svg.replace("#000000", "currentColor")  # what is left at matplotlib's default is ink too
 
 
-def write(figure: Figure, folder: Path, key: str) -> list[Path]:
+def write_figure(figure: Figure, folder: Path, key: str) -> list[Path]:
     """`folder/<key>.png` (150 dots an inch) and `.svg`, on white."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{key}.{form}" for form in ("png", "svg")]

@@ -1,4 +1,4 @@
-"""Figures of scores and times: what a run says without knowing the truth."""
+"""Sections on scores and times: the figures of a run that need no truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table, timing_text
 from search.evaluation.report.plotted_run import PlottedRun, group_by_timing, without_nan
 
-_DOTS = 500  # of a scatter, for each series: more cannot be told apart
+_DOTS = 500  # of a scatter, for each series: more overlap
 _TITLE = 34  # characters of a line above a small chart
 
 
@@ -72,7 +72,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
 
 
 def _timing_note(runs: Sequence[PlottedRun], translate: Translator) -> str:
-    """How the times of a figure were taken, where it is the same for all; else that they do not compare."""
+    """How the times of a figure were taken where that is the same for all, else that they do not compare."""
     groups = group_by_timing(runs, translate)
     if len(groups) > 1:
         return " " + translate("Times of different titles were taken differently: compare them under one title only.")
@@ -176,7 +176,7 @@ def plot_mean_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure
 
 
 def _panels(groups: Sequence[tuple[str, list[PlottedRun]]]) -> tuple[Figure, list[tuple[Axes, list[PlottedRun]]]]:
-    """One above the other, a panel for each group of runs under its title, with one scale of milliseconds."""
+    """A figure with a panel for each group of runs, one above the other, with one scale of milliseconds."""
     sizes = [len(group) for _, group in groups]
     height_in = 0.6 + sum(0.3 + 0.38 * size for size in sizes)
     figure, axes = style.new_figure(
