@@ -89,7 +89,7 @@ def draw_batch(
         references.append(cut(area.seasons[first], reference, px, rng, loose=0.15 * strength))
         queries.append(cut(area.seasons[second], query, px, rng, loose=strength))
         near.append(np.exp(-(pose_distance(query, reference) ** 2) / (2 * SHARPNESS**2)))
-    weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))  # type: ignore[no-untyped-call]
+    weights = torch.block_diag(*(torch.from_numpy(w).float() for w in near))
     pair_strengths = np.repeat(strengths, 4 * clusters)
     return alter(torch.cat(queries), rng, pair_strengths), alter(torch.cat(references), rng, pair_strengths), weights
 
@@ -182,7 +182,7 @@ def take_step(run: Run, areas: Sequence[Area], rng: np.random.Generator, options
     q, r = embed(run.model, torch.cat([queries, references])).chunk(2)
     loss = contrastive_loss(q, r, weights, run.log_temperature.exp().clamp(0.02, 0.2))
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     run.optimizer.step()
     decay = min(0.995, (run.step + 1) / (run.step + 20))

@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-class Overlap(click.ParamType):
+class Overlap(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """`50`, `50%` or `0.5`: the domain's overlap, a fraction in [0, 1)."""
 
     name = "percent"
@@ -26,7 +26,7 @@ class Overlap(click.ParamType):
         return value if isinstance(value, float) else _read(self, filters.read_overlap, value, param, ctx)
 
 
-class Angles(click.ParamType):
+class Angles(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """`0,45,90`: whole headings in degrees clockwise from north."""
 
     name = "degrees"
@@ -36,7 +36,7 @@ class Angles(click.ParamType):
 
 
 def _read(
-    kind: click.ParamType,
+    kind: click.ParamType[Any],
     read: Callable[[str], T],
     text: str,
     param: click.Parameter | None,

@@ -83,7 +83,7 @@ def rotation(
     _present(workspace, result, report)
 
 
-class Altitudes(click.ParamType):
+class Altitudes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """`200,300,600`: metres, in ascending order, each once."""
 
     name = "metres"

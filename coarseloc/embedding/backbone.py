@@ -120,4 +120,5 @@ def normalise_rows(vectors: Float32, name: str) -> Float32:
             f"backbone {name} gave an embedding {description} for image {unusable[0]} of {len(vectors)}: expected a "
             "finite vector; its weights are damaged, or its precision is too low for it"
         )
-    return vectors / norms
+    unit: Float32 = vectors / norms
+    return unit

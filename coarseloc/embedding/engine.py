@@ -219,7 +219,7 @@ def _pool(output: Any, spec: EmbeddingSpec, patch: int) -> Tensor:
     if spec.pooling == "pooler":
         if getattr(output, "pooler_output", None) is None:
             raise BackboneError(f"backbone {spec.backbone} has no pooler_output: set pooling to 'cls' or 'mean'")
-        vectors = output.pooler_output.flatten(1)
+        vectors: Tensor = output.pooler_output.flatten(1)
     elif spec.pooling == "mean":
         vectors = _patches(output.last_hidden_state, spec, patch).mean(dim=1)
     else:

@@ -252,4 +252,5 @@ def _projection(weight: Tensor, bias: Tensor, spec: EmbeddingSpec) -> tuple[Tens
 def _pair_rope_rows(rows: Tensor, heads: int) -> Tensor:
     """Reorder a head's rows (0 … C-1) to (0, C/2, 1, C/2 + 1, …): the two that RoPE turns together become
     neighbours, one complex number. Done to q and k alike, it leaves their products as they were."""
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    halves: Tensor = rows.unflatten(0, (heads, 2, -1))
+    return halves.transpose(1, 2).flatten(0, 2)

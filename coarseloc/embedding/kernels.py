@@ -70,16 +70,19 @@ _ONEDNN_ACT = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish",
 
 
 def _onednn_pack(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    return packed
 
 
 def _onednn_linear(x: Tensor, layer: Linear) -> Tensor:
     act, algorithm = _ONEDNN_ACT[layer.act]
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, act, [], algorithm)
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, act, [], algorithm)
+    return output
 
 
 def _onednn_matmul(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product
 
 
 def _onednn_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def load_model(weights: LocatedWeights) -> PreTrainedModel:
     model, report = _from_pth(weights) if weights.kind == "pth" else _from_folder(weights)
     _check_complete(report, weights)
     model.requires_grad_(False)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _from_pth(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -66,7 +67,7 @@ def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[P
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        return model_class.from_pretrained(
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
             source,
             local_files_only=True,
             dtype=torch.float32,
@@ -75,6 +76,7 @@ def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[P
             output_loading_info=True,
             **arguments,
         )
+        return loaded
     finally:
         logging.set_verbosity(verbosity)
         if bar:

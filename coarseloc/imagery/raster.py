@@ -163,7 +163,7 @@ class Raster:
 
     def _read(
         self, window: Window, shape: tuple[int, int], resampling: Resampling = Resampling.average
-    ) -> tuple[NDArray, Bool | None]:
+    ) -> tuple[NDArray[Any], Bool | None]:
         """([B, h, w] of the raster's own type, bool [h, w] or None where all is ground)."""
         if self.colours.palette is not None:
             resampling = Resampling.nearest  # there is no mean of two numbers of colours
@@ -276,10 +276,11 @@ class ColourMapping:
     palette: UInt8 | None = None  # [256, 3]
     stretch: tuple[float, float] | None = None  # the values that become 0 and 255; None for uint8
 
-    def rgb(self, values: NDArray) -> UInt8:
+    def rgb(self, values: NDArray[Any]) -> UInt8:
         """[B, H, W] of the raster's own type → uint8 [H, W, 3]."""
         if self.palette is not None:
-            return self.palette[values[0]]
+            colours: UInt8 = self.palette[values[0]]
+            return colours
         if self.stretch is not None:
             low, high = self.stretch
             with np.errstate(over="ignore", invalid="ignore"):  # wild floats end at 0 or 255
@@ -310,7 +311,7 @@ def _choose_bands(dataset: DatasetReader) -> ColourMapping:
     return ColourMapping(bands)
 
 
-def _value_range(values: NDArray, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
+def _value_range(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[float, float]:
     """Compute the values of one raster that become 0 and 255, from a small copy of it.
 
     values: [B, H, W]; valid: bool [H, W] or None. One pair for all bands, so that colours keep their hue.

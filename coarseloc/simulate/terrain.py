@@ -148,7 +148,8 @@ def _furrows(canvas: Canvas, land: Float) -> Float:
     pale = np.clip((soil - 1.0) * 1.2, 0, 0.7) * in_field
     drawn: Float = land + rows[..., None] + (soil * 7 * in_field)[..., None]
     bare = np.array([186, 172, 146], np.float32)
-    return drawn + (bare - drawn) * pale[..., None]
+    mixed: Float = drawn + (bare - drawn) * pale[..., None]
+    return mixed
 
 
 def _relief(canvas: Canvas, land: Float) -> Float:
@@ -161,7 +162,8 @@ def _relief(canvas: Canvas, land: Float) -> Float:
     light += 0.05 * _fbm(rng, shape, canvas.gsd_m, 60, 4)
     hue = _fbm(rng, shape, canvas.gsd_m, 700, 3)[..., None] * np.array([5, 1, -4], np.float32)
     grain = canvas.season.rng.standard_normal(shape).astype(np.float32)[..., None] * np.float32(2.5)
-    return (land + hue) * light[..., None].astype(np.float32) + grain
+    lit: Float = (land + hue) * light[..., None].astype(np.float32) + grain
+    return lit
 
 
 def _lakes(canvas: Canvas, land: Float, share: float, coast: bool) -> Float:
@@ -188,7 +190,8 @@ def _lakes(canvas: Canvas, land: Float, share: float, coast: bool) -> Float:
     colour += canvas.season.rng.standard_normal(shape).astype(np.float32)[..., None] * np.float32(1.5)
     bank = np.array(vary((178, 166, 138) if rng.random() < 0.6 else (98, 106, 66), rng, 12), np.float32)
     banked = land + (bank - land) * rim
-    return (banked + (colour - banked) * water).astype(np.float32)
+    flooded: Float = (banked + (colour - banked) * water).astype(np.float32)
+    return flooded
 
 
 # --- smooth random fields: lengths in metres, so that a finer raster shows the same land -------------

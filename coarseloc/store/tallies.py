@@ -34,15 +34,15 @@ class Tally:
 def next_generation(session: Session) -> int:
     """A number no earlier write has had. Taken inside the write's own transaction and before it reads anything: on
     PostgreSQL this is also what makes the writers of embeddings wait for each other."""
-    bumped = session.scalar(
+    generation: int | None = session.scalar(
         update(CounterRow)
         .where(CounterRow.name == "generation")
         .values(value=CounterRow.value + 1)
         .returning(CounterRow.value)
     )
-    if bumped is None:
+    if generation is None:
         raise StoreError("the database has lost its generation counter: restore it from a back-up")
-    return bumped
+    return generation
 
 
 def tally(session: Session, reference_set_id: int, spec_id: int) -> Tally:

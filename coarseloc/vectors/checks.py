@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coarseloc.core.errors import VectorStoreError
 from coarseloc.core.types import Float32, Point, TileFacts
@@ -94,10 +95,11 @@ def _check_facts(facts: TileFacts) -> None:
         raise VectorStoreError(f"{facts.tile_id} has altitude {facts.altitude_m}: give metres, or None for unknown")
 
 
-def _invalid_rows(vectors: Float32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _invalid_rows(vectors: Float32) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(np.linalg.norm(vectors, axis=1) - 1.0)
-    return ~(off <= NORM_TOLERANCE)  # NaN and infinity compare false
+    fit: NDArray[np.bool_] = off <= NORM_TOLERANCE  # NaN and infinity compare false
+    return ~fit
 
 
 def _defect(vector: Float32) -> str:

@@ -126,14 +126,16 @@ def edge_filter(where: Where) -> qdrant_edge.Filter | None:
     """The filter in Qdrant Edge's words; None for "anything"."""
     import qdrant_edge
 
-    return _spell(conditions(where), qdrant_edge, qdrant_edge.RangeFloat)
+    spelled: qdrant_edge.Filter | None = _spell(conditions(where), qdrant_edge, qdrant_edge.RangeFloat)
+    return spelled
 
 
 def client_filter(where: Where) -> qdrant_client.models.Filter | None:
     """The filter in qdrant-client's words; None for "anything"."""
     from qdrant_client import models
 
-    return _spell(conditions(where), models, models.Range)
+    spelled: qdrant_client.models.Filter | None = _spell(conditions(where), models, models.Range)
+    return spelled
 
 
 def _spell(items: Sequence[Condition], words: ModuleType, range_: type) -> Any:

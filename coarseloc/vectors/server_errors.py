@@ -29,7 +29,7 @@ class Backoff:
     longest_s: float = 30.0
 
     def wait_s(self, failures: int, retry_after_s: float = 0.0) -> float:
-        wait = min(self.first_s * 2 ** (failures - 1), self.longest_s)
+        wait = min(self.first_s * 2.0 ** (failures - 1), self.longest_s)
         jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, guards nothing
         return max(jittered, min(retry_after_s, self.longest_s))
 

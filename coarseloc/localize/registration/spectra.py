@@ -156,4 +156,5 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
 
 
 def _transform(images: Tensor, length: int) -> Tensor:
-    return torch.fft.fft2(images, s=(length, length))
+    spectra: Tensor = torch.fft.fft2(images, s=(length, length))
+    return spectra
