@@ -13,9 +13,22 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
+from search.export.records import Location
 from web import language, monitoring, openapi, problems, safety
-from web.pages import Number, address, compare, export, flights, frame, images, map, references, rotation, search
-from web.state import Gallery
+from web.pages import (
+    DatabaseInteger,
+    address,
+    compare,
+    export,
+    flights,
+    frame,
+    images,
+    map,
+    references,
+    rotation,
+    search,
+)
+from web.state import WebState
 
 _FEATURES = (flights, frame, search, compare, rotation, references, export, map, images, monitoring, openapi)
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -35,8 +48,8 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.url_map.converters["int"] = Number
-    app.extensions["coarseloc"] = Gallery.open(settings)
+    app.url_map.converters["int"] = DatabaseInteger
+    app.extensions["coarseloc"] = WebState.open(settings)
     safety.register(app)
     problems.register(app)
     monitoring.register(app)
@@ -125,11 +138,11 @@ def _difference(value: float | None) -> str:
     return _NONE if value is None else f"{value:.0f}°"
 
 
-def _position(value: dict[str, float] | None) -> str:
+def _position(place: Location | None) -> str:
     """Latitude and longitude as people say them; five decimals are about a metre."""
-    if value is None:
+    if place is None:
         return _NONE
-    lat, lon = value["lat"], value["lon"]
+    lat, lon = place.lat, place.lon
     return f"{abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
 
 

@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Literal
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
+from pydantic import Field
 
 from coarseloc import __version__
 from coarseloc.core.errors import CoarselocError
 from coarseloc.store import embeddings
 from coarseloc.store.session import head_revision
-from web.state import Gallery, the_gallery
+from web.models import AnswerModel
+from web.pages import as_json
+from web.state import WebState, current_state
 
 routes = Blueprint("health", __name__)
 BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -30,59 +33,108 @@ _STARTED = time.time()
 _log = logging.getLogger("coarseloc.access")
 
 
+class Liveness(AnswerModel):
+    status: Literal["ok"]
+
+
+class DatabaseCheck(AnswerModel):
+    status: Literal["ok", "down"]
+    revision: str | None = None
+    detail: str | None = None
+
+
+class VectorsCheck(AnswerModel):
+    status: Literal["ok", "degraded"]
+    detail: str | None = None
+    pending: int = Field(ge=0)
+
+
+class MirrorsCheck(AnswerModel):
+    status: Literal["ok"]
+    built: int = Field(ge=0)
+
+
+class BackbonesCheck(AnswerModel):
+    status: Literal["ok", "degraded"]
+    loaded: list[str]
+    able: list[str]
+    without_weights: list[str]
+
+
+class ReadinessChecks(AnswerModel):
+    database: DatabaseCheck
+    vectors: VectorsCheck | None = None
+    mirrors: MirrorsCheck | None = None
+    models: BackbonesCheck | None = None
+
+
+class Readiness(AnswerModel):
+    """What the server stands on; degraded is not dead."""
+
+    status: Literal["ready", "degraded", "down"]
+    checks: ReadinessChecks
+
+
 @routes.get("/healthz")
-def healthz() -> Response:
-    return jsonify(status="ok")
+@as_json
+def healthz() -> Liveness:
+    return Liveness(status="ok")
 
 
 @routes.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """200 while pages can be shown (`ready` or `degraded`), 503 where the database cannot be used."""
-    here = the_gallery()
-    checks = {"database": _database(here)}
-    dead = checks["database"]["status"] == "down"
-    if not dead:
-        checks |= {"vectors": _vectors(here), "mirrors": _mirrors(here), "models": _models(here)}
-    worst = "down" if dead else "degraded" if any(c["status"] != "ok" for c in checks.values()) else "ready"
-    return jsonify(status=worst, checks=checks), 503 if dead else 200
+    readiness = _readiness(current_state())
+    return jsonify(readiness.model_dump(mode="json", exclude_none=True)), 503 if readiness.status == "down" else 200
 
 
-def _database(here: Gallery) -> dict[str, Any]:
+def _readiness(state: WebState) -> Readiness:
+    database = _check_database(state)
+    if database.status == "down":
+        return Readiness(status="down", checks=ReadinessChecks(database=database))
+    vectors, mirrors, models = _check_vectors(state), _check_mirrors(state), _check_backbones(state)
+    degraded = "degraded" in (vectors.status, models.status)
+    return Readiness(
+        status="degraded" if degraded else "ready",
+        checks=ReadinessChecks(database=database, vectors=vectors, mirrors=mirrors, models=models),
+    )
+
+
+def _check_database(state: WebState) -> DatabaseCheck:
     try:
-        found, head = here.database.revision(), head_revision()
+        revision, head = state.database.revision(), head_revision()
     except CoarselocError as error:
-        return {"status": "down", "detail": str(error)}
-    if found != head:
-        return {"status": "down", "detail": f"schema is at {found}, this version needs {head}: run `coarseloc migrate`"}
-    return {"status": "ok", "revision": found}
+        return DatabaseCheck(status="down", detail=str(error))
+    if revision != head:
+        detail = f"schema is at {revision}, this version needs {head}: run `coarseloc migrate`"
+        return DatabaseCheck(status="down", detail=detail)
+    return DatabaseCheck(status="ok", revision=revision)
 
 
-def _vectors(here: Gallery) -> dict[str, Any]:
+def _check_vectors(state: WebState) -> VectorsCheck:
     """The vector store: whether it can be had, and how far it is behind."""
-    with here.database.read() as session:
-        behind = sum(embeddings.pending_counts(session).values())
-    if here.vectors.trouble:
-        return {"status": "degraded", "detail": here.vectors.trouble, "pending": behind}
-    return {"status": "degraded" if behind else "ok", "pending": behind}
+    with state.database.read() as session:
+        pending = sum(embeddings.pending_counts(session).values())
+    trouble = state.vectors.trouble
+    return VectorsCheck(status="degraded" if trouble or pending else "ok", detail=trouble, pending=pending)
 
 
-def _mirrors(here: Gallery) -> dict[str, Any]:
+def _check_mirrors(state: WebState) -> MirrorsCheck:
     """FAISS's mirrors on disk. One that is missing is no fault: the first search builds it."""
-    return {"status": "ok", "built": len(list(here.settings.mirrors.glob("*/*/schema.json")))}
+    return MirrorsCheck(status="ok", built=len(list(state.settings.mirrors.glob("*/*/schema.json"))))
 
 
-def _models(here: Gallery) -> dict[str, Any]:
+def _check_backbones(state: WebState) -> BackbonesCheck:
     """Backbones that references are embedded with; search by upload needs the weights of one at least."""
-    with here.database.read() as session:
+    with state.database.read() as session:
         specs = [stored.embedding_spec for stored in embeddings.specs(session)]
-    able = sorted({spec.backbone for spec in specs if here.encoders.missing(spec) is None})
-    lacking = sorted({spec.backbone for spec in specs} - set(able))
-    return {
-        "status": "degraded" if specs and not able else "ok",
-        "loaded": here.encoders.loaded(),
-        "able": able,
-        "without_weights": lacking,
-    }
+    able = sorted({spec.backbone for spec in specs if state.encoders.missing(spec) is None})
+    return BackbonesCheck(
+        status="degraded" if specs and not able else "ok",
+        loaded=state.encoders.loaded(),
+        able=able,
+        without_weights=sorted({spec.backbone for spec in specs} - set(able)),
+    )
 
 
 # --- counts and times ---------------------------------------------------------------------------
@@ -136,7 +188,7 @@ def register(app: Flask) -> None:
         return response
 
     def show() -> Response:
-        lines = [*counts.lines(), *_gauges(the_gallery())]
+        lines = [*counts.lines(), *_gauges(current_state())]
         return Response("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.after_request(count)
@@ -166,9 +218,9 @@ def _line(response: Response, seconds: float) -> str:
     return json.dumps(facts)
 
 
-def _gauges(here: Gallery) -> Iterator[str]:
+def _gauges(state: WebState) -> Iterator[str]:
     try:
-        with here.database.read() as session:
+        with state.database.read() as session:
             pending = embeddings.pending_counts(session)
     except CoarselocError:
         yield from _gauge("coarseloc_database_up", "1 where the database answers.", 0)
@@ -176,9 +228,9 @@ def _gauges(here: Gallery) -> Iterator[str]:
         yield from _gauge("coarseloc_database_up", "1 where the database answers.", 1)
         behind = sum(pending.values())
         yield from _gauge("coarseloc_pending_embeddings", "What the vector store is behind by.", behind)
-    trouble = here.vectors.trouble is not None
+    trouble = state.vectors.trouble is not None
     yield from _gauge("coarseloc_vector_store_up", "0 where filtered search cannot be had.", int(not trouble))
-    yield from _gauge("coarseloc_models_loaded", "Backbones in memory.", len(here.encoders.loaded()))
+    yield from _gauge("coarseloc_models_loaded", "Backbones in memory.", len(state.encoders.loaded()))
     yield from _gauge("coarseloc_build_info", "The version.", 1, f'{{version="{__version__}"}}')
     yield from _gauge("process_start_time_seconds", "When this process began, seconds since 1970.", round(_STARTED, 1))
     yield from _gauge("process_resident_memory_bytes", "Memory that is in RAM.", _resident_bytes())

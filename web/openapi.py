@@ -1,17 +1,18 @@
 """The JSON API, described for programs: OpenAPI 3.1 at `/api/openapi.json`.
 
-Addresses, methods and the types of their ids are those of the application itself, and what an answer holds is in
-`web.models`; here stands only what neither knows: what an address is for, what may be asked of it, how it can fail.
+Addresses, methods and the types of their ids are those of the application itself, and what an answer holds is the
+model that its view returns. Here stands what neither knows: what an address is for, which query it takes, how it can
+fail.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
@@ -20,13 +21,18 @@ from coarseloc import __version__, i18n
 from coarseloc.core.filters import KEYS
 from search.export.files import FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
-from web import models
+from web.monitoring import Readiness
+from web.pages.export import GeoJsonFeatures
 from web.pages.images import SIZES
-from web.state import the_gallery
+from web.pages.map import GroundPlaces
+from web.pages.search import UploadReceipt
+from web.problems import ProblemDetails
+from web.state import current_state
 
 routes = Blueprint("openapi", __name__)
 
 Schema = Mapping[str, Any]
+Answers = Mapping[str, type[BaseModel] | None]  # by media type; None for bytes that are no JSON
 _REF = "#/components/schemas/{model}"
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}  # the name given several times
@@ -75,75 +81,66 @@ class Operation:
     """One address and method: what it is for, what may be asked of it, what it answers."""
 
     summary: str
-    answer: type[BaseModel] | Mapping[str, type[BaseModel] | None]  # JSON; or by media type, None for other bytes
     query: Sequence[str] = ()
     problems: Sequence[int] = ()  # beside those that any request may meet
+    # The JSON's model, or models by media type, None for other bytes; where the view is not annotated with its model.
+    answer: type[BaseModel] | Mapping[str, type[BaseModel] | None] | None = None
 
 
 OPERATIONS: dict[str, Operation] = {
-    "flights.flights_json": Operation("Flights, newest first", models.Flights, ("page", "lang")),
-    "flights.flight_json": Operation(
-        "One flight and all its frames", models.Flight, (*_SEARCHES, "model", "lang"), (404,)
-    ),
+    "flights.flights_json": Operation("Flights, newest first", ("page", "lang")),
+    "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "lang"), (404,)),
     "frame.frame_json": Operation(
-        "One frame under every backbone",
-        models.Frame,
-        (*_SEARCHES, "model", "rank", "view", "within", "lang"),
-        (404,),
+        "One frame under every backbone", (*_SEARCHES, "model", "rank", "view", "within", "lang"), (404,)
     ),
-    "compare.compare_json": Operation(
-        "Backbones beside each other", models.Comparison, ("flight", *_SEARCHES, "lang"), (404,)
-    ),
-    "rotation.rotation_json": Operation("A rotation study", models.Rotation, ("study", "turn", "lang")),
-    "references.references_json": Operation("Reference sets", models.References, ("lang",)),
-    "map.tiles": Operation("The places of a reference set", models.GroundTiles, (), (404,)),
-    "map.picture": Operation("A reference set's ground, north up", _PICTURE, (), (404,)),
-    "search.send": Operation("Send an image to be looked for", models.Sent, (), (401, 403, 413, 415)),
+    "compare.compare_json": Operation("Backbones beside each other", ("flight", *_SEARCHES, "lang"), (404,)),
+    "rotation.rotation_json": Operation("A rotation study", ("study", "turn", "lang")),
+    "references.references_json": Operation("Reference sets", ("lang",)),
+    "map.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
+    "map.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
+    "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
     "search.search_json": Operation(
-        "Look for an image among the references",
-        models.Lookup,
-        ("image", "flight", "frame", *_FACETS, "lang"),
-        (404, 429),
+        "Look for an image among the references", ("image", "flight", "frame", *_FACETS, "lang"), (404, 429)
     ),
-    "export.export_json": Operation("The files of a flight's searches", models.Export, (*_SEARCHES, "lang"), (404,)),
+    "export.export_json": Operation("The files of a flight's searches", (*_SEARCHES, "lang"), (404,)),
     "export.whole": Operation(
         "A flight's searches as one file",
+        _SEARCHES,
+        (404,),
         {
             "application/json": FlightLocalizations,
-            "application/geo+json": models.Features,
+            "application/geo+json": GeoJsonFeatures,
             "application/vnd.google-earth.kml+xml": None,
             "text/csv": None,
         },
-        _SEARCHES,
-        (404,),
     ),
-    "export.record": Operation("One frame under one backbone", CoarseLocalizationInfo, (), (404,)),
-    "export.schema": Operation("A record's JSON Schema", {"application/schema+json": None}, (), (404,)),
-    "images.tile": Operation("A reference tile at its heading", _PICTURE, ("size",), (404, 422)),
-    "images.result": Operation("A reference tile as a search saw it", _PICTURE, ("size",), (404, 422)),
-    "images.frame": Operation("A frame of a flight", _PICTURE, ("size",), (404, 422)),
-    "images.upload": Operation("An image that was sent", _PICTURE, ("size",), (404, 422)),
-    "health.healthz": Operation("The process answers", models.Alive),
-    "health.readyz": Operation("What the server stands on, part by part", models.Readiness),
-    "metrics": Operation("Counts and times for Prometheus", {"text/plain": None}),
-    "openapi.document": Operation("This description", {"application/json": None}),
+    "export.record": Operation("One frame under one backbone", (), (404,), CoarseLocalizationInfo),
+    "export.schema": Operation("A record's JSON Schema", (), (404,), {"application/schema+json": None}),
+    "images.tile": Operation("A reference tile at its heading", ("size",), (404, 422), _PICTURE),
+    "images.result": Operation("A reference tile as a search saw it", ("size",), (404, 422), _PICTURE),
+    "images.frame": Operation("A frame of a flight", ("size",), (404, 422), _PICTURE),
+    "images.upload": Operation("An image that was sent", ("size",), (404, 422), _PICTURE),
+    "health.healthz": Operation("The process answers"),
+    "health.readyz": Operation("What the server stands on, part by part", answer=Readiness),
+    "metrics": Operation("Counts and times for Prometheus", answer={"text/plain": None}),
+    "openapi.document": Operation("This description", answer={"application/json": None}),
 }
 
 
 @routes.get("/api/openapi.json")
 def document() -> Response:
-    rules = list(current_app.url_map.iter_rules())
-    return jsonify(the_gallery().memory.recall("openapi", lambda: described(rules)))
+    return jsonify(current_state().memory.recall("openapi", lambda: describe(current_app)))
 
 
-def described(rules: Sequence[Rule]) -> dict[str, Any]:
-    """The OpenAPI document of those rules that are an operation's."""
+def describe(app: Flask) -> dict[str, Any]:
+    """The OpenAPI document of those addresses that are an operation's."""
     paths: dict[str, dict[str, Any]] = {}
-    for rule in sorted(rules, key=lambda rule: rule.rule):
+    answers = {name: _answers(app.view_functions[name], operation) for name, operation in OPERATIONS.items()}
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if operation := OPERATIONS.get(rule.endpoint):
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            paths.setdefault(path, {})[method.lower()] = _operation(rule, operation)
+            paths.setdefault(path, {})[method.lower()] = _operation(rule, operation, answers[rule.endpoint])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -155,20 +152,26 @@ def described(rules: Sequence[Rule]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(answers.values()),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "COARSELOC_TOKEN"}},
         },
     }
 
 
-def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
+def _answers(view: Callable[..., Any], operation: Operation) -> Answers:
+    """The models of a view's answers by media type; the model of its JSON is what the view returns."""
+    answer = operation.answer or get_type_hints(view)["return"]
+    return answer if isinstance(answer, Mapping) else {"application/json": answer}
+
+
+def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, Any]:
     parameters = [*_path_parameters(rule), *(_query_parameter(name) for name in operation.query)]
-    found: dict[str, Any] = {"operationId": rule.endpoint, "summary": operation.summary, "parameters": parameters}
+    description: dict[str, Any] = {"operationId": rule.endpoint, "summary": operation.summary, "parameters": parameters}
     problems = (400, *operation.problems, 503)
     responses = {str(status): _problem(status) for status in problems}
-    success = {"description": operation.summary, "headers": _headers(), "content": _content(operation)}
+    success = {"description": operation.summary, "headers": _headers(), "content": _content(answers)}
     if rule.endpoint == "search.send":
-        found |= {"requestBody": _upload(), "security": [{}, {"token": []}]}
+        description |= {"requestBody": _upload(), "security": [{}, {"token": []}]}
         to_page = _headers("Location")
         responses |= {
             "201": success | {"description": "Taken in", "headers": to_page},
@@ -180,7 +183,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
     if rule.endpoint == "health.readyz":
         responses["503"] = success | {"description": "The database cannot be used"}
-    return found | {"responses": dict(sorted(responses.items()))}
+    return description | {"responses": dict(sorted(responses.items()))}
 
 
 def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
@@ -199,13 +202,8 @@ def _query_parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": what, "schema": schema}
 
 
-def _content(operation: Operation) -> dict[str, Any]:
-    return {media: {"schema": _schema_of(media, model)} for media, model in _by_type(operation).items()}
-
-
-def _by_type(operation: Operation) -> Mapping[str, type[BaseModel] | None]:
-    answer = operation.answer
-    return answer if isinstance(answer, Mapping) else {"application/json": answer}
+def _content(answers: Answers) -> dict[str, Any]:
+    return {media: {"schema": _schema_of(media, model)} for media, model in answers.items()}
 
 
 def _schema_of(media: str, model: type[BaseModel] | None) -> Schema:
@@ -218,7 +216,7 @@ def _problem(status: int) -> dict[str, Any]:
     return {
         "description": _PROBLEMS[status],
         "headers": _headers("Retry-After") if status == 429 else _headers(),
-        "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
+        "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDetails")}}},
     }
 
 
@@ -234,12 +232,12 @@ def _upload() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _schemas() -> dict[str, Any]:
+def _schemas(answers: Iterable[Answers]) -> dict[str, Any]:
     """Of every answer and of what it is made of, by name."""
-    answers: list[type[BaseModel]] = [models.Problem]
-    for operation in OPERATIONS.values():
-        answers += [model for model in _by_type(operation).values() if model]
-    _names, made = models_json_schema(
-        [(model, "validation") for model in answers], ref_template=_REF, schema_generator=PublishedSchema
+    models: list[type[BaseModel]] = [ProblemDetails]
+    for by_media in answers:
+        models += [model for model in by_media.values() if model]
+    _names, document = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_REF, schema_generator=PublishedSchema
     )
-    return dict(made["$defs"])
+    return dict(document["$defs"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Literal
 
-from flask import Flask, Response, g, jsonify, render_template, request
+from flask import Flask, Response, g, render_template, request
+from pydantic import Field
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from coarseloc.core.errors import (
@@ -20,6 +21,7 @@ from coarseloc.core.errors import (
     WeightsError,
 )
 from web.language import _
+from web.models import AnswerModel, json_response
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,16 @@ class Problem(Exception):
         self.status, self.detail, self.title, self.retry_after_s = status, detail, title, retry_after_s
 
 
+class ProblemDetails(AnswerModel):
+    """Why a request was not answered, and what to do (RFC 9457)."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
+    request_id: str = Field(description="names the request in the server's log")
+
+
 def register(app: Flask) -> None:
     app.register_error_handler(Problem, _answer)
     app.register_error_handler(CoarselocError, _from_coarseloc)
@@ -57,14 +69,14 @@ def wants_json() -> bool:
 
 def names_html() -> bool:
     """Browsers do, for pages; `*/*` alone is a program that takes what it gets."""
-    return any(one.lower() in ("text/html", "application/xhtml+xml") for one in request.accept_mimetypes.values())
+    return any(media.lower() in ("text/html", "application/xhtml+xml") for media in request.accept_mimetypes.values())
 
 
 def _answer(problem: Problem) -> Response:
     if wants_json():
         response = _as_json(problem)
     else:
-        page = render_template("problem.html", problem=_body(problem))
+        page = render_template("problem.html", problem=_details(problem))
         response = Response(page, problem.status, content_type="text/html; charset=utf-8")
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
@@ -72,19 +84,19 @@ def _answer(problem: Problem) -> Response:
 
 
 def _as_json(problem: Problem) -> Response:
-    response = jsonify(_body(problem))
+    response = json_response(_details(problem))
     response.status_code, response.content_type = problem.status, "application/problem+json"
     return response
 
 
-def _body(problem: Problem) -> dict[str, Any]:
-    return {
-        "type": "about:blank",
-        "title": problem.title or HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-        "request_id": g.get("request_id", ""),
-    }
+def _details(problem: Problem) -> ProblemDetails:
+    return ProblemDetails(
+        type="about:blank",
+        title=problem.title or HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        request_id=g.get("request_id", ""),
+    )
 
 
 def _from_coarseloc(error: CoarselocError) -> Response:

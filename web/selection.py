@@ -1,4 +1,4 @@
-"""Which searches of a flight a page shows, by what its address says, and their summaries."""
+"""Which searches of a flight a page shows, by what its address says, and their figures."""
 
 from __future__ import annotations
 
@@ -8,38 +8,96 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import request
+from pydantic import Field
 
 from coarseloc.core import ids
+from coarseloc.core.filters import WhereJson
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import BEST_PLACE, StoredRun
 from search.answers import FrameAnswer, frame_answers
-from search.evaluation.summary import RunSummary, summarize
+from search.evaluation.summary import summarize
 from web.language import _
+from web.models import AnswerModel
 from web.problems import Problem
-from web.state import the_gallery
+from web.state import current_state
+
+
+class FlightFacts(AnswerModel):
+    id: str
+    frames: int = Field(ge=0)
+    started_at: str | None = Field(description="local time, no zone")
+    truth_source: str = Field(description="labels, table, exif or none")
+
+
+class NamedFlight(AnswerModel):
+    id: str
+    frames: int = Field(ge=0)
+
+
+class RunParameters(AnswerModel):
+    """What sets searches of one flight apart; `key` chooses one in an address (`?asked=`)."""
+
+    key: str
+    label: str
+    angle_deg: int | None = Field(description="the one heading that was searched, null for all")
+    where: WhereJson
+    k: int | None
+
+
+class RunView(AnswerModel):
+    """One search of a flight, by its backbone; `key` chooses it in an address (`?model=`)."""
+
+    key: str
+    backbone: str
+    title: str
+    params_m: int | float | None = Field(description="millions of parameters")
+    pretraining: str | None
+    dim: int
+    input_px: int
+    precision: str
+    run: int
+    reference_set: str
+    references: int = Field(ge=0, description="rotated tiles searched")
+    parameters: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class RunFigures(RunView):
+    """With medians over its frames; null where no frame has the figure."""
+
+    done: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    off_map: int = Field(ge=0, description="truth is known, and no reference shows it: no part of the median error")
+    median_score: float | None
+    median_margin: float | None
+    median_error_m: float | None = Field(description="null where truth is not known")
+    median_embed_ms: float | None
+    median_search_ms: float | None
+    median_total_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The searches of one reference set that asked the same, one per backbone; and what else there is to choose."""
+class RunSelection:
+    """The searches of one reference set with the same parameters, one per backbone; and what else may be chosen."""
 
     reference_sets: list[str]
     reference_set: str | None
-    asked: dict[str, dict[str, Any]]  # {key in the address: parameters}
-    asked_key: str | None
+    parameters: list[RunParameters]
+    parameters_key: str | None
     runs: dict[str, StoredRun]  # {key in the address: run}, small backbones first
 
-    def as_json(self) -> dict[str, Any]:
+    def choices(self) -> dict[str, Any]:
+        """The keys of an answer that say which searches it is of, and which others there are."""
         return {
             "reference_sets": self.reference_sets,
             "reference_set": self.reference_set,
-            "asked": [
-                {"key": key, "label": _label(asked, len({one["k"] for one in self.asked.values()}) > 1), **asked}
-                for key, asked in self.asked.items()
-            ],
-            "asked_key": self.asked_key,
+            "asked": self.parameters,
+            "asked_key": self.parameters_key,
         }
+
+
+NO_RUNS = RunSelection([], None, [], None, {})
 
 
 def stored_flight(database: Database, flight_id: str) -> StoredFlight:
@@ -51,64 +109,79 @@ def stored_flight(database: Database, flight_id: str) -> StoredFlight:
         return flights.find_flight(session, flight_id)
 
 
-def shown_searches(database: Database, flight_id: str, run: int | None = None) -> Shown:
+def flight_facts(stored: StoredFlight) -> FlightFacts:
+    flight = stored.flight
+    return FlightFacts(
+        id=flight.flight_id,
+        frames=len(flight.frames),
+        started_at=flight.started_at.isoformat(sep=" ", timespec="minutes") if flight.started_at else None,
+        truth_source=flight.truth_source,
+    )
+
+
+def selected_runs(database: Database, flight_id: str, run_id: int | None = None) -> RunSelection:
     """Of the flight's finished searches those that `?set=` and `?asked=` name, or those beside the run of that
-    number; by default the newest reference set, and of what was asked the widest: all headings, no filter."""
+    number; by default the newest reference set, and of the parameters the widest: all headings, no filter."""
     with database.read() as session:
         latest = runs.latest_runs(session, flight_id)
-    named = next((one for one in latest if one.id == run), None)
-    reference_sets = list(dict.fromkeys(one.reference_set.name for one in reversed(latest)))
-    reference_set = _chosen(named.reference_set.name if named else request.args.get("set"), reference_sets)
-    of_set = [one for one in latest if one.reference_set.name == reference_set]
-    asked = {_asked_key(one): _asked(one) for one in of_set}
-    asked = dict(sorted(asked.items(), key=lambda one: _narrowness(one[1])))
-    key = _chosen(_asked_key(named) if named else request.args.get("asked"), list(asked))
-    return Shown(reference_sets, reference_set, asked, key, _keyed([one for one in of_set if _asked_key(one) == key]))
+    named = next((run for run in latest if run.id == run_id), None)
+    reference_sets = list(dict.fromkeys(run.reference_set.name for run in reversed(latest)))
+    reference_set = _choose(named.reference_set.name if named else request.args.get("set"), reference_sets)
+    of_set = [run for run in latest if run.reference_set.name == reference_set]
+    parameters = {_parameters_key(run): _parameters(run) for run in of_set}
+    parameters = dict(sorted(parameters.items(), key=lambda entry: _narrowness(entry[1])))
+    key = _choose(_parameters_key(named) if named else request.args.get("asked"), list(parameters))
+    several_k = len({values["k"] for values in parameters.values()}) > 1
+    views = [RunParameters(key=k, label=_label(values, several_k), **values) for k, values in parameters.items()]
+    chosen = _keyed([run for run in of_set if _parameters_key(run) == key])
+    return RunSelection(reference_sets, reference_set, views, key, chosen)
 
 
-def _chosen(wanted: str | None, known: Sequence[str]) -> str | None:
-    return wanted if wanted in known else known[0] if known else None
+def _choose(name: str | None, names: Sequence[str]) -> str | None:
+    return name if name in names else names[0] if names else None
 
 
-def _asked(run: StoredRun) -> dict[str, Any]:
+def _parameters(run: StoredRun) -> dict[str, Any]:
     """What sets a search apart for its reader: the heading searched alone, the filters, k."""
     parameters = run.parameters
     return {"angle_deg": parameters.get("angle_deg"), "where": parameters.get("where") or {}, "k": parameters.get("k")}
 
 
-def _asked_key(run: StoredRun) -> str:
-    return ids.digest(_asked(run))[:8]
+def _parameters_key(run: StoredRun) -> str:
+    return ids.digest(_parameters(run))[:8]
 
 
-def _narrowness(asked: Mapping[str, Any]) -> tuple[int, int, int]:
-    return len(asked["where"]), -1 if asked["angle_deg"] is None else asked["angle_deg"], -(asked["k"] or 0)
+def _narrowness(parameters: Mapping[str, Any]) -> tuple[int, int, int]:
+    angle_deg = parameters["angle_deg"]
+    return len(parameters["where"]), -1 if angle_deg is None else angle_deg, -(parameters["k"] or 0)
 
 
-def _label(asked: Mapping[str, Any], with_k: bool) -> str:
-    angle = asked["angle_deg"]
+def _label(parameters: Mapping[str, Any], with_k: bool) -> str:
+    angle = parameters["angle_deg"]
     parts = [_("all headings") if angle is None else _("heading {angle} only", angle=f"{angle:03d}°")]
-    parts += [f"{name} {_short(value)}" for name, value in asked["where"].items()]
-    return " · ".join([*parts, f"k {asked['k']}"] if with_k else parts)
+    parts += [f"{name} {_short(condition)}" for name, condition in parameters["where"].items()]
+    return " · ".join([*parts, f"k {parameters['k']}"] if with_k else parts)
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_short(one)}" for name, one in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_short, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _short(condition: Any) -> str:
+    if isinstance(condition, dict):
+        return ", ".join(f"{name} {_short(part)}" for name, part in condition.items())
+    if isinstance(condition, list):
+        return ", ".join(map(_short, condition))
+    return f"{condition:g}" if isinstance(condition, float) else str(condition)
 
 
-def _keyed(some: Sequence[StoredRun]) -> dict[str, StoredRun]:
+def _keyed(stored_runs: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
-    here = the_gallery()
-    ordered = sorted(some, key=lambda run: (here.place(run.spec.backbone), run.id))
+    state = current_state()
+    ordered = sorted(stored_runs, key=lambda run: (state.place(run.spec.backbone), run.id))
     times = Counter(run.spec.backbone for run in ordered)
-    names = [run.spec.backbone for run in ordered]
-    return {name if times[name] == 1 else f"{name}~{run.id}": run for name, run in zip(names, ordered, strict=True)}
+    return {
+        run.spec.backbone if times[run.spec.backbone] == 1 else f"{run.spec.backbone}~{run.id}": run for run in ordered
+    }
 
 
-def answers(
+def answers_of(
     database: Database, stored: StoredFlight, run: StoredRun, of_flight: Sequence[StoredRun]
 ) -> list[FrameAnswer]:
     """A run's frames by the method that `?method=` names, without hits.
@@ -117,26 +190,26 @@ def answers(
     that it can agree with.
     """
     truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
-    method = the_method()
+    method = chosen_method()
     others = tuple(other.id for other in runs.agreement_voters(run, of_flight))
 
     def select() -> list[FrameAnswer]:
         with database.read() as session:
             return frame_answers(session, [run], method=method, with_hits=False)[run.id]
 
-    return the_gallery().memory.recall(("answers", run.id, run.finished_at, method, truth, others), select)
+    return current_state().memory.recall(("answers", run.id, run.finished_at, method, truth, others), select)
 
 
-def the_method() -> str:
+def chosen_method() -> str:
     """Which answers a page shows: `?method=`, by default the best place."""
     return request.args.get("method", BEST_PLACE)
 
 
-def model(key: str, run: StoredRun, summary: RunSummary | None = None) -> dict[str, Any]:
-    """A run as pages name it: the backbone's facts, what was asked, what answered, and its figures."""
+def run_facts(key: str, run: StoredRun) -> dict[str, Any]:
+    """The fields of a RunView: the backbone's facts, the parameters, and what answered."""
     spec = run.spec
-    row = the_gallery().backbones.get(spec.backbone)
-    facts = {
+    row = current_state().backbones.get(spec.backbone)
+    return {
         "key": key,
         "backbone": spec.backbone,
         "title": row.title if row else spec.backbone,
@@ -151,38 +224,41 @@ def model(key: str, run: StoredRun, summary: RunSummary | None = None) -> dict[s
         "parameters": dict(run.parameters),
         "environment": dict(run.environment),
     }
-    if summary is None:
-        return facts
-    return facts | {
-        "done": summary.frames,
-        "failed": summary.unreadable,
-        "off_map": summary.off_map,
-        "median_score": summary.median_score,
-        "median_margin": summary.median_margin,
-        "median_error_m": summary.median_error_m,
-        "median_embed_ms": summary.median_ms["embed"],
-        "median_search_ms": summary.median_ms["search"],
-        "median_total_ms": summary.median_ms["total"],
-    }
+
+
+def run_figures(key: str, run: StoredRun, answers: Sequence[FrameAnswer]) -> RunFigures:
+    summary = summarize(answers)
+    return RunFigures(
+        **run_facts(key, run),
+        done=summary.frames,
+        failed=summary.unreadable,
+        off_map=summary.off_map,
+        median_score=summary.median_score,
+        median_margin=summary.median_margin,
+        median_error_m=summary.median_error_m,
+        median_embed_ms=summary.median_ms["embed"],
+        median_search_ms=summary.median_ms["search"],
+        median_total_ms=summary.median_ms["total"],
+    )
 
 
 def summarized(
-    database: Database, stored: StoredFlight, shown: Shown
-) -> tuple[dict[str, list[FrameAnswer]], list[dict[str, Any]]]:
-    """({key: frames of each search shown}, and each search as `model` names it)."""
+    database: Database, stored: StoredFlight, selection: RunSelection
+) -> tuple[dict[str, list[FrameAnswer]], list[RunFigures]]:
+    """({key: frames of each search}, and each search's figures)."""
     with database.read() as session:
         of_flight = runs.runs(session, stored.flight.flight_id)
-    frames = {key: answers(database, stored, run, of_flight) for key, run in shown.runs.items()}
-    return frames, [model(key, run, summarize(frames[key])) for key, run in shown.runs.items()]
+    answers = {key: answers_of(database, stored, run, of_flight) for key, run in selection.runs.items()}
+    return answers, [run_figures(key, run, answers[key]) for key, run in selection.runs.items()]
 
 
-def chosen_model(models: Sequence[Mapping[str, Any]]) -> str | None:
+def chosen_model(models: Sequence[RunFigures]) -> str | None:
     """The model that `?model=` names, else the one of least median error, else the last (the largest)."""
-    keys = [one["key"] for one in models]
-    wanted = request.args.get("model")
-    if wanted in keys:
-        return wanted
-    judged = [one for one in models if one["median_error_m"] is not None]
-    if judged:
-        return str(min(judged, key=lambda one: one["median_error_m"])["key"])
+    keys = [model.key for model in models]
+    name = request.args.get("model")
+    if name in keys:
+        return name
+    errors = {model.key: model.median_error_m for model in models if model.median_error_m is not None}
+    if errors:
+        return min(errors, key=errors.__getitem__)
     return keys[-1] if keys else None

@@ -36,7 +36,7 @@ _log = logging.getLogger("coarseloc")
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedQuery:
     """A query's vector, and what it cost."""
 
     vector: Float32  # [D], unit norm
@@ -79,7 +79,7 @@ class QueryEncoders:
         finally:
             self._one_at_a_time.release()
 
-    def embed(self, spec: EmbeddingSpec, pixels: UInt8) -> Embedded:
+    def embed(self, spec: EmbeddingSpec, pixels: UInt8) -> EmbeddedQuery:
         """uint8 [H, W, 3] → its embedding by the very weights and settings of `spec`.
 
         Raises Problem 429 where too many wait already, WeightsError where the weights are missing or others.
@@ -100,7 +100,7 @@ class QueryEncoders:
         finally:
             with self._counting:
                 self._inside -= 1
-        return Embedded(vector, (loaded - started) * 1e3 if fresh else 0.0, (done - loaded) * 1e3)
+        return EmbeddedQuery(vector, (loaded - started) * 1e3 if fresh else 0.0, (done - loaded) * 1e3)
 
     def _backbone(self, spec: EmbeddingSpec) -> Backbone:
         if spec.digest not in self._loaded:
@@ -206,7 +206,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class WebState:
     """What one application holds open."""
 
     workspace: Workspace
@@ -216,7 +216,7 @@ class Gallery:
     memory: Memory = field(default_factory=Memory)
 
     @classmethod
-    def open(cls, settings: Settings) -> Gallery:
+    def open(cls, settings: Settings) -> WebState:
         workspace = Workspace(settings, notice=_log.warning)
         vectors = Vectors(settings, workspace.db)
         return cls(workspace, table(settings.backbones), QueryEncoders(settings), vectors)
@@ -248,7 +248,7 @@ class Gallery:
         self.workspace.close()
 
 
-def the_gallery() -> Gallery:
+def current_state() -> WebState:
     """The current application's."""
-    found: Gallery = current_app.extensions["coarseloc"]
+    found: WebState = current_app.extensions["coarseloc"]
     return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, render_template, request
+from pydantic import Field
 
 from coarseloc.store import gallery
 from coarseloc.store.runs import StoredRun
@@ -15,11 +16,22 @@ from search.evaluation.evaluate import evaluate
 from search.evaluation.pareto import RunCost, pareto_front
 from search.evaluation.summary import typical_frame
 from web.language import _
+from web.models import AnswerModel, Url
 from web.pages import address, page
-from web.pages import figures as charts
+from web.pages.figures import figure_file, section_views
 from web.problems import Problem
-from web.selection import Shown, shown_searches, stored_flight, summarized, the_method
-from web.state import the_gallery
+from web.selection import (
+    NO_RUNS,
+    NamedFlight,
+    RunFigures,
+    RunParameters,
+    RunSelection,
+    chosen_method,
+    selected_runs,
+    stored_flight,
+    summarized,
+)
+from web.state import current_state
 
 if TYPE_CHECKING:
     from search.evaluation.report.page import Section
@@ -28,54 +40,71 @@ FLIGHTS_OFFERED = 50
 routes = Blueprint("compare", __name__)
 
 
+class ComparedRun(RunFigures):
+    unbeaten: bool = Field(description="no other whose times compare with its own is both faster and nearer")
+
+
+class ComparePage(AnswerModel):
+    """The backbones of one flight beside each other."""
+
+    flight: NamedFlight | None
+    flights: list[str]
+    reference_sets: list[str]
+    reference_set: str | None
+    asked: list[RunParameters]
+    asked_key: str | None
+    models: list[ComparedRun]
+    timed_alike: bool = Field(description="batch, device, processor and threads are the same: all times compare")
+    measured: list[str] = Field(description="what times were taken on, and how")
+    typical_frame: int | None
+    figures: str | None = Url
+
+
 @page(routes, "/compare", "compare")
-def compare_page() -> dict[str, Any]:
+def compare_page() -> ComparePage:
     """The figures that are there at once; those that must be reckoned come after, from `/compare/figures`."""
-    database = the_gallery().database
+    database = current_state().database
     with database.read() as session:
         cards = gallery.flight_cards(session, FLIGHTS_OFFERED)
     flights = [card.flight_id for card in cards]
-    judged_first = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
-    flight_id = request.args.get("flight") or next((c.flight_id for c in judged_first if _searched(c.flight_id)), None)
+    truth_first = sorted(cards, key=lambda card: card.truth_source == "none")  # a flight with truth tells more
+    searched = (card.flight_id for card in truth_first if selected_runs(database, card.flight_id).runs)
+    flight_id = request.args.get("flight") or next(searched, None)
     if flight_id is None:
-        return {
-            "flight": None,
-            "flights": flights,
-            **Shown([], None, {}, None, {}).as_json(),
-            "models": [],
-            "timed_alike": True,
-            "measured": [],
-            "typical_frame": None,
-            "figures": None,
-        }
+        return ComparePage(
+            flight=None,
+            flights=flights,
+            **NO_RUNS.choices(),
+            models=[],
+            timed_alike=True,
+            measured=[],
+            typical_frame=None,
+            figures=None,
+        )
     stored = stored_flight(database, flight_id)
-    shown = shown_searches(database, flight_id)
-    answers, models = summarized(database, stored, shown)
-    best = _unbeaten(models, shown.runs)
-    return {
-        "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
-        "flights": flights,
-        **shown.as_json(),
-        "models": [one | {"unbeaten": one["key"] in best} for one in models],
-        "timed_alike": len({conditions(run) for run in shown.runs.values()}) < 2,
-        "measured": sorted({_measured(run) for run in shown.runs.values()}),
-        "typical_frame": typical_frame(answers.values()),
-        "figures": address("compare.figures", {}, _question(flight_id, shown)) if models else None,
-    }
+    selection = selected_runs(database, flight_id)
+    answers, models = summarized(database, stored, selection)
+    unbeaten = _unbeaten(models, selection.runs)
+    return ComparePage(
+        flight=NamedFlight(id=flight_id, frames=len(stored.flight.frames)),
+        flights=flights,
+        **selection.choices(),
+        models=[ComparedRun(**dict(model), unbeaten=model.key in unbeaten) for model in models],
+        timed_alike=len({conditions(run) for run in selection.runs.values()}) < 2,
+        measured=sorted({_measured(run) for run in selection.runs.values()}),
+        typical_frame=typical_frame(answers.values()),
+        figures=address("compare.figures", {}, _figures_query(flight_id, selection)) if models else None,
+    )
 
 
-def _searched(flight_id: str) -> bool:
-    return bool(shown_searches(the_gallery().database, flight_id).runs)
-
-
-def _unbeaten(models: Sequence[Mapping[str, Any]], runs: Mapping[str, StoredRun]) -> set[str]:
+def _unbeaten(models: Sequence[RunFigures], runs: Mapping[str, StoredRun]) -> set[str]:
     """The keys of the models that no other, timed alike, beats in both time and error."""
     return pareto_front(
         {
-            one["key"]: RunCost(
-                _or_nan(one["median_total_ms"]), _or_nan(one["median_error_m"]), conditions(runs[one["key"]])
+            model.key: RunCost(
+                _or_nan(model.median_total_ms), _or_nan(model.median_error_m), conditions(runs[model.key])
             )
-            for one in models
+            for model in models
         }
     )
 
@@ -108,36 +137,37 @@ def _measured(run: StoredRun) -> str:
 @routes.get("/compare/figures")
 def figures() -> str:
     """Every figure with its note and its numbers, to be put into the page."""
-    sections, question, _mark = _sections()
-    shown = charts.as_json(
+    sections, query, _cache_key = _sections()
+    views = section_views(
         list(sections.values()),
-        lambda key, suffix: address("compare.figure", {"key": key, "suffix": suffix}, question),
+        lambda key, suffix: address("compare.figure", {"key": key, "suffix": suffix}, query),
     )
-    return render_template(
-        "figures.html", page="compare", sections=shown, back=address("compare.compare", {}, question)
-    )
+    back = address("compare.compare", {}, query)
+    return render_template("figures.html", page="compare", sections=views, back=back)
 
 
 @routes.get("/compare/figures/<key>.<suffix>")
 def figure(key: str, suffix: str) -> Response:
-    sections, _question, mark = _sections()
-    return charts.file(sections, mark, key, suffix)
+    sections, _query, cache_key = _sections()
+    return figure_file(sections, cache_key, key, suffix)
 
 
-def _question(flight_id: str, shown: Shown) -> dict[str, Any]:
-    return {"flight": flight_id, "set": shown.reference_set, "asked": shown.asked_key, "words": g.language}
+def _figures_query(flight_id: str, selection: RunSelection) -> dict[str, Any]:
+    return {"flight": flight_id, "set": selection.reference_set, "asked": selection.parameters_key, "words": g.language}
 
 
-def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
-    """The report's sections of the searches that the address names, made once."""
-    here = the_gallery()
+def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
+    """The report's sections of the searches that the address names, made once; their address's query, and their name
+    in memory."""
+    state = current_state()
     flight_id = request.args.get("flight", "")
-    stored_flight(here.database, flight_id)
-    shown = shown_searches(here.database, flight_id)
-    if not shown.runs:
+    stored_flight(state.database, flight_id)
+    selection = selected_runs(state.database, flight_id)
+    if not selection.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
-    method = the_method()
-    mark = ("comparison", tuple((run.id, run.finished_at) for run in shown.runs.values()), method, g.language)
+    method = chosen_method()
+    runs = list(selection.runs.values())
+    cache_key = ("comparison", tuple((run.id, run.finished_at) for run in runs), method, g.language)
 
     def make() -> dict[str, Section]:
         from coarseloc.i18n import translator
@@ -145,9 +175,9 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], object]:
         from search.evaluation.report.plotted_run import plotted_runs
 
         say = translator(g.language)
-        series = plotted_runs(evaluate(here.database, list(shown.runs.values()), method))
-        judged = [one for one in series if len(one.evaluation.frames)]
-        found = timing.make_sections(series, say) + (accuracy.make_sections(judged, say) if judged else [])
-        return {one.key: one for one in found}
+        plotted = plotted_runs(evaluate(state.database, runs, method))
+        with_truth = [run for run in plotted if len(run.evaluation.frames)]
+        sections = timing.make_sections(plotted, say) + (accuracy.make_sections(with_truth, say) if with_truth else [])
+        return {section.key: section for section in sections}
 
-    return here.memory.recall(mark, make), _question(flight_id, shown), mark
+    return state.memory.recall(cache_key, make), _figures_query(flight_id, selection), cache_key

@@ -3,57 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from flask import Blueprint, Response, jsonify, url_for
+from pydantic import Field
 
 from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
-from coarseloc.store.runs import StoredRun
 from search.export.files import FORMATS
 from search.export.formats import Document, FlightFeatures, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
-from search.export.records import SCHEMAS, json_schema
+from search.export.records import SCHEMAS, Heading, json_schema
 from web.language import _
+from web.models import AnswerModel
 from web.pages import address, page
 from web.problems import Problem
-from web.selection import Shown, model, shown_searches, stored_flight, the_method
-from web.state import the_gallery
+from web.selection import (
+    NamedFlight,
+    RunParameters,
+    RunSelection,
+    RunView,
+    chosen_method,
+    run_facts,
+    selected_runs,
+    stored_flight,
+)
+from web.state import current_state
 
 routes = Blueprint("export", __name__)
 
 
+class ExportPage(AnswerModel):
+    """The formats of a flight's searches, each with its address, and the first frame's record."""
+
+    flight: NamedFlight
+    reference_sets: list[str]
+    reference_set: str | None
+    asked: list[RunParameters]
+    asked_key: str | None
+    models: list[RunView]
+    records: int = Field(ge=0)
+    files: dict[str, str]
+    schemas: dict[str, str]
+    preview: dict[str, Any] | None = Field(description="a CoarseLocalizationInfo")
+
+
 @page(routes, "/flights/<flight_id>/export", "export", twin="/flights/<flight_id>/export-page.json")
-def export_page(flight_id: str) -> dict[str, Any]:
+def export_page(flight_id: str) -> ExportPage:
     """The formats, each with its address, and the record of the first frame as it will be."""
-    stored, shown = _asked(flight_id)
-    first = stored.flight.frames[0].index if stored.flight.frames else None
-    preview = next((one.info for one in _infos(stored, shown, first) if one.info), None) if shown.runs else None
-    chosen = {"set": shown.reference_set, "asked": shown.asked_key}
-    return {
-        "flight": {"id": flight_id, "frames": len(stored.flight.frames)},
-        **shown.as_json(),
-        "models": [model(key, run) for key, run in shown.runs.items()],
-        "records": len(shown.runs) * len(stored.flight.frames),
-        "files": {
-            suffix: address("export.whole", {"flight_id": flight_id, "suffix": suffix}, chosen) for suffix in FORMATS
+    stored, selection = _selection(flight_id)
+    frames = stored.flight.frames
+    infos = _infos(stored, selection, frames[0].index if frames else None) if selection.runs else iter(())
+    preview = next((info.info for info in infos if info.info), None)
+    query = {"set": selection.reference_set, "asked": selection.parameters_key}
+    return ExportPage(
+        flight=NamedFlight(id=flight_id, frames=len(frames)),
+        **selection.choices(),
+        models=[RunView(**run_facts(key, run)) for key, run in selection.runs.items()],
+        records=len(selection.runs) * len(frames),
+        files={
+            suffix: address("export.whole", {"flight_id": flight_id, "suffix": suffix}, query) for suffix in FORMATS
         },
-        "schemas": {name: url_for("export.schema", name=name) for name in SCHEMAS},
-        "preview": preview.to_json() if preview else None,
-    }
+        schemas={name: url_for("export.schema", name=name) for name in SCHEMAS},
+        preview=preview.to_json() if preview else None,
+    )
 
 
 @routes.get("/flights/<flight_id>/<int:frame>/info/<int:run>.json")
 def record(flight_id: str, frame: int, run: int) -> Response:
     """One CoarseLocalizationInfo, named as `coarseloc export` names it."""
-    stored, shown = _asked(flight_id, run)
-    for one in _infos(stored, shown, frame):
-        if one.run.id == run:
-            if one.info is None:
-                raise Problem(404, one.error or "")
-            response = jsonify(one.info.to_json())
-            backbone = ids.slug(one.run.spec.backbone)
+    stored, selection = _selection(flight_id, run)
+    for info in _infos(stored, selection, frame):
+        if info.run.id == run:
+            if info.info is None:
+                raise Problem(404, info.error or "")
+            response = jsonify(info.info.to_json())
+            backbone = ids.slug(info.run.spec.backbone)
             return _attachment(response, f"{flight_id}_{frame:05d}_{backbone}.json")
     raise Problem(404, _("This flight has no frame {index} in run {run}.", index=frame, run=run))
 
@@ -63,10 +89,10 @@ def whole(flight_id: str, suffix: str) -> Response:
     """The searches that the address names, as one file, written while it is sent."""
     if suffix not in FORMATS:
         raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(FORMATS)))
-    stored, shown = _asked(flight_id)
-    if not shown.runs:
+    stored, selection = _selection(flight_id)
+    if not selection.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
-    infos = _infos(stored, shown)
+    infos = _infos(stored, selection)
     writers = {
         "json": (_document, "application/json"),
         "geojson": (_geojson, "application/geo+json"),
@@ -86,16 +112,16 @@ def schema(name: str) -> Response:
     return Response(json_schema(SCHEMAS[name]), content_type="application/schema+json")
 
 
-def _asked(flight_id: str, run: int | None = None) -> tuple[StoredFlight, Shown]:
-    database = the_gallery().database
-    return stored_flight(database, flight_id), shown_searches(database, flight_id, run)
+def _selection(flight_id: str, run_id: int | None = None) -> tuple[StoredFlight, RunSelection]:
+    database = current_state().database
+    return stored_flight(database, flight_id), selected_runs(database, flight_id, run_id)
 
 
-def _infos(stored: StoredFlight, shown: Shown, frame: int | None = None) -> Iterator[FrameInfo]:
-    here = the_gallery()
-    group: Sequence[StoredRun] = list(shown.runs.values())
-    frames = None if frame is None else [frame]
-    return frame_infos(here.database, here.settings.thumbnails, stored.flight, group, frames, method=the_method())
+def _infos(stored: StoredFlight, selection: RunSelection, frame: int | None = None) -> Iterator[FrameInfo]:
+    """Every frame's, or the one frame's, run by run."""
+    state = current_state()
+    runs, frames = list(selection.runs.values()), None if frame is None else [frame]
+    return frame_infos(state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method())
 
 
 def _attachment(response: Response, filename: str) -> Response:
@@ -123,10 +149,54 @@ def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
 
 def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> FlightFeatures:
     features = FlightFeatures(stored.flight)
-    for one in infos:
-        features.add(one)
+    for info in infos:
+        features.add(info)
     return features
 
 
 def _csv(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield to_csv([csv_row(stored.flight, one) for one in infos])
+    yield to_csv([csv_row(stored.flight, info) for info in infos])
+
+
+# --- what the GeoJSON holds (RFC 7946) ------------------------------------------------------------
+
+
+class GeoJsonPoint(AnswerModel):
+    type: Literal["Point"]
+    coordinates: tuple[float, float]
+
+
+class TruthProperties(AnswerModel):
+    kind: Literal["truth"]
+    flight_id: str
+    frame_index: int
+    filename: str
+    heading_deg: float | None
+
+
+class EstimateProperties(AnswerModel):
+    kind: Literal["estimate"]
+    flight_id: str
+    frame_index: int
+    filename: str
+    encoder: str
+    reference_set: str
+    angle_deg: int | None
+    place_id: str
+    heading_deg: float = Heading
+    score: float
+    margin: float | None
+    agreement: int
+    error_m: float | None
+    heading_error_deg: float | None
+
+
+class GeoJsonFeature(AnswerModel):
+    type: Literal["Feature"]
+    geometry: GeoJsonPoint
+    properties: TruthProperties | EstimateProperties
+
+
+class GeoJsonFeatures(AnswerModel):
+    type: Literal["FeatureCollection"]
+    features: list[GeoJsonFeature]

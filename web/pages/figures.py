@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Response, request
+from pydantic import Field
 
 from web.language import _
+from web.models import AnswerModel
 from web.problems import Problem
-from web.state import the_gallery
+from web.state import current_state
 
 if TYPE_CHECKING:  # matplotlib comes with it: seconds that other pages should not wait for
     from search.evaluation.report.page import Section, Table
@@ -34,52 +36,70 @@ _DARK = (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a figure's lines carry their styles, and no script
 
 
-def as_json(sections: Sequence[Section], address: Callable[[str, str], str]) -> list[dict[str, Any]]:
-    """Sections as a page shows them; `address(key, suffix)` is where their files are."""
+class TableView(AnswerModel):
+    columns: list[str]
+    rows: list[list[list[str]]] = Field(description="of cells, each in its lines")
+    marked: list[int]
+
+
+class SectionView(AnswerModel):
+    key: str
+    title: str
+    note: str
+    svg: str | None
+    png: str | None
+    csv: str | None
+    table: TableView | None
+    open: bool
+    more: TableView | None
+
+
+def section_views(sections: Sequence[Section], file_url: Callable[[str, str], str]) -> list[SectionView]:
+    """Sections as a page shows them; `file_url(key, suffix)` is the address of their files."""
     return [
-        {
-            "key": one.key,
-            "title": one.title,
-            "note": one.note,
-            "svg": address(one.key, "svg") if one.draw else None,
-            "png": address(one.key, "png") if one.draw else None,
-            "csv": address(one.key, "csv") if one.table else None,
-            "table": one.table and _table(one.table),
-            "open": one.open,
-            "more": one.full_table and _table(one.full_table),
-        }
-        for one in sections
+        SectionView(
+            key=section.key,
+            title=section.title,
+            note=section.note,
+            svg=file_url(section.key, "svg") if section.draw else None,
+            png=file_url(section.key, "png") if section.draw else None,
+            csv=file_url(section.key, "csv") if section.table else None,
+            table=_table(section.table) if section.table else None,
+            open=section.open,
+            more=_table(section.full_table) if section.full_table else None,
+        )
+        for section in sections
     ]
 
 
-def _table(table: Table) -> dict[str, Any]:
-    return {
-        "columns": list(table.columns),
-        "rows": [[cell.split("\n") for cell in row] for row in table.rows],
-        "marked": sorted(table.marked),
-    }
+def _table(table: Table) -> TableView:
+    return TableView(
+        columns=list(table.columns),
+        rows=[[cell.split("\n") for cell in row] for row in table.rows],
+        marked=sorted(table.marked),
+    )
 
 
-def file(sections: Mapping[str, Section], mark: object, key: str, suffix: str) -> Response:
-    """One section as `svg` (light or dark, `?scheme=`), `png` or `csv`; `mark` names these sections in memory."""
+def figure_file(sections: Mapping[str, Section], cache_key: Hashable, key: str, suffix: str) -> Response:
+    """One section as `svg` (light or dark, `?scheme=`), `png` or `csv`; `cache_key` names these sections in memory."""
     section = sections.get(key)
     if section is None or (section.table is None if suffix == "csv" else section.draw is None):
         raise Problem(404, _("There is no figure of this name."))
     if suffix == "csv":
-        answer = Response(_csv(section), content_type="text/csv; charset=utf-8")
+        response = Response(_csv(section), content_type="text/csv; charset=utf-8")
     elif suffix == "png":
-        data = the_gallery().memory.recall((mark, key, "png"), lambda: _png(section))
-        answer = Response(data, content_type="image/png")
+        data = current_state().memory.recall((cache_key, key, "png"), lambda: _png(section))
+        response = Response(data, content_type="image/png")
     elif suffix == "svg":
-        drawn = the_gallery().memory.recall((mark, key, "svg"), lambda: _svg(section))
-        answer = Response(_coloured(drawn, request.args.get("scheme") == "dark"), content_type="image/svg+xml")
-        answer.headers["Content-Security-Policy"] = _POLICY
+        drawn = current_state().memory.recall((cache_key, key, "svg"), lambda: _svg(section))
+        response = Response(_coloured(drawn, request.args.get("scheme") == "dark"), content_type="image/svg+xml")
+        response.headers["Content-Security-Policy"] = _POLICY
     else:
         raise Problem(404, _("There is no figure of this name."))
     if suffix != "svg":
-        answer.headers.set("Content-Disposition", "attachment", filename=f"{key}.{suffix}")
-    answer.headers["Cache-Control"] = "private, max-age=3600"
-    return answer
+        response.headers.set("Content-Disposition", "attachment", filename=f"{key}.{suffix}")
+    response.headers["Cache-Control"] = "private, max-age=3600"
+    return response
 
 
 def _csv(section: Section) -> str:

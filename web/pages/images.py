@@ -21,7 +21,7 @@ from coarseloc.imagery.decode import decode_image, read_image, thumbnail_path, w
 from coarseloc.store import gallery, snapshots
 from web.language import _
 from web.problems import Problem
-from web.state import the_gallery
+from web.state import current_state
 
 SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels
 _FOR_EVER_S = 31_536_000
@@ -51,7 +51,7 @@ def _address(endpoint: str, size: str, **values: Any) -> str:
 def tile(rotated_tile: int) -> Response:
     """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
     is one, since a cut tile has no more than its thumbnail."""
-    with the_gallery().database.read() as session:
+    with current_state().database.read() as session:
         found = gallery.picture(session, rotated_tile)
     if found is None:
         raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
@@ -61,7 +61,7 @@ def tile(rotated_tile: int) -> Response:
 @routes.get("/results/<int:snapshot>.jpg")
 def result(snapshot: int) -> Response:
     """The same of a tile as a search saw it."""
-    with the_gallery().database.read() as session:
+    with current_state().database.read() as session:
         found = snapshots.snapshots(session, [snapshot]).get(snapshot)
     if found is None:
         raise Problem(404, _("There is no tile {n}.", n=snapshot))
@@ -69,8 +69,8 @@ def result(snapshot: int) -> Response:
 
 
 def _tile_picture(path: str | None, content_digest: str, number: int) -> Response:
-    here, size = the_gallery(), _size()
-    made = thumbnail_path(here.settings.thumbnails, content_digest)
+    state, size = current_state(), _size()
+    made = thumbnail_path(state.settings.thumbnails, content_digest)
     source = Path(path) if path else None
     if source and size == "full":
         return send_picture(_rendition(source, SIZES["full"], content_digest))
@@ -83,7 +83,7 @@ def _tile_picture(path: str | None, content_digest: str, number: int) -> Respons
 
 @routes.get("/frames/<flight_id>/<int:frame>.jpg")
 def frame(flight_id: str, frame: int) -> Response:
-    with the_gallery().database.read() as session:
+    with current_state().database.read() as session:
         path = gallery.frame_path(session, flight_id, frame)
     if path is None:
         raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
@@ -93,7 +93,7 @@ def frame(flight_id: str, frame: int) -> Response:
 @routes.get("/uploads/<name>.jpg")
 def upload(name: str) -> Response:
     side = SIZES["full" if _size() == "full" else "view"]
-    return send_picture(_rendition(find_upload(the_gallery().uploads, name), side))
+    return send_picture(_rendition(find_upload(current_state().uploads, name), side))
 
 
 def _size() -> str:
@@ -121,7 +121,7 @@ def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
     if mark is None:
         raise Problem(404, _("The image file {name} is no longer where it was.", name=source.name))
     name = hashlib.sha256(f"{source}\0{mark}\0{side}".encode()).hexdigest()
-    made = thumbnail_path(the_gallery().settings.thumbnails / "renditions", name)
+    made = thumbnail_path(current_state().settings.thumbnails / "renditions", name)
     if not made.exists():
         write_thumbnail(_read(source), made, side)
     return made

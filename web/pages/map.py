@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, request, url_for
 from PIL import Image
+from pydantic import RootModel
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo, ids
@@ -25,10 +25,12 @@ from coarseloc.store import gallery, references, snapshots
 from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
+from search.export.records import Heading
 from web.language import _
+from web.models import AnswerModel, GroundMap, MapBounds, json_response, location_of
 from web.pages.images import send_picture, tile_url
 from web.problems import Problem
-from web.state import Gallery, the_gallery
+from web.state import WebState, current_state
 
 LONGEST_PX = 2048
 _COVERED = 0.98  # of a tile's pixels: it is not read then, its neighbours have shown it all
@@ -38,78 +40,82 @@ routes = Blueprint("map", __name__)
 _building = Lock()
 
 
-def run_map(here: Gallery, run: StoredRun) -> dict[str, Any] | None:
+class PlacePicture(RootModel[tuple[float, float, str]]):
+    """Longitude and latitude of a place's centre, and its picture's address."""
+
+
+class GroundPlaces(AnswerModel):
+    """Every place of a set once."""
+
+    angle_deg: int = Heading
+    tiles: list[PlacePicture]
+
+
+def run_map(state: WebState, run: StoredRun) -> GroundMap | MapBounds | None:
     """What a map of a run needs: the ground of the first of its sets that is still here, else the bounds of what it
     searched."""
-    with here.database.read() as session:
-        live = {one.uid: one for one in references.reference_sets(session)}
-        here_still = [live[uid] for uid in run.set_uids if uid in live]
-        if here_still:
-            return map_frame(here, here_still[0])
+    with state.database.read() as session:
+        live = {stored.uid: stored for stored in references.reference_sets(session)}
+        if searched := [live[uid] for uid in run.set_uids if uid in live]:
+            return ground_map(state, searched[0])
         places = snapshots.search_map(session, run.search_map)
-    return frame_of(geo.bounds(places[:, [2, 4]], places[:, [3, 5]])) if len(places) else None
+    return map_bounds(geo.bounds(places[:, [2, 4]], places[:, [3, 5]])) if len(places) else None
 
 
-def map_frame(here: Gallery, reference_set: StoredReferenceSet) -> dict[str, Any] | None:
+def ground_map(state: WebState, reference_set: StoredReferenceSet) -> GroundMap | None:
     """What a map of this set needs: its bounds, metres per degree at its centre, and where ground and tiles are."""
-    extent = here.until_written(
+    extent = state.until_written(
         ("extent", reference_set.id, reference_set.created_at),
         lambda session: gallery.extent(session, reference_set.id),
     )
     if extent is None:
         return None
     name = reference_set.name
-    return frame_of(extent) | {
-        "reference_set": name,
-        "footprint_m": reference_set.reference_set.footprint_m,
-        "ground": url_for("map.picture", name=name),
-        "tiles": url_for("map.tiles", name=name),
-    }
+    return GroundMap(
+        **dict(map_bounds(extent)),
+        reference_set=name,
+        footprint_m=reference_set.reference_set.footprint_m,
+        ground=url_for("map.picture", name=name),
+        tiles=url_for("map.tiles", name=name),
+    )
 
 
-def frame_of(extent: BBox) -> dict[str, Any]:
+def map_bounds(extent: BBox) -> MapBounds:
     origin = geo.box_center(extent)
     per_lon, per_lat = geo.metres_per_degree(origin.lat)
-    return {
-        "extent": list(extent),
-        "origin": origin._asdict(),
-        "metres_per_degree": {"lon": per_lon, "lat": per_lat},
-    }
+    return MapBounds(extent=extent, origin=location_of(origin), metres_per_degree={"lon": per_lon, "lat": per_lat})
 
 
 @routes.get("/references/<path:name>/ground.json")
 def tiles(name: str) -> AnyResponse:
     """Every place of the set, once: its centre and the address of its picture, which is at `angle_deg`."""
-    here = the_gallery()
-    angle, ground = _ground(here, name)
-    answer = jsonify(
-        angle_deg=angle,
-        tiles=[[*_center(tile.bbox), tile_url(tile.rotated_tile, tile.content_digest)] for tile in ground],
-    )
-    answer.add_etag()
-    return answer.make_conditional(request)
+    angle, ground = _ground(current_state(), name)
+    pictures = [(*_center(tile.bbox), tile_url(tile.rotated_tile, tile.content_digest)) for tile in ground]
+    response = json_response(GroundPlaces.model_validate({"angle_deg": angle, "tiles": pictures}))
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 @routes.get("/references/<path:name>/ground.jpg")
 def picture(name: str) -> Response:
-    here = the_gallery()
-    angle, ground = _ground(here, name)
+    state = current_state()
+    angle, ground = _ground(state, name)
     if not ground or angle % 90:
         raise Problem(404, _("This reference set has no north-up tiles to lay out."))
-    mark = hashlib.sha256("".join(tile.content_digest for tile in ground).encode()).hexdigest()
-    made = thumbnail_path(here.settings.thumbnails / "grounds", mark)
+    digest = hashlib.sha256("".join(tile.content_digest for tile in ground).encode()).hexdigest()
+    mosaic_path = thumbnail_path(state.settings.thumbnails / "grounds", digest)
     with _building:  # one at a time: it reads thousands of thumbnails
-        if not made.exists():
-            mosaic, gaps = _mosaic(here.settings.thumbnails, ground, angle)
+        if not mosaic_path.exists():
+            mosaic, gaps = _mosaic(state.settings.thumbnails, ground, angle)
             if gaps:  # it is made again at every look until the next ingest has brought the pictures back
-                made = made.with_suffix(".gaps.jpg")
-            write_thumbnail(mosaic, made, LONGEST_PX)
-    return send_picture(made)
+                mosaic_path = mosaic_path.with_suffix(".gaps.jpg")
+            write_thumbnail(mosaic, mosaic_path, LONGEST_PX)
+    return send_picture(mosaic_path)
 
 
-def _ground(here: Gallery, name: str) -> tuple[int, list[GroundTile]]:
+def _ground(state: WebState, name: str) -> tuple[int, list[GroundTile]]:
     """The heading nearest to north-up by quarter turns, and the set's tiles at it."""
-    with here.database.read() as session:
+    with state.database.read() as session:
         for stored in references.reference_sets(session):
             if stored.name == ids.label(name):
                 angle = min(stored.reference_set.angles or (0,), key=lambda angle: (angle % 90 != 0, angle))

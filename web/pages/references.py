@@ -3,85 +3,139 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Blueprint
+from pydantic import Field
 
 from coarseloc.core.types import Failure
 from coarseloc.store import embeddings, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.gallery import Coverage
 from coarseloc.store.references import StoredReferenceSet
+from web.models import AnswerModel, GroundMap
 from web.pages import page
-from web.pages.map import map_frame
-from web.state import Gallery, the_gallery
+from web.pages.map import ground_map
+from web.state import WebState, current_state
 
 FAILURES_SHOWN = 100  # of each set; the command line lists them all
 
 routes = Blueprint("references", __name__)
 
 
+class EmbeddingCounts(AnswerModel):
+    backbone: str
+    input_px: int
+    precision: str
+    dim: int
+    counts: list[int] = Field(description="by angle")
+
+
+class FailureView(AnswerModel):
+    item: str
+    stage: str
+    kind: str
+    message: str
+
+
+class ReferenceSetView(AnswerModel):
+    name: str
+    kind: str
+    source: str
+    altitude_m: float | None
+    overlap: float = Field(ge=0, lt=1)
+    footprint_m: float | None
+    created_at: str
+    tiles: int
+    rotated_tiles: int
+    angles: list[int]
+    views: list[int] = Field(description="by angle")
+    embedded: list[EmbeddingCounts]
+    failures: int
+    failure_kinds: dict[str, int]
+    failures_shown: list[FailureView]
+    map: GroundMap | None
+
+
+class PendingEmbeddings(AnswerModel):
+    backbone: str
+    input_px: int
+    count: int = Field(ge=1)
+
+
+class ReferencesPage(AnswerModel):
+    """The reference sets: what there is, what is embedded, what the vector store has still to take."""
+
+    sets: list[ReferenceSetView]
+    pending: list[PendingEmbeddings]
+    trouble: str | None
+
+
 @page(routes, "/references", "references")
-def references_page() -> dict[str, Any]:
-    here = the_gallery()
-    with here.database.read() as session:
+def references_page() -> ReferencesPage:
+    state = current_state()
+    with state.database.read() as session:
         sets = references.reference_sets(session)
         specs = embeddings.specs(session)
         pending = embeddings.pending_counts(session)
         failures = references.failures(session)
-    return {
-        "sets": [
-            _set(here, one, specs, _coverage(here, one), [f for name, f in failures if name == one.name])
-            for one in sets
+    return ReferencesPage(
+        sets=[
+            _set_view(state, stored, specs, [failure for name, failure in failures if name == stored.name])
+            for stored in sets
         ],
-        "pending": [
-            {"backbone": spec.backbone, "input_px": spec.input_px, "count": pending[spec.collection]}
+        pending=[
+            PendingEmbeddings(backbone=spec.backbone, input_px=spec.input_px, count=pending[spec.collection])
             for spec in specs
             if spec.collection in pending
         ],
-        "trouble": here.vectors.trouble,
-    }
+        trouble=state.vectors.trouble,
+    )
 
 
-def _coverage(here: Gallery, one: StoredReferenceSet) -> Coverage:
-    return here.until_written(("coverage", one.id, one.created_at), lambda session: gallery.coverage(session, one.id))
-
-
-def _set(
-    here: Gallery, one: StoredReferenceSet, specs: list[StoredSpec], found: Coverage, failures: list[Failure]
-) -> dict[str, Any]:
-    facts = one.reference_set
-    angles = sorted({*facts.angles, *found.views})
-    rows = [
-        {
-            "backbone": spec.backbone,
-            "input_px": spec.input_px,
-            "precision": spec.precision,
-            "dim": spec.dim,
-            "counts": [found.embedded[spec.id].get(angle, 0) for angle in angles],
-        }
-        for spec in sorted(specs, key=lambda spec: (here.place(spec.backbone), spec.id))
-        if spec.id in found.embedded
-    ]
-    kinds = Counter(failure.kind for failure in failures)
-    return {
-        "name": one.name,
-        "kind": facts.kind,
-        "source": facts.source.rstrip("/").rsplit("/", 1)[-1],
-        "altitude_m": facts.altitude_m,
-        "overlap": facts.overlap,
-        "footprint_m": facts.footprint_m,
-        "created_at": one.created_at.strftime("%Y-%m-%d %H:%M"),
-        "tiles": found.tiles,
-        "rotated_tiles": sum(found.views.values()),
-        "angles": angles,
-        "views": [found.views.get(angle, 0) for angle in angles],
-        "embedded": rows,
-        "failures": len(failures),
-        "failure_kinds": dict(kinds.most_common()),
-        "failures_shown": [
-            {"item": failure.item, "stage": failure.stage, "kind": failure.kind, "message": failure.message}
+def _set_view(
+    state: WebState, stored: StoredReferenceSet, specs: Sequence[StoredSpec], failures: Sequence[Failure]
+) -> ReferenceSetView:
+    facts = stored.reference_set
+    coverage = state.until_written(
+        ("coverage", stored.id, stored.created_at), lambda session: gallery.coverage(session, stored.id)
+    )
+    angles = sorted({*facts.angles, *coverage.views})
+    return ReferenceSetView(
+        name=stored.name,
+        kind=facts.kind,
+        source=facts.source.rstrip("/").rsplit("/", 1)[-1],
+        altitude_m=facts.altitude_m,
+        overlap=facts.overlap,
+        footprint_m=facts.footprint_m,
+        created_at=stored.created_at.strftime("%Y-%m-%d %H:%M"),
+        tiles=coverage.tiles,
+        rotated_tiles=sum(coverage.views.values()),
+        angles=angles,
+        views=[coverage.views.get(angle, 0) for angle in angles],
+        embedded=_embedding_counts(state, coverage, specs, angles),
+        failures=len(failures),
+        failure_kinds=dict(Counter(failure.kind for failure in failures).most_common()),
+        failures_shown=[
+            FailureView(item=failure.item, stage=failure.stage, kind=failure.kind, message=failure.message)
             for failure in failures[:FAILURES_SHOWN]
         ],
-        "map": map_frame(here, one),
-    }
+        map=ground_map(state, stored),
+    )
+
+
+def _embedding_counts(
+    state: WebState, coverage: Coverage, specs: Sequence[StoredSpec], angles: Sequence[int]
+) -> list[EmbeddingCounts]:
+    """A row for each backbone that something of the set is embedded with."""
+    return [
+        EmbeddingCounts(
+            backbone=spec.backbone,
+            input_px=spec.input_px,
+            precision=spec.precision,
+            dim=spec.dim,
+            counts=[coverage.embedded[spec.id].get(angle, 0) for angle in angles],
+        )
+        for spec in sorted(specs, key=lambda spec: (state.place(spec.backbone), spec.id))
+        if spec.id in coverage.embedded
+    ]

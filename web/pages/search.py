@@ -6,15 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
-from typing import Any
+from typing import Any, Literal
 
-from flask import Blueprint, jsonify, redirect, request, url_for
+from flask import Blueprint, redirect, request, url_for
+from pydantic import Field
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core.errors import CoarselocError
-from coarseloc.core.filters import Where, percent
-from coarseloc.core.types import Estimate, Float32, RankedTile, UInt8
+from coarseloc.core.filters import Where, WhereJson, percent
+from coarseloc.core.types import Float32, RankedTile, UInt8
 from coarseloc.imagery.decode import read_image
 from coarseloc.localize.localizer import TileIndex, rank
 from coarseloc.localize.places import best_place
@@ -23,192 +24,221 @@ from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from search.mirror import Mirror, open_mirror
 from web.language import _
+from web.models import AnswerModel, EstimateView, GroundMap, HitView, Url, estimate_view, hit_views, json_response
 from web.pages import address, page
-from web.pages.frame import estimate_view, hit_view, share_scale
 from web.pages.images import decode_upload, find_upload, frame_url, read_upload, save_upload, tile_url
-from web.pages.map import map_frame
+from web.pages.map import ground_map
 from web.problems import Problem, names_html
 from web.safety import MAX_UPLOAD_BYTES, timed
-from web.state import Embedded, Gallery, the_gallery
+from web.state import EmbeddedQuery, WebState, current_state
 
-routes = Blueprint("search", __name__)
-
+K = 10  # tiles shown
 _QUERY = ("image", "flight", "frame")
 _BESIDE = (*_QUERY, "model", "by", "lang", "theme", "words")  # what the address may say beside its filters
 
+routes = Blueprint("search", __name__)
 
-K = 10  # tiles shown
+
+class UploadReceipt(AnswerModel):
+    """An image that was taken in: its id, and the page that looks for it. `/search.json` answers the same query."""
+
+    image: str = Field(pattern="^[0-9a-f]{32}$")
+    url: str = Url
+
+
+class UploadedImage(AnswerModel):
+    name: str
+    image: str = Url
+    image_id: str
+    image_full: str = Url
+
+
+class FlightImage(AnswerModel):
+    name: str
+    image: str = Url
+    flight: str
+    frame: int
+    image_full: str = Url
+
+
+class SearchBackbone(AnswerModel):
+    key: str
+    backbone: str
+    params_m: int | float | None
+    dim: int
+    input_px: int
+    precision: str
+    missing: str | None = Field(description="why it cannot embed here and what to do; null where it can")
+
+
+class FacetValue(AnswerModel):
+    value: str | int | float
+    count: int = Field(ge=0, description="references it would leave, all other facets as they are")
+    on: bool
+
+
+class Facets(AnswerModel):
+    set: list[FacetValue]
+    angle: list[FacetValue]
+    altitude: list[FacetValue]
+    overlap: list[FacetValue]
+    matching: list[FacetValue]
+
+
+class LookupTiming(AnswerModel):
+    """Milliseconds; `total_ms` is embed + search."""
+
+    load_ms: float = Field(ge=0, description="loading the model, where it was not")
+    embed_ms: float = Field(ge=0)
+    embedded_before: bool
+    search_ms: float = Field(ge=0)
+    total_ms: float = Field(ge=0)
+
+
+class LookupAnswer(AnswerModel):
+    by: Literal["faiss", "qdrant"]
+    backend: str
+    filtered: bool
+    stood_in: bool = Field(description="FAISS answered what Qdrant could not")
+    references: int | None = Field(description="how many were looked at, where that is known")
+    timing: LookupTiming
+    hits: list[HitView] = Field(description="best first, ten at most")
+    estimate: EstimateView | None
+
+
+class SearchPage(AnswerModel):
+    """The facets with their counts and, once an image is named, its ten best references."""
+
+    query: UploadedImage | FlightImage | None
+    models: list[SearchBackbone]
+    model: str | None
+    facets: Facets
+    where: WhereJson
+    by: str
+    map: GroundMap | None
+    trouble: str | None = Field(description="why the vector store cannot be had")
+    max_upload: int = Field(description="bytes")
+    answer: LookupAnswer | None
+    problem: str | None = Field(description="why there is no answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryImage:
     """The image that is looked for: an upload, or a frame."""
 
-    name: str
-    image: str  # its address, which names its content
-    facts: Mapping[str, Any]
+    view: UploadedImage | FlightImage
     pixels: Callable[[], UInt8]  # decoded when asked for: [H, W, 3]
 
 
 @routes.post("/search")
 def send() -> AnyResponse:
     """Take an image in, and go to the page that looks for it; the facets chosen so far stay."""
-    here = the_gallery()
-    form = given(request.form)
+    form = filled_fields(request.form)
     where = Where.parse(form, beside=_BESIDE)
-    sent = request.files.get("image")
-    name = save_upload(here.uploads, sent.read() if sent else b"")
-    chosen = {key: form[key] for key in _BESIDE if key in form and key not in _QUERY}
-    found_at = address("search.search", {}, {**where.to_texts(), **chosen, "image": name})
+    upload = request.files.get("image")
+    name = save_upload(current_state().uploads, upload.read() if upload else b"")
+    choices = {key: form[key] for key in _BESIDE if key in form and key not in _QUERY}
+    page_url = address("search.search", {}, {**where.to_texts(), **choices, "image": name})
     if names_html():
-        return redirect(found_at, 303)
-    answer = jsonify(image=name, url=found_at)
-    answer.status_code, answer.headers["Location"] = 201, found_at
-    return answer
+        return redirect(page_url, 303)
+    response = json_response(UploadReceipt(image=name, url=page_url))
+    response.status_code, response.headers["Location"] = 201, page_url
+    return response
 
 
 @page(routes, "/search", "search")
-def search_page() -> dict[str, Any]:
+def search_page() -> SearchPage:
     """The facets with their counts, and, once there is an image, its ten best references."""
-    here = the_gallery()
-    with here.database.read() as session:
+    state = current_state()
+    with state.database.read() as session:
         sets = references.reference_sets(session)
         specs = embeddings.specs(session)
     where = where_of_address(sets, _BESIDE)
     of_tiles = replace(where, reference_sets=(), angles=(), altitude_m=None, overlap_pct=None)  # the rest is counted
-    counts = here.until_written(("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles))
-    specs.sort(key=lambda spec: (here.place(spec.backbone), spec.id))
-    models = [_model(here, spec, specs) for spec in specs]
-    spec = _chosen_spec(here, specs)
-    query = _query(here)
-    values: dict[str, Any] = {
-        "query": query and {"name": query.name, "image": query.image, **query.facts},
-        "models": models,
-        "model": spec and _key(spec, specs),
-        "facets": facets(sets, counts, where),
-        "where": where.to_json(),
-        "by": request.args.get("by", "auto"),
-        "map": _map(here, sets, where),
-        "trouble": here.vectors.trouble,
-        "max_upload": MAX_UPLOAD_BYTES,
-        "answer": None,
-        "problem": None,
-    }
+    counts = state.until_written(("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles))
+    specs.sort(key=lambda spec: (state.place(spec.backbone), spec.id))
+    backbones = [_backbone(state, spec, specs) for spec in specs]
+    spec = _chosen_spec(state, specs)
+    query = _query(state)
+    store_trouble = state.vectors.trouble
+    answer, trouble, problem = None, None, None
     if query and spec:
         try:
-            values["answer"], trouble = _answer(here, query, spec, sets, where)
-            values["trouble"] = trouble or values["trouble"]
+            answer, trouble = _answer(state, query, spec, sets, where)
         except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
-            values["problem"] = str(error)
+            problem = str(error)
     elif spec:
-        here.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
-    return values
+        state.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
+    fitting = fitting_sets(sets, where)
+    return SearchPage(
+        query=query.view if query else None,
+        models=backbones,
+        model=_key(spec, specs) if spec else None,
+        facets=facets(sets, counts, where),
+        where=where.to_json(),
+        by=request.args.get("by", "auto"),
+        map=ground_map(state, fitting[0]) if fitting else None,
+        trouble=trouble or store_trouble,
+        max_upload=MAX_UPLOAD_BYTES,
+        answer=answer,
+        problem=problem,
+    )
 
 
-# --- what is asked ------------------------------------------------------------------------------
+# --- the query ----------------------------------------------------------------------------------
 
 
-def _query(here: Gallery) -> Query | None:
+def _query(state: WebState) -> QueryImage | None:
     if name := request.args.get("image"):
-        find_upload(here.uploads, name)
-        image = url_for("images.upload", name=name)
-        facts: dict[str, Any] = {"image_id": name, "image_full": f"{image}?size=full"}
-        return Query(_("Your image"), image, facts, lambda: decode_upload(read_upload(here.uploads, name)))
+        find_upload(state.uploads, name)
+        url = url_for("images.upload", name=name)
+        view = UploadedImage(name=_("Your image"), image=url, image_id=name, image_full=f"{url}?size=full")
+        return QueryImage(view, lambda: decode_upload(read_upload(state.uploads, name)))
     flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
     if flight_id is None or index is None:
         return None
-    with here.database.read() as session:
-        known = flight_id in flights.flight_ids(session)
-        frames = flights.find_flight(session, flight_id).flight.frames if known else ()
+    with state.database.read() as session:
+        is_stored = flight_id in flights.flight_ids(session)
+        frames = flights.find_flight(session, flight_id).flight.frames if is_stored else ()
     for frame in frames:
         if frame.index == index:
-            facts = {"flight": flight_id, "frame": index, "image_full": frame_url(flight_id, frame, "full")}
-            title = _("Frame {n} of flight {flight}", n=index, flight=flight_id)
-            return Query(title, frame_url(flight_id, frame, "view"), facts, partial(read_image, frame.path))
+            image = FlightImage(
+                name=_("Frame {n} of flight {flight}", n=index, flight=flight_id),
+                image=frame_url(flight_id, frame, "view"),
+                flight=flight_id,
+                frame=index,
+                image_full=frame_url(flight_id, frame, "full"),
+            )
+            return QueryImage(image, partial(read_image, frame.path))
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
-def _chosen_spec(here: Gallery, specs: Sequence[StoredSpec]) -> StoredSpec | None:
+def _chosen_spec(state: WebState, specs: Sequence[StoredSpec]) -> StoredSpec | None:
     """The spec that `?model=` names, else the smallest that can embed here, so that a first search is quick."""
-    wanted = request.args.get("model")
+    key = request.args.get("model")
     by_key = {_key(spec, specs): spec for spec in specs}
-    if wanted in by_key:
-        return by_key[wanted]
-    able = [spec for spec in specs if here.encoders.missing(spec.embedding_spec) is None]
+    if key in by_key:
+        return by_key[key]
+    able = [spec for spec in specs if state.encoders.missing(spec.embedding_spec) is None]
     return able[0] if able else specs[0] if specs else None
 
 
 def _key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
     name = spec.backbone
-    return name if sum(one.backbone == name for one in specs) == 1 else f"{name}~{spec.digest[:8]}"
+    return name if sum(other.backbone == name for other in specs) == 1 else f"{name}~{spec.digest[:8]}"
 
 
-def _model(here: Gallery, spec: StoredSpec, specs: Sequence[StoredSpec]) -> dict[str, Any]:
-    row = here.backbones.get(spec.backbone)
-    return {
-        "key": _key(spec, specs),
-        "backbone": spec.backbone,
-        "params_m": row.params_m if row else None,
-        "dim": spec.dim,
-        "input_px": spec.input_px,
-        "precision": spec.precision,
-        "missing": here.encoders.missing(spec.embedding_spec),
-    }
-
-
-def _map(here: Gallery, sets: Sequence[StoredReferenceSet], where: Where) -> dict[str, Any] | None:
-    """The ground of the set asked for, or of the largest that fits."""
-    fitting = fitting_sets(sets, where)
-    return map_frame(here, fitting[0]) if fitting else None
-
-
-# --- the answer ---------------------------------------------------------------------------------
-
-
-def _answer(
-    here: Gallery, query: Query, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
-) -> tuple[dict[str, Any], str | None]:
-    """The answer, and why Qdrant could not give it where FAISS stood in."""
-    embedded, kept = _embedded(here, query, spec)
-    wanted = request.args.get("by", "auto")
-    filtered = where != Where(where.reference_sets)
-    found, trouble = None, None
-    if wanted == "qdrant" or (wanted != "faiss" and filtered):
-        try:
-            found = by_qdrant(here, spec, embedded.vector, where)
-        except CoarselocError as error:
-            trouble = str(error)
-    if found is None:
-        found = by_faiss(here, spec, embedded.vector, fitting_sets(sets, where), where)
-    timed("embed", embedded.embed_ms)
-    timed("search", found.search_ms)
-    return {
-        "by": found.by,
-        "backend": found.backend,
-        "filtered": filtered,
-        "stood_in": trouble is not None,
-        "references": found.references,
-        "timing": {
-            "load_ms": 0.0 if kept else embedded.load_ms,
-            "embed_ms": embedded.embed_ms,
-            "embedded_before": kept,
-            "search_ms": found.search_ms,
-            "total_ms": embedded.embed_ms + found.search_ms,
-        },
-        **answer_view(found),
-    }, trouble
-
-
-def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, bool]:
-    """The query's embedding and whether it was made for an earlier question: facets change, the vector does not."""
-    fresh = []
-
-    def make() -> Embedded:
-        fresh.append(True)
-        return here.encoders.embed(spec.embedding_spec, query.pixels())
-
-    embedded = here.memory.recall(("vector", query.image, spec.digest), make)
-    return embedded, not fresh
+def _backbone(state: WebState, spec: StoredSpec, specs: Sequence[StoredSpec]) -> SearchBackbone:
+    row = state.backbones.get(spec.backbone)
+    return SearchBackbone(
+        key=_key(spec, specs),
+        backbone=spec.backbone,
+        params_m=row.params_m if row else None,
+        dim=spec.dim,
+        input_px=spec.input_px,
+        precision=spec.precision,
+        missing=state.encoders.missing(spec.embedding_spec),
+    )
 
 
 # --- facets -------------------------------------------------------------------------------------
@@ -217,96 +247,137 @@ def _embedded(here: Gallery, query: Query, spec: StoredSpec) -> tuple[Embedded, 
 def where_of_address(sets: Sequence[StoredReferenceSet], beside: Collection[str]) -> Where:
     """The filters of the address, whose other keys may be those `beside`. Raises InputError for what they cannot be,
     Problem 404 for an unknown set."""
-    where = Where.parse(given(request.args), beside=beside)
+    where = Where.parse(filled_fields(request.args), beside=beside)
+    names = {stored.name for stored in sets}
     for name in where.reference_sets:
-        if all(name != one.name for one in sets):
+        if name not in names:
             raise Problem(404, _("There is no reference set {name}.", name=name))
     return where
 
 
-def given(texts: MultiDict[str, str]) -> dict[str, list[str]]:
+def filled_fields(texts: MultiDict[str, str]) -> dict[str, list[str]]:
     """Every text of a query or a form; a field that was left blank is none."""
     lists = {name: [text for text in values if text] for name, values in texts.lists()}
     return {name: values for name, values in lists.items() if values}
 
 
-def facets(
-    sets: Sequence[StoredReferenceSet], counts: Mapping[tuple[int, int], int], where: Where
-) -> dict[str, list[dict[str, Any]]]:
+def facets(sets: Sequence[StoredReferenceSet], counts: Mapping[tuple[int, int], int], where: Where) -> Facets:
     """Of each facet its values, each with how many references it would leave, all other facets as they are."""
 
-    def count(asked: Where) -> int:
-        fitting = {one.id for one in fitting_sets(sets, asked)}
-        among = asked.angles or {angle for _set, angle in counts}
-        return sum(n for (of_set, angle), n in counts.items() if of_set in fitting and angle in among)
-
-    def value(of: Any, asked: Where, on: bool) -> dict[str, Any]:
-        return {"value": of, "count": count(asked), "on": on}
+    def value(of: Any, condition: Where, on: bool) -> FacetValue:
+        fitting = {stored.id for stored in fitting_sets(sets, condition)}
+        among = condition.angles or {angle for _set, angle in counts}
+        count = sum(n for (of_set, angle), n in counts.items() if of_set in fitting and angle in among)
+        return FacetValue(value=of, count=count, on=on)
 
     angles = sorted({angle for _set, angle in counts})
-    altitudes = sorted({one.reference_set.altitude_m for one in sets if one.reference_set.altitude_m is not None})
-    overlaps = sorted({percent(one.reference_set.overlap) for one in sets})
-    return {
-        "set": [
-            value(one.name, replace(where, reference_sets=(one.name,)), one.name in where.reference_sets)
-            for one in sets
+    altitudes = sorted({a for stored in sets if (a := stored.reference_set.altitude_m) is not None})
+    overlaps = sorted({percent(stored.reference_set.overlap) for stored in sets})
+    return Facets(
+        set=[
+            value(stored.name, replace(where, reference_sets=(stored.name,)), stored.name in where.reference_sets)
+            for stored in sets
         ],
-        "angle": [value(angle, replace(where, angles=(angle,)), angle in where.angles) for angle in angles],
-        "altitude": [value(at, replace(where, altitude_m=(at, at)), where.altitude_m == (at, at)) for at in altitudes],
-        "overlap": [value(at, replace(where, overlap_pct=at), where.overlap_pct == at) for at in overlaps],
-        "matching": [value("matching", where, True)],
-    }
+        angle=[value(angle, replace(where, angles=(angle,)), angle in where.angles) for angle in angles],
+        altitude=[value(at, replace(where, altitude_m=(at, at)), where.altitude_m == (at, at)) for at in altitudes],
+        overlap=[value(at, replace(where, overlap_pct=at), where.overlap_pct == at) for at in overlaps],
+        matching=[value("matching", where, True)],
+    )
 
 
 def fitting_sets(sets: Sequence[StoredReferenceSet], where: Where) -> list[StoredReferenceSet]:
     """The sets that may answer as a whole; headings and places are asked of their tiles."""
-    return list(compress(sets, where.admits([one.reference_set for one in sets])))
+    return list(compress(sets, where.admits([stored.reference_set for stored in sets])))
 
 
-# --- who answers --------------------------------------------------------------------------------
+# --- the answer ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class LookupAnswer:
-    """Ranked tiles and where they put the image, and who answered."""
+class Ranking:
+    """The tiles most like a query, and who ranked them."""
 
     hits: Sequence[RankedTile]
-    estimate: Estimate | None
-    by: str  # "faiss" or "qdrant"
+    by: Literal["faiss", "qdrant"]
     backend: str
     search_ms: float
     references: int | None  # how many were looked at, where that is known
 
 
-def by_qdrant(here: Gallery, spec: StoredSpec, vector: Float32, where: Where) -> LookupAnswer:
-    store = here.vectors.store()
-    return _rank(here.workspace.filtered_index(store, spec, where), vector, "qdrant", store.backend, None)
+def _answer(
+    state: WebState, query: QueryImage, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
+) -> tuple[LookupAnswer, str | None]:
+    """The answer, and why Qdrant could not give it where FAISS stood in."""
+    embedded, embedded_before = _embed(state, query, spec)
+    by = request.args.get("by", "auto")
+    filtered = where != Where(where.reference_sets)
+    ranking, trouble = None, None
+    if by == "qdrant" or (by != "faiss" and filtered):
+        try:
+            ranking = rank_by_qdrant(state, spec, embedded.vector, where)
+        except CoarselocError as error:
+            trouble = str(error)
+    if ranking is None:
+        ranking = rank_by_faiss(state, spec, embedded.vector, fitting_sets(sets, where), where)
+    timed("embed", embedded.embed_ms)
+    timed("search", ranking.search_ms)
+    (hits,) = hit_views([ranking.hits[:K]], None, tile_url, state.settings.thumbnails)
+    estimate = best_place(ranking.hits)
+    return LookupAnswer(
+        by=ranking.by,
+        backend=ranking.backend,
+        filtered=filtered,
+        stood_in=trouble is not None,
+        references=ranking.references,
+        timing=LookupTiming(
+            load_ms=0.0 if embedded_before else embedded.load_ms,
+            embed_ms=embedded.embed_ms,
+            embedded_before=embedded_before,
+            search_ms=ranking.search_ms,
+            total_ms=embedded.embed_ms + ranking.search_ms,
+        ),
+        hits=hits,
+        estimate=estimate_view(estimate) if estimate else None,
+    ), trouble
 
 
-def by_faiss(
-    here: Gallery, spec: StoredSpec, vector: Float32, sets: Sequence[StoredReferenceSet], where: Where
-) -> LookupAnswer:
+def _embed(state: WebState, query: QueryImage, spec: StoredSpec) -> tuple[EmbeddedQuery, bool]:
+    """The query's embedding and whether it was made for an earlier question: facets change, the vector does not."""
+    fresh = []
+
+    def make() -> EmbeddedQuery:
+        fresh.append(True)
+        return state.encoders.embed(spec.embedding_spec, query.pixels())
+
+    embedded = state.memory.recall(("vector", query.view.image, spec.digest), make)
+    return embedded, not fresh
+
+
+def rank_by_qdrant(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> Ranking:
+    store = state.vectors.store()
+    return _rank(state.workspace.filtered_index(store, spec, where), vector, "qdrant", store.backend, None)
+
+
+def rank_by_faiss(
+    state: WebState, spec: StoredSpec, vector: Float32, sets: Sequence[StoredReferenceSet], where: Where
+) -> Ranking:
     """The mirrors of the sets that fit and are embedded by this spec are searched exactly as one, filters and all."""
-    with here.database.read() as session:
-        embedded = [one for one in sets if any(held.id == spec.id for held in embeddings.specs(session, one.id))]
-    index = here.workspace.exact_index(embedded, spec, where, lambda one: _mirror(here, one, spec))
+    with state.database.read() as session:
+        embedded = [stored for stored in sets if spec.id in {s.id for s in embeddings.specs(session, stored.id)}]
+    index = state.workspace.exact_index(embedded, spec, where, lambda stored: _mirror(state, stored, spec))
     return _rank(index, vector, "faiss", index.backend, index.count)
 
 
-def _rank(index: TileIndex, vector: Float32, by: str, backend: str, references: int | None) -> LookupAnswer:
+def _rank(
+    index: TileIndex, vector: Float32, by: Literal["faiss", "qdrant"], backend: str, references: int | None
+) -> Ranking:
     (hits,), search_ms = rank(vector[None], index, K)
-    return LookupAnswer(hits, best_place(hits), by, backend, search_ms, references)
+    return Ranking(hits, by, backend, search_ms, references)
 
 
-def _mirror(here: Gallery, one: StoredReferenceSet, spec: StoredSpec) -> Mirror:
+def _mirror(state: WebState, stored: StoredReferenceSet, spec: StoredSpec) -> Mirror:
     """Opened once for each state of the embeddings."""
-    with here.database.read() as session:
+    with state.database.read() as session:
         generation = gallery.generation(session)
-    key = ("mirror", one.uid, spec.id, generation)
-    return here.memory.recall(key, lambda: open_mirror(here.database, here.settings.mirrors, one, spec))
-
-
-def answer_view(answer: LookupAnswer) -> dict[str, Any]:
-    hits = [hit_view(hit, answer.hits[0].score, None, tile_url) for hit in answer.hits[:K]]
-    share_scale([hits])
-    return {"hits": hits, "estimate": estimate_view(answer.estimate) if answer.estimate else None}
+    key = ("mirror", stored.uid, spec.id, generation)
+    return state.memory.recall(key, lambda: open_mirror(state.database, state.settings.mirrors, stored, spec))
