@@ -52,7 +52,7 @@ def frame_answers(
     frame_indices: Sequence[int] | None = None,
     with_hits: bool = True,
 ) -> dict[int, list[FrameAnswer]]:
-    """{run: its frames in the flight's order}, of all frames or of those of `frame_indices`.
+    """{run id: answers in the flight's order}, of all frames or of those of `frame_indices`.
 
     Raises InputError where a run has no answer by this method, naming the methods that it has.
     """

@@ -205,7 +205,7 @@ def _gpu_resources() -> Any:
 
 
 def count_torch_gpus() -> int:
-    """How many torch can use."""
+    """Count the GPUs that torch can use."""
     import torch  # heavy; the program that embeds has it already
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""ExactIndex: the k nearest of N unit vectors by inner product, exactly, by the best engine that is here."""
+"""ExactIndex: the k nearest of N unit vectors by inner product, exactly, by the fastest engine of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS_PER_PART = 65_536  # rows copied at a time into a subset
 
 @cache
 def backend() -> str:
-    """What answers here: "faiss-gpu" where FAISS sees a GPU, "torch-cuda" where only torch does, else "faiss-cpu"."""
+    """Choose the engine: "faiss-gpu" where FAISS sees a GPU, "torch-cuda" where torch does, or "faiss-cpu"."""
     if faiss_vectors.count_gpus():
         return "faiss-gpu"
     return "torch-cuda" if engines.count_torch_gpus() else "faiss-cpu"
@@ -28,11 +28,11 @@ def backend() -> str:
 class ExactIndex:
     """N unit-norm vectors, float32 [N, D], searched exhaustively by inner product (which is the cosine).
 
-    `backend` is what answers, for every record: see `backend()`.
+    `backend` names its engine in every record, see `backend()`.
     """
 
     def __init__(self, stored: FaissVectors, point_ids: PointIds | None = None) -> None:
-        """point_ids: uint64 [N, 2], what orders equal scores. Raises ConfigError where there is a GPU that cannot hold
+        """point_ids: uint64 [N, 2], the order of equal scores. Raises ConfigError where there is a GPU that cannot hold
         the vectors."""
         self._stored = stored
         self._point_ids = point_ids

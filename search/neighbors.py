@@ -29,7 +29,7 @@ _CHUNK = 256  # rows scored at a time: wide enough for NumPy, small enough for a
 
 
 class Selection:
-    """Which of N rows may answer, in the forms in which engines ask for it, each made once."""
+    """Which of N rows may answer, in the forms that engines use, each computed once."""
 
     def __init__(self, mask: Mask) -> None:
         """mask: bool [N], not to be changed afterwards."""

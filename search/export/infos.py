@@ -87,7 +87,7 @@ def frame_infos(
 
 
 def to_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
-    """The hit with its picture: the capture's file, or the thumbnail that stands in for a cut tile's."""
+    """A ranked tile with its image file: the capture's own, or the thumbnail of a tile cut from an orthophoto."""
     tile = ranked.tile
     if ranked.path is not None:
         return Hit(ranked.rank, ranked.score, tile, ranked.path, Path(ranked.path).name)
@@ -144,7 +144,7 @@ def _info(
 
 
 def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
-    """None where the frame has no answer."""
+    """The record's estimate; None where the frame has no answer."""
     estimate, agreement = answer.result.estimate, answer.agreement
     if estimate is None or agreement is None:
         return None
