@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from importlib import metadata
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from coarseloc import __version__
 from coarseloc.core import files
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import CoarselocError, StoreError
+from coarseloc.core.errors import CoarselocError, InputError, StoreError
+from coarseloc.core.filters import Where
 from coarseloc.core.types import Failure, Progress
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
 from coarseloc.results import Diagnosis, FlightRuns, Reconciliation, ReferenceSetSummary
 from coarseloc.store import Database, embeddings, flights, open_database, references, runs, tallies
+from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
 
@@ -106,6 +109,36 @@ class DataFolder:
         with self.db.read() as session:
             stored = {flight_id: flights.find_flight(session, flight_id) for flight_id in flights.flight_ids(session)}
             return [FlightRuns(flight, runs.latest_runs(session, flight_id)) for flight_id, flight in stored.items()]
+
+    def reference_sets(self, where: Where) -> list[StoredReferenceSet]:
+        """The sets that are searched as one: those named, or the only one there is."""
+        with self.db.read() as session:
+            names: Sequence[str | None] = where.reference_sets or (None,)
+            return [references.find_reference_set(session, name) for name in names]
+
+    def stored_specs(
+        self,
+        sets: Sequence[StoredReferenceSet],
+        names: Sequence[str],
+        input_px: int | None = None,
+        precision: str | None = None,
+    ) -> list[StoredSpec]:
+        """The specs that all of these sets (or, without any, the database) are embedded with, narrowed to what was
+        asked for.
+
+        Raises InputError listing what there is where a backbone has none, or several and nothing says which.
+        """
+        with self.db.read() as session:
+            specs_of_sets = [embeddings.specs(session, stored.id) for stored in sets] or [embeddings.specs(session)]
+        shared_ids = set.intersection(*({spec.id for spec in of_set} for of_set in specs_of_sets))
+        shared = [spec for spec in specs_of_sets[0] if spec.id in shared_ids]
+        owner = " and ".join(f"reference set {stored.name!r}" for stored in sets) or "the database"
+        rows = specs.table(self.settings.backbones)
+        backbones = dict.fromkeys(specs.row(name, rows).name for name in names)
+        if not shared:
+            raise InputError(f"{owner} has no embeddings yet: run `coarseloc ingest` first")
+        backbones = backbones or dict.fromkeys(spec.backbone for spec in shared)
+        return [_fitting_spec(owner, name, shared, input_px, precision) for name in backbones]
 
     # --- upkeep ---------------------------------------------------------------------------------
 
@@ -207,3 +240,23 @@ def _faiss() -> str:
     from search import faiss_vectors
 
     return faiss_vectors.distribution()
+
+
+def _fitting_spec(
+    owner: str, name: str, stored: Sequence[StoredSpec], input_px: int | None, precision: str | None
+) -> StoredSpec:
+    of_backbone = [spec for spec in stored if spec.backbone == name]
+    fitting = [
+        spec
+        for spec in of_backbone
+        if (input_px is None or spec.input_px == input_px) and (precision is None or spec.precision == precision)
+    ]
+    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (of_backbone or stored))
+    if not fitting:
+        raise InputError(
+            f"{owner} is not embedded with {name} as asked; it holds {available}. "
+            f"Ingest with `--backbone {name}` first, or ask for what is there."
+        )
+    if len({(spec.input_px, spec.precision) for spec in fitting}) > 1:
+        raise InputError(f"{owner} holds {available}: say which with --input-px or --precision")
+    return fitting[-1]  # of two weights under one name and size, those ingested last

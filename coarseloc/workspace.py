@@ -21,7 +21,6 @@ from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailabl
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, TileSource, UInt8
 from coarseloc.data_folder import DataFolder
-from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, IngestResult, Run, Runs
 from coarseloc.store import embeddings, references
@@ -284,36 +283,6 @@ class Workspace(DataFolder):
 
         return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store), where, self.notice)
 
-    def reference_sets(self, where: Where) -> list[StoredReferenceSet]:
-        """The sets that are searched as one: those named, or the only one there is."""
-        with self.db.read() as session:
-            names: Sequence[str | None] = where.reference_sets or (None,)
-            return [references.find_reference_set(session, name) for name in names]
-
-    def stored_specs(
-        self,
-        sets: Sequence[StoredReferenceSet],
-        names: Sequence[str],
-        input_px: int | None = None,
-        precision: str | None = None,
-    ) -> list[StoredSpec]:
-        """The specs that all of these sets (or, without any, the database) are embedded with, narrowed to what was
-        asked for.
-
-        Raises InputError listing what there is where a backbone has none, or several and nothing says which.
-        """
-        with self.db.read() as session:
-            specs_of_sets = [embeddings.specs(session, stored.id) for stored in sets] or [embeddings.specs(session)]
-        shared_ids = set.intersection(*({spec.id for spec in of_set} for of_set in specs_of_sets))
-        shared = [spec for spec in specs_of_sets[0] if spec.id in shared_ids]
-        owner = " and ".join(f"reference set {stored.name!r}" for stored in sets) or "the database"
-        rows = specs.table(self.settings.backbones)
-        backbones = dict.fromkeys(specs.row(name, rows).name for name in names)
-        if not shared:
-            raise InputError(f"{owner} has no embeddings yet: run `coarseloc ingest` first")
-        backbones = backbones or dict.fromkeys(spec.backbone for spec in shared)
-        return [_fitting_spec(owner, name, shared, input_px, precision) for name in backbones]
-
     def speeds(
         self,
         backbones: Sequence[str] = (),
@@ -492,23 +461,3 @@ def open_orthophoto(file: str | Path, **options: Any) -> TileSource:
     from coarseloc.imagery import orthophoto
 
     return orthophoto.open_orthophoto(Path(file), **options)
-
-
-def _fitting_spec(
-    owner: str, name: str, stored: Sequence[StoredSpec], input_px: int | None, precision: str | None
-) -> StoredSpec:
-    of_backbone = [spec for spec in stored if spec.backbone == name]
-    fitting = [
-        spec
-        for spec in of_backbone
-        if (input_px is None or spec.input_px == input_px) and (precision is None or spec.precision == precision)
-    ]
-    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (of_backbone or stored))
-    if not fitting:
-        raise InputError(
-            f"{owner} is not embedded with {name} as asked; it holds {available}. "
-            f"Ingest with `--backbone {name}` first, or ask for what is there."
-        )
-    if len({(spec.input_px, spec.precision) for spec in fitting}) > 1:
-        raise InputError(f"{owner} holds {available}: say which with --input-px or --precision")
-    return fitting[-1]  # of two weights under one name and size, those ingested last

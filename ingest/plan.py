@@ -88,9 +88,9 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
 
 def _warn_of_moved_tiles(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:
     """Labels may have been corrected, or another area's captures taken for this one's: only their owner knows."""
-    before = {tile.index: tile.center for tile in references.tiles(session, stored.id)}
-    now = {tile.index: tile.center for tile in tiles if tile.index in before}
-    moved = {index: float(geo.distance_m(*before[index], *now[index])) for index in now}
+    stored_centers = {tile.index: tile.center for tile in references.tiles(session, stored.id)}
+    centers = {tile.index: tile.center for tile in tiles if tile.index in stored_centers}
+    moved = {index: float(geo.distance_m(*stored_centers[index], *centers[index])) for index in centers}
     far = {index: metres for index, metres in moved.items() if metres > MOVED_M}
     if far:
         _log.warning(

@@ -88,13 +88,15 @@ class Where:
         Keys in `beside` are the caller's own: they are passed over here, and named where an unknown key is refused.
         Raises InputError saying what was found, what is allowed and an example of it.
         """
-        values = {}
+        conditions = {}
         for name, spelled in texts.items():
             if name in KEYS:
-                values[KEYS[name].field] = _read(KEYS[name], [spelled] if isinstance(spelled, str) else list(spelled))
+                conditions[KEYS[name].field] = _read(
+                    KEYS[name], [spelled] if isinstance(spelled, str) else list(spelled)
+                )
             elif name not in beside:
                 raise InputError(f"there is no filter {name!r}: expected one of {', '.join([*KEYS, *beside])}")
-        return cls(**values)
+        return cls(**conditions)
 
     def to_texts(self) -> dict[str, list[str]]:
         """The texts that `parse` reads as this filter, only for what it asks."""
@@ -141,8 +143,8 @@ class Where:
             lon, lat, radius_m = self.near
             # The haversine is the dear one: only for those still in, and no circle reaches beyond its band of latitude.
             keep &= np.abs(tiles.lat - lat) <= np.degrees(radius_m / EARTH_RADIUS_M) + 10.0**-DECIMALS
-            left = np.flatnonzero(keep)
-            keep[left] = distance_m(lon, lat, tiles.lon[left], tiles.lat[left]) <= radius_m
+            remaining = np.flatnonzero(keep)
+            keep[remaining] = distance_m(lon, lat, tiles.lon[remaining], tiles.lat[remaining]) <= radius_m
         return keep
 
     def admits(self, reference_sets: Sequence[ReferenceSet]) -> Bools:

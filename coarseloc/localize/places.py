@@ -77,8 +77,8 @@ def ranked_places(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]
     """Truth, estimate and places of F frames as the arrays that metrics are functions of: first the estimate, in its
     tile's footprint, then the places after the best."""
     width = max((len(places) or 1 for _, _, places in frames), default=0)
-    values = np.full((len(frames), width, 8), np.nan)
-    for row, (_, estimate, places) in zip(values, frames, strict=True):
+    cells = np.full((len(frames), width, 8), np.nan)
+    for row, (_, estimate, places) in zip(cells, frames, strict=True):
         for cell, place in zip(row, places, strict=False):
             cell[:] = (*place.tile.center, place.tile.angle_deg, place.score, *place.tile.bbox)
         if estimate is not None:
@@ -87,11 +87,11 @@ def ranked_places(frames: Sequence[tuple[Pose, Estimate | None, Sequence[Place]]
             row[0] = (*estimate.location, heading, estimate.score, *footprint)
     truth = np.array([_truth(pose) for pose, _, _ in frames], np.float64).reshape(-1, 3)
     return RankedPlaces(
-        lon=values[..., 0],
-        lat=values[..., 1],
-        heading_deg=values[..., 2],
-        score=values[..., 3],
-        bbox=values[..., 4:],
+        lon=cells[..., 0],
+        lat=cells[..., 1],
+        heading_deg=cells[..., 2],
+        score=cells[..., 3],
+        bbox=cells[..., 4:],
         truth_lon=truth[:, 0],
         truth_lat=truth[:, 1],
         truth_heading_deg=truth[:, 2],

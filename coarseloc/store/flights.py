@@ -50,11 +50,11 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
         notices.append(_move_notice(session, row, flight))
     row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
     session.flush()
-    before = _frame_rows(session, row.id)
-    notices += _change_notices(before, flight)
-    numbers = frame_indices(flight.frames, {frame_row.relative_path: frame_row.index for frame_row in before})
+    stored_rows = _frame_rows(session, row.id)
+    notices += _change_notices(stored_rows, flight)
+    numbers = frame_indices(flight.frames, {frame_row.relative_path: frame_row.index for frame_row in stored_rows})
     frames = tuple(replace(frame, index=numbers[frame.relative_path]) for frame in flight.frames)
-    _write_frames(session, row.id, before, frames)
+    _write_frames(session, row.id, stored_rows, frames)
     keys = {frame_row.index: frame_row.id for frame_row in _frame_rows(session, row.id)}
     in_folder = {frame.index for frame in frames}
     stored = replace(flight, flight_id=label, frames=frames)
@@ -102,24 +102,33 @@ def frame_of(row: FrameRow) -> Frame:
 
 def _move_notice(session: Session, row: FlightRow, flight: Flight) -> str:
     """Say that the flight's folder has moved; raises InputError where it is another flight of the same name."""
-    before = {frame_row.relative_path: frame_row.fingerprint for frame_row in _frame_rows(session, row.id)}
-    now = {frame.relative_path: frame.fingerprint for frame in flight.frames}
-    shared = before.keys() & now.keys()
-    changed = [name for name in shared if before[name] is not None and before[name] != now[name]]
-    if Path(row.path).is_dir() or changed or 2 * len(shared) < len(before):
+    stored_fingerprints = {frame_row.relative_path: frame_row.fingerprint for frame_row in _frame_rows(session, row.id)}
+    fingerprints = {frame.relative_path: frame.fingerprint for frame in flight.frames}
+    shared = stored_fingerprints.keys() & fingerprints.keys()
+    changed = [
+        name
+        for name in shared
+        if stored_fingerprints[name] is not None and stored_fingerprints[name] != fingerprints[name]
+    ]
+    if Path(row.path).is_dir() or changed or 2 * len(shared) < len(stored_fingerprints):
         alternative = ids.label(f"{flight.path.parent.name}-{flight.path.name}")
         raise InputError(
-            f"flight {row.flight_id!r} is known already: its {len(before)} frames are in {row.path}, and these "
-            f"{len(now)} are in {flight.path}. Name this one with --flight-id, such as `--flight-id {alternative}`"
+            f"flight {row.flight_id!r} is known already: its {len(stored_fingerprints)} frames are in {row.path}, "
+            f"and these {len(fingerprints)} are in {flight.path}. Name this one with --flight-id, such as "
+            f"`--flight-id {alternative}`"
         )
     return f"flight {row.flight_id} has moved from {row.path} to {flight.path}: its earlier runs stay its own"
 
 
-def _change_notices(before: Sequence[FrameRow], flight: Flight) -> list[str]:
-    now = {frame.relative_path: frame for frame in flight.frames}
-    shared = [(frame_row, now[frame_row.relative_path]) for frame_row in before if frame_row.relative_path in now]
+def _change_notices(stored_rows: Sequence[FrameRow], flight: Flight) -> list[str]:
+    frames_by_path = {frame.relative_path: frame for frame in flight.frames}
+    shared = [
+        (frame_row, frames_by_path[frame_row.relative_path])
+        for frame_row in stored_rows
+        if frame_row.relative_path in frames_by_path
+    ]
     notices = []
-    missing = sum(frame_row.relative_path not in now and not frame_row.missing for frame_row in before)
+    missing = sum(frame_row.relative_path not in frames_by_path and not frame_row.missing for frame_row in stored_rows)
     if missing:
         notices.append(f"{missing} frames are no longer in {flight.path}: their results stay")
     files = sum(frame_row.fingerprint not in (None, frame.fingerprint) for frame_row, frame in shared)
@@ -154,31 +163,31 @@ def _frame_rows(session: Session, flight_pk: int) -> Sequence[FrameRow]:
     return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
-def _write_frames(session: Session, flight_pk: int, before: Sequence[FrameRow], frames: Sequence[Frame]) -> None:
+def _write_frames(session: Session, flight_pk: int, stored_rows: Sequence[FrameRow], frames: Sequence[Frame]) -> None:
     """Frames in order; those that are gone stay after the one that they followed, or are dropped without results."""
     in_folder = {frame.relative_path for frame in frames}
     has_results = exists().where(FrameResultRow.frame_id == FrameRow.id)
     session.execute(
         delete(FrameRow).where(
-            FrameRow.id.in_([frame_row.id for frame_row in before if frame_row.relative_path not in in_folder]),
+            FrameRow.id.in_([frame_row.id for frame_row in stored_rows if frame_row.relative_path not in in_folder]),
             ~has_results,
         )
     )
-    before = _frame_rows(session, flight_pk)
+    stored_rows = _frame_rows(session, flight_pk)
     order = [frame.relative_path for frame in frames]
     previous: str | None = None
-    for frame_row in before:
+    for frame_row in stored_rows:
         if frame_row.relative_path not in in_folder:
             order.insert(0 if previous is None else order.index(previous) + 1, frame_row.relative_path)
         previous = frame_row.relative_path
     sequence = {name: number for number, name in enumerate(order, start=1)}
-    stored = {frame_row.relative_path: frame_row.id for frame_row in before}
-    values = [_values(flight_pk, frame, sequence[frame.relative_path]) for frame in frames]
-    inserted = [row for row in values if row["relative_path"] not in stored]
-    updated = [{"id": stored[row["relative_path"]], **row} for row in values if row["relative_path"] in stored]
+    stored = {frame_row.relative_path: frame_row.id for frame_row in stored_rows}
+    frame_values = [_values(flight_pk, frame, sequence[frame.relative_path]) for frame in frames]
+    inserted = [row for row in frame_values if row["relative_path"] not in stored]
+    updated = [{"id": stored[row["relative_path"]], **row} for row in frame_values if row["relative_path"] in stored]
     missing = [
         {"id": frame_row.id, "missing": True, "sequence": sequence[frame_row.relative_path]}
-        for frame_row in before
+        for frame_row in stored_rows
         if frame_row.relative_path not in in_folder
     ]
     if inserted:

@@ -86,10 +86,10 @@ def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) ->
     """Whether the set's source lies elsewhere now: nothing is left where it was, and every tile is where it was."""
     if Path(row.source).exists():
         return False
-    before = {tile.index: tile for _, tile in _tile_rows(session, row.id)}
-    now = {tile.index: tile for tile in tiles}
-    shared = before.keys() & now.keys()
-    return bool(shared) and not any(_differs(before[index], now[index]) for index in shared)
+    stored_tiles = {tile.index: tile for _, tile in _tile_rows(session, row.id)}
+    source_tiles = {tile.index: tile for tile in tiles}
+    shared = stored_tiles.keys() & source_tiles.keys()
+    return bool(shared) and not any(_differs(stored_tiles[index], source_tiles[index]) for index in shared)
 
 
 def _alternative_name(reference_set: ReferenceSet) -> str:
@@ -138,10 +138,10 @@ def delete_reference_set(session: Session, reference_set_id: int) -> None:
 
 def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -> dict[int, int]:
     """Create or move tiles; returns {tile index: primary key}. A moved tile's points become pending again."""
-    before = {tile.index: (pk, tile) for pk, tile in _tile_rows(session, reference_set_id)}
+    stored_tiles = {tile.index: (pk, tile) for pk, tile in _tile_rows(session, reference_set_id)}
     new, moved = [], []
     for tile in tiles:
-        old = before.get(tile.index)
+        old = stored_tiles.get(tile.index)
         if old is None or _differs(old[1], tile):
             new.append(_tile_values(reference_set_id, tile))
             if old:

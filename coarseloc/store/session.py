@@ -38,8 +38,8 @@ class Database:
         # says so from the start waits its turn instead.
         self._writer = engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE")
         # SQLite's readers see one state throughout; PostgreSQL's each statement a newer one, unless told.
-        lite = engine.dialect.name == "sqlite"
-        self._reader = engine if lite else engine.execution_options(isolation_level="REPEATABLE READ")
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._reader = engine if is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -113,18 +113,18 @@ def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], 
     One statement run for many rows: one that names them all is compiled anew each time, which takes longer than
     writing them. SQLite and PostgreSQL spell `INSERT … ON CONFLICT DO UPDATE` alike.
     """
-    values = list(rows)
-    if not values:
+    records = list(rows)
+    if not records:
         return
     assert isinstance(table.__table__, Table)  # noqa: S101 - for the type checker
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = insert(table.__table__)
-    updated = {name: statement.excluded[name] for name in values[0] if name not in keys}
+    updated = {name: statement.excluded[name] for name in records[0] if name not in keys}
     session.connection().execute(
         statement.on_conflict_do_update(index_elements=list(keys), set_=updated)
         if updated
         else statement.on_conflict_do_nothing(index_elements=list(keys)),
-        values,
+        records,
     )
 
 
@@ -155,14 +155,14 @@ def open_engine(url: str) -> Engine:
         raise StoreError(
             f"database URL {url!r} cannot be read: expected sqlite:///FILE or postgresql+psycopg://…"
         ) from None
-    lite = parsed.get_backend_name() == "sqlite"
-    if lite and parsed.database:
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database:
         _make_folder(Path(parsed.database).parent)
     try:
-        engine = create_engine(parsed, pool_pre_ping=not lite)
+        engine = create_engine(parsed, pool_pre_ping=not is_sqlite)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         raise StoreError(f"database {parsed!r} cannot be used: {error}") from None
-    if lite:
+    if is_sqlite:
         _set_up_sqlite(engine)
     return engine
 
@@ -210,23 +210,23 @@ def schema_change(engine: Engine) -> Iterator[Connection]:
     SQLite rebuilds a table by dropping it, which with foreign keys on deletes the rows that refer to it: they are off
     meanwhile, and checked before the commit.
     """
-    lite = engine.dialect.name == "sqlite"
+    is_sqlite = engine.dialect.name == "sqlite"
     with _clear_errors(engine), engine.execution_options(coarseloc_begin="BEGIN IMMEDIATE").connect() as connection:
         raw = connection.connection.driver_connection
-        if lite and raw is not None:
+        if is_sqlite and raw is not None:
             raw.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
         try:
             with connection.begin():
                 if engine.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
                 yield connection
-                if lite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                if is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
                     raise StoreError(
                         f"the migration of {engine.url!r} would leave rows of {broken[0]} that refer to no "
                         f"{broken[2]}: nothing was changed. Run `coarseloc doctor`; the database may be damaged."
                     )
         finally:
-            if lite and raw is not None:
+            if is_sqlite and raw is not None:
                 raw.execute("PRAGMA foreign_keys=ON")
 
 

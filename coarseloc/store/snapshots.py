@@ -84,14 +84,14 @@ def _snapshot(row: TileSnapshotRow) -> TileSnapshot:
 
 def save_search_map(session: Session, places: NDArray[np.float64]) -> int:
     """The map's key. places: float64 [P, 6], lon, lat, west, south, east, north in WGS84 degrees, one row a place."""
-    data = np.ascontiguousarray(places, MAP_PLACE).tobytes()
-    values: Mapping[str, Any] = {
-        "digest": hashlib.sha256(data).hexdigest(),
+    packed = np.ascontiguousarray(places, MAP_PLACE).tobytes()
+    row: Mapping[str, Any] = {
+        "digest": hashlib.sha256(packed).hexdigest(),
         "places": len(places),
-        "data": zlib.compress(data),
+        "data": zlib.compress(packed),
     }
-    upsert(session, SearchMapRow, [dict(values)], ["digest"])
-    return session.scalars(select(SearchMapRow.id).where(SearchMapRow.digest == values["digest"])).one()
+    upsert(session, SearchMapRow, [dict(row)], ["digest"])
+    return session.scalars(select(SearchMapRow.id).where(SearchMapRow.digest == row["digest"])).one()
 
 
 def search_map(session: Session, key: int) -> NDArray[np.float64]:

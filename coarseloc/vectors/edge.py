@@ -125,9 +125,9 @@ class EdgeStore:
             if shard := self._open.pop(collection, None):
                 shard.close()
             if path.is_dir():
-                rest = self.folder / f".{collection}.{uuid4().hex[:8]}.dropped"
-                path.rename(rest)  # gone in one step, whatever happens to the deletion
-                shutil.rmtree(rest, ignore_errors=True)
+                dropped = self.folder / f".{collection}.{uuid4().hex[:8]}.dropped"
+                path.rename(dropped)  # gone in one step, whatever happens to the deletion
+                shutil.rmtree(dropped, ignore_errors=True)
             for broken in self.folder.glob(f"{collection}{_BROKEN}*"):
                 shutil.rmtree(broken, ignore_errors=True)
 

@@ -54,17 +54,17 @@ class Miscount:
 
 def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
     """Write every pending embedding to the store and record that it is there."""
-    result = DrainSummary()
+    summary = DrainSummary()
     with db.read() as session:
         total = sum(embeddings.pending_counts(session).values())
         specs = embeddings.specs(session)
     for spec in specs:
         if _is_lost(db, store, spec):
-            result.rebuilt.append(spec.collection)
+            summary.rebuilt.append(spec.collection)
             with db.write() as session:
                 embeddings.forget_indexed(session, spec.id)
-        _drain_spec(db, store, spec, result, progress, total)
-    return result
+        _drain_spec(db, store, spec, summary, progress, total)
+    return summary
 
 
 def _is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
