@@ -171,13 +171,15 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
 
     def make() -> dict[str, Section]:
         from coarseloc.i18n import translator
-        from search.evaluation.report import accuracy, timing
+        from search.evaluation.report import accuracy, confidence, timing
         from search.evaluation.report.plotted_run import plotted_runs
 
         say = translator(g.language)
         plotted = plotted_runs(evaluate(state.database, runs, method))
         with_truth = [run for run in plotted if len(run.evaluation.frames)]
-        sections = timing.make_sections(plotted, say) + (accuracy.make_sections(with_truth, say) if with_truth else [])
+        sections = timing.make_sections(plotted, say)
+        if with_truth:
+            sections += accuracy.make_sections(with_truth, say) + confidence.make_sections(with_truth, say)
         return {section.key: section for section in sections}
 
     return state.memory.recall(cache_key, make), _figures_query(flight_id, selection), cache_key

@@ -17,7 +17,7 @@ from search.environment import conditions
 from search.evaluation import scores
 from search.evaluation.intervals import MIN_N_EFF, IntervalEstimate
 from search.evaluation.pareto import RunCost, pareto_front
-from search.evaluation.report import confidence, style
+from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table, timing_text
 from search.evaluation.report.plotted_run import (
     PlottedRun,
@@ -83,7 +83,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
                 partial(plot_heading_errors, runs, translate),
             )
         )  # fmt: skip
-    return sections + confidence.make_sections(runs, translate)
+    return sections
 
 
 # --- figures ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +16,11 @@ from coarseloc.i18n import Translator
 from coarseloc.store.runs import StoredRun
 from search.answers import first_hits
 from search.environment import Conditions, by_conditions
-from search.evaluation.evaluate import Evaluation
 from search.evaluation.intervals import IntervalEstimate, median
 from search.evaluation.report.page import threads_text, timing_text
+
+if TYPE_CHECKING:
+    from search.evaluation.evaluate import Evaluation
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,8 @@ from coarseloc.core.types import Frame, Progress, ReferenceSet
 from coarseloc.i18n import Translator, translator
 from coarseloc.localize import metrics
 from search.evaluation import scores
-from search.evaluation.evaluate import Evaluation
 from search.evaluation.intervals import bootstrap
-from search.evaluation.report import accuracy, pictures, style, timing
+from search.evaluation.report import accuracy, confidence, pictures, style, timing
 from search.evaluation.report.page import (
     Page,
     Section,
@@ -27,6 +27,9 @@ from search.evaluation.report.page import (
     write_page,
 )
 from search.evaluation.report.plotted_run import PlottedRun, estimate_text, group_by_timing, plotted_runs
+
+if TYPE_CHECKING:
+    from search.evaluation.evaluate import Evaluation
 
 K = 10
 WORST_COUNT = 6  # frames of largest error
@@ -83,6 +86,7 @@ def _sections(
     sections: list[Section] = []
     if with_truth:
         sections += _with_figures_in(accuracy.make_sections, with_truth, translate, translate_figures)
+        sections += _with_figures_in(confidence.make_sections, with_truth, translate, translate_figures)
     sections += _with_figures_in(timing.make_sections, runs, translate, translate_figures)
     if shown_frame:
         sections.append(

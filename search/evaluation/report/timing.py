@@ -224,7 +224,7 @@ def _time_table(runs: Sequence[PlottedRun], translate: Translator, name: str) ->
             p5, p50, p95 = np.percentile(values, (5, 50, 95))
             rows.append(
                 [run.label, *(f"{v:.3g}" for v in (p5, p50, p95)), str(run.stored.references), str(len(values)),
-                 _batch_text(run, translate)]
+                 timing_text(run.batch, translate)]
             )  # fmt: skip
     columns = ["", translate("5th percentile, ms"), translate("median, ms"), translate("95th percentile, ms"), translate("references"), "n",
                translate("taken")]  # fmt: skip
@@ -234,7 +234,7 @@ def _time_table(runs: Sequence[PlottedRun], translate: Translator, name: str) ->
 def _set_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = [
         [run.stored.reference_set.name, run.label, _ms(run.median_ms, 1), f"{run.total_ms.sum() / 1000:.1f}",
-         f"{run.stored.index_build_ms:.1f}", str(run.stored.references), str(len(run.total_ms)), _batch_text(run, translate)]
+         f"{run.stored.index_build_ms:.1f}", str(run.stored.references), str(len(run.total_ms)), timing_text(run.batch, translate)]
         for run in runs
     ]  # fmt: skip
     columns = [translate("reference set"), "", translate("embedding + search, median ms a frame"),
@@ -246,16 +246,12 @@ def _set_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
 def _means_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
     rows = [
         [run.label, *(_ms(_mean(v), 2) for v in (run.embed_ms, run.search_ms, run.total_ms)),
-         _ms(run.median_ms, 2), _ms(_mean(run.decode_ms), 2), str(len(run.total_ms)), _batch_text(run, translate)]
+         _ms(run.median_ms, 2), _ms(_mean(run.decode_ms), 2), str(len(run.total_ms)), timing_text(run.batch, translate)]
         for run in runs
     ]  # fmt: skip
     columns = ["", translate("embed"), translate("search"), translate("total: embed + search"), translate("total, median"),
                translate("decode, not in the total"), "n", translate("taken")]  # fmt: skip
     return Table(columns, rows)
-
-
-def _batch_text(run: PlottedRun, translate: Translator) -> str:
-    return timing_text(run.batch, translate)
 
 
 def _drop(run: PlottedRun) -> Floats:
