@@ -61,7 +61,7 @@ class LocalizedImage:
 
 
 def decode(path: Path) -> QueryImage:
-    """Raises ImageryError where the file cannot be read."""
+    """Decode an image file, timed. Raises ImageryError where it cannot be read."""
     started = time.perf_counter()
     pixels = read_image(path)
     return QueryImage(pixels, ms_since(started))
@@ -74,7 +74,7 @@ def localize(
     k: int,
     refine: Refine | None = None,
 ) -> list[list[LocalizedImage]]:
-    """The answers [P][I] of P pictures of equal size against I indexes; each timer encloses one call only.
+    """Localize P images of equal size in I indexes, answers [P][I]; each timer encloses one call only.
 
     Times are each picture's share of the batch. `search` is the index call alone, for k places, not their facts.
     """
@@ -101,7 +101,7 @@ def rank(vectors: Float32, index: TileIndex, k: int) -> tuple[list[list[RankedTi
 
 
 def depth(k: int, headings: int) -> int:
-    """How many rotated tiles to ask for so that k places are among them: each may take all its headings."""
+    """Compute how many rotated tiles to ask for so that k places are among them, each at all its headings."""
     return max(k, min(k * min(headings, MOST_HEADINGS), DEEPEST))
 
 

@@ -121,19 +121,19 @@ class Agreement:
 
 
 def agreement_distance_m(footprint_m: float | None, overlap: float) -> float:
-    """Metres within which two estimates are of the same place."""
+    """Compute the metres within which two estimates are of the same place."""
     return AGREEMENT_WITHOUT_STRIDE_M if footprint_m is None else AGREEMENT_STRIDES * footprint_m * (1.0 - overlap)
 
 
 def agreements(estimates: Sequence[Estimate], within_m: float) -> list[Agreement]:
-    """Of each estimate of one frame, one a backbone, with the others."""
+    """Compute the agreement of each estimate of one frame, one a backbone, with the others."""
     return [
         Agreement(int(count), len(estimates), within_m) for count in agreement_matrix(estimates, within_m).sum(axis=1)
     ]
 
 
 def agreement_matrix(estimates: Sequence[Estimate], within_m: float) -> Bools:
-    """bool [B, B]: which of B backbones' estimates of one frame are within `within_m` of each other."""
+    """Compare B backbones' estimates of one frame; bool [B, B], True within `within_m` metres of each other."""
     lon = np.array([estimate.location.lon for estimate in estimates])
     lat = np.array([estimate.location.lat for estimate in estimates])
     return np.asarray(ellipsoid_distance_m(lon[:, None], lat[:, None], lon, lat) <= within_m)

@@ -88,7 +88,7 @@ def save_spec(session: Session, spec: EmbeddingSpec) -> StoredSpec:
 
 
 def specs(session: Session, reference_set_id: int | None = None) -> list[StoredSpec]:
-    """Every spec, or those with live embeddings in a reference set; oldest first."""
+    """List every spec, or those with live embeddings in a reference set, oldest first."""
     query = select(SpecRow).order_by(SpecRow.id)
     if reference_set_id is not None:
         has_live = (TallyRow.spec_id == SpecRow.id) & (TallyRow.reference_set_id == reference_set_id)
@@ -131,7 +131,7 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
 
 
 def mark_tiles_pending(session: Session, tile_keys: Iterable[int]) -> None:
-    """Make all points of these tiles pending again: what the vector store says of them has changed."""
+    """Make all points of these tiles pending: their payload in the vector store is out of date."""
     for batch in batches(tile_keys, 500):
         generation = tallies.next_generation(session)
         rotated = select(RotatedTileRow.id).where(RotatedTileRow.tile_id.in_(batch))
@@ -145,7 +145,7 @@ def mark_tiles_pending(session: Session, tile_keys: Iterable[int]) -> None:
 
 
 def mark_deleted(session: Session, reference_set_id: int) -> int:
-    """Mark a reference set's embeddings for deletion; returns how many."""
+    """Mark a reference set's embeddings for deletion; return how many."""
     generation = tallies.next_generation(session)
     marked = session.scalars(
         update(EmbeddingRow)
@@ -159,7 +159,7 @@ def mark_deleted(session: Session, reference_set_id: int) -> int:
 
 
 def _live_embeddings(session: Session, rotated_tiles: Iterable[int]) -> set[tuple[int, int]]:
-    """(rotated tile, spec) of every live embedding of these rotated tiles."""
+    """Read (rotated tile, spec) of every live embedding of these rotated tiles."""
     live: set[tuple[int, int]] = set()
     for batch in batches(rotated_tiles, 5000):
         query = select(EmbeddingRow.rotated_tile_id, EmbeddingRow.spec_id)
@@ -169,7 +169,7 @@ def _live_embeddings(session: Session, rotated_tiles: Iterable[int]) -> set[tupl
 
 
 def _update_tallies(session: Session, generation: int, changed: Mapping[tuple[int, int], int]) -> None:
-    """Count a write in: by how many it changed the live embeddings at each (rotated tile, spec)."""
+    """Add a write to the tallies. changed: {(rotated tile, spec): live embeddings more or less}."""
     owners: dict[int, int] = {}
     for batch in batches({rotated_tile for rotated_tile, _ in changed}, 5000):
         query = select(RotatedTileRow.id, TileRow.reference_set_id).join(TileRow).where(RotatedTileRow.id.in_(batch))
@@ -184,13 +184,13 @@ def _update_tallies(session: Session, generation: int, changed: Mapping[tuple[in
 
 
 def embedded_contents(session: Session, reference_set_id: int, spec_id: int) -> dict[int, str]:
-    """{rotated tile: content digest its live embedding was made from}."""
+    """Read {rotated tile: content digest that its live embedding was made from}."""
     query = _live(reference_set_id).with_only_columns(EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest)
     return {pk: content for pk, content in session.execute(query.where(EmbeddingRow.spec_id == spec_id))}
 
 
 def pending_counts(session: Session) -> dict[str, int]:
-    """{collection: embeddings the vector store is behind by}; empty when it is up to date."""
+    """Count {collection: embeddings the vector store is behind by}; empty when it is up to date."""
     query = (
         select(EmbeddingRow.spec_id, func.count())
         .where(EmbeddingRow.indexed_generation < EmbeddingRow.generation)
@@ -201,7 +201,7 @@ def pending_counts(session: Session) -> dict[str, int]:
 
 
 def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[PendingEmbedding]:
-    """Up to `limit` of a spec's pending embeddings, oldest row first."""
+    """Read up to `limit` of a spec's pending embeddings, oldest row first."""
     query = _with_facts(select(EmbeddingRow)).where(
         EmbeddingRow.spec_id == stored.id, EmbeddingRow.indexed_generation < EmbeddingRow.generation
     )
@@ -247,12 +247,12 @@ def forget_indexed(session: Session, spec_id: int) -> None:
 
 
 def point_ids(session: Session, spec_id: int) -> set[str]:
-    """Every live point of a spec."""
+    """Read the ids of a spec's live points."""
     return set(session.scalars(_points(spec_id)))
 
 
 def indexed_points(session: Session, spec_id: int) -> set[str]:
-    """Those live points of a spec that the vector store should have in their present form."""
+    """Read the ids of a spec's live points that the vector store should have in their present form."""
     return set(session.scalars(_points(spec_id).where(EmbeddingRow.indexed_generation == EmbeddingRow.generation)))
 
 
@@ -265,7 +265,7 @@ def has_indexed(session: Session, spec_id: int) -> bool:
 
 
 def vectors(session: Session, spec_id: int, points: Sequence[str]) -> dict[str, Float32]:
-    """{point id: vector float32 [D]} of these live points of a spec."""
+    """Read {point id: vector float32 [D]} of these live points of a spec."""
     vectors_by_point = {}
     for batch in batches(points, 500):
         query = _points(spec_id).add_columns(EmbeddingRow.vector).where(RotatedTileRow.point_id.in_(batch))
@@ -282,13 +282,13 @@ def _points(spec_id: int) -> Rows:
 
 
 def facts_by_point(session: Session, point_ids: Sequence[str]) -> dict[str, tuple[int, TileFacts, str | None, str]]:
-    """{point id: (rotated tile, its facts, its file if it is one, content digest)}."""
+    """Read {point id: (rotated tile, its facts, the capture's file or None, content digest)}."""
     query = _facts_query().where(RotatedTileRow.point_id.in_(point_ids))
     return {row.point_id: (row.rotated_tile, tile_facts(row), row.path, row.content) for row in session.execute(query)}
 
 
 def facts_by_key(session: Session, keys: Sequence[int]) -> dict[int, tuple[TileFacts, str | None, str]]:
-    """{rotated tile: (its facts, its file if it is one, content digest)}."""
+    """Read {rotated tile: (its facts, the capture's file or None, content digest)}."""
     facts: dict[int, tuple[TileFacts, str | None, str]] = {}
     for batch in batches(keys, 5000):
         for row in session.execute(_facts_query().where(RotatedTileRow.id.in_(batch))):
@@ -337,7 +337,7 @@ def _with_facts(query: Rows) -> Rows:
 
 
 def tile_facts(row: Row[Any] | TileSnapshotRow) -> TileFacts:
-    """Of a row that joins a rotated tile with its tile and set, or of a snapshot of all three."""
+    """Build the facts of a row that joins a rotated tile with its tile and set, or of a snapshot of all three."""
     return TileFacts(
         point_id=row.point_id,
         reference_set=row.reference_set,

@@ -17,7 +17,7 @@ _HALF_A_STEP = 0.5 * 10.0**-DECIMALS  # coordinates here are not rounded as thos
 
 
 def conditions(where: Where) -> list[ColumnElement[bool]]:
-    """What must hold, all of it, where TileRow and RotatedTileRow are joined; empty for "anything"."""
+    """Spell a filter as conditions on joined TileRow and RotatedTileRow, all of which must hold."""
     required: list[ColumnElement[bool]] = []
     if of_sets := list(_of_sets(where)):
         required.append(TileRow.reference_set_id.in_(select(ReferenceSetRow.id).where(*of_sets)))
@@ -45,7 +45,7 @@ def _of_sets(where: Where) -> Iterator[ColumnElement[bool]]:
 
 
 def _rounds_to(value: ColumnElement[float], whole: int) -> ColumnElement[bool]:
-    """As Python rounds: halves to the even number, where databases round them up."""
+    """Test that a value rounds to a whole number as in Python: halves to the even one, where databases round up."""
     low, high = whole - 0.5, whole + 0.5
     return and_(value >= low, value <= high) if whole % 2 == 0 else and_(value > low, value < high)
 
@@ -59,7 +59,7 @@ def _of_tile(tile_id: str) -> ColumnElement[bool]:
 
 
 def _touching(box: BBox) -> list[ColumnElement[bool]]:
-    """Footprints unwrapped as `coarseloc.core.filters` tells, their edges met by half a rounding step."""
+    """Test that footprints touch a box: unwrapped as in `coarseloc.core.filters`, within half a rounding step."""
     boxes, step = box_turns(box), _HALF_A_STEP
     east = case((TileRow.west > TileRow.east, TileRow.east + 360.0), else_=TileRow.east)
     beside = [and_(TileRow.west <= turn.east + step, east >= turn.west - step) for turn in boxes]
@@ -67,7 +67,7 @@ def _touching(box: BBox) -> list[ColumnElement[bool]]:
 
 
 def _within(near: Near) -> list[ColumnElement[bool]]:
-    """The haversine, held against the radius's own: a circle wider than half the globe holds every centre."""
+    """Compare the haversine with that of the radius: a circle wider than half the globe holds every centre."""
     half = near.radius_m / EARTH_RADIUS_M / 2
     if half >= math.pi / 2:
         return []

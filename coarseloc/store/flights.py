@@ -62,7 +62,7 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
 
 
 def frame_indices(frames: Sequence[Frame], stored: Mapping[str, int]) -> dict[str, int]:
-    """{relative path: frame index}: the stored one, else the frame's own where nobody has it, else the next free."""
+    """Number frames, {relative path: index}: the stored index, else the frame's own if unused, else the next free."""
     indices = {frame.relative_path: stored[frame.relative_path] for frame in frames if frame.relative_path in stored}
     used = set(stored.values())
     for frame in frames:
@@ -78,7 +78,7 @@ def flight_ids(session: Session) -> list[str]:
 
 
 def find_flight(session: Session, flight_id: str) -> StoredFlight:
-    """Raises StoreError listing the flights there are."""
+    """Read a flight with its frames. Raises StoreError listing the flights there are."""
     row = session.scalar(select(FlightRow).where(FlightRow.flight_id == ids.label(flight_id)))
     if row is None:
         expected = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
@@ -164,7 +164,8 @@ def _frame_rows(session: Session, flight_pk: int) -> Sequence[FrameRow]:
 
 
 def _write_frames(session: Session, flight_pk: int, stored_rows: Sequence[FrameRow], frames: Sequence[Frame]) -> None:
-    """Frames in order; those that are gone stay after the one that they followed, or are dropped without results."""
+    """Write frames in order. Frames missing from the folder stay after their predecessor, or are deleted if they have
+    no results."""
     in_folder = {frame.relative_path for frame in frames}
     has_results = exists().where(FrameResultRow.frame_id == FrameRow.id)
     session.execute(

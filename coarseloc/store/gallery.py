@@ -61,7 +61,7 @@ class Coverage:
 
 
 def flight_cards(session: Session, limit: int, offset: int = 0) -> list[FlightCard]:
-    """Flights, the newest id first."""
+    """List flights with their number of frames, newest id first."""
     frames = func.count(FrameRow.id)
     query = (
         select(FlightRow.flight_id, FlightRow.path, FlightRow.truth_source, frames)
@@ -77,20 +77,20 @@ def count_flights(session: Session) -> int:
 
 
 def frame_path(session: Session, flight_id: str, index: int) -> str | None:
-    """The file of a frame, None where there is no such frame."""
+    """Read the path of a frame's file, None where there is no such frame."""
     query = select(FrameRow.path).join(FlightRow, FlightRow.id == FrameRow.flight_pk)
     return session.scalar(query.where(FlightRow.flight_id == ids.label(flight_id), FrameRow.index == index))
 
 
 def picture(session: Session, rotated_tile: int) -> TilePicture | None:
-    """A rotated tile's picture by its primary key, None where there is no such tile."""
+    """Read where a rotated tile's picture is, by its primary key; None where there is no such tile."""
     query = select(RotatedTileRow.content_digest, RotatedTileRow.path).where(RotatedTileRow.id == rotated_tile)
     row = session.execute(query).one_or_none()
     return TilePicture(*row) if row else None
 
 
 def tiles_at_heading(session: Session, reference_set_id: int, angle_deg: int) -> list[GroundTile]:
-    """The set's tiles at one heading, in index order."""
+    """List a set's tiles at one heading, in index order."""
     query = (
         select(
             TileRow.west,
@@ -109,7 +109,7 @@ def tiles_at_heading(session: Session, reference_set_id: int, angle_deg: int) ->
 
 
 def views_by_set_and_angle(session: Session, where: Where = ALL_TILES) -> dict[tuple[int, int], int]:
-    """{(reference set, angle): rotated tiles} of those that match."""
+    """Count the rotated tiles that match, {(reference set, angle): number}."""
     query = select(TileRow.reference_set_id, RotatedTileRow.angle_deg, func.count()).join(
         TileRow, TileRow.id == RotatedTileRow.tile_id
     )
@@ -119,7 +119,7 @@ def views_by_set_and_angle(session: Session, where: Where = ALL_TILES) -> dict[t
 
 
 def extent(session: Session, reference_set_id: int) -> BBox | None:
-    """The bounds of all tiles of a set, across the antimeridian where they lie so; None while it has none."""
+    """Compute the bounds of a set's tiles, across the antimeridian where they lie so; None without tiles."""
     turned_west, turned_east = (case((lon < 0, lon + 360.0), else_=lon) for lon in (TileRow.west, TileRow.east))
     query = select(
         *(func.min(TileRow.west), func.min(TileRow.south), func.max(TileRow.east), func.max(TileRow.north)),
@@ -134,8 +134,8 @@ def extent(session: Session, reference_set_id: int) -> BBox | None:
 
 
 def coverage(session: Session, reference_set_id: int) -> Coverage:
-    """What a set holds, counted by the database from its indexes alone: the rows hold vectors and are too wide
-    to be read for this. Embeddings that are marked for deletion still count until they are gone."""
+    """Count a set's tiles, views and embeddings from the database's indexes alone: rows with vectors are too wide
+    to read for this. Embeddings that are marked for deletion count until they are deleted."""
     of_set = TileRow.reference_set_id == reference_set_id
     angle = RotatedTileRow.angle_deg
     views = select(angle, func.count()).join(TileRow).where(of_set).group_by(angle).order_by(angle)
@@ -159,12 +159,12 @@ def coverage(session: Session, reference_set_id: int) -> Coverage:
 
 
 def generation(session: Session) -> int:
-    """The number of the latest write to embeddings: what was read at the same number is still so."""
+    """Read the number of the latest write to embeddings: what was read at the same number is still valid."""
     return session.scalar(select(CounterRow.value).where(CounterRow.name == "generation")) or 0
 
 
 def tracks(session: Session, flight_ids: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """{flight: its track as (lon, lat)} of frames whose position is known."""
+    """Read {flight: track [(lon, lat)]} of frames whose position is known."""
     query = (
         select(FlightRow.flight_id, FrameRow.lon, FrameRow.lat)
         .join(FrameRow, FrameRow.flight_pk == FlightRow.id)

@@ -26,7 +26,7 @@ def start_localization(
     reference_sets: Sequence[Mapping[str, Any]],
     parameters: Mapping[str, Any],
 ) -> int:
-    """The localization of a flight by this method from these runs; the one there is, where it was begun before."""
+    """Create the localization of a flight by a method from runs, or find the one begun before; return its key."""
     digest = ids.digest({"runs": sorted(runs), **parameters})
     query = select(LocalizationRow.id).where(
         LocalizationRow.flight_pk == flight, LocalizationRow.method == method, LocalizationRow.digest == digest
@@ -44,7 +44,7 @@ def start_localization(
 def save_estimates(
     session: Session, localization: int, estimates: Iterable[tuple[int, Estimate]], snapshot_keys: Mapping[str, int]
 ) -> None:
-    """estimates: (frame's key, its estimate). snapshot_keys: {point id: snapshot} of the tiles they name."""
+    """Write estimates, (frame's key, estimate). snapshot_keys: {point id: snapshot} of the tiles they name."""
     for frame, estimate in estimates:
         covariance = estimate.covariance_m2
         session.add(
@@ -67,7 +67,7 @@ def finish_localization(session: Session, localization: int) -> None:
 
 
 def methods(session: Session, run: int) -> list[str]:
-    """The methods that have answered from this run, the first one first."""
+    """List the methods that have answered from this run, oldest first."""
     query = select(LocalizationRow.method).join(LocalizationRunRow).where(LocalizationRunRow.run_id == run)
     return list(dict.fromkeys(session.scalars(query.order_by(LocalizationRow.id))))
 
@@ -75,7 +75,7 @@ def methods(session: Session, run: int) -> list[str]:
 def estimates(
     session: Session, run: int, method: str, frame_indices: Sequence[int] | None = None
 ) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
-    """{frame index: (its estimate, the best tile as it was)} of a run by one method, for all frames or some."""
+    """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some."""
     query = (
         select(FrameRow.index, FrameEstimateRow)
         .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)

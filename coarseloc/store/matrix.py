@@ -53,8 +53,8 @@ def load_vectors(session: Session, reference_set_id: int, spec_id: int) -> Store
 
 
 def _keys(session: Session, reference_set_id: int, spec_id: int) -> NDArray[np.void]:
-    """Each live embedding's tile, angle and rotated tile, in order; sorted here: no database sorts a million rows
-    without going to the disk."""
+    """Read each live embedding's tile, angle and rotated tile, sorted. No database sorts a million rows without its
+    disk, numpy does."""
     query = (
         select(TileRow.index, RotatedTileRow.angle_deg, RotatedTileRow.id, RotatedTileRow.point_id)
         .join(RotatedTileRow, RotatedTileRow.tile_id == TileRow.id)
@@ -90,7 +90,7 @@ def _parts(session: Session, spec_id: int, dim: int, rotated_tiles: NDArray[np.i
 
 
 def _columns(session: Session, reference_set_id: int, keys: NDArray[np.void]) -> TileColumns:
-    """What filters ask of each row: all but the angle is its tile's, and is worked out once for all its headings."""
+    """Build the columns that filters read. All but the angle are the tile's, computed once for all its headings."""
     owner = references.reference_set_of(session.get_one(ReferenceSetRow, reference_set_id)).reference_set
     tiles = references.tiles(session, reference_set_id)
     of_tiles = filters.columns([_unturned(owner, tile) for tile in tiles])

@@ -83,7 +83,7 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
 
 
 def _has_moved(session: Session, row: ReferenceSetRow, tiles: Sequence[Tile]) -> bool:
-    """Whether the set's source lies elsewhere now: nothing is left where it was, and every tile is where it was."""
+    """Test whether the source file has moved: nothing is left at its old path, and every tile has its old position."""
     if Path(row.source).exists():
         return False
     stored_tiles = {tile.index: tile for _, tile in _tile_rows(session, row.id)}
@@ -115,7 +115,7 @@ def reference_sets(session: Session) -> list[StoredReferenceSet]:
 
 
 def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet:
-    """The set of that name, or the only one there is. Raises StoreError listing what there is."""
+    """Read the set of that name, or the only one there is. Raises StoreError listing the sets."""
     stored_sets = reference_sets(session)
     names = ", ".join(stored_set.name for stored_set in stored_sets)
     if not stored_sets:
@@ -175,12 +175,12 @@ def _tile_values(reference_set_id: int, tile: Tile) -> dict[str, object]:
 
 
 def tiles(session: Session, reference_set_id: int) -> list[Tile]:
-    """The set's unturned tiles in index order."""
+    """List the set's unturned tiles in index order."""
     return [tile for _, tile in _tile_rows(session, reference_set_id)]
 
 
 def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, int], StoredRotatedTile]:
-    """{(tile index, angle): what is stored of it}."""
+    """Read {(tile index, angle): stored rotated tile}."""
     query = (
         select(
             TileRow.index.label("tile_index"),
@@ -235,7 +235,7 @@ def save_views(
 
 
 def count_views(session: Session, reference_set_id: int) -> dict[int, int]:
-    """{angle: rotated tiles at that angle}."""
+    """Count rotated tiles, {angle: number}."""
     query = (
         select(RotatedTileRow.angle_deg, func.count())
         .join(TileRow)
@@ -269,12 +269,12 @@ def save_failures(session: Session, reference_set_id: int, failures: Iterable[Fa
 
 
 def clear_failures(session: Session, reference_set_id: int) -> None:
-    """Forget earlier failures: an ingest names them anew, and those mended are gone."""
+    """Delete a set's failures: an ingest records those that remain."""
     session.execute(delete(FailureRow).where(FailureRow.reference_set_id == reference_set_id))
 
 
 def failures(session: Session, reference_set: str | None = None) -> list[tuple[str, Failure]]:
-    """(reference set's name, failure), in the order in which they were found."""
+    """List (reference set's name, failure) in order of recording."""
     query = select(ReferenceSetRow.name, FailureRow).join(ReferenceSetRow).order_by(FailureRow.id)
     if reference_set is not None:
         query = query.where(ReferenceSetRow.name == ids.label(reference_set))

@@ -66,7 +66,7 @@ class FrameResult:
 
 
 def combine_reference_sets(sets: Sequence[ReferenceSet]) -> ReferenceSet:
-    """Several sets as one search space."""
+    """Describe several sets as one search space."""
     if len(sets) == 1:
         return sets[0]
     coarsest = max(sets, key=lambda member: (member.footprint_m or 0.0) * (1.0 - member.overlap))
@@ -168,12 +168,12 @@ def finish_run(session: Session, run: int) -> None:
 
 
 def runs(session: Session, flight_id: str | None = None) -> list[StoredRun]:
-    """Every run, or a flight's; oldest first."""
+    """List every run, or a flight's, oldest first."""
     return _runs(session, true() if flight_id is None else FlightRow.flight_id == ids.label(flight_id))
 
 
 def find_run(session: Session, run_id: int) -> StoredRun:
-    """Raises StoreError saying how to list the runs there are."""
+    """Read a run. Raises StoreError saying how to list the runs there are."""
     for run in _runs(session, RunRow.id == run_id):
         return run
     raise StoreError(f"search run {run_id} is not known: `coarseloc flights --json` lists the runs there are")
@@ -212,9 +212,9 @@ def _reference_set(stored: Mapping[str, Any]) -> ReferenceSet:
 
 
 def latest_runs(session: Session, flight_id: str, reference_set: str | None = None) -> list[StoredRun]:
-    """A flight's newest finished run of each (references, backbone spec, what was asked), oldest first.
+    """List a flight's newest finished run of each (references, backbone spec, parameters), oldest first.
 
-    "What was asked" leaves out the index's version: a run against newer references replaces the older one.
+    Parameters leave out the index's version: a run against newer references replaces the older one.
     """
     newest: dict[str, StoredRun] = {}
     name = None if reference_set is None else ids.label(reference_set)
@@ -238,7 +238,7 @@ def agreement_voters(run: StoredRun, of_flight: Iterable[StoredRun]) -> list[Sto
 
 
 def newest_by_spec(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
-    """{spec's digest: its newest run}."""
+    """Choose the newest run of each spec, {spec's digest: run}."""
     return {run.spec.digest: run for run in sorted(runs, key=lambda run: run.id)}
 
 
@@ -250,7 +250,7 @@ def results(
     method: str = BEST_PLACE,
     with_hits: bool = True,
 ) -> list[FrameResult]:
-    """A run's results in the flight's order with the estimates of a method, for all frames or some."""
+    """Read a run's results in the flight's order with the estimates of a method, for all frames or some."""
     query = (
         select(FrameRow, FrameResultRow)
         .join(FrameResultRow, FrameResultRow.frame_id == FrameRow.id)

@@ -43,13 +43,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Sees the database as it was at the first question, whatever is written meanwhile."""
+        """Open a reading session: it sees the database as of its first query, whatever is written meanwhile."""
         with _clear_errors(self.engine), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Commits at the end, rolls back on any error."""
+        """Open a writing session: it commits at the end and rolls back on any error."""
         with (
             _clear_errors(self.engine),
             Session(self._writer, expire_on_commit=False) as session,
@@ -148,7 +148,7 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
 
 
 def open_engine(url: str) -> Engine:
-    """Connect only; says nothing of the schema."""
+    """Connect to a database, without looking at its schema."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -205,7 +205,7 @@ def _upgrade(engine: Engine) -> None:
 
 @contextmanager
 def schema_change(engine: Engine) -> Iterator[Connection]:
-    """One transaction for migrations, alone.
+    """Open the one transaction for migrations, exclusive to this process.
 
     SQLite rebuilds a table by dropping it, which with foreign keys on deletes the rows that refer to it: they are off
     meanwhile, and checked before the commit.

@@ -35,7 +35,7 @@ class TileSnapshot:
 
 
 def save_snapshots(session: Session, tiles: Iterable[RankedTile], set_uids: Mapping[str, str]) -> dict[str, int]:
-    """{point id: snapshot} of tiles as a search saw them. set_uids: {reference set's name: its id}."""
+    """Write tiles as a search saw them; return {point id: snapshot}. set_uids: {reference set's name: uid}."""
     rows = {}
     for ranked in tiles:
         facts = _facts(ranked, set_uids)
@@ -67,7 +67,7 @@ def _facts(ranked: RankedTile, set_uids: Mapping[str, str]) -> dict[str, Any]:
 
 
 def snapshots(session: Session, keys: Iterable[int]) -> dict[int, TileSnapshot]:
-    """{snapshot: the tile as it was}."""
+    """Read {key: snapshot of a tile}."""
     snapshots_by_key: dict[int, TileSnapshot] = {}
     for batch in batches(sorted(set(keys)), 5000):
         query = select(TileSnapshotRow).where(TileSnapshotRow.id.in_(batch))
@@ -83,7 +83,7 @@ def _snapshot(row: TileSnapshotRow) -> TileSnapshot:
 
 
 def save_search_map(session: Session, places: NDArray[np.float64]) -> int:
-    """The map's key. places: float64 [P, 6], lon, lat, west, south, east, north in WGS84 degrees, one row a place."""
+    """Write a map of places; return its key. places: float64 [P, 6], lon, lat, west, south, east, north in degrees."""
     packed = np.ascontiguousarray(places, MAP_PLACE).tobytes()
     row: Mapping[str, Any] = {
         "digest": hashlib.sha256(packed).hexdigest(),
@@ -95,6 +95,6 @@ def save_search_map(session: Session, places: NDArray[np.float64]) -> int:
 
 
 def search_map(session: Session, key: int) -> NDArray[np.float64]:
-    """float64 [P, 6], as it was given to `save_search_map`."""
+    """Read a map, float64 [P, 6], as `save_search_map` takes it."""
     row = session.get_one(SearchMapRow, key)
     return np.frombuffer(zlib.decompress(row.data), MAP_PLACE).reshape(row.places, 6)

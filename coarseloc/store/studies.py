@@ -60,7 +60,7 @@ def start_study(
     environment: Mapping[str, Any],
     run_id: int | None = None,
 ) -> StoredStudy:
-    """The study of this question: a new one, the unfinished one, or the finished one (see `finished_at`)."""
+    """Create the study of these parameters, or find the unfinished or finished one (see `finished_at`)."""
     digest = ids.digest({"parameters": parameters, "run": run_id})
     row = session.scalar(select(StudyRow).where(StudyRow.kind == kind, StudyRow.digest == digest))
     if row is None:
@@ -72,19 +72,19 @@ def start_study(
 
 
 def save_part(session: Session, study: int, part: str, arrays: Arrays) -> None:
-    """Keep what one step of the work gave, under a name."""
+    """Write the arrays that one step of the work gave, under a name."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     upsert(session, StudyPartRow, [{"study_id": study, "part": part, "data": buffer.getvalue()}], ["study_id", "part"])
 
 
 def parts(session: Session, study: int) -> set[str]:
-    """The names of the parts that are done."""
+    """Read the names of the parts that are written."""
     return set(session.scalars(select(StudyPartRow.part).where(StudyPartRow.study_id == study)))
 
 
 def load_part(session: Session, study: int, part: str) -> dict[str, NDArray[Any]]:
-    """The arrays of one part. Raises StoreError where it is not there."""
+    """Read the arrays of one part. Raises StoreError where there is none."""
     data = session.scalar(select(StudyPartRow.data).where(StudyPartRow.study_id == study, StudyPartRow.part == part))
     if data is None:
         raise StoreError(f"study {study} has no part {part!r}: run the same command again, it goes on by itself")
@@ -93,7 +93,7 @@ def load_part(session: Session, study: int, part: str) -> dict[str, NDArray[Any]
 
 
 def finish_study(session: Session, study: int, points: Iterable[CurvePoint], findings: Mapping[str, Any]) -> None:
-    """Record the curves and what they say, and drop the parts."""
+    """Write the curves and findings, and delete the parts."""
     session.execute(delete(StudyPointRow).where(StudyPointRow.study_id == study))
     session.add_all(
         StudyPointRow(
@@ -114,7 +114,7 @@ def finish_study(session: Session, study: int, points: Iterable[CurvePoint], fin
 
 
 def studies(session: Session, kind: str, run_id: int | None = None) -> list[StoredStudy]:
-    """The finished studies of a kind (of one run, if given), newest first."""
+    """List the finished studies of a kind (of one run, if given), newest first."""
     query = select(StudyRow).where(StudyRow.kind == kind, StudyRow.finished_at.is_not(None))
     if run_id is not None:
         query = query.where(StudyRow.run_id == run_id)
@@ -122,7 +122,7 @@ def studies(session: Session, kind: str, run_id: int | None = None) -> list[Stor
 
 
 def find_study(session: Session, study: int) -> StoredStudy:
-    """Raises StoreError naming the studies there are."""
+    """Read a study. Raises StoreError naming the studies there are."""
     row = session.get(StudyRow, study)
     if row is None:
         expected = ", ".join(str(pk) for pk in session.scalars(select(StudyRow.id).order_by(StudyRow.id))) or "none yet"
@@ -131,7 +131,7 @@ def find_study(session: Session, study: int) -> StoredStudy:
 
 
 def curves(session: Session, study: int, curve: str | None = None) -> list[CurvePoint]:
-    """A study's points (of one curve, if given), by backbone, curve and x."""
+    """Read a study's points (of one curve, if given), by backbone, curve and x."""
     query = select(StudyPointRow).where(StudyPointRow.study_id == study)
     if curve is not None:
         query = query.where(StudyPointRow.curve == curve)

@@ -1,7 +1,7 @@
 """Tallies: how many live embeddings a reference set has under a spec, and which write was the latest.
 
 Kept by every write to embeddings, in its own transaction, so that asking costs the same for ten rows and for ten
-million. The rows remain the truth: `miscounts` counts them, `correct_miscounts` believes them.
+million. The rows remain the truth: `miscounts` compares, `correct_miscounts` corrects.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Tally:
 
 
 def next_generation(session: Session) -> int:
-    """A number no earlier write has had. Taken inside the write's own transaction and before it reads anything: on
-    PostgreSQL this is also what makes the writers of embeddings wait for each other."""
+    """Take a number that no earlier write has had, inside the write's own transaction and before it reads anything: on
+    PostgreSQL this also makes the writers of embeddings wait for each other."""
     generation: int | None = session.scalar(
         update(CounterRow)
         .where(CounterRow.name == "generation")
@@ -53,7 +53,7 @@ def tally(session: Session, reference_set_id: int, spec_id: int) -> Tally:
 
 
 def record(session: Session, generation: int, changes: Mapping[Owner, int]) -> None:
-    """Count one write in: by how many it changed the live embeddings of each owner that it touched, perhaps 0."""
+    """Add one write to the tallies. changes: {owner touched: live embeddings more or less, perhaps 0}."""
     for (reference_set_id, spec_id), change in changes.items():
         row = session.get(TallyRow, (reference_set_id, spec_id))
         row = row or TallyRow(reference_set_id=reference_set_id, spec_id=spec_id, live=0)
@@ -63,7 +63,7 @@ def record(session: Session, generation: int, changes: Mapping[Owner, int]) -> N
 
 
 def miscounts(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
-    """{owner: (tally, what the rows say)} wherever they disagree. Reads a row for each embedding.
+    """Count every owner's rows; return {owner: (tally, count of rows)} where they differ. Reads every row.
 
     A tally may know of a later write than its rows do: they are dropped once a deletion is drained.
     """
@@ -79,8 +79,8 @@ def miscounts(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
 
 
 def correct_miscounts(session: Session) -> dict[Owner, tuple[Tally, Tally]]:
-    """Believe the rows; returns what was wrong. This counts as a write: no mirror of a wrong tally may pass for
-    current."""
+    """Set every wrong tally to the count of its rows; return those that were wrong. This counts as a write: no mirror
+    of a wrong tally may pass for current."""
     generation = next_generation(session)
     bad = miscounts(session)
     record(session, generation, {owner: rows.live - tally.live for owner, (tally, rows) in bad.items()})

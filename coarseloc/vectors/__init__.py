@@ -10,7 +10,7 @@ from coarseloc.vectors.protocol import VectorStore
 
 
 def configured_store(settings: Settings, database: str) -> VectorStore:
-    """The vector store that the settings name, for the database of this identity; errors as `open_store`."""
+    """Open the vector store that the settings name, for the database of this identity; errors as `open_store`."""
     key = settings.qdrant_api_key
     return open_store(
         settings.data_dir,
@@ -33,7 +33,7 @@ def open_store(
     shard_number: int = 1,
     replication_factor: int = 1,
 ) -> VectorStore:
-    """The collections of one database: on the server where a URL is given, else embedded in `data_dir/vectors`.
+    """Open the collections of one database: on the server where a URL is given, else in `data_dir/vectors`.
 
     `database` is the database's identity: collections of another are not seen, so never read or dropped. `timeout`
     (seconds), `shard_number` and `replication_factor` are the server's.

@@ -18,12 +18,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)*")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be a collection's name."""
+    """Test whether a text can be a collection's name."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(collection: str) -> str:
-    """The collection's name, if it is one: it becomes a folder and part of URLs."""
+    """Return a valid collection name, else raise VectorStoreError: it becomes a folder and part of URLs."""
     if not is_name(collection):
         raise VectorStoreError(
             f"collection name {collection!r} has other characters than a-z, 0-9, dots and dashes: "
@@ -33,7 +33,7 @@ def check_name(collection: str) -> str:
 
 
 def check_batch(points: Sequence[Point], dim: int, collection: str) -> Float32:
-    """The batch's vectors as float32 [N, dim], if every point is fit to be written.
+    """Return the batch's vectors as float32 [N, dim] if every point is valid.
 
     Raises VectorStoreError naming the first that is not: an id that is no UUID or comes twice, a vector of
     another length, not finite or not of unit norm, a position off the globe.
@@ -56,7 +56,7 @@ def check_batch(points: Sequence[Point], dim: int, collection: str) -> Float32:
 
 
 def check_query(vector: Float32, k: int, dim: int, collection: str) -> Float32:
-    """The query as float32 [dim], if it and k are fit to be asked with; else VectorStoreError."""
+    """Return the query as float32 [dim] if it and k are valid, else raise VectorStoreError."""
     if k < 1:
         raise VectorStoreError(f"k is {k}: ask for at least 1 result")
     if np.shape(vector) != (dim,):
@@ -113,5 +113,5 @@ def _point_name(point: Point) -> str:
 
 
 def short_identity(database: str) -> str:
-    """Of a database's identity what its collections are named by: long enough that no two share it."""
+    """Shorten a database's identity to the prefix of its collections: long enough that no two share it."""
     return database[:12]

@@ -54,7 +54,7 @@ class EdgeStore:
         self.close()
 
     def collections(self) -> list[str]:
-        """Those that are sound: each is opened, and a damaged one put aside."""
+        """List the sound collections: each is opened, and a damaged one renamed."""
         with self._opening:
             for path in self.folder.iterdir():
                 if path.is_dir() and is_name(path.name) and _BROKEN not in path.name:
@@ -115,7 +115,7 @@ class EdgeStore:
         return self._shard(collection).ids()
 
     def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]:
-        """float32 [D] by id; ids that are not there are left out."""
+        """Read {id: vector float32 [D]}; missing ids are left out."""
         return self._shard(collection).vectors(point_ids)
 
     def drop(self, collection: str) -> None:
@@ -199,7 +199,7 @@ def _hold_folder(folder: Path) -> BaseFileLock:
 
 
 def _owner(path: Path) -> str:
-    """The process that holds the lock, for a message."""
+    """Describe the process that holds the lock, for a message."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         return f"process {owner['pid']} (`{owner['command']}`, since {owner['since']})"

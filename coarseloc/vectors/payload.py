@@ -36,7 +36,7 @@ INDEXES: dict[str, IndexKind] = {
 
 
 def payload(facts: TileFacts) -> dict[str, Any]:
-    """A rotated tile's payload. Degrees are rounded to seven decimals; `east` is unwrapped (above 180 for a
+    """Build a rotated tile's payload. Degrees are rounded to seven decimals; `east` is unwrapped (above 180 for a
     footprint across the antimeridian); an unknown altitude is left out, so that no range finds it."""
     lon, lat = facts.center
     west, south, east, north = unwrap(facts.bbox)
@@ -95,7 +95,7 @@ Condition = Match | Range | Within | AnyOf
 
 
 def conditions(where: Where) -> list[Condition]:
-    """What must hold, all of it; empty for "anything"."""
+    """List the conditions of a filter, all of which must hold; empty for no filter."""
     required: list[Condition] = []
     if where.reference_sets:
         required.append(Match("reference_set", where.reference_sets))
@@ -116,14 +116,14 @@ def conditions(where: Where) -> list[Condition]:
 
 
 def _touching(box: BBox) -> list[Condition]:
-    """Four ranges on the footprint; the two in longitude also a turn further, see `coarseloc.core.filters`."""
+    """Test footprints by four ranges; the two in longitude also a turn further, see `coarseloc.core.filters`."""
     boxes = box_turns(box)
     beside = tuple((Range("west", high=turn.east), Range("east", low=turn.west)) for turn in boxes)
     return [Range("south", high=boxes[0].north), Range("north", low=boxes[0].south), AnyOf(beside)]
 
 
 def edge_filter(where: Where) -> qdrant_edge.Filter | None:
-    """The filter in Qdrant Edge's words; None for "anything"."""
+    """Spell a filter for Qdrant Edge; None for no filter."""
     import qdrant_edge
 
     spelled: qdrant_edge.Filter | None = _spell(conditions(where), qdrant_edge, qdrant_edge.RangeFloat)
@@ -131,7 +131,7 @@ def edge_filter(where: Where) -> qdrant_edge.Filter | None:
 
 
 def client_filter(where: Where) -> qdrant_client.models.Filter | None:
-    """The filter in qdrant-client's words; None for "anything"."""
+    """Spell a filter for qdrant-client; None for no filter."""
     from qdrant_client import models
 
     spelled: qdrant_client.models.Filter | None = _spell(conditions(where), models, models.Range)
@@ -139,7 +139,7 @@ def client_filter(where: Where) -> qdrant_client.models.Filter | None:
 
 
 def _spell(items: Sequence[Condition], words: ModuleType, range_: type) -> Any:
-    """The two libraries name everything alike but the range."""
+    """Build a filter of one library's classes: both name all but the range alike."""
 
     def spell(item: Condition) -> Any:
         match item:

@@ -74,11 +74,11 @@ class ServerStore:
         self.close()
 
     def _name(self, collection: str) -> str:
-        """On the server."""
+        """Name a collection as the server knows it."""
         return self._prefix + check_name(collection)
 
     def collections(self) -> list[str]:
-        """Those of this database; others on the same server are not listed."""
+        """List this database's collections; others on the same server are left out."""
         with clear_errors(self.location, "listing collections"):
             names = [description.name for description in self._client.get_collections().collections]
         return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
@@ -134,7 +134,7 @@ class ServerStore:
             self._retrying(self._client.delete, self._name(collection), chosen, wait=True)
 
     def flush(self, collection: str) -> None:
-        """Nothing to do: every write has waited until the server applied it and had it in its log. How that log
+        """Do nothing: every write has waited until the server applied it and had it in its log. How that log
         survives a power cut there is the server's setting; `reconcile` finds what is missing."""
 
     def query(self, collection: str, vector: Float32, k: int, where: Where = ALL_TILES) -> list[ScoredPoint]:
@@ -171,7 +171,7 @@ class ServerStore:
                 return
 
     def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, Float32]:
-        """float32 [D] by id; ids that are not there are left out."""
+        """Read {id: vector float32 [D]}; missing ids are left out."""
         with clear_errors(self.location, f"reading {collection}"):
             records = self._client.retrieve(
                 self._name(collection), list(point_ids), with_payload=False, with_vectors=True

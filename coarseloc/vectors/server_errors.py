@@ -38,7 +38,7 @@ DEFAULT_BACKOFF = Backoff()
 
 
 def retrying(backoff: Backoff = DEFAULT_BACKOFF) -> Retrying:
-    """Calls that are tried again on a refused or broken connection, a timeout, 429 and 5xx; anything else is raised at
+    """Repeat calls on a refused or broken connection, a timeout, 429 and 5xx; anything else is raised at
     once. They must be idempotent: after a timeout nobody knows whether it was done."""
 
     def wait_s(attempt: RetryCallState) -> float:
@@ -64,7 +64,7 @@ def _error_of(attempt: RetryCallState) -> BaseException | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later."""
+    """Test whether the same call may succeed a little later."""
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
     if isinstance(error, UnexpectedResponse):
@@ -91,7 +91,7 @@ def clear_errors(location: str, doing: str) -> Iterator[None]:
 
 
 def describe(error: BaseException | None) -> str:
-    """The trouble in a few words."""
+    """Describe an error in a few words."""
     if _is_foreign(error):
         return "an answer that is not a Qdrant server's"
     if isinstance(error, ResponseHandlingException):

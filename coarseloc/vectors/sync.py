@@ -68,7 +68,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
 
 
 def _is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
-    """The database says that the collection holds points, and the store has no such collection."""
+    """Test whether the database has points in a collection that the store lacks."""
     if spec.collection in store.collections():
         return False
     with db.read() as session:
