@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Sample
+from prometheus_client.registry import Collector
 from pydantic import Field
 
 from coarseloc import __version__
@@ -28,7 +27,6 @@ from web.state import WebState, current_state
 
 routes = Blueprint("health", __name__)
 BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_STARTED = time.time()
 
 _log = logging.getLogger("coarseloc.access")
 
@@ -140,56 +138,79 @@ def _check_backbones(state: WebState) -> BackbonesCheck:
 # --- counts and times ---------------------------------------------------------------------------
 
 
-class Requests:
-    """Counts of one application. Labels are endpoints, never addresses: their number is fixed."""
+class RequestCounts(Collector):
+    """Answers of one application and their times. Labels are endpoints, never addresses: their number is fixed."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._answers: Counter[tuple[str, int]] = Counter()
-        self._within: Counter[tuple[str, float]] = Counter()  # each in its own bucket; summed when shown
-        self._seconds: dict[str, float] = defaultdict(float)
+        self._answers = Counter(
+            "coarseloc_requests", "Answers by endpoint and status.", ("endpoint", "status"), registry=None
+        )
+        self._seconds = Histogram(
+            "coarseloc_request_seconds",
+            "Time from a request's arrival in a thread to its answer's head.",
+            ("endpoint",),
+            buckets=BOUNDS_S,
+            registry=None,
+        )
 
-    def count(self, endpoint: str, status: int, seconds: float) -> None:
-        bound = next((bound for bound in BOUNDS_S if seconds <= bound), float("inf"))
-        with self._lock:
-            self._answers[endpoint, status] += 1
-            self._within[endpoint, bound] += 1
-            self._seconds[endpoint] += seconds
+    def add(self, endpoint: str, status: int, seconds: float) -> None:
+        self._answers.labels(endpoint, status).inc()
+        self._seconds.labels(endpoint).observe(seconds)
 
-    def lines(self) -> Iterator[str]:
-        with self._lock:
-            answers, within, seconds = dict(self._answers), dict(self._within), dict(self._seconds)
-        yield "# HELP coarseloc_requests_total Answers by endpoint and status."
-        yield "# TYPE coarseloc_requests_total counter"
-        for (endpoint, status), number in sorted(answers.items()):
-            yield f'coarseloc_requests_total{{endpoint="{endpoint}",status="{status}"}} {number}'
-        yield "# HELP coarseloc_request_seconds Time from a request's arrival in a thread to its answer's head."
-        yield "# TYPE coarseloc_request_seconds histogram"
-        for endpoint in sorted(seconds):
-            total = 0
-            for bound in (*BOUNDS_S, float("inf")):
-                total += within.get((endpoint, bound), 0)
-                shown = "+Inf" if bound == float("inf") else f"{bound:g}"
-                yield f'coarseloc_request_seconds_bucket{{endpoint="{endpoint}",le="{shown}"}} {total}'
-            yield f'coarseloc_request_seconds_sum{{endpoint="{endpoint}"}} {seconds[endpoint]:.6f}'
-            yield f'coarseloc_request_seconds_count{{endpoint="{endpoint}"}} {total}'
+    def collect(self) -> Iterator[Metric]:
+        """Without the times of creation, and with bounds written as `1`, which the library would write as `1.0`."""
+        for metric in (*self._answers.collect(), *self._seconds.collect()):
+            metric.samples = [_plain_bound(s) for s in metric.samples if not s.name.endswith("_created")]
+            yield metric
+
+
+def _plain_bound(sample: Sample) -> Sample:
+    if sample.labels.get("le", "+Inf") == "+Inf":
+        return sample
+    return sample._replace(labels={**sample.labels, "le": f"{float(sample.labels['le']):g}"})
+
+
+class StateGauges(Collector):
+    """What the application stands on, looked at when it is asked for."""
+
+    def __init__(self, state: WebState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._state
+        try:
+            with state.database.read() as session:
+                pending = sum(embeddings.pending_counts(session).values())
+        except CoarselocError:
+            yield GaugeMetricFamily("coarseloc_database_up", "1 where the database answers.", 0)
+        else:
+            yield GaugeMetricFamily("coarseloc_database_up", "1 where the database answers.", 1)
+            yield GaugeMetricFamily("coarseloc_pending_embeddings", "What the vector store is behind by.", pending)
+        store_up = int(state.vectors.trouble is None)
+        yield GaugeMetricFamily("coarseloc_vector_store_up", "0 where filtered search cannot be had.", store_up)
+        yield GaugeMetricFamily("coarseloc_models_loaded", "Backbones in memory.", len(state.encoders.loaded()))
+        build = GaugeMetricFamily("coarseloc_build_info", "The version.", labels=("version",))
+        build.add_metric((__version__,), 1)
+        yield build
 
 
 def register(app: Flask) -> None:
-    """Count every answer, and serve the counts."""
-    counts = Requests()
+    """Count every answer, and serve the counts: of this application alone, and of its process."""
+    registry, counts = CollectorRegistry(), RequestCounts()
+    registry.register(counts)
+    registry.register(StateGauges(app.extensions["coarseloc"]))
+    ProcessCollector(registry=registry)
 
     def count(response: Response) -> Response:
         began = g.get("began")
         seconds = 0.0 if began is None else time.perf_counter() - began
-        counts.count(request.endpoint or "none", response.status_code, seconds)
+        counts.add(request.endpoint or "none", response.status_code, seconds)
         if _log.isEnabledFor(logging.INFO):
             _log.info(_line(response, seconds))
         return response
 
     def show() -> Response:
-        lines = [*counts.lines(), *_gauges(current_state())]
-        return Response("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(generate_latest(registry), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.after_request(count)
     app.add_url_rule("/metrics", "metrics", show)
@@ -216,36 +237,3 @@ def _line(response: Response, seconds: float) -> str:
         "ms": round(seconds * 1e3, 1),
     }
     return json.dumps(facts)
-
-
-def _gauges(state: WebState) -> Iterator[str]:
-    try:
-        with state.database.read() as session:
-            pending = embeddings.pending_counts(session)
-    except CoarselocError:
-        yield from _gauge("coarseloc_database_up", "1 where the database answers.", 0)
-    else:
-        yield from _gauge("coarseloc_database_up", "1 where the database answers.", 1)
-        behind = sum(pending.values())
-        yield from _gauge("coarseloc_pending_embeddings", "What the vector store is behind by.", behind)
-    trouble = state.vectors.trouble is not None
-    yield from _gauge("coarseloc_vector_store_up", "0 where filtered search cannot be had.", int(not trouble))
-    yield from _gauge("coarseloc_models_loaded", "Backbones in memory.", len(state.encoders.loaded()))
-    yield from _gauge("coarseloc_build_info", "The version.", 1, f'{{version="{__version__}"}}')
-    yield from _gauge("process_start_time_seconds", "When this process began, seconds since 1970.", round(_STARTED, 1))
-    yield from _gauge("process_resident_memory_bytes", "Memory that is in RAM.", _resident_bytes())
-
-
-def _gauge(name: str, what: str, value: float, labels: str = "") -> Iterator[str]:
-    yield f"# HELP {name} {what}"
-    yield f"# TYPE {name} gauge"
-    yield f"{name}{labels} {value}"
-
-
-def _resident_bytes() -> int:
-    """Linux's own count; 0 where there is none."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -116,6 +116,17 @@ def test_metrics_are_what_prometheus_reads(tmp_path):
     assert 'coarseloc_requests_total{endpoint="none",status="404"} 1' in text
     assert 'coarseloc_request_seconds_bucket{endpoint="flights.flights_json",le="+Inf"} 2' in text
     assert "coarseloc_database_up 1" in text and "coarseloc_pending_embeddings 0" in text
+    assert 'le="1"}' in text and "_created" not in text
+    assert "process_resident_memory_bytes" in text and "process_start_time_seconds" in text
+
+
+def test_applications_of_one_process_count_apart(tmp_path):
+    apps = [create_app(settings_of(tmp_path)) for _ in range(2)]
+    apps[0].test_client().get("/flights.json")
+    texts = [app.test_client().get("/metrics").text for app in apps]
+    for app in apps:
+        app.extensions["coarseloc"].close()
+    assert ["flights.flights_json" in text for text in texts] == [True, False]
 
 
 def test_every_answer_names_its_request_and_a_failure_repeats_it(tmp_path):
