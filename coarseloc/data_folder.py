@@ -58,7 +58,7 @@ class DataFolder:
 
     @contextmanager
     def vectors(self) -> Iterator[VectorStore]:
-        """The vector store, closed (and its lock given back) at the end."""
+        """Open the vector store; at the end it is closed and its lock released."""
         store = configured_store(self.settings, self.db.identity)
         try:
             yield store
@@ -67,7 +67,7 @@ class DataFolder:
 
     @contextmanager
     def only_ingest(self) -> Iterator[None]:
-        """Two ingests at once would embed the same tiles twice."""
+        """Hold the lock of ingests: two at once would embed the same tiles twice."""
         folder = self.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another ingest is at work in {folder}: wait for it, or stop it and run this again"
@@ -77,11 +77,11 @@ class DataFolder:
     # --- what it holds --------------------------------------------------------------------------
 
     def backbones(self) -> list[BackboneListing]:
-        """Every backbone, and where its weights are or how to get them."""
+        """List every backbone, with where its weights are or how to get them."""
         return inventory(specs.table(self.settings.backbones), self.settings.weights)
 
     def reference_summaries(self) -> list[ReferenceSetSummary]:
-        """Every reference set with its views and embeddings counted, by name."""
+        """List every reference set by name, with its views and embeddings counted."""
         with self.db.read() as session:
             return [
                 ReferenceSetSummary(
@@ -98,20 +98,20 @@ class DataFolder:
             ]
 
     def failures(self, reference_set: str | None = None) -> list[tuple[str, Failure]]:
-        """(reference set, failure) of everything the latest ingests could not use, of all sets or of one."""
+        """List (reference set, failure) of what the latest ingests could not use, of all sets or of one."""
         with self.db.read() as session:
             if reference_set is not None:
                 references.find_reference_set(session, reference_set)
             return references.failures(session, reference_set)
 
     def flights(self) -> list[FlightRuns]:
-        """Every flight that was searched, with its newest runs, by flight id."""
+        """List every flight that was searched, by flight id, with its newest runs."""
         with self.db.read() as session:
             stored = {flight_id: flights.find_flight(session, flight_id) for flight_id in flights.flight_ids(session)}
             return [FlightRuns(flight, runs.latest_runs(session, flight_id)) for flight_id, flight in stored.items()]
 
     def reference_sets(self, where: Where) -> list[StoredReferenceSet]:
-        """The sets that are searched as one: those named, or the only one there is."""
+        """Read the sets that are searched as one: those named, or the only one there is."""
         with self.db.read() as session:
             names: Sequence[str | None] = where.reference_sets or (None,)
             return [references.find_reference_set(session, name) for name in names]
@@ -123,8 +123,8 @@ class DataFolder:
         input_px: int | None = None,
         precision: str | None = None,
     ) -> list[StoredSpec]:
-        """The specs that all of these sets (or, without any, the database) are embedded with, narrowed to what was
-        asked for.
+        """List the specs that all of these sets (or, without any, the database) are embedded with, one for each of the
+        backbones named, or of all.
 
         Raises InputError listing what there is where a backbone has none, or several and nothing says which.
         """
@@ -186,7 +186,7 @@ class DataFolder:
         return self.db.back_up(path)
 
     def diagnose(self) -> Diagnosis:
-        """Look at versions, device, FAISS, stores, what is pending and the disk."""
+        """Check versions, device, FAISS, stores, pending embeddings and the disk."""
         checks: dict[str, Any] = {"coarseloc": __version__, "python": platform.python_version(), "cpus": os.cpu_count()}
         problems: list[str] = []
 

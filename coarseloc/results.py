@@ -37,7 +37,7 @@ class Answer:
     timing: Timing
 
     def rows(self) -> list[dict[str, Any]]:
-        """The hits as every program reads them."""
+        """Return the hits in the shape of every export."""
         from search.export.infos import hit_result
 
         return [hit_result(hit).model_dump(mode="json") for hit in self.hits]
@@ -69,13 +69,13 @@ class Run:
         return self.stored.spec.backbone
 
     def facts(self) -> dict[str, Any]:
-        """The run and its figures, as `coarseloc search --json` says them."""
+        """Return the run and its figures, as `coarseloc search --json` prints them."""
         from search.evaluation.summary import summary_to_json
 
         return {**summary_to_json(self.stored, self.summary), "notices": list(self.notices)}
 
     def rows(self, method: str = "best-place") -> list[dict[str, Any]]:
-        """One row a frame, as `coarseloc export --format csv` writes it."""
+        """Return one row a frame, as `coarseloc export --format csv` writes it."""
         from search.export.files import run_rows
 
         return run_rows(self.workspace.db, self.workspace.settings.thumbnails, self.id, method)
@@ -113,7 +113,7 @@ class ReferenceSetSummary:
     embeddings: Mapping[str, int]  # {"BACKBONE INPUT px PRECISION": live embeddings}
 
     def facts(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {**asdict(self.reference_set), "views": dict(self.views), "embeddings": dict(self.embeddings)}
 
 

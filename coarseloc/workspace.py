@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Workspace:
-    """The workspace of a data folder, `COARSELOC_DATA_DIR` by default; made where there is none yet.
+    """Open the workspace of a data folder, `COARSELOC_DATA_DIR` by default; it is created where there is none yet.
 
     settings: any of `config.Settings`, in place of the environment's and coarseloc.toml's.
     """
@@ -90,7 +90,7 @@ class Workspace(DataFolder):
     def encoder(
         self, name: str, *, input_px: int | None = None, precision: str | None = None, device: str | None = None
     ) -> Backbone:
-        """A backbone, loaded: `embed` gives vectors, `patch_tokens` what they are pooled from."""
+        """Load a backbone: `embed` gives vectors, `patch_tokens` what they are pooled from."""
         encoders = Encoders(self.settings, device, precision, input_px)
         return encoders.load(encoders.spec(name))
 
@@ -156,7 +156,7 @@ class Workspace(DataFolder):
         input_px: int | None = None,
         precision: str | None = None,
     ) -> Runs:
-        """A SearchRun per backbone (and heading): every frame matched against the references, exactly, and timed.
+        """Match every frame against the references, exactly and timed: a SearchRun per backbone (and heading).
 
         flight: opened, or its folder. where: among which references; `reference_sets` names those that are searched as
         one, the only one there is by default.
@@ -201,7 +201,7 @@ class Workspace(DataFolder):
         return runs
 
     def localize(self, image: str | Path | UInt8, **options: Any) -> Answer:
-        """Where one picture was taken, by the exact mirrors and one backbone; options as of `lookup`."""
+        """Localize one picture by the exact mirrors and one backbone; options as of `lookup`."""
         answers = self._answers(image, exact=True, **options)
         if len(answers) > 1:
             names = ", ".join(answers)
@@ -209,7 +209,7 @@ class Workspace(DataFolder):
         return next(iter(answers.values()))
 
     def lookup(self, image: str | Path | UInt8, **options: Any) -> dict[str, Answer]:
-        """{backbone: the references most like a picture among those that match, answered by Qdrant}.
+        """Find the references most like a picture among those that match, by Qdrant, {backbone: answer}.
 
         image: a file, or RGB uint8 [H, W, 3]. Options: where, k, backbone (a name, or several), encoders, input_px,
         precision.
@@ -252,7 +252,7 @@ class Workspace(DataFolder):
 
     @contextmanager
     def _indexes(self, exact: bool, sets: Sequence[StoredReferenceSet], where: Where) -> Iterator[Callable[..., Any]]:
-        """What a spec is searched in: exact mirrors, or the vector store, brought up to the database first."""
+        """Open what specs are searched in: exact mirrors, or the vector store, brought up to the database first."""
         if exact:
             yield lambda spec: self.exact_index(sets, spec, where)
             return
@@ -322,7 +322,7 @@ class Workspace(DataFolder):
     def evaluate(
         self, *names: str | int, reference_set: str | None = None, method: str = "best-place", save: bool = False
     ) -> list[Evaluation]:
-        """Runs by number, or a flight's newest ones by its id, held against the truth. save: for the pages to read."""
+        """Score runs, by number or a flight's newest by its id, against the truth. save: for the pages to read."""
         from search.evaluation import evaluate as evaluation
 
         runs = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
@@ -347,7 +347,7 @@ class Workspace(DataFolder):
         formats: Sequence[str] | None = None,
         method: str = "best-place",
     ) -> ExportSummary:
-        """A flight's newest runs as files for other programs."""
+        """Write a flight's newest runs as files for other programs."""
         from search.export.files import FORMATS, export
 
         return export(
@@ -363,7 +363,7 @@ class Workspace(DataFolder):
     # --- studies --------------------------------------------------------------------------------
 
     def study_rotation(self, source: str, *, step: int = 15, patches: int = 6, **options: Any) -> StudyResult:
-        """How stable embeddings stay when the aircraft turns; goes on with, or looks up, an earlier study.
+        """Measure how stable embeddings stay when the aircraft turns; goes on with, or looks up, an earlier study.
 
         options: the fields of `StudyRequest`. Raises InputError where the source does not serve.
         """
@@ -389,7 +389,7 @@ class Workspace(DataFolder):
         pyramid_m: Sequence[float] = (300, 600),
         **options: Any,
     ) -> StudyResult:
-        """How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys; as above."""
+        """Measure how stable embeddings stay when the aircraft climbs, and what a pyramid gains; options as above."""
         from search.evaluation.studies.altitude import run_altitude
         from search.evaluation.studies.ground import OrthophotoGround
 
@@ -412,7 +412,7 @@ class Workspace(DataFolder):
             return write_study(study, file, progress=progress, **options)
 
     def _study_bench(self, request: StudyRequest, *, turned: bool = True) -> _StudyBench:
-        """turned: whether places are looked at from every heading, or facing north alone."""
+        """Open what a study works with. turned: places are seen from every heading, else facing north alone."""
         from coarseloc.embedding.backbone import resolve_device
         from search.environment import machine
         from search.evaluation.studies.ground import OrthophotoGround, open_ground
@@ -443,21 +443,21 @@ class Workspace(DataFolder):
 
 
 def open_flight(folder: str | Path, **options: Any) -> Flight:
-    """A flight's folder: its frames in order, with what is known of where each was taken."""
+    """Read a flight's folder: its frames in order, with the truth of each where it is known."""
     from coarseloc.imagery import flights
 
     return flights.open_flight(Path(folder), **options)
 
 
 def open_captures(root: str | Path, **options: Any) -> Sequence[TileSource]:
-    """Already turned captures as sources of reference tiles, one for each altitude and overlap."""
+    """Open already turned captures as sources of reference tiles, one for each altitude and overlap."""
     from coarseloc.imagery import captures
 
     return captures.open_captures(Path(root), **options)
 
 
 def open_orthophoto(file: str | Path, **options: Any) -> TileSource:
-    """A GeoTIFF as a source of reference tiles, cut on the fly and turned to each heading."""
+    """Open a GeoTIFF as a source of reference tiles, cut on the fly and turned to each heading."""
     from coarseloc.imagery import orthophoto
 
     return orthophoto.open_orthophoto(Path(file), **options)

@@ -44,7 +44,7 @@ class Plan:
         return sum(len(work.angles) for work in self.work)
 
     def missing_specs(self, tile: Tile, view: View) -> list[StoredSpec]:
-        """The specs under which this very picture has no embedding yet."""
+        """List the specs under which this view's content has no embedding yet."""
         stored = self.rotated_tiles.get((tile.index, view.angle_deg))
         return [
             spec
@@ -87,7 +87,7 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
 
 
 def _warn_of_moved_tiles(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:
-    """Labels may have been corrected, or another area's captures taken for this one's: only their owner knows."""
+    """Warn of tiles that have moved: corrected labels and another area's captures look alike, only the user knows."""
     stored_centers = {tile.index: tile.center for tile in references.tiles(session, stored.id)}
     centers = {tile.index: tile.center for tile in tiles if tile.index in stored_centers}
     moved = {index: float(geo.distance_m(*stored_centers[index], *centers[index])) for index in centers}

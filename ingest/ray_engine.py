@@ -38,7 +38,7 @@ class Embedder:
         self._thumbnails, self._mark = thumbnails, mark
 
     def begin(self) -> None:
-        """Answers once the actor lives, on a machine that has what it needs."""
+        """Return once the actor runs, on a machine that sees the data folder."""
         if not self._mark.exists():
             raise InputError(
                 f"{socket.gethostname()} does not see {self._thumbnails}: share the data folder with every machine, "
@@ -46,13 +46,13 @@ class Embedder:
             )
 
     def work(self, work: Sequence[Work]) -> ChunkResult:
-        """One chunk: what came of it, and how long each stage took."""
+        """Embed one chunk; returns its batches, and the seconds of each stage."""
         part = IngestSummary(self._plan.reference_set.name, 0, 0)
         return list(embed_work(self._plan, self._source, work, self._models, self._thumbnails, part)), part
 
 
 def over_ray(address: str | None = None, cores: int = 4) -> IngestEngine:
-    """The engine on the cluster at `address`, or on this machine alone: an actor for each GPU, or, where there is
+    """Make the engine on the cluster at `address`, or on this machine alone: an actor for each GPU, or, where there is
     none, for every `cores` cores of a machine. Raises InputError where Ray is not installed, where the cluster does
     not answer or has no room, and for tiles over which actor after actor dies."""
 
@@ -127,7 +127,7 @@ def _unusable_error(where: str, reason: str) -> InputError:
 
 
 def _actor_capacity(machines: Sequence[Mapping[str, float]], cores: int) -> tuple[dict[str, int], int]:
-    """What one actor asks for, and how many there is room for. None spans two machines."""
+    """Compute the resources of one actor, and how many actors fit. None spans two machines."""
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
         return {"num_gpus": 1}, gpus
     sizes = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1] or [1]
@@ -136,7 +136,7 @@ def _actor_capacity(machines: Sequence[Mapping[str, float]], cores: int) -> tupl
 
 
 def _chunk_results(ray: Any, hire: Callable[[], Any], count: int, work: Sequence[Work]) -> Iterator[ChunkResult]:
-    """Each chunk's answer as it comes, by up to `count` actors.
+    """Yield each chunk's result as it comes, from up to `count` actors.
 
     Ray by itself restarts a dead actor and keeps its chunks for it, for ever where the cluster has no room left. Here
     they go to whoever lives, and an actor hired in its stead takes part once it says that it is there.
@@ -190,7 +190,7 @@ def _chunk_results(ray: Any, hire: Callable[[], Any], count: int, work: Sequence
 
 
 def _next_result(ray: Any, waiting: Mapping[Any, tuple[Any, list[Work]]]) -> Any:
-    """Whichever answer comes next."""
+    """Wait for the result that comes next; returns its reference."""
     at_work = any(chunk for _, chunk in waiting.values())
     ready, _ = ray.wait(list(waiting), num_returns=1, timeout=None if at_work else PATIENCE_S)
     if not ready:

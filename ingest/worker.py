@@ -45,7 +45,7 @@ class IngestSummary:
     interrupted: bool = False
 
     def facts(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {name: dict(value) if isinstance(value, dict) else value for name, value in values}
 
@@ -76,7 +76,7 @@ class _ReadTile:
 def in_process(
     plan: Plan, source: TileSource, load: LoadBackbone, thumbnails: Path, summary: IngestSummary
 ) -> Iterator[EmbeddedBatch]:
-    """The engine that is used unless another is asked for: this process and its threads."""
+    """Embed a plan in this process and its threads: the default engine."""
     yield from embed_work(plan, source, plan.work, Models(plan, load), thumbnails, summary)
 
 
@@ -156,7 +156,7 @@ def embed_work(
 
 
 def prefetch(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
-    """`map` in order, at most `ahead` items in the making; leaving early cancels what has not begun."""
+    """Map in order with at most `ahead` calls in progress; leaving early cancels those that have not begun."""
     waiting: deque[Future[B]] = deque()
     try:
         for item in items:
@@ -171,7 +171,7 @@ def prefetch(pool: ThreadPoolExecutor, call: Callable[[A], B], items: Iterable[A
 
 
 def _read(source: TileSource, work: Work, thumbnails: Path) -> _ReadTile:
-    """One tile at its missing angles, with thumbnails written; runs in a reader thread."""
+    """Read one tile at its missing angles and write thumbnails; runs in a reader thread."""
     started = time.perf_counter()
     views, failures = [], []
     for view in source.views(work.tile, work.angles):
@@ -205,7 +205,7 @@ def _batches(reads: Iterable[_ReadTile], summary: IngestSummary) -> Iterator[lis
 def _embed(
     plan: Plan, models: Models, views: Sequence[tuple[Tile, View, str]], summary: IngestSummary
 ) -> dict[tuple[int, int, int], Float32]:
-    """{(tile index, angle, spec): vector} of what each spec lacks; the same pixels serve every backbone."""
+    """Embed what each spec lacks, {(tile index, angle, spec): vector}; the same pixels serve every backbone."""
     lacking: dict[int, list[tuple[Tile, View]]] = {}
     for tile, view, _ in views:
         for spec in plan.missing_specs(tile, view):
@@ -260,5 +260,5 @@ class _Writer:
 
 
 def _without_pixels(view: View) -> View:
-    """Rows wait for the next commit; their pixels need not."""
+    """Copy a view without its pixels: rows wait for the next commit, pixels need not."""
     return View(view.angle_deg, np.empty((0, 0, 3), np.uint8), view.content_digest, view.ground_fraction, view.path)

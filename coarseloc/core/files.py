@@ -15,7 +15,7 @@ from coarseloc.core.errors import LockedError
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write to, renamed to `path` at the end; after an error nothing is left of it.
+    """Yield a path beside `path` to write to, renamed to `path` at the end; after an error it is deleted.
 
     durable: both the content and the rename survive a power cut.
     """
@@ -66,7 +66,7 @@ def hold_lock(path: Path, message: Callable[[], str], timeout_s: float = 0.0) ->
 
 @contextmanager
 def locked(path: Path, message: str, timeout_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock `path` meanwhile; see `hold_lock`."""
+    """Hold the lock `path` inside the `with`; see `hold_lock`."""
     lock = hold_lock(path, lambda: message, timeout_s)
     try:
         yield

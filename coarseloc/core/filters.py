@@ -99,12 +99,12 @@ class Where:
         return cls(**conditions)
 
     def to_texts(self) -> dict[str, list[str]]:
-        """The texts that `parse` reads as this filter, only for what it asks."""
+        """Spell the filter as texts that `parse` reads, only for its conditions."""
         return {key.name: key.spell(getattr(self, key.field)) for key in KEYS.values() if self._is_set(key)}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Where:
-        """The filter that `to_json` made, now or in an earlier release. Raises InputError for a key of a later one."""
+        """Read what `to_json` wrote, now or in an earlier release. Raises InputError for a key of a later one."""
         facts = dict(facts)
         if "reference_set" in facts:  # as it was stored while a filter could name only one
             facts["reference_sets"] = [facts.pop("reference_set")]
@@ -114,7 +114,7 @@ class Where:
         return cls(**{by_json_key[name].field: by_json_key[name].load(value) for name, value in facts.items()})
 
     def to_json(self) -> WhereJson:
-        """What runs store and exports show: only what is asked."""
+        """Write the filter as runs store it and exports show it: only its conditions."""
         conditions = {key.json_key: _as_json(getattr(self, key.field)) for key in KEYS.values() if self._is_set(key)}
         return cast(WhereJson, conditions)
 
@@ -124,7 +124,7 @@ class Where:
     # --- which tiles ----------------------------------------------------------------------------
 
     def mask(self, tiles: TileColumns) -> Bools:
-        """bool [N]: which tiles match every condition. An unknown altitude is in no range."""
+        """Test which tiles match every condition, bool [N]. An unknown altitude is in no range."""
         keep: Bools = np.ones(len(tiles), np.bool_)
         if self.reference_sets:
             keep &= np.isin(tiles.reference_set, self.reference_sets)
@@ -148,7 +148,7 @@ class Where:
         return keep
 
     def admits(self, reference_sets: Sequence[ReferenceSet]) -> Bools:
-        """bool [N]: which sets may hold a match, by name, altitude and overlap; the rest is asked of their tiles."""
+        """Test which sets may hold a match, bool [N], by name, altitude and overlap; their tiles decide the rest."""
         of_sets = Where(self.reference_sets, altitude_m=self.altitude_m, overlap_pct=self.overlap_pct)
         nowhere = (LonLat(0.0, 0.0), BBox(0.0, 0.0, 0.0, 0.0))
         return of_sets.mask(
@@ -293,7 +293,7 @@ def _number(text: str) -> float:
 
 
 def _number_text(number: float) -> str:
-    """The shortest text of the very same float; nothing for an open end."""
+    """Spell a float by its shortest exact text; empty for an open end."""
     return repr(float(number)).removesuffix(".0") if not math.isinf(number) else ""
 
 
@@ -423,7 +423,7 @@ class TileColumns:
 
 
 def columns(facts: Sequence[TileFacts]) -> TileColumns:
-    """The facts of N rotated tiles as columns, in their order."""
+    """Turn the facts of N rotated tiles into columns, in their order."""
     altitudes = [np.nan if f.altitude_m is None else f.altitude_m for f in facts]
     centers = np.array([f.center for f in facts], np.float64).reshape(-1, 2).round(DECIMALS)
     bounds = np.array([unwrap(f.bbox) for f in facts], np.float64).reshape(-1, 4)
@@ -448,7 +448,7 @@ def percent(overlap: float) -> int:
 
 
 def unwrap(box: BBox) -> BBox:
-    """A box at `DECIMALS` with west <= east: east is above 180 where it crosses the antimeridian."""
+    """Round a box to `DECIMALS` with west <= east: east is above 180 where it crosses the antimeridian."""
     west, south, east, north = (round(float(degrees), DECIMALS) for degrees in box)
     return BBox(west, south, east + 360.0 if west > east else east, north)
 

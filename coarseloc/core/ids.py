@@ -33,7 +33,7 @@ def point_id(reference_set: str, tile_index: int, angle_deg: int) -> UUID:
 
 
 def label(text: str) -> str:
-    """A name as its user gave it, in one spelling: NFC, without space around it. Two that look alike are one."""
+    """Normalise a name as its user gave it: NFC, without space around it, so that names that look equal are equal."""
     return unicodedata.normalize("NFC", text.strip())
 
 
@@ -50,7 +50,7 @@ def file_name(text: str) -> str:
 
 
 def digest(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of a mapping in canonical JSON, as 64 hex digits."""
+    """Compute the SHA-256 of a mapping in canonical JSON, as 64 hex digits."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -318,7 +318,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` rows, in their order, read as they are asked for (`itertools.batched` is Python 3.12's)."""
+    """Yield lists of up to `size` rows in order, reading rows lazily (`itertools.batched` is Python 3.12's)."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -31,46 +31,46 @@ class RankedPlaces:
 
 
 def errors_m(ranked: RankedPlaces) -> Floats:
-    """[F, K]: great-circle metres from each place to the truth."""
+    """Compute great-circle metres from each place to the truth, [F, K]."""
     return geo.distance_m(ranked.lon, ranked.lat, ranked.truth_lon[:, None], ranked.truth_lat[:, None])
 
 
 def error_m(ranked: RankedPlaces) -> Floats:
-    """[F]: metres from the best place to the truth."""
+    """Compute metres from the best place to the truth, [F]."""
     return _best(errors_m(ranked))
 
 
 def best_error_m(ranked: RankedPlaces, k: int | None = None) -> Floats:
-    """[F]: metres from the truth to the nearest of the first `k` places, of all by default."""
+    """Compute metres from the truth to the nearest of the first `k` places, of all by default, [F]."""
     # fmin passes over NaN without a warning where a row is all NaN
     return np.asarray(np.fmin.reduce(errors_m(ranked)[:, :k], axis=1, initial=np.nan))
 
 
 def inside_footprints(ranked: RankedPlaces) -> Bools:
-    """[F, K]: the truth lies in the place's footprint."""
+    """Test whether the truth lies in each place's footprint, [F, K]."""
     return geo.inside(ranked.truth_lon[:, None], ranked.truth_lat[:, None], ranked.bbox)
 
 
 def right_place(ranked: RankedPlaces) -> Bools:
-    """[F]: the truth lies in the best place's footprint."""
+    """Test whether the truth lies in the best place's footprint, [F]."""
     return np.asarray(inside_footprints(ranked)[:, :1].any(axis=1), np.bool_)
 
 
 def heading_error_deg(ranked: RankedPlaces) -> Floats:
-    """[F]: circular difference, in [0, 180], where the best place is right; NaN elsewhere: the heading of a wrong
-    place means nothing."""
+    """Compute the circular difference of headings, [F] in [0, 180], where the best place is right; NaN elsewhere: the
+    heading of a wrong place means nothing."""
     difference = np.abs(geo.signed_difference_deg(ranked.truth_heading_deg, _best(ranked.heading_deg)))
     return np.where(right_place(ranked), difference, np.nan)
 
 
 def verdict(inside: bool, side_m: float, distance_m: float) -> str:
-    """How near a tile is: `on` where the truth lies in its footprint; `near` where its centre, `distance_m` away, is
+    """Classify a tile: `on` where the truth lies in its footprint; `near` where its centre, `distance_m` away, is
     within one footprint's side; else `far`."""
     return "on" if inside else "near" if distance_m <= side_m else "far"
 
 
 def map_coverage(truth_lon: Floats, truth_lat: Floats, places: Floats) -> tuple[Bools, Floats]:
-    """(bool [F], float64 [F]): whether some place's footprint holds each truth, and metres to the nearest centre.
+    """Test whether some place's footprint holds each truth, bool [F], and compute metres to the nearest centre, [F].
 
     places: float64 [P, 6], lon, lat, west, south, east, north.
     """

@@ -34,7 +34,7 @@ class Place:
 
 
 def places_of(hits: Sequence[RankedTile]) -> list[Place]:
-    """Hits merged by place, best place first; each keeps its best hit."""
+    """Merge hits by place, best place first; each keeps its best hit."""
     best: dict[str, Place] = {}
     for hit in sorted(hits, key=lambda hit: hit.rank):
         best.setdefault(hit.tile.place_id, Place(hit.tile.place_id, hit.score, hit.rank, hit.tile))
@@ -42,7 +42,7 @@ def places_of(hits: Sequence[RankedTile]) -> list[Place]:
 
 
 def hits_of_first_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]:
-    """The first k hits, and those after them until k places are reached, or all."""
+    """Keep the first k hits, and those after them until k places are reached, or all."""
     place_ids: set[str] = set()
     for number, hit in enumerate(hits, start=1):
         place_ids.add(hit.tile.place_id)
@@ -52,7 +52,7 @@ def hits_of_first_places(hits: Sequence[RankedTile], k: int) -> list[RankedTile]
 
 
 def best_place(hits: Sequence[RankedTile]) -> Estimate | None:
-    """The best place's centre and angle; None without hits.
+    """Estimate location and heading by the best place's centre and angle; None without hits.
 
     Its margin is its score less the second best place's. Where all hits are of one place, the second is below the
     last hit: the margin is at least the best score less that one's.
@@ -116,7 +116,7 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Of the other backbones, those that agree; nan where there is no other."""
+        """The fraction of the other backbones that agree; nan where there is no other."""
         return (self.backbones - 1) / (self.of - 1) if self.of > 1 else float("nan")
 
 

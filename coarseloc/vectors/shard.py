@@ -64,7 +64,7 @@ class Shard:
 
     @classmethod
     def create(cls, path: Path, dim: int) -> Shard:
-        """A new, empty shard at `path`, made beside it and renamed into place: it is there in full or not at all."""
+        """Create an empty shard at `path`, in full or not at all: it is written beside its place, then renamed."""
         _check_space(path.parent)
         draft = path.with_name(f".{path.name}.new")
         shutil.rmtree(draft, ignore_errors=True)

@@ -144,7 +144,7 @@ def _differing_points(
 
 
 def recount(db: Database) -> list[Miscount]:
-    """Hold every tally against the rows it stands for, mend those that are wrong, and say which they were."""
+    """Compare every tally with the count of its rows and correct the wrong ones; returns those."""
     with db.read() as session:
         if not tallies.miscounts(session):  # the rule, and a reader keeps no writer waiting
             return []
