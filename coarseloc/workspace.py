@@ -234,7 +234,7 @@ class Workspace(DataFolder):
         picture = (
             localizer.decode(Path(image))
             if isinstance(image, str | Path)
-            else localizer.QueryImage(image, decode_ms=0.0)
+            else localizer.TimedImage(image, decode_ms=0.0)
         )
         where = where or Where()
         names = [backbone] if isinstance(backbone, str) else backbone

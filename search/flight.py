@@ -18,7 +18,7 @@ from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
-from coarseloc.localize.localizer import LocalizedImage, QueryImage, decode, localize
+from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
@@ -117,7 +117,7 @@ def search_frames(
     """Localize `batch` frames at a time in each index; a batch is divided by image size, as an encoder needs it."""
     warm = False
     for frame_batch in batches(frames, batch):
-        decoded: list[tuple[Frame, QueryImage]] = []
+        decoded: list[tuple[Frame, TimedImage]] = []
         for frame in frame_batch:
             try:
                 decoded.append((frame, decode(frame.path)))

@@ -44,8 +44,8 @@ class TileIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class QueryImage:
-    """A decoded image, RGB uint8 [H, W, 3]."""
+class TimedImage:
+    """A decoded image, RGB uint8 [H, W, 3], and the milliseconds its decoding took."""
 
     pixels: UInt8
     decode_ms: float
@@ -60,15 +60,15 @@ class LocalizedImage:
     timing: Timing
 
 
-def decode(path: Path) -> QueryImage:
+def decode(path: Path) -> TimedImage:
     """Decode an image file, timed. Raises ImageryError where it cannot be read."""
     started = time.perf_counter()
     pixels = read_image(path)
-    return QueryImage(pixels, ms_since(started))
+    return TimedImage(pixels, ms_since(started))
 
 
 def localize(
-    pictures: Sequence[QueryImage],
+    pictures: Sequence[TimedImage],
     encoder: Backbone,
     indexes: Sequence[TileIndex],
     k: int,
