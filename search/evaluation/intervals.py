@@ -58,7 +58,7 @@ def share(values: Floats, correlation: float | None = None) -> IntervalEstimate:
     """The mean of values in [0, 1], with the interval of Wilson ("Probable inference", JASA 1927) for n_eff frames.
 
     Values between 0 and 1, such as a share of a frame's views, vary less than 0 and 1 do: their interval is wider than
-    it need be. Where all values of a flight are alike, nothing tells how often they change, and there is no interval.
+    it need be. Where all values of a flight are equal, how often they change is unknown, and there is no interval.
     """
     values = _without_nan(values)
     n_eff = _n_eff(values, correlation)
@@ -170,7 +170,7 @@ def _autocorrelation(series: Floats) -> Floats:
 
 
 def _n_eff(values: Floats, correlation: float | None) -> float:
-    """nan where the values do not tell. Of several columns the one of the longest correlation decides."""
+    """The effective number of frames; nan where unknown. The column of the longest correlation decides."""
     n = len(values)
     if correlation is None:
         return float(n)

@@ -1,4 +1,4 @@
-"""How well a confidence tells right answers from wrong ones. Pure.
+"""Precision and recall of answers over a threshold of confidence. Pure.
 
 Every frame is answered; an answer whose confidence is below a threshold is withheld. Over all thresholds:
 precision = right answers / answers not withheld, recall = right answers not withheld / frames on the map, as visual

@@ -46,8 +46,8 @@ Better = Literal["higher", "lower"]
 class Score:
     """One row: `values` computes a metric of each frame [n] (or a few, [n, c]), `estimator` reduces them to one.
 
-    `rare`: a few frames can decide it, as the wrong ones decide a mean error, so that its interval needs to know how
-    right and wrong frames follow each other.
+    `outlier_sensitive`: a few frames can decide it, as the wrong ones decide a mean error, so that its interval depends
+    on how right and wrong frames follow each other.
     """
 
     key: str
@@ -57,11 +57,11 @@ class Score:
     group: str  # "error", "hit", "weighted", "heading" or "rejection"
     values: Callable[[EvaluatedFrames], Floats]
     estimator: Estimator
-    rare: bool = True
+    outlier_sensitive: bool = True
 
     def evaluate(self, frames: EvaluatedFrames) -> IntervalEstimate:
         """The score with its 95 % interval, its number of frames and their effective number."""
-        return self.estimator(self.values(frames), correlation(frames, rare=self.rare))
+        return self.estimator(self.values(frames), correlation(frames, outlier_sensitive=self.outlier_sensitive))
 
 
 # --- metrics of single frames, all [F] ----------------------------------------------------------
@@ -136,12 +136,12 @@ def heading_right(frames: EvaluatedFrames) -> Floats:
     return np.where(np.isnan(error), np.nan, (error <= HEADING_STEP_DEG / 2).astype(float))
 
 
-def correlation(frames: EvaluatedFrames, *, rare: bool = False) -> float:
-    """The flight's correlation length in frames, from its errors' ranks in time order; with `rare` at least that of
-    right and wrong answers, nan where all are right or all are wrong. Of the frames on the map."""
+def correlation(frames: EvaluatedFrames, *, outlier_sensitive: bool = False) -> float:
+    """The flight's correlation length in frames, from its errors' ranks in time order, of the frames on the map; if
+    `outlier_sensitive` at least that of right and wrong answers, nan where all are right or all are wrong."""
     on_map = frames.select(frames.on_map)
     error_length = correlation_length(ranks(top1_error(on_map)))
-    if not rare:
+    if not outlier_sensitive:
         return error_length
     verdict_length = correlation_length(right_place(on_map).astype(float))
     return math.nan if math.isnan(verdict_length) else max(error_length, verdict_length)
@@ -192,7 +192,7 @@ def _error(key: str, title: str, values: Callable[[EvaluatedFrames], Floats]) ->
 
 
 def _share(key: str, title: str, group: str, values: Callable[[EvaluatedFrames], Floats]) -> Score:
-    return Score(key, title, "%", "higher", group, _placed(values), share, rare=False)
+    return Score(key, title, "%", "higher", group, _placed(values), share, outlier_sensitive=False)
 
 
 def _weighted_score(key: str, title: str, values: Callable[[EvaluatedFrames], Floats]) -> Score:
@@ -215,7 +215,7 @@ def _rows() -> tuple[Score, ...]:
     rows += [
         Score(
             "heading_error_median", "heading error, median", "°", "lower", "heading", _placed(heading_error), median,
-            rare=False,
+            outlier_sensitive=False,
         ),
         Score("heading_error_mean", "heading error, mean", "°", "lower", "heading", _placed(heading_error), mean),
         _share("heading_right", "heading within 22.5°", "heading", heading_right),

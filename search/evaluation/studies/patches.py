@@ -20,7 +20,7 @@ PATCH_ARRAYS = ("aligned", "unaligned", "other", "pooled", "rings")
 
 
 def patch_cosines(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:
-    """The figures of one frame's patch tokens [H, G, G, D] and another frame's [G, G, D]: cosines with the frame at
+    """The cosines of a frame's patch tokens [H, G, G, D], and of another frame's [G, G, D], with the frame at
     heading 0, [H] each, and [H, RADII] by distance from the centre.
 
     aligned: patches laid back by the known turn; unaligned: patches at the same row and column; other: aligned patches
