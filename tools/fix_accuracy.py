@@ -223,9 +223,8 @@ def collect(arguments: argparse.Namespace) -> None:
         photographed = OrthophotoWindows(group.photographed)
         if "top10" in arguments.ways and group.map_path not in references_by_map:
             references_by_map[group.map_path] = references(group.map_path, group.footprint_m, encoder)
-        for frame in open_flight(folder / name).frames:
-            if not in_half(frame, photographed, group.half):
-                continue
+        frames = [frame for frame in open_flight(folder / name).frames if in_half(frame, photographed, group.half)]
+        for frame in frames[: arguments.at_most]:
             pixels = read_image(frame.path)
             for way in arguments.ways:
                 if (group.name, group.seed, frame.index, way) in recorded:
@@ -334,6 +333,7 @@ def main() -> None:
             command.add_argument("--seeds", type=int, nargs="*", default=[*range(1, 21), *range(101, 111)])
             command.add_argument("--ways", nargs="*", default=["top10", "map"])
             command.add_argument("--only", help="sets whose name holds this")
+            command.add_argument("--at-most", type=int, help="frames of each set, the first ones")
             command.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -24,8 +24,8 @@ from coarseloc.localize.registration.registrar import (
     DEFAULTS,
     CandidateWindow,
     Registration,
+    coarse_fields,
     coarse_places,
-    coarse_spectra,
     register,
 )
 from coarseloc.simulate.camera import ground_homography
@@ -85,9 +85,8 @@ def test_every_heading_is_told_by_the_coarse_step():
     for heading in range(0, 360, 7):
         pose = WindowPose(520.0, 480.0, float(heading), 1.04)
         frame = FrameRaster(photograph(pose, shape), shape)
-        spectra = coarse_spectra(frame, 112, DEFAULTS)
         window = scene_window(geo.offset(location(500.0, 500.0), 5.0, 5.0), 1.75 * 256.0, 4.0)
-        place = coarse_places(spectra, window, 96.0, 1, 64.0)[0]
+        place = coarse_places(coarse_fields(frame), [CandidateWindow(window, 96.0)], 64.0)[0]
         assert apart_m(place.location, location(520.0, 480.0)) < 6.0, heading
         assert abs(float(geo.signed_difference_deg(place.heading_deg, heading))) <= 7.5, heading
 

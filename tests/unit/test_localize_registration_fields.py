@@ -14,7 +14,7 @@ from coarseloc.localize.registration.correlation import correlate, peaks, window
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.spectra import Hypotheses, frame_spectra, smooth_length, turned_fields
+from coarseloc.localize.registration.spectra import Hypotheses, frame_fields, smooth_length
 
 
 def map_luma(side: int) -> torch.Tensor:
@@ -67,19 +67,18 @@ def test_scores_are_the_direct_sums(size: tuple[int, int]):
     frame = FrameRaster(photograph(WindowPose(150.0, 140.0, 77.0), shape), shape)
     hypotheses = Hypotheses((0.9, 1.0), 24)
     pixel_m = 48.0 / width * 2
-    spectra = frame_spectra(frame, pixel_m, 48, hypotheses)
+    fields = frame_fields(frame, pixel_m, hypotheses)
     window = orientation_field(map_luma(48))
-    scores = correlate(spectra, window_spectra(window, None, spectra.length), (18.0, 20.0, 26.0, 27.0))
+    (scores,) = correlate(fields, [window_spectra(window, None, 48)], (18.0, 20.0, 26.0, 27.0))
 
-    fields, masks = turned_fields(frame, pixel_m, hypotheses)
-    field, side = window.numpy(), spectra.side_px
+    field, side = window.numpy(), fields.side_px
     rows, columns = scores.score.shape
     expected = np.full((len(hypotheses), rows, columns), -1.0)
     floor = 0.02 * float((np.abs(field) ** 2).mean())
     for number, row, column in itertools.product(range(len(hypotheses)), range(rows), range(columns)):
         top, left = round(scores.y0 + row - side / 2), round(scores.x0 + column - side / 2)
         piece = field[top : top + side, left : left + side]
-        turned, mask = fields[number].numpy(), masks[number // hypotheses.group].numpy()
+        turned, mask = fields.fields[number].numpy(), fields.masks[number // hypotheses.group].numpy()
         energy = max(float((mask * np.abs(piece) ** 2).sum()), floor * float(mask.sum()))
         product = float((turned.conj() * piece).real.sum())
         expected[number, row, column] = product / math.sqrt(float((np.abs(turned) ** 2).sum()) * energy)
@@ -100,7 +99,7 @@ def test_turned_fields_are_the_fields_of_turned_pictures():
     shape = FrameGeometry(64, 64, 128.0)
     pose = WindowPose(500.0, 500.0, 0.0)
     hypotheses = Hypotheses((1.0,), 24)
-    fields, _ = turned_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses)
+    fields = frame_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses).fields
     upright = fields[0]
     number = next(n for n in range(24) if hypotheses.heading_deg(n) == 180.0)
     assert torch.equal(fields[number], upright.flip((-2, -1)))
@@ -111,11 +110,11 @@ def test_turned_fields_are_the_fields_of_turned_pictures():
 def test_shifts_with_too_little_ground_score_minus_one():
     shape = FrameGeometry(32, 32, 64.0)
     frame = FrameRaster(photograph(WindowPose(100.0, 100.0, 10.0), shape), shape)
-    spectra = frame_spectra(frame, 2.0, 112, Hypotheses((1.0,), 24))
+    fields = frame_fields(frame, 2.0, Hypotheses((1.0,), 24))
     valid = torch.ones(112, 112, dtype=torch.bool)
     valid[:, 56:] = False
     field = orientation_field(map_luma(112), valid)
-    scores = correlate(spectra, window_spectra(field, valid, spectra.length), (30.0, 30.0, 80.0, 80.0))
+    (scores,) = correlate(fields, [window_spectra(field, valid, 112)], (30.0, 30.0, 80.0, 80.0))
     across = scores.x0 + np.arange(scores.score.shape[1])
     assert bool((scores.score[:, across > 62] == -1.0).all())
     assert bool((scores.score[:, across < 45] > -1.0).all())
@@ -124,9 +123,9 @@ def test_shifts_with_too_little_ground_score_minus_one():
 def test_peaks_are_apart_and_best_first():
     shape = FrameGeometry(32, 32, 64.0)
     frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
-    spectra = frame_spectra(frame, 2.0, 112, Hypotheses((1.0,), 48))
-    window = window_spectra(orientation_field(map_luma(112)), None, spectra.length)
-    maxima = peaks(correlate(spectra, window, (26.0, 26.0, 86.0, 86.0)), 4, 8.0)
+    fields = frame_fields(frame, 2.0, Hypotheses((1.0,), 48))
+    window = window_spectra(orientation_field(map_luma(112)), None, 112)
+    maxima = peaks(correlate(fields, [window], (26.0, 26.0, 86.0, 86.0))[0], 4, 8.0)
     assert (round(maxima[0].x_px), round(maxima[0].y_px)) == (50, 55)
     assert [peak.score for peak in maxima] == sorted((peak.score for peak in maxima), reverse=True)
     for first, second in itertools.combinations(maxima, 2):

@@ -7,29 +7,33 @@ frame's square; F_h is the frame's field under its mask m_h, M the window's fiel
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from coarseloc.localize.registration.spectra import FrameSpectra
+from coarseloc.localize.registration.spectra import FrameFields, transform
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
 
+_BATCH = 1 << 18  # pixels transformed at a time: what stays in the cache
 _EMPTY = 0.02  # of the mean energy: a floor under that of ground without edges (water), where noise would score
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSpectra:
-    """The transforms of a window's field: cos 2θ, sin 2θ, energy and ground, complex64 [N, N] each."""
+    """The conjugate transforms of a window's field: of cos 2θ, sin 2θ, and energy + i · ground; complex64 [N, N]."""
 
     cosine: Tensor
     sine: Tensor
     energy: Tensor
-    ground: Tensor | None  # None where all of the window is ground and no frame reaches over its border
+    is_partial: bool  # some of it is no ground, or frames reach over its border
     mean_energy: float
-    height_px: int
-    width_px: int
+
+    @property
+    def length(self) -> int:
+        return int(self.cosine.shape[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,58 +58,65 @@ class Peak:
 
 
 def window_spectra(field: Tensor, valid: Tensor | None, length: int) -> WindowSpectra:
-    """Transforms of a window's field complex64 [H, W], padded to `length`; valid: bool [H, W] or None."""
-    height, width = field.shape
-    size = (length, length)
+    """Transforms of a window's field complex64 [H, W], padded to `length`; valid: bool [H, W] or None for all."""
     energy = field.real.square() + field.imag.square()
-    padded = length > max(height, width)
-    ground = None
-    if valid is not None or padded:
-        share = torch.ones_like(energy) if valid is None else valid.to(energy.dtype)
-        ground = torch.fft.fft2(share, s=size)
+    ground = torch.ones_like(energy) if valid is None else valid.to(energy.dtype)
     return WindowSpectra(
-        torch.fft.fft2(field.real, s=size),
-        torch.fft.fft2(field.imag, s=size),
-        torch.fft.fft2(energy, s=size),
-        ground,
+        transform(field.real, length).conj().resolve_conj(),
+        transform(field.imag, length).conj().resolve_conj(),
+        transform(torch.complex(energy, ground), length).conj().resolve_conj(),
+        valid is not None or length > min(field.shape),
         float(energy.mean()),
-        height,
-        width,
     )
 
 
-def correlate(frame: FrameSpectra, window: WindowSpectra, reach_px: tuple[float, float, float, float]) -> ScoreMap:
-    """The best score over all hypotheses wherever the frame's middle lies within `reach_px` (x0, y0, x1, y1) of the
-    window's pixels. Shifts where less than `MIN_GROUND` of the frame is on ground score -1."""
-    half = frame.side_px / 2
+def correlate(
+    frame: FrameFields, windows: Sequence[WindowSpectra], reach_px: tuple[float, float, float, float]
+) -> list[ScoreMap]:
+    """For each window the best score over all hypotheses wherever the frame's middle lies within `reach_px` (x0, y0,
+    x1, y1) of its pixels. Shifts where less than `MIN_GROUND` of the frame is on ground score -1."""
+    half, length, device = frame.side_px / 2, windows[0].length, frame.fields.device
     left, top = math.ceil(reach_px[0] - half), math.ceil(reach_px[1] - half)
-    right, bottom = math.floor(reach_px[2] - half), math.floor(reach_px[3] - half)
-    length, device = frame.length, frame.cosine.device
-    rows = torch.arange(top, bottom + 1, device=device) % length
-    columns = torch.arange(left, right + 1, device=device) % length
-    inverse_energy, allowed = _normalisers(frame, window, rows, columns)
-    best = torch.full((len(rows), len(columns)), -1.0, device=device)
-    which = torch.zeros((len(rows), len(columns)), dtype=torch.int64, device=device)
+    rows = torch.arange(top, math.floor(reach_px[3] - half) + 1, device=device) % length
+    columns = torch.arange(left, math.floor(reach_px[2] - half) + 1, device=device) % length
+    shape = (len(windows), len(rows), len(columns))
+    best = torch.full(shape, -1.0, device=device)
+    which = torch.zeros(shape, dtype=torch.int64, device=device)
+    cosine, sine, energy = (
+        torch.stack([getattr(window, name) for window in windows]) for name in ("cosine", "sine", "energy")
+    )
+    floor = torch.tensor([_EMPTY * window.mean_energy for window in windows], device=device)[:, None, None]
     # ifft2(G) = conj(fft2(conj(G))) / N²: hypothesis 2p is in its real part, 2p + 1 in its imaginary one.
     weights = frame.energy.clamp_min(1e-9).rsqrt() / (length * length)
-    weights = (weights * torch.tensor([1.0, -1.0], device=device).repeat(len(weights) // 2)).view(-1, 1, 1, 2)
-    cosine, sine = window.cosine.conj().resolve_conj(), window.sine.conj().resolve_conj()
+    weights = (weights * torch.tensor([1.0, -1.0], device=device).repeat(len(weights) // 2)).view(-1, 1, 1, 1, 2)
     pairs = frame.hypotheses.group // 2
-    for group in range(len(inverse_energy)):
-        part = slice(group * pairs, (group + 1) * pairs)
-        product = torch.addcmul(frame.cosine[part] * cosine, frame.sine[part], sine)
-        spatial = torch.fft.fft2(product).index_select(1, rows).index_select(2, columns)
-        scores, position = (torch.view_as_real(spatial) * weights[part]).max(0)  # [Y, X, 2]
-        even, odd = scores.unbind(-1)
-        first = even >= odd
-        number = 2 * (torch.where(first, position[..., 0], position[..., 1]) + part.start) + (~first)
-        top_score = torch.maximum(even, odd) * inverse_energy[group]
-        if allowed is not None:
-            top_score = torch.where(allowed[group], top_score, torch.full_like(top_score, -1.0))
-        better = top_score > best
-        best = torch.where(better, top_score, best)
-        which = torch.where(better, number, which)
-    return ScoreMap(best, which, left + half, top + half)
+    batch = max(1, _BATCH // (length * length * pairs))
+    for group in range(frame.groups):
+        p, q, mask = frame.spectra(group, length)
+        area = frame.masks[group].sum()
+        for start in range(0, len(windows), batch):
+            part = slice(start, start + batch)
+            product = torch.addcmul(p[:, None] * cosine[part], q[:, None], sine[part])  # [p, W, N, N]
+            spatial = _crop(torch.fft.fft2(product), rows, columns)
+            first = group * pairs
+            scores, position = (torch.view_as_real(spatial) * weights[first : first + pairs]).max(0)  # [W, Y, X, 2]
+            even, odd = scores.unbind(-1)
+            is_odd = odd > even
+            number = 2 * (torch.where(is_odd, position[..., 1], position[..., 0]) + first) + is_odd
+            under = _crop(torch.fft.fft2(mask * energy[part]), rows, columns) / (length * length)
+            normaliser = under.real.maximum(floor[part] * area).clamp_min(1e-9).rsqrt()
+            top_score = torch.maximum(even, odd) * normaliser
+            if any(window.is_partial for window in windows[part]):
+                top_score = torch.where(-under.imag >= MIN_GROUND * area, top_score, torch.full_like(top_score, -1.0))
+            better = top_score > best[part]
+            best[part] = torch.where(better, top_score, best[part])
+            which[part] = torch.where(better, number, which[part])
+    return [ScoreMap(score, number, left + half, top + half) for score, number in zip(best, which, strict=True)]
+
+
+def _crop(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """[..., Y, X] of images [..., N, N]."""
+    return images.index_select(-2, rows).index_select(-1, columns)
 
 
 def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:
@@ -124,22 +135,3 @@ def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:
         maxima.append(Peak(score, scores.x0 + column, scores.y0 + row, hypothesis))
         left[(rows - row).square() + (columns - column).square() <= apart_px**2] = -1.0
     return maxima
-
-
-def _normalisers(
-    frame: FrameSpectra, window: WindowSpectra, rows: Tensor, columns: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """(1 / sqrt of the window's energy under each group's mask float32 [G, Y, X], where enough is ground bool)."""
-    area = frame.area_px[:, None, None]
-    energy = _under_masks(frame, window.energy, rows, columns)
-    inverse = energy.maximum(_EMPTY * window.mean_energy * area).clamp_min(1e-9).rsqrt()
-    if window.ground is None:
-        return inverse, None
-    return inverse, _under_masks(frame, window.ground, rows, columns) >= MIN_GROUND * area
-
-
-def _under_masks(frame: FrameSpectra, spectrum: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """float32 [G, Y, X]: sums of an image under each group's mask at each shift."""
-    spatial = torch.fft.fft2(frame.masks * spectrum.conj()).index_select(1, rows).index_select(2, columns)
-    both = torch.stack([spatial.real, -spatial.imag], dim=1) / (frame.length * frame.length)
-    return both.reshape(-1, *both.shape[2:])

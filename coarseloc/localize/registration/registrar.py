@@ -8,6 +8,7 @@ blocks  — the best pose at the map's ground sample distance, at most 256 pixel
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from coarseloc.localize.registration.correlation import MIN_GROUND, correlate, p
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.spectra import FrameSpectra, Hypotheses, frame_spectra
+from coarseloc.localize.registration.spectra import FrameFields, Hypotheses, frame_fields, smooth_length
 
 WindowAt = Callable[[LonLat, float, float], MapWindow]
 """(centre, side in metres, ground sample distance in metres) → the window there: `WindowSource.window`."""
@@ -54,6 +55,8 @@ class RegistrationSettings:
 DEFAULTS = RegistrationSettings()
 
 COVARIANCE = 0.0186  # c: a score's log-likelihood is score / (c · (1 − score))
+_WINDOWS = 16  # correlated at a time
+
 USUAL_HALF_FOV_TAN = 0.667  # of a camera whose field of view nobody gave: 67°
 
 
@@ -117,34 +120,36 @@ class Registration:
         return self.ranking[0].score - (max(self.ranking[1].score, 0.0) if len(self.ranking) > 1 else 0.0)
 
 
-def coarse_spectra(frame: FrameRaster, length: int | None, settings: RegistrationSettings) -> FrameSpectra:
-    """A frame's transforms for windows of `length` pixels a side, at `coarse_px` a footprint."""
-    return frame_spectra(frame, frame.geometry.footprint_m / settings.coarse_px, length, settings.hypotheses)
+def coarse_fields(frame: FrameRaster, settings: RegistrationSettings = DEFAULTS) -> FrameFields:
+    """A frame's fields at `coarse_px` a footprint."""
+    return frame_fields(frame, frame.geometry.footprint_m / settings.coarse_px, settings.hypotheses)
 
 
-def coarse_places(
-    spectra: FrameSpectra, window: MapWindow, reach_m: float, count: int, apart_m: float
-) -> list[CoarsePlace]:
-    """The best `count` places of one window whose middles are within `reach_m` metres of its middle on either axis."""
-    device = spectra.cosine.device
-    valid = None if window.valid is None else torch.from_numpy(np.array(window.valid)).to(device)
-    height, width = window.pixels.shape[:2]
-    transforms = window_spectra(window_field(window, device), valid, spectra.length)
-    reach = reach_m / window.gsd_m
-    middle = (width / 2, height / 2)
-    scores = correlate(
-        spectra, transforms, (middle[0] - reach, middle[1] - reach, middle[0] + reach, middle[1] + reach)
-    )
-    hypotheses = spectra.hypotheses
-    return [
-        CoarsePlace(
-            window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
-            (hypotheses.heading_deg(peak.hypothesis) + window.heading_deg) % 360.0,
-            hypotheses.scale(peak.hypothesis),
-            peak.score,
-        )
-        for peak in peaks(scores, count, apart_m / window.gsd_m)
-    ]
+def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], apart_m: float) -> list[CoarsePlace]:
+    """The best places of each window, whose pixels and reach are alike."""
+    device = fields.fields.device
+    height, width = candidates[0].window.pixels.shape[:2]
+    length = smooth_length(max(height, width, fields.side_px))
+    transforms = []
+    for candidate in candidates:
+        valid = candidate.window.valid
+        mask = None if valid is None else torch.from_numpy(np.array(valid)).to(device)
+        transforms.append(window_spectra(window_field(candidate.window, device), mask, length))
+    reach = candidates[0].reach_m / fields.pixel_m
+    span = (width / 2 - reach, height / 2 - reach, width / 2 + reach, height / 2 + reach)
+    places = []
+    for candidate, scores in zip(candidates, correlate(fields, transforms, span), strict=True):
+        window = candidate.window
+        places += [
+            CoarsePlace(
+                window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
+                (fields.hypotheses.heading_deg(peak.hypothesis) + window.heading_deg) % 360.0,
+                fields.hypotheses.scale(peak.hypothesis),
+                peak.score,
+            )
+            for peak in peaks(scores, candidate.peaks, apart_m / window.gsd_m)
+        ]
+    return places
 
 
 def window_field(window: MapWindow, device: torch.device) -> Tensor:
@@ -222,22 +227,18 @@ def register(
 ) -> Registration:
     """A frame's best poses over candidate windows: the Top-10's, or the blocks of a whole map.
 
-    `candidates` may be lazy: one window is held at a time. All are of equal size and of `coarse_pixel_m`.
+    `candidates` may be lazy: a few are held at a time. All have `coarse_px` pixels a footprint, one size and one reach.
     `perspective`: the frame's, where its attitude is known (`geometry.perspective_of`); otherwise it is fitted.
     `refined`: how many places are, `settings.refined` by default.
     """
     geometry = frame.geometry
     apart_m = settings.apart_footprints * geometry.footprint_m
     count = settings.refined if refined is None else refined
-    spectra: FrameSpectra | None = None
+    fields = coarse_fields(frame, settings)
     places: list[CoarsePlace] = []
-    for candidate in candidates:
-        if spectra is None:
-            spectra = coarse_spectra(frame, max(candidate.window.pixels.shape[:2]), settings)
-        places += coarse_places(spectra, candidate.window, candidate.reach_m, candidate.peaks, apart_m)
-        if len(places) > 8 * count:
-            places = _distinct_places(places, apart_m)[: 4 * count]
-    places = _distinct_places(places, apart_m)
+    remaining = iter(candidates)
+    while batch := list(itertools.islice(remaining, _WINDOWS)):
+        places = _distinct_places([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
     poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
     ranking = distinct((pose for pose in poses if pose.ground_fraction >= MIN_GROUND), apart_m)
     if not ranking:

@@ -1,4 +1,4 @@
-"""A frame's orientation field at all headings and scales, transformed once for all windows.
+"""A frame's orientation field at all headings and scales, and its transforms, a group of headings at a time.
 
 Fields c + is (cos 2θ, sin 2θ) of two hypotheses a, b are packed into two complex images, c_a − i c_b and s_a − i s_b:
 with their transforms P, Q and a window's transforms C, S, the inverse transform of conj(P)·C + conj(Q)·S holds the
@@ -65,39 +65,44 @@ class Hypotheses:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSpectra:
-    """The transforms of a frame's fields and of their masks, on a square of `side_px` whose middle is the frame's.
+class FrameFields:
+    """A frame's field at every hypothesis, on squares of `side_px` whose middle is the frame's.
 
-    `cosine`, `sine`: complex64 [P, N, N], of P pairs of hypotheses 2p, 2p + 1. `masks`: complex64 [R, N, N], of R pairs
-    of groups' masks. `energy`: float32 [2 · P], of each field under its mask; `area_px`: float32 [G], of each group's
-    mask. `pixel_m`: ground metres of a pixel.
+    `fields`: complex64 [S · H, n, n], one a hypothesis, under its mask; `energy`: float32 [S · H], of each. `masks`:
+    float32 [G, n, n], one a group. `pixel_m`: ground metres of a pixel.
     """
 
     hypotheses: Hypotheses
-    cosine: Tensor
-    sine: Tensor
+    fields: Tensor
     masks: Tensor
     energy: Tensor
-    area_px: Tensor
-    side_px: int
     pixel_m: float
 
     @property
-    def length(self) -> int:
-        """N, of the transforms."""
-        return int(self.cosine.shape[-1])
+    def side_px(self) -> int:
+        return int(self.fields.shape[-1])
+
+    @property
+    def groups(self) -> int:
+        return len(self.masks)
+
+    def spectra(self, group: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(P complex64 [p, N, N], Q [p, N, N], the mask's [N, N]) of a group's pairs of hypotheses.
+
+        Made anew for each batch of windows: those of all hypotheses at once would be 0.3 GB for a whole map.
+        """
+        size = self.hypotheses.group
+        fields = self.fields[group * size : (group + 1) * size]
+        cosine = torch.complex(fields.real[0::2], -fields.real[1::2])
+        sine = torch.complex(fields.imag[0::2], -fields.imag[1::2])
+        return transform(cosine, length), transform(sine, length), transform(self.masks[group], length)
 
 
-def frame_spectra(frame: FrameRaster, pixel_m: float, length: int | None, hypotheses: Hypotheses) -> FrameSpectra:
-    """Transforms of a frame for windows of `pixel_m` metres a pixel; `length` None: the least that holds the frame."""
+def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> FrameFields:
+    """A frame's fields for windows of `pixel_m` metres a pixel."""
     fields, masks = turned_fields(frame, pixel_m, hypotheses)
-    side = fields.shape[-1]
-    size = smooth_length(side if length is None else max(length, side))
     energy = (fields.real.square() + fields.imag.square()).sum((-2, -1))
-    cosine = _transform(torch.complex(fields.real[0::2], -fields.real[1::2]), size)
-    sine = _transform(torch.complex(fields.imag[0::2], -fields.imag[1::2]), size)
-    mask_spectra = _transform(torch.complex(masks[0::2], -masks[1::2]), size)
-    return FrameSpectra(hypotheses, cosine, sine, mask_spectra, energy, masks.sum((-2, -1)), side, pixel_m)
+    return FrameFields(hypotheses, fields, masks, energy, pixel_m)
 
 
 def turned_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> tuple[Tensor, Tensor]:
@@ -155,6 +160,7 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     return functional.grid_sample(planes.expand(shape[0], -1, -1, -1), grid, mode="bilinear", align_corners=False)
 
 
-def _transform(images: Tensor, length: int) -> Tensor:
-    spectra: Tensor = torch.fft.fft2(images, s=(length, length))
+def transform(images: Tensor, length: int) -> Tensor:
+    """complex64 [..., N, N] of images [..., n, m], padded with zeros; their rows first, so that zeros are not."""
+    spectra: Tensor = torch.fft.fft(torch.fft.fft(images, n=length, dim=-1), n=length, dim=-2)
     return spectra
