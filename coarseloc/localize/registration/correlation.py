@@ -12,28 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from coarseloc.localize.registration.spectra import FrameFields, transform
+from coarseloc.localize.registration.spectra import FrameFields
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
 
 _BATCH = 1 << 18  # pixels transformed at a time: what stays in the cache
 _EMPTY = 0.02  # of the mean energy: a floor under that of ground without edges (water), where noise would score
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSpectra:
-    """The conjugate transforms of a window's field: of cos 2θ, sin 2θ, and energy + i · ground; complex64 [N, N]."""
-
-    cosine: Tensor
-    sine: Tensor
-    energy: Tensor
-    is_partial: bool  # some of it is no ground, or frames reach over its border
-    mean_energy: float
-
-    @property
-    def length(self) -> int:
-        return int(self.cosine.shape[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +43,32 @@ class Peak:
     hypothesis: int
 
 
-def window_spectra(field: Tensor, valid: Tensor | None, length: int) -> WindowSpectra:
-    """Transforms of a window's field complex64 [H, W], padded to `length`; valid: bool [H, W] or None for all."""
-    energy = field.real.square() + field.imag.square()
-    ground = torch.ones_like(energy) if valid is None else valid.to(energy.dtype)
-    return WindowSpectra(
-        transform(field.real, length).conj().resolve_conj(),
-        transform(field.imag, length).conj().resolve_conj(),
-        transform(torch.complex(energy, ground), length).conj().resolve_conj(),
-        valid is not None or length > min(field.shape),
-        float(energy.mean()),
-    )
+@dataclass(frozen=True, slots=True)
+class WindowField:
+    """A window's orientation field complex64 [H, W], and where it is ground bool [H, W]; None where all of it is."""
+
+    field: Tensor
+    valid: Tensor | None
 
 
 def correlate(
-    frame: FrameFields, windows: Sequence[WindowSpectra], reach_px: tuple[float, float, float, float]
+    frame: FrameFields, windows: Sequence[WindowField], length: int, reach_px: tuple[float, float, float, float]
 ) -> list[ScoreMap]:
     """For each window the best score over all hypotheses wherever the frame's middle lies within `reach_px` (x0, y0,
-    x1, y1) of its pixels. Shifts where less than `MIN_GROUND` of the frame is on ground score -1."""
-    half, length, device = frame.side_px / 2, windows[0].length, frame.fields.device
+    x1, y1) of its pixels; windows are of one size, `length` that of the transforms: at least theirs and the frame's.
+
+    Shifts where less than `MIN_GROUND` of the frame is on ground score -1. Where the transforms are no longer than the
+    windows, a frame that reaches over a border is correlated with the opposite side there.
+    """
+    half, device = frame.side_px / 2, frame.fields.device
     left, top = math.ceil(reach_px[0] - half), math.ceil(reach_px[1] - half)
-    rows = torch.arange(top, math.floor(reach_px[3] - half) + 1, device=device) % length
-    columns = torch.arange(left, math.floor(reach_px[2] - half) + 1, device=device) % length
-    shape = (len(windows), len(rows), len(columns))
+    shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
     best = torch.full(shape, -1.0, device=device)
     which = torch.zeros(shape, dtype=torch.int64, device=device)
-    cosine, sine, energy = (
-        torch.stack([getattr(window, name) for window in windows]) for name in ("cosine", "sine", "energy")
-    )
-    floor = torch.tensor([_EMPTY * window.mean_energy for window in windows], device=device)[:, None, None]
+    cosine, sine, energy = _conjugate_spectra(windows, length, left, top)
+    mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
+    floor = (_EMPTY * mean_energy)[:, None, None]
+    partial = [window.valid is not None or length > min(window.field.shape) for window in windows]
     # ifft2(G) = conj(fft2(conj(G))) / N²: hypothesis 2p is in its real part, 2p + 1 in its imaginary one.
     weights = frame.energy.clamp_min(1e-9).rsqrt() / (length * length)
     weights = (weights * torch.tensor([1.0, -1.0], device=device).repeat(len(weights) // 2)).view(-1, 1, 1, 1, 2)
@@ -94,19 +77,19 @@ def correlate(
     for group in range(frame.groups):
         p, q, mask = frame.spectra(group, length)
         area = frame.masks[group].sum()
+        first = group * pairs
         for start in range(0, len(windows), batch):
             part = slice(start, start + batch)
             product = torch.addcmul(p[:, None] * cosine[part], q[:, None], sine[part])  # [p, W, N, N]
-            spatial = _crop(torch.fft.fft2(product), rows, columns)
-            first = group * pairs
+            spatial = torch.fft.fft2(product)[..., : shape[1], : shape[2]]
             scores, position = (torch.view_as_real(spatial) * weights[first : first + pairs]).max(0)  # [W, Y, X, 2]
             even, odd = scores.unbind(-1)
             is_odd = odd > even
             number = 2 * (torch.where(is_odd, position[..., 1], position[..., 0]) + first) + is_odd
-            under = _crop(torch.fft.fft2(mask * energy[part]), rows, columns) / (length * length)
+            under = torch.fft.fft2(mask * energy[part])[..., : shape[1], : shape[2]] / (length * length)
             normaliser = under.real.maximum(floor[part] * area).clamp_min(1e-9).rsqrt()
             top_score = torch.maximum(even, odd) * normaliser
-            if any(window.is_partial for window in windows[part]):
+            if any(partial[part]):
                 top_score = torch.where(-under.imag >= MIN_GROUND * area, top_score, torch.full_like(top_score, -1.0))
             better = top_score > best[part]
             best[part] = torch.where(better, top_score, best[part])
@@ -114,9 +97,24 @@ def correlate(
     return [ScoreMap(score, number, left + half, top + half) for score, number in zip(best, which, strict=True)]
 
 
-def _crop(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """[..., Y, X] of images [..., N, N]."""
-    return images.index_select(-2, rows).index_select(-1, columns)
+def _conjugate_spectra(
+    windows: Sequence[WindowField], length: int, left: int, top: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Conjugate transforms complex64 [W, N, N] of cos 2θ, sin 2θ and energy + i · ground, windows rolled so that the
+    shift (left, top) comes first."""
+    images = []
+    for window in windows:
+        field = window.field
+        energy = field.real.square() + field.imag.square()
+        ground = torch.ones_like(energy) if window.valid is None else window.valid.to(energy.dtype)
+        planes = torch.stack([field.real, field.imag, energy, ground])
+        rows, columns = (length - size for size in field.shape)
+        images.append(torch.roll(functional.pad(planes, (0, columns, 0, rows)), (-top, -left), (-2, -1)))
+    cosine, sine, energy, ground = torch.stack(images, 1)
+    spectra = torch.fft.fft2(torch.stack([torch.complex(cosine, torch.zeros_like(cosine)),
+                                          torch.complex(sine, torch.zeros_like(sine)),
+                                          torch.complex(energy, ground)])).conj().resolve_conj()  # fmt: skip
+    return spectra[0], spectra[1], spectra[2]
 
 
 def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:

@@ -21,7 +21,7 @@ from coarseloc.core import geo
 from coarseloc.core.types import Floats, LonLat
 from coarseloc.core.windows import MapWindow, WindowSource, blocks_over
 from coarseloc.localize.registration import blocks
-from coarseloc.localize.registration.correlation import MIN_GROUND, correlate, peaks, window_spectra
+from coarseloc.localize.registration.correlation import MIN_GROUND, WindowField, correlate, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
@@ -130,15 +130,11 @@ def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], ap
     device = fields.fields.device
     height, width = candidates[0].window.pixels.shape[:2]
     length = smooth_length(max(height, width, fields.side_px))
-    transforms = []
-    for candidate in candidates:
-        valid = candidate.window.valid
-        mask = None if valid is None else torch.from_numpy(np.array(valid)).to(device)
-        transforms.append(window_spectra(window_field(candidate.window, device), mask, length))
+    windows = [window_field(candidate.window, device) for candidate in candidates]
     reach = candidates[0].reach_m / fields.pixel_m
     span = (width / 2 - reach, height / 2 - reach, width / 2 + reach, height / 2 + reach)
     places = []
-    for candidate, scores in zip(candidates, correlate(fields, transforms, span), strict=True):
+    for candidate, scores in zip(candidates, correlate(fields, windows, length, span), strict=True):
         window = candidate.window
         places += [
             CoarsePlace(
@@ -152,11 +148,11 @@ def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], ap
     return places
 
 
-def window_field(window: MapWindow, device: torch.device) -> Tensor:
-    """The orientation field complex64 [H, W] of a window."""
+def window_field(window: MapWindow, device: torch.device) -> WindowField:
+    """The orientation field of a window."""
     valid = None if window.valid is None else torch.from_numpy(np.array(window.valid)).to(device)
     pixels = torch.from_numpy(np.array(window.pixels)).to(device)
-    return orientation_field(luma_of(pixels), valid)
+    return WindowField(orientation_field(luma_of(pixels), valid), valid)
 
 
 def refine(
@@ -175,7 +171,7 @@ def refine(
     `searched`: begin with a search of ±5° and ±8 % (where the start is a coarse one). `stiffness`: see `blocks.fit`,
     about the perspective `no_tilt`.
     """
-    field_of_window = window_field(window, frame.device)
+    field_of_window = window_field(window, frame.device).field
     pose = start
     for number in range(rounds):
         local, mask = _surfaces(frame, window, field_of_window, pose)

@@ -95,7 +95,7 @@ class FrameFields:
         fields = self.fields[group * size : (group + 1) * size]
         cosine = torch.complex(fields.real[0::2], -fields.real[1::2])
         sine = torch.complex(fields.imag[0::2], -fields.imag[1::2])
-        return transform(cosine, length), transform(sine, length), transform(self.masks[group], length)
+        return _transform(cosine, length), _transform(sine, length), _transform(self.masks[group], length)
 
 
 def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> FrameFields:
@@ -160,7 +160,7 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     return functional.grid_sample(planes.expand(shape[0], -1, -1, -1), grid, mode="bilinear", align_corners=False)
 
 
-def transform(images: Tensor, length: int) -> Tensor:
+def _transform(images: Tensor, length: int) -> Tensor:
     """complex64 [..., N, N] of images [..., n, m], padded with zeros; their rows first, so that zeros are not."""
     spectra: Tensor = torch.fft.fft(torch.fft.fft(images, n=length, dim=-1), n=length, dim=-2)
     return spectra
