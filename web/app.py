@@ -102,52 +102,52 @@ def _static(filename: str) -> Response:
 # --- how figures are written: missing ones are a dash, never a zero -----------------------------
 
 
-_NONE = "–"
+_DASH = "–"
 
 
 def _score(value: float | None) -> str:
     """A cosine. Four decimals: nearly all of them are 0.98 and up."""
-    return _NONE if value is None else f"{value:.4f}"
+    return _DASH if value is None else f"{value:.4f}"
 
 
 def _drop(value: float | None) -> str:
     if value is None:
-        return _NONE
+        return _DASH
     return "0" if value == 0 else f"−{value:.4f}"
 
 
 def _ms(value: float | None) -> str:
     if value is None:
-        return _NONE
+        return _DASH
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def _metres(value: float | None) -> str:
     """Metres, and kilometres from ten thousand of them."""
     if value is None:
-        return _NONE
+        return _DASH
     return f"{value:.0f} m" if value < 10_000 else f"{value / 1000:.1f} km"
 
 
 def _degrees(value: float | None) -> str:
     """A heading as captures name it: 045°."""
-    return _NONE if value is None else f"{round(value) % 360:03d}°"
+    return _DASH if value is None else f"{round(value) % 360:03d}°"
 
 
 def _difference(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.0f}°"
+    return _DASH if value is None else f"{value:.0f}°"
 
 
 def _position(place: Location | None) -> str:
     """Latitude and longitude as people say them; five decimals are about a metre."""
     if place is None:
-        return _NONE
+        return _DASH
     lat, lon = place.lat, place.lon
     return f"{abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
 
 
 def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:,.0f}"
+    return _DASH if value is None else f"{value:,.0f}"
 
 
 def _cosine(value: float) -> float:

@@ -198,8 +198,8 @@ def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
 
 
 def _query_parameter(name: str) -> dict[str, Any]:
-    what, schema = _QUERY[name]
-    return {"name": name, "in": "query", "description": what, "schema": schema}
+    description, schema = _QUERY[name]
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def _content(answers: Answers) -> dict[str, Any]:
@@ -220,8 +220,8 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
-def _headers(*more: str) -> dict[str, Any]:
-    return {name: {"required": True, "schema": _TEXT} for name in ("X-Request-Id", *more)}
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"required": True, "schema": _TEXT} for name in ("X-Request-Id", *names)}
 
 
 def _upload() -> dict[str, Any]:

@@ -64,10 +64,10 @@ def register(app: Flask) -> None:
 
 def wants_json() -> bool:
     """Programs get problem+json: those that ask for a .json address, and those that do not ask for HTML."""
-    return request.path.endswith(".json") or not names_html()
+    return request.path.endswith(".json") or not accepts_html()
 
 
-def names_html() -> bool:
+def accepts_html() -> bool:
     """Browsers do, for pages; `*/*` alone is a program that takes what it gets."""
     return any(media.lower() in ("text/html", "application/xhtml+xml") for media in request.accept_mimetypes.values())
 

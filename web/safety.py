@@ -75,8 +75,8 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(6)
     g.timings = []
     g.language = request_language()
-    wanted = request.args.get("theme") or request.cookies.get("theme")
-    g.theme = wanted if wanted in THEMES else "auto"
+    theme = request.args.get("theme") or request.cookies.get("theme")
+    g.theme = theme if theme in THEMES else "auto"
 
 
 def _refuse_foreign_writes() -> None:
@@ -102,11 +102,11 @@ def token() -> str:
 @routes.post("/token")
 def unlock() -> AnyResponse:
     """Keep the token in a cookie that scripts cannot read; a wrong one is told at once."""
-    given = request.form.get("token", "")
-    if not is_token(given):
+    text = request.form.get("token", "")
+    if not is_token(text):
         raise Problem(401, _("This is not the token of this server."))
     response = redirect(url_for("flights.flights"), 303)
-    response.set_cookie(TOKEN_COOKIE, given, httponly=True, samesite="Strict")
+    response.set_cookie(TOKEN_COOKIE, text, httponly=True, samesite="Strict")
     return response
 
 
@@ -115,13 +115,13 @@ def _has_token() -> bool:
     return is_token(bearer) or is_token(request.cookies.get(TOKEN_COOKIE, ""))
 
 
-def is_token(given: str) -> bool:
+def is_token(text: str) -> bool:
     """Whether this is the server's token; anything is, where none is needed."""
     token = current_app.config["WRITE_TOKEN"]
-    return token is None or hmac.compare_digest(given.encode(), token.encode())
+    return token is None or hmac.compare_digest(text.encode(), token.encode())
 
 
-def timed(name: str, ms: float) -> None:
+def add_timing(name: str, ms: float) -> None:
     """Tell the browser's network panel where the time went (`Server-Timing`)."""
     g.timings.append((name, ms))
 
@@ -131,7 +131,7 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)
     response.headers["X-Request-Id"] = g.get("request_id", "")
     if "began" in g:
-        timed("total", (time.perf_counter() - g.began) * 1e3)
+        add_timing("total", (time.perf_counter() - g.began) * 1e3)
         response.headers["Server-Timing"] = ", ".join(f"{name};dur={ms:.1f}" for name, ms in g.timings)
     if response.mimetype in ("text/html", "application/json"):
         response.headers.setdefault("Cache-Control", "no-cache")

@@ -174,7 +174,7 @@ def _short(condition: Any) -> str:
 def _keyed(stored_runs: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
     state = current_state()
-    ordered = sorted(stored_runs, key=lambda run: (state.place(run.spec.backbone), run.id))
+    ordered = sorted(stored_runs, key=lambda run: (state.backbone_order(run.spec.backbone), run.id))
     times = Counter(run.spec.backbone for run in ordered)
     return {
         run.spec.backbone if times[run.spec.backbone] == 1 else f"{run.spec.backbone}~{run.id}": run for run in ordered
@@ -191,13 +191,13 @@ def answers_of(
     """
     truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
     method = chosen_method()
-    others = tuple(other.id for other in runs.agreement_voters(run, of_flight))
+    voters = tuple(voter.id for voter in runs.agreement_voters(run, of_flight))
 
     def select() -> list[FrameAnswer]:
         with database.read() as session:
             return frame_answers(session, [run], method=method, with_hits=False)[run.id]
 
-    return current_state().memory.recall(("answers", run.id, run.finished_at, method, truth, others), select)
+    return current_state().memory.recall(("answers", run.id, run.finished_at, method, truth, voters), select)
 
 
 def chosen_method() -> str:

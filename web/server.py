@@ -90,8 +90,8 @@ def serve_wsgi(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that cannot be read
     _raise_file_limit(limits.connections)
     listeners = _listen(host, port)
-    shown = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listeners[0].getsockname()[1]}/"
+    reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{listeners[0].getsockname()[1]}/"
     new_bridge = partial(WsgiBridge, app, threads, limits, is_long)
     asyncio.run(
         _serve(new_bridge, listeners, limits, partial(ready, url) if ready else None, stop or threading.Event())
@@ -214,9 +214,9 @@ def _raise_file_limit(connections: int) -> None:
     except ImportError:  # not on Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted: Any = connections + 2048
+    limit: Any = connections + 2048
     if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = min(limit, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

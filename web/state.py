@@ -29,7 +29,7 @@ from web.language import _
 from web.problems import Problem
 
 T = TypeVar("T")
-MOST_WAITING = 3  # beyond the one being embedded; they hold a server thread each
+MAX_WAITING = 3  # beyond the one being embedded; they hold a server thread each
 FOLLOW_EVERY_S = 3.0
 
 _log = logging.getLogger("coarseloc")
@@ -58,10 +58,10 @@ class QueryEncoders:
     def missing(self, spec: EmbeddingSpec) -> str | None:
         """Why this backbone cannot embed here and what to do about it; None where its weights are."""
         try:
-            found = self._encoders.missing(spec.backbone)
+            missing = self._encoders.missing(spec.backbone)
         except BackboneError:
             return _("{name} is not among this server's backbones.", name=spec.backbone)
-        return f"{found.reason}. {found.remedy}" if found else None
+        return f"{missing.reason}. {missing.remedy}" if missing else None
 
     def warm(self, spec: EmbeddingSpec) -> None:
         """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
@@ -85,7 +85,7 @@ class QueryEncoders:
         Raises Problem 429 where too many wait already, WeightsError where the weights are missing or others.
         """
         with self._counting:
-            if self._inside > MOST_WAITING:
+            if self._inside > MAX_WAITING:
                 detail = _("{n} images are being embedded or wait for it. Try again in a moment.", n=self._inside)
                 raise Problem(429, detail, retry_after_s=2 * self._inside)
             self._inside += 1
@@ -96,11 +96,11 @@ class QueryEncoders:
                 backbone = self._backbone(spec)
                 loaded = time.perf_counter()
                 vector = backbone.embed(pixels[None])[0]
-                done = time.perf_counter()
+                embedded = time.perf_counter()
         finally:
             with self._counting:
                 self._inside -= 1
-        return EmbeddedQuery(vector, (loaded - started) * 1e3 if fresh else 0.0, (done - loaded) * 1e3)
+        return EmbeddedQuery(vector, (loaded - started) * 1e3 if fresh else 0.0, (embedded - loaded) * 1e3)
 
     def _backbone(self, spec: EmbeddingSpec) -> Backbone:
         if spec.digest not in self._loaded:
@@ -121,7 +121,7 @@ class _Stopped(Exception):
     """The server is being stopped."""
 
 
-class Vectors:
+class VectorFollower:
     """Owns the embedded store if it can have it, or speaks to the Qdrant server. Whoever owns it brings over what
     ingest writes."""
 
@@ -149,7 +149,7 @@ class Vectors:
             with self._database.read() as session:
                 behind = embeddings.pending_counts(session)
             if behind:
-                drain(self._database, store, self._go_on)
+                drain(self._database, store, self._check_stop)
             self.trouble = None
         except _Stopped:
             return
@@ -158,8 +158,8 @@ class Vectors:
                 _log.warning("%s", error)
             self.trouble = str(error)
 
-    def _go_on(self, _done: int, _total: int, _what: str) -> None:
-        """Asked between batches, each of which is complete: a stop need not wait for the rest."""
+    def _check_stop(self, *_progress: object) -> None:
+        """Called between batches, each of which is complete: a stop need not wait for the rest."""
         if self._stop.is_set():
             raise _Stopped
 
@@ -186,23 +186,23 @@ class Vectors:
                 self._store = None
 
 
-class Memory:
+class ResultCache:
     """The latest `size` results of slow look-ups that do not change; shared among threads."""
 
     def __init__(self, size: int = 256) -> None:
-        self._size, self._kept, self._lock = size, OrderedDict[Hashable, object](), Lock()
+        self._size, self._values, self._lock = size, OrderedDict[Hashable, object](), Lock()
 
     def recall(self, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]  # type: ignore[return-value]
-        made = make()
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]  # type: ignore[return-value]
+        value = make()
         with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-        return made
+            self._values[key] = value
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +212,13 @@ class WebState:
     workspace: Workspace
     backbones: Mapping[str, BackboneSpec]
     encoders: QueryEncoders
-    vectors: Vectors
-    memory: Memory = field(default_factory=Memory)
+    vectors: VectorFollower
+    memory: ResultCache = field(default_factory=ResultCache)
 
     @classmethod
     def open(cls, settings: Settings) -> WebState:
         workspace = Workspace(settings, notice=_log.warning)
-        vectors = Vectors(settings, workspace.db)
+        vectors = VectorFollower(settings, workspace.db)
         return cls(workspace, table(settings.backbones), QueryEncoders(settings), vectors)
 
     @property
@@ -229,12 +229,12 @@ class WebState:
     def database(self) -> Database:
         return self.workspace.db
 
-    def place(self, backbone: str) -> int:
+    def backbone_order(self, backbone: str) -> int:
         """Where pages list a backbone: as the table does, small ones first, and after them those it does not know."""
         names = list(self.backbones)
         return names.index(backbone) if backbone in names else len(names)
 
-    def until_written(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
+    def remember_until_write(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
         """What `read` finds of the references, remembered until one of them is written."""
         with self.database.read() as session:
             return self.memory.recall((*key, gallery.generation(session)), lambda: read(session))
@@ -250,5 +250,5 @@ class WebState:
 
 def current_state() -> WebState:
     """The current application's."""
-    found: WebState = current_app.extensions["coarseloc"]
-    return found
+    state: WebState = current_app.extensions["coarseloc"]
+    return state

@@ -63,8 +63,8 @@ class WsgiBridge:
     def __init__(self, app: Application, threads: int, limits: Limits, is_long: Callable[[str], bool]) -> None:
         """threads: for pages; is_long: whether the answer at a path takes seconds of work."""
         self._app, self._limits, self._is_long = app, limits, is_long
-        self._pages = Threads("coarseloc-page", threads)
-        self._long = Threads("coarseloc-long", limits.long_threads)
+        self._pages = WorkerThreads("coarseloc-page", threads)
+        self._long = WorkerThreads("coarseloc-long", limits.long_threads)
         self._stopping = asyncio.Event()
         self._streams = 0
         self._body_bytes = 0  # of all requests
@@ -102,20 +102,20 @@ class WsgiBridge:
         if threads.waiting >= self._limits.waiting:
             raise _busy("too many requests wait for an answer")
         try:
-            piece, more = await threads.run(partial(request.unless_gone, response.begin))
-            if response.is_event_stream and more:
+            piece, more_body = await threads.run(partial(request.unless_gone, response.begin))
+            if response.is_event_stream and more_body:
                 if self._streams >= self._limits.streams:
                     raise _busy("too many event streams are open")
-                threads = Threads("coarseloc-stream", 1)
+                threads = WorkerThreads("coarseloc-stream", 1)
                 self._streams += 1
             elif len(piece) > _LARGE_BYTES and self._answer_bytes + len(piece) > self._limits.answers:
                 raise _busy("too many large answers are under way")
             await request.start(response.status, response.headers, last=self._stopping.is_set())
             while True:
-                await self._write(request, piece, more)
-                if not more:
+                await self._write(request, piece, more_body)
+                if not more_body:
                     return
-                piece, more = await self._next(threads, response)
+                piece, more_body = await self._next(threads, response)
         finally:
             if not response.closed:
                 threads.submit(response.close)
@@ -125,7 +125,7 @@ class WsgiBridge:
                 threads.submit(lambda: _call_soon(loop, self._release_stream))
                 threads.stop()
 
-    async def _next(self, threads: Threads, response: _Response) -> tuple[bytes, bool]:
+    async def _next(self, threads: WorkerThreads, response: _Response) -> tuple[bytes, bool]:
         """The next piece, and whether more may follow. A stream has no more once the server stops."""
         if not response.is_event_stream:
             return await threads.run(response.next_piece)
@@ -138,13 +138,13 @@ class WsgiBridge:
             stopping.cancel()
             piece.cancel()
 
-    async def _write(self, request: _Request, piece: bytes, more: bool) -> None:
-        held = len(piece) if len(piece) > _LARGE_BYTES else 0
-        self._answer_bytes += held
+    async def _write(self, request: _Request, piece: bytes, more_body: bool) -> None:
+        large_bytes = len(piece) if len(piece) > _LARGE_BYTES else 0
+        self._answer_bytes += large_bytes
         try:
-            await request.write(piece, more)
+            await request.write(piece, more_body)
         finally:
-            self._answer_bytes -= held
+            self._answer_bytes -= large_bytes
 
     async def _body(self, request: _Request) -> BinaryIO:
         """The request's body, whole."""
@@ -173,7 +173,7 @@ class WsgiBridge:
         self._streams -= 1
 
 
-class Threads:
+class WorkerThreads:
     """Daemon threads that work off a queue: none keeps the process from ending."""
 
     def __init__(self, name: str, count: int) -> None:
@@ -253,18 +253,18 @@ class _Request:
             encoded.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
-    async def write(self, data: bytes, more: bool) -> None:
+    async def write(self, data: bytes, more_body: bool) -> None:
         """Hand on an answer's next bytes, and wait until the system has taken all but the last 64 KiB.
 
         Raises ClientGone.
         """
-        for at in range(0, len(data) or (not more), _WRITE_BYTES):
+        for at in range(0, len(data) or (not more_body), _WRITE_BYTES):
             if self._connection.lost:
                 raise ClientGone
             part = data[at : at + _WRITE_BYTES]
-            follows = more or at + _WRITE_BYTES < len(data)
+            follows = more_body or at + _WRITE_BYTES < len(data)
             await self._send({"type": "http.response.body", "body": part, "more_body": follows})
-        if more and self._connection.lost:
+        if more_body and self._connection.lost:
             raise ClientGone
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -277,12 +277,12 @@ class _Request:
             headers.append(("Retry-After", str(refusal.retry_after_s)))
         await self.start(status, headers, last=True)
         with suppress(ClientGone, Refusal):
-            await self.write(body, more=True)
+            await self.write(body, more_body=True)
             due = time.monotonic() + _LINGER_S
             while not self._whole and status != HTTPStatus.REQUEST_TIMEOUT:
                 await self.receive(due)
         with suppress(ClientGone):
-            await self.write(b"", more=False)
+            await self.write(b"", more_body=False)
 
 
 class _Response:
@@ -322,10 +322,10 @@ class _Response:
     def _begin(self) -> tuple[bytes, bool]:
         self._body = self._app(self._environ, self._start_response)
         self._iterator = iter(self._body)
-        piece, more = (b"", True) if self.is_event_stream else self._piece()
+        piece, more_body = (b"", True) if self.is_event_stream else self._piece()
         if not self.status:
             raise RuntimeError("the application did not call start_response")
-        return piece, more
+        return piece, more_body
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., None]:
         self.status, self.headers = int(status.split(" ", 1)[0]), headers
@@ -396,8 +396,8 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
-def _busy(what: str) -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"The server is busy: {what}. Try again in a moment.", 2)
+def _busy(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"The server is busy: {reason}. Try again in a moment.", 2)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -51,7 +51,7 @@ class SectionView(AnswerModel):
     csv: str | None
     table: TableView | None
     open: bool
-    more: TableView | None
+    full_table: TableView | None
 
 
 def section_views(sections: Sequence[Section], file_url: Callable[[str, str], str]) -> list[SectionView]:
@@ -66,7 +66,7 @@ def section_views(sections: Sequence[Section], file_url: Callable[[str, str], st
             csv=file_url(section.key, "csv") if section.table else None,
             table=_table(section.table) if section.table else None,
             open=section.open,
-            more=_table(section.full_table) if section.full_table else None,
+            full_table=_table(section.full_table) if section.full_table else None,
         )
         for section in sections
     ]

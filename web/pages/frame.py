@@ -215,8 +215,8 @@ def _agreement(runs: Mapping[str, StoredRun], answer_by_key: Mapping[str, FrameA
     within_m = request.args.get("within", usual_m, _metres)
     keys, near = list(estimates), agreement_matrix(list(estimates.values()), within_m)
     best = int(near.sum(axis=1).argmax()) if keys else 0
-    others = [key for i, key in enumerate(keys) if i != best and near[best, i]]
-    models = [keys[best], *others] if keys else []
+    agreeing = [key for i, key in enumerate(keys) if i != best and near[best, i]]
+    models = [keys[best], *agreeing] if keys else []
     return AgreeingModels(within_m=within_m, models=models, of=len(keys), voters=keys)
 
 

@@ -52,33 +52,33 @@ def tile(rotated_tile: int) -> Response:
     """The tile at its heading. `thumb` is what ingest left; `full` is read from the capture's file where there
     is one, since a cut tile has no more than its thumbnail."""
     with current_state().database.read() as session:
-        found = gallery.picture(session, rotated_tile)
-    if found is None:
+        picture = gallery.picture(session, rotated_tile)
+    if picture is None:
         raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
-    return _tile_picture(found.path, found.content_digest, rotated_tile)
+    return _tile_picture(picture.path, picture.content_digest, rotated_tile)
 
 
 @routes.get("/results/<int:snapshot>.jpg")
 def result(snapshot: int) -> Response:
     """The same of a tile as a search saw it."""
     with current_state().database.read() as session:
-        found = snapshots.snapshots(session, [snapshot]).get(snapshot)
-    if found is None:
+        picture = snapshots.snapshots(session, [snapshot]).get(snapshot)
+    if picture is None:
         raise Problem(404, _("There is no tile {n}.", n=snapshot))
-    return _tile_picture(found.path, found.content_digest, snapshot)
+    return _tile_picture(picture.path, picture.content_digest, snapshot)
 
 
 def _tile_picture(path: str | None, content_digest: str, number: int) -> Response:
     state, size = current_state(), _size()
-    made = thumbnail_path(state.settings.thumbnails, content_digest)
+    thumbnail = thumbnail_path(state.settings.thumbnails, content_digest)
     source = Path(path) if path else None
     if source and size == "full":
         return send_picture(_rendition(source, SIZES["full"], content_digest))
-    if not made.exists():
+    if not thumbnail.exists():
         if source is None:
             raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=number))
-        write_thumbnail(_read(source), made)
-    return send_picture(made)
+        write_thumbnail(_read(source), thumbnail)
+    return send_picture(thumbnail)
 
 
 @routes.get("/frames/<flight_id>/<int:frame>.jpg")
@@ -121,10 +121,10 @@ def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
     if mark is None:
         raise Problem(404, _("The image file {name} is no longer where it was.", name=source.name))
     name = hashlib.sha256(f"{source}\0{mark}\0{side}".encode()).hexdigest()
-    made = thumbnail_path(current_state().settings.thumbnails / "renditions", name)
-    if not made.exists():
-        write_thumbnail(_read(source), made, side)
-    return made
+    rendition = thumbnail_path(current_state().settings.thumbnails / "renditions", name)
+    if not rendition.exists():
+        write_thumbnail(_read(source), rendition, side)
+    return rendition
 
 
 def _read(source: Path) -> Any:
@@ -149,7 +149,7 @@ def send_picture(path: Path) -> Response:
 
 
 MAX_PIXELS = 60_000_000
-KEPT = 100
+MAX_UPLOADS = 100
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -184,7 +184,7 @@ def find_upload(folder: Path, name: str) -> Path:
     """Raises Problem 404 for what is no id, and for what has been dropped since."""
     path = folder / name
     if not _ID.fullmatch(name) or not path.is_file():
-        raise _gone()
+        raise _upload_gone()
     return path
 
 
@@ -193,10 +193,10 @@ def read_upload(folder: Path, name: str) -> bytes:
     try:
         return find_upload(folder, name).read_bytes()
     except FileNotFoundError:  # dropped between the look and the reading
-        raise _gone() from None
+        raise _upload_gone() from None
 
 
-def _gone() -> Problem:
+def _upload_gone() -> Problem:
     return Problem(404, _("This image is no longer kept. Send it again."))
 
 
@@ -204,5 +204,5 @@ def _drop_oldest(folder: Path) -> None:
     uploads = [path for path in folder.iterdir() if _ID.fullmatch(path.name)]
     with suppress(OSError):  # another thread drops them as well
         uploads.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in uploads[KEPT:]:
+        for path in uploads[MAX_UPLOADS:]:
             path.unlink(missing_ok=True)

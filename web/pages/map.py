@@ -64,7 +64,7 @@ def run_map(state: WebState, run: StoredRun) -> GroundMap | MapBounds | None:
 
 def ground_map(state: WebState, reference_set: StoredReferenceSet) -> GroundMap | None:
     """What a map of this set needs: its bounds, metres per degree at its centre, and where ground and tiles are."""
-    extent = state.until_written(
+    extent = state.remember_until_write(
         ("extent", reference_set.id, reference_set.created_at),
         lambda session: gallery.extent(session, reference_set.id),
     )

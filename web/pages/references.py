@@ -97,7 +97,7 @@ def _set_view(
     state: WebState, stored: StoredReferenceSet, specs: Sequence[StoredSpec], failures: Sequence[Failure]
 ) -> ReferenceSetView:
     facts = stored.reference_set
-    coverage = state.until_written(
+    coverage = state.remember_until_write(
         ("coverage", stored.id, stored.created_at), lambda session: gallery.coverage(session, stored.id)
     )
     angles = sorted({*facts.angles, *coverage.views})
@@ -136,6 +136,6 @@ def _embedding_counts(
             dim=spec.dim,
             counts=[coverage.embedded[spec.id].get(angle, 0) for angle in angles],
         )
-        for spec in sorted(specs, key=lambda spec: (state.place(spec.backbone), spec.id))
+        for spec in sorted(specs, key=lambda spec: (state.backbone_order(spec.backbone), spec.id))
         if spec.id in coverage.embedded
     ]

@@ -28,8 +28,8 @@ from web.models import AnswerModel, EstimateView, GroundMap, HitView, Url, estim
 from web.pages import address, page
 from web.pages.images import decode_upload, find_upload, frame_url, read_upload, save_upload, tile_url
 from web.pages.map import ground_map
-from web.problems import Problem, names_html
-from web.safety import MAX_UPLOAD_BYTES, timed
+from web.problems import Problem, accepts_html
+from web.safety import MAX_UPLOAD_BYTES, add_timing
 from web.state import EmbeddedQuery, WebState, current_state
 
 K = 10  # tiles shown
@@ -123,7 +123,7 @@ class SearchPage(AnswerModel):
 
 
 @dataclass(frozen=True, slots=True)
-class QueryImage:
+class SearchedImage:
     """The image that is looked for: an upload, or a frame."""
 
     view: UploadedImage | FlightImage
@@ -139,7 +139,7 @@ def send() -> AnyResponse:
     name = save_upload(current_state().uploads, upload.read() if upload else b"")
     choices = {key: form[key] for key in _BESIDE if key in form and key not in _QUERY}
     page_url = address("search.search", {}, {**where.to_texts(), **choices, "image": name})
-    if names_html():
+    if accepts_html():
         return redirect(page_url, 303)
     response = json_response(UploadReceipt(image=name, url=page_url))
     response.status_code, response.headers["Location"] = 201, page_url
@@ -155,8 +155,10 @@ def search_page() -> SearchPage:
         specs = embeddings.specs(session)
     where = where_of_address(sets, _BESIDE)
     of_tiles = replace(where, reference_sets=(), angles=(), altitude_m=None, overlap_pct=None)  # the rest is counted
-    counts = state.until_written(("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles))
-    specs.sort(key=lambda spec: (state.place(spec.backbone), spec.id))
+    counts = state.remember_until_write(
+        ("views", of_tiles), lambda session: gallery.views_by_set_and_angle(session, of_tiles)
+    )
+    specs.sort(key=lambda spec: (state.backbone_order(spec.backbone), spec.id))
     backbones = [_backbone(state, spec, specs) for spec in specs]
     spec = _chosen_spec(state, specs)
     query = _query(state)
@@ -188,12 +190,12 @@ def search_page() -> SearchPage:
 # --- the query ----------------------------------------------------------------------------------
 
 
-def _query(state: WebState) -> QueryImage | None:
+def _query(state: WebState) -> SearchedImage | None:
     if name := request.args.get("image"):
         find_upload(state.uploads, name)
         url = url_for("images.upload", name=name)
         view = UploadedImage(name=_("Your image"), image=url, image_id=name, image_full=f"{url}?size=full")
-        return QueryImage(view, lambda: decode_upload(read_upload(state.uploads, name)))
+        return SearchedImage(view, lambda: decode_upload(read_upload(state.uploads, name)))
     flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
     if flight_id is None or index is None:
         return None
@@ -209,7 +211,7 @@ def _query(state: WebState) -> QueryImage | None:
                 frame=index,
                 image_full=frame_url(flight_id, frame, "full"),
             )
-            return QueryImage(image, partial(read_image, frame.path))
+            return SearchedImage(image, partial(read_image, frame.path))
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
@@ -225,7 +227,7 @@ def _chosen_spec(state: WebState, specs: Sequence[StoredSpec]) -> StoredSpec | N
 
 def _key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
     name = spec.backbone
-    return name if sum(other.backbone == name for other in specs) == 1 else f"{name}~{spec.digest[:8]}"
+    return name if [stored.backbone for stored in specs].count(name) == 1 else f"{name}~{spec.digest[:8]}"
 
 
 def _backbone(state: WebState, spec: StoredSpec, specs: Sequence[StoredSpec]) -> SearchBackbone:
@@ -305,7 +307,7 @@ class Ranking:
 
 
 def _answer(
-    state: WebState, query: QueryImage, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
+    state: WebState, query: SearchedImage, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
 ) -> tuple[LookupAnswer, str | None]:
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, embedded_before = _embed(state, query, spec)
@@ -319,8 +321,8 @@ def _answer(
             trouble = str(error)
     if ranking is None:
         ranking = rank_by_faiss(state, spec, embedded.vector, fitting_sets(sets, where), where)
-    timed("embed", embedded.embed_ms)
-    timed("search", ranking.search_ms)
+    add_timing("embed", embedded.embed_ms)
+    add_timing("search", ranking.search_ms)
     (hits,) = hit_views([ranking.hits[:K]], None, tile_url, state.settings.thumbnails)
     estimate = best_place(ranking.hits)
     return LookupAnswer(
@@ -341,7 +343,7 @@ def _answer(
     ), trouble
 
 
-def _embed(state: WebState, query: QueryImage, spec: StoredSpec) -> tuple[EmbeddedQuery, bool]:
+def _embed(state: WebState, query: SearchedImage, spec: StoredSpec) -> tuple[EmbeddedQuery, bool]:
     """The query's embedding and whether it was made for an earlier question: facets change, the vector does not."""
     fresh = []
 
