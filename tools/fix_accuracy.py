@@ -29,14 +29,16 @@ from coarseloc.core import geo
 from coarseloc.core.config import load as load_settings
 from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Backbone, Failure, Frame, LonLat
+from coarseloc.core.windows import north_up
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.registration import geometry
+from coarseloc.localize.registration.fix import FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
 from coarseloc.localize.registration.frame import FrameRaster
-from coarseloc.localize.registration.geometry import FrameGeometry
+from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
 from coarseloc.localize.registration.registrar import (
     DEFAULTS,
     CandidateWindow,
@@ -52,6 +54,7 @@ from coarseloc.simulate.terrain import write_area
 ALTITUDE_M = 300.0
 RIGHT = 0.05  # of the footprint: the frame's middle nearer than this is right
 TOP_K = 10
+CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
 Row = dict[str, Any]
 """One frame registered one way, as a line of rows.jsonl."""
@@ -93,7 +96,7 @@ def accuracy_sets(work: Path, naip: Path | None, frames: int, seeds: Sequence[in
         yield AccuracySet(
             f"generated {share}, other season", share, map_path, area(work, seed, 1), 400.0, seed, frame_count
         )
-        far = area(work, seed + 500, 0)
+        far = area(work, seed + 540, 0)
         yield AccuracySet(
             f"generated {share}, off the map", share, map_path, far, 400.0, seed, frame_count, on_map=False
         )
@@ -279,28 +282,129 @@ def is_right(row: Row) -> bool:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    rows = [json.loads(line) for line in (arguments.work / "rows.jsonl").read_text().splitlines()]
+    """Accuracy by set and way, then rejection by way over the share that nothing was calibrated on."""
+    rows = read_rows(arguments.work)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["set"], row["way"]), []).append(row)
-    heads = ("set", "way", "n", "reachable %", "right %", "ground m median / p90", "heading °",
-             "aircraft m median / p90", "tilt °", "score", "margin", "ms (CPU ms)")  # fmt: skip
+    heads = (
+        "set", "way", "n", "reachable %", "right %", "ground m median / p90",
+        "95 % ellipse holds % (map sd 0 / half GSD)", "NEES / 2", "heading °", "aircraft m median / p90", "tilt °",
+        "score", "margin", "accepted %", "ms (CPU ms)",
+    )  # fmt: skip
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for (name, way), members in groups.items():
         right = [row for row in members if is_right(row)]
         poses = [row["pose"] for row in right]
-        ground = [math.hypot(*pose["error_m"]) for pose in poses]
-        aircraft = [math.hypot(*pose["aircraft_error_m"]) for pose in poses]
-        margins = [margin_of(row) for row in members]
-        scores = [row["fine"][0][0] if row["fine"] else 0.0 for row in members]
+        nees = [squared_mahalanobis(row, 0.0) for row in right]
+        with_map = [squared_mahalanobis(row, row["map_gsd_m"] / 2) for row in right]
+        cells = (
+            name, way, len(members), share([row["reachable"] for row in members]),
+            share([is_right(row) for row in members]),
+            spread([math.hypot(*pose["error_m"]) for pose in poses]),
+            f"{share([value <= CHI2_95 for value in nees])} / {share([value <= CHI2_95 for value in with_map])}",
+            f"{float(np.mean(nees)) / 2:.2f}" if nees else "–",
+            middle([abs(pose["heading_error_deg"]) for pose in poses]),
+            spread([math.hypot(*pose["aircraft_error_m"]) for pose in poses]),
+            middle([pose["tilt_error_deg"] for pose in poses]),
+            middle([score_of(row) for row in members]), middle([margin_of(row) for row in members]),
+            share([probability_of(row) >= FITTED.accepted_probability for row in members]),
+            f"{middle([row['milliseconds'] for row in members])} "
+            f"({middle([row['cpu_milliseconds'] for row in members])})",
+        )  # fmt: skip
+        print("| " + " | ".join(map(str, cells)) + " |")
+    for way in ("top10", "map"):
+        members = [row for row in rows if row["way"] == way and row["share"] == "report"]
+        if members:
+            print(f"\n{way}: {rejection(members)}")
+
+
+def rejection(members: Sequence[Row]) -> str:
+    """Recall of right answers at full precision by the fitted probability, and what its threshold accepts."""
+    labels = np.array([is_right(row) for row in members])
+    probability = np.array([probability_of(row) for row in members])
+    wrong = probability[~labels]
+    above = probability > (wrong.max() if len(wrong) else -1.0)
+    accepted = probability >= FITTED.accepted_probability
+    return (
+        f"n = {len(labels)}, right {labels.sum()}, wrong or off the map {len(wrong)}; recall at full precision "
+        f"{above[labels].mean():.3f}; accepted at p ≥ {FITTED.accepted_probability:g}: right "
+        f"{accepted[labels].mean():.3f}, "
+        f"wrong {int(accepted[~labels].sum())} of {len(wrong)}"
+    )
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Print constants fitted on the share to calibrate on."""
+    rows = [row for row in read_rows(arguments.work) if row["share"] == "calibrate"]
+    for way in ("top10", "map"):
+        members = [row for row in rows if row["way"] == way]
+        features = np.array([(1.0, score_of(row), margin_of(row)) for row in members])
+        labels = np.array([is_right(row) for row in members])
         print(
-            f"| {name} | {way} | {len(members)} | {share([row['reachable'] for row in members])} "
-            f"| {share([is_right(row) for row in members])} | {spread(ground)} "
-            f"| {middle([abs(pose['heading_error_deg']) for pose in poses])} | {spread(aircraft)} "
-            f"| {middle([pose['tilt_error_deg'] for pose in poses])} | {middle(scores)} | {middle(margins)} "
-            f"| {middle([row['milliseconds'] for row in members])} "
-            f"({middle([row['cpu_milliseconds'] for row in members])}) |"
+            way, "n", len(labels), "right", int(labels.sum()), "logistic", logistic_weights(features, labels).round(2)
         )
+    names = sorted({row["set"] for row in rows})
+    for name in names:
+        right = [row for row in rows if row["set"] == name and is_right(row)]
+        if right:
+            nees = [squared_mahalanobis(row, 0.0) / 2 for row in right]
+            tilt, heading = ([values[index] for values in map(angle_ratios, right)] for index in (0, 1))
+            print(name, "n", len(right), f"NEES/2 {np.mean(nees):.2f}, tilt variance over what is stated "
+                  f"{np.mean(tilt):.2f}, heading {np.mean(heading):.2f}")  # fmt: skip
+
+
+def logistic_weights(features: np.ndarray, labels: np.ndarray, ridge: float = 0.05) -> np.ndarray:
+    """float64 [F]: maximum likelihood by Newton's method, weights of standardised features drawn to 0 a little, so that
+    sets that separate have finite ones."""
+    centre, spread_ = features[:, 1:].mean(0), features[:, 1:].std(0)
+    standard = np.column_stack([features[:, 0], (features[:, 1:] - centre) / spread_])
+    penalty = np.diag([0.0, *[ridge] * (features.shape[1] - 1)])
+    weights = np.zeros(features.shape[1])
+    for _ in range(100):
+        p = 1.0 / (1.0 + np.exp(-standard @ weights))
+        gradient = standard.T @ (labels - p) - penalty @ weights
+        hessian = (standard * (p * (1 - p))[:, None]).T @ standard + penalty + 1e-9 * np.eye(len(weights))
+        weights = weights + np.linalg.solve(hessian, gradient)
+    slopes = weights[1:] / spread_
+    return np.array([weights[0] - slopes @ centre, *slopes])
+
+
+def read_rows(work: Path) -> list[Row]:
+    return [json.loads(line) for line in (work / "rows.jsonl").read_text().splitlines()]
+
+
+def fine_pose(row: Row) -> FinePose:
+    """A row's pose as far as covariances need it, on a north-up window."""
+    pose = row["pose"]
+    window = north_up(np.zeros((1, 1, 3), np.uint8), None, pose["pixel_m"], LonLat(0.0, 0.0))
+    scatter, curvature = np.array(pose["scatter"]), np.array(pose["curvature"])
+    window_pose = WindowPose(0.0, 0.0, 0.0, pose["scale"])
+    return FinePose(
+        window.center, window_pose, 0.0, pose["score"], curvature, scatter, pose["pixel_m"], 1.0, window
+    )  # fmt: skip
+
+
+def squared_mahalanobis(row: Row, map_sd_m: float) -> float:
+    """Of the ground point's error under its stated covariance: 2 on average where that is right."""
+    error = np.array(row["pose"]["error_m"])
+    return float(error @ np.linalg.solve(ground_covariance(fine_pose(row), row["map_gsd_m"], map_sd_m), error))
+
+
+def angle_ratios(row: Row) -> tuple[float, float]:
+    """(squared tilt error over 2 stated variances, squared heading error over the stated variance)."""
+    pose, half_fov_tan = row["pose"], row["footprint_m"] / 2 / ALTITUDE_M
+    tilt = pose["tilt_error_deg"] / tilt_sd_deg(fine_pose(row), half_fov_tan)
+    heading = pose["heading_error_deg"] / heading_sd_deg(fine_pose(row))
+    return tilt**2 / 2, heading**2
+
+
+def score_of(row: Row) -> float:
+    return row["fine"][0][0] if row["fine"] else 0.0
+
+
+def probability_of(row: Row) -> float:
+    return (FITTED.candidates if row["way"] == "top10" else FITTED.whole_map)(score_of(row), margin_of(row))
 
 
 def margin_of(row: Row) -> float:
@@ -323,7 +427,7 @@ def spread(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, function in (("collect", collect), ("report", report)):
+    for name, function in (("collect", collect), ("report", report), ("calibrate", calibrate)):
         command = commands.add_parser(name)
         command.set_defaults(run=function)
         command.add_argument("--work", type=Path, required=True)

@@ -25,6 +25,8 @@ from coarseloc.localize.registration.spectra import smooth_length
 REACH_PX = 7  # ±4 clips at 4° of tilt
 BLOCKS = 6  # across the frame's width
 
+SEARCHED_SCALE = 0.08  # either way of a start
+
 SIMILARITY, PERSPECTIVE = 4, 6  # parameters: shift x, y, turn, scale, and the two of perspective
 
 _MIN_BLOCK_PX = 10
@@ -34,7 +36,7 @@ _STENCIL_PX = 0.5  # of the differences that give slopes and curvatures
 _LONGEST_STEP_PX = 2.0
 _SETTLED_PX, _NEARLY_SETTLED_PX = 2e-3, 0.05
 _SEARCH_TURN = np.radians(np.arange(-5.0, 5.1, 1.0))
-_SEARCH_SCALE = np.arange(-0.08, 0.081, 0.02)
+_SEARCH_SCALE = np.arange(-SEARCHED_SCALE, SEARCHED_SCALE + 0.001, 0.02)
 _SEARCH_SHIFT_PX = 3
 
 

@@ -57,13 +57,13 @@ class Calibration:
 
 FITTED = Calibration(
     covariance=0.0186,
-    tilt_covariance=0.0186,
-    heading_covariance=0.0186,
+    tilt_covariance=0.006,
+    heading_covariance=0.005,
     gsd_variance=0.05,
-    candidates=Logistic(-6.0, 10.0, 60.0),
-    whole_map=Logistic(-6.0, 10.0, 60.0),
+    candidates=Logistic(-6.81, 16.73, 26.32),
+    whole_map=Logistic(-7.31, 20.4, 32.36),
     accepted_probability=0.5,
-    fitted_on="nothing yet",
+    fitted_on="generated seeds 1–4 in another season and off the map; NAIP 2018→2020, west half, and off the map",
 )
 
 

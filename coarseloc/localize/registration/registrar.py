@@ -236,11 +236,18 @@ def register(
     while batch := list(itertools.islice(remaining, _WINDOWS)):
         places = _distinct_places([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
     poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
-    ranking = distinct((pose for pose in poses if pose.ground_fraction >= MIN_GROUND), apart_m)
+    ranking = distinct((pose for pose in poses if _is_plausible(pose, settings)), apart_m)
     if not ranking:
         return Registration(None, (), tuple(places))
     best = _finest(frame, ranking[0], window_at, map_gsd_m, perspective, settings)
     return Registration(best, tuple(ranking), tuple(places))
+
+
+def _is_plausible(pose: FinePose, settings: RegistrationSettings) -> bool:
+    """Enough of the frame is on ground, and its scale within what was looked for: a fit on nothing drifts away."""
+    scales = settings.hypotheses.scales
+    drift = 1.0 + blocks.SEARCHED_SCALE
+    return pose.ground_fraction >= MIN_GROUND and min(scales) / drift <= pose.pose.scale <= max(scales) * drift
 
 
 def _fine(
