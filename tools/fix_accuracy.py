@@ -192,6 +192,7 @@ def registration_row(
     ranking = [(pose.score, math.hypot(*offset_m(truth[0], pose.location))) for pose in registration.ranking]
     row: Row = {
         "fine": ranking,
+        "rival": registration.rival_score,
         "coarse": [
             (place.score, math.hypot(*offset_m(truth[0], place.location))) for place in registration.places[:12]
         ],
@@ -408,8 +409,7 @@ def probability_of(row: Row) -> float:
 
 
 def margin_of(row: Row) -> float:
-    scores = [score for score, _ in row["fine"]]
-    return (scores[0] - (max(scores[1], 0.0) if len(scores) > 1 else 0.0)) if scores else 0.0
+    return score_of(row) - row["rival"] if row["fine"] else 0.0
 
 
 def share(values: Sequence[bool]) -> str:

@@ -35,7 +35,7 @@ class MapWindow:
 
     def location(self, x_m: float, y_m: float) -> LonLat:
         """The position of window metres (x right, y down, from the upper left corner)."""
-        east, north = self.to_ground(x_m / self.gsd_m, y_m / self.gsd_m)
+        east, north = self.to_ground(float(x_m) / self.gsd_m, float(y_m) / self.gsd_m)
         return geo.offset(self.center, east, north)
 
     def metres_of(self, location: LonLat) -> tuple[float, float]:

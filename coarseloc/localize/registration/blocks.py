@@ -143,7 +143,7 @@ def evaluate(surfaces_: Surfaces, correction: Floats) -> tuple[float, Floats, Fl
     Scatter: the sum over blocks of the outer product of each one's own slope: how much they contradict each other.
     """
     score, slopes, curvature = _score(surfaces_, _both(surfaces_, 0.0), correction)
-    return score, curvature, slopes.T @ slopes
+    return float(score), curvature, slopes.T @ slopes
 
 
 def corrected(pose: WindowPose, correction: Floats, geometry: FrameGeometry, pixel_m: float) -> WindowPose:
@@ -155,8 +155,8 @@ def corrected(pose: WindowPose, correction: Floats, geometry: FrameGeometry, pix
     below = -np.sin(heading) * across + np.cos(heading) * down
     return replace(
         pose,
-        x_m=pose.x_m + shift_x * pixel_m,
-        y_m=pose.y_m + shift_y * pixel_m,
+        x_m=float(pose.x_m + shift_x * pixel_m),
+        y_m=float(pose.y_m + shift_y * pixel_m),
         heading_deg=(pose.heading_deg + float(np.degrees(np.arctan2(turn, 1.0 + scale)))) % 360.0,
         scale=pose.scale * float(np.hypot(1.0 + scale, turn)),
         perspective=(pose.perspective[0] + float(right), pose.perspective[1] + float(below)),

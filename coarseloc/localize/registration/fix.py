@@ -110,8 +110,8 @@ class Pose2D:
 
 @dataclass(frozen=True, slots=True)
 class NoMatch:
-    """Why a frame has no place: "no-ground" (too little of it lies on the map), or "ambiguous" (nothing tells its best
-    place from the next). `rejected` is never to be shown as a position."""
+    """Why a frame has no place: "no-ground" (nowhere does enough of it lie on the map), or "ambiguous" (nothing tells
+    its best place from the next, or no fit held). `rejected` is never to be shown as a position."""
 
     reason: Literal["no-ground", "ambiguous"]
     score: float | None
@@ -139,7 +139,7 @@ def fix_of(
     """
     best, score, margin = registration.best, registration.score, registration.margin
     if best is None or score is None or margin is None:
-        return NoMatch("no-ground", score, margin, 0.0, None)
+        return NoMatch("ambiguous" if registration.places else "no-ground", None, None, 0.0, None)
     probability = (calibration.whole_map if whole_map else calibration.candidates)(score, margin)
     pose = _pose(
         best, geometry, score, margin, len(registration.ranking), probability, map_gsd_m, map_sd_m, attitude,

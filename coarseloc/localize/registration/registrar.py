@@ -66,7 +66,7 @@ class CandidateWindow:
 
     window: MapWindow
     reach_m: float
-    peaks: int = 1  # maxima that are looked at
+    peaks: int = 3  # maxima that are looked at: a lone window has to give the margin too
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,9 @@ class Registration:
     best: FinePose | None
     ranking: tuple[FinePose, ...]
     places: tuple[CoarsePlace, ...]
+    rival_score: float = (
+        0.0  # the best fine score elsewhere, of poses that are not plausible too; 0 where there is none
+    )
 
     @property
     def score(self) -> float | None:
@@ -114,10 +117,8 @@ class Registration:
 
     @property
     def margin(self) -> float | None:
-        """The best fine score above the next one's: above 0 where there is no other."""
-        if not self.ranking:
-            return None
-        return self.ranking[0].score - (max(self.ranking[1].score, 0.0) if len(self.ranking) > 1 else 0.0)
+        """The best fine score above the next one's, below 0 where that one's pose is not plausible."""
+        return self.ranking[0].score - self.rival_score if self.ranking else None
 
 
 def coarse_fields(frame: FrameRaster, settings: RegistrationSettings = DEFAULTS) -> FrameFields:
@@ -236,11 +237,15 @@ def register(
     while batch := list(itertools.islice(remaining, _WINDOWS)):
         places = _distinct_places([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
     poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
-    ranking = distinct((pose for pose in poses if _is_plausible(pose, settings)), apart_m)
+    separate = distinct(poses, apart_m)
+    ranking = [pose for pose in separate if _is_plausible(pose, settings)]
     if not ranking:
         return Registration(None, (), tuple(places))
+    rivals = [pose.score for pose in separate if pose is not ranking[0]] or [
+        place.score for place in places if _apart_m(place.location, ranking[0].location) > apart_m
+    ]
     best = _finest(frame, ranking[0], window_at, map_gsd_m, perspective, settings)
-    return Registration(best, tuple(ranking), tuple(places))
+    return Registration(best, tuple(ranking), tuple(places), max([0.0, *rivals]))
 
 
 def _is_plausible(pose: FinePose, settings: RegistrationSettings) -> bool:
