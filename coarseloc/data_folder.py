@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +18,9 @@ from coarseloc.core import files
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import CoarselocError, InputError, StoreError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Failure, Progress
+from coarseloc.core.types import Failure, Progress, ReferenceSet
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
-from coarseloc.results import Diagnosis, FlightRuns, Reconciliation, ReferenceSetSummary
 from coarseloc.store import Database, embeddings, flights, open_database, references, runs, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
@@ -28,11 +28,60 @@ from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
-    from coarseloc.vectors.sync import DrainSummary
+    from coarseloc.store.flights import StoredFlight
+    from coarseloc.store.runs import StoredRun
+    from coarseloc.vectors.sync import Difference, DrainSummary, Miscount
 
 Reporter = Callable[[str], AbstractContextManager[Progress | None]]
 """Shows the progress of a piece of work by its name, while it is open."""
 _DEPENDENCIES = ("torch", "transformers", "qdrant-client", "qdrant-edge-py", "sqlalchemy", "rasterio", "flask")
+
+
+@dataclass(frozen=True, slots=True)
+class FlightRuns:
+    """A stored flight with its newest finished run of each backbone, references and parameters."""
+
+    flight: StoredFlight
+    runs: list[StoredRun]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSetSummary:
+    """A reference set with its counts."""
+
+    reference_set: ReferenceSet
+    views: Mapping[int, int]  # {angle: rotated tiles}
+    embeddings: Mapping[str, int]  # {"BACKBONE INPUT px PRECISION": live embeddings}
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {**asdict(self.reference_set), "views": dict(self.views), "embeddings": dict(self.embeddings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The vector store held against the database, and the database's tallies against its rows."""
+
+    collections: list[Difference]  # each collection, those without a difference too
+    miscounts: list[Miscount]  # corrected
+    pending: Mapping[str, int]  # {collection: embeddings the vector store is behind by}
+
+    @property
+    def differing(self) -> list[Difference]:
+        """The collections that `rebuild` must replay."""
+        return [
+            collection
+            for collection in self.collections
+            if collection.missing or collection.orphaned or collection.differing
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at and its state, in order; `problems` names the entries that are not as they should be."""
+
+    checks: Mapping[str, Any]
+    problems: Sequence[str]
 
 
 class DataFolder:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Estimate, Hit, ReferenceSet, Timing
+from coarseloc.core.types import Estimate, Hit, Timing
 
 if TYPE_CHECKING:
-    from coarseloc.store.flights import StoredFlight
     from coarseloc.store.runs import StoredRun
-    from coarseloc.vectors.sync import Difference, DrainSummary, Miscount
+    from coarseloc.vectors.sync import DrainSummary
     from coarseloc.workspace import Workspace
     from ingest.worker import IngestSummary
     from search.evaluation.summary import RunSummary
@@ -94,53 +93,6 @@ class Runs(list[Run]):
     def to_dataframe(self, method: str = "best-place") -> Any:
         """The rows of all runs as one pandas DataFrame; `encoder` tells them apart."""
         return _dataframe(self.rows(method))
-
-
-@dataclass(frozen=True, slots=True)
-class FlightRuns:
-    """A stored flight with its newest finished run of each backbone, references and parameters."""
-
-    flight: StoredFlight
-    runs: list[StoredRun]
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceSetSummary:
-    """A reference set with its counts."""
-
-    reference_set: ReferenceSet
-    views: Mapping[int, int]  # {angle: rotated tiles}
-    embeddings: Mapping[str, int]  # {"BACKBONE INPUT px PRECISION": live embeddings}
-
-    def facts(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {**asdict(self.reference_set), "views": dict(self.views), "embeddings": dict(self.embeddings)}
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """The vector store held against the database, and the database's tallies against its rows."""
-
-    collections: list[Difference]  # each collection, those without a difference too
-    miscounts: list[Miscount]  # corrected
-    pending: Mapping[str, int]  # {collection: embeddings the vector store is behind by}
-
-    @property
-    def differing(self) -> list[Difference]:
-        """The collections that `rebuild` must replay."""
-        return [
-            collection
-            for collection in self.collections
-            if collection.missing or collection.orphaned or collection.differing
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What was looked at and its state, in order; `problems` names the entries that are not as they should be."""
-
-    checks: Mapping[str, Any]
-    problems: Sequence[str]
 
 
 def _dataframe(rows: Sequence[dict[str, Any]]) -> Any:

@@ -10,10 +10,12 @@ import platform
 from collections.abc import Hashable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from coarseloc.store.runs import StoredRun
 from search import engines, faiss_vectors
+
+if TYPE_CHECKING:
+    from coarseloc.store.runs import StoredRun
 
 Key = TypeVar("Key", bound=Hashable)
 

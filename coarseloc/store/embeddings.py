@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts, batches
 from coarseloc.store import tallies
-from coarseloc.store.session import upsert
 from coarseloc.store.tables import (
     VECTOR,
     EmbeddingRow,
@@ -28,6 +27,7 @@ from coarseloc.store.tables import (
     TallyRow,
     TileRow,
     TileSnapshotRow,
+    upsert,
 )
 
 Rows = Select[*tuple[Any, ...]]

@@ -14,8 +14,7 @@ from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.store.embeddings import mark_tiles_pending
-from coarseloc.store.session import upsert
-from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow
+from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
 
 _SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
 

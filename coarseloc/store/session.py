@@ -1,4 +1,4 @@
-"""Opening the database: engine, schema, the two kinds of transaction, upserts, and the back-up."""
+"""Opening the database: engine, schema, the two kinds of transaction, and the back-up."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import logging
 import math
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from coarseloc.core import files
 from coarseloc.core.errors import InputError, StoreError
-from coarseloc.store.tables import Base, IdentityRow
+from coarseloc.store.tables import IdentityRow
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -105,27 +104,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
-    """Insert rows, all of the same columns, or update their other columns where `keys` are there already.
-
-    One statement run for many rows: one that names them all is compiled anew each time, which takes longer than
-    writing them. SQLite and PostgreSQL spell `INSERT … ON CONFLICT DO UPDATE` alike.
-    """
-    records = list(rows)
-    if not records:
-        return
-    assert isinstance(table.__table__, Table)  # noqa: S101 - for the type checker
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table.__table__)
-    updated = {name: statement.excluded[name] for name in records[0] if name not in keys}
-    session.connection().execute(
-        statement.on_conflict_do_update(index_elements=list(keys), set_=updated)
-        if updated
-        else statement.on_conflict_do_nothing(index_elements=list(keys)),
-        records,
-    )
 
 
 def open_database(url: str, *, migrate: bool = True) -> Database:

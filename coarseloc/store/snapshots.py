@@ -20,8 +20,7 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.types import RankedTile, TileFacts, batches
 from coarseloc.store.embeddings import tile_facts
-from coarseloc.store.session import upsert
-from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow
+from coarseloc.store.tables import MAP_PLACE, SearchMapRow, TileSnapshotRow, upsert
 
 
 @dataclass(frozen=True, slots=True)

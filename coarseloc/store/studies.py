@@ -20,8 +20,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import StoreError
-from coarseloc.store.session import upsert
-from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now
+from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now, upsert
 
 KINDS = ("rotation", "altitude", "evaluation")
 Arrays = Mapping[str, NDArray[Any]]

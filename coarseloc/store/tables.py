@@ -1,7 +1,8 @@
-"""The tables: the truth. Vectors are here too; Qdrant and the FAISS mirrors are derived from them."""
+"""The tables: the truth, and upserts. Vectors are here too; Qdrant and the FAISS mirrors are derived from them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 VECTOR = np.dtype("<f4")  # of `EmbeddingRow.vector`
 MAP_PLACE = np.dtype("<f8")  # of `SearchMapRow.data`: lon, lat, west, south, east, north in WGS84 degrees
@@ -367,3 +370,24 @@ class StudyPointRow(Base):
     low: Mapped[float | None]
     high: Mapped[float | None]
     n: Mapped[int]
+
+
+def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
+    """Insert rows, all of the same columns, or update their other columns where `keys` are there already.
+
+    One statement run for many rows: one that names them all is compiled anew each time, which takes longer than
+    writing them. SQLite and PostgreSQL spell `INSERT … ON CONFLICT DO UPDATE` alike.
+    """
+    records = list(rows)
+    if not records:
+        return
+    assert isinstance(table.__table__, Table)  # noqa: S101 - for the type checker
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table.__table__)
+    updated = {name: statement.excluded[name] for name in records[0] if name not in keys}
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=list(keys), set_=updated)
+        if updated
+        else statement.on_conflict_do_nothing(index_elements=list(keys)),
+        records,
+    )
