@@ -28,7 +28,8 @@ from benchmarks.rounds import Contest, Way, contest
 from coarseloc.core import ids
 from coarseloc.core.types import Float32, UInt8
 from coarseloc.embedding import specs
-from coarseloc.embedding.backbone import LoadedBackbone, load_backbone, resolve_device
+from coarseloc.embedding.backbone import LoadedBackbone, load_backbone
+from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.weights import LocatedWeights
 from search.engines import TorchGpu
 from search.neighbors import nearest

@@ -258,7 +258,7 @@ class DataFolder:
         return Diagnosis(checks, problems)
 
     def _device(self) -> str:
-        from coarseloc.embedding.backbone import resolve_device
+        from coarseloc.embedding.device import resolve_device
 
         return str(resolve_device(self.settings.device))
 

@@ -413,7 +413,7 @@ class Workspace(DataFolder):
 
     def _study_bench(self, request: StudyRequest, *, turned: bool = True) -> _StudyBench:
         """Open what a study works with. turned: places are seen from every heading, else facing north alone."""
-        from coarseloc.embedding.backbone import resolve_device
+        from coarseloc.embedding.device import resolve_device
         from search.environment import machine
         from search.evaluation.studies.ground import OrthophotoGround, open_ground
         from search.exact_index import backend

@@ -43,7 +43,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
 def threads() -> dict[str, int]:
     """Count the threads of one call: `torch` of an embedding on a CPU, `faiss` of a search on a CPU, `omp` what OpenMP
     gives a call of FAISS by default."""
-    from coarseloc.embedding.engine import torch_threads  # torch: the program that embeds has it already
+    from coarseloc.embedding.device import torch_threads  # torch: the program that embeds has it already
 
     return {
         "torch": torch_threads(),

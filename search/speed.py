@@ -18,9 +18,8 @@ from coarseloc.core.config import Settings
 from coarseloc.core.errors import WeightsError
 from coarseloc.core.types import Backbone, Float32, RankedTile
 from coarseloc.embedding import specs
-from coarseloc.embedding.backbone import resolve_device
+from coarseloc.embedding.device import peak_memory, resolve_device
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.embedding.memory import peak_memory
 from coarseloc.embedding.random_weights import write_random_weights
 from coarseloc.localize.localizer import decode, localize
 from search.environment import WARM_UP

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import preprocess
+from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import EncoderEngine, load_engine
 from coarseloc.embedding.weights import LocatedWeights, weights_digest
 
@@ -53,23 +53,6 @@ def load_backbone(
     spec = embedding_spec(weights, input_px=input_px, precision=precision, cache_dir=cache_dir)
     engine = load_engine(weights, spec, resolve_device(device), threads)
     return LoadedBackbone(spec, str(engine.device), engine, weights.spec.patch)
-
-
-def resolve_device(device: str) -> torch.device:
-    """ "auto" is the first CUDA device where there is one, else the CPU; BackboneError for one that is not there."""
-    if device == "auto":
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        torch_device = torch.device(device)
-    except RuntimeError as error:
-        raise BackboneError(f"device {device!r} is not known: use auto, cpu or cuda:0") from error
-    if torch_device.type == "cuda" and (
-        not torch.cuda.is_available() or (torch_device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise BackboneError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    if torch_device.type not in ("cpu", "cuda"):
-        raise BackboneError(f"device {device!r} is not supported: use auto, cpu or cuda:0")
-    return torch_device
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from threading import Lock
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import fused_vit, kernels, preprocess
+from coarseloc.embedding.device import torch_threads
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.weights import LocatedWeights
 
@@ -55,12 +55,6 @@ def load_engine(
     if device.type == "cuda":
         return CudaEngine(fused, spec, device)
     return CpuEngine(fused, spec, threads or torch_threads())
-
-
-@cache
-def torch_threads() -> int:
-    """Return torch's own number of threads, read once: setting it in one thread changes what new threads see."""
-    return torch.get_num_threads()
 
 
 # --- CPU --------------------------------------------------------------------------------------------

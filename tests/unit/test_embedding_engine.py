@@ -11,7 +11,8 @@ from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
 from coarseloc.embedding import engine as engines
 from coarseloc.embedding import fused_vit, kernels
-from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, normalise_rows, resolve_device
+from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, normalise_rows
+from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import table
