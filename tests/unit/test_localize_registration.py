@@ -23,10 +23,12 @@ from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
 from coarseloc.localize.registration.registrar import (
     DEFAULTS,
+    SCANNED_SCALES,
     CandidateWindow,
     Registration,
     coarse_fields,
     coarse_places,
+    locked_scale,
     register,
 )
 from coarseloc.localize.registration.spectra import Hypotheses
@@ -132,6 +134,24 @@ def test_a_lone_window_gives_a_margin_too():
     registration = registered(WindowPose(480.0, 520.0, 15.0), SQUARE)
     assert registration.rival_score > 0.0
     assert registration.margin is not None and 0.3 < registration.margin < 0.9
+
+
+def test_an_unknown_scale_is_scanned_and_locked():
+    scanning = replace(FEW, hypotheses=Hypotheses(SCANNED_SCALES))
+    best = []
+    for heading, scale in ((20.0, 1.38), (150.0, 1.42), (260.0, 1.4)):
+        pose = WindowPose(500.0, 500.0, heading, scale)
+        window = scene_window(location(520.0, 490.0), 448.0, 4.0)
+        frame = FrameRaster(photograph(pose, SQUARE), SQUARE)
+        registration = register(frame, [CandidateWindow(window, 96.0)], scene_window, GSD_M, scanning)
+        assert ground_error_m(registration, pose) < 0.5
+        assert registration.best is not None
+        best.append(registration.best)
+    locked = locked_scale(best)
+    assert locked is not None and abs(locked - 1.4) < 0.005
+    assert locked_scale(best[:2]) is None
+    apart = [replace(best[0], pose=replace(best[0].pose, scale=scale)) for scale in (0.7, 1.0, 1.4, 1.5)]
+    assert locked_scale(apart) is None
 
 
 def test_a_frame_off_the_map_has_no_pose():
