@@ -1,4 +1,4 @@
-"""The web pages: a gallery of what the searches found."""
+"""Web pages and a JSON API over the flights, searches and references of one data folder."""
 
 from web.app import create_app
 from web.server import serve

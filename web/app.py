@@ -1,4 +1,4 @@
-"""The application: settings in, pages out."""
+"""Make the Flask application: settings in, pages out."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(_FILTERS)
     app.jinja_env.globals.update(_=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url)
-    app.context_processor(_words)
+    app.context_processor(_template_values)
     return app
 
 
-def _words() -> dict[str, Any]:
-    """What every page knows; macros, which are imported without it, have the globals only."""
+def _template_values() -> dict[str, Any]:
+    """Values that every page's template gets; imported macros get the globals only."""
     return {
         "languages": i18n.LANGUAGES,
         "language": g.language,

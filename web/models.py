@@ -1,4 +1,4 @@
-"""What answers hold: the models that views return. The JSON, `/api/openapi.json` and the templates come from them.
+"""Define the models that views return. The JSON, `/api/openapi.json` and the templates come from them.
 
 Here are the parts of several answers; a feature's own models are in its module below `web.pages`. What `coarseloc
 export` writes is described by `search.export.records`. No key is renamed or taken away; what is added, older readers
@@ -28,6 +28,7 @@ class AnswerModel(BaseModel):
 
 
 def json_response(answer: BaseModel) -> Response:
+    """Encode a model as an application/json response."""
     return jsonify(answer.model_dump(mode="json"))
 
 
@@ -69,7 +70,7 @@ class HitView(Result):
 def hit_views(
     rows: Sequence[Sequence[RankedTile]], truth: LonLat | None, picture_url: Callable[..., str], thumbnails: Path
 ) -> list[list[HitView]]:
-    """Each row's hits as pages show them. `kept` has one scale for all rows, so that flat rows look flat.
+    """Convert each row's hits to what pages show. `kept` has one scale for all rows, so that flat rows look flat.
 
     picture_url: of a hit's picture, by key, content and size.
     """

@@ -1,4 +1,4 @@
-"""The JSON API, described for programs: OpenAPI 3.1 at `/api/openapi.json`.
+"""Describe the JSON API for programs: OpenAPI 3.1 at `/api/openapi.json`.
 
 Addresses, methods and the types of their ids are those of the application itself, and what an answer holds is the
 model that its view returns. Here stands what neither knows: what an address is for, which query it takes, how it can

@@ -1,4 +1,4 @@
-"""Errors at the edge: what failed, what to do, and the request's id, as a page or as problem+json (RFC 9457)."""
+"""Turn errors into answers: what failed, what to do, the request's id, as a page or problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class ProblemDetails(AnswerModel):
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(Problem, _answer)
-    app.register_error_handler(CoarselocError, _from_coarseloc)
-    app.register_error_handler(SecurityError, _foreign_host)
-    app.register_error_handler(HTTPException, _from_http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Problem, _respond)
+    app.register_error_handler(CoarselocError, _respond_to_error)
+    app.register_error_handler(SecurityError, _refuse_host)
+    app.register_error_handler(HTTPException, _respond_to_http)
+    app.register_error_handler(Exception, _respond_to_defect)
 
 
 def wants_json() -> bool:
@@ -72,7 +72,7 @@ def accepts_html() -> bool:
     return any(media.lower() in ("text/html", "application/xhtml+xml") for media in request.accept_mimetypes.values())
 
 
-def _answer(problem: Problem) -> Response:
+def _respond(problem: Problem) -> Response:
     if wants_json():
         response = _as_json(problem)
     else:
@@ -99,13 +99,13 @@ def _details(problem: Problem) -> ProblemDetails:
     )
 
 
-def _from_coarseloc(error: CoarselocError) -> Response:
+def _respond_to_error(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
-    return _answer(Problem(status, str(error)))
+    return _respond(Problem(status, str(error)))
 
 
-def _foreign_host(error: SecurityError) -> Response:
+def _refuse_host(error: SecurityError) -> Response:
     """A Host header that is not ours. No page: its links would need the address that was refused."""
     return _as_json(
         Problem(
@@ -116,17 +116,17 @@ def _foreign_host(error: SecurityError) -> Response:
     )
 
 
-def _from_http(error: HTTPException) -> Response:
+def _respond_to_http(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # a redirect, raised by the router
         response: Response = error.get_response(request.environ)  # type: ignore[assignment]
         return response
-    return _answer(Problem(status, _detail(status) or error.description or "", title=_title(status)))
+    return _respond(Problem(status, _detail(status) or error.description or "", title=_title(status)))
 
 
-def _unexpected(error: Exception) -> Response:
+def _respond_to_defect(error: Exception) -> Response:
     log.exception("%s %s failed (request %s)", request.method, request.path, g.get("request_id"), exc_info=error)
-    return _answer(Problem(500, _detail(500), title=_title(500)))
+    return _respond(Problem(500, _detail(500), title=_title(500)))
 
 
 def _title(status: int) -> str | None:

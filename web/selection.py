@@ -1,4 +1,4 @@
-"""Which searches of a flight a page shows, by what its address says, and their figures."""
+"""Select the runs of a flight that a page shows, by its address, and reduce them to figures."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ NO_RUNS = RunSelection([], None, [], None, {})
 
 
 def stored_flight(database: Database, flight_id: str) -> StoredFlight:
-    """The flight, or a 404 page."""
+    """Read a flight. Raises Problem 404 for an unknown one."""
     with database.read() as session:
         if ids.label(flight_id) not in flights.flight_ids(session):
             detail = _("There is no flight {name}. Go back to the flights to see those there are.", name=flight_id)
@@ -120,7 +120,7 @@ def flight_facts(stored: StoredFlight) -> FlightFacts:
 
 
 def selected_runs(database: Database, flight_id: str, run_id: int | None = None) -> RunSelection:
-    """Of the flight's finished searches those that `?set=` and `?asked=` name, or those beside the run of that
+    """Select of the flight's finished searches those that `?set=` and `?asked=` name, or those beside the run of that
     number; by default the newest reference set, and of the parameters the widest: all headings, no filter."""
     with database.read() as session:
         latest = runs.latest_runs(session, flight_id)
@@ -133,7 +133,7 @@ def selected_runs(database: Database, flight_id: str, run_id: int | None = None)
     key = _choose(_parameters_key(named) if named else request.args.get("asked"), list(parameters))
     several_k = len({values["k"] for values in parameters.values()}) > 1
     views = [RunParameters(key=k, label=_label(values, several_k), **values) for k, values in parameters.items()]
-    chosen = _keyed([run for run in of_set if _parameters_key(run) == key])
+    chosen = _runs_by_key([run for run in of_set if _parameters_key(run) == key])
     return RunSelection(reference_sets, reference_set, views, key, chosen)
 
 
@@ -159,19 +159,19 @@ def _narrowness(parameters: Mapping[str, Any]) -> tuple[int, int, int]:
 def _label(parameters: Mapping[str, Any], with_k: bool) -> str:
     angle = parameters["angle_deg"]
     parts = [_("all headings") if angle is None else _("heading {angle} only", angle=f"{angle:03d}°")]
-    parts += [f"{name} {_short(condition)}" for name, condition in parameters["where"].items()]
+    parts += [f"{name} {_condition_text(condition)}" for name, condition in parameters["where"].items()]
     return " · ".join([*parts, f"k {parameters['k']}"] if with_k else parts)
 
 
-def _short(condition: Any) -> str:
+def _condition_text(condition: Any) -> str:
     if isinstance(condition, dict):
-        return ", ".join(f"{name} {_short(part)}" for name, part in condition.items())
+        return ", ".join(f"{name} {_condition_text(part)}" for name, part in condition.items())
     if isinstance(condition, list):
-        return ", ".join(map(_short, condition))
+        return ", ".join(map(_condition_text, condition))
     return f"{condition:g}" if isinstance(condition, float) else str(condition)
 
 
-def _keyed(stored_runs: Sequence[StoredRun]) -> dict[str, StoredRun]:
+def _runs_by_key(stored_runs: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """A run's key is its backbone's name, with the run's number where a backbone comes twice (two input sizes)."""
     state = current_state()
     ordered = sorted(stored_runs, key=lambda run: (state.backbone_order(run.spec.backbone), run.id))
@@ -201,7 +201,7 @@ def answers_of(
 
 
 def chosen_method() -> str:
-    """Which answers a page shows: `?method=`, by default the best place."""
+    """Return the method whose answers a page shows: `?method=`, by default the best place."""
     return request.args.get("method", BEST_PLACE)
 
 
@@ -242,10 +242,10 @@ def run_figures(key: str, run: StoredRun, answers: Sequence[FrameAnswer]) -> Run
     )
 
 
-def summarized(
+def summarize_runs(
     database: Database, stored: StoredFlight, selection: RunSelection
 ) -> tuple[dict[str, list[FrameAnswer]], list[RunFigures]]:
-    """({key: frames of each search}, and each search's figures)."""
+    """Reduce the selected runs to figures: ({key: its frames}, a row of figures per run)."""
     with database.read() as session:
         of_flight = runs.runs(session, stored.flight.flight_id)
     answers = {key: answers_of(database, stored, run, of_flight) for key, run in selection.runs.items()}
@@ -253,7 +253,7 @@ def summarized(
 
 
 def chosen_model(models: Sequence[RunFigures]) -> str | None:
-    """The model that `?model=` names, else the one of least median error, else the last (the largest)."""
+    """Return the key that `?model=` names, else of the model of least median error, else of the last, the largest."""
     keys = [model.key for model in models]
     name = request.args.get("model")
     if name in keys:

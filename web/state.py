@@ -1,4 +1,4 @@
-"""What one application holds open: its workspace, its models, its vector store, and what it remembers."""
+"""Hold what one application has open: its workspace, encoders, vector store and cached results."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class EmbeddedQuery:
 
 
 class QueryEncoders:
+    """Backbones of one server: loaded when first needed, kept, and used one image at a time behind a short queue."""
+
     def __init__(self, settings: Settings) -> None:
         self._encoders = Encoders(settings)
         self._loaded: dict[str, Backbone] = {}  # by spec digest
@@ -187,7 +189,7 @@ class VectorFollower:
 
 
 class ResultCache:
-    """The latest `size` results of slow look-ups that do not change; shared among threads."""
+    """Keeps the latest `size` results of slow look-ups that do not change; shared among threads."""
 
     def __init__(self, size: int = 256) -> None:
         self._size, self._values, self._lock = size, OrderedDict[Hashable, object](), Lock()
@@ -207,7 +209,7 @@ class ResultCache:
 
 @dataclass(frozen=True, slots=True)
 class WebState:
-    """What one application holds open."""
+    """What one application holds open, in `app.extensions["coarseloc"]`."""
 
     workspace: Workspace
     backbones: Mapping[str, BackboneSpec]
@@ -230,12 +232,12 @@ class WebState:
         return self.workspace.db
 
     def backbone_order(self, backbone: str) -> int:
-        """Where pages list a backbone: as the table does, small ones first, and after them those it does not know."""
+        """Return a backbone's position in lists: as in the table, small ones first, unknown ones last."""
         names = list(self.backbones)
         return names.index(backbone) if backbone in names else len(names)
 
     def remember_until_write(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
-        """What `read` finds of the references, remembered until one of them is written."""
+        """Return what `read` selects of the references, from memory until one of them is written."""
         with self.database.read() as session:
             return self.memory.recall((*key, gallery.generation(session)), lambda: read(session))
 
@@ -249,6 +251,6 @@ class WebState:
 
 
 def current_state() -> WebState:
-    """The current application's."""
+    """Return the state of the current application."""
     state: WebState = current_app.extensions["coarseloc"]
     return state

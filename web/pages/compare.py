@@ -1,4 +1,4 @@
-"""Backbones beside each other: a flight's figures at once, and the report's figures of the same searches."""
+"""Compare backbones over one flight: a table at once, and the report's figures of the same searches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from web.selection import (
     chosen_method,
     selected_runs,
     stored_flight,
-    summarized,
+    summarize_runs,
 )
 from web.state import current_state
 
@@ -83,21 +83,21 @@ def compare_page() -> ComparePage:
         )
     stored = stored_flight(database, flight_id)
     selection = selected_runs(database, flight_id)
-    answers, models = summarized(database, stored, selection)
-    unbeaten = _unbeaten(models, selection.runs)
+    answers, models = summarize_runs(database, stored, selection)
+    unbeaten = _pareto_keys(models, selection.runs)
     return ComparePage(
         flight=NamedFlight(id=flight_id, frames=len(stored.flight.frames)),
         flights=flights,
         **selection.choices(),
         models=[ComparedRun(**dict(model), unbeaten=model.key in unbeaten) for model in models],
         timed_alike=len({conditions(run) for run in selection.runs.values()}) < 2,
-        measured=sorted({_measured(run) for run in selection.runs.values()}),
+        measured=sorted({_conditions_text(run) for run in selection.runs.values()}),
         typical_frame=typical_frame(answers.values()),
         figures=address("compare.figures", {}, _figures_query(flight_id, selection)) if models else None,
     )
 
 
-def _unbeaten(models: Sequence[RunFigures], runs: Mapping[str, StoredRun]) -> set[str]:
+def _pareto_keys(models: Sequence[RunFigures], runs: Mapping[str, StoredRun]) -> set[str]:
     """The keys of the models that no other, timed alike, beats in both time and error."""
     return pareto_front(
         {
@@ -113,7 +113,7 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _measured(run: StoredRun) -> str:
+def _conditions_text(run: StoredRun) -> str:
     """What a run's times were taken on, and how."""
     on, threads, batch = run.environment, run.environment.get("threads"), run.parameters.get("batch")
     parts = [on.get("device"), on.get("cpu"), on.get("backend")]

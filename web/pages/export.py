@@ -1,4 +1,4 @@
-"""What a flight's searches amount to, for other programs: CoarseLocalizationInfo, GeoJSON, KML and CSV."""
+"""Export a flight's searches for other programs: CoarseLocalizationInfo, GeoJSON, KML and CSV."""
 
 from __future__ import annotations
 

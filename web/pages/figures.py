@@ -1,4 +1,4 @@
-"""The report's sections on a page: each figure a picture of its own, with its PNG and its numbers as CSV beside it."""
+"""Show the report's sections on a page: each figure as SVG, with its PNG and its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def figure_file(sections: Mapping[str, Section], cache_key: Hashable, key: str, 
         response = Response(data, content_type="image/png")
     elif suffix == "svg":
         drawn = current_state().memory.recall((cache_key, key, "svg"), lambda: _svg(section))
-        response = Response(_coloured(drawn, request.args.get("scheme") == "dark"), content_type="image/svg+xml")
+        response = Response(_in_colours(drawn, request.args.get("scheme") == "dark"), content_type="image/svg+xml")
         response.headers["Content-Security-Policy"] = _POLICY
     else:
         raise Problem(404, _("There is no figure of this name."))
@@ -128,8 +128,8 @@ def _svg(section: Section) -> str:
         return style.inline_svg(section.draw(), section.key, escape(section.title, quote=True))
 
 
-def _coloured(svg: str, dark: bool) -> str:
-    """The page's figure as a file: named spaces, and the colours of its scheme."""
+def _in_colours(svg: str, dark: bool) -> str:
+    """Make a file of a page's figure: add XML namespaces, and the colours of the scheme."""
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     sheet = f"<style>svg{{{_DARK if dark else _LIGHT};font-family:system-ui,sans-serif}}</style>"
     head, rest = svg.split(">", 1)

@@ -1,4 +1,4 @@
-"""The flights, and one flight: its frames and what each backbone answered for them."""
+"""Show the list of flights, and one flight: its map, its frames and the figures of each backbone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from web.selection import (
     flight_facts,
     selected_runs,
     stored_flight,
-    summarized,
+    summarize_runs,
 )
 from web.state import current_state
 
@@ -115,7 +115,7 @@ def flights_plural() -> AnyResponse:
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> FlightCardView:
     stored = stored_flight(database, card.flight_id)
     selection = selected_runs(database, card.flight_id)
-    answers, models = summarized(database, stored, selection)
+    answers, models = summarize_runs(database, stored, selection)
     best = chosen_model(models)
     estimates = [answer.result.estimate for answer in answers[best]] if best else []
     estimated = [(estimate.location.lon, estimate.location.lat) for estimate in estimates if estimate is not None]
@@ -138,7 +138,7 @@ def flight_page(flight_id: str) -> FlightPage:
     database = current_state().database
     stored = stored_flight(database, flight_id)
     selection = selected_runs(database, flight_id)
-    answers, models = summarized(database, stored, selection)
+    answers, models = summarize_runs(database, stored, selection)
     model = chosen_model(models)
     return FlightPage(
         flight=flight_facts(stored),

@@ -1,4 +1,4 @@
-"""One frame: the query, and what each backbone ranked for it."""
+"""Show one frame: the query image, and the tiles that each backbone ranked for it."""
 
 from __future__ import annotations
 

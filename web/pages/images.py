@@ -1,4 +1,4 @@
-"""Pictures, asked for by id only: `/images/tiles/<rotated tile>.jpg`, `/images/results/<snapshot>.jpg` and
+"""Serve pictures by id only: `/images/tiles/<rotated tile>.jpg`, `/images/results/<snapshot>.jpg` and
 `/images/frames/<flight>/<frame>.jpg`.
 
 An address carries the content's mark (`?v=`), so what it names never changes and is kept by the browser for ever.

@@ -1,4 +1,4 @@
-"""The reference sets: what there is by heading, what is embedded, what is pending, and what could not be read."""
+"""Show the reference sets: tiles by heading, embeddings, pending vectors, and files that could not be read."""
 
 from __future__ import annotations
 

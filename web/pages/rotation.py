@@ -1,4 +1,4 @@
-"""The rotation laboratory's answers: how alike a place stays to itself when the view turns."""
+"""Show a rotation study: the cosine of a place with itself at each turn of the view, per backbone."""
 
 from __future__ import annotations
 

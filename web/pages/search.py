@@ -1,4 +1,4 @@
-"""Where is this image? One query, one backbone, facets; answered exactly by FAISS or filtered by Qdrant."""
+"""Search for one image with one backbone and facets: exactly by FAISS, or filtered by Qdrant."""
 
 from __future__ import annotations
 
