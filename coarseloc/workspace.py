@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from coarseloc.core import config, ids
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, TileSource, UInt8
+from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSource, UInt8
 from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, IngestResult, Run, Runs
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from search.evaluation.studies.ground import OrthophotoGround, PictureGround
     from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
+    from search.export.records import MapLocalizationInfo
     from search.filtered_index import FilteredIndex
+    from search.map_localization import Camera
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
     from search.speed import Speed
@@ -316,6 +318,42 @@ class Workspace(DataFolder):
             precision=precision,
             measure=partial(speed.measure_encoder, references=references, k=k, batch=batch),
         )
+
+    def localize_on_map(
+        self,
+        flight: Flight,
+        map_path: Path,
+        camera: Camera,
+        *,
+        near: Near | None = None,
+        map_sd_m: float | None = None,
+        device: str | None = None,
+        previous: Mapping[int, MapLocalizationInfo] | None = None,
+    ) -> Iterator[MapLocalizationInfo]:
+        """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
+
+        map_path: a GeoTIFF in any CRS. near: look around here alone. map_sd_m: the map's own registration error, half a
+        ground sample distance by default. previous: records of an earlier, interrupted run by frame index; those of the
+        same question are given back as they are.
+        """
+        from coarseloc.embedding.device import resolve_device
+        from coarseloc.localize.registration.fix import FITTED
+        from search.export.map_infos import map_localization_info
+        from search.map_localization import MapLocalizer
+
+        device = str(resolve_device(device or self.settings.device))
+        localizer = MapLocalizer(map_path, camera, near=near, map_sd_m=map_sd_m, device=device)
+        with self._show_progress("localize") as progress:
+            for count, frame in enumerate(flight.frames, start=1):
+                record = (previous or {}).get(frame.index)
+                if record is None or not localizer.answers(record, frame):
+                    localization = localizer.localize(frame)
+                    record = map_localization_info(
+                        localization, localizer.map, camera, flight.flight_id, flight.truth_source, FITTED.digest
+                    )
+                yield record
+                if progress:
+                    progress(count, len(flight.frames), "frames")
 
     # --- what runs amount to --------------------------------------------------------------------
 

@@ -104,7 +104,19 @@ def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch:
     lines = [line.split("  #")[0].split(" # ")[0].strip() for line in blocks(SHELL)[1].splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("coarseloc")]
     assert [command[1] for command in commands] == [
-        *("backbones", "ingest", "ingest", "search", "export", "lookup", "evaluate", "report", "rotation", "serve"),
+        *(
+            "backbones",
+            "ingest",
+            "ingest",
+            "search",
+            "export",
+            "localize",
+            "lookup",
+            "evaluate",
+            "report",
+            "rotation",
+            "serve",
+        ),
         "bench",
     ]
     for command in commands:

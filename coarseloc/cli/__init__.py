@@ -30,6 +30,10 @@ COMMANDS = {
         "search:lookup",
         "The references most like IMAGE among those that match the filters, answered by Qdrant.",
     ),
+    "localize": (
+        "localize:localize",
+        'Where frames lie on a map: metres, heading and an ellipse, or "no match".',
+    ),
     "export": (
         "export:export",
         "CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV.",

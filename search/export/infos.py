@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coarseloc.core.errors import StoreError
-from coarseloc.core.types import Flight, Hit, RankedTile
+from coarseloc.core.types import Flight, Hit, Pose, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
@@ -138,7 +138,7 @@ def _info(
         query=_query(run, answer.result),
         reference_set=_reference_set(run),
         estimate=estimate,
-        truth=_truth(flight, answer.result),
+        truth=truth_info(answer.result.frame.truth, flight.truth_source),
         errors=errors_info(run, answer),
     )
 
@@ -207,10 +207,10 @@ def _reference_set(run: StoredRun) -> ReferenceSetInfo:
     )
 
 
-def _truth(flight: Flight, result: FrameResult) -> TruthInfo | None:
-    pose = result.frame.truth
+def truth_info(pose: Pose, source: str) -> TruthInfo | None:
+    """What a flight's labels say of a frame; None where they do not place it."""
     if pose.location is None:
         return None
     yaw = None if pose.yaw_deg is None else pose.yaw_deg % 360.0
     heading = 0.0 if yaw == 360.0 else yaw  # the remainder of a tiny negative angle is 360 itself
-    return TruthInfo(location=Location(**pose.location._asdict()), heading_deg=heading, source=flight.truth_source)
+    return TruthInfo(location=Location(**pose.location._asdict()), heading_deg=heading, source=source)

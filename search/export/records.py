@@ -200,9 +200,104 @@ class FlightLocalizations(_Record):
     failures: list[FrameFailure]
 
 
+class EllipseInfo(_Record):
+    """Semi-axes of an ellipse on the ground; the azimuth is the major one's, clockwise from true north."""
+
+    major_m: float = Field(ge=0)
+    minor_m: float = Field(ge=0)
+    azimuth_deg: float = Field(ge=0, lt=180)
+
+
+class FixPointInfo(_Record):
+    """A position with its uncertainty."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+    covariance_m2: tuple[tuple[float, float], tuple[float, float]] = Field(description="[[EE, EN], [EN, NN]]")
+    ellipse_95: EllipseInfo = Field(description="holds the position with 95 %")
+
+
+class FixInfo(_Record):
+    """Where a frame lies on the map, or that it lies nowhere on it. Without a match there is no position."""
+
+    match: bool | None = Field(description="false: no match, see reason; null: not looked for")
+    reason: str | None = Field(description="why there is no match; null where there is one")
+    ground: FixPointInfo | None = Field(description="under the frame's middle")
+    aircraft: FixPointInfo | None = Field(description="null where the camera's field of view is unknown")
+    heading_deg: float | None = Heading
+    heading_sd_deg: float | None = Field(ge=0)
+    tilt_deg: float | None = Field(description="of the camera from the vertical; null where it is unknown")
+    scale: float | None = Field(description="width on the ground over `query.footprint_m`")
+    probability: float | None = Field(ge=0, le=1, description="that the place is right")
+    method: str
+    attitude: str | None = Field(
+        description="where the camera's attitude is from: label, boresight, estimated, unknown"
+    )
+    fit_digest: str = Field(description="of the constants that covariance and probability were fitted with")
+
+
+class MapQueryInfo(_Record):
+    """The image that was looked for."""
+
+    path: str
+    filename: str
+    footprint_m: float | None = Field(description="the frame's width on the ground that was expected")
+    footprint_source: str | None
+    fov_deg: float | None = Field(description="of the camera, across the frame's width; null where it is unknown")
+    stabilised: bool = Field(description="a gimbal holds the camera")
+
+
+class MapInfo(_Record):
+    """The map that it was looked for on."""
+
+    path: str
+    gsd_m: float = Field(gt=0, description="ground sample distance")
+    bbox: BBoxArray = Field(description="[west, south, east, north] of what was looked at")
+    registration_sd_m: float = Field(ge=0, description="the map's own registration error, per axis")
+    registration_sd_source: str
+
+
+class MapTimingMs(_Record):
+    """Milliseconds of this frame."""
+
+    decode: float = Field(ge=0, description="reading and decoding the image; not part of total")
+    verify: float = Field(ge=0, description="looking for it on the map")
+    total: float = Field(ge=0, description="verify: there is no embedding and no search")
+
+
+class MapEstimateInfo(_Record):
+    fix: FixInfo
+
+
+class FixErrorsInfo(_Record):
+    """The fix held against the truth; null where there is no such point."""
+
+    fix_ground_m: float | None = Field(description="great circle, from the point under the frame's middle")
+    fix_aircraft_m: float | None = Field(description="great circle, from the aircraft's own point")
+    heading_error_deg: float | None = Field(description="circular")
+
+
+class MapLocalizationInfo(_Record):
+    """One frame looked for on a whole map, without any embedding."""
+
+    model_config = ConfigDict(title="MapLocalizationInfo")
+
+    schema_version: Literal["1.0"]
+    flight_id: str
+    frame_index: int
+    query: MapQueryInfo
+    map: MapInfo
+    timing_ms: MapTimingMs
+    estimate: MapEstimateInfo | None = Field(description="null where the image could not be read")
+    error: str | None = Field(description="why the image could not be read")
+    truth: TruthInfo | None = Field(description="null where it is unknown")
+    errors: FixErrorsInfo | None = Field(description="null where the truth is unknown or there is no match")
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
     "coarse-localization-flight.v1.schema.json": FlightLocalizations,
+    "map-localization-info.v1.schema.json": MapLocalizationInfo,
 }
 
 

@@ -1,0 +1,109 @@
+"""From a frame looked for on a whole map to the record that other programs read."""
+
+from __future__ import annotations
+
+from coarseloc.core import geo
+from coarseloc.core.types import Covariance, LonLat
+from coarseloc.localize.registration.fix import METHOD, NoMatch, Pose2D, ellipse_95
+from search.export.infos import truth_info
+from search.export.records import (
+    EllipseInfo,
+    FixErrorsInfo,
+    FixInfo,
+    FixPointInfo,
+    MapEstimateInfo,
+    MapInfo,
+    MapLocalizationInfo,
+    MapQueryInfo,
+    MapTimingMs,
+    TruthInfo,
+)
+from search.map_localization import Camera, MapFacts, MapLocalization
+
+
+def map_localization_info(
+    localization: MapLocalization,
+    facts: MapFacts,
+    camera: Camera,
+    flight_id: str,
+    truth_source: str,
+    fit_digest: str,
+) -> MapLocalizationInfo:
+    """The record of one frame."""
+    frame, fix = localization.frame, localization.fix
+    truth = truth_info(frame.truth, truth_source)
+    return MapLocalizationInfo(
+        schema_version="1.0",
+        flight_id=flight_id,
+        frame_index=frame.index,
+        query=MapQueryInfo(
+            path=str(frame.path),
+            filename=frame.filename,
+            footprint_m=localization.footprint_m,
+            footprint_source=localization.footprint_source,
+            fov_deg=camera.fov_deg,
+            stabilised=camera.stabilised,
+        ),
+        map=MapInfo(
+            path=str(facts.path),
+            gsd_m=facts.gsd_m,
+            bbox=facts.bounds,
+            registration_sd_m=facts.registration_sd_m,
+            registration_sd_source=facts.registration_sd_source,
+        ),
+        timing_ms=MapTimingMs(
+            decode=localization.decode_ms, verify=localization.register_ms, total=localization.register_ms
+        ),
+        estimate=None if fix is None else MapEstimateInfo(fix=fix_info(fix, fit_digest)),
+        error=localization.error,
+        truth=truth,
+        errors=_errors(fix, truth) if isinstance(fix, Pose2D) and truth is not None else None,
+    )
+
+
+def fix_info(fix: Pose2D | NoMatch, fit_digest: str) -> FixInfo:
+    """A fix as every program reads it. Of a frame without a match no position leaves this function."""
+    if isinstance(fix, NoMatch):
+        return FixInfo(
+            match=False, reason=fix.reason, ground=None, aircraft=None, heading_deg=None, heading_sd_deg=None,
+            tilt_deg=None, scale=None, probability=fix.probability, method=METHOD, attitude=None, fit_digest=fit_digest,
+        )  # fmt: skip
+    return FixInfo(
+        match=True,
+        reason=None,
+        ground=_point(fix.ground, fix.ground_covariance_m2),
+        aircraft=fix.aircraft and fix.aircraft_covariance_m2 and _point(fix.aircraft, fix.aircraft_covariance_m2),
+        heading_deg=fix.heading_deg % 360.0,
+        heading_sd_deg=fix.heading_sd_deg,
+        tilt_deg=fix.tilt_deg,
+        scale=fix.scale,
+        probability=fix.probability,
+        method=fix.method,
+        attitude=fix.attitude,
+        fit_digest=fix.fit_digest,
+    )
+
+
+def _point(location: LonLat, covariance: Covariance) -> FixPointInfo:
+    ellipse = ellipse_95(covariance)
+    return FixPointInfo(
+        lon=location.lon,
+        lat=location.lat,
+        covariance_m2=(
+            (covariance.east_east, covariance.east_north),
+            (covariance.east_north, covariance.north_north),
+        ),
+        ellipse_95=EllipseInfo(major_m=ellipse.major_m, minor_m=ellipse.minor_m, azimuth_deg=ellipse.azimuth_deg),
+    )
+
+
+def _errors(fix: Pose2D, truth: TruthInfo) -> FixErrorsInfo:
+    position = LonLat(truth.location.lon, truth.location.lat)
+    turned = None
+    if truth.heading_deg is not None:
+        turned = geo.heading_difference(truth.heading_deg, fix.heading_deg)
+    return FixErrorsInfo(
+        fix_ground_m=float(geo.distance_m(*position, *fix.ground)),
+        fix_aircraft_m=None if fix.aircraft is None else float(geo.distance_m(*position, *fix.aircraft)),
+        heading_error_deg=turned,
+    )

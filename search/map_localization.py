@@ -1,0 +1,203 @@
+"""Frames localized on a whole map at once, without any embedding: orientation correlation over all of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coarseloc.core import geo
+from coarseloc.core.errors import ImageryError, InputError
+from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, UInt8
+from coarseloc.core.windows import MapWindow, WindowSource
+from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.windows import OrthophotoWindows
+from coarseloc.localize.localizer import ms_since
+from coarseloc.localize.registration.fix import FITTED, CameraAttitude, NoMatch, Pose2D, fix_of
+from coarseloc.localize.registration.frame import FrameRaster
+from coarseloc.localize.registration.geometry import FrameGeometry, perspective_of
+from coarseloc.localize.registration.registrar import CandidateWindow, register, whole_map
+
+if TYPE_CHECKING:
+    from search.export.records import MapLocalizationInfo
+
+LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
+_CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
+
+FOOTPRINT_OPTION = "footprint"
+HALF_A_PIXEL = "half a ground sample distance"
+ALTITUDE_AND_FOV = "altitude label and field of view"
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What is known of a flight's camera; None where it is not."""
+
+    footprint_m: float | None = None  # width of a frame on the ground
+    fov_deg: float | None = None  # across a frame's width
+    stabilised: bool = False  # a gimbal holds it: the aircraft's pitch and roll are not the camera's
+
+    @property
+    def half_fov_tan(self) -> float | None:
+        return None if self.fov_deg is None else math.tan(math.radians(self.fov_deg) / 2)
+
+    def footprint_of(self, frame: Frame) -> tuple[float, str]:
+        """(metres across the frame's width, where they come from). Raises InputError where nothing says."""
+        if self.footprint_m is not None:
+            return self.footprint_m, FOOTPRINT_OPTION
+        altitude_m = frame.truth.altitude_label_m
+        if self.half_fov_tan is not None and altitude_m is not None and altitude_m > 0:
+            return 2 * altitude_m * self.half_fov_tan, ALTITUDE_AND_FOV
+        missing = "no label gives its altitude" if self.half_fov_tan is not None else "no field of view is given"
+        raise InputError(
+            f"the width of {frame.filename} on the ground is unknown: {missing}. Give it in metres with --footprint-m, "
+            "or the camera's --fov-deg where labels give the altitude above ground"
+        )
+
+    def attitude_of(self, pose: Pose) -> CameraAttitude | None:
+        """The camera's attitude where labels give it and it is fixed under the aircraft."""
+        if self.stabilised or pose.pitch_deg is None or pose.roll_deg is None:
+            return None
+        return CameraAttitude(pose.pitch_deg, pose.roll_deg, LABEL_SD_DEG, "label")
+
+
+@dataclass(frozen=True, slots=True)
+class MapFacts:
+    """The map that frames are localized on."""
+
+    path: Path
+    gsd_m: float
+    bounds: BBox  # of what is looked at
+    registration_sd_m: float  # the map's own registration error, per axis
+    registration_sd_source: str  # "given", or "half a ground sample distance"
+
+
+@dataclass(frozen=True, slots=True)
+class MapLocalization:
+    """One frame on the map: its fix, or no match and why; or why it could not be looked for at all."""
+
+    frame: Frame
+    fix: Pose2D | NoMatch | None
+    footprint_m: float | None
+    footprint_source: str | None
+    decode_ms: float
+    register_ms: float
+    error: str | None = None
+
+
+class MapLocalizer:
+    """A map opened for frames to be found on."""
+
+    def __init__(
+        self,
+        path: Path,
+        camera: Camera,
+        *,
+        near: Near | None = None,
+        map_sd_m: float | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """near: look for frames around here alone. Raises InputError where the map cannot be read, or does not reach
+        there."""
+        source = OrthophotoWindows(path)
+        self._source: WindowSource = source if near is None else _MapPart(source, near)
+        self.camera = camera
+        self._device = device
+        sd_m, sd_source = (
+            (source.gsd_m / 2, "half a ground sample distance") if map_sd_m is None else (map_sd_m, "given")
+        )
+        self.map = MapFacts(path, source.gsd_m, self._source.bounds, sd_m, sd_source)
+        self._windows = lru_cache(maxsize=1)(self._read_windows)
+
+    def localize(self, frame: Frame) -> MapLocalization:
+        """Find one frame; an image that cannot be read is an error of its own."""
+        footprint_m, footprint_source = self.camera.footprint_of(frame)
+        started = time.perf_counter()
+        try:
+            pixels = read_image(frame.path)
+        except ImageryError as error:
+            return MapLocalization(frame, None, footprint_m, footprint_source, ms_since(started), 0.0, str(error))
+        decode_ms, started = ms_since(started), time.perf_counter()
+        fix = self._register(pixels, footprint_m, frame.truth)
+        return MapLocalization(frame, fix, footprint_m, footprint_source, decode_ms, ms_since(started))
+
+    def answers(self, record: MapLocalizationInfo, frame: Frame) -> bool:
+        """Whether a record of an earlier run answers for this frame as this map and camera would."""
+        footprint_m, _ = self.camera.footprint_of(frame)
+        facts = record.map
+        return (
+            record.query.path == str(frame.path)
+            and record.query.footprint_m == footprint_m
+            and (record.query.fov_deg, record.query.stabilised) == (self.camera.fov_deg, self.camera.stabilised)
+            and (facts.path, facts.bbox) == (str(self.map.path), tuple(self.map.bounds))
+            and facts.registration_sd_m == self.map.registration_sd_m
+            and (record.estimate is None or record.estimate.fix.fit_digest == FITTED.digest)
+        )
+
+    def _register(self, pixels: UInt8, footprint_m: float, pose: Pose) -> Pose2D | NoMatch:
+        tangent = self.camera.half_fov_tan
+        geometry = FrameGeometry(pixels.shape[1], pixels.shape[0], footprint_m, tangent)
+        attitude = None if tangent is None else self.camera.attitude_of(pose)
+        perspective = None
+        if attitude is not None and tangent is not None:
+            perspective = perspective_of(attitude.pitch_deg, attitude.roll_deg, tangent)
+        registration = register(
+            FrameRaster(pixels, geometry, self._device),
+            self._candidates(geometry),
+            self._source.window,
+            self.map.gsd_m,
+            perspective=perspective,
+        )
+        return fix_of(
+            registration,
+            geometry,
+            map_gsd_m=self.map.gsd_m,
+            map_sd_m=self.map.registration_sd_m,
+            whole_map=True,
+            attitude=attitude,
+        )
+
+    def _candidates(self, geometry: FrameGeometry) -> Iterator[CandidateWindow] | Sequence[CandidateWindow]:
+        """The map's windows, kept for the next frame of the same geometry where they are few enough."""
+        return self._windows(geometry) or whole_map(self._source, geometry)
+
+    def _read_windows(self, geometry: FrameGeometry) -> tuple[CandidateWindow, ...]:
+        windows: list[CandidateWindow] = []
+        pixels = 0
+        for candidate in whole_map(self._source, geometry):
+            windows.append(candidate)
+            pixels += candidate.window.pixels.size // 3
+            if pixels > _CACHED_PX:
+                return ()
+        return tuple(windows)
+
+
+class _MapPart:
+    """A `WindowSource` whose bounds are a box around a position."""
+
+    def __init__(self, source: OrthophotoWindows, near: Near) -> None:
+        per_lon, per_lat = geo.metres_per_degree(near.lat)
+        half_lon, half_lat = near.radius_m / per_lon, near.radius_m / per_lat
+        west, south, east, north = source.bounds
+        clipped = BBox(
+            max(west, near.lon - half_lon), max(south, near.lat - half_lat),
+            min(east, near.lon + half_lon), min(north, near.lat + half_lat),
+        )  # fmt: skip
+        if clipped.west >= clipped.east or clipped.south >= clipped.north:
+            raise InputError(
+                f"the map does not reach {near.lat:.5f}, {near.lon:.5f} within {near.radius_m:g} m: it "
+                f"covers longitudes {west:.5f} to {east:.5f} and latitudes {south:.5f} to {north:.5f}"
+            )
+        self._source, self.bounds = source, clipped
+
+    @property
+    def gsd_m(self) -> float:
+        return self._source.gsd_m
+
+    def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
+        """See `WindowSource`."""
+        return self._source.window(center, side_m, gsd_m)
