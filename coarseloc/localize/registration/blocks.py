@@ -103,10 +103,10 @@ class Correction:
     curvature: Floats
 
 
-def search(surfaces_: Surfaces) -> Floats:
+def search(local: Surfaces) -> Floats:
     """float64 [6]: the best correction on a grid of ±5° of heading, ±8 % of scale and ±3 pixels, no perspective."""
-    product, energy = (_smoothed(values, _SMOOTHING_PX[1]) for values in (surfaces_.product, surfaces_.energy))
-    x, y = surfaces_.places.T * surfaces_.half_width_px
+    product, energy = (_smoothed(values, _SMOOTHING_PX[1]) for values in (local.product, local.energy))
+    x, y = local.places.T * local.half_width_px
     turn, scale = (grid.ravel() for grid in np.meshgrid(_SEARCH_TURN, _SEARCH_SCALE, indexing="ij"))
     columns = np.rint(scale[:, None] * x - turn[:, None] * y).astype(int) + REACH_PX
     rows = np.rint(scale[:, None] * y + turn[:, None] * x).astype(int) + REACH_PX
@@ -122,7 +122,7 @@ def search(surfaces_: Surfaces) -> Floats:
 
 
 def fit(
-    surfaces_: Surfaces, start: Floats, parameters: int, stiffness: float = 0.0, perspective: Floats | None = None
+    local: Surfaces, start: Floats, parameters: int, stiffness: float = 0.0, perspective: Floats | None = None
 ) -> Correction:
     """The correction of most score from `start` float64 [6], over its first `parameters` (4 or 6).
 
@@ -132,17 +132,17 @@ def fit(
     best = np.array(start, float)
     for sigma in _SMOOTHING_PX:
         settled_px = _SETTLED_PX if sigma == 0.0 else _NEARLY_SETTLED_PX
-        best = _climb(surfaces_, _both(surfaces_, sigma), best, parameters, stiffness, perspective, settled_px)
-    score, curvature, _ = evaluate(surfaces_, best)
+        best = _climb(local, _both(local, sigma), best, parameters, stiffness, perspective, settled_px)
+    score, curvature, _ = evaluate(local, best)
     return Correction(best, score, curvature)
 
 
-def evaluate(surfaces_: Surfaces, correction: Floats) -> tuple[float, Floats, Floats]:
+def evaluate(local: Surfaces, correction: Floats) -> tuple[float, Floats, Floats]:
     """(score, its curvature float64 [6, 6], the scatter of its slope float64 [6, 6]) of a correction.
 
     Scatter: the sum over blocks of the outer product of each one's own slope: how much they contradict each other.
     """
-    score, slopes, curvature = _score(surfaces_, _both(surfaces_, 0.0), correction)
+    score, slopes, curvature = _score(local, _both(local, 0.0), correction)
     return float(score), curvature, slopes.T @ slopes
 
 
@@ -167,7 +167,7 @@ def corrected(pose: WindowPose, correction: Floats, geometry: FrameGeometry, pix
 
 
 def _climb(
-    surfaces_: Surfaces,
+    local: Surfaces,
     smoothed: Floats,
     start: Floats,
     parameters: int,
@@ -177,14 +177,14 @@ def _climb(
 ) -> Floats:
     """Newton's method on the score with its curvature made negative, steps halved until they rise."""
     free = slice(0, parameters)
-    units = np.array([1.0, 1.0, *[1.0 / surfaces_.half_width_px] * 4])  # one pixel at half a frame's width
+    units = np.array([1.0, 1.0, *[1.0 / local.half_width_px] * 4])  # one pixel at half a frame's width
     zero = np.zeros(2) if perspective is None else perspective
 
     def penalty(values: Floats) -> float:
         return 0.5 * stiffness * float(np.square(values[4:] - zero).sum())
 
     best = start
-    score, slopes, curvature = _score(surfaces_, smoothed, best)
+    score, slopes, curvature = _score(local, smoothed, best)
     score -= penalty(best)
     for _ in range(_ITERATIONS):
         gradient, hessian = slopes.sum(0) * units, curvature * np.outer(units, units)
@@ -197,7 +197,7 @@ def _climb(
         step *= min(1.0, _LONGEST_STEP_PX / max(float(np.abs(step).max()), 1e-9))
         for _ in range(5):
             trial = best + step * units
-            trial_score, trial_slopes, trial_curvature = _score(surfaces_, smoothed, trial)
+            trial_score, trial_slopes, trial_curvature = _score(local, smoothed, trial)
             trial_score -= penalty(trial)
             if trial_score > score:
                 break
@@ -210,21 +210,21 @@ def _climb(
     return best
 
 
-def _score(surfaces_: Surfaces, smoothed: Floats, values: Floats) -> tuple[float, Floats, Floats]:
+def _score(local: Surfaces, smoothed: Floats, values: Floats) -> tuple[float, Floats, Floats]:
     """(score, its slope float64 [B, 6] by block, its curvature float64 [6, 6]) of a correction.
 
     Of f = N / sqrt(F · E): df ∝ dN − N / (2E) dE; the curvature takes N / (2E) as a constant.
     """
-    jacobian = surfaces_.jacobian
+    jacobian = local.jacobian
     moved = jacobian @ values  # [B, 2]: d is linear in the parameters
     sampled, weights = _stencil(smoothed, moved)  # [9, B] each
     total, total_energy = float(sampled[4].sum()), max(float(weights[4].sum()), 1e-9)
-    norm = 1.0 / np.sqrt(surfaces_.frame_energy * total_energy)
-    local = (sampled - total / (2 * total_energy) * weights) * norm
+    norm = 1.0 / np.sqrt(local.frame_energy * total_energy)
+    gains = (sampled - total / (2 * total_energy) * weights) * norm
     h = _STENCIL_PX
-    slope_x, slope_y = (local[5] - local[3]) / (2 * h), (local[7] - local[1]) / (2 * h)
-    xx, yy = (local[5] - 2 * local[4] + local[3]) / h**2, (local[7] - 2 * local[4] + local[1]) / h**2
-    xy = (local[8] - local[6] - local[2] + local[0]) / (4 * h**2)
+    slope_x, slope_y = (gains[5] - gains[3]) / (2 * h), (gains[7] - gains[1]) / (2 * h)
+    xx, yy = (gains[5] - 2 * gains[4] + gains[3]) / h**2, (gains[7] - 2 * gains[4] + gains[1]) / h**2
+    xy = (gains[8] - gains[6] - gains[2] + gains[0]) / (4 * h**2)
     slopes = (np.stack([slope_x, slope_y], 1)[:, None] @ jacobian)[:, 0]
     hessians = np.stack([np.stack([xx, xy], 1), np.stack([xy, yy], 1)], 1)
     curvature = np.tensordot(jacobian, hessians @ jacobian, axes=((0, 1), (0, 1)))
@@ -276,9 +276,9 @@ def _cubic(t: Floats) -> Floats:
     )
 
 
-def _both(surfaces_: Surfaces, sigma_px: float) -> Floats:
+def _both(local: Surfaces, sigma_px: float) -> Floats:
     """float64 [B, D, D, 2]: product and energy smoothed."""
-    return np.stack([_smoothed(surfaces_.product, sigma_px), _smoothed(surfaces_.energy, sigma_px)], axis=-1)
+    return np.stack([_smoothed(local.product, sigma_px), _smoothed(local.energy, sigma_px)], axis=-1)
 
 
 def _smoothed(values: Floats, sigma_px: float) -> Floats:

@@ -64,7 +64,7 @@ def correlate(
     left, top = math.ceil(reach_px[0] - half), math.ceil(reach_px[1] - half)
     shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
     best = torch.full(shape, -1.0, device=device)
-    which = torch.zeros(shape, dtype=torch.int64, device=device)
+    hypothesis = torch.zeros(shape, dtype=torch.int64, device=device)
     cosine, sine, energy = _conjugate_spectra(windows, length, left, top)
     mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
     floor = (_EMPTY * mean_energy)[:, None, None]
@@ -93,8 +93,8 @@ def correlate(
                 top_score = torch.where(-under.imag >= MIN_GROUND * area, top_score, torch.full_like(top_score, -1.0))
             better = top_score > best[part]
             best[part] = torch.where(better, top_score, best[part])
-            which[part] = torch.where(better, number, which[part])
-    return [ScoreMap(score, number, left + half, top + half) for score, number in zip(best, which, strict=True)]
+            hypothesis[part] = torch.where(better, number, hypothesis[part])
+    return [ScoreMap(score, number, left + half, top + half) for score, number in zip(best, hypothesis, strict=True)]
 
 
 def _conjugate_spectra(

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -125,6 +126,9 @@ class Registration:
         return self.ranking[0].score - self.rival_score if self.ranking else None
 
 
+PlacedT = TypeVar("PlacedT", CoarsePlace, FinePose)
+
+
 def coarse_fields(frame: FrameRaster, settings: RegistrationSettings = DEFAULTS) -> FrameFields:
     """A frame's fields at `coarse_px` a footprint."""
     return frame_fields(frame, frame.geometry.footprint_m / settings.coarse_px, settings.hypotheses)
@@ -203,13 +207,14 @@ def refine(
     )
 
 
-def distinct(poses: Iterable[FinePose], apart_m: float) -> list[FinePose]:
-    """Poses best first, those within `apart_m` metres of a better one left out: neighbours' windows find the same."""
-    kept: list[FinePose] = []
-    for pose in sorted(poses, key=lambda pose: -pose.score):
-        if all(_apart_m(pose.location, better.location) > apart_m for better in kept):
-            kept.append(pose)
-    return kept
+def distinct(places: Iterable[PlacedT], apart_m: float) -> list[PlacedT]:
+    """Places or poses best first, those within `apart_m` metres of a better one left out: neighbours' windows find the
+    same."""
+    separate: list[PlacedT] = []
+    for place in sorted(places, key=lambda place: -place.score):
+        if all(_apart_m(place.location, better.location) > apart_m for better in separate):
+            separate.append(place)
+    return separate
 
 
 def fine_side_m(geometry: FrameGeometry, scale: float, pixel_m: float) -> float:
@@ -239,7 +244,7 @@ def register(
     places: list[CoarsePlace] = []
     remaining = iter(candidates)
     while batch := list(itertools.islice(remaining, _WINDOWS)):
-        places = _distinct_places([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
+        places = distinct([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
     poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
     separate = distinct(poses, apart_m)
     ranking = [pose for pose in separate if _is_plausible(pose, settings)]
@@ -339,15 +344,6 @@ def _stiffness(geometry: FrameGeometry, score: float, settings: RegistrationSett
     half_fov_tan = geometry.half_fov_tan if geometry.half_fov_tan is not None else USUAL_HALF_FOV_TAN
     sd = half_fov_tan * math.tan(math.radians(settings.tilt_sd_deg))
     return COVARIANCE * (1.0 - score) / sd**2
-
-
-def _distinct_places(places: Sequence[CoarsePlace], apart_m: float) -> list[CoarsePlace]:
-    """Places best first, those within `apart_m` metres of a better one left out."""
-    kept: list[CoarsePlace] = []
-    for place in sorted(places, key=lambda place: -place.score):
-        if all(_apart_m(place.location, better.location) > apart_m for better in kept):
-            kept.append(place)
-    return kept
 
 
 def _surfaces(
