@@ -30,7 +30,7 @@ _INSTRUMENTED = [
     "coarseloc.imagery",
     "coarseloc.cli.options",
     "coarseloc.core.filters",
-    "web.facets",
+    "web.pages.search",
     "csv",
     "tomllib",
 ]
