@@ -29,6 +29,7 @@ from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
+    from coarseloc.core.windows import WindowSource
     from ingest.worker import IngestEngine, IngestSummary
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.studies.ground import OrthophotoGround, PictureGround
@@ -322,9 +323,10 @@ class Workspace(DataFolder):
     def localize_on_map(
         self,
         flight: Flight,
-        map_path: Path,
         camera: Camera,
         *,
+        map_path: Path | None = None,
+        reference_set: str | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
         device: str | None = None,
@@ -332,7 +334,8 @@ class Workspace(DataFolder):
     ) -> Iterator[MapLocalizationInfo]:
         """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
 
-        map_path: a GeoTIFF in any CRS. near: look around here alone. map_sd_m: the map's own registration error, half a
+        map_path: a GeoTIFF in any CRS; or reference_set: the source of one, whose footprint a frame is then expected to
+        have where nothing else says. near: look around here alone. map_sd_m: the map's own registration error, half a
         ground sample distance by default. previous: records of an earlier, interrupted run by frame index; those of the
         same question are given back as they are.
         """
@@ -341,8 +344,9 @@ class Workspace(DataFolder):
         from search.export.map_infos import map_localization_info
         from search.map_localization import MapLocalizer
 
+        source, name, camera = self._map_source(map_path, reference_set, camera)
         device = str(resolve_device(device or self.settings.device))
-        localizer = MapLocalizer(map_path, camera, near=near, map_sd_m=map_sd_m, device=device)
+        localizer = MapLocalizer(source, name, camera, near=near, map_sd_m=map_sd_m, device=device)
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
                 record = (previous or {}).get(frame.index)
@@ -354,6 +358,24 @@ class Workspace(DataFolder):
                 yield record
                 if progress:
                     progress(count, len(flight.frames), "frames")
+
+    def _map_source(
+        self, map_path: Path | None, reference_set: str | None, camera: Camera
+    ) -> tuple[WindowSource, str, Camera]:
+        """(the map's windows, its name for records, the camera with the footprint to expect)."""
+        from coarseloc.imagery.windows import OrthophotoWindows
+        from search.map_localization import reference_map
+
+        if (map_path is None) == (reference_set is None):
+            raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
+        if map_path is not None:
+            return OrthophotoWindows(map_path), str(map_path), camera
+        with self.db.read() as session:
+            stored = references.find_reference_set(session, reference_set)
+            captures = references.captures(session, stored.id)
+        source = reference_map(stored.reference_set, captures)
+        camera = replace(camera, reference_footprint_m=stored.reference_set.footprint_m)
+        return source, f"reference set {stored.name}", camera
 
     # --- what runs amount to --------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, UInt8
+from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.fix import FITTED, CameraAttitude, NoMatch, Pose2D, fix_of
@@ -23,13 +24,15 @@ from coarseloc.localize.registration.geometry import FrameGeometry, perspective_
 from coarseloc.localize.registration.registrar import CandidateWindow, register, whole_map
 
 if TYPE_CHECKING:
+    from coarseloc.store.references import StoredCapture
     from search.export.records import MapLocalizationInfo
 
 LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
 
-FOOTPRINT_OPTION = "footprint"
+FOOTPRINT_GIVEN = "given"
 HALF_A_PIXEL = "half a ground sample distance"
+REFERENCE_FOOTPRINT = "the reference set's footprint"
 ALTITUDE_AND_FOV = "altitude label and field of view"
 
 
@@ -39,6 +42,7 @@ class Camera:
 
     footprint_m: float | None = None  # width of a frame on the ground
     fov_deg: float | None = None  # across a frame's width
+    reference_footprint_m: float | None = None  # of the references it is looked for among
     stabilised: bool = False  # a gimbal holds it: the aircraft's pitch and roll are not the camera's
 
     @property
@@ -48,10 +52,12 @@ class Camera:
     def footprint_of(self, frame: Frame) -> tuple[float, str]:
         """(metres across the frame's width, where they come from). Raises InputError where nothing says."""
         if self.footprint_m is not None:
-            return self.footprint_m, FOOTPRINT_OPTION
+            return self.footprint_m, FOOTPRINT_GIVEN
         altitude_m = frame.truth.altitude_label_m
         if self.half_fov_tan is not None and altitude_m is not None and altitude_m > 0:
             return 2 * altitude_m * self.half_fov_tan, ALTITUDE_AND_FOV
+        if self.reference_footprint_m is not None:
+            return self.reference_footprint_m, REFERENCE_FOOTPRINT
         missing = "no label gives its altitude" if self.half_fov_tan is not None else "no field of view is given"
         raise InputError(
             f"the width of {frame.filename} on the ground is unknown: {missing}. Give it in metres with --footprint-m, "
@@ -69,7 +75,7 @@ class Camera:
 class MapFacts:
     """The map that frames are localized on."""
 
-    path: Path
+    name: str  # a GeoTIFF's path, or "reference set NAME"
     gsd_m: float
     bounds: BBox  # of what is looked at
     registration_sd_m: float  # the map's own registration error, per axis
@@ -94,23 +100,25 @@ class MapLocalizer:
 
     def __init__(
         self,
-        path: Path,
+        source: WindowSource,
+        name: str,
         camera: Camera,
         *,
         near: Near | None = None,
         map_sd_m: float | None = None,
         device: str = "cpu",
     ) -> None:
-        """near: look for frames around here alone. Raises InputError where the map cannot be read, or does not reach
-        there."""
-        source = OrthophotoWindows(path)
+        """source: the map's windows. name: of the map, for the records. near: look for frames around here alone.
+
+        Raises InputError where the map does not reach there.
+        """
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
         self._device = device
         sd_m, sd_source = (
             (source.gsd_m / 2, "half a ground sample distance") if map_sd_m is None else (map_sd_m, "given")
         )
-        self.map = MapFacts(path, source.gsd_m, self._source.bounds, sd_m, sd_source)
+        self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
         self._windows = lru_cache(maxsize=1)(self._read_windows)
 
     def localize(self, frame: Frame) -> MapLocalization:
@@ -133,7 +141,7 @@ class MapLocalizer:
             record.query.path == str(frame.path)
             and record.query.footprint_m == footprint_m
             and (record.query.fov_deg, record.query.stabilised) == (self.camera.fov_deg, self.camera.stabilised)
-            and (facts.path, facts.bbox) == (str(self.map.path), tuple(self.map.bounds))
+            and (facts.name, facts.bbox) == (self.map.name, tuple(self.map.bounds))
             and facts.registration_sd_m == self.map.registration_sd_m
             and (record.estimate is None or record.estimate.fix.fit_digest == FITTED.digest)
         )
@@ -176,10 +184,41 @@ class MapLocalizer:
         return tuple(windows)
 
 
+def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]) -> WindowSource:
+    """The map that a reference set was made from: its orthophoto, or its captures laid together.
+
+    Raises InputError where the source files are gone: thumbnails are no substitute.
+    """
+    if reference_set.kind == "orthophoto":
+        return OrthophotoWindows(Path(reference_set.source))
+    missing = [capture.path for capture in captures if not Path(capture.path).is_file()]
+    if missing or not captures:
+        raise InputError(
+            f"reference set {reference_set.name!r} cannot be a map: {len(missing)} of its {len(captures)} captures are "
+            f"not where they were{f', such as {missing[0]}' if missing else ''}. Bring them back, or give --map"
+        )
+    pictures = [
+        PlacedPicture(
+            Path(capture.path),
+            capture.tile.center,
+            float(capture.angle_deg),
+            reference_set.footprint_m or _width_m(capture.tile.bbox),
+        )
+        for capture in captures
+    ]
+    width_px = read_image(pictures[0].path).shape[1]
+    return CaptureWindows(pictures, pictures[0].width_m / width_px)
+
+
+def _width_m(bbox: BBox) -> float:
+    per_lon, _ = geo.metres_per_degree(geo.box_center(bbox).lat)
+    return (bbox.east - bbox.west) % 360.0 * per_lon
+
+
 class _MapPart:
     """A `WindowSource` whose bounds are a box around a position."""
 
-    def __init__(self, source: OrthophotoWindows, near: Near) -> None:
+    def __init__(self, source: WindowSource, near: Near) -> None:
         per_lon, per_lat = geo.metres_per_degree(near.lat)
         half_lon, half_lat = near.radius_m / per_lon, near.radius_m / per_lat
         west, south, east, north = source.bounds

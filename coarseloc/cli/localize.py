@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", metavar="IMAGE|FLIGHT_DIR", type=click.Path(path_type=Path))
-@click.option("--map", "map_path", type=click.Path(path_type=Path), required=True, help="A GeoTIFF in any CRS.")
+@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
+@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
 @click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Width of a frame on the ground.")
 @click.option(
     "--fov-deg",
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 def localize(
     workspace: Workspace,
     source: Path,
-    map_path: Path,
+    map_path: Path | None,
+    reference_set: str | None,
     footprint_m: float | None,
     fov_deg: float | None,
     stabilised: bool,
@@ -57,7 +59,8 @@ def localize(
 ) -> None:
     """Where frames lie on a map: metres, heading and an ellipse, or "no match". Needs no backbone and no ingest.
 
-    The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg. Interrupted, the same
+    The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg, else the reference set's
+    footprint. Interrupted, the same
     command with --out goes on.
     """
     from search.map_localization import Camera
@@ -69,8 +72,9 @@ def localize(
     records = []
     for record in workspace.localize_on_map(
         flight,
-        map_path,
-        Camera(footprint_m, fov_deg, stabilised),
+        Camera(footprint_m, fov_deg, stabilised=stabilised),
+        map_path=map_path,
+        reference_set=reference_set,
         near=circle,
         map_sd_m=map_sd_m,
         device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,15 @@ class StoredRotatedTile:
     id: int
     source_fingerprint: str
     content_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCapture:
+    """A capture's file with the tile that it shows, at one heading."""
+
+    path: str
+    tile: Tile
+    angle_deg: int
 
 
 def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Sequence[Tile] = ()) -> StoredReferenceSet:
@@ -195,6 +205,22 @@ def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, in
         (row.tile_index, row.angle_deg): StoredRotatedTile(row.id, row.stamp, row.content_digest)
         for row in session.execute(query)
     }
+
+
+def captures(session: Session, reference_set_id: int) -> list[StoredCapture]:
+    """List a set's captures at the heading that most of its tiles have, in index order."""
+    tiles_by_key = dict(_tile_rows(session, reference_set_id))
+    query = (
+        select(RotatedTileRow.tile_id, RotatedTileRow.angle_deg, RotatedTileRow.path)
+        .join(TileRow)
+        .where(TileRow.reference_set_id == reference_set_id)
+        .order_by(TileRow.index)
+    )
+    rows = session.execute(query)
+    stored = [StoredCapture(path, tiles_by_key[key], angle) for key, angle, path in rows if path is not None]
+    counts = Counter(capture.angle_deg for capture in stored)
+    heading = min(counts, key=lambda angle: (-counts[angle], angle), default=None)
+    return [capture for capture in stored if capture.angle_deg == heading]
 
 
 def save_views(

@@ -45,7 +45,7 @@ def map_localization_info(
             stabilised=camera.stabilised,
         ),
         map=MapInfo(
-            path=str(facts.path),
+            name=facts.name,
             gsd_m=facts.gsd_m,
             bbox=facts.bounds,
             registration_sd_m=facts.registration_sd_m,

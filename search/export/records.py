@@ -250,7 +250,7 @@ class MapQueryInfo(_Record):
 class MapInfo(_Record):
     """The map that it was looked for on."""
 
-    path: str
+    name: str = Field(description="a GeoTIFF's path, or the reference set it is the source of")
     gsd_m: float = Field(gt=0, description="ground sample distance")
     bbox: BBoxArray = Field(description="[west, south, east, north] of what was looked at")
     registration_sd_m: float = Field(ge=0, description="the map's own registration error, per axis")

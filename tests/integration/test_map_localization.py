@@ -11,7 +11,9 @@ from PIL import Image, ImageFilter
 
 from coarseloc.core.types import LonLat
 from coarseloc.imagery.geotiff import write_rgb
+from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.simulate.camera import Changes
+from coarseloc.simulate.captures import write_captures
 from coarseloc.simulate.flight import simulate_flight
 from search.map_localization import MapLocalizer
 
@@ -139,4 +141,30 @@ def test_the_record_holds_what_was_asked(coarseloc, ground_map, frames, tmp_path
     record = json.loads((out / "f1_00001_map.json").read_text())
     assert record["map"]["registration_sd_m"] == 2.0 and record["map"]["registration_sd_source"] == "given"
     assert record["map"]["gsd_m"] == pytest.approx(2.5, abs=0.01)
-    assert record["query"]["footprint_m"] == 300.0 and record["query"]["footprint_source"] == "footprint"
+    assert record["query"]["footprint_m"] == 300.0 and record["query"]["footprint_source"] == "given"
+
+
+def test_a_reference_sets_captures_are_laid_together_as_its_map(coarseloc, ground_map, tmp_path, tiny_dinov3):
+    cut = open_orthophoto(ground_map, footprint_m=250, altitude_m=200, angles=(0, 90), tile_px=160)
+    captures = tmp_path / "captures"
+    write_captures(cut, captures)
+    assert coarseloc("ingest", "captures", captures, "--backbone", "tiny", "--footprint-m", "250").code == 0
+    flight = simulate_flight(
+        ground_map, tmp_path, flight_id="f9", frames=2, footprint_m=250, side_px=160, seed=8, path="random",
+        changes=Changes.none(),
+    )  # fmt: skip
+    name = coarseloc("references", "list", "--json").json[0]["name"]
+    records = coarseloc("localize", flight.path, "--reference-set", name, "--json").json
+    for record in records:
+        assert record["query"]["footprint_source"] == "the reference set's footprint"
+        assert record["map"]["name"] == f"reference set {name}"
+        assert record["estimate"]["fix"]["match"] is True and record["errors"]["fix_ground_m"] < 5
+    next(path for path in captures.rglob("*_000*/*.jpg")).unlink()
+    refused = coarseloc("localize", flight.path, "--reference-set", name)
+    assert refused.code == 2 and "captures are not where they were" in refused.err
+
+
+def test_a_map_and_a_reference_set_are_one_too_many(coarseloc, ground_map, frames):
+    for options in ((), ("--map", ground_map, "--reference-set", "x")):
+        refused = coarseloc("localize", frames, *options, "--footprint-m", "300")
+        assert refused.code == 2 and "--reference-set" in refused.err
