@@ -5,7 +5,8 @@
     python tools/fix_accuracy.py calibrate --work /tmp/fix                                          # the constants
 
 `collect` writes one JSON line a frame and way into WORK/rows.jsonl and leaves out those that it holds. Ways: "top10"
-(the ten places of the `demo` backbone, real weights) and "map" (the whole map, no embedding). Sets: the generated area
+(the ten places of the `demo` backbone, real weights), "map" (the whole map, no embedding) and, where asked for,
+"label" (the right place given, pitch and roll from the labels). Sets: the generated area
 of the demonstration in its own and in another season, other generated areas (seeds 1–20 to calibrate on, 101 and up to
 report), NAIP 2018 → 2020 (its west half to calibrate on, its east half to report), frames of another area (off the
 map), and 4° of tilt. Calibrated on one share, reported on the other.
@@ -267,6 +268,15 @@ def measure(
         )
         row["reachable"] = any(max(map(abs, offset_m(center, truth[0]))) <= reach_m for center in centers)
         registration = register(raster, windows, source.window, source.gsd_m)
+    elif way == "label":
+        jitter = np.random.default_rng([group.seed, frame.index]).uniform(-0.25, 0.25, 2) * group.footprint_m
+        center = geo.offset(truth[0], *jitter.tolist())
+        window = source.window(center, 1.75 * group.footprint_m, group.footprint_m / DEFAULTS.coarse_px)
+        attitude = geometry.perspective_of(
+            frame.truth.pitch_deg or 0.0, frame.truth.roll_deg or 0.0, shape.half_fov_tan or 0.0
+        )
+        candidate = CandidateWindow(window, DEFAULTS.reach_footprints * group.footprint_m)
+        registration = register(raster, [candidate], source.window, source.gsd_m, perspective=attitude)
     else:
         windows = whole_map(source, shape)
         registration = register(raster, windows, source.window, source.gsd_m, refined=DEFAULTS.map_refined)
@@ -405,7 +415,7 @@ def score_of(row: Row) -> float:
 
 
 def probability_of(row: Row) -> float:
-    return (FITTED.candidates if row["way"] == "top10" else FITTED.whole_map)(score_of(row), margin_of(row))
+    return (FITTED.whole_map if row["way"] == "map" else FITTED.candidates)(score_of(row), margin_of(row))
 
 
 def margin_of(row: Row) -> float:
