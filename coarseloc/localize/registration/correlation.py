@@ -18,7 +18,7 @@ from coarseloc.localize.registration.spectra import FrameFields
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
 
-_BATCH = 1 << 18  # pixels transformed at a time: what stays in the cache
+_BATCH = 1 << 19  # pixels transformed at a time: what stays in the cache
 _EMPTY = 0.02  # of the mean energy: a floor under that of ground without edges (water), where noise would score
 
 
@@ -69,9 +69,6 @@ def correlate(
     mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
     floor = (_EMPTY * mean_energy)[:, None, None]
     partial = [window.valid is not None or length > min(window.field.shape) for window in windows]
-    # ifft2(G) = conj(fft2(conj(G))) / N²: hypothesis 2p is in its real part, 2p + 1 in its imaginary one.
-    weights = frame.energy.clamp_min(1e-9).rsqrt() / (length * length)
-    weights = (weights * torch.tensor([1.0, -1.0], device=device).repeat(len(weights) // 2)).view(-1, 1, 1, 1, 2)
     pairs = frame.hypotheses.group // 2
     batch = max(1, _BATCH // (length * length * pairs))
     for group in range(frame.groups):
@@ -80,13 +77,14 @@ def correlate(
         first = group * pairs
         for start in range(0, len(windows), batch):
             part = slice(start, start + batch)
+            # N² · ifft2(G) = conj(fft2(conj(G))): hypothesis 2p is in its real part, 2p + 1 in its imaginary one.
             product = torch.addcmul(p[:, None] * cosine[part], q[:, None], sine[part])  # [p, W, N, N]
             spatial = torch.fft.fft2(product)[..., : shape[1], : shape[2]]
-            scores, position = (torch.view_as_real(spatial) * weights[first : first + pairs]).max(0)  # [W, Y, X, 2]
+            scores, position = torch.view_as_real(spatial).max(0)  # [W, Y, X, 2]
             even, odd = scores.unbind(-1)
             is_odd = odd > even
             number = 2 * (torch.where(is_odd, position[..., 1], position[..., 0]) + first) + is_odd
-            under = torch.fft.fft2(mask * energy[part])[..., : shape[1], : shape[2]] / (length * length)
+            under = torch.fft.fft2(mask * energy[part])[..., : shape[1], : shape[2]]
             normaliser = under.real.maximum(floor[part] * area).clamp_min(1e-9).rsqrt()
             top_score = torch.maximum(even, odd) * normaliser
             if any(partial[part]):

@@ -1,9 +1,9 @@
 """A frame's orientation field at all headings and scales, and its transforms, a group of headings at a time.
 
-Fields c + is (cos 2θ, sin 2θ) of two hypotheses a, b are packed into two complex images, c_a − i c_b and s_a − i s_b:
-with their transforms P, Q and a window's transforms C, S, the inverse transform of conj(P)·C + conj(Q)·S holds the
-correlation of a in its real part and that of b in its imaginary part. Half as many transforms as one a hypothesis, and
-complex ones: torch's real inverse takes six times as long on a CPU.
+Fields c + is (cos 2θ, sin 2θ) of two hypotheses a, b, each of unit energy, are packed into two complex images,
+c_a + i c_b and s_a + i s_b: with their transforms P, Q and a window's C, S, the inverse transform of
+conj(P)·C + conj(Q)·S holds the correlation of a in its real part and that of b, negative, in its imaginary part. Half
+as many transforms as one a hypothesis, and complex ones: torch's real inverse takes six times as long on a CPU.
 """
 
 from __future__ import annotations
@@ -87,15 +87,20 @@ class FrameFields:
         return len(self.masks)
 
     def spectra(self, group: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(P complex64 [p, N, N], Q [p, N, N], the mask's [N, N]) of a group's pairs of hypotheses.
+        """(P complex64 [p, N, N], Q [p, N, N], the mask's [N, N]) of a group's pairs of hypotheses, over N²: what the
+        inverse transform divides by.
 
         Made anew for each batch of windows: those of all hypotheses at once would be 0.3 GB for a whole map.
         """
-        size = self.hypotheses.group
-        fields = self.fields[group * size : (group + 1) * size]
-        cosine = torch.complex(fields.real[0::2], -fields.real[1::2])
-        sine = torch.complex(fields.imag[0::2], -fields.imag[1::2])
-        return _transform(cosine, length), _transform(sine, length), _transform(self.masks[group], length)
+        part = slice(group * self.hypotheses.group, (group + 1) * self.hypotheses.group)
+        fields = self.fields[part] * self.energy[part].clamp_min(1e-9).rsqrt()[:, None, None] / (length * length)
+        cosine = torch.complex(fields.real[0::2], fields.real[1::2])
+        sine = torch.complex(fields.imag[0::2], fields.imag[1::2])
+        return (
+            _transform(cosine, length),
+            _transform(sine, length),
+            _transform(self.masks[group] / (length * length), length),
+        )
 
 
 def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> FrameFields:
