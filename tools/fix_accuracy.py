@@ -320,8 +320,8 @@ def report(arguments: argparse.Namespace) -> None:
             middle([pose["tilt_error_deg"] for pose in poses]),
             middle([score_of(row) for row in members]), middle([margin_of(row) for row in members]),
             share([probability_of(row) >= FITTED.accepted_probability for row in members]),
-            f"{middle([row['milliseconds'] for row in members])} "
-            f"({middle([row['cpu_milliseconds'] for row in members])})",
+            f"{np.median([row['milliseconds'] for row in members]):.0f} "
+            f"({np.median([row['cpu_milliseconds'] for row in members]):.0f})",
         )  # fmt: skip
         print("| " + " | ".join(map(str, cells)) + " |")
     for way in ("top10", "map"):
