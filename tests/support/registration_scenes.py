@@ -8,6 +8,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from coarseloc.core import geo
 from coarseloc.core.rotation import Affine
 from coarseloc.core.types import LonLat
 from coarseloc.core.windows import MapWindow, north_up
@@ -58,6 +59,16 @@ def scene_window(center: LonLat, side_m: float, gsd_m: float, seed: int = 5) -> 
     ground = Image.fromarray(np.full((picture.height, picture.width), 255, np.uint8))
     valid = np.asarray(ground.transform(size, Image.Transform.AFFINE, affine, Image.Resampling.NEAREST)) > 127
     return north_up(pixels, None if valid.all() else valid, gsd_m, center)
+
+
+class SceneSource:
+    """The map as a source of windows."""
+
+    gsd_m = GSD_M
+    bounds = geo.square(CENTER, SIDE_M)
+
+    def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
+        return scene_window(center, side_m, gsd_m)
 
 
 def location(x_m: float, y_m: float) -> LonLat:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registration_scenes import GSD_M, location, photograph, scene_map, scene_window
+from registration_scenes import GSD_M, SceneSource, location, photograph, scene_map, scene_window
 
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat
@@ -30,6 +30,7 @@ from coarseloc.localize.registration.registrar import (
     coarse_places,
     locked_scale,
     register,
+    whole_map,
 )
 from coarseloc.localize.registration.spectra import Hypotheses
 from coarseloc.simulate.camera import ground_homography
@@ -159,6 +160,36 @@ def test_a_frame_off_the_map_has_no_pose():
     window = scene_window(location(-600.0, -600.0), 448.0, 4.0)
     registration = register(frame, [CandidateWindow(window, 96.0)], scene_window, GSD_M)
     assert registration.best is None and registration.score is None and registration.margin is None
+
+
+def test_windows_of_other_pixels_than_the_frames_fields_are_refused():
+    frame = FrameRaster(photograph(WindowPose(500.0, 500.0, 30.0), SQUARE), SQUARE)
+    right, coarser = (CandidateWindow(scene_window(location(500.0, 500.0), 448.0, gsd), 96.0) for gsd in (4.0, 5.0))
+    for candidates in ([coarser], [right, coarser]):
+        with pytest.raises(ValueError, match=r"expected .* px at 4 m"):
+            register(frame, candidates, scene_window, GSD_M, FEW)
+
+
+def test_a_frame_without_size_is_refused():
+    for wrong in ({"width_px": 0}, {"footprint_m": 0.0}, {"footprint_m": math.nan}, {"half_fov_tan": 0.0}):
+        with pytest.raises(ValueError, match="expected above 0"):
+            FrameGeometry(**({"width_px": 10, "height_px": 10, "footprint_m": 20.0} | wrong))
+    with pytest.raises(ValueError, match="a frame of"):
+        FrameRaster(np.zeros((10, 12, 3), np.uint8), FrameGeometry(10, 12, 20.0))
+
+
+def test_a_whole_map_is_looked_over_in_blocks():
+    pose = WindowPose(640.0, 380.0, 111.0, 0.97)
+    shape = FrameGeometry(128, 128, 256.0)
+    settings_ = replace(DEFAULTS, block_px=224)
+    source = SceneSource()
+    candidates = list(whole_map(source, shape, settings_))
+    assert len(candidates) > 1 and max(candidates[0].window.pixels.shape) <= 225
+    registration = register(
+        FrameRaster(photograph(pose, shape), shape), candidates, source.window, GSD_M, settings_, refined=6
+    )
+    assert ground_error_m(registration, pose) < 0.3
+    assert registration.margin is not None and registration.margin > 0.3
 
 
 def test_the_same_arguments_give_the_same_bits():

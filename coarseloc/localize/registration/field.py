@@ -76,8 +76,16 @@ def _blur(planes: Tensor, sigma_px: float) -> Tensor:
     for axis in (-1, -2):
         moved = planes.transpose(axis, -1)
         moved = moved[..., _reflected(moved.shape[-1], reach).to(planes.device)]
-        planes = functional.conv2d(moved, taps.view(1, 1, 1, -1)).transpose(axis, -1)
+        planes = _convolved(moved, taps.view(1, 1, 1, -1)).transpose(axis, -1)
     return planes
+
+
+def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
+    """[B, 1, H, W - taps + 1], in true fp32: cuDNN's default, TF32, has three digits."""
+    if not planes.is_cuda:
+        return functional.conv2d(planes, kernel)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        return functional.conv2d(planes, kernel)
 
 
 def _broad_blur(planes: Tensor, sigma_px: float) -> Tensor:

@@ -42,6 +42,14 @@ class FrameGeometry:
     footprint_m: float
     half_fov_tan: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.width_px < 1 or self.height_px < 1 or not 0 < self.footprint_m < math.inf:
+            raise ValueError(
+                f"a frame of {self.width_px} x {self.height_px} px on {self.footprint_m} m: expected above 0"
+            )
+        if self.half_fov_tan is not None and not 0 < self.half_fov_tan < math.inf:
+            raise ValueError(f"tan(fov / 2) is {self.half_fov_tan}: expected above 0, or None where it is unknown")
+
     @property
     def aspect(self) -> float:
         """Height over width."""

@@ -135,7 +135,17 @@ def coarse_fields(frame: FrameRaster, settings: RegistrationSettings = DEFAULTS)
 
 
 def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], apart_m: float) -> list[CoarsePlace]:
-    """The best places of each window, whose pixels and reach are alike."""
+    """The best places of each window, whose pixels and reach are alike.
+
+    Raises ValueError where a window's pixels are not those of the fields, or not as many as the first one's.
+    """
+    for candidate in candidates:
+        shape, first = candidate.window.pixels.shape, candidates[0].window.pixels.shape
+        if shape != first or not math.isclose(candidate.window.gsd_m, fields.pixel_m, rel_tol=1e-3):
+            raise ValueError(
+                f"a window of {shape[:2]} px at {candidate.window.gsd_m:g} m: expected {first[:2]} px at "
+                f"{fields.pixel_m:g} m, as the others and the frame's fields"
+            )
     device = fields.fields.device
     height, width = candidates[0].window.pixels.shape[:2]
     length = smooth_length(max(height, width, fields.side_px))
