@@ -49,15 +49,15 @@ def backbones(workspace: Workspace, as_json: bool) -> None:
 @pass_workspace
 def serve(workspace: Workspace, host: str, port: int, access_log: bool) -> None:
     """The web pages."""
-    import web
     from web.monitoring import log_accesses
+    from web.server import serve as serve_pages
 
     if access_log:
         log_accesses()
 
     _ = workspace.db  # migrates the embedded default, or says what is wrong, before anything listens
     settings = workspace.settings
-    web.serve(settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at [bold]{url}[/bold]"))
+    serve_pages(settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at [bold]{url}[/bold]"))
 
 
 @click.command()
