@@ -341,7 +341,7 @@ class Workspace(DataFolder):
         """
         from coarseloc.embedding.device import resolve_device
         from coarseloc.localize.registration.fix import FITTED
-        from search.export.map_infos import map_localization_info
+        from search.export.map_infos import answers_again, map_localization_info
         from search.map_localization import MapLocalizer
 
         source, name, camera = self._map_source(map_path, reference_set, camera)
@@ -350,7 +350,7 @@ class Workspace(DataFolder):
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
                 record = (previous or {}).get(frame.index)
-                if record is None or not localizer.answers(record, frame):
+                if record is None or not answers_again(record, localizer.map, camera, frame, FITTED.digest):
                     localization = localizer.localize(frame)
                     record = map_localization_info(
                         localization, localizer.map, camera, flight.flight_id, flight.truth_source, FITTED.digest

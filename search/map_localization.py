@@ -18,14 +18,13 @@ from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.localizer import ms_since
-from coarseloc.localize.registration.fix import FITTED, CameraAttitude, NoMatch, Pose2D, fix_of
+from coarseloc.localize.registration.fix import CameraAttitude, NoMatch, Pose2D, fix_of
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, perspective_of
 from coarseloc.localize.registration.registrar import CandidateWindow, register, whole_map
 
 if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
-    from search.export.records import MapLocalizationInfo
 
 LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
@@ -132,19 +131,6 @@ class MapLocalizer:
         decode_ms, started = ms_since(started), time.perf_counter()
         fix = self._register(pixels, footprint_m, frame.truth)
         return MapLocalization(frame, fix, footprint_m, footprint_source, decode_ms, ms_since(started))
-
-    def answers(self, record: MapLocalizationInfo, frame: Frame) -> bool:
-        """Whether a record of an earlier run answers for this frame as this map and camera would."""
-        footprint_m, _ = self.camera.footprint_of(frame)
-        facts = record.map
-        return (
-            record.query.path == str(frame.path)
-            and record.query.footprint_m == footprint_m
-            and (record.query.fov_deg, record.query.stabilised) == (self.camera.fov_deg, self.camera.stabilised)
-            and (facts.name, facts.bbox) == (self.map.name, tuple(self.map.bounds))
-            and facts.registration_sd_m == self.map.registration_sd_m
-            and (record.estimate is None or record.estimate.fix.fit_digest == FITTED.digest)
-        )
 
     def _register(self, pixels: UInt8, footprint_m: float, pose: Pose) -> Pose2D | NoMatch:
         tangent = self.camera.half_fov_tan

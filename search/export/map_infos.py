@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coarseloc.core import geo
-from coarseloc.core.types import Covariance, LonLat
+from coarseloc.core.types import Covariance, Frame, LonLat
 from coarseloc.localize.registration.fix import METHOD, NoMatch, Pose2D, ellipse_95
 from search.export.infos import truth_info
 from search.export.records import (
@@ -58,6 +58,19 @@ def map_localization_info(
         error=localization.error,
         truth=truth,
         errors=_errors(fix, truth) if isinstance(fix, Pose2D) and truth is not None else None,
+    )
+
+
+def answers_again(record: MapLocalizationInfo, facts: MapFacts, camera: Camera, frame: Frame, fit_digest: str) -> bool:
+    """Whether the record of an earlier run says of this frame what a new run on this map would."""
+    query, estimate = record.query, record.estimate
+    return (
+        query.path == str(frame.path)
+        and (query.footprint_m, query.fov_deg) == (camera.footprint_of(frame)[0], camera.fov_deg)
+        and query.stabilised == camera.stabilised
+        and (record.map.name, record.map.bbox) == (facts.name, tuple(facts.bounds))
+        and record.map.registration_sd_m == facts.registration_sd_m
+        and (estimate is None or estimate.fix.fit_digest == fit_digest)
     )
 
 
