@@ -31,6 +31,7 @@ from search import faiss_vectors
 from search.exact_index import ExactIndex
 from search.faiss_vectors import FaissVectors
 from search.neighbors import Selection
+from search.speed import unit_vectors
 
 K = 10
 MANY_QUERIES = 64
@@ -38,14 +39,6 @@ OURS, FAISS = "coarseloc", "FAISS default"
 _COLLECTION = "tiles"
 _STRIDE_M = 150.0
 _BLAS_FROM = faiss.cvar.distance_compute_blas_threshold  # FAISS's own value, read before coarseloc sets another
-
-
-def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
-    """Random float32 [count, dim] of unit norm."""
-    vectors = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
-    for rows in np.array_split(vectors, max(1, count // 10_000)):  # in pieces: a million rows have large temporaries
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return vectors
 
 
 # --- exact search -------------------------------------------------------------------------------

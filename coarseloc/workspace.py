@@ -340,7 +340,6 @@ class Workspace(DataFolder):
         same question are given back as they are.
         """
         from coarseloc.embedding.device import resolve_device
-        from coarseloc.localize.registration.fix import FITTED
         from search.export.map_infos import answers_again, map_localization_info
         from search.map_localization import MapLocalizer
 
@@ -350,11 +349,8 @@ class Workspace(DataFolder):
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
                 record = (previous or {}).get(frame.index)
-                if record is None or not answers_again(record, localizer.map, camera, frame, FITTED.digest):
-                    localization = localizer.localize(frame)
-                    record = map_localization_info(
-                        localization, localizer.map, camera, flight.flight_id, flight.truth_source, FITTED.digest
-                    )
+                if record is None or not answers_again(record, localizer, frame):
+                    record = map_localization_info(localizer.localize(frame), localizer, flight)
                 yield record
                 if progress:
                     progress(count, len(flight.frames), "frames")

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
 
-FOOTPRINT_GIVEN = "given"
+GIVEN = "given"
 HALF_A_PIXEL = "half a ground sample distance"
 REFERENCE_FOOTPRINT = "the reference set's footprint"
 ALTITUDE_AND_FOV = "altitude label and field of view"
@@ -51,7 +50,7 @@ class Camera:
     def footprint_of(self, frame: Frame) -> tuple[float, str]:
         """(metres across the frame's width, where they come from). Raises InputError where nothing says."""
         if self.footprint_m is not None:
-            return self.footprint_m, FOOTPRINT_GIVEN
+            return self.footprint_m, GIVEN
         altitude_m = frame.truth.altitude_label_m
         if self.half_fov_tan is not None and altitude_m is not None and altitude_m > 0:
             return 2 * altitude_m * self.half_fov_tan, ALTITUDE_AND_FOV
@@ -64,8 +63,8 @@ class Camera:
         )
 
     def attitude_of(self, pose: Pose) -> CameraAttitude | None:
-        """The camera's attitude where labels give it and it is fixed under the aircraft."""
-        if self.stabilised or pose.pitch_deg is None or pose.roll_deg is None:
+        """The camera's attitude where labels give it, it is fixed under the aircraft and its field of view is known."""
+        if self.fov_deg is None or self.stabilised or pose.pitch_deg is None or pose.roll_deg is None:
             return None
         return CameraAttitude(pose.pitch_deg, pose.roll_deg, LABEL_SD_DEG, "label")
 
@@ -87,8 +86,8 @@ class MapLocalization:
 
     frame: Frame
     fix: Pose2D | NoMatch | None
-    footprint_m: float | None
-    footprint_source: str | None
+    footprint_m: float
+    footprint_source: str
     decode_ms: float
     register_ms: float
     error: str | None = None
@@ -114,11 +113,10 @@ class MapLocalizer:
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
         self._device = device
-        sd_m, sd_source = (
-            (source.gsd_m / 2, "half a ground sample distance") if map_sd_m is None else (map_sd_m, "given")
-        )
+        sd_m, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if map_sd_m is None else (map_sd_m, GIVEN)
         self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
-        self._windows = lru_cache(maxsize=1)(self._read_windows)
+        self._windows_of: FrameGeometry | None = None  # whose windows of the map are kept
+        self._windows: list[CandidateWindow] = []
 
     def localize(self, frame: Frame) -> MapLocalization:
         """Find one frame; an image that cannot be read is an error of its own."""
@@ -135,7 +133,7 @@ class MapLocalizer:
     def _register(self, pixels: UInt8, footprint_m: float, pose: Pose) -> Pose2D | NoMatch:
         tangent = self.camera.half_fov_tan
         geometry = FrameGeometry(pixels.shape[1], pixels.shape[0], footprint_m, tangent)
-        attitude = None if tangent is None else self.camera.attitude_of(pose)
+        attitude = self.camera.attitude_of(pose)
         perspective = None
         if attitude is not None and tangent is not None:
             perspective = perspective_of(attitude.pitch_deg, attitude.roll_deg, tangent)
@@ -155,19 +153,22 @@ class MapLocalizer:
             attitude=attitude,
         )
 
-    def _candidates(self, geometry: FrameGeometry) -> Iterator[CandidateWindow] | Sequence[CandidateWindow]:
+    def _candidates(self, geometry: FrameGeometry) -> Iterator[CandidateWindow]:
         """The map's windows, kept for the next frame of the same geometry where they are few enough."""
-        return self._windows(geometry) or whole_map(self._source, geometry)
-
-    def _read_windows(self, geometry: FrameGeometry) -> tuple[CandidateWindow, ...]:
-        windows: list[CandidateWindow] = []
+        if geometry == self._windows_of:
+            yield from self._windows
+            return
+        self._windows_of, self._windows = None, []
         pixels = 0
         for candidate in whole_map(self._source, geometry):
-            windows.append(candidate)
             pixels += candidate.window.pixels.size // 3
-            if pixels > _CACHED_PX:
-                return ()
-        return tuple(windows)
+            if pixels <= _CACHED_PX:
+                self._windows.append(candidate)
+            else:
+                self._windows.clear()
+            yield candidate
+        if pixels <= _CACHED_PX:
+            self._windows_of = geometry
 
 
 def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]) -> WindowSource:
@@ -188,17 +189,12 @@ def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]
             Path(capture.path),
             capture.tile.center,
             float(capture.angle_deg),
-            reference_set.footprint_m or _width_m(capture.tile.bbox),
+            reference_set.footprint_m or geo.box_size_m(capture.tile.bbox)[0],
         )
         for capture in captures
     ]
     width_px = read_image(pictures[0].path).shape[1]
     return CaptureWindows(pictures, pictures[0].width_m / width_px)
-
-
-def _width_m(bbox: BBox) -> float:
-    per_lon, _ = geo.metres_per_degree(geo.box_center(bbox).lat)
-    return (bbox.east - bbox.west) % 360.0 * per_lon
 
 
 class _MapPart:
@@ -217,11 +213,7 @@ class _MapPart:
                 f"the map does not reach {near.lat:.5f}, {near.lon:.5f} within {near.radius_m:g} m: it "
                 f"covers longitudes {west:.5f} to {east:.5f} and latitudes {south:.5f} to {north:.5f}"
             )
-        self._source, self.bounds = source, clipped
-
-    @property
-    def gsd_m(self) -> float:
-        return self._source.gsd_m
+        self._source, self.gsd_m, self.bounds = source, source.gsd_m, clipped
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """See `WindowSource`."""

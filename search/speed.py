@@ -56,9 +56,7 @@ class RandomTiles:
 
     @classmethod
     def of_size(cls, count: int, dim: int) -> RandomTiles:
-        vectors = np.random.default_rng(_SEED).standard_normal((count, dim), np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return cls(ExactIndex.of(vectors))
+        return cls(ExactIndex.of(unit_vectors(count, dim, _SEED)))
 
     def search(self, queries: Float32, k: int) -> tuple[Float32, NDArray[Any]]:
         """See `TileIndex`."""
@@ -67,6 +65,14 @@ class RandomTiles:
     def tiles(self, scores: Float32, keys: NDArray[Any]) -> list[RankedTile]:
         """Return no tiles: random vectors stand for none."""
         return []
+
+
+def unit_vectors(count: int, dim: int, seed: int = 0) -> Float32:
+    """Random float32 [count, dim] of unit norm."""
+    vectors = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
+    for rows in np.array_split(vectors, max(1, count // 10_000)):  # in pieces: a million rows have large temporaries
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return vectors
 
 
 def measure_backbones(
@@ -83,8 +89,8 @@ def measure_backbones(
 ) -> Iterator[Speed]:
     """Yield a row for each backbone and input size as soon as it is measured.
 
-    Every name and size is checked first. Raises WeightsError (no weights, without `random_weights`) and BackboneError
-    (unknown name, device or precision, a size that is no multiple of the patch).
+    A backbone's sizes are checked before it is measured. Raises WeightsError (no weights, without `random_weights`) and
+    BackboneError (unknown name, device or precision, a size that is no multiple of the patch).
     """
     device = str(resolve_device(device))
     with TemporaryDirectory(prefix="coarseloc-bench-") as scratch:

@@ -37,7 +37,7 @@ from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.registration import geometry
-from coarseloc.localize.registration.fix import FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
+from coarseloc.localize.registration.fix import CHI2_95, FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
 from coarseloc.localize.registration.registrar import (
@@ -55,7 +55,6 @@ from coarseloc.simulate.terrain import write_area
 ALTITUDE_M = 300.0
 RIGHT = 0.05  # of the footprint: the frame's middle nearer than this is right
 TOP_K = 10
-CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
 Row = dict[str, Any]
 """One frame registered one way, as a line of rows.jsonl."""

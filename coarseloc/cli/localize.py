@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from pydantic import ValidationError
 
 from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
-from coarseloc.core import files, ids
+from coarseloc.core import ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Flight, Frame
@@ -60,8 +59,7 @@ def localize(
     """Where frames lie on a map: metres, heading and an ellipse, or "no match". Needs no backbone and no ingest.
 
     The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg, else the reference set's
-    footprint. Interrupted, the same
-    command with --out goes on.
+    footprint. Interrupted, the same command with --out goes on.
     """
     from search.map_localization import Camera
 
@@ -118,9 +116,10 @@ def _written(out_dir: Path, flight: Flight) -> dict[int, MapLocalizationInfo]:
 
 
 def _write(out_dir: Path, record: MapLocalizationInfo) -> None:
+    from search.export.files import write_json
+
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    files.write_text(_path(out_dir, record.flight_id, record.frame_index), text)
+    write_json(_path(out_dir, record.flight_id, record.frame_index), record.model_dump(mode="json"))
 
 
 def _show(records: Sequence[MapLocalizationInfo], out_dir: Path | None) -> None:

@@ -72,6 +72,17 @@ def box_center(box: BBox) -> LonLat:
     return LonLat((box.west + width / 2 + 180.0) % 360.0 - 180.0, (box.south + box.north) / 2)
 
 
+def box_width_deg(box: BBox) -> float:
+    """The degrees of longitude that a box spans, across the antimeridian where west > east."""
+    return box.east - box.west + (360 if box.west > box.east else 0)
+
+
+def box_size_m(box: BBox) -> tuple[float, float]:
+    """(width, height) in metres at the box's middle latitude."""
+    per_lon, per_lat = metres_per_degree((box.south + box.north) / 2)
+    return box_width_deg(box) * per_lon, (box.north - box.south) * per_lat
+
+
 def bounds(lon: ArrayLike, lat: ArrayLike) -> BBox:
     """The box around positions, across the antimeridian where that is the narrower way round."""
     west, east = float(np.min(lon)), float(np.max(lon))

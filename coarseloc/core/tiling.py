@@ -43,7 +43,7 @@ def centres(bounds: BBox, footprint_m: float, overlap: float) -> Float64:
     """The centres of `grid`, float64 [N, 2] (lon, lat), in its order; for grids of which few tiles are kept."""
     stride_m = check_footprint(footprint_m) * (1 - check_overlap(overlap))
     _check_bounds(bounds)
-    width_m, height_m = _size(bounds)
+    width_m, height_m = geo.box_size_m(bounds)
     rows = _count(height_m, footprint_m, stride_m)
     if rows * _count(width_m, footprint_m, stride_m) > MAX_TILES:
         raise InputError(
@@ -54,7 +54,7 @@ def centres(bounds: BBox, footprint_m: float, overlap: float) -> Float64:
     lat = bounds.north - footprint_m / 2 / geo.metres_per_degree(bounds.north)[1]
     for _ in range(rows):
         per_lon, per_lat = geo.metres_per_degree(lat)
-        columns = np.arange(_count(_width_deg(bounds) * per_lon, footprint_m, stride_m))
+        columns = np.arange(_count(geo.box_width_deg(bounds) * per_lon, footprint_m, stride_m))
         lon = bounds.west + (footprint_m / 2 + columns * stride_m) / per_lon
         places.append(np.stack([(lon + 180) % 360 - 180, np.full(len(lon), lat)], axis=1))
         lat -= stride_m / per_lat
@@ -132,13 +132,3 @@ def _count(length_m: float, footprint_m: float, stride_m: float) -> int:
     """How many footprints, `stride_m` apart, lie within a length."""
     room = length_m - footprint_m * (1 - _SLACK)
     return math.floor(room / stride_m) + 1 if room >= 0 else 0
-
-
-def _width_deg(bounds: BBox) -> float:
-    return bounds.east - bounds.west + (360 if bounds.west > bounds.east else 0)
-
-
-def _size(bounds: BBox) -> tuple[float, float]:
-    """(width, height) in metres at the bounds' middle latitude."""
-    per_lon, per_lat = geo.metres_per_degree((bounds.south + bounds.north) / 2)
-    return _width_deg(bounds) * per_lon, (bounds.north - bounds.south) * per_lat

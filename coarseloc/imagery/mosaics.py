@@ -16,7 +16,7 @@ from coarseloc.core.rotation import Affine
 from coarseloc.core.types import BBox, Bools, Floats, LonLat, UInt8
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.imagery.decode import read_image
-from coarseloc.imagery.windows import MAX_WINDOW_PX
+from coarseloc.imagery.windows import window_side_px
 
 _BORDER_PX = 1.0  # of a picture left out where another one continues: its outermost pixels are mixed with nothing
 
@@ -41,31 +41,18 @@ class CaptureWindows:
         if not pictures:
             raise InputError("no pictures to lay a map together: expected at least one capture with a position")
         self._pictures = pictures
-        self._gsd_m = gsd_m
+        self.gsd_m = gsd_m
         self._read = read
         self._places = np.array([picture.center for picture in pictures], np.float64)
         self._reach_m = np.array([picture.width_m for picture in pictures]) / math.sqrt(2)
-        self._bounds = self._box()
-
-    @property
-    def gsd_m(self) -> float:
-        return self._gsd_m
-
-    @property
-    def bounds(self) -> BBox:
-        return self._bounds
+        self.bounds = self._box()
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """A north-up window out of the pictures that reach into it, each pixel from the one whose middle is nearest.
 
         Raises ImageryError where one of their files cannot be read, InputError for an impossible size.
         """
-        if not (side_m > 0 and gsd_m > 0 and side_m / gsd_m <= MAX_WINDOW_PX):
-            raise InputError(
-                f"a window of {side_m} m at {gsd_m} m a pixel: expected both above 0, and at most "
-                f"{MAX_WINDOW_PX} pixels a side"
-            )
-        side_px = max(2, math.ceil(side_m / gsd_m - 1e-9))
+        side_px = window_side_px(side_m, gsd_m)
         east, north = self._offsets(center)
         half = side_px * gsd_m / 2
         reaching = np.flatnonzero(np.maximum(np.abs(east), np.abs(north)) <= half + self._reach_m)

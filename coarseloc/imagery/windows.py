@@ -11,12 +11,22 @@ from PIL import Image
 from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine
-from coarseloc.core.types import BBox, LonLat
+from coarseloc.core.types import LonLat
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.imagery.file_names import resolve
 from coarseloc.imagery.raster import Raster
 
 MAX_WINDOW_PX = 8192  # a side: a mistyped resolution, not a window
+
+
+def window_side_px(side_m: float, gsd_m: float) -> int:
+    """The pixels a side of a window of at least `side_m` metres. Raises InputError for an impossible size."""
+    if not (side_m > 0 and gsd_m > 0 and side_m / gsd_m <= MAX_WINDOW_PX):
+        raise InputError(
+            f"a window of {side_m} m at {gsd_m} m a pixel: expected both above 0, and at most "
+            f"{MAX_WINDOW_PX} pixels a side"
+        )
+    return max(2, math.ceil(side_m / gsd_m - 1e-9))
 
 
 class OrthophotoWindows:
@@ -25,18 +35,10 @@ class OrthophotoWindows:
     def __init__(self, path: Path) -> None:
         """Raises InputError where the file cannot be read or placed on the Earth."""
         self._raster = Raster(resolve(path))
-        self._gsd_m = self._raster.metres_per_pixel()
+        self.gsd_m = self._raster.metres_per_pixel()
         width, height = self._raster.width, self._raster.height
         lon, lat = self._raster.positions_of([0, width, width, 0], [0, 0, height, height])
-        self._bounds = geo.bounds(lon, lat)
-
-    @property
-    def gsd_m(self) -> float:
-        return self._gsd_m
-
-    @property
-    def bounds(self) -> BBox:
-        return self._bounds
+        self.bounds = geo.bounds(lon, lat)
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """A north-up window of `gsd_m` metres a pixel around any position, by averaging where the raster is finer and
@@ -44,12 +46,7 @@ class OrthophotoWindows:
 
         Raises InputError where the raster cannot be read, or the window would have more than MAX_WINDOW_PX a side.
         """
-        if not (side_m > 0 and gsd_m > 0 and side_m / gsd_m <= MAX_WINDOW_PX):
-            raise InputError(
-                f"a window of {side_m} m at {gsd_m} m a pixel: expected both above 0, and at most "
-                f"{MAX_WINDOW_PX} pixels a side"
-            )
-        side_px = max(2, math.ceil(side_m / gsd_m - 1e-9))
+        side_px = window_side_px(side_m, gsd_m)
         to_source = Affine(*self._raster.affines([center], side_px * gsd_m, side_px)[0].tolist())
         source = self._raster.window(to_source, side_px)
         if source is None:

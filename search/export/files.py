@@ -76,7 +76,7 @@ def export(
                 texts.append(document.add(frame_info))
             elif "json" in formats and frame_info.info is not None:
                 counts["files"] += 1
-                _write_json(out_dir / file_name(frame_info), frame_info.info.to_json())
+                write_json(out_dir / file_name(frame_info), frame_info.info.to_json())
             if progress:
                 progress(completed, len(newest) * len(flight.frames), "frames")
         if single and "json" in formats:
@@ -84,7 +84,7 @@ def export(
             _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
         if "geojson" in formats:
             counts["files"] += 1
-            _write_json(out_dir / f"{name}.geojson", features.to_geojson())
+            write_json(out_dir / f"{name}.geojson", features.to_geojson())
         if "kml" in formats:
             counts["files"] += 1
             _write(out_dir / f"{name}.kml", features.to_kml())
@@ -140,7 +140,8 @@ def _file_suffix(run: StoredRun) -> str:
 # --- files --------------------------------------------------------------------------------------
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document, whole or not at all."""
     _write(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coarseloc.core import geo
-from coarseloc.core.types import Covariance, Frame, LonLat
-from coarseloc.localize.registration.fix import METHOD, NoMatch, Pose2D, ellipse_95
+from coarseloc.core.types import Covariance, Flight, Frame, LonLat
+from coarseloc.localize.registration.fix import FITTED, METHOD, NoMatch, Pose2D, ellipse_95
 from search.export.infos import truth_info
 from search.export.records import (
     EllipseInfo,
@@ -18,23 +18,19 @@ from search.export.records import (
     MapTimingMs,
     TruthInfo,
 )
-from search.map_localization import Camera, MapFacts, MapLocalization
+from search.map_localization import MapLocalization, MapLocalizer
 
 
 def map_localization_info(
-    localization: MapLocalization,
-    facts: MapFacts,
-    camera: Camera,
-    flight_id: str,
-    truth_source: str,
-    fit_digest: str,
+    localization: MapLocalization, localizer: MapLocalizer, flight: Flight
 ) -> MapLocalizationInfo:
     """The record of one frame."""
+    facts, camera = localizer.map, localizer.camera
     frame, fix = localization.frame, localization.fix
-    truth = truth_info(frame.truth, truth_source)
+    truth = truth_info(frame.truth, flight.truth_source)
     return MapLocalizationInfo(
         schema_version="1.0",
-        flight_id=flight_id,
+        flight_id=flight.flight_id,
         frame_index=frame.index,
         query=MapQueryInfo(
             path=str(frame.path),
@@ -54,15 +50,16 @@ def map_localization_info(
         timing_ms=MapTimingMs(
             decode=localization.decode_ms, verify=localization.register_ms, total=localization.register_ms
         ),
-        estimate=None if fix is None else MapEstimateInfo(fix=fix_info(fix, fit_digest)),
+        estimate=None if fix is None else MapEstimateInfo(fix=fix_info(fix)),
         error=localization.error,
         truth=truth,
         errors=_errors(fix, truth) if isinstance(fix, Pose2D) and truth is not None else None,
     )
 
 
-def answers_again(record: MapLocalizationInfo, facts: MapFacts, camera: Camera, frame: Frame, fit_digest: str) -> bool:
+def answers_again(record: MapLocalizationInfo, localizer: MapLocalizer, frame: Frame) -> bool:
     """Whether the record of an earlier run says of this frame what a new run on this map would."""
+    facts, camera = localizer.map, localizer.camera
     query, estimate = record.query, record.estimate
     return (
         query.path == str(frame.path)
@@ -70,16 +67,17 @@ def answers_again(record: MapLocalizationInfo, facts: MapFacts, camera: Camera, 
         and query.stabilised == camera.stabilised
         and (record.map.name, record.map.bbox) == (facts.name, tuple(facts.bounds))
         and record.map.registration_sd_m == facts.registration_sd_m
-        and (estimate is None or estimate.fix.fit_digest == fit_digest)
+        and (estimate is None or estimate.fix.fit_digest == FITTED.digest)
     )
 
 
-def fix_info(fix: Pose2D | NoMatch, fit_digest: str) -> FixInfo:
+def fix_info(fix: Pose2D | NoMatch) -> FixInfo:
     """A fix as every program reads it. Of a frame without a match no position leaves this function."""
     if isinstance(fix, NoMatch):
         return FixInfo(
             match=False, reason=fix.reason, ground=None, aircraft=None, heading_deg=None, heading_sd_deg=None,
-            tilt_deg=None, scale=None, probability=fix.probability, method=METHOD, attitude=None, fit_digest=fit_digest,
+            tilt_deg=None, scale=None, probability=fix.probability, method=METHOD, attitude=None,
+            fit_digest=FITTED.digest,
         )  # fmt: skip
     return FixInfo(
         match=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +147,14 @@ def label() -> Callable[..., dict[str, Any]]:
 def write_labels() -> Callable[..., Path]:
     """Write such entries as a label JSON, with or without a byte order mark."""
     return _write_labels
+
+
+@pytest.fixture(scope="module")
+def single_thread() -> Iterator[None]:
+    """Small transforms wait for each other's threads longer than they take, beside other tests' processes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -40,13 +39,7 @@ WIDE = FrameGeometry(160, 90, 320.0, 0.8)
 FEW = replace(DEFAULTS, refined=2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def single_thread() -> Iterator[None]:
-    """Small transforms wait for each other's threads longer than they take, beside other tests' processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def registered(pose: WindowPose, shape: FrameGeometry, off_m: tuple[float, float] = (40.0, -25.0)) -> Registration:

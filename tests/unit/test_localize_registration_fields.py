@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,14 +16,7 @@ from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
 from coarseloc.localize.registration.spectra import Hypotheses, frame_fields, smooth_length
 
-
-@pytest.fixture(autouse=True, scope="module")
-def single_thread() -> Iterator[None]:
-    """Small transforms wait for each other's threads longer than they take, beside other tests' processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def map_luma(side: int) -> torch.Tensor:

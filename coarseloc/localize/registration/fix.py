@@ -21,7 +21,7 @@ from coarseloc.localize.registration.registrar import FinePose, Registration
 
 METHOD = "orientation-correlation"
 
-_CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
+CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def ellipse_95(covariance: Covariance) -> Ellipse:
     matrix = np.array([[covariance.east_east, covariance.east_north], [covariance.east_north, covariance.north_north]])
     values, vectors = np.linalg.eigh(matrix)
     east, north = vectors[:, 1]
-    minor, major = np.sqrt(np.maximum(values, 0.0) * _CHI2_95)
+    minor, major = np.sqrt(np.maximum(values, 0.0) * CHI2_95)
     return Ellipse(float(major), float(minor), float(np.degrees(np.arctan2(east, north)) % 180.0))
 
 
