@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core import config, ids
+from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSource, UInt8
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from search.export.files import ExportSummary
     from search.export.records import MapLocalizationInfo
     from search.filtered_index import FilteredIndex
-    from search.map_localization import Camera
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
     from search.speed import Speed
@@ -343,9 +343,11 @@ class Workspace(DataFolder):
         from search.export.map_infos import answers_again, map_localization_info
         from search.map_localization import MapLocalizer
 
-        source, name, camera = self._map_source(map_path, reference_set, camera)
+        source, name, footprint_m = self._map_source(map_path, reference_set)
         device = str(resolve_device(device or self.settings.device))
-        localizer = MapLocalizer(source, name, camera, near=near, map_sd_m=map_sd_m, device=device)
+        localizer = MapLocalizer(
+            source, name, camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
+        )
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
                 record = (previous or {}).get(frame.index)
@@ -355,23 +357,20 @@ class Workspace(DataFolder):
                 if progress:
                     progress(count, len(flight.frames), "frames")
 
-    def _map_source(
-        self, map_path: Path | None, reference_set: str | None, camera: Camera
-    ) -> tuple[WindowSource, str, Camera]:
-        """(the map's windows, its name for records, the camera with the footprint to expect)."""
+    def _map_source(self, map_path: Path | None, reference_set: str | None) -> tuple[WindowSource, str, float | None]:
+        """(the map's windows, its name for records, the footprint of a reference set)."""
         from coarseloc.imagery.windows import OrthophotoWindows
         from search.map_localization import reference_map
 
         if (map_path is None) == (reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
         if map_path is not None:
-            return OrthophotoWindows(map_path), str(map_path), camera
+            return OrthophotoWindows(map_path), str(map_path), None
         with self.db.read() as session:
             stored = references.find_reference_set(session, reference_set)
             captures = references.captures(session, stored.id)
         source = reference_map(stored.reference_set, captures)
-        camera = replace(camera, reference_footprint_m=stored.reference_set.footprint_m)
-        return source, f"reference set {stored.name}", camera
+        return source, f"reference set {stored.name}", stored.reference_set.footprint_m
 
     # --- what runs amount to --------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
+from coarseloc.core.camera import GIVEN, Camera, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
+from coarseloc.core.fixes import NoMatch, Pose2D
 from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.localizer import ms_since
-from coarseloc.localize.registration.fix import CameraAttitude, NoMatch, Pose2D, fix_of
+from coarseloc.localize.registration.fix import fix_of
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, perspective_of
 from coarseloc.localize.registration.registrar import CandidateWindow, register, whole_map
@@ -25,48 +26,9 @@ from coarseloc.localize.registration.registrar import CandidateWindow, register,
 if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
 
-LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
 
-GIVEN = "given"
 HALF_A_PIXEL = "half a ground sample distance"
-REFERENCE_FOOTPRINT = "the reference set's footprint"
-ALTITUDE_AND_FOV = "altitude label and field of view"
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """What is known of a flight's camera; None where it is not."""
-
-    footprint_m: float | None = None  # width of a frame on the ground
-    fov_deg: float | None = None  # across a frame's width
-    reference_footprint_m: float | None = None  # of the references it is looked for among
-    stabilised: bool = False  # a gimbal holds it: the aircraft's pitch and roll are not the camera's
-
-    @property
-    def half_fov_tan(self) -> float | None:
-        return None if self.fov_deg is None else math.tan(math.radians(self.fov_deg) / 2)
-
-    def footprint_of(self, frame: Frame) -> tuple[float, str]:
-        """(metres across the frame's width, where they come from). Raises InputError where nothing says."""
-        if self.footprint_m is not None:
-            return self.footprint_m, GIVEN
-        altitude_m = frame.truth.altitude_label_m
-        if self.half_fov_tan is not None and altitude_m is not None and altitude_m > 0:
-            return 2 * altitude_m * self.half_fov_tan, ALTITUDE_AND_FOV
-        if self.reference_footprint_m is not None:
-            return self.reference_footprint_m, REFERENCE_FOOTPRINT
-        missing = "no label gives its altitude" if self.half_fov_tan is not None else "no field of view is given"
-        raise InputError(
-            f"the width of {frame.filename} on the ground is unknown: {missing}. Give it in metres with --footprint-m, "
-            "or the camera's --fov-deg where labels give the altitude above ground"
-        )
-
-    def attitude_of(self, pose: Pose) -> CameraAttitude | None:
-        """The camera's attitude where labels give it, it is fixed under the aircraft and its field of view is known."""
-        if self.fov_deg is None or self.stabilised or pose.pitch_deg is None or pose.roll_deg is None:
-            return None
-        return CameraAttitude(pose.pitch_deg, pose.roll_deg, LABEL_SD_DEG, "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +64,32 @@ class MapLocalizer:
         name: str,
         camera: Camera,
         *,
+        reference_footprint_m: float | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
         device: str = "cpu",
     ) -> None:
-        """source: the map's windows. name: of the map, for the records. near: look for frames around here alone.
+        """source: the map's windows. name: of the map, for the records. reference_footprint_m: the width to expect of
+        a frame where nothing else says. near: look for frames around here alone.
 
         Raises InputError where the map does not reach there.
         """
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
+        self._reference_footprint_m = reference_footprint_m
         self._device = device
         sd_m, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if map_sd_m is None else (map_sd_m, GIVEN)
         self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
         self._windows_of: FrameGeometry | None = None  # whose windows of the map are kept
         self._windows: list[CandidateWindow] = []
 
+    def footprint(self, frame: Frame) -> FootprintWidth:
+        """The width of a frame on the ground. Raises InputError where nothing says."""
+        return self.camera.footprint(frame.filename, frame.truth.altitude_label_m, self._reference_footprint_m)
+
     def localize(self, frame: Frame) -> MapLocalization:
         """Find one frame; an image that cannot be read is an error of its own."""
-        footprint_m, footprint_source = self.camera.footprint_of(frame)
+        footprint_m, footprint_source = self.footprint(frame)
         started = time.perf_counter()
         try:
             pixels = read_image(frame.path)
@@ -133,7 +102,7 @@ class MapLocalizer:
     def _register(self, pixels: UInt8, footprint_m: float, pose: Pose) -> Pose2D | NoMatch:
         tangent = self.camera.half_fov_tan
         geometry = FrameGeometry(pixels.shape[1], pixels.shape[0], footprint_m, tangent)
-        attitude = self.camera.attitude_of(pose)
+        attitude = self.camera.attitude(pose.pitch_deg, pose.roll_deg)
         perspective = None
         if attitude is not None and tangent is not None:
             perspective = perspective_of(attitude.pitch_deg, attitude.roll_deg, tangent)

@@ -28,6 +28,7 @@ import torch
 
 from coarseloc.core import geo
 from coarseloc.core.config import load as load_settings
+from coarseloc.core.fixes import CHI2_95
 from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Backbone, Failure, Frame, LonLat
 from coarseloc.core.windows import north_up
@@ -37,7 +38,7 @@ from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.registration import geometry
-from coarseloc.localize.registration.fix import CHI2_95, FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
+from coarseloc.localize.registration.fix import FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
 from coarseloc.localize.registration.registrar import (
@@ -192,7 +193,7 @@ def registration_row(
     ranking = [(pose.score, math.hypot(*offset_m(truth[0], pose.location))) for pose in registration.ranking]
     row: Row = {
         "fine": ranking,
-        "rival": registration.rival_score,
+        "rival": max(0.0, registration.rival.score) if registration.rival else 0.0,
         "coarse": [
             (place.score, math.hypot(*offset_m(truth[0], place.location))) for place in registration.places[:12]
         ],

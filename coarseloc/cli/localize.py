@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
 from coarseloc.core import ids
+from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Flight, Frame
@@ -61,8 +62,6 @@ def localize(
     The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg, else the reference set's
     footprint. Interrupted, the same command with --out goes on.
     """
-    from search.map_localization import Camera
-
     circle = Where.parse({"near": [near]}).near if near else None
     flight = _flight(source, labels, flight_id)
     for notice in flight.notices:
@@ -70,7 +69,7 @@ def localize(
     records = []
     for record in workspace.localize_on_map(
         flight,
-        Camera(footprint_m, fov_deg, stabilised=stabilised),
+        Camera(footprint_m, fov_deg, stabilised),
         map_path=map_path,
         reference_set=reference_set,
         near=circle,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core import ids
+from coarseloc.core.camera import Camera
 
 T = TypeVar("T")
 
@@ -158,6 +159,7 @@ class Flight:
     frames: tuple[Frame, ...]
     started_at: datetime | None = None  # local time, no zone: the id does not tell one
     truth_source: str = "none"  # "labels", "csv", "exif" or "none"
+    camera: Camera = Camera()
     notices: tuple[str, ...] = ()  # what its reader guessed, left unused or found contradicting itself
 
 

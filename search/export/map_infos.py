@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from coarseloc.core import geo
+from coarseloc.core.fixes import NoMatch, Pose2D, ellipse
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
-from coarseloc.localize.registration.fix import FITTED, METHOD, NoMatch, Pose2D, ellipse_95
+from coarseloc.localize.registration.fix import FITTED, METHOD
 from search.export.infos import truth_info
 from search.export.records import (
     EllipseInfo,
@@ -63,7 +66,7 @@ def answers_again(record: MapLocalizationInfo, localizer: MapLocalizer, frame: F
     query, estimate = record.query, record.estimate
     return (
         query.path == str(frame.path)
-        and (query.footprint_m, query.fov_deg) == (camera.footprint_of(frame)[0], camera.fov_deg)
+        and (query.footprint_m, query.fov_deg) == (localizer.footprint(frame).metres, camera.fov_deg)
         and query.stabilised == camera.stabilised
         and (record.map.name, record.map.bbox) == (facts.name, tuple(facts.bounds))
         and record.map.registration_sd_m == facts.registration_sd_m
@@ -96,7 +99,7 @@ def fix_info(fix: Pose2D | NoMatch) -> FixInfo:
 
 
 def _point(location: LonLat, covariance: Covariance) -> FixPointInfo:
-    ellipse = ellipse_95(covariance)
+    ellipse_95 = ellipse(covariance)
     return FixPointInfo(
         lon=location.lon,
         lat=location.lat,
@@ -104,7 +107,7 @@ def _point(location: LonLat, covariance: Covariance) -> FixPointInfo:
             (covariance.east_east, covariance.east_north),
             (covariance.east_north, covariance.north_north),
         ),
-        ellipse_95=EllipseInfo(major_m=ellipse.major_m, minor_m=ellipse.minor_m, azimuth_deg=ellipse.azimuth_deg),
+        ellipse_95=EllipseInfo(**asdict(ellipse_95)),
     )
 
 

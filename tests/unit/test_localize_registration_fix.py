@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coarseloc.core import geo
+from coarseloc.core.camera import CameraAttitude
+from coarseloc.core.fixes import NoMatch, Pose2D, ellipse
 from coarseloc.core.rotation import Affine
 from coarseloc.core.types import Covariance, LonLat
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.localize.registration.fix import (
     FITTED,
-    CameraAttitude,
     Logistic,
-    NoMatch,
-    Pose2D,
     aircraft_heading_deg,
-    ellipse_95,
     fix_of,
     ground_covariance,
 )
@@ -43,7 +41,7 @@ def fine_pose(score: float = 0.7, window: MapWindow = WINDOW, pose: WindowPose |
 def registration(best: FinePose, runner_up: float | None) -> Registration:
     second = () if runner_up is None else (replace(best, score=runner_up),)
     places = (CoarsePlace(best.location, 0.0, 1.0, 0.3),)
-    return Registration(best, (best, *second), places, runner_up or 0.0)
+    return Registration(best, (best, *second), places, second[0] if second else None)
 
 
 def answer(of_frame: Registration, shape: FrameGeometry = SHAPE, **options: object) -> Pose2D | NoMatch:
@@ -128,20 +126,20 @@ def test_the_ellipse_has_the_covariances_axes(first: float, second: float, azimu
     angle = math.radians(azimuth_deg)
     axis = np.array([math.sin(angle), math.cos(angle)])  # (east, north)
     matrix = minor**2 * np.eye(2) + (major**2 - minor**2) * np.outer(axis, axis)
-    ellipse = ellipse_95(Covariance(matrix[0, 0], matrix[0, 1], matrix[1, 1]))
-    assert math.isclose(ellipse.major_m, 2.4477 * major, rel_tol=1e-3)
-    assert math.isclose(ellipse.minor_m, 2.4477 * minor, rel_tol=1e-3)
-    assert abs(math.sin(math.radians(ellipse.azimuth_deg - azimuth_deg))) < 1e-3
+    drawn = ellipse(Covariance(matrix[0, 0], matrix[0, 1], matrix[1, 1]))
+    assert math.isclose(drawn.major_m, 2.4477 * major, rel_tol=1e-3)
+    assert math.isclose(drawn.minor_m, 2.4477 * minor, rel_tol=1e-3)
+    assert abs(math.sin(math.radians(drawn.azimuth_deg - azimuth_deg))) < 1e-3
 
 
 def test_95_percent_of_normal_errors_lie_in_the_ellipse():
     covariance = np.array([[4.0, 1.5], [1.5, 2.0]])
     errors = np.random.default_rng(1).multivariate_normal([0.0, 0.0], covariance, 20_000)
-    ellipse = ellipse_95(Covariance(4.0, 1.5, 2.0))
-    angle = math.radians(ellipse.azimuth_deg)
+    drawn = ellipse(Covariance(4.0, 1.5, 2.0))
+    angle = math.radians(drawn.azimuth_deg)
     along = errors @ [math.sin(angle), math.cos(angle)]
     across = errors @ [math.cos(angle), -math.sin(angle)]
-    inside = (along / ellipse.major_m) ** 2 + (across / ellipse.minor_m) ** 2 <= 1.0
+    inside = (along / drawn.major_m) ** 2 + (across / drawn.minor_m) ** 2 <= 1.0
     assert abs(inside.mean() - 0.95) < 0.006
 
 

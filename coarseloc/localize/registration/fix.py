@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 
 from coarseloc.core import geo, ids
-from coarseloc.core.types import Covariance, Floats, LonLat
-from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg
+from coarseloc.core.camera import CameraAttitude
+from coarseloc.core.fixes import Corners, NoMatch, Pose2D, RunnerUp
+from coarseloc.core.types import Covariance, Floats
+from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg, to_ground
 from coarseloc.localize.registration.registrar import FinePose, Registration
 
 METHOD = "orientation-correlation"
-
-CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,59 +66,6 @@ FITTED = Calibration(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ellipse:
-    """Semi-axes in metres; `azimuth_deg`, in [0, 180), is the major one's, clockwise from true north."""
-
-    major_m: float
-    minor_m: float
-    azimuth_deg: float
-
-
-@dataclass(frozen=True, slots=True)
-class CameraAttitude:
-    """A camera's attitude as a label or a boresight says; pitch nose up, roll right wing down."""
-
-    pitch_deg: float
-    roll_deg: float
-    sd_deg: float
-    source: Literal["label", "boresight"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pose2D:
-    """A frame's place on the map. `aircraft` is None where the camera's height is unknown."""
-
-    ground: LonLat  # under the frame's middle
-    ground_covariance_m2: Covariance
-    aircraft: LonLat | None
-    aircraft_covariance_m2: Covariance | None
-    heading_deg: float  # that the frame's upper edge faces, from true north
-    heading_sd_deg: float
-    tilt_deg: float | None
-    tilt_sd_deg: float
-    scale: float
-    score: float
-    margin: float
-    hypotheses: int  # distinct places compared
-    probability: float
-    attitude: str  # "label", "boresight", "estimated" or "unknown"
-    method: str
-    fit_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoMatch:
-    """Why a frame has no place: "no-ground" (nowhere does enough of it lie on the map), or "ambiguous" (nothing tells
-    its best place from the next, or no fit held). `rejected` is never to be shown as a position."""
-
-    reason: Literal["no-ground", "ambiguous"]
-    score: float | None
-    margin: float | None
-    probability: float
-    rejected: Pose2D | None
-
-
 def fix_of(
     registration: Registration,
     geometry: FrameGeometry,
@@ -141,9 +87,11 @@ def fix_of(
     if best is None or score is None or margin is None:
         return NoMatch("ambiguous" if registration.places else "no-ground", None, None, 0.0, None)
     probability = (calibration.whole_map if whole_map else calibration.candidates)(score, margin)
+    rival = registration.rival
+    runner_up = None if rival is None else RunnerUp(rival.location, rival.heading_deg % 360.0, rival.score)
     pose = _pose(
         best, geometry, score, margin, len(registration.ranking), probability, map_gsd_m, map_sd_m, attitude,
-        tilt_floor_deg, calibration,
+        tilt_floor_deg, calibration, runner_up,
     )  # fmt: skip
     if probability < calibration.accepted_probability:
         return NoMatch("ambiguous", score, margin, probability, pose)
@@ -172,15 +120,6 @@ def heading_sd_deg(pose: FinePose, calibration: Calibration = FITTED) -> float:
     return math.degrees(math.sqrt(calibration.heading_covariance * max(1.0 - pose.score, 0.0) * float(term)))
 
 
-def ellipse_95(covariance: Covariance) -> Ellipse:
-    """The ellipse that holds 95 % of a normal distribution."""
-    matrix = np.array([[covariance.east_east, covariance.east_north], [covariance.east_north, covariance.north_north]])
-    values, vectors = np.linalg.eigh(matrix)
-    east, north = vectors[:, 1]
-    minor, major = np.sqrt(np.maximum(values, 0.0) * CHI2_95)
-    return Ellipse(float(major), float(minor), float(np.degrees(np.arctan2(east, north)) % 180.0))
-
-
 def _pose(
     best: FinePose,
     geometry: FrameGeometry,
@@ -193,6 +132,7 @@ def _pose(
     attitude: CameraAttitude | None,
     tilt_floor_deg: float,
     calibration: Calibration,
+    runner_up: RunnerUp | None,
 ) -> Pose2D:
     covariance = ground_covariance(best, map_gsd_m, map_sd_m, calibration)
     source, tilt_sd = "unknown", tilt_floor_deg
@@ -224,7 +164,19 @@ def _pose(
         source,
         METHOD,
         calibration.digest,
+        corners_of(best, geometry),
+        runner_up,
     )
+
+
+def corners_of(pose: FinePose, geometry: FrameGeometry) -> Corners:
+    """Where a frame's corners lie on the ground, its tilt included."""
+    matrix = to_ground(pose.pose, geometry)
+    aspect = geometry.aspect
+    across = np.array([[-1.0, -aspect, 1.0], [1.0, -aspect, 1.0], [1.0, aspect, 1.0], [-1.0, aspect, 1.0]])
+    x, y, w = matrix @ across.T
+    upper_left, upper_right, lower_right, lower_left = map(pose.window.location, x / w, y / w)
+    return upper_left, upper_right, lower_right, lower_left
 
 
 def aircraft_heading_deg(pose: Pose2D, fine: FinePose, geometry: FrameGeometry) -> float:

@@ -111,9 +111,7 @@ class Registration:
     best: FinePose | None
     ranking: tuple[FinePose, ...]
     places: tuple[CoarsePlace, ...]
-    rival_score: float = (
-        0.0  # the best fine score elsewhere, of poses that are not plausible too; 0 where there is none
-    )
+    rival: FinePose | CoarsePlace | None = None  # the best elsewhere: a pose, plausible or not, else a coarse place
 
     @property
     def score(self) -> float | None:
@@ -122,8 +120,10 @@ class Registration:
 
     @property
     def margin(self) -> float | None:
-        """The best fine score above the next one's, below 0 where that one's pose is not plausible."""
-        return self.ranking[0].score - self.rival_score if self.ranking else None
+        """The best fine score above the rival's, below 0 where that one's pose is not plausible."""
+        if not self.ranking:
+            return None
+        return self.ranking[0].score - max(0.0, self.rival.score if self.rival else 0.0)
 
 
 PlacedT = TypeVar("PlacedT", CoarsePlace, FinePose)
@@ -260,11 +260,10 @@ def register(
     ranking = [pose for pose in separate if _is_plausible(pose, settings)]
     if not ranking:
         return Registration(None, (), tuple(places))
-    rivals = [pose.score for pose in separate if pose is not ranking[0]] or [
-        place.score for place in places if _apart_m(place.location, ranking[0].location) > apart_m
-    ]
+    rivals: list[FinePose | CoarsePlace] = [pose for pose in separate if pose is not ranking[0]]
+    rivals = rivals or [place for place in places if _apart_m(place.location, ranking[0].location) > apart_m]
     best = _finest(frame, ranking[0], window_at, map_gsd_m, perspective, settings)
-    return Registration(best, tuple(ranking), tuple(places), max([0.0, *rivals]))
+    return Registration(best, tuple(ranking), tuple(places), max(rivals, key=lambda rival: rival.score, default=None))
 
 
 def _is_plausible(pose: FinePose, settings: RegistrationSettings) -> bool:

@@ -1,0 +1,103 @@
+"""A fix: where a frame lies on the map in metres, with covariance and probability, or no match and why. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from coarseloc.core.types import Covariance, LonLat
+
+CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
+
+Corners = tuple[LonLat, LonLat, LonLat, LonLat]
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """Semi-axes in metres; `azimuth_deg`, in [0, 180), is the major one's, clockwise from true north."""
+
+    major_m: float
+    minor_m: float
+    azimuth_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """The next best place of a frame, apart from its fix."""
+
+    location: LonLat
+    heading_deg: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pose2D:
+    """A frame's place on the map. `aircraft` is None where the camera's height is unknown."""
+
+    ground: LonLat  # under the frame's middle
+    ground_covariance_m2: Covariance
+    aircraft: LonLat | None
+    aircraft_covariance_m2: Covariance | None
+    heading_deg: float  # that the frame's upper edge faces, from true north
+    heading_sd_deg: float
+    tilt_deg: float | None
+    tilt_sd_deg: float
+    scale: float
+    score: float
+    margin: float
+    hypotheses: int  # distinct places compared
+    probability: float
+    attitude: str  # "label", "boresight", "estimated" or "unknown"
+    method: str
+    fit_digest: str
+    corners: Corners  # of the frame on the ground: upper left, upper right, lower right, lower left
+    runner_up: RunnerUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    """Why a frame has no place: "no-ground" (nowhere does enough of it lie on the map), or "ambiguous" (nothing tells
+    its best place from the next, or no fit held). `rejected` is never to be shown as a position."""
+
+    reason: Literal["no-ground", "ambiguous"]
+    score: float | None
+    margin: float | None
+    probability: float
+    rejected: Pose2D | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotVerified:
+    """Why a frame was not looked for on the map at all, in words for its user."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFix:
+    """One frame looked for on the map, and what it was looked for with."""
+
+    answer: Pose2D | NoMatch | NotVerified
+    footprint_m: float | None  # the frame's expected width on the ground
+    footprint_source: str | None
+    map_gsd_m: float | None
+    map_sd_m: float | None  # the map's own registration error, per axis
+    map_sd_source: str | None
+    verify_ms: float
+
+    @property
+    def pose(self) -> Pose2D | None:
+        """The pose, where there is a match."""
+        return self.answer if isinstance(self.answer, Pose2D) else None
+
+
+def ellipse(covariance: Covariance, share: float = 0.95) -> Ellipse:
+    """The ellipse that holds `share` of a normal distribution: −2 ln(1 − share) is chi-square's quantile."""
+    matrix = np.array([[covariance.east_east, covariance.east_north], [covariance.east_north, covariance.north_north]])
+    values, vectors = np.linalg.eigh(matrix)
+    east, north = vectors[:, 1]
+    minor, major = np.sqrt(np.maximum(values, 0.0) * -2.0 * math.log1p(-share))
+    return Ellipse(float(major), float(minor), float(np.degrees(np.arctan2(east, north)) % 180.0))
