@@ -159,8 +159,8 @@ class Flight:
     frames: tuple[Frame, ...]
     started_at: datetime | None = None  # local time, no zone: the id does not tell one
     truth_source: str = "none"  # "labels", "csv", "exif" or "none"
-    camera: Camera = Camera()
     notices: tuple[str, ...] = ()  # what its reader guessed, left unused or found contradicting itself
+    camera: Camera = field(default_factory=Camera)
 
 
 # --- embeddings ---------------------------------------------------------------------------------
