@@ -121,6 +121,9 @@ class TileSource(Protocol):
 
 # --- flights ------------------------------------------------------------------------------------
 
+GPS_SD_M = 3.0  # per axis, of a position that a GPS receiver without corrections gave
+SIMULATED_SD_M = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pose:
@@ -161,6 +164,7 @@ class Flight:
     truth_source: str = "none"  # "labels", "csv", "exif" or "none"
     notices: tuple[str, ...] = ()  # what its reader guessed, left unused or found contradicting itself
     camera: Camera = field(default_factory=Camera)
+    truth_sd_m: float = GPS_SD_M  # the truth's own error, per axis
 
 
 # --- embeddings ---------------------------------------------------------------------------------

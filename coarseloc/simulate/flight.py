@@ -15,7 +15,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Flight, Frame, LonLat, Pose, Progress
+from coarseloc.core.types import SIMULATED_SD_M, Flight, Frame, LonLat, Pose, Progress
 from coarseloc.imagery.orthophoto import cut_view
 from coarseloc.imagery.raster import Raster
 from coarseloc.simulate.camera import Changes, develop, ground_homography, photograph, reach, season_matrix
@@ -84,7 +84,7 @@ def simulate_flight(
     started = None
     with suppress(ValueError):
         started = datetime.strptime(flight_id, "%y%m%d%H%M%S")
-    return Flight(flight_id, folder, tuple(photographs), started, "labels")
+    return Flight(flight_id, folder, tuple(photographs), started, "labels", truth_sd_m=SIMULATED_SD_M)
 
 
 def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
