@@ -16,7 +16,6 @@ from PIL import Image
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, UInt8
-from coarseloc.imagery import geotiff
 from coarseloc.simulate.canvas import Canvas, Season, vary
 from coarseloc.simulate.landuse import ASPHALT, paint
 from coarseloc.simulate.polygons import Polygon, subdivide
@@ -72,6 +71,8 @@ def write_area(
     center: LonLat = LonLat(127.03, 37.49),  # noqa: B008 (a constant tuple)
 ) -> Path:
     """Write `render_area` as a tiled GeoTIFF in the UTM zone of `center`, with overviews; returns `path`."""
+    from coarseloc.imagery import geotiff  # here: areas are painted where there is no rasterio, on a lent GPU's machine
+
     pixels = render_area(seed, width_m, height_m, gsd_m, style, season)
     return geotiff.write_rgb(path, pixels, center=center, gsd_m=gsd_m)
 

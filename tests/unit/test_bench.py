@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import figures, machine, models, report, rounds, run
+from benchmarks import figures, machine, models, registration_devices, report, rounds, run
 from benchmarks.__main__ import bench
 from benchmarks.figures import Figure
 from benchmarks.rounds import Contest, Skipped, Way
@@ -205,6 +205,31 @@ def test_the_gpu_script_needs_torch_transformers_and_numpy_alone(tmp_path: Path)
     assert by_name["vits16, fp32 against the CPU in fp32: least cosine"] == pytest.approx(1.0, abs=1e-5)
     assert by_name["1 exact query, 500 x 384"] > 0
     assert "| vits16, one frame at 64 px |" in written.with_suffix(".md").read_text()
+
+
+_DEVICES_ALONE = (
+    _ALONE.replace('"PIL", ', "").partition("from pathlib")[0]
+    + """
+import json
+from benchmarks import registration_devices
+figures = registration_devices.measure("cpu", 1, (1500.0, 1400.0))
+print(json.dumps(figures | {"agrees": registration_devices.agrees(figures)}))
+"""
+)
+
+
+def test_the_script_that_compares_devices_needs_torch_numpy_and_pillow_alone() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _DEVICES_ALONE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["agrees"]
+    for part in ("windows", "map"):
+        assert measured[part]["right"] == {"cpu": 1, "device": 1}
+        assert measured[part]["ms"]["device"]["all"] > 0
+    measured["windows"]["apart"]["ground_m"]["most"] = 0.03
+    assert not registration_devices.agrees(measured)
 
 
 def test_memory_is_watched_at_its_peak() -> None:

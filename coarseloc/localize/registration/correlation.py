@@ -18,7 +18,8 @@ from coarseloc.localize.registration.spectra import FrameFields
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
 
-_BATCH = 1 << 19  # pixels transformed at a time: what stays in the cache
+_BATCH = 1 << 19  # pixels transformed at a time: what stays in a processor's cache
+_BATCH_CUDA = 1 << 24  # enough to keep a GPU busy
 _EMPTY = 0.02  # of the mean energy: a floor under that of ground without edges (water), where noise would score
 
 
@@ -70,7 +71,7 @@ def correlate(
     floor = (_EMPTY * mean_energy)[:, None, None]
     partial = [window.valid is not None or length > min(window.field.shape) for window in windows]
     pairs = frame.hypotheses.group // 2
-    batch = max(1, _BATCH // (length * length * pairs))
+    batch = max(1, (_BATCH_CUDA if device.type == "cuda" else _BATCH) // (length * length * pairs))
     for group in range(frame.groups):
         p, q, mask = frame.spectra(group, length)
         area = frame.masks[group].sum()

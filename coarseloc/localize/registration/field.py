@@ -52,7 +52,8 @@ def orientation_field(luma: Tensor, valid: Tensor | None = None, oversampling: i
 
 def luma_of(pixels: Tensor) -> Tensor:
     """float32 [H, W], grey levels 0–255, of uint8 RGB [H, W, 3] (ITU-R BT.601)."""
-    return pixels.to(torch.float32) @ torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
+    red, green, blue = pixels.to(torch.float32).unbind(-1)  # no product of matrices, which TF32 may shorten on a GPU
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def blur(planes: Tensor, sigma_px: float) -> Tensor:

@@ -153,16 +153,13 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     """float32 [T, C, side, side]: planes [C, h, w], `_OVERSAMPLING` times finer, turned clockwise about their middle;
     0 outside."""
     height, width = planes.shape[-2:]
-    cos, sin = torch.cos(angles), torch.sin(angles)
-    # affine_grid maps target to source, both in [-1, 1] from edge to edge: source = R(-angle) · target, in pixels.
-    across, down = side * _OVERSAMPLING / width, side * _OVERSAMPLING / height
-    zero = torch.zeros_like(cos)
-    matrices = torch.stack(
-        [torch.stack([cos * across, sin * across, zero], 1), torch.stack([-sin * down, cos * down, zero], 1)], 1
-    )
-    shape = [len(angles), len(planes), side, side]
-    grid = functional.affine_grid(matrices.to(planes), shape, align_corners=False)
-    return functional.grid_sample(planes.expand(shape[0], -1, -1, -1), grid, mode="bilinear", align_corners=False)
+    # source = R(-angle) · target, in the planes' pixels; no product of matrices, which TF32 may shorten on a GPU.
+    cos, sin = (part.to(planes)[:, None, None] for part in (torch.cos(angles), torch.sin(angles)))
+    offsets = (torch.arange(side, dtype=torch.float32, device=planes.device) + 0.5 - side / 2) * _OVERSAMPLING
+    right, down = offsets[None, None, :], offsets[None, :, None]
+    x, y = (cos * right + sin * down) * (2.0 / width), (cos * down - sin * right) * (2.0 / height)
+    grid = torch.stack([x, y], -1)
+    return functional.grid_sample(planes.expand(len(angles), -1, -1, -1), grid, mode="bilinear", align_corners=False)
 
 
 def _transform(images: Tensor, length: int) -> Tensor:
