@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from coarseloc.core import geo
+from coarseloc.core.camera import Distortion
 from coarseloc.core.rotation import Affine
 from coarseloc.core.types import LonLat
 from coarseloc.core.windows import MapWindow, north_up
@@ -38,6 +39,31 @@ def photograph(pose: WindowPose, shape: FrameGeometry, seed: int = 5) -> np.ndar
         size, Image.Transform.PERSPECTIVE, data, Image.Resampling.BICUBIC
     )
     return np.asarray(picture)
+
+
+def pictured(straight: np.ndarray, distortion: Distortion, half_fov_tan: float) -> np.ndarray:
+    """uint8 [H, W, 3]: what a lens makes of a picture without distortion, whose borders are repeated beyond it.
+
+    By the pixel: the inverse of the lens's formulas by fixed points (as OpenCV undistorts points), then bilinear.
+    """
+    height, width = straight.shape[:2]
+    per_ray = width / 2 / half_fov_tan
+    x_lens = (np.arange(width)[None] + 0.5 - width / 2) / per_ray + np.zeros((height, 1))
+    y_lens = (np.arange(height)[:, None] + 0.5 - height / 2) / per_ray + np.zeros((1, width))
+    d, x, y = distortion, x_lens, y_lens
+    for _ in range(60):
+        r2 = x * x + y * y
+        radial = 1 + d.k1 * r2 + d.k2 * r2**2 + d.k3 * r2**3
+        tangential_x = 2 * d.p1 * x * y + d.p2 * (r2 + 2 * x * x)
+        tangential_y = d.p1 * (r2 + 2 * y * y) + 2 * d.p2 * x * y
+        x, y = (x_lens - tangential_x) / radial, (y_lens - tangential_y) / radial
+    column = np.clip(x * per_ray + width / 2 - 0.5, 0, width - 1.001)
+    row = np.clip(y * per_ray + height / 2 - 0.5, 0, height - 1.001)
+    i, j = row.astype(int), column.astype(int)
+    below, right = (row - i)[..., None], (column - j)[..., None]
+    upper = straight[i, j] * (1 - right) + straight[i, j + 1] * right
+    lower = straight[i + 1, j] * (1 - right) + straight[i + 1, j + 1] * right
+    return np.round(upper * (1 - below) + lower * below).astype(np.uint8)
 
 
 def scene_window(center: LonLat, side_m: float, gsd_m: float, seed: int = 5) -> MapWindow:

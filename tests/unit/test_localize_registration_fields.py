@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from registration_scenes import photograph, scene_map
+from registration_scenes import photograph, pictured, scene_map
 
+from coarseloc.core.camera import Distortion
 from coarseloc.localize.registration.correlation import WindowField, correlate, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
@@ -137,3 +138,34 @@ def test_peaks_are_apart_and_best_first():
 @pytest.mark.parametrize(("length", "smooth"), [(112, 112), (113, 128), (200, 224), (384, 384), (500, 512)])
 def test_transform_lengths_are_multiples_of_16_with_small_factors(length: int, smooth: int):
     assert smooth_length(length) == smooth
+
+
+# --- lenses -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k1", [-0.25, 0.15])
+@pytest.mark.parametrize(("width", "height"), [(200, 200), (240, 135)])
+def test_a_distorted_picture_is_warped_to_the_straight_one(k1: float, width: int, height: int):
+    lens = Distortion(k1, 0.05, 0.004, -0.003, 0.01)
+    straight = FrameGeometry(width, height, 400.0, 0.6)
+    picture = photograph(WindowPose(500.0, 500.0, 20.0), straight)
+    distorted = FrameRaster(pictured(picture, lens, 0.6), FrameGeometry(width, height, 400.0, 0.6, lens))
+    pixel_m = 400.0 / width
+    pose = WindowPose(pixel_m * (width / 2 + 10), pixel_m * (height / 2 + 10), 0.0)  # its pixels, 10 around them
+    expected, covered = FrameRaster(picture, straight).warp(pose, pixel_m, height + 20, width + 20)
+    luma, mask = distorted.warp(pose, pixel_m, height + 20, width + 20)
+    inside = mask > 0.99
+    difference = (luma - expected).abs()
+    assert float(difference[inside].mean()) < 2.5 and float(luma[inside].std()) > 15.0
+    untold = FrameRaster(pictured(picture, lens, 0.6), straight).warp(pose, pixel_m, height + 20, width + 20)[0]
+    assert float((untold - expected).abs()[inside].mean()) > 3 * float(difference[inside].mean())
+    assert bool((mask <= covered).all())
+    if k1 < 0:  # what the straight picture shows lies within the lens's
+        assert float((covered - mask).abs().mean()) < 0.01
+    else:  # its corners lie beyond
+        assert 0.01 < float((covered - mask).mean()) < 0.3 and float(mask[12, 12]) == 0.0
+
+
+def test_a_lens_without_a_field_of_view_is_refused():
+    with pytest.raises(ValueError, match="distortion without"):
+        FrameGeometry(20, 20, 400.0, None, Distortion(0.1, 0.0, 0.0, 0.0))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from coarseloc.core.camera import Distortion
 from coarseloc.core.types import Floats, UInt8
 from coarseloc.localize.registration.field import blur, luma_of, orientation_field
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose, to_ground
@@ -37,7 +38,7 @@ class FrameRaster:
         """(luma float32 [height, width], mask float32 [height, width]) on a window's pixels of `pixel_m` metres.
 
         The mask is the share of each pixel that the frame covers; luma outside it is the frame's, reflected at its
-        borders, so that its border is no edge.
+        borders, so that its border is no edge. A lens's distortion is undone on the way, in the same interpolation.
         """
         factor, reduced = self._at(pixel_m / pose.scale)
         rows, columns = reduced.shape
@@ -46,13 +47,17 @@ class FrameRaster:
         middle = np.array([half, self.geometry.height_px / factor / 2])
         to_pooled = np.array([[half, 0.0, middle[0]], [0.0, half, middle[1]], [0.0, 0.0, 1.0]]) @ to_frame
         x, y = _projected(to_pooled @ np.diag([pixel_m, pixel_m, 1.0]), height, width, self.device)
+        per_pixel = pixel_m / (pose.scale * self.pixel_m * factor)  # pooled pixels per window pixel
+        width_pooled, height_pooled = self.geometry.width_px / factor, self.geometry.height_px / factor
+        mask = _coverage(x, width_pooled, per_pixel) * _coverage(y, height_pooled, per_pixel)
+        if self.geometry.distortion is not None:
+            x, y = self._distorted(_reflected(x, width_pooled), _reflected(y, height_pooled), half)
+            pictured = _coverage(x, width_pooled, per_pixel) * _coverage(y, height_pooled, per_pixel)
+            mask = torch.minimum(mask, pictured)
         grid = torch.stack([x * (2.0 / columns) - 1.0, y * (2.0 / rows) - 1.0], dim=-1)[None]
         luma = functional.grid_sample(
             reduced[None, None], grid, mode="bicubic", padding_mode="reflection", align_corners=False
         )[0, 0]
-        per_pixel = pixel_m / (pose.scale * self.pixel_m * factor)  # pooled pixels per window pixel
-        width_pooled, height_pooled = self.geometry.width_px / factor, self.geometry.height_px / factor
-        mask = _coverage(x, width_pooled, per_pixel) * _coverage(y, height_pooled, per_pixel)
         return luma, mask
 
     def field(self, pose: WindowPose, pixel_m: float, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -69,6 +74,15 @@ class FrameRaster:
         pose = WindowPose(width * fine_m / 2, height * fine_m / 2, 0.0, scale)
         luma, _ = self.warp(pose, fine_m, height, width)
         return orientation_field(luma, oversampling=oversampling)
+
+    def _distorted(self, x: Tensor, y: Tensor, half: float) -> tuple[Tensor, Tensor]:
+        """Where the lens pictures what a pinhole camera pictures at (x, y), both in pooled pixels; `half` a width."""
+        distortion, half_fov_tan = self.geometry.distortion, self.geometry.half_fov_tan
+        if distortion is None or half_fov_tan is None:
+            return x, y
+        middle_y, per_ray = half * self.geometry.aspect, half / half_fov_tan
+        x, y = distorted((x - half) / per_ray, (y - middle_y) / per_ray, distortion)
+        return x * per_ray + half, y * per_ray + middle_y
 
     def _at(self, pixel_m: float) -> tuple[int, Tensor]:
         """(frame pixels per pooled pixel, the frame pooled and smoothed for sampling every `pixel_m` metres).
@@ -100,6 +114,22 @@ def _projected(to_pooled: Floats, height: int, width: int, device: torch.device)
     x = (h[0, 0] * column + h[0, 1] * row + h[0, 2]) / depth
     y = (h[1, 0] * column + h[1, 1] * row + h[1, 2]) / depth
     return x.to(torch.float32).to(device), y.to(torch.float32).to(device)
+
+
+def distorted(x: Tensor, y: Tensor, distortion: Distortion) -> tuple[Tensor, Tensor]:
+    """Where a lens pictures the rays (x, y, 1) of a pinhole camera: the formulas of `core.camera.Distortion`."""
+    d, r2 = distortion, x * x + y * y
+    radial = 1.0 + r2 * (d.k1 + r2 * (d.k2 + r2 * d.k3))
+    product = 2.0 * x * y
+    return (
+        x * radial + d.p1 * product + d.p2 * (r2 + 2.0 * x * x),
+        y * radial + d.p1 * (r2 + 2.0 * y * y) + d.p2 * product,
+    )
+
+
+def _reflected(coordinate: Tensor, size: float) -> Tensor:
+    """A coordinate folded into [0, size]: a lens's polynomial says nothing of rays beyond its picture."""
+    return size - (torch.remainder(coordinate, 2.0 * size) - size).abs()
 
 
 def _coverage(coordinate: Tensor, size: float, per_pixel: float) -> Tensor:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coarseloc.core.camera import Camera, CameraAttitude, Distortion
 from coarseloc.core.types import Floats
 
 
@@ -35,12 +36,14 @@ class WindowPose:
 
 @dataclass(frozen=True, slots=True)
 class FrameGeometry:
-    """A frame's size: pixels, its nominal width on the ground, and tan(fov/2) across its width where it is known."""
+    """A frame's size: pixels, its nominal width on the ground, and tan(fov/2) across its width where it is known; and
+    its lens's distortion, which frame coordinates are free of."""
 
     width_px: int
     height_px: int
     footprint_m: float
     half_fov_tan: float | None = None
+    distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
         if self.width_px < 1 or self.height_px < 1 or not 0 < self.footprint_m < math.inf:
@@ -49,6 +52,8 @@ class FrameGeometry:
             )
         if self.half_fov_tan is not None and not 0 < self.half_fov_tan < math.inf:
             raise ValueError(f"tan(fov / 2) is {self.half_fov_tan}: expected above 0, or None where it is unknown")
+        if self.distortion is not None and self.half_fov_tan is None:
+            raise ValueError("a lens's distortion without tan(fov / 2): its radii are unknown")
 
     @property
     def aspect(self) -> float:
@@ -64,6 +69,11 @@ class FrameGeometry:
     def height_m(self) -> float | None:
         """The camera's height above ground at scale 1 without tilt."""
         return None if self.half_fov_tan is None else self.footprint_m / 2 / self.half_fov_tan
+
+
+def frame_geometry(camera: Camera, width_px: int, height_px: int, footprint_m: float) -> FrameGeometry:
+    """The geometry of a camera's frame of this size and expected width on the ground."""
+    return FrameGeometry(width_px, height_px, footprint_m, camera.half_fov_tan, camera.distortion)
 
 
 def rotation(heading_deg: float) -> Floats:
@@ -109,6 +119,13 @@ def perspective_of(pitch_deg: float, roll_deg: float, half_fov_tan: float) -> tu
     """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     return -half_fov_tan * math.tan(roll), -half_fov_tan * math.tan(pitch) / math.cos(roll)
+
+
+def attitude_perspective(attitude: CameraAttitude | None, geometry: FrameGeometry) -> tuple[float, float] | None:
+    """k of a frame whose camera's attitude is known; None where that or its field of view is not."""
+    if attitude is None or geometry.half_fov_tan is None:
+        return None
+    return perspective_of(attitude.pitch_deg, attitude.roll_deg, geometry.half_fov_tan)
 
 
 def attitude_of(perspective: tuple[float, float], half_fov_tan: float) -> tuple[float, float, float]:
