@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from coarseloc.core import filters
+from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 
@@ -88,6 +89,43 @@ def report_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def camera_options(command: F) -> F:
+    """What a user says of the camera, handed to the command as one `camera`: it comes before the flight's own table."""
+
+    @functools.wraps(command)
+    def with_camera(*args: Any, camera_file: Path | None, **kwargs: Any) -> Any:
+        from coarseloc.imagery.flight_toml import read_flight_toml
+
+        camera = Camera(kwargs.pop("footprint_m"), kwargs.pop("fov_deg"), kwargs.pop("stabilised"))
+        if camera_file is not None:
+            camera = camera.over(read_flight_toml(camera_file).camera)
+        return command(*args, camera=camera, **kwargs)
+
+    for option in (
+        click.option(
+            "--camera",
+            "camera_file",
+            type=click.Path(path_type=Path),
+            help="A file with a [camera] table, as flight.toml has it. [the flight's own]",
+        ),
+        click.option(
+            "--stabilised/--not-stabilised",
+            default=None,
+            help="A gimbal holds the camera: labels' pitch and roll are not its own.",
+        ),
+        click.option(
+            "--fov-deg",
+            type=click.FloatRange(0, 180, min_open=True, max_open=True),
+            help="Camera's field of view across the frame: gives the aircraft's own position too.",
+        ),
+        click.option(
+            "--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Width of a frame on the ground."
+        ),
+    ):
+        with_camera = option(with_camera)
+    return with_camera  # type: ignore[return-value]
 
 
 def backbone_options(command: F) -> F:

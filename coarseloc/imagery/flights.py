@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from itertools import count, pairwise
 from pathlib import Path
@@ -17,10 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from coarseloc.core import geo, ids
+from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Flight, Frame, Pose
+from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
 from coarseloc.imagery.exif import exif_pose, exif_time
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
+from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.label_files import TABLES, Label
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 
@@ -30,19 +32,22 @@ _LAST_DIGITS = re.compile(r"(?<!\d)(?<!\d\.)\d{1,9}$", re.ASCII)
 _GENERIC = ("images", "frames", "photos")  # such a folder is named after the one it lies in
 
 
-def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
+def open_flight(path: Path, *, labels: Path | None = None, camera: Camera | None = None) -> Flight:
     """Open the flight in a folder: its frames in order, each with its pose where that is known.
 
     Frames come in the order of the times that all their EXIF data give, or all their labels; frames of one moment, and
     all where some have no time, in the natural order of their relative paths. A frame named `<flight>_<n>.jpg` has the
     number n; in a folder named otherwise the number at the end of each name, where these rise in order; others are
     numbered on. Truth comes from `labels` (JSON, CSV), else from label JSON, CSV or EXIF GPS, the first of them that
-    places any frame; files are looked for inside the folder and beside it. What was guessed, left unused or contradicts
-    itself is in the flight's `notices`. No image is decoded. Raises InputError for a missing or empty folder, and for
-    labels that name none of the frames or give metres for degrees.
+    places any frame; files are looked for inside the folder and beside it. The camera and the truth's error come from a
+    `flight.toml`; what `camera` knows comes before it. A true yaw is what the frame's upper edge faces: the aircraft's,
+    and the camera's mounting. What was guessed, left unused or contradicts itself is in the flight's `notices`. No
+    image is decoded. Raises InputError for a missing or empty folder, for labels that name none of the frames or give
+    metres for degrees, and for a flight.toml with a key or a value that it cannot have.
     """
     path = resolve(path)
     names, notices = _frame_names(path)
+    conditions, file_notices = _conditions(path, camera)
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
     truth = _read_truth(path, names, labels)
     times, ordered, order_notices = _order_frames(names, {name: exif_time(path / name) for name in names}, truth.times)
@@ -51,15 +56,42 @@ def open_flight(path: Path, *, labels: Path | None = None) -> Flight:
             index,
             path / name,
             _relative_path(name),
-            truth.poses[name],
+            _of_frame(truth.poses[name], conditions.camera),
             _without_zone(times[name]),
             fingerprint(path / name),
         )
         for index, name in zip(_frame_indexes(flight_id, ordered), ordered, strict=True)
     ]
-    notices += [*order_notices, *truth.notices]
-    printable_notices = tuple(map(printable, notices))
-    return Flight(ids.label(flight_id), path, tuple(frames), _started_at(flight_id), truth.source, printable_notices)
+    notices += [*file_notices, *order_notices, *truth.notices]
+    return Flight(
+        ids.label(flight_id),
+        path,
+        tuple(frames),
+        _started_at(flight_id),
+        truth.source,
+        tuple(map(printable, notices)),
+        conditions.camera,
+        GPS_SD_M if conditions.truth_sd_m is None else conditions.truth_sd_m,
+    )
+
+
+def open_image(path: Path, *, camera: Camera | None = None) -> Flight:
+    """Open one image as a flight of its own, with the camera of its folder and no truth."""
+    conditions, notices = _conditions(path.parent, camera)
+    frames = (Frame(1, path, path.name),)
+    return Flight(path.stem, path.parent, frames, notices=tuple(map(printable, notices)), camera=conditions.camera)
+
+
+def _conditions(folder: Path, camera: Camera | None) -> tuple[FlightConditions, list[str]]:
+    """(what the flight.toml of a folder says below what its user says of the camera, notices)."""
+    file, notices = find_flight_toml(folder)
+    conditions = FlightConditions(Camera(), None) if file is None else read_flight_toml(file)
+    return conditions._replace(camera=(camera or Camera()).over(conditions.camera)), notices
+
+
+def _of_frame(pose: Pose, camera: Camera) -> Pose:
+    """An aircraft's pose with the yaw of its frame; pitch and roll stay the aircraft's (`Camera.attitude`)."""
+    return replace(pose, yaw_deg=camera.frame_heading_deg(pose.yaw_deg, pose.pitch_deg, pose.roll_deg))
 
 
 def fingerprint(path: Path) -> str:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from coarseloc.core.camera import Camera, fov_deg_of
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import SIMULATED_SD_M, Flight, Frame, LonLat, Pose, Progress
+from coarseloc.imagery.flight_toml import FILE_NAME, write_flight_toml
 from coarseloc.imagery.orthophoto import cut_view
 from coarseloc.imagery.raster import Raster
 from coarseloc.simulate.camera import Changes, develop, ground_homography, photograph, reach, season_matrix
@@ -38,7 +40,8 @@ def simulate_flight(
     changes: Changes | None = None,
     progress: Progress | None = None,
 ) -> Flight:
-    """Photograph `orthophoto_path` from the air into `out_dir/<flight_id>/`, with a label JSON of the truth.
+    """Photograph `orthophoto_path` from the air into `out_dir/<flight_id>/`, with a label JSON of the truth, and a
+    flight.toml of the camera and the truth's error, which is none.
 
     `path` is "track" (one smooth line with turns, a little crab, frames 0.4 footprints apart) or "random"
     (any place, any yaw: for measuring). `footprint_m` is what a level frame sees from `altitude_m`; a truth's
@@ -81,10 +84,13 @@ def simulate_flight(
                 f"{len(photographs)} in {tries} tries. Give a smaller footprint or a larger orthophoto."
             )
     write_labels(folder / "labels.json", [(frame.path.name, frame.truth) for frame in photographs])
+    fov_deg = fov_deg_of(altitude_m, footprint_m)
+    write_flight_toml(folder / FILE_NAME, fov_deg=fov_deg, truth_sd_m=SIMULATED_SD_M)
     started = None
     with suppress(ValueError):
         started = datetime.strptime(flight_id, "%y%m%d%H%M%S")
-    return Flight(flight_id, folder, tuple(photographs), started, "labels", truth_sd_m=SIMULATED_SD_M)
+    camera = Camera(fov_deg=fov_deg)
+    return Flight(flight_id, folder, tuple(photographs), started, "labels", (), camera, SIMULATED_SD_M)
 
 
 def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:

@@ -66,7 +66,8 @@ def test_a_flight_reads_back_as_it_was_flown(area, tmp_path, path):
     assert flown.started_at.isoformat() == "2025-11-24T15:57:12"
     assert pixels(flown.frames[0].path).shape == (96, 96, 3)
     read = open_flight(flown.path)
-    assert read.truth_source == "labels"
+    assert read.truth_source == "labels" and read.truth_sd_m == flown.truth_sd_m == 0.0
+    assert read.camera == flown.camera and 2 * 300 * read.camera.half_fov_tan == pytest.approx(240.0)
     assert [frame.index for frame in read.frames] == [1, 2, 3, 4, 5, 6]
     for frame, truth in zip(read.frames, flown.frames, strict=True):
         assert frame.truth.location == pytest.approx(truth.truth.location, abs=1e-7)
