@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core import config, ids
-from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSource, UInt8
@@ -323,7 +322,6 @@ class Workspace(DataFolder):
     def localize_on_map(
         self,
         flight: Flight,
-        camera: Camera,
         *,
         map_path: Path | None = None,
         reference_set: str | None = None,
@@ -335,9 +333,10 @@ class Workspace(DataFolder):
         """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
 
         map_path: a GeoTIFF in any CRS; or reference_set: the source of one, whose footprint a frame is then expected to
-        have where nothing else says. near: look around here alone. map_sd_m: the map's own registration error, half a
-        ground sample distance by default. previous: records of an earlier, interrupted run by frame index; those of the
-        same question are given back as they are.
+        have where the flight's camera does not say. A width that is not given is tried on the first frames, and scanned
+        where it does not fit. near: look around here alone. map_sd_m: the map's own registration error, half a ground
+        sample distance by default. previous: records of an earlier, interrupted run by frame index; those of the same
+        question are given back as they are.
         """
         from coarseloc.embedding.device import resolve_device
         from search.export.map_infos import answers_again, map_localization_info
@@ -346,8 +345,10 @@ class Workspace(DataFolder):
         source, name, footprint_m = self._map_source(map_path, reference_set)
         device = str(resolve_device(device or self.settings.device))
         localizer = MapLocalizer(
-            source, name, camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
+            source, name, flight.camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
         )
+        for text in (*flight.notices, *localizer.fit_widths(flight.frames)):
+            self.notice(text)
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
                 record = (previous or {}).get(frame.index)

@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
-from coarseloc.core.camera import GIVEN, Camera, FootprintWidth
+from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.fixes import NoMatch, Pose2D
+from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
 from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
+from coarseloc.localize.flight_scale import fitted_rule
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.fix import fix_of
 from coarseloc.localize.registration.frame import FrameRaster
-from coarseloc.localize.registration.geometry import FrameGeometry, perspective_of
-from coarseloc.localize.registration.registrar import CandidateWindow, register, whole_map
+from coarseloc.localize.registration.geometry import FrameGeometry, attitude_perspective, frame_geometry
+from coarseloc.localize.registration.registrar import (
+    DEFAULTS,
+    CandidateWindow,
+    RegistrationSettings,
+    register,
+    whole_map,
+)
 
 if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
@@ -48,8 +55,8 @@ class MapLocalization:
 
     frame: Frame
     fix: Pose2D | NoMatch | None
-    footprint_m: float
-    footprint_source: str
+    footprint_m: float | None
+    footprint_source: str | None
     decode_ms: float
     register_ms: float
     error: str | None = None
@@ -76,42 +83,76 @@ class MapLocalizer:
         """
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
-        self._reference_footprint_m = reference_footprint_m
+        self._widths = FootprintRule(camera, reference_footprint_m)
         self._device = device
         sd_m, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if map_sd_m is None else (map_sd_m, GIVEN)
         self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
-        self._windows_of: FrameGeometry | None = None  # whose windows of the map are kept
+        self._windows_of: tuple[FrameGeometry, RegistrationSettings] | None = None  # whose windows of the map are kept
         self._windows: list[CandidateWindow] = []
+        self._first: dict[int, MapLocalization] = {}  # by frame index: of the frames that the width was tried on
+
+    def fit_widths(self, frames: Sequence[Frame]) -> list[str]:
+        """Try the width of frames on a flight's first ones, scan its scale where it does not fit; returns notices.
+
+        Raises InputError where nothing says the width of any frame.
+        """
+        self._widths, notices = fitted_rule(frames, self._widths, self._try)
+        return notices
 
     def footprint(self, frame: Frame) -> FootprintWidth:
         """The width of a frame on the ground. Raises InputError where nothing says."""
-        return self.camera.footprint(frame.filename, frame.truth.altitude_label_m, self._reference_footprint_m)
+        return self._widths.width(frame.filename, frame.truth.altitude_label_m)
+
+    def expects(self, frame: Frame, footprint_m: float | None) -> bool:
+        """Whether this is the width of a frame; False where nothing says it."""
+        try:
+            return self.footprint(frame).metres == footprint_m
+        except InputError:
+            return False
 
     def localize(self, frame: Frame) -> MapLocalization:
-        """Find one frame; an image that cannot be read is an error of its own."""
-        footprint_m, footprint_source = self.footprint(frame)
+        """Find one frame; an image that cannot be read, or whose width nothing says, is an error of its own."""
+        try:
+            width = self.footprint(frame)
+        except InputError as error:
+            return MapLocalization(frame, None, None, None, 0.0, 0.0, str(error))
+        first = self._first.pop(frame.index, None)
+        if first is not None and first.footprint_m == width.metres:
+            return first
+        return self._localize(frame, width, DEFAULTS)
+
+    def _try(
+        self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings
+    ) -> Pose2D | NoMatch | NotVerified:
+        """A frame's answer at a width; that of the usual settings is kept for `localize`."""
+        localization = self._localize(frame, width, settings)
+        if settings == DEFAULTS:
+            self._first[frame.index] = localization
+        return NotVerified(str(localization.error)) if localization.fix is None else localization.fix
+
+    def _localize(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> MapLocalization:
         started = time.perf_counter()
         try:
             pixels = read_image(frame.path)
         except ImageryError as error:
-            return MapLocalization(frame, None, footprint_m, footprint_source, ms_since(started), 0.0, str(error))
+            return MapLocalization(frame, None, *width, ms_since(started), 0.0, str(error))
         decode_ms, started = ms_since(started), time.perf_counter()
-        fix = self._register(pixels, footprint_m, frame.truth)
-        return MapLocalization(frame, fix, footprint_m, footprint_source, decode_ms, ms_since(started))
+        fix = self._register(pixels, width.metres, frame.truth, settings)
+        return MapLocalization(frame, fix, *width, decode_ms, ms_since(started))
 
-    def _register(self, pixels: UInt8, footprint_m: float, pose: Pose) -> Pose2D | NoMatch:
-        tangent = self.camera.half_fov_tan
-        geometry = FrameGeometry(pixels.shape[1], pixels.shape[0], footprint_m, tangent)
+    def _register(
+        self, pixels: UInt8, footprint_m: float, pose: Pose, settings: RegistrationSettings
+    ) -> Pose2D | NoMatch:
+        height_px, width_px = pixels.shape[:2]
+        geometry = frame_geometry(self.camera, width_px, height_px, footprint_m)
         attitude = self.camera.attitude(pose.pitch_deg, pose.roll_deg)
-        perspective = None
-        if attitude is not None and tangent is not None:
-            perspective = perspective_of(attitude.pitch_deg, attitude.roll_deg, tangent)
         registration = register(
             FrameRaster(pixels, geometry, self._device),
-            self._candidates(geometry),
+            self._candidates(geometry, settings),
             self._source.window,
             self.map.gsd_m,
-            perspective=perspective,
+            settings,
+            perspective=attitude_perspective(attitude, geometry),
         )
         return fix_of(
             registration,
@@ -122,14 +163,14 @@ class MapLocalizer:
             attitude=attitude,
         )
 
-    def _candidates(self, geometry: FrameGeometry) -> Iterator[CandidateWindow]:
+    def _candidates(self, geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
         """The map's windows, kept for the next frame of the same geometry where they are few enough."""
-        if geometry == self._windows_of:
+        if (geometry, settings) == self._windows_of:
             yield from self._windows
             return
         self._windows_of, self._windows = None, []
         pixels = 0
-        for candidate in whole_map(self._source, geometry):
+        for candidate in whole_map(self._source, geometry, settings):
             pixels += candidate.window.pixels.size // 3
             if pixels <= _CACHED_PX:
                 self._windows.append(candidate)
@@ -137,7 +178,7 @@ class MapLocalizer:
                 self._windows.clear()
             yield candidate
         if pixels <= _CACHED_PX:
-            self._windows_of = geometry
+            self._windows_of = geometry, settings
 
 
 def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]) -> WindowSource:
@@ -170,14 +211,9 @@ class _MapPart:
     """A `WindowSource` whose bounds are a box around a position."""
 
     def __init__(self, source: WindowSource, near: Near) -> None:
-        per_lon, per_lat = geo.metres_per_degree(near.lat)
-        half_lon, half_lat = near.radius_m / per_lon, near.radius_m / per_lat
         west, south, east, north = source.bounds
-        clipped = BBox(
-            max(west, near.lon - half_lon), max(south, near.lat - half_lat),
-            min(east, near.lon + half_lon), min(north, near.lat + half_lat),
-        )  # fmt: skip
-        if clipped.west >= clipped.east or clipped.south >= clipped.north:
+        clipped = _clipped(source.bounds, near)
+        if clipped is None:
             raise InputError(
                 f"the map does not reach {near.lat:.5f}, {near.lon:.5f} within {near.radius_m:g} m: it "
                 f"covers longitudes {west:.5f} to {east:.5f} and latitudes {south:.5f} to {north:.5f}"
@@ -187,3 +223,22 @@ class _MapPart:
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """See `WindowSource`."""
         return self._source.window(center, side_m, gsd_m)
+
+
+def _clipped(bounds: BBox, near: Near) -> BBox | None:
+    """The part of a box within the square around a position, either across the antimeridian; None where there is none.
+
+    Where both ends of a box that nearly goes around the globe are in the square, its wider part is taken.
+    """
+    per_lon, per_lat = geo.metres_per_degree(near.lat)
+    half_lon, half_lat = min(near.radius_m / per_lon, 180.0), near.radius_m / per_lat
+    south, north = max(bounds.south, near.lat - half_lat), min(bounds.north, near.lat + half_lat)
+    begin = float(geo.signed_difference_deg(near.lon, bounds.west))  # all longitudes from the position's
+    parts = [
+        (max(first, -half_lon), min(first + geo.box_width_deg(bounds), half_lon)) for first in (begin, begin - 360.0)
+    ]
+    low, high = max(parts, key=lambda part: part[1] - part[0])
+    if low >= high or south >= north:
+        return None
+    west, east = ((near.lon + offset + 180.0) % 360.0 - 180.0 for offset in (low, high))
+    return BBox(west, south, east, north)

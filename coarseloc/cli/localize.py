@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
+from coarseloc.cli.options import camera_options
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Flight, Frame
+from coarseloc.core.types import Flight
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,13 +27,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IMAGE|FLIGHT_DIR", type=click.Path(path_type=Path))
 @click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
 @click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
-@click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Width of a frame on the ground.")
-@click.option(
-    "--fov-deg",
-    type=click.FloatRange(0, 180, min_open=True, max_open=True),
-    help="Camera's field of view across the frame: gives the aircraft's own position too.",
-)
-@click.option("--stabilised", is_flag=True, help="A gimbal holds the camera: labels' pitch and roll are not its own.")
+@camera_options
 @click.option("--near", metavar="LON,LAT,METRES", help="Look around here alone.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [half a pixel]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
@@ -46,9 +41,7 @@ def localize(
     source: Path,
     map_path: Path | None,
     reference_set: str | None,
-    footprint_m: float | None,
-    fov_deg: float | None,
-    stabilised: bool,
+    camera: Camera,
     near: str | None,
     map_sd_m: float | None,
     labels: Path | None,
@@ -60,16 +53,14 @@ def localize(
     """Where frames lie on a map: metres, heading and an ellipse, or "no match". Needs no backbone and no ingest.
 
     The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg, else the reference set's
-    footprint. Interrupted, the same command with --out goes on.
+    footprint; unless it is given, it is tried on the first frames, and scanned where it does not fit. These options
+    come before --camera, that before the flight's flight.toml. Interrupted, the same command with --out goes on.
     """
     circle = Where.parse({"near": [near]}).near if near else None
-    flight = _flight(source, labels, flight_id)
-    for notice in flight.notices:
-        err.print(f"[yellow]{notice}[/yellow]")
+    flight = _flight(source, labels, flight_id, camera)
     records = []
     for record in workspace.localize_on_map(
         flight,
-        Camera(footprint_m, fov_deg, stabilised),
         map_path=map_path,
         reference_set=reference_set,
         near=circle,
@@ -83,14 +74,14 @@ def localize(
     answer(as_json, [record.model_dump(mode="json") for record in records], lambda: _show(records, out_dir))
 
 
-def _flight(source: Path, labels: Path | None, flight_id: str | None) -> Flight:
+def _flight(source: Path, labels: Path | None, flight_id: str | None, camera: Camera) -> Flight:
     """The flight's folder, or one image as a flight of its own."""
-    from coarseloc.imagery.flights import open_flight
+    from coarseloc.imagery.flights import open_flight, open_image
 
     if source.is_file():
-        flight = Flight(source.stem, source.parent, (Frame(1, source, source.name),))
+        flight = open_image(source, camera=camera)
     else:
-        flight = open_flight(source, labels=labels)
+        flight = open_flight(source, labels=labels, camera=camera)
     if not flight.frames:
         raise InputError(f"{source} holds no frames: expected images")
     return replace(flight, flight_id=flight_id) if flight_id else flight
@@ -130,9 +121,9 @@ def _show(records: Sequence[MapLocalizationInfo], out_dir: Path | None) -> None:
     failures = sum(record.error is not None for record in records)
     out.print(
         f"{matches} of {len(records)} frames match the map"
-        + (f", {failures} could not be read" if failures else "")
+        + (f", {failures} could not be looked for" if failures else "")
         + "; positions are of the ground under the frame's middle, ellipses hold 95 %; errors are of the aircraft "
-        "where --fov-deg is given, else of the ground"
+        "where its field of view is known, else of the ground"
     )
     if out_dir:
         out.print(f"wrote {len(records)} records to {out_dir}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
+from typing import Any
 
 from coarseloc.core import geo
+from coarseloc.core.camera import Camera
 from coarseloc.core.fixes import NoMatch, Pose2D, ellipse
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
 from coarseloc.localize.registration.fix import FITTED, METHOD
@@ -40,8 +42,7 @@ def map_localization_info(
             filename=frame.filename,
             footprint_m=localization.footprint_m,
             footprint_source=localization.footprint_source,
-            fov_deg=camera.fov_deg,
-            stabilised=camera.stabilised,
+            **_camera_facts(camera),
         ),
         map=MapInfo(
             name=facts.name,
@@ -60,14 +61,26 @@ def map_localization_info(
     )
 
 
+def _camera_facts(camera: Camera) -> dict[str, Any]:
+    """What a record says of the camera, but for the width of its frames."""
+    return {
+        "fov_deg": camera.fov_deg,
+        "stabilised": bool(camera.stabilised),
+        "distortion": camera.distortion and astuple(camera.distortion),
+        "mount_yaw_deg": camera.mount_yaw_deg,
+        "mount_pitch_deg": camera.mount_pitch_deg,
+        "mount_roll_deg": camera.mount_roll_deg,
+    }
+
+
 def answers_again(record: MapLocalizationInfo, localizer: MapLocalizer, frame: Frame) -> bool:
     """Whether the record of an earlier run says of this frame what a new run on this map would."""
-    facts, camera = localizer.map, localizer.camera
+    facts, camera_facts = localizer.map, _camera_facts(localizer.camera)
     query, estimate = record.query, record.estimate
     return (
         query.path == str(frame.path)
-        and (query.footprint_m, query.fov_deg) == (localizer.footprint(frame).metres, camera.fov_deg)
-        and query.stabilised == camera.stabilised
+        and localizer.expects(frame, query.footprint_m)
+        and query.model_dump(include=set(camera_facts)) == camera_facts
         and (record.map.name, record.map.bbox) == (facts.name, tuple(facts.bounds))
         and record.map.registration_sd_m == facts.registration_sd_m
         and (estimate is None or estimate.fix.fit_digest == FITTED.digest)

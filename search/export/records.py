@@ -231,7 +231,7 @@ class FixInfo(_Record):
     probability: float | None = Field(ge=0, le=1, description="that the place is right")
     method: str
     attitude: str | None = Field(
-        description="where the camera's attitude is from: label, boresight, estimated, unknown"
+        description="where the camera's attitude is from: label, boresight, mounting, estimated, unknown"
     )
     fit_digest: str = Field(description="of the constants that covariance and probability were fitted with")
 
@@ -245,6 +245,12 @@ class MapQueryInfo(_Record):
     footprint_source: str | None
     fov_deg: float | None = Field(description="of the camera, across the frame's width; null where it is unknown")
     stabilised: bool = Field(description="a gimbal holds the camera")
+    distortion: tuple[float, ...] | None = Field(
+        default=None, description="k1, k2, p1, p2, k3 of the lens, in OpenCV's order; null where none was said"
+    )
+    mount_yaw_deg: float | None = Field(default=None, description="of the camera in the aircraft; null: none was said")
+    mount_pitch_deg: float | None = None
+    mount_roll_deg: float | None = None
 
 
 class MapInfo(_Record):
@@ -288,8 +294,8 @@ class MapLocalizationInfo(_Record):
     query: MapQueryInfo
     map: MapInfo
     timing_ms: MapTimingMs
-    estimate: MapEstimateInfo | None = Field(description="null where the image could not be read")
-    error: str | None = Field(description="why the image could not be read")
+    estimate: MapEstimateInfo | None = Field(description="null where the image could not be looked for")
+    error: str | None = Field(description="why the image could not be looked for")
     truth: TruthInfo | None = Field(description="null where it is unknown")
     errors: FixErrorsInfo | None = Field(description="null where the truth is unknown or there is no match")
 

@@ -59,7 +59,7 @@ SCANNED_SCALES = tuple(0.6 * 1.1**step for step in range(11))
 """0.6 … 1.56 by 10 %: for the first frames of a flight whose footprint nobody knows."""
 
 COVARIANCE = 0.0186  # c: a score's log-likelihood is score / (c · (1 − score))
-_AGREEING_FRAMES, _SCALE_TOLERANCE = 3, 0.05
+AGREEING_FRAMES, _SCALE_TOLERANCE = 3, 0.05
 _WINDOWS = 16  # correlated at a time
 
 USUAL_HALF_FOV_TAN = 0.667  # of a camera whose field of view nobody gave: 67°
@@ -329,12 +329,12 @@ def whole_map(
             yield CandidateWindow(window, reach_m, settings.map_peaks)
 
 
-def locked_scale(poses: Sequence[FinePose]) -> float | None:
+def locked_scale(scales: Sequence[float]) -> float | None:
     """The scale that a flight's first frames agree on, registered over `SCANNED_SCALES`; None where there are fewer
     than three, or half of them are more than 5 % from their median. Multiply the footprint by it, and register anew."""
-    if len(poses) < _AGREEING_FRAMES:
+    if len(scales) < AGREEING_FRAMES:
         return None
-    logarithms = np.log([pose.pose.scale for pose in poses])
+    logarithms = np.log(scales)
     median = float(np.median(logarithms))
     if float(np.median(np.abs(logarithms - median))) > _SCALE_TOLERANCE:
         return None

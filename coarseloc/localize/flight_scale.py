@@ -1,0 +1,111 @@
+"""Whether the expected width of a flight's frames fits its first ones; where it does not, the scale that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from coarseloc.core.camera import ALTITUDE_AND_FOV, REFERENCE_FOOTPRINT, FootprintRule, FootprintWidth
+from coarseloc.core.errors import InputError
+from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
+from coarseloc.core.types import Frame
+from coarseloc.localize.registration.registrar import (
+    AGREEING_FRAMES,
+    DEFAULTS,
+    SCANNED_SCALES,
+    RegistrationSettings,
+    locked_scale,
+)
+from coarseloc.localize.registration.spectra import Hypotheses
+
+FIRST_FRAMES = 5
+
+SCANNING = replace(DEFAULTS, hypotheses=Hypotheses(SCANNED_SCALES), block_px=768)
+"""Blocks are larger than the cache likes: a frame at the largest scale takes three quarters of a smaller one."""
+
+Register = Callable[[Frame, FootprintWidth, RegistrationSettings], Pose2D | NoMatch | NotVerified]
+"""(frame, its expected width on the ground, settings) → the answer; windows must hold a frame at the largest of the
+settings' scales. An image that cannot be read is `NotVerified`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The first frames at the width of one rule."""
+
+    rule: FootprintRule
+    widths: Sequence[tuple[Frame, FootprintWidth]]
+
+    def scales(self, register: Register, settings: RegistrationSettings) -> list[float]:
+        """Of those that match; it ends when these are enough, or can no longer be."""
+        scales: list[float] = []
+        for count, (frame, width) in enumerate(self.widths):
+            if len(scales) == AGREEING_FRAMES or len(scales) + len(self.widths) - count < AGREEING_FRAMES:
+                break
+            answer = register(frame, width, settings)
+            if isinstance(answer, Pose2D):
+                scales.append(answer.scale)
+        return scales
+
+
+def fitted_rule(frames: Sequence[Frame], rule: FootprintRule, register: Register) -> tuple[FootprintRule, list[str]]:
+    """(the rule whose widths fit a flight's frames, notices of what was scanned).
+
+    A width that is given is not questioned, nor is one of fewer than three frames. Else the first five frames are
+    registered at the rule's width; where three match, it stays. Otherwise they are registered over `SCANNED_SCALES`
+    around altitude by field of view, then around the references' footprint, and the first scale that three agree on is
+    taken. Raises InputError where nothing says the width of any frame.
+    """
+    expected = _Trial(rule, _widths(frames, rule))
+    if rule.camera.footprint_m is not None or len(expected.widths) < AGREEING_FRAMES:
+        return rule, []
+    if len(expected.scales(register, DEFAULTS)) >= AGREEING_FRAMES:
+        return rule, []
+    nominal = expected.widths[0][1]
+    unfit = (
+        f"fewer than {AGREEING_FRAMES} of the {len(expected.widths)} first frames match the map at the width that "
+        f"{nominal.source} gives ({nominal.metres:.0f} m)"
+    )
+    scanned = f"scales from {SCANNED_SCALES[0]:.2f} to {SCANNED_SCALES[-1]:.2f} of"
+    trials = _trials(frames, rule)
+    for trial in trials:
+        scale = locked_scale(trial.scales(register, SCANNING))
+        if scale is not None:
+            return replace(trial.rule, scanned_scale=scale), [
+                f"{unfit}; of {scanned} {trial.rule.scanned_basis}, {AGREEING_FRAMES} of them agree on {scale:.2f}, "
+                f"{trial.widths[0][1].metres * scale:.0f} m: all frames are taken to have this scale. "
+                "Where it is wrong, give --footprint-m"
+            ]
+    bases = " and of ".join(str(trial.rule.scanned_basis) for trial in trials)
+    return rule, [
+        f"{unfit}, nor do {AGREEING_FRAMES} agree on one of {scanned} {bases}: the width stays. Where the frames are "
+        "on the map, give their width with --footprint-m"
+    ]
+
+
+def _trials(frames: Sequence[Frame], rule: FootprintRule) -> list[_Trial]:
+    """What is scanned: each basis of a width that the first frames have."""
+    bases = {}
+    if rule.camera.half_fov_tan is not None:
+        bases[ALTITUDE_AND_FOV] = [frame for frame in frames if (frame.truth.altitude_label_m or 0.0) > 0]
+    if rule.reference_footprint_m is not None:
+        bases[REFERENCE_FOOTPRINT] = list(frames)
+    candidates = [(replace(rule, scanned_basis=basis), based) for basis, based in bases.items()]
+    return [_Trial(candidate, _widths(based, candidate)) for candidate, based in candidates if based]
+
+
+def _widths(frames: Sequence[Frame], rule: FootprintRule) -> list[tuple[Frame, FootprintWidth]]:
+    """Of the first frames whose width the rule says. Raises InputError where it says none."""
+    widths: list[tuple[Frame, FootprintWidth]] = []
+    error: InputError | None = None
+    for frame in frames:
+        try:
+            width = rule.width(frame.filename, frame.truth.altitude_label_m)
+        except InputError as missing:
+            error = error or missing
+            continue
+        widths.append((frame, width))
+        if len(widths) == FIRST_FRAMES:
+            break
+    if error is not None and not widths:
+        raise error
+    return widths
