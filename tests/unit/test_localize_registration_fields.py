@@ -11,11 +11,11 @@ import torch
 from registration_scenes import photograph, pictured, scene_map
 
 from coarseloc.core.camera import Distortion
-from coarseloc.localize.registration.correlation import WindowField, correlate, peaks
+from coarseloc.localize.registration.correlation import Peak, WindowField, correlate, hypothesis_at, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.spectra import Hypotheses, frame_fields, smooth_length
+from coarseloc.localize.registration.spectra import Hypotheses, frame_fields, smooth_length, turned_fields
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -81,33 +81,44 @@ def test_scores_are_the_direct_sums(size: tuple[int, int]):
     for number, row, column in itertools.product(range(len(hypotheses)), range(rows), range(columns)):
         top, left = round(scores.y0 + row - side / 2), round(scores.x0 + column - side / 2)
         piece = field[top : top + side, left : left + side]
-        turned, mask = fields.fields[number].numpy(), fields.masks[number // hypotheses.group].numpy()
+        turned, mask = fields.fields[number].numpy(), fields.masks[number // fields.hypotheses.group].numpy()
         energy = max(float((mask * np.abs(piece) ** 2).sum()), floor * float(mask.sum()))
         product = float((turned.conj() * piece).real.sum())
         expected[number, row, column] = product / math.sqrt(float((np.abs(turned) ** 2).sum()) * energy)
     assert np.allclose(scores.score.numpy(), expected.max(0), atol=2e-4)
-    chosen = np.take_along_axis(expected, scores.hypothesis.numpy()[None], 0)[0]
+    by_group = expected.reshape(fields.groups, fields.hypotheses.group, rows, columns).max(1)
+    chosen = np.take_along_axis(by_group, scores.group.numpy()[None], 0)[0]
     assert np.allclose(chosen, expected.max(0), atol=2e-4)
+    row, column = rows // 2, columns // 3
+    group = int(scores.group[row, column])
+    peak = Peak(float(scores.score[row, column]), scores.x0 + column, scores.y0 + row, group)
+    number = hypothesis_at(fields, WindowField(window, None), peak)
+    assert expected[number, row, column] == pytest.approx(expected[:, row, column].max(), abs=2e-4)
 
 
-def test_hypotheses_number_every_heading_and_scale_once():
-    hypotheses = Hypotheses()
+@pytest.mark.parametrize("turns", [2, 4])
+def test_hypotheses_number_every_heading_and_scale_once(turns: int):
+    hypotheses = Hypotheses(turns=turns)
     pairs = {(hypotheses.heading_deg(n), hypotheses.scale(n)) for n in range(len(hypotheses))}
     assert pairs == {(7.5 * h, s) for h in range(48) for s in (0.9, 1.0, 1.12)}
     with pytest.raises(ValueError, match="multiple of 24"):
         Hypotheses((1.0,), 36)
+    with pytest.raises(ValueError, match="3 turns"):
+        Hypotheses(turns=3)
 
 
 def test_turned_fields_are_the_fields_of_turned_pictures():
     shape = FrameGeometry(64, 64, 128.0)
     pose = WindowPose(500.0, 500.0, 0.0)
     hypotheses = Hypotheses((1.0,), 24)
-    fields = frame_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses).fields
-    upright = fields[0]
-    number = next(n for n in range(24) if hypotheses.heading_deg(n) == 180.0)
-    assert torch.equal(fields[number], upright.flip((-2, -1)))
-    quarter = next(n for n in range(24) if hypotheses.heading_deg(n) == 90.0)
-    assert torch.allclose(fields[quarter], -torch.rot90(upright, -1, (-2, -1)), atol=1e-3)
+    turned = frame_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses)
+    assert turned.hypotheses.turns == 4
+    two, _ = turned_fields(FrameRaster(photograph(pose, shape), shape), 4.0, hypotheses)
+    for fields, numbering in ((turned.fields, turned.hypotheses), (two, hypotheses)):
+        by_heading = {numbering.heading_deg(number): fields[number] for number in range(24)}
+        assert torch.equal(by_heading[180.0], by_heading[0.0].flip((-2, -1)))
+        assert torch.allclose(by_heading[90.0], -torch.rot90(by_heading[0.0], -1, (-2, -1)), atol=1e-3)
+        assert torch.allclose(by_heading[285.0], -torch.rot90(by_heading[195.0], -1, (-2, -1)), atol=1e-3)
 
 
 def test_shifts_with_too_little_ground_score_minus_one():
@@ -135,8 +146,8 @@ def test_peaks_are_apart_and_best_first():
         assert math.hypot(first.x_px - second.x_px, first.y_px - second.y_px) > 8.0
 
 
-@pytest.mark.parametrize(("length", "smooth"), [(112, 112), (113, 128), (200, 224), (384, 384), (500, 512)])
-def test_transform_lengths_are_multiples_of_16_with_small_factors(length: int, smooth: int):
+@pytest.mark.parametrize(("length", "smooth"), [(112, 112), (113, 120), (200, 200), (338, 360), (500, 504)])
+def test_transform_lengths_are_multiples_of_8_with_small_factors(length: int, smooth: int):
     assert smooth_length(length) == smooth
 
 

@@ -122,15 +122,23 @@ def search(local: Surfaces) -> Floats:
 
 
 def fit(
-    local: Surfaces, start: Floats, parameters: int, stiffness: float = 0.0, perspective: Floats | None = None
+    local: Surfaces,
+    start: Floats,
+    parameters: int,
+    stiffness: float = 0.0,
+    perspective: Floats | None = None,
+    *,
+    coarse: bool = True,
 ) -> Correction:
     """The correction of most score from `start` float64 [6], over its first `parameters` (4 or 6).
+
+    `coarse`: on smoothed surfaces first; not needed where the start is a fit's pose, warped anew.
 
     `stiffness`: the score that a perspective of 1 costs, times two, about `perspective` float64 [2] (what has to be
     added for none): keeps a tilt that nothing tells near 0.
     """
     best = np.array(start, float)
-    for sigma in _SMOOTHING_PX:
+    for sigma in _SMOOTHING_PX if coarse else _SMOOTHING_PX[-1:]:
         settled_px = _SETTLED_PX if sigma == 0.0 else _NEARLY_SETTLED_PX
         best = _climb(local, _both(local, sigma), best, parameters, stiffness, perspective, settled_px)
     score, curvature, _ = evaluate(local, best)

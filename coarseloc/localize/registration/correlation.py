@@ -6,6 +6,7 @@ frame's square; F_h is the frame's field under its mask m_h, M the window's fiel
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,23 +26,23 @@ _EMPTY = 0.02  # of the mean energy: a floor under that of ground without edges 
 
 @dataclass(frozen=True, slots=True)
 class ScoreMap:
-    """The best hypothesis at each shift. `score` float32 and `hypothesis` int64, [Y, X]; the frame's middle at [i, j]
-    lies at window pixels (x0 + j, y0 + i)."""
+    """The best score at each shift, and the group of hypotheses that it is of. `score` float32 and `group` int64,
+    [Y, X]; the frame's middle at [i, j] lies at window pixels (x0 + j, y0 + i)."""
 
     score: Tensor
-    hypothesis: Tensor
+    group: Tensor
     x0: float
     y0: float
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """A local maximum of a score map: the frame's middle in window pixels, and its hypothesis."""
+    """A local maximum of a score map: the frame's middle in window pixels, and its group of hypotheses."""
 
     score: float
     x_px: float
     y_px: float
-    hypothesis: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +66,69 @@ def correlate(
     left, top = math.ceil(reach_px[0] - half), math.ceil(reach_px[1] - half)
     shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
     best = torch.full(shape, -1.0, device=device)
-    hypothesis = torch.zeros(shape, dtype=torch.int64, device=device)
+    best_group = torch.zeros(shape, dtype=torch.int64, device=device)
     cosine, sine, energy = _conjugate_spectra(windows, length, left, top)
     mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
     floor = (_EMPTY * mean_energy)[:, None, None]
     partial = [window.valid is not None or length > min(window.field.shape) for window in windows]
     pairs = frame.hypotheses.group // 2
-    batch = max(1, (_BATCH_CUDA if device.type == "cuda" else _BATCH) // (length * length * pairs))
+    most = (_BATCH_CUDA if device.type == "cuda" else _BATCH) // (length * length)
+    chunk = -(-pairs // -(-pairs // max(1, most)))  # pairs at a time
+    batch = min(len(windows), max(1, most // chunk))  # windows at a time
+    product = torch.empty((chunk, batch, length, length), dtype=torch.complex64, device=device)
     for group in range(frame.groups):
         p, q, mask = frame.spectra(group, length)
         area = frame.masks[group].sum()
-        first = group * pairs
         for start in range(0, len(windows), batch):
             part = slice(start, start + batch)
-            # N² · ifft2(G) = conj(fft2(conj(G))): hypothesis 2p is in its real part, 2p + 1 in its imaginary one.
-            product = torch.addcmul(p[:, None] * cosine[part], q[:, None], sine[part])  # [p, W, N, N]
-            spatial = torch.fft.fft2(product)[..., : shape[1], : shape[2]]
-            scores, position = torch.view_as_real(spatial).max(0)  # [W, Y, X, 2]
-            even, odd = scores.unbind(-1)
-            is_odd = odd > even
-            number = 2 * (torch.where(is_odd, position[..., 1], position[..., 0]) + first) + is_odd
-            under = torch.fft.fft2(mask * energy[part])[..., : shape[1], : shape[2]]
+            # N² · ifft2(G) = conj(fft2(conj(G))): one hypothesis of a pair is in its real part, one in its imaginary.
+            # No index of the maximum: that would take as long as the transform.
+            maxima = []
+            for p_part, q_part in zip(p.split(chunk), q.split(chunk), strict=True):
+                out = product[: len(p_part), : len(windows[part])]
+                torch.mul(p_part[:, None], cosine[part], out=out).addcmul_(q_part[:, None], sine[part])
+                maxima.append(torch.view_as_real(_shifts(out, shape[1:])).amax(0))  # [W, Y, X, 2]
+            scores = functools.reduce(torch.maximum, maxima)
+            under = _shifts(mask * energy[part], shape[1:])
             normaliser = under.real.maximum(floor[part] * area).clamp_min(1e-9).rsqrt()
-            top_score = torch.maximum(even, odd) * normaliser
+            top_score = torch.maximum(scores[..., 0], scores[..., 1]) * normaliser
             if any(partial[part]):
                 top_score = torch.where(-under.imag >= MIN_GROUND * area, top_score, torch.full_like(top_score, -1.0))
-            better = top_score > best[part]
-            best[part] = torch.where(better, top_score, best[part])
-            hypothesis[part] = torch.where(better, number, hypothesis[part])
-    return [ScoreMap(score, number, left + half, top + half) for score, number in zip(best, hypothesis, strict=True)]
+            best_group[part].masked_fill_(top_score > best[part], group)
+            best[part] = torch.maximum(best[part], top_score)
+    return [ScoreMap(score, group, left + half, top + half) for score, group in zip(best, best_group, strict=True)]
+
+
+def hypothesis_at(frame: FrameFields, window: WindowField, peak: Peak) -> int:
+    """The number of a peak's hypothesis: the best of its group there, by direct sums. Ground beyond the window is 0."""
+    group = frame.hypotheses.group
+    left, top = round(peak.x_px - frame.side_px / 2), round(peak.y_px - frame.side_px / 2)
+    members = slice(peak.group * group, (peak.group + 1) * group)
+    fields = frame.fields[members]
+    piece = crop(window.field, left, top, frame.side_px)
+    products = (fields.real * piece.real + fields.imag * piece.imag).sum((-2, -1))
+    return members.start + int((products * frame.energy[members].clamp_min(1e-9).rsqrt()).argmax())
+
+
+def crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
+    """[side, side] of an image from (left, top), 0 beyond its borders."""
+    height, width = image.shape
+    piece = torch.zeros((side, side), dtype=image.dtype, device=image.device)
+    x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
+    if x0 < x1 and y0 < y1:
+        piece[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return piece
+
+
+def _shifts(spectra: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first rows and columns of transforms complex64 [..., N, N]; where they are few, only those columns' rows are
+    transformed."""
+    rows, columns = shape
+    if 2 * columns > spectra.shape[-1]:
+        spatial: Tensor = torch.fft.fft2(spectra)
+    else:
+        spatial = torch.fft.fft(torch.fft.fft(spectra, dim=-1)[..., :columns], dim=-2)
+    return spatial[..., :rows, :columns]
 
 
 def _conjugate_spectra(
@@ -128,7 +163,6 @@ def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:
         score = float(left[row, column])
         if score <= 0.0:
             break
-        hypothesis = int(scores.hypothesis[row, column])
-        maxima.append(Peak(score, scores.x0 + column, scores.y0 + row, hypothesis))
+        maxima.append(Peak(score, scores.x0 + column, scores.y0 + row, int(scores.group[row, column])))
         left[(rows - row).square() + (columns - column).square() <= apart_px**2] = -1.0
     return maxima

@@ -122,7 +122,8 @@ def _reflected(length: int, reach: int) -> Tensor:
 def _dilate(mask: Tensor, reach_px: int) -> Tensor:
     """bool [B, 1, H, W]: True within `reach_px` pixels (a square) of a True pixel."""
     size = 2 * reach_px + 1
-    return functional.max_pool2d(mask.to(torch.float32), size, stride=1, padding=reach_px) > 0.5
+    rows = functional.max_pool2d(mask.to(torch.float32), (1, size), stride=1, padding=(0, reach_px))
+    return functional.max_pool2d(rows, (size, 1), stride=1, padding=(reach_px, 0)) > 0.5
 
 
 def _filled(planes: Tensor, weight: Tensor, sigma_px: float) -> Tensor:

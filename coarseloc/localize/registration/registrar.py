@@ -22,7 +22,7 @@ from coarseloc.core import geo
 from coarseloc.core.types import Floats, LonLat
 from coarseloc.core.windows import MapWindow, WindowSource, blocks_over
 from coarseloc.localize.registration import blocks
-from coarseloc.localize.registration.correlation import MIN_GROUND, WindowField, correlate, peaks
+from coarseloc.localize.registration.correlation import MIN_GROUND, WindowField, correlate, crop, hypothesis_at, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
@@ -46,7 +46,7 @@ class RegistrationSettings:
     map_refined: int = 6  # of a whole map
     map_peaks: int = 6  # of each block of a whole map
     block_px: int = 384  # of a whole map's blocks, at most: larger ones do not stay in the cache
-    fine_rounds: int = 2
+    fine_rounds: int = 1  # two gain nothing: only the best pose's metres count, and those are found anew
     finest_rounds: int = 3
     perspective: bool = True
     tilt_sd_deg: float = 5.0  # what a frame's tilt is expected to be: keeps one that nothing tells near 0
@@ -153,17 +153,19 @@ def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], ap
     reach = candidates[0].reach_m / fields.pixel_m
     span = (width / 2 - reach, height / 2 - reach, width / 2 + reach, height / 2 + reach)
     places = []
-    for candidate, scores in zip(candidates, correlate(fields, windows, length, span), strict=True):
+    score_maps = correlate(fields, windows, length, span)
+    for candidate, window_fields, scores in zip(candidates, windows, score_maps, strict=True):
         window = candidate.window
-        places += [
-            CoarsePlace(
-                window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
-                (fields.hypotheses.heading_deg(peak.hypothesis) + window.heading_deg) % 360.0,
-                fields.hypotheses.scale(peak.hypothesis),
-                peak.score,
+        for peak in peaks(scores, candidate.peaks, apart_m / window.gsd_m):
+            hypothesis = hypothesis_at(fields, window_fields, peak)
+            places.append(
+                CoarsePlace(
+                    window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
+                    (fields.hypotheses.heading_deg(hypothesis) + window.heading_deg) % 360.0,
+                    fields.hypotheses.scale(hypothesis),
+                    peak.score,
+                )
             )
-            for peak in peaks(scores, candidate.peaks, apart_m / window.gsd_m)
-        ]
     return places
 
 
@@ -199,7 +201,7 @@ def refine(
         heading = math.radians(pose.heading_deg)
         turn = np.array([[math.cos(heading), -math.sin(heading)], [math.sin(heading), math.cos(heading)]])
         free = parameters if not (searched and number == 0) else blocks.SIMILARITY
-        correction = blocks.fit(local, first, free, stiffness, turn @ rest)
+        correction = blocks.fit(local, first, free, stiffness, turn @ rest, coarse=number == 0)
         pose = blocks.corrected(pose, correction.parameters, frame.geometry, window.gsd_m)
     local, mask = _surfaces(frame, window, field_of_window, pose)
     score, curvature, scatter = blocks.evaluate(local, np.zeros(6))
@@ -367,20 +369,10 @@ def _surfaces(
     side = 2 * radius
     warped, mask = frame.field(local, pixel_m, side, side)
     reach = blocks.REACH_PX
-    around = _crop(field_of_window, left - reach, top - reach, side + 2 * reach)
+    around = crop(field_of_window, left - reach, top - reach, side + 2 * reach)
     half_width_px = geometry.footprint_m * pose.scale / 2 / pixel_m
     middle = (local.x_m / pixel_m, local.y_m / pixel_m)
     return blocks.surfaces(warped, mask, around, middle, half_width_px), mask
-
-
-def _crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
-    """[side, side] of an image from (left, top), 0 beyond its borders."""
-    height, width = image.shape
-    piece = torch.zeros((side, side), dtype=image.dtype, device=image.device)
-    x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
-    if x0 < x1 and y0 < y1:
-        piece[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
-    return piece
 
 
 def _ground_fraction(window: MapWindow, pose: WindowPose, geometry: FrameGeometry, mask: Tensor) -> float:
@@ -388,7 +380,7 @@ def _ground_fraction(window: MapWindow, pose: WindowPose, geometry: FrameGeometr
     valid = np.ones(window.pixels.shape[:2], bool) if window.valid is None else window.valid
     side = mask.shape[0]
     left, top = (round(value / window.gsd_m) - side // 2 for value in (pose.x_m, pose.y_m))
-    ground = _crop(torch.from_numpy(valid.astype(np.float32)).to(mask.device), left, top, side)
+    ground = crop(torch.from_numpy(valid.astype(np.float32)).to(mask.device), left, top, side)
     return float((ground * mask).sum() / mask.sum().clamp_min(1.0))
 
 

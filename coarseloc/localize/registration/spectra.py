@@ -9,7 +9,7 @@ as many transforms as one a hypothesis, and complex ones: torch's real inverse t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,12 +30,14 @@ _SMOOTH = (2, 3, 5, 7)  # prime factors of transform lengths
 class Hypotheses:
     """The headings and scales of a frame that are correlated; headings are evenly spaced from 0, a multiple of 24.
 
-    They are numbered by scale, then by group of one mask (`MASK_HEADINGS` neighbours and what is quarter turns on),
-    so that a group is a run of `group` numbers.
+    They are numbered by scale, then by group of one mask (`MASK_HEADINGS` neighbours and what is whole turns of the
+    frame's shape on), so that a group is a run of `group` numbers. `turns`: those that the shape has, 4 of a square, 2
+    of another.
     """
 
     scales: tuple[float, ...] = SCALES
     headings: int = HEADINGS
+    turns: int = 2
 
     def __post_init__(self) -> None:
         if self.headings % (8 * MASK_HEADINGS) or self.headings < 1 or not self.scales:
@@ -43,19 +45,21 @@ class Hypotheses:
                 f"{self.headings} headings, {len(self.scales)} scales: expected a multiple of {8 * MASK_HEADINGS}, "
                 "and at least one scale"
             )
+        if self.turns not in (2, 4):
+            raise ValueError(f"{self.turns} turns: expected 4 of a square frame, 2 of another")
 
     def __len__(self) -> int:
         return self.headings * len(self.scales)
 
     @property
     def group(self) -> int:
-        """Hypotheses of one mask: those of `MASK_HEADINGS` neighbours, half a turn on too."""
-        return 2 * MASK_HEADINGS
+        """Hypotheses of one mask: those of `MASK_HEADINGS` neighbours at each of the shape's turns."""
+        return self.turns * MASK_HEADINGS
 
     def heading_index(self, number: int) -> int:
         group, member = divmod(number % self.headings, self.group)
-        half, neighbour = divmod(member, MASK_HEADINGS)
-        return group * MASK_HEADINGS + neighbour + half * self.headings // 2
+        turn, neighbour = divmod(member, MASK_HEADINGS)
+        return group * MASK_HEADINGS + neighbour + turn * self.headings // self.turns
 
     def heading_deg(self, number: int) -> float:
         return self.heading_index(number) * 360.0 / self.headings
@@ -104,7 +108,8 @@ class FrameFields:
 
 
 def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> FrameFields:
-    """A frame's fields for windows of `pixel_m` metres a pixel."""
+    """A frame's fields for windows of `pixel_m` metres a pixel; a square frame's turns are taken to be 4."""
+    hypotheses = replace(hypotheses, turns=4 if frame.geometry.aspect == 1.0 else 2)
     fields, masks = turned_fields(frame, pixel_m, hypotheses)
     energy = (fields.real.square() + fields.imag.square()).sum((-2, -1))
     return FrameFields(hypotheses, fields, masks, energy, pixel_m)
@@ -113,32 +118,33 @@ def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> 
 def turned_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> tuple[Tensor, Tensor]:
     """(fields under their masks complex64 [S · H, n, n], one a hypothesis; masks float32 [G, n, n], one a group).
 
-    Each field is under its own mask; the window's energy is summed under the group's middle heading's. Half a turn of
-    a field is exact: g turns with the picture, z = g² by twice as much.
+    Each field is under its own mask; the window's energy is summed under the group's middle heading's. A quarter turn
+    of a field is exact: g turns with the picture, z = g² by twice as much, so that it changes its sign.
     """
     diagonal = frame.geometry.diagonal_m * max(hypotheses.scales) / pixel_m
     side = 2 * math.ceil(diagonal / 2 + 1)
-    half = hypotheses.headings // 2
-    angles = torch.arange(half, dtype=torch.float64) * (2 * math.pi / hypotheses.headings)
+    turns = hypotheses.turns
+    angles = torch.arange(hypotheses.headings // turns, dtype=torch.float64) * (2 * math.pi / hypotheses.headings)
     phase = torch.polar(torch.ones_like(angles), 2 * angles).to(torch.complex64).to(frame.device)
     fields, masks = [], []
     for scale in hypotheses.scales:
         upright = frame.upright(pixel_m, scale, _OVERSAMPLING)
         planes = torch.stack([upright.real, upright.imag, torch.ones_like(upright.real)])
-        turned = _turned(planes, angles, side)  # [H / 2, 3, n, n]
+        turned = _turned(planes, angles, side)  # [H / turns, 3, n, n]
         field = torch.complex(turned[:, 0], turned[:, 1]) * phase[:, None, None]
-        groups = torch.stack([field, field.flip((-2, -1))], 1)  # [H / 2, 2, n, n]
-        groups = groups.reshape(-1, MASK_HEADINGS, 2, side, side).transpose(1, 2)
+        quarters = range(0, 4, 4 // turns)
+        whole = torch.stack([torch.rot90(field, -turn, (-2, -1)) * (-1.0) ** turn for turn in quarters], 1)
+        groups = whole.reshape(-1, MASK_HEADINGS, turns, side, side).transpose(1, 2)
         fields.append(groups.reshape(-1, side, side))
         masks.append(turned[MASK_HEADINGS // 2 :: MASK_HEADINGS, 2])
     return torch.cat(fields), torch.cat(masks)
 
 
 def smooth_length(length: int) -> int:
-    """The least multiple of 16 from `length` up whose prime factors are 2, 3, 5 and 7: what transforms are fast at."""
-    size = -(-length // 16) * 16
+    """The least multiple of 8 from `length` up whose prime factors are 2, 3, 5 and 7: what transforms are fast at."""
+    size = -(-length // 8) * 8
     while not _is_smooth(size):
-        size += 16
+        size += 8
     return size
 
 
