@@ -57,6 +57,7 @@ class StudyRequest:
 
     source: str  # a reference set, a GeoTIFF, or a folder of pictures
     frames: int = 40  # places looked at
+    positions: int = 4  # of them, placed in metres by patch tokens and by orientation correlation
     references: int = 200  # at most, of each altitude
     frames_from: Path | None = None  # another GeoTIFF, that frames are cut from instead
     footprint_m: float | None = None
@@ -433,7 +434,8 @@ class Workspace(DataFolder):
         with self._show_progress("rotation") as progress:
             return run_rotation(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
-                step=step, frames=request.frames, patches=patches, seed=request.seed, progress=progress,
+                step=step, frames=request.frames, patches=patches, positions=request.positions,
+                seed=request.seed, progress=progress,
             )  # fmt: skip
 
     def study_altitude(
@@ -457,7 +459,8 @@ class Workspace(DataFolder):
             return run_altitude(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
                 reference_m=reference_m, altitudes_m=altitudes_m, pyramid_m=pyramid_m, overlap=request.overlap,
-                max_references=request.references, frames=request.frames, seed=request.seed, progress=progress,
+                max_references=request.references, frames=request.frames, positions=request.positions,
+                seed=request.seed, progress=progress,
             )  # fmt: skip
 
     def report_study(self, study: StudyResult, file: Path, **options: Any) -> list[str]:

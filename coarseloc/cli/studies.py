@@ -38,6 +38,13 @@ def study_options(command: F) -> F:
 
     @click.option("--frames", type=click.IntRange(min=2), default=40, show_default=True, help="Places looked at.")
     @click.option(
+        "--positions",
+        type=click.IntRange(min=0),
+        default=4,
+        show_default=True,
+        help="Of them, placed in metres by patch tokens and by orientation correlation: 30 and more have intervals.",
+    )
+    @click.option(
         "--references",
         type=click.IntRange(min=2),
         default=200,
@@ -184,6 +191,7 @@ def _show_strategies(result: StudyResult, file: Path | None) -> None:
         table(*columns, rows=rows, title=f"\n{backbone}")
     if result.study.kind == "altitude":
         _show_levels(result)
+    _show_positions(result)
     out.print("gain: points of right places more than the usual way, on the frames that both can reach")
     out.print(
         "ms: of one frame, without decoding, median of single calls after a warm-up; views of a turned frame at once"
@@ -208,3 +216,23 @@ def _show_levels(result: StudyResult) -> None:
         for i, (altitude, count) in enumerate(levels(result))
     ]
     table("level", "references", "ceiling", "nearest reference m", rows=rows, title="\nlevels")
+
+
+def _show_positions(result: StudyResult) -> None:
+    """What the global token, patch tokens and orientation correlation find in metres, where that was measured."""
+    from search.evaluation.studies.positions import WITNESSES, position_figures
+
+    rows = [
+        (
+            backbone,
+            WITNESSES[witness],
+            *("–" if point.y is None else f"{point.y:.1%}" for point in (figures.position, figures.place)),
+            "–" if figures.metres.y is None else f"{figures.metres.y:.3g}",
+            figures.metres.n,
+        )
+        for backbone in result.backbones
+        for witness, figures in position_figures(result, backbone).items()
+    ]
+    if rows:
+        columns = ("backbone", "witness", "right position", "right place", "error m", "n")
+        table(*columns, rows=rows, title="\npositions in metres")

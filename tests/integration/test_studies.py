@@ -26,6 +26,7 @@ from search.evaluation.studies import limits, rotation
 from search.evaluation.studies.altitude import CROPPED, CURVES, NEAREST, PYRAMID, SINGLE, run_altitude
 from search.evaluation.studies.ground import OrthophotoGround, PictureGround, open_ground
 from search.evaluation.studies.ground_truth import GroundTruth
+from search.evaluation.studies.positions import position_figures
 from search.evaluation.studies.rotation import (
     EIGHT_HEADINGS,
     EIGHT_QUERIES,
@@ -103,7 +104,7 @@ def strategies_of(result: StudyResult, backbone: str) -> dict[str, dict[str, Any
 def run_small_rotation(
     db: Database, ground: OrthophotoGround | PictureGround, encoder: Encoder, **options: Any
 ) -> StudyResult:
-    options = {"step": 45, "frames": 8, "patches": 1} | options
+    options = {"step": 45, "frames": 8, "patches": 1, "positions": 0} | options
     return run_rotation(db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, **options)
 
 
@@ -143,6 +144,54 @@ def test_patches_laid_back_by_quarter_turns_are_the_same_patches(db: Database, g
     assert max(other_place.values()) < min(aligned.values())
 
 
+def test_frames_are_placed_in_metres_by_three_witnesses_at_every_turn(db: Database, ground: OrthophotoGround) -> None:
+    """The encoder's patches are 37.5 m wide, and its global token feels a turn by 45 degrees."""
+    result = run_small_rotation(db, ground, Encoder(), patches=0, positions=2)
+    assert result.study.findings["positions"] == 2
+    for curve in ("position", "place", "metres"):
+        points = result.curve("plain", f"{curve}@patches")
+        assert [p.x for p in points] == list(range(0, 360, 45)) and {p.n for p in points} == {2}
+    figures = position_figures(result, "plain")
+    metres = {name: row.metres.y for name, row in figures.items()}
+    assert all(y is not None for y in metres.values())
+    floor_m = result.study.findings["limits"]["floor_m"]
+    assert metres["global"] >= metres["global-oracle"] > 0 and floor_m > 15
+    assert metres["patches-oracle"] < 15 and metres["orientation-oracle"] < 2, "0.05 of 300 m; 4 m a pixel"
+    assert figures["orientation-oracle"].position.y == 1.0
+    (best,) = {p.y for p in result.curve("plain", "metres@global-oracle")}
+    assert best == metres["global-oracle"], "a tile's centre does not turn"
+
+
+def test_frames_are_placed_in_metres_at_every_altitude(db: Database, ground: OrthophotoGround) -> None:
+    encoder = Encoder()
+    result = run_altitude(
+        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
+        altitudes_m=(300, 450), pyramid_m=(300,), max_references=40, frames=4, positions=2,
+    )  # fmt: skip
+    assert result.study.findings["positions"] == 2
+    metres = {p.x: p.y for p in result.curve("plain", "metres@orientation-oracle")}
+    assert set(metres) == {300, 450} and max(y for y in metres.values() if y is not None) < 4
+    patches = position_figures(result, "plain")["patches-oracle"]
+    assert patches.metres.y is not None and patches.metres.y < 20
+
+
+def test_a_study_stopped_while_it_places_frames_goes_on_with_the_next(db: Database, ground: OrthophotoGround) -> None:
+    encoder = Encoder()
+    placed = len(ground.centres) + 8 + 1
+
+    def stop_at(count: int, total: int, unit: str) -> None:
+        if count == placed:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"patches": 0, "positions": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run_small_rotation(db, ground, encoder, **options, progress=stop_at)
+    counts: list[int] = []
+    resumed = run_small_rotation(db, ground, encoder, **options, progress=lambda count, *_: counts.append(count))
+    assert counts == [placed + 1, placed + 2], "the second frame, and the times"
+    assert resumed.study.findings["positions"] == 2
+
+
 def test_a_stopped_study_goes_on_where_it_was(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
 
@@ -167,7 +216,7 @@ def test_the_same_question_is_answered_from_the_database(db: Database, ground: O
     def refuse(_: EmbeddingSpec) -> Encoder:
         raise AssertionError("nothing needs loading")
 
-    repeated = run_rotation(db, ground, [encoder.spec], refuse, ENVIRONMENT, step=45, frames=8, patches=0)
+    repeated = run_rotation(db, ground, [encoder.spec], refuse, ENVIRONMENT, step=45, frames=8, patches=0, positions=0)
     assert (repeated.study.id, repeated.points) == (first.study.id, first.points) and encoder.images == count
     with db.read() as session:
         assert studies.parts(session, first.study.id) == set()
@@ -242,7 +291,7 @@ def test_scale_alone_is_seen_by_the_altitude_study(db: Database, ground: Orthoph
     encoder = Encoder()
     result = run_altitude(
         db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(200, 300, 450, 600), max_references=40, frames=8,
+        altitudes_m=(200, 300, 450, 600), max_references=40, frames=8, positions=0,
     )  # fmt: skip
     strategies = strategies_of(result, "plain")
     cosine = {p.x: p.y for p in result.curve("plain", "cosine")}
@@ -266,7 +315,15 @@ def test_an_area_across_the_antimeridian_is_as_good_as_any(db: Database, tmp_pat
     turned = strategies_of(run_small_rotation(db, ground, encoder, patches=0), "plain")
     assert turned[KNOWN_YAW]["recall"] > 0.8 and turned[KNOWN_YAW]["error_m"] < 150
     climbed = run_altitude(
-        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 450), pyramid_m=(300,), frames=8
+        db,
+        ground,
+        [encoder.spec],
+        lambda _: encoder,
+        ENVIRONMENT,
+        altitudes_m=(300, 450),
+        pyramid_m=(300,),
+        frames=8,
+        positions=0,
     )
     assert strategies_of(climbed, "plain")[CROPPED]["recall"] > 0.8
 
@@ -277,7 +334,7 @@ def test_study_reports_speak_both_languages_and_follow_the_readers_colours(
 ) -> None:
     encoder = Encoder()
     if kind == "rotation":
-        result = run_small_rotation(db, ground, encoder)
+        result = run_small_rotation(db, ground, encoder, positions=1)
     else:
         result = run_altitude(
             db,
@@ -288,6 +345,7 @@ def test_study_reports_speak_both_languages_and_follow_the_readers_colours(
             altitudes_m=(300, 600),
             max_references=20,
             frames=4,
+            positions=1,
         )
     out = tmp_path / "report.html"
     assert write_study(result, out, figures=tmp_path / "figures", note="a stand-in") == []
@@ -311,13 +369,27 @@ def test_the_command_answers_in_json_and_writes_a_report(
     )
     report = tmp_path / "rotation.html"
     common = ["--footprint-m", "300", "--tile-px", "32", "--input-px", "32", "--backbone", "tiny", "--json"]
-    options = [*common, "--step", "45", "--frames", "3", "--references", "6", "--patches", "1", "--out", str(report)]
+    options = [
+        *common,
+        "--step",
+        "45",
+        "--frames",
+        "3",
+        "--references",
+        "6",
+        "--patches",
+        "1",
+        "--positions",
+        "1",
+        "--out",
+        str(report),
+    ]
     answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "rotation", str(area), *options])
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
     assert {way["name"] for way in facts["findings"]["ways"]["tiny"]} >= {ONE_HEADING, EIGHT_HEADINGS, KNOWN_YAW}
     assert report.is_file()
-    options = [*common, "--frames", "3", "--references", "6", "--altitudes", "300,600"]
+    options = [*common, "--frames", "3", "--references", "6", "--altitudes", "300,600", "--positions", "0"]
     answer = CliRunner().invoke(cli, ["--data-dir", str(tmp_path), "altitude", str(area), *options])
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
@@ -351,7 +423,15 @@ def test_a_level_keeps_the_tiles_that_are_ground_facing_north(db: Database, area
     encoder, base = Encoder(), open_ground(db, str(area), **options | {"footprint_m": 300.0}, turned=False)
     assert isinstance(base, OrthophotoGround)
     result = run_altitude(
-        db, base, [encoder.spec], lambda _: encoder, ENVIRONMENT, altitudes_m=(300, 600), max_references=40, frames=8
+        db,
+        base,
+        [encoder.spec],
+        lambda _: encoder,
+        ENVIRONMENT,
+        altitudes_m=(300, 600),
+        max_references=40,
+        frames=8,
+        positions=0,
     )
     assert result.study.findings["levels"][1] == 16
     assert result.study.findings["limits"]["ceilings"] == [1.0, 1.0], "what 600 m sees lies among the 600 m tiles"
@@ -363,7 +443,7 @@ def test_no_strategy_is_right_more_often_than_its_ceiling(db: Database, area: Pa
     assert isinstance(ground, OrthophotoGround)
     result = run_altitude(
         db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(300, 450), max_references=40, overlap=0.0, frames=30,
+        altitudes_m=(300, 450), max_references=40, overlap=0.0, frames=30, positions=0,
     )  # fmt: skip
     strategies, level_ceilings = strategies_of(result, "plain"), result.study.findings["limits"]["ceilings"]
     assert level_ceilings[0] == 1.0 and level_ceilings[1] < 0.6, "centres 600 m apart, right within 150 m"

@@ -17,6 +17,7 @@ from search.evaluation.report.rotation import ONE_HEADING_INDEX
 from search.evaluation.scores import SCORES
 from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
+from search.evaluation.studies.positions import WITNESSES
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
 
 ROOT = Path(web.__file__).parent
@@ -51,7 +52,7 @@ def texts_of_reports() -> set[str]:
     """From the sources, so that a text shown only in rare cases is not forgotten."""
     folder = Path(report.__file__).parent
     texts = {score.title for score in SCORES} | {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
-    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX}
+    texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -12,6 +12,7 @@ from coarseloc.i18n import Translator
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
+from search.evaluation.report.positions import make_position_sections, write_position_finding
 from search.evaluation.report.study_charts import (
     Line,
     compare_text,
@@ -120,6 +121,9 @@ def make_sections(result: StudyResult, translate: Translator, translate_figure: 
                 "{:.0f}",
             ),
         ),
+        *make_position_sections(
+            result, translate, translate_figure, "altitude of the frame, m", partial(_mark_altitude, _base(result))
+        ),
     ]
 
 
@@ -218,7 +222,7 @@ def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
                 first=f"{altitude_range[0]:g}", last=f"{altitude_range[1]:g}"
             ),
         )
-    return " ".join(lines)
+    return " ".join([*lines, write_position_finding(result, backbone, translate)]).rstrip()
 
 
 def _altitude_range(recall: Sequence[CurvePoint], base: float) -> tuple[float, float] | None:

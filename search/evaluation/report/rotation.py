@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from coarseloc.i18n import Translator
 from search.evaluation.report import style
 from search.evaluation.report.page import Section
+from search.evaluation.report.positions import make_position_sections, write_position_finding
 from search.evaluation.report.study_charts import (
     Line,
     compare_text,
@@ -92,7 +93,9 @@ def make_sections(result: StudyResult, translate: Translator, translate_figure: 
     ]  # fmt: skip
     if any(point.curve == "patch_aligned" for point in result.points):
         sections += _patch_sections(result, translate, translate_figure)
-    return sections
+    return sections + make_position_sections(
+        result, translate, translate_figure, "heading of the frame, degrees", _compass
+    )
 
 
 def _patch_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
@@ -226,4 +229,4 @@ def _finding(result: StudyResult, backbone: str, translate: Translator) -> str:
                 pooled=f"{min(or_nan(p.y) for p in result.curve(backbone, 'patch_pooled')):.3f}",
             )
         )  # fmt: skip
-    return " ".join(lines)
+    return " ".join([*lines, write_position_finding(result, backbone, translate)]).rstrip()

@@ -29,6 +29,7 @@ class Line:
     index: int
     muted: bool = False
     band: bool = True  # whether its interval is drawn
+    dotted: bool = False
 
 
 def plot_by_backbone(
@@ -75,6 +76,8 @@ def plot_curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **overrides: 
     style_options = (
         {"color": style.MUTED, "linestyle": (0, (2, 2))} if line.muted else style.line(line.index)
     ) | overrides
+    if line.dotted:
+        style_options |= {"linestyle": (0, (1, 2)), "linewidth": 1.4, "marker": ""}
     if len(x) > 2 and math.isclose(x[-1] + x[1] - x[0], 360.0):  # all the way round
         x, (y, low, high) = [*x, 360.0], (np.append(values, values[0]) for values in (y, low, high))
     ax.plot(x, y, label=line.name, markevery=max(1, len(x) // 8), **style_options)

@@ -23,6 +23,7 @@ from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.intervals import median, share
 from search.evaluation.studies.ground import OrthophotoGround, orthophoto_ground, random_places, shared_pixels
 from search.evaluation.studies.ground_truth import GroundTruth
+from search.evaluation.studies.positions import SearchedView, best_places, place_frame, position_curves
 from search.evaluation.studies.strategies import Strategy, embed_times, evaluate_strategy, search_ms, with_gains
 from search.evaluation.studies.study import LoadBackbone, StepArrays, StudyResult, StudyStep, curve_point, run_study
 
@@ -49,11 +50,13 @@ def run_altitude(
     overlap: float = 0.5,
     max_references: int = 200,
     frames: int = 40,
+    positions: int = 4,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> StudyResult:
     """Run the study, resume it, or read its stored result. `ground.footprint_m` is seen from `reference_m`, and its
-    places need be ground facing north alone (`open_ground(..., turned=False)`).
+    places need be ground facing north alone (`open_ground(..., turned=False)`). `positions`: the frames that are placed
+    in metres.
 
     Raises InputError where the reference altitude is not among the altitudes and the pyramid's levels.
     """
@@ -72,6 +75,7 @@ def run_altitude(
         "overlap": overlap,
         "references": max_references,
         "frames": frames,
+        "positions": positions,
         "seed": seed,
     }
 
@@ -80,7 +84,7 @@ def run_altitude(
         frame_ground = frames_from or ground
         places = random_places(ground, frame_ground, frames, plan.side_m(max(plan.altitudes_m)), seed)
         levels = [_level(ground, plan, altitude, overlap, max_references) for altitude in pyramid_m]
-        return AltitudeExperiment(plan, ground, frame_ground, places, levels)
+        return AltitudeExperiment(plan, ground, frame_ground, places, levels, positions)
 
     return run_study(db, "altitude", parameters, environment, specs, load, make_experiment, progress)
 
@@ -135,11 +139,15 @@ class AltitudeExperiment:
     frame_ground: OrthophotoGround  # that frames are cut from
     places: Sequence[LonLat]  # [Q]
     levels: Sequence[OrthophotoGround]
+    positions: int  # frames that are placed in metres
 
     @property
     def counts(self) -> Mapping[str, Any]:
         levels = [len(level.centres) for level in self.levels]
-        return {"frames": len(self.places), "references": sum(levels), "levels": levels}
+        frames = len(self.places)
+        return {
+            "frames": frames, "references": sum(levels), "levels": levels, "positions": min(self.positions, frames),
+        }  # fmt: skip
 
     def limits(self) -> Mapping[str, Any]:
         truth = self._truth()
@@ -157,24 +165,36 @@ class AltitudeExperiment:
         steps += [
             StudyStep(name, partial(self._embed_references, level, first)) for name, level, first in self._batches()
         ]
-        return [*steps, StudyStep("times", lambda backbone: embed_times(backbone, self._views(0)))]
+        steps += [StudyStep(name, partial(self._place_frame, i)) for i, name in enumerate(self._position_names())]
+        return [*steps, StudyStep("times", lambda backbone, _: embed_times(backbone, self._views(0)))]
 
     def evaluate(self, backbone: str, arrays: StepArrays) -> tuple[list[CurvePoint], list[Strategy]]:
         vectors = self._vectors(arrays)
         answers = answer_frames(vectors, self.plan)
         embed_ms = float(arrays(["times"], "embed_1")[0])
-        return curves(backbone, vectors, self.plan, answers), compare(vectors, self.plan, answers, embed_ms)
+        points = curves(backbone, vectors, self.plan, answers)
+        if names := self._position_names():
+            offsets_m = arrays(names, "offsets_m")
+            points += position_curves(backbone, self.plan.altitudes_m, offsets_m, self.plan.footprint_m)
+        return points, compare(vectors, self.plan, answers, embed_ms)
 
     def _vectors(self, arrays: StepArrays) -> AltitudeVectors:
         names = self._frame_names()
-        references = [arrays([name], "vectors")[0] for name, _, _ in self._batches()]  # the last of a level is shorter
         return AltitudeVectors(
             arrays(names, "vectors"),
             arrays(names, "cropped"),
-            np.concatenate(references),
+            self._reference_vectors(arrays),
             self._level_of_references(),
             self._truth(),
         )
+
+    def _reference_vectors(self, arrays: StepArrays) -> Float32:
+        """[R, D]."""
+        return np.concatenate([arrays([name], "vectors")[0] for name, _, _ in self._batches()])  # the last are shorter
+
+    def _centres(self) -> list[LonLat]:
+        """[R], of the references."""
+        return [centre for level in self.levels for centre in level.centres]
 
     def _level_of_references(self) -> NDArray[np.int64]:
         """[R]: the number of each reference's level."""
@@ -182,18 +202,20 @@ class AltitudeExperiment:
 
     def _truth(self) -> GroundTruth:
         # One size for all levels: by their own footprints, high levels would be right four times as often by chance.
-        centres = [centre for level in self.levels for centre in level.centres]
-        return GroundTruth.of_places(self.places, centres, self.plan.footprint_m / 2)
+        return GroundTruth.of_places(self.places, self._centres(), self.plan.footprint_m / 2)
 
     def _compared_views(self, nearest: NDArray[np.int64]) -> Iterator[tuple[UInt8, UInt8, UInt8]]:
         """As `shared_pixels` compares them, from the references' altitude; `nearest` [Q]: a reference of that."""
-        centres = [centre for level in self.levels for centre in level.centres]
+        centres = self._centres()
         for place, reference in zip(self.places, nearest, strict=True):
             source = self.ground.view(place, 0.0)
             yield self.frame_ground.view(place, 0.0), source, self.ground.view(centres[reference], 0.0)
 
     def _frame_names(self) -> list[str]:
         return [f"frames/{i}" for i in range(len(self.places))]
+
+    def _position_names(self) -> list[str]:
+        return [f"positions/{i}" for i in range(self.counts["positions"])]
 
     def _batches(self) -> Iterator[tuple[str, OrthophotoGround, int]]:
         """(name of the step, level, index of its first reference) of every few references."""
@@ -206,7 +228,7 @@ class AltitudeExperiment:
         sides = map(self.plan.side_m, self.plan.altitudes_m)
         return np.stack([self.frame_ground.view(self.places[i], 0.0, side) for side in sides])
 
-    def _embed_frame(self, i: int, backbone: Backbone) -> Arrays:
+    def _embed_frame(self, i: int, backbone: Backbone, _: StepArrays) -> Arrays:
         views = self._views(i)
         crops = [self._crop(view, altitude) for view, altitude in zip(views, self.plan.altitudes_m, strict=True)]
         return {"vectors": backbone.embed(views), "cropped": backbone.embed_many(crops)}
@@ -218,9 +240,22 @@ class AltitudeExperiment:
         first = (view.shape[0] - side) // 2
         return np.ascontiguousarray(view[first : first + side, first : first + side])
 
-    def _embed_references(self, level: OrthophotoGround, first: int, backbone: Backbone) -> Arrays:
+    def _embed_references(self, level: OrthophotoGround, first: int, backbone: Backbone, _: StepArrays) -> Arrays:
         views = [level.view(centre, 0.0) for centre in level.centres[first : first + _REFERENCES_A_STEP]]
         return {"vectors": backbone.embed(np.stack(views))}
+
+    def _place_frame(self, i: int, backbone: Backbone, arrays: StepArrays) -> Arrays:
+        """With the altitude known: among the best references of its nearest level."""
+        vectors = arrays([self._frame_names()[i]], "vectors")[0]  # [A, D]
+        scores = np.einsum("ad,rd->ar", vectors, self._reference_vectors(arrays))
+        searched = searched_references(self._level_of_references(), self.plan)[NEAREST]
+        error_m, centres = self._truth().error_m[i], self._centres()
+        views = []
+        for a, (altitude, pixels) in enumerate(zip(self.plan.altitudes_m, self._views(i), strict=True)):
+            hits = best_places(np.where(searched[a], scores[a], -np.inf), centres)
+            nearest = centres[np.where(searched[a], error_m, np.inf).argmin()]
+            views.append(SearchedView(pixels, self.plan.side_m(altitude), 0, hits, nearest))
+        return place_frame(self.ground, backbone, self.places[i], views)
 
 
 def levels(result: StudyResult) -> list[tuple[float, int]]:

@@ -104,6 +104,6 @@ def _distance_floor(result: StudyResult, translate: Translator) -> list[str]:
     return [
         translate(
             "References lie {stride} m apart: the nearest is {floor} m from a frame in the median, and no median error "
-            "can be less."
+            "of a tile's centre can be less."
         ).format(stride=f"{result.study.parameters['ground'].get('stride_m', math.nan):g}", floor=f"{floor_m:.0f}")
     ]

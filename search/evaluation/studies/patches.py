@@ -9,14 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coarseloc.core.errors import BackboneError
 from coarseloc.core.rotation import Affine, rotate_affine
-from coarseloc.core.types import Float32, Floats
+from coarseloc.core.types import Backbone, Float32, Floats, UInt8
 from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.studies.study import curve_point
 
 RADII = 5  # rings from the centre to the corner
 RING_ANGLES = (45, 90, 180)  # whose patches are grouped by their distance from the centre
 PATCH_ARRAYS = ("aligned", "unaligned", "other", "pooled", "rings")
+
+
+def patch_tokens(backbone: Backbone, images: UInt8) -> Float32:
+    """float32 [B, G, G, D] of uint8 [B, H, W, 3]; BackboneError for an encoder that has none."""
+    embed = getattr(backbone, "patch_tokens", None)
+    if embed is None:
+        raise BackboneError(
+            f"backbone {backbone.spec.backbone} has no patch tokens: leave them out with --patches 0 --positions 0"
+        )
+    tokens: Float32 = embed(images)
+    return tokens
 
 
 def patch_cosines(tokens: Float32, other_tokens: Float32, step: int) -> Arrays:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core import geo
-from coarseloc.core.errors import BackboneError, InputError
+from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import HEADINGS
-from coarseloc.core.types import Backbone, Bools, EmbeddingSpec, Float32, Floats, Progress, UInt8
+from coarseloc.core.types import Backbone, Bools, EmbeddingSpec, Float32, Floats, LonLat, Progress, UInt8
 from coarseloc.store import Database
 from coarseloc.store.studies import Arrays, CurvePoint
 from search.evaluation.intervals import median, share
@@ -31,7 +31,8 @@ from search.evaluation.studies.ground import (
     shared_pixels,
 )
 from search.evaluation.studies.ground_truth import GroundTruth
-from search.evaluation.studies.patches import PATCH_ARRAYS, patch_cosines, patch_curves
+from search.evaluation.studies.patches import PATCH_ARRAYS, patch_cosines, patch_curves, patch_tokens
+from search.evaluation.studies.positions import SearchedView, best_places, place_frame, position_curves
 from search.evaluation.studies.strategies import (
     EMBED_TIMES,
     EvaluatedStrategy,
@@ -64,13 +65,15 @@ def run_rotation(
     step: int = 15,
     frames: int = 40,
     patches: int = 6,
+    positions: int = 4,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> StudyResult:
     """Run the study, resume it, or read its stored result.
 
     `frames_from`: another orthophoto of the same place (another year, another season) that frames are cut from.
-    `patches`: the frames whose patch tokens are followed. Raises InputError for a step that is not 5, 9, 15 or 45.
+    `patches`: the frames whose patch tokens are followed; `positions`: those that are placed in metres, where there is
+    an orthophoto. Raises InputError for a step that is not 5, 9, 15 or 45.
     """
     if step not in STEPS:
         raise InputError(f"a step of {step} degrees: expected one of {', '.join(map(str, STEPS))}, which divide 45")
@@ -81,6 +84,7 @@ def run_rotation(
         "step": step,
         "frames": frames,
         "patches": patches,
+        "positions": positions,
         "seed": seed,
     }
 
@@ -89,7 +93,7 @@ def run_rotation(
             scene = _picture_scene(ground, frames)
         else:
             scene = _orthophoto_scene(ground, frames_from or ground, frames, seed)
-        return RotationExperiment(scene, step, patches)
+        return RotationExperiment(scene, step, patches, positions)
 
     return run_study(db, "rotation", parameters, environment, specs, load, make_experiment, progress)
 
@@ -110,6 +114,8 @@ class Scene:
     frame: ViewsAt
     source: ViewsAt  # what the references' own image shows where a frame was cut
     truth: GroundTruth
+    ground: OrthophotoGround | None = None  # that references are cut from; None where they are pictures
+    places: Sequence[LonLat] = ()  # of the frames on it
 
 
 def _orthophoto_scene(ground: OrthophotoGround, frame_ground: OrthophotoGround, count: int, seed: int) -> Scene:
@@ -126,7 +132,7 @@ def _orthophoto_scene(ground: OrthophotoGround, frame_ground: OrthophotoGround, 
         return np.stack([ground.view(places[i], heading) for heading in headings])
 
     truth = GroundTruth.of_places(places, ground.centres, ground.footprint_m / 2)
-    return Scene(len(ground.centres), len(places), reference, frame, source, truth)
+    return Scene(len(ground.centres), len(places), reference, frame, source, truth, ground, places)
 
 
 def _picture_scene(ground: PictureGround, count: int) -> Scene:
@@ -143,15 +149,17 @@ def _picture_scene(ground: PictureGround, count: int) -> Scene:
 
 @dataclass(frozen=True, slots=True)
 class RotationExperiment:
-    """The scene at every `step` degrees, and the patch tokens of the first frames."""
+    """The scene at every `step` degrees, and of the first frames their patch tokens and positions."""
 
     scene: Scene
     step: int
     patches: int
+    positions: int
 
     @property
     def counts(self) -> Mapping[str, int]:
-        return {"frames": self.scene.frames, "references": self.scene.references}
+        positions = min(self.positions, len(self.scene.places))
+        return {"frames": self.scene.frames, "references": self.scene.references, "positions": positions}
 
     def limits(self) -> Mapping[str, Any]:
         all_references = np.ones(self.scene.references, np.bool_)
@@ -171,7 +179,8 @@ class RotationExperiment:
         steps = [StudyStep(name, partial(self._embed_reference, i)) for i, name in enumerate(self._names("references"))]
         steps += [StudyStep(name, partial(self._embed_frame, i)) for i, name in enumerate(self._names("frames"))]
         steps += [StudyStep(name, partial(self._embed_patches, i)) for i, name in enumerate(self._names("patches"))]
-        return [*steps, StudyStep("times", lambda backbone: embed_times(backbone, self.scene.frame(0, HEADINGS)))]
+        steps += [StudyStep(name, partial(self._place_frame, i)) for i, name in enumerate(self._names("positions"))]
+        return [*steps, StudyStep("times", lambda backbone, _: embed_times(backbone, self.scene.frame(0, HEADINGS)))]
 
     def evaluate(self, backbone: str, arrays: StepArrays) -> tuple[list[CurvePoint], list[Strategy]]:
         queries, references = (arrays(self._names(kind), "vectors") for kind in ("frames", "references"))
@@ -180,6 +189,9 @@ class RotationExperiment:
         if self.patches:
             names = self._names("patches")
             points += patch_curves(backbone, self.step, {array: arrays(names, array) for array in PATCH_ARRAYS})
+        if self.scene.ground and (names := self._names("positions")):
+            offsets_m = arrays(names, "offsets_m")
+            points += position_curves(backbone, range(0, 360, self.step), offsets_m, self.scene.ground.footprint_m)
         return points, compare(vectors, {name: float(arrays(["times"], name)[0]) for name in EMBED_TIMES})
 
     def _names(self, kind: str) -> list[str]:
@@ -187,28 +199,33 @@ class RotationExperiment:
         counts = {**self.counts, "patches": min(self.patches, self.scene.frames)}
         return [f"{kind}/{i}" for i in range(counts[kind])]
 
-    def _embed_reference(self, i: int, backbone: Backbone) -> Arrays:
+    def _embed_reference(self, i: int, backbone: Backbone, _: StepArrays) -> Arrays:
         return {"vectors": backbone.embed(self.scene.reference(i, HEADINGS))}
 
-    def _embed_frame(self, i: int, backbone: Backbone) -> Arrays:
+    def _embed_frame(self, i: int, backbone: Backbone, _: StepArrays) -> Arrays:
         return {"vectors": backbone.embed(self._turned_frame(i))}
 
-    def _embed_patches(self, i: int, backbone: Backbone) -> Arrays:
+    def _embed_patches(self, i: int, backbone: Backbone, _: StepArrays) -> Arrays:
         next_frame = self.scene.frame((i + 1) % self.scene.frames, (0,))
-        tokens = _patch_tokens(backbone, self._turned_frame(i))
-        return patch_cosines(tokens, _patch_tokens(backbone, next_frame)[0], self.step)
+        tokens = patch_tokens(backbone, self._turned_frame(i))
+        return patch_cosines(tokens, patch_tokens(backbone, next_frame)[0], self.step)
+
+    def _place_frame(self, i: int, backbone: Backbone, arrays: StepArrays) -> Arrays:
+        ground, truth = self.scene.ground, self.scene.truth
+        assert ground is not None  # noqa: S101 - pictures have no positions to place
+        queries = arrays([self._names("frames")[i]], "vectors")
+        vectors = RotationVectors(queries, arrays(self._names("references"), "vectors"), truth, self.step)
+        nearest = ground.centres[truth.error_m[i].argmin()]
+        views = [
+            SearchedView(pixels, ground.footprint_m, heading, best_places(scores, ground.centres), nearest)
+            for heading, pixels, scores in zip(
+                range(0, 360, self.step), self._turned_frame(i), _scores(vectors, HEADINGS)[0], strict=True
+            )
+        ]
+        return place_frame(ground, backbone, self.scene.places[i], views)
 
     def _turned_frame(self, i: int) -> UInt8:
         return self.scene.frame(i, range(0, 360, self.step))
-
-
-def _patch_tokens(backbone: Backbone, images: UInt8) -> Float32:
-    """float32 [B, G, G, D]; BackboneError for an encoder that has none."""
-    patch_tokens = getattr(backbone, "patch_tokens", None)
-    if patch_tokens is None:
-        raise BackboneError(f"backbone {backbone.spec.backbone} has no patch tokens: leave them out with --patches 0")
-    tokens: Float32 = patch_tokens(images)
-    return tokens
 
 
 # --- the global token ---------------------------------------------------------------------------

@@ -22,10 +22,10 @@ StepArrays = Callable[[Sequence[str], str], NDArray[Any]]
 
 
 class StudyStep(NamedTuple):
-    """A piece of embedding work whose arrays are stored as soon as it is done."""
+    """A piece of work with a backbone whose arrays are stored as soon as it is done."""
 
     name: str
-    embed: Callable[[Backbone], Arrays]
+    work: Callable[[Backbone, StepArrays], Arrays]  # which may read the arrays of the steps before it
 
 
 class Experiment(Protocol):
@@ -139,7 +139,7 @@ def _run_steps(
             continue
         backbone = load(spec)
         for step in missing:
-            arrays = step.embed(backbone)
+            arrays = step.work(backbone, partial(_stacked_arrays, db, study, spec))
             with db.write() as session:
                 studies.save_part(session, study.id, _part_name(spec, step.name), arrays)
             count += 1
