@@ -185,7 +185,7 @@ def _n_eff(values: Floats, correlation: float | None) -> float:
 def _wilson(value: float, n: float) -> tuple[float, float]:
     middle = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return min(max(0.0, middle - half), value), max(min(1.0, middle + half), value)  # at 0 and 1 but for rounding
 
 
 def _bootstrap_statistics(values: Floats, size: int, statistic: Statistic) -> Floats:

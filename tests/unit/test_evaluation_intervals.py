@@ -167,6 +167,12 @@ def test_ranks_give_equal_values_one_rank() -> None:
 # --- figures by hand ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_interval_of_all_or_none_holds_it_to_the_last_bit(value: float) -> None:
+    estimates = [intervals.share(np.full(n, value)) for n in range(30, 400)]
+    assert all(estimate.low <= value <= estimate.high for estimate in estimates)
+
+
 def test_the_interval_of_a_share_is_wilsons() -> None:
     """47 of 48: 0.8910 … 0.9963, of any statistics package."""
     estimate = share(np.r_[np.ones(47), 0.0])

@@ -149,6 +149,7 @@ def test_curves_hold_each_view_and_all_of_a_frame() -> None:
     assert position.high is not None and 0 < position.high < 0.2
     everything = points["all_position@patches", 0.0], points["all_metres@patches", 0.0]
     assert (everything[0].y, everything[0].n, everything[1].y) == (0.5, 40, 82.5)
+    assert points["all_nearer@patches", 0.0].y == 0, "none is nearer than another that is as far"
 
 
 def result_of(metres: dict[str, float], kind: str = "rotation", **parameters: Any) -> StudyResult:
@@ -158,7 +159,8 @@ def result_of(metres: dict[str, float], kind: str = "rotation", **parameters: An
     study = StoredStudy(1, kind, None, asked, {}, {"positions": 3}, now, now)
     offsets_m = np.zeros((3, 2, len(WITNESSES), 2))
     offsets_m[..., 0] = [metres[name] for name in WITNESSES]
-    return StudyResult(study, position_curves("plain", (0, 45), offsets_m, 400.0))
+    points = position_curves("plain", (0, 45), offsets_m, 400.0)  # of 3 frames none has an interval
+    return StudyResult(study, [point._replace(low=None, high=None) for point in points])
 
 
 METRES = dict(zip(WITNESSES, (80.0, 75.0, 4.0, 4.0, 0.5, 0.5), strict=True))
@@ -166,11 +168,12 @@ METRES = dict(zip(WITNESSES, (80.0, 75.0, 4.0, 4.0, 0.5, 0.5), strict=True))
 
 def test_a_finding_says_what_its_figures_say() -> None:
     text = write_position_finding(result_of(METRES), "plain", str)
-    assert "Within 20 m of the truth lie 0% of the global token's best tiles (in the median 80 m off)" in text
-    assert "right for 100% (4 m)" in text and "finds least" not in text
-    assert "“patch tokens, among its best places” comes 20 times as near as “global token: its best tile”" in text
+    assert "Of 3 frames, 0% lie within 20 m of the centre of the global token's best tile (80 m in the median)" in text
+    assert "for 100% (4 m), orientation correlation for 100% (0.5 m)" in text and "finds least" not in text
+    patches, tile = "“patch tokens, among its best places”", "“global token: its best tile”"
+    assert f"{patches} is nearer than {tile} in 100.0% of the frames: 4 m instead of 80 m in the median." in text
     worse = write_position_finding(result_of(METRES | {"patches": 90.0}), "plain", str)
-    assert "“patch tokens, among its best places” comes no nearer than “global token: its best tile”" in worse
+    assert f"{patches} is nearer than {tile} in 0.0% of the frames: 90 m instead of 80 m in the median." in worse
 
 
 def test_a_finding_names_where_a_witness_finds_least() -> None:

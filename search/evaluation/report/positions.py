@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coarseloc.i18n import Translator
+from coarseloc.store.studies import CurvePoint
 from search.evaluation.report import style
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.study_charts import Line, curve_table, or_nan, percent_axis, plot_by_backbone
 from search.evaluation.studies.positions import (
+    COMPARED,
     PATCH_HEADINGS,
     POSITION_SHARE,
     SEARCHED_PLACES,
     WITNESSES,
+    WitnessFigures,
     position_figures,
 )
 from search.evaluation.studies.study import StudyResult
@@ -76,34 +79,28 @@ def write_position_finding(result: StudyResult, backbone: str, translate: Transl
     figures = position_figures(result, backbone)
     texts = {name: f"{f.position.y or 0:.0%} ({_metres(f.metres.y)} m)" for name, f in figures.items()}
     sentence = translate(
-        "Within {within} m of the truth lie {best} of the global token's best tiles (in the median {metres} m off); patch "
-        "tokens among its best {k} places are right for {patches}, orientation correlation for {orientation}, and with "
-        "the right place given for {patches_oracle} and {orientation_oracle}."
+        "Of {n} frames, {best} lie within {within} m of the centre of the global token's best tile ({metres} m in the "
+        "median); patch tokens among its best {k} places are right that closely for {patches}, orientation correlation for "
+        "{orientation}, and with the right place given for {patches_oracle} and {orientation_oracle}."
     ).format(
-        within=f"{_within_m(result):g}", best=f"{figures['global'].position.y or 0:.0%}", k=SEARCHED_PLACES,
+        n=figures["global"].position.n, within=f"{_within_m(result):g}", best=f"{figures['global'].position.y or 0:.0%}", k=SEARCHED_PLACES,
         metres=_metres(figures["global"].metres.y), patches=texts["patches"], orientation=texts["orientation"],
         patches_oracle=texts["patches-oracle"], orientation_oracle=texts["orientation-oracle"],
     )  # fmt: skip
-    comparisons = [
-        _comparison(
-            translate(WITNESSES[nearer]),
-            figures[nearer].metres.y,
-            translate(WITNESSES[base]),
-            figures[base].metres.y,
-            translate,
-        )
-        for nearer, base in (("patches", "global"), ("orientation", "patches"))
-    ]
-    lowest = [_lowest(result, backbone, name, translate) for name in ("patches", "orientation")]
+    comparisons = [_comparison(figures, witness, translate) for witness in COMPARED]
+    lowest = [_lowest(result, backbone, name, translate) for name in COMPARED]
     return " ".join([sentence, *comparisons, *filter(None, lowest)])
 
 
-def _comparison(name: str, metres: float | None, base_name: str, base_m: float | None, translate: Translator) -> str:
-    if not metres or not base_m or metres >= base_m:
-        return translate("In the median “{name}” comes no nearer than “{base}”.").format(name=name, base=base_name)
-    return translate("In the median “{name}” comes {times} times as near as “{base}”.").format(
-        name=name, base=base_name, times=f"{base_m / metres:.3g}"
-    )
+def _comparison(figures: Mapping[str, WitnessFigures], witness: str, translate: Translator) -> str:
+    base, nearer = COMPARED[witness], figures[witness].nearer
+    return translate(
+        "“{name}” is nearer than “{base}” in {share} of the frames: {metres} m instead of {base_m} m in the median."
+    ).format(
+        name=translate(WITNESSES[witness]), base=translate(WITNESSES[base]),
+        share="–" if nearer is None or nearer.y is None else _with_interval(nearer, _percent, " [{low}, {high}]"),
+        metres=_metres(figures[witness].metres.y), base_m=_metres(figures[base].metres.y),
+    )  # fmt: skip
 
 
 def _lowest(result: StudyResult, backbone: str, name: str, translate: Translator) -> str:
@@ -155,8 +152,8 @@ def _within_m(result: StudyResult) -> float:
 
 def _figures_table(result: StudyResult, translate: Translator) -> Table:
     rows = [
-        [translate(WITNESSES[name]), backbone, *(_with_interval(point.y, point.low, point.high, _percent) for point in (f.position, f.place)),
-         _with_interval(f.metres.y, f.metres.low, f.metres.high, _metres), str(f.metres.n)]
+        [translate(WITNESSES[name]), backbone, _with_interval(f.position, _percent), _with_interval(f.place, _percent),
+         _with_interval(f.metres, _metres), str(f.metres.n)]
         for backbone in result.backbones
         for name, f in position_figures(result, backbone).items()
     ]  # fmt: skip
@@ -171,10 +168,9 @@ def _figures_table(result: StudyResult, translate: Translator) -> Table:
     return Table(columns, rows)
 
 
-def _with_interval(
-    value: float | None, low: float | None, high: float | None, form: Callable[[float | None], str]
-) -> str:
-    return form(value) if low is None or high is None else f"{form(value)}\n{form(low)}, {form(high)}"
+def _with_interval(point: CurvePoint, form: Callable[[float | None], str], interval: str = "\n{low}, {high}") -> str:
+    ends = "" if point.low is None else interval.format(low=form(point.low), high=form(point.high))
+    return form(point.y) + ends
 
 
 def _percent(value: float | None) -> str:

@@ -130,7 +130,7 @@ def plot_strategies(result: StudyResult, translate: Translator) -> Figure:
         y = np.arange(len(names)) + (b - (count - 1) / 2) * 0.8 / count
         recall = np.array([strategies[name]["recall"] for name in names], float)
         low, high = (np.array([strategies[name][end] for name in names], float) for end in ("low", "high"))
-        interval = [np.nan_to_num(recall - low), np.nan_to_num(high - recall)]
+        interval = np.maximum(np.nan_to_num([recall - low, high - recall]), 0)  # studies of before end at 1 - 1e-16
         ax.barh(y, recall, height=0.72 / count, color=style.colour(b), label=backbone)
         ax.errorbar(recall, y, xerr=interval, linestyle="none", color=style.INK, linewidth=1, capsize=2)
     ax.set_yticks(range(len(names)), [translate(name) for name in names])

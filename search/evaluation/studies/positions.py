@@ -41,9 +41,12 @@ WITNESSES = {
 }
 """The names of the three witnesses, and of their oracles, by the keys of their curves."""
 
+COMPARED = {"patches": "global", "orientation": "patches"}
+"""{witness: the one that it is compared with, frame by frame}"""
+
 SEARCHED_PLACES = 5  # of the global token's, best first
 POSITION_SHARE = 0.05  # of a footprint: a position nearer than this is right
-PATCH_HEADINGS = tuple(11.25 * k for k in range(32))  # NAIP across years: 8 find a third of what these find, 16 a half
+PATCH_HEADINGS = tuple(11.25 * k for k in range(32))  # 16 and 8 find less: docs/metrics.md
 REACH_FOOTPRINTS = 0.375  # of a frame's middle from a window's, on either axis: windows are 1.75 footprints wide
 _BATCH = 8  # pictures embedded at a time
 _SUBSAMPLES = 8  # of a patch's side, to measure how much of it a frame covers
@@ -86,7 +89,8 @@ def best_places(scores: Floats, centres: Sequence[LonLat]) -> tuple[LonLat, ...]
 def position_curves(backbone: str, xs: Sequence[float], offsets_m: Floats, footprint_m: float) -> list[CurvePoint]:
     """`offsets_m` [Q, V, W, 2] of Q frames in views at `xs` [V]. For each witness, over x: `position@` (right within
     `POSITION_SHARE` of the footprint), `place@` (within half of it either way) and `metres@` (median); and the same of
-    all views, `all_position@` … at x = 0, whose n are frames."""
+    all views, `all_position@` … at x = 0, whose n are frames; with `all_nearer@`, how often a witness of `COMPARED` is
+    nearer than the other."""
     metres = np.hypot(offsets_m[..., 0], offsets_m[..., 1])  # [Q, V, W]
     right_position = metres <= POSITION_SHARE * footprint_m
     right_place = np.abs(offsets_m).max(axis=-1) <= footprint_m / 2
@@ -100,6 +104,10 @@ def position_curves(backbone: str, xs: Sequence[float], offsets_m: Floats, footp
         points.append(curve_point(backbone, f"all_position@{witness}", 0.0, frames[0], share))
         points.append(curve_point(backbone, f"all_place@{witness}", 0.0, frames[1], share))
         points.append(curve_point(backbone, f"all_metres@{witness}", 0.0, np.median(metres[..., w], axis=1), median))
+    keys = list(WITNESSES)
+    for witness, base in COMPARED.items():
+        nearer = (metres[..., keys.index(witness)] < metres[..., keys.index(base)]).mean(axis=1)
+        points.append(curve_point(backbone, f"all_nearer@{witness}", 0.0, nearer, share))
     return points
 
 
@@ -109,14 +117,19 @@ class WitnessFigures(NamedTuple):
     position: CurvePoint
     place: CurvePoint
     metres: CurvePoint
+    nearer: CurvePoint | None  # the share nearer than the one it is compared with
 
 
 def position_figures(result: StudyResult, backbone: str) -> dict[str, WitnessFigures]:
     """{witness: its figures} of a backbone; empty where a study has not measured them."""
     points = {point.curve: point for point in result.points if point.backbone == backbone}
-    measures = ("all_position", "all_place", "all_metres")
     return {
-        witness: WitnessFigures(*(points[f"{measure}@{witness}"] for measure in measures))
+        witness: WitnessFigures(
+            points[f"all_position@{witness}"],
+            points[f"all_place@{witness}"],
+            points[f"all_metres@{witness}"],
+            points.get(f"all_nearer@{witness}"),
+        )
         for witness in WITNESSES
         if f"all_position@{witness}" in points
     }
