@@ -304,6 +304,7 @@ def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) 
     assert page["curves"]["cosine"]["vits16"][0][:2] == [0.0, 1.0] and page["tile"].startswith("/images/tiles/")
     figures = client.get(page["figures"], headers=HTML).text
     assert "vits16: turned, the global token keeps" in figures
+    assert "This older study did not measure positions" in figures
     assert ElementTree.fromstring(client.get(f"/rotation/{study}/figures/polar.svg").data).tag.endswith("svg")
     assert client.get("/rotation/999/figures").status_code == 404
     app.extensions["coarseloc"].close()

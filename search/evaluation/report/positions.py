@@ -152,17 +152,17 @@ def _within_m(result: StudyResult) -> float:
 
 def _figures_table(result: StudyResult, translate: Translator) -> Table:
     rows = [
-        [translate(WITNESSES[name]), backbone, _with_interval(f.position, _percent), _with_interval(f.place, _percent),
-         _with_interval(f.metres, _metres), str(f.metres.n)]
+        [translate(WITNESSES[name]), backbone, _with_interval(f.metres, _metres), _with_interval(f.position, _percent),
+         _with_interval(f.place, _percent), str(f.metres.n)]
         for backbone in result.backbones
         for name, f in position_figures(result, backbone).items()
     ]  # fmt: skip
     columns = (
         translate("witness"),
         translate("backbone"),
+        translate("median error, m"),
         translate("right position"),
         translate("right place"),
-        translate("median error, m"),
         "n",
     )
     return Table(columns, rows)
