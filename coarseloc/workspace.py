@@ -340,6 +340,7 @@ class Workspace(DataFolder):
         question are given back as they are.
         """
         from coarseloc.embedding.device import resolve_device
+        from coarseloc.localize.flight_scale import FIRST_FRAMES
         from search.export.map_infos import answers_again, map_localization_info
         from search.map_localization import MapLocalizer
 
@@ -348,11 +349,18 @@ class Workspace(DataFolder):
         localizer = MapLocalizer(
             source, name, flight.camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
         )
-        for text in (*flight.notices, *localizer.fit_widths(flight.frames)):
+        for text in flight.notices:
             self.notice(text)
+        records = dict(previous or {})
+        first = flight.frames[:FIRST_FRAMES]
+        if not all(frame.index in records and answers_again(records[frame.index], localizer, frame) for frame in first):
+            with self._show_progress("width of the first frames"):
+                notices = localizer.fit_widths(flight.frames)
+            for text in notices:
+                self.notice(text)
         with self._show_progress("localize") as progress:
             for count, frame in enumerate(flight.frames, start=1):
-                record = (previous or {}).get(frame.index)
+                record = records.get(frame.index)
                 if record is None or not answers_again(record, localizer, frame):
                     record = map_localization_info(localizer.localize(frame), localizer, flight)
                 yield record

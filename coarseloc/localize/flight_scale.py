@@ -23,6 +23,9 @@ FIRST_FRAMES = 5
 SCANNING = replace(DEFAULTS, hypotheses=Hypotheses(SCANNED_SCALES), block_px=768)
 """Blocks are larger than the cache likes: a frame at the largest scale takes three quarters of a smaller one."""
 
+_ABOVE_SEA = SCANNED_SCALES[0] / SCANNED_SCALES[-1]
+"""Of an altitude above sea, around which the scales continue below those of one above ground: to 0.23."""
+
 Register = Callable[[Frame, FootprintWidth, RegistrationSettings], Pose2D | NoMatch | NotVerified]
 """(frame, its expected width on the ground, settings) → the answer; windows must hold a frame at the largest of the
 settings' scales. An image that cannot be read is `NotVerified`."""
@@ -34,6 +37,10 @@ class _Trial:
 
     rule: FootprintRule
     widths: Sequence[tuple[Frame, FootprintWidth]]
+
+    def __str__(self) -> str:
+        low, high = (bound * self.rule.scanned_scale for bound in (SCANNED_SCALES[0], SCANNED_SCALES[-1]))
+        return f"scales from {low:.2f} to {high:.2f} of {self.rule.scanned_basis}"
 
     def scales(self, register: Register, settings: RegistrationSettings) -> list[float]:
         """Of those that match; it ends when these are enough, or can no longer be."""
@@ -52,8 +59,9 @@ def fitted_rule(frames: Sequence[Frame], rule: FootprintRule, register: Register
 
     A width that is given is not questioned, nor is one of fewer than three frames. Else the first five frames are
     registered at the rule's width; where three match, it stays. Otherwise they are registered over `SCANNED_SCALES`
-    around altitude by field of view, then around the references' footprint, and the first scale that three agree on is
-    taken. Raises InputError where nothing says the width of any frame.
+    around altitude by field of view, then around the references' footprint (where there is none, below the altitude's
+    own: it may be above sea). The first scale that three agree on is taken. Raises InputError where nothing says the
+    width of any frame.
     """
     expected = _Trial(rule, _widths(frames, rule))
     if rule.camera.footprint_m is not None or len(expected.widths) < AGREEING_FRAMES:
@@ -65,32 +73,38 @@ def fitted_rule(frames: Sequence[Frame], rule: FootprintRule, register: Register
         f"fewer than {AGREEING_FRAMES} of the {len(expected.widths)} first frames match the map at the width that "
         f"{nominal.source} gives ({nominal.metres:.0f} m)"
     )
-    scanned = f"scales from {SCANNED_SCALES[0]:.2f} to {SCANNED_SCALES[-1]:.2f} of"
     trials = _trials(frames, rule)
     for trial in trials:
         scale = locked_scale(trial.scales(register, SCANNING))
         if scale is not None:
-            return replace(trial.rule, scanned_scale=scale), [
-                f"{unfit}; of {scanned} {trial.rule.scanned_basis}, {AGREEING_FRAMES} of them agree on {scale:.2f}, "
+            locked = replace(trial.rule, scanned_scale=trial.rule.scanned_scale * scale)
+            return locked, [
+                f"{unfit}; of {trial}, {AGREEING_FRAMES} of them agree on {locked.scanned_scale:.2f}, "
                 f"{trial.widths[0][1].metres * scale:.0f} m: all frames are taken to have this scale. "
                 "Where it is wrong, give --footprint-m"
             ]
-    bases = " and of ".join(str(trial.rule.scanned_basis) for trial in trials)
     return rule, [
-        f"{unfit}, nor do {AGREEING_FRAMES} agree on one of {scanned} {bases}: the width stays. Where the frames are "
-        "on the map, give their width with --footprint-m"
+        f"{unfit}, nor do {AGREEING_FRAMES} agree on one of {' and '.join(map(str, trials))}: the width stays. Where "
+        "the frames are on the map, give their width with --footprint-m"
     ]
 
 
 def _trials(frames: Sequence[Frame], rule: FootprintRule) -> list[_Trial]:
     """What is scanned: each basis of a width that the first frames have."""
-    bases = {}
+    candidates = []
     if rule.camera.half_fov_tan is not None:
-        bases[ALTITUDE_AND_FOV] = [frame for frame in frames if (frame.truth.altitude_label_m or 0.0) > 0]
+        candidates.append(replace(rule, scanned_basis=ALTITUDE_AND_FOV))
     if rule.reference_footprint_m is not None:
-        bases[REFERENCE_FOOTPRINT] = list(frames)
-    candidates = [(replace(rule, scanned_basis=basis), based) for basis, based in bases.items()]
-    return [_Trial(candidate, _widths(based, candidate)) for candidate, based in candidates if based]
+        candidates.append(replace(rule, scanned_basis=REFERENCE_FOOTPRINT))
+    elif candidates:
+        candidates.append(replace(candidates[0], scanned_scale=_ABOVE_SEA))
+    trials = []
+    for candidate in candidates:
+        by_altitude = candidate.scanned_basis == ALTITUDE_AND_FOV
+        based = [frame for frame in frames if not by_altitude or (frame.truth.altitude_label_m or 0.0) > 0]
+        if based:
+            trials.append(_Trial(candidate, _widths(based, candidate)))
+    return trials
 
 
 def _widths(frames: Sequence[Frame], rule: FootprintRule) -> list[tuple[Frame, FootprintWidth]]:

@@ -68,6 +68,13 @@ def test_altitudes_above_sea_leave_the_references_width():
     assert fitted.width("9.jpg", 376.0).metres == pytest.approx(200.0, rel=0.02) and len(notices) == 1
 
 
+def test_altitudes_far_above_the_ground_are_found_out_without_references_too():
+    ground, rule = Ground(220.0), FootprintRule(Camera(fov_deg=90.0))
+    fitted, (notice,) = fitted_rule(frames(9, 376.0), rule, ground.register)
+    assert (fitted.scanned_basis, fitted.scanned_scale) == (ALTITUDE_AND_FOV, pytest.approx(0.2926, rel=0.01))
+    assert fitted.width("9.jpg", 376.0).metres == pytest.approx(220.0, rel=0.01) and "from 0.23 to 0.60" in notice
+
+
 def test_where_no_scale_fits_the_width_stays_and_it_is_said():
     ground, rule = Ground(300.0, water=(1, 2, 3, 4, 5)), FootprintRule(Camera(fov_deg=90.0), 220.0)
     fitted, (notice,) = fitted_rule(frames(9), rule, ground.register)
