@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coarseloc.core.camera import Camera, Distortion, fov_deg_of
 from coarseloc.core.errors import InputError
@@ -27,7 +27,7 @@ class FlightConditions(NamedTuple):
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)  # true is no number, "60" none either
 
 
 class CameraTable(_Table):
@@ -39,8 +39,8 @@ class CameraTable(_Table):
     sensor_width_mm: _Positive | None = None
     focal_length_px: _Positive | None = None
     image_width_px: _Positive | None = None
-    distortion: Annotated[tuple[_Coefficient, ...], Field(min_length=4, max_length=5)] | None = None
-    stabilised: StrictBool | None = None
+    distortion: Annotated[list[_Coefficient], Field(min_length=4, max_length=5)] | None = None
+    stabilised: bool | None = None
     mount_yaw_deg: Annotated[float, Field(ge=-360, le=360)] | None = None
     mount_pitch_deg: _Tilt | None = None
     mount_roll_deg: _Tilt | None = None
@@ -90,13 +90,14 @@ def read_flight_toml(file: Path) -> FlightConditions:
     """Read a flight.toml. Raises InputError naming the file and the key, what it holds and what it may hold."""
     try:
         tables = _FlightTables.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
-        return FlightConditions(tables.camera.camera(), tables.truth.sd_m)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}. Expected a TOML file with a [camera]") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not TOML: {error}. Correct it or move it away.") from None
     except ValidationError as error:
         raise InputError(f"{file}: {_described(error)}") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, tables too deep
+        raise InputError(f"{file} is not TOML: {error}. Correct it or move it away.") from None
+    try:
+        return FlightConditions(tables.camera.camera(), tables.truth.sd_m)
     except ValueError as error:
         raise InputError(f"{file}, [camera]: {error}") from None
 

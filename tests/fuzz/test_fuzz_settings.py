@@ -20,6 +20,7 @@ from coarseloc.core import config, filters
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.filters import Where
 from coarseloc.embedding import backbone, checkpoint, specs, weights
+from coarseloc.imagery.flight_toml import read_flight_toml
 
 
 def saved(content: object) -> bytes:
@@ -111,6 +112,21 @@ def test_configuration_files(scratch, content):
     path.write_bytes(content.draw(mutated(GOOD_TOML) | st.binary(max_size=80) | st.text().map(str.encode)))
     with survives():
         config.load(scratch)
+
+
+GOOD_FLIGHT_TOML = (
+    b"[camera]\nfocal_length_px = 3000\nimage_width_px = 4000\ndistortion = [0.1, 0.2, 0, 0]\nstabilised = true\n"
+    b"mount_pitch_deg = 5\n[truth]\nsd_m = 0.5\n"
+)
+
+
+@fuzzed(content=st.data())
+def test_cameras_of_flights(scratch, content):
+    path = scratch / "flight.toml"
+    path.write_bytes(content.draw(mutated(GOOD_FLIGHT_TOML) | st.binary(max_size=80) | st.text().map(str.encode)))
+    with survives():
+        camera = read_flight_toml(path).camera
+        assert camera.half_fov_tan is None or camera.half_fov_tan >= 0
 
 
 @fuzzed(

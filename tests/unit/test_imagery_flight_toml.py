@@ -92,7 +92,11 @@ def test_one_image_has_the_camera_of_its_folder(folder):
         ("[camera]\nimage_width_px = 800", "`image_width_px` is there without `focal_length_px`"),
         ("[camera]\nfov_deg = 60\nfocal_length_mm = 8\nsensor_width_mm = 13", "is there 2 times: give fov_deg, or"),
         ("[truth]\nsd_m = -1", r"`\[truth\] sd_m` is -1: .*greater than or equal to 0"),
+        ("[camera]\nfootprint_m = true", r"`\[camera\] footprint_m` is True: .*number"),
+        ('[camera]\nfov_deg = "60"', r"`\[camera\] fov_deg` is '60': .*number"),
         ("[camera", "is not TOML"),
+        ("camera = " + "[" * 3000, "is not TOML"),
+        ("[camera]\nfov_deg = " + "9" * 5000, "is not TOML"),
         ("camera = 3", r"`camera` is 3: expected a table, \[camera\]"),
     ],
 )
