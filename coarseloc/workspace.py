@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core import config, ids
+from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSource, UInt8
@@ -154,6 +155,10 @@ class Workspace(DataFolder):
         per_angle: bool = False,
         batch: int = 1,
         rebuild: bool = True,
+        verify: bool = True,
+        verified_places: int = 10,
+        camera: Camera | None = None,
+        map_sd_m: float | None = None,
         flight_id: str | None = None,
         encoders: Encoders | None = None,
         input_px: int | None = None,
@@ -162,10 +167,13 @@ class Workspace(DataFolder):
         """Match every frame against the references, exactly and timed: a SearchRun per backbone (and heading).
 
         flight: opened, or its folder. where: among which references; `reference_sets` names those that are searched as
-        one, the only one there is by default.
+        one, the only one there is by default. verify: look for each frame on the map in metres afterwards, among
+        its `verified_places` best places. camera: the flight's own by default. map_sd_m: the maps' own registration
+        error, what was said when they were ingested by default.
         """
         from search.evaluation.summary import summarize_run
         from search.flight import run_search
+        from search.verification import FixRequest, open_reference_maps, verify_run
 
         if not isinstance(flight, Flight):
             flight = open_flight(flight)
@@ -182,6 +190,12 @@ class Workspace(DataFolder):
         where = where or Where()
         sets = self.reference_sets(where)
         encoders = encoders or Encoders(self.settings)
+        camera = camera.over(flight.camera) if camera else flight.camera
+        request = FixRequest(camera, verified_places, map_sd_m) if verify else None
+        maps = open_reference_maps(self.db, sets, map_sd_m) if verify else {}
+        for reference in maps.values():
+            if reference.refusal:
+                notice(f"no fixes on reference set {reference.name}: {reference.refusal}")
         runs = Runs()
         for stored in self.stored_specs(sets, backbones, input_px, precision):
             backbone = encoders.load_matching(stored.embedding_spec)
@@ -197,9 +211,16 @@ class Workspace(DataFolder):
                     per_angle=per_angle,
                     batch=batch,
                     rebuild=rebuild,
+                    fix_parameters=request.to_json() if request else None,
                     progress=progress,
                     notice=notice,
                 )
+            if request:
+                with self._show_progress(f"fix {stored.backbone}") as progress:
+                    for run_id in started:
+                        verify_run(
+                            self.db, run_id, maps, request, device=backbone.device, progress=progress, notice=notice
+                        )
             runs += [Run(self, *summarize_run(self.db, run_id), tuple(notices)) for run_id in started]
         return runs
 
@@ -344,7 +365,8 @@ class Workspace(DataFolder):
         from search.export.map_infos import answers_again, map_localization_info
         from search.map_localization import MapLocalizer
 
-        source, name, footprint_m = self._map_source(map_path, reference_set)
+        source, name, footprint_m, ingested_sd_m = self._map_source(map_path, reference_set)
+        map_sd_m = ingested_sd_m if map_sd_m is None else map_sd_m
         device = str(resolve_device(device or self.settings.device))
         localizer = MapLocalizer(
             source, name, flight.camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
@@ -367,20 +389,23 @@ class Workspace(DataFolder):
                 if progress:
                     progress(count, len(flight.frames), "frames")
 
-    def _map_source(self, map_path: Path | None, reference_set: str | None) -> tuple[WindowSource, str, float | None]:
-        """(the map's windows, its name for records, the footprint of a reference set)."""
+    def _map_source(
+        self, map_path: Path | None, reference_set: str | None
+    ) -> tuple[WindowSource, str, float | None, float | None]:
+        """(the map's windows, its name for records; the footprint and the map's error of a reference set)."""
         from coarseloc.imagery.windows import OrthophotoWindows
         from search.map_localization import reference_map
 
         if (map_path is None) == (reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
         if map_path is not None:
-            return OrthophotoWindows(map_path), str(map_path), None
+            return OrthophotoWindows(map_path), str(map_path), None, None
         with self.db.read() as session:
             stored = references.find_reference_set(session, reference_set)
             captures = references.captures(session, stored.id)
         source = reference_map(stored.reference_set, captures)
-        return source, f"reference set {stored.name}", stored.reference_set.footprint_m
+        facts = stored.reference_set
+        return source, f"reference set {stored.name}", facts.footprint_m, facts.map_sd_m
 
     # --- what runs amount to --------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.errors import InputError, StoreError
-from coarseloc.core.types import Estimate, Floats, LonLat, RankedTile, TileFacts
+from coarseloc.core.fixes import Pose2D
+from coarseloc.core.types import Estimate, Floats, LonLat, Pose, RankedTile, TileFacts
 from coarseloc.localize import metrics
 from coarseloc.localize.places import Agreement, Place, agreement_distance_m, agreements, places_of, ranked_places
 from coarseloc.store import Session, localizations, runs, snapshots
-from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
+from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.runs import FrameResult, StoredRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,22 @@ class FrameErrors:
 
 
 @dataclass(frozen=True, slots=True)
+class FixErrors:
+    """A fix against the truth, which is the aircraft's position."""
+
+    ground_m: float  # great circle, from the ground under the frame's middle
+    aircraft_m: float | None  # great circle; None where the fix does not tell the aircraft's position
+    heading_deg: float | None  # circular
+
+
+@dataclass(frozen=True, slots=True)
 class FrameAnswer:
     """One frame of a run by one method."""
 
     result: FrameResult
     agreement: Agreement | None  # None without an estimate
     errors: FrameErrors | None  # None without truth or estimate
+    fix_errors: FixErrors | None = None  # without truth or a fix that matches
 
 
 def frame_answers(
@@ -71,7 +83,12 @@ def frame_answers(
         errors = frame_errors(results, places[run.search_map])
         within_m = agreement_within_m(run)
         answers[run.id] = [
-            FrameAnswer(result, _agreement(result, run, [voter.id for voter in voters], votes, within_m), error)
+            FrameAnswer(
+                result,
+                _agreement(result, run, [voter.id for voter in voters], votes, within_m),
+                error,
+                fix_errors(result.fix.pose if result.fix else None, result.frame.truth),
+            )
             for result, error in zip(results, errors, strict=True)
         ]
     return answers
@@ -152,6 +169,17 @@ def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameEr
         for r, error_m, heading, inside, is_on_map, nearest in columns
     }
     return [errors.get(r.frame.index) for r in results]
+
+
+def fix_errors(pose: Pose2D | None, truth: Pose) -> FixErrors | None:
+    """Compare a fix with the truth; None where either is missing."""
+    if pose is None or truth.location is None:
+        return None
+    return FixErrors(
+        float(geo.distance_m(*truth.location, *pose.ground)),
+        None if pose.aircraft is None else float(geo.distance_m(*truth.location, *pose.aircraft)),
+        None if truth.yaw_deg is None else geo.heading_difference(truth.yaw_deg, pose.heading_deg),
+    )
 
 
 def _side_m(tile: TileFacts) -> float:

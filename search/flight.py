@@ -14,10 +14,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
+from coarseloc.localize import metrics
 from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
@@ -43,6 +46,7 @@ def run_search(
     per_angle: bool = False,
     batch: int = 1,
     rebuild: bool = True,
+    fix_parameters: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] = _log.warning,
 ) -> list[int]:
@@ -51,7 +55,8 @@ def run_search(
     Several reference sets are one search space. Times are of single frames, one at a time; with `batch` > 1 a frame's
     time is its batch's, divided by the frames. Mirrors are opened, or built, under the folder `mirrors`; with
     `rebuild=False` a stale one is refused. A frame that cannot be read is recorded with its error and the rest go on.
-    Stopped at any moment, the same call goes on where it was.
+    Stopped at any moment, the same call goes on where it was. fix_parameters: what the runs' frames will be looked for
+    on the map with afterwards; they count as unfinished until that is done.
 
     Raises InputError (no frames, nothing matches `where`, another flight of this name), StoreError (no embeddings of
     this backbone), LockedError (the same search is being run by another process), StaleMirror.
@@ -84,8 +89,8 @@ def run_search(
             )
             for angle, index in indexes
         ]
-        stored, open_runs = start_runs(db, flight, reference_sets, specs[0], requests)
-        for text in stored.notices:
+        stored, open_runs = start_runs(db, flight, reference_sets, specs[0], requests, fix_parameters)
+        for text in (*stored.notices, *off_map_notices(flight, reference_sets, requests[0].places)):
             notice(text)
         recorded_keys = set.intersection(*(run.recorded_keys for run in open_runs))
         todo = [frame for frame in stored.flight.frames if stored.frame_keys[frame.index] not in recorded_keys]
@@ -106,6 +111,29 @@ def find_spec(db: Database, reference_set: StoredReferenceSet, spec: EmbeddingSp
         f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} at {spec.input_px} px "
         f"{spec.precision} with these weights; it has {available}: ingest it with `--backbone {spec.backbone}`"
     )
+
+
+def off_map_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet], places: Floats) -> list[str]:
+    """Say where most frames of known position lie off the references: it may be the wrong map. places: float64 [P, 6],
+    as searched."""
+    truths = np.array([frame.truth.location for frame in flight.frames if frame.truth.location]).reshape(-1, 2)
+    if not len(truths):
+        return []
+    on_map, nearest_m = metrics.map_coverage(truths[:, 0], truths[:, 1], places)
+    off_map = ~on_map
+    if 2 * int(off_map.sum()) <= len(truths):
+        return []
+    names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
+    away = _distance(float(np.median(nearest_m[off_map])))
+    return [
+        f"{int(off_map.sum())} of the {len(truths)} frames whose position is known ({flight.truth_source}) lie where "
+        f"no reference of {names} shows the ground, the nearest centre {away} away: is it the right reference set? "
+        "Their best places are wrong, and no fix should match"
+    ]
+
+
+def _distance(metres: float) -> str:
+    return f"{metres:.0f} m" if metres < 1000 else f"{metres / 1000:,.0f} km"
 
 
 # --- the frames ---------------------------------------------------------------------------------
@@ -171,6 +199,7 @@ def start_runs(
     reference_sets: Sequence[StoredReferenceSet],
     spec: StoredSpec,
     requests: Sequence[RunRequest],
+    fix_parameters: Mapping[str, Any] | None = None,
 ) -> tuple[StoredFlight, list[OpenRun]]:
     """Record the flight, and for each request begin a run or find the unfinished one of the same parameters."""
     uids = {stored_set.name: stored_set.uid for stored_set in reference_sets}
@@ -187,6 +216,7 @@ def start_runs(
                 request.environment,
                 request.index_build_ms,
                 request.references,
+                fix_parameters,
             )
             for request in requests
         ]

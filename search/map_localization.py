@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,24 +11,17 @@ from typing import TYPE_CHECKING
 from coarseloc.core import geo
 from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
-from coarseloc.core.types import BBox, Frame, LonLat, Near, Pose, ReferenceSet, UInt8
+from coarseloc.core.fixes import FixConditions, FrameFix, NoMatch, NotVerified, Pose2D
+from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.flight_scale import fitted_rule
 from coarseloc.localize.localizer import ms_since
-from coarseloc.localize.registration.fix import fix_of
-from coarseloc.localize.registration.frame import FrameRaster
-from coarseloc.localize.registration.geometry import FrameGeometry, attitude_perspective, frame_geometry
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    CandidateWindow,
-    RegistrationSettings,
-    register,
-    whole_map,
-)
+from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
+from coarseloc.localize.registration.geometry import FrameGeometry
+from coarseloc.localize.registration.registrar import DEFAULTS, CandidateWindow, RegistrationSettings, whole_map
 
 if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
@@ -54,7 +47,7 @@ class MapLocalization:
     """One frame on the map: its fix, or no match and why; or why it could not be looked for at all."""
 
     frame: Frame
-    fix: Pose2D | NoMatch | None
+    fix: FrameFix | None
     footprint_m: float | None
     footprint_source: str | None
     decode_ms: float
@@ -128,7 +121,7 @@ class MapLocalizer:
         localization = self._localize(frame, width, settings)
         if settings == DEFAULTS:
             self._first[frame.index] = localization
-        return NotVerified(str(localization.error)) if localization.fix is None else localization.fix
+        return NotVerified(str(localization.error)) if localization.fix is None else localization.fix.answer
 
     def _localize(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> MapLocalization:
         started = time.perf_counter()
@@ -137,31 +130,17 @@ class MapLocalizer:
         except ImageryError as error:
             return MapLocalization(frame, None, *width, ms_since(started), 0.0, str(error))
         decode_ms, started = ms_since(started), time.perf_counter()
-        fix = self._register(pixels, width.metres, frame.truth, settings)
-        return MapLocalization(frame, fix, *width, decode_ms, ms_since(started))
-
-    def _register(
-        self, pixels: UInt8, footprint_m: float, pose: Pose, settings: RegistrationSettings
-    ) -> Pose2D | NoMatch:
-        height_px, width_px = pixels.shape[:2]
-        geometry = frame_geometry(self.camera, width_px, height_px, footprint_m)
-        attitude = self.camera.attitude(pose.pitch_deg, pose.roll_deg)
-        registration = register(
-            FrameRaster(pixels, geometry, self._device),
-            self._candidates(geometry, settings),
-            self._source.window,
-            self.map.gsd_m,
-            settings,
-            perspective=attitude_perspective(attitude, geometry),
+        searched = SearchedMap(self._source, self.map.registration_sd_m, self._candidates)
+        _, answer = fix_frame(
+            pixels, width.metres, self.camera, frame.truth, [searched],
+            whole_map=True, settings=settings, device=self._device,
+        )  # fmt: skip
+        verify_ms = ms_since(started)
+        facts = self.map
+        conditions = FixConditions(
+            *width, facts.name, facts.gsd_m, facts.registration_sd_m, facts.registration_sd_source, verify_ms
         )
-        return fix_of(
-            registration,
-            geometry,
-            map_gsd_m=self.map.gsd_m,
-            map_sd_m=self.map.registration_sd_m,
-            whole_map=True,
-            attitude=attitude,
-        )
+        return MapLocalization(frame, FrameFix(answer, conditions), *width, decode_ms, verify_ms)
 
     def _candidates(self, geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
         """The map's windows, kept for the next frame of the same geometry where they are few enough."""
@@ -181,8 +160,10 @@ class MapLocalizer:
             self._windows_of = geometry, settings
 
 
-def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]) -> WindowSource:
-    """The map that a reference set was made from: its orthophoto, or its captures laid together.
+def reference_map(
+    reference_set: ReferenceSet, captures: Sequence[StoredCapture], read: Callable[[Path], UInt8] = read_image
+) -> WindowSource:
+    """The map that a reference set was made from: its orthophoto, or its captures laid together. read: of a capture.
 
     Raises InputError where the source files are gone: thumbnails are no substitute.
     """
@@ -204,7 +185,7 @@ def reference_map(reference_set: ReferenceSet, captures: Sequence[StoredCapture]
         for capture in captures
     ]
     width_px = read_image(pictures[0].path).shape[1]
-    return CaptureWindows(pictures, pictures[0].width_m / width_px)
+    return CaptureWindows(pictures, pictures[0].width_m / width_px, read)
 
 
 class _MapPart:

@@ -14,7 +14,8 @@ from coarseloc.core import ids
 from coarseloc.core.filters import WhereJson
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.flights import StoredFlight
-from coarseloc.store.runs import BEST_PLACE, StoredRun
+from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.runs import StoredRun
 from search.answers import FrameAnswer, frame_answers
 from search.evaluation.summary import summarize
 from web.language import _

@@ -25,7 +25,10 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 COMMANDS = {
     "demo": ("demo:demo", "Make an area and a flight, ingest, search, export, and say how to see more."),
     "ingest": ("ingest:ingest", "Embed reference tiles and store them."),
-    "search": ("search:search", "Match every frame in FLIGHT_DIR against the references, exactly, and time it."),
+    "search": (
+        "search:search",
+        "Match every frame in FLIGHT_DIR against the references, exactly, and time it; then fix it in metres.",
+    ),
     "lookup": (
         "search:lookup",
         "The references most like IMAGE among those that match the filters, answered by Qdrant.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ def _ingest_options(command: Any) -> Any:
             default="process",
             show_default=True,
             help="Where to work.",
+        ),
+        click.option(
+            "--map-sd-m",
+            type=click.FloatRange(min=0),
+            help="The source's own registration error, metres per axis. [half a pixel]",
         ),
         click.option("--reference-set", "name", help="Name of the reference set; made from the source by default."),
     ):
@@ -124,9 +129,12 @@ def _run(
     allow_hub: bool,
     engine: str,
     ray_address: str | None,
+    map_sd_m: float | None,
     as_json: bool,
 ) -> None:
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
+    for source in sources:
+        source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
     encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub)
     result = workspace.ingest(
         sources, backbones, encoders=encoders, engine=over_ray(ray_address) if engine == "ray" else in_process

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.options import backbone_options, where_options
+from coarseloc.cli.options import backbone_options, camera_options, where_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Hit
 from coarseloc.embedding.encoders import Encoders
@@ -25,6 +26,16 @@ from coarseloc.workspace import Workspace
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Frames at once, for throughput."
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@click.option("--no-verify", is_flag=True, help="Store the best places alone: no fix in metres.")
+@click.option(
+    "--verified-places",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Best places of a frame that its fix is looked for among.",
+)
+@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The maps' own error, metres per axis. [as ingested]")
+@camera_options
 @click.option("--no-rebuild", is_flag=True, help="Refuse a stale mirror instead of building it anew.")
 @where_options
 @backbone_options
@@ -36,22 +47,24 @@ def search(
     flight_dir: Path,
     where: Where,
     no_rebuild: bool,
+    no_verify: bool,
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
     device: str | None,
     labels: Path | None,
+    camera: Camera,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Match every frame in FLIGHT_DIR against the references, exactly, and time it.
+    """Match every frame in FLIGHT_DIR against the references, exactly, and time it; then fix it in metres.
 
     Every backbone the references are embedded with is used unless --backbone says which. Interrupted, the
-    same command goes on.
+    same command goes on. How wide a frame is on the ground is asked as in `coarseloc localize`.
     """
     from coarseloc.imagery.flights import open_flight
 
-    flight = open_flight(flight_dir, labels=labels)
+    flight = open_flight(flight_dir, labels=labels, camera=camera)
     encoders = Encoders(workspace.settings, device, precision, input_px)
     runs = [
         run.facts()
@@ -59,6 +72,7 @@ def search(
             flight,
             where=where,
             rebuild=not no_rebuild,
+            verify=not no_verify,
             backbones=backbones,
             encoders=encoders,
             input_px=input_px,
@@ -88,6 +102,31 @@ def show_runs(runs: Sequence[dict[str, Any]]) -> None:
     out.print("medians over frames; errors only where the truth is known")
     for timing in dict.fromkeys(map(_timing_conditions, runs)):
         out.print(f"total = embed + search, without decoding, after a warm-up; {timing}")
+    show_fixes(runs)
+
+
+def show_fixes(runs: Sequence[dict[str, Any]]) -> None:
+    """One row per run that was verified: how many frames match the map, how far off, how sure."""
+    rows = [
+        (
+            run["backbone"] + ("" if run["angle_deg"] is None else f" at {run['angle_deg']:03d}"),
+            f"{fix['matches']} of {fix['verified']}",
+            ", ".join(f"{count} {reason}" for reason, count in fix["no_match"].items()) or "–",
+            *(
+                _number(fix[key])
+                for key in (
+                    "median_ground_error_m", "median_aircraft_error_m", "median_heading_error_deg",
+                    "median_ellipse_95_m", "median_verify_ms",
+                )
+            ),
+        )
+        for run in runs
+        if (fix := run["fix"]) and fix["verified"]
+    ]  # fmt: skip
+    if rows:
+        columns = ("backbone", "match the map", "no match", "ground error m", "aircraft error m", "heading °")
+        table(*columns, "ellipse m", "verify ms", rows=rows, title="fixes")
+        out.print("medians over frames that match; ellipse: the larger half axis of the one that holds 95 %")
 
 
 def _timing_conditions(run: dict[str, Any]) -> str:

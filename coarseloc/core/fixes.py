@@ -12,6 +12,9 @@ from coarseloc.core.types import Covariance, LonLat
 
 CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
+NoMatchReason = Literal["no-ground", "ambiguous"]
+METHOD = "orientation-correlation"
+
 Corners = tuple[LonLat, LonLat, LonLat, LonLat]
 
 
@@ -62,10 +65,11 @@ class NoMatch:
     """Why a frame has no place: "no-ground" (nowhere does enough of it lie on the map), or "ambiguous" (nothing tells
     its best place from the next, or no fit held). `rejected` is never to be shown as a position."""
 
-    reason: Literal["no-ground", "ambiguous"]
+    reason: NoMatchReason
     score: float | None
     margin: float | None
     probability: float
+    fit_digest: str
     rejected: Pose2D | None = None
 
 
@@ -76,22 +80,43 @@ class NotVerified:
     reason: str
 
 
+FixAnswer = Pose2D | NoMatch | NotVerified
+
+
+@dataclass(frozen=True, slots=True)
+class FixConditions:
+    """What a frame was looked for with."""
+
+    footprint_m: float  # the frame's expected width on the ground
+    footprint_source: str
+    map_name: str
+    map_gsd_m: float
+    map_sd_m: float  # the map's own registration error, per axis
+    map_sd_source: str
+    verify_ms: float
+
+
 @dataclass(frozen=True, slots=True)
 class FrameFix:
-    """One frame looked for on the map, and what it was looked for with."""
+    """One frame looked for on the map; `conditions` is None where it was not."""
 
-    answer: Pose2D | NoMatch | NotVerified
-    footprint_m: float | None  # the frame's expected width on the ground
-    footprint_source: str | None
-    map_gsd_m: float | None
-    map_sd_m: float | None  # the map's own registration error, per axis
-    map_sd_source: str | None
-    verify_ms: float
+    answer: FixAnswer
+    conditions: FixConditions | None = None
 
     @property
     def pose(self) -> Pose2D | None:
         """The pose, where there is a match."""
         return self.answer if isinstance(self.answer, Pose2D) else None
+
+    @property
+    def match(self) -> bool | None:
+        """False: no match; None: not verified."""
+        return None if isinstance(self.answer, NotVerified) else isinstance(self.answer, Pose2D)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no match, or no verification; None where there is a match."""
+        return None if isinstance(self.answer, Pose2D) else self.answer.reason
 
 
 def ellipse(covariance: Covariance, share: float = 0.95) -> Ellipse:

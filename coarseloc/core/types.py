@@ -66,6 +66,7 @@ class ReferenceSet:
     footprint_m: float | None  # side of a tile on the ground
     angles: tuple[int, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)  # whatever else the build depended on
+    map_sd_m: float | None = None  # the map's own registration error, per axis; None where nobody said
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
     elif row.path != str(flight.path):
         notices.append(_move_notice(session, row, flight))
     row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
+    row.truth_sd_m = flight.truth_sd_m
     session.flush()
     stored_rows = _frame_rows(session, row.id)
     notices += _change_notices(stored_rows, flight)
@@ -84,7 +85,14 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
         expected = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
         raise StoreError(f"flight {flight_id!r} is not known: expected one of {expected}")
     rows = _frame_rows(session, row.id)
-    flight = Flight(row.flight_id, Path(row.path), tuple(map(frame_of, rows)), row.started_at, row.truth_source)
+    flight = Flight(
+        row.flight_id,
+        Path(row.path),
+        tuple(map(frame_of, rows)),
+        row.started_at,
+        row.truth_source,
+        truth_sd_m=row.truth_sd_m,
+    )
     keys = {frame_row.index: frame_row.id for frame_row in rows}
     return StoredFlight(
         row.id, row.uid, flight, keys, frozenset(frame_row.index for frame_row in rows if frame_row.missing)

@@ -10,9 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
+from coarseloc.core.fixes import FrameFix, Pose2D
 from coarseloc.core.types import Covariance, Estimate, LonLat
+from coarseloc.store import fixes
 from coarseloc.store.snapshots import TileSnapshot, snapshots
 from coarseloc.store.tables import FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
+
+BEST_PLACE = "best-place"  # the method that every run answers by
+FIX = "fix"  # of frames looked for on the map in metres
 
 _COLUMNS = FrameEstimateRow.__table__.columns.keys()
 _PLAIN = [field.name for field in fields(Estimate) if field.name in _COLUMNS]  # those that a column holds as they are
@@ -63,7 +68,37 @@ def save_estimates(
 
 
 def finish_localization(session: Session, localization: int) -> None:
-    session.get_one(LocalizationRow, localization).finished_at = now()
+    row = session.get_one(LocalizationRow, localization)
+    row.finished_at = row.finished_at or now()
+
+
+def is_unfinished(session: Session, run: int, method: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether this run's answer by a method with these parameters was begun and not ended."""
+    query = (
+        select(LocalizationRow)
+        .join(LocalizationRunRow)
+        .where(
+            LocalizationRunRow.run_id == run, LocalizationRow.method == method, LocalizationRow.finished_at.is_(None)
+        )
+    )
+    return any(row.parameters == dict(parameters) for row in session.scalars(query))
+
+
+def newest_localization(session: Session, run: int, method: str) -> int | None:
+    """The key of this run's newest answer by a method."""
+    query = (
+        select(LocalizationRow.id)
+        .join(LocalizationRunRow)
+        .where(LocalizationRunRow.run_id == run, LocalizationRow.method == method)
+        .order_by(LocalizationRow.id.desc())
+    )
+    return session.scalars(query).first()
+
+
+def frame_fixes(session: Session, run: int, frame_indices: Sequence[int] | None = None) -> dict[int, FrameFix]:
+    """Read {frame index: fix} of a run, for all frames or some; none where it was not verified."""
+    localization = newest_localization(session, run, FIX)
+    return {} if localization is None else fixes.fixes(session, localization, frame_indices)
 
 
 def methods(session: Session, run: int) -> list[str]:
@@ -75,7 +110,13 @@ def methods(session: Session, run: int) -> list[str]:
 def estimates(
     session: Session, run: int, method: str, frame_indices: Sequence[int] | None = None
 ) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
-    """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some."""
+    """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some.
+
+    A fix is the aircraft's position where that is known, else the ground's under the frame's middle.
+    """
+    if method == FIX:
+        fixes_by_frame = frame_fixes(session, run, frame_indices)
+        return {index: (_fix_estimate(fix.pose), None) for index, fix in fixes_by_frame.items() if fix.pose}
     query = (
         select(FrameRow.index, FrameEstimateRow)
         .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)
@@ -88,6 +129,17 @@ def estimates(
     rows = [(index, row) for index, row in session.execute(query)]
     tiles = snapshots(session, (row.snapshot_id for _, row in rows if row.snapshot_id is not None))
     return {index: _estimate(row, tiles) for index, row in rows}
+
+
+def _fix_estimate(pose: Pose2D) -> Estimate:
+    return Estimate(
+        location=pose.aircraft or pose.ground,
+        heading_deg=pose.heading_deg,
+        score=pose.score,
+        margin=pose.margin,
+        covariance_m2=pose.aircraft_covariance_m2 or pose.ground_covariance_m2,
+        probability=pose.probability,
+    )
 
 
 def _estimate(row: FrameEstimateRow, tiles: Mapping[int, TileSnapshot]) -> tuple[Estimate, TileSnapshot | None]:

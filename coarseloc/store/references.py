@@ -65,7 +65,7 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
     if row is None:
         row = ReferenceSetRow(name=name, point_key=name, kind=reference_set.kind, altitude_m=reference_set.altitude_m)
         row.overlap, row.footprint_m = reference_set.overlap, reference_set.footprint_m
-        row.angles, row.source = [], reference_set.source
+        row.angles, row.source, row.map_sd_m = [], reference_set.source, None
         session.add(row)
     for field in ("kind", "altitude_m", "overlap", "footprint_m"):
         before, now = getattr(row, field), getattr(reference_set, field)
@@ -86,6 +86,8 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
         )
     row.source = reference_set.source
     row.parameters = dict(reference_set.parameters)
+    if reference_set.map_sd_m is not None:
+        row.map_sd_m = reference_set.map_sd_m
     row.angles = sorted({*row.angles, *reference_set.angles})
     session.flush()
     return reference_set_of(row)
@@ -115,6 +117,7 @@ def reference_set_of(row: ReferenceSetRow) -> StoredReferenceSet:
         footprint_m=row.footprint_m,
         angles=tuple(row.angles),
         parameters=row.parameters,
+        map_sd_m=row.map_sd_m,
     )
     return StoredReferenceSet(row.id, row.uid, row.point_key, facts, row.created_at)
 

@@ -13,15 +13,15 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import StoreError
+from coarseloc.core.fixes import FrameFix
 from coarseloc.core.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
 from coarseloc.store import localizations, snapshots
 from coarseloc.store.embeddings import StoredSpec, stored_spec
 from coarseloc.store.flights import StoredFlight, frame_of
+from coarseloc.store.localizations import BEST_PLACE, FIX
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.snapshots import TileSnapshot
 from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow, HitRow, RunRow, SpecRow, now
-
-BEST_PLACE = "best-place"  # the method that every run answers by
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class FrameResult:
     error: str | None
     estimate: Estimate | None  # by the method asked for
     best: TileSnapshot | None  # the estimate's tile
+    fix: FrameFix | None = None  # None where the run was not verified
 
 
 def combine_reference_sets(sets: Sequence[ReferenceSet]) -> ReferenceSet:
@@ -95,32 +96,37 @@ def start_run(
     environment: Mapping[str, Any],
     index_build_ms: float,
     references: int,
+    fix_parameters: Mapping[str, Any] | None = None,
 ) -> tuple[int, int, set[int]]:
     """A new run with its best-place localization, or the unfinished one of the same question and environment; returns
     (run, localization, frame keys already done).
+
+    fix_parameters: what its frames will be looked for on the map with; None where they will not. The run is unfinished
+    while that answer is.
 
     Whoever calls puts the index's version among `parameters`: a run never mixes two states of the references, nor
     the times of two machines.
     """
     digest = ids.digest(parameters)
     searched = [{"uid": stored_set.uid, **asdict(stored_set.reference_set)} for stored_set in sets]
-    unfinished = session.scalars(
+    candidates = session.scalars(
         select(RunRow)
         .where(
             RunRow.flight_pk == flight.id,
             RunRow.search_map_id == search_map,
             RunRow.spec_id == spec.id,
             RunRow.parameters_digest == digest,
-            RunRow.finished_at.is_(None),
         )
         .order_by(RunRow.id.desc())
-    )
+    ).all()
     uids = [stored_set.uid for stored_set in sets]
     row = next(
         (
             row
-            for row in unfinished
-            if row.environment == dict(environment) and [stored["uid"] for stored in row.reference_sets] == uids
+            for row in candidates
+            if row.environment == dict(environment)
+            and [stored["uid"] for stored in row.reference_sets] == uids
+            and _is_unfinished(session, row, fix_parameters)
         ),
         None,
     )
@@ -131,8 +137,16 @@ def start_run(
         session.add(row)
         session.flush()
     localization = localizations.start_localization(session, flight.id, BEST_PLACE, [row.id], row.reference_sets, {})
+    if fix_parameters is not None:
+        localizations.start_localization(session, flight.id, FIX, [row.id], row.reference_sets, fix_parameters)
     recorded_frames = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
     return row.id, localization, set(session.scalars(recorded_frames))
+
+
+def _is_unfinished(session: Session, row: RunRow, fix_parameters: Mapping[str, Any] | None) -> bool:
+    if row.finished_at is None:
+        return True
+    return fix_parameters is not None and localizations.is_unfinished(session, row.id, FIX, fix_parameters)
 
 
 def save_frame_result(
@@ -161,7 +175,8 @@ def save_frame_result(
 
 
 def finish_run(session: Session, run: int) -> None:
-    session.get_one(RunRow, run).finished_at = now()
+    row = session.get_one(RunRow, run)
+    row.finished_at = row.finished_at or now()
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -263,13 +278,14 @@ def results(
     keys = [frame.id for frame, _ in rows] if frame_indices is not None else None
     hits = _hits(session, run, keys) if with_hits else {}
     estimates = localizations.estimates(session, run, method, frame_indices)
+    fixes = localizations.frame_fixes(session, run, frame_indices)
     return [
         FrameResult(
             frame_of(frame),
             _timing(result),
             tuple(hits.get(frame.id, ())),
             result.error,
-            *estimates.get(frame.index, (None, None)),
+            *(*estimates.get(frame.index, (None, None)), fixes.get(frame.index)),
         )
         for frame, result in rows
     ]

@@ -93,6 +93,7 @@ class ReferenceSetRow(Base):
     footprint_m: Mapped[float | None]
     angles: Mapped[list[int]]
     parameters: Mapped[dict[str, Any]]
+    map_sd_m: Mapped[float | None]  # the map's own registration error, per axis; NULL where nobody said
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -191,6 +192,7 @@ class FlightRow(Base):
     path: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     truth_source: Mapped[str] = mapped_column(String(20))
+    truth_sd_m: Mapped[float]  # of the truth, per axis
 
 
 class FrameRow(Base):
@@ -331,6 +333,34 @@ class FrameEstimateRow(Base):
     snapshot_id: Mapped[int | None] = mapped_column(
         ForeignKey("tile_snapshots.id")
     )  # the best tile, where there is one
+
+
+class FrameFixRow(Base):
+    """A frame looked for on the map in metres. `match` is NULL where it could not be, and no position is stored where
+    it is not true."""
+
+    __tablename__ = "frame_fixes"
+    localization_id: Mapped[int] = _key_of("localizations.id")
+    frame_id: Mapped[int] = _key_of("frames.id", index=True)
+    match: Mapped[bool | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    score: Mapped[float | None]
+    margin: Mapped[float | None]
+    probability: Mapped[float | None]
+    fit_digest: Mapped[str | None] = mapped_column(String(64))  # of the constants behind probability and covariance
+    conditions: Mapped[dict[str, Any] | None]  # core.fixes.FixConditions
+    lon: Mapped[float | None]  # of the ground under the frame's middle
+    lat: Mapped[float | None]
+    cov_east_east_m2: Mapped[float | None]
+    cov_east_north_m2: Mapped[float | None]
+    cov_north_north_m2: Mapped[float | None]
+    aircraft_lon: Mapped[float | None]
+    aircraft_lat: Mapped[float | None]
+    aircraft_cov_east_east_m2: Mapped[float | None]
+    aircraft_cov_east_north_m2: Mapped[float | None]
+    aircraft_cov_north_north_m2: Mapped[float | None]
+    heading_deg: Mapped[float | None]
+    pose: Mapped[dict[str, Any] | None]  # the rest of core.fixes.Pose2D
 
 
 class StudyRow(Base):

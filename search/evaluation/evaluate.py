@@ -15,7 +15,8 @@ from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.localize.places import ranked_places
 from coarseloc.store import Database, flights, runs, studies
-from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
+from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.runs import FrameResult, StoredRun
 from coarseloc.store.studies import CurvePoint
 from search.answers import FrameAnswer, agreement_within_m, first_places, frame_answers
 from search.evaluation import scores

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from coarseloc.core.fixes import ellipse
 from coarseloc.store import Database, runs
-from coarseloc.store.runs import BEST_PLACE, StoredRun
+from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.runs import StoredRun
 from search.answers import FrameAnswer, frame_answers
 
 PARTS = ("decode", "embed", "search", "total")
@@ -32,6 +35,44 @@ class RunSummary:
     median_margin: float | None  # of frames with hits at more than one place
     median_score: float | None
     median_ms: dict[str, float | None]  # by PARTS
+    fix: FixSummary | None = None  # None where the run was not verified
+
+
+@dataclass(frozen=True, slots=True)
+class FixSummary:
+    """A run's fixes: how many frames were looked for on the map, and with what result. Medians as of a run."""
+
+    verified: int
+    matches: int
+    no_match: dict[str, int]  # {reason: frames}
+    not_verified: dict[str, int]  # {reason: frames}
+    median_ground_error_m: float | None
+    median_aircraft_error_m: float | None
+    median_heading_error_deg: float | None
+    median_ellipse_95_m: float | None  # the larger semi-axis, of the aircraft where that is known
+    median_verify_ms: float | None
+
+
+def summarize_fixes(answers: Sequence[FrameAnswer]) -> FixSummary | None:
+    """Reduce the fixes of a run; None where it was not verified."""
+    fixes = [answer.result.fix for answer in answers if answer.result.fix is not None]
+    if not fixes:
+        return None
+    errors = [answer.fix_errors for answer in answers if answer.fix_errors is not None]
+    poses = [fix.pose for fix in fixes if fix.pose is not None]
+    return FixSummary(
+        verified=sum(fix.match is not None for fix in fixes),
+        matches=len(poses),
+        no_match=dict(Counter(fix.reason for fix in fixes if fix.match is False and fix.reason)),
+        not_verified=dict(Counter(fix.reason for fix in fixes if fix.match is None and fix.reason)),
+        median_ground_error_m=median(error.ground_m for error in errors),
+        median_aircraft_error_m=median(error.aircraft_m for error in errors),
+        median_heading_error_deg=median(error.heading_deg for error in errors),
+        median_ellipse_95_m=median(
+            ellipse(pose.aircraft_covariance_m2 or pose.ground_covariance_m2).major_m for pose in poses
+        ),
+        median_verify_ms=median(fix.conditions.verify_ms for fix in fixes if fix.conditions),
+    )
 
 
 def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
@@ -49,6 +90,7 @@ def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
         median_margin=median(estimate.margin for estimate in estimates if not estimate.margin_at_least),
         median_score=median(estimate.score for estimate in estimates),
         median_ms={part: median(getattr(timing, f"{part}_ms") for timing in timings) for part in PARTS},
+        fix=summarize_fixes(answers),
     )
 
 
@@ -107,6 +149,7 @@ def summary_to_json(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
         "frames_with_truth": summary.frames_with_truth,
         "off_map": summary.off_map,
         "median_ms": summary.median_ms,
+        "fix": None if summary.fix is None else asdict(summary.fix),
         "index_build_ms": run.index_build_ms,
         **{name: run.environment.get(name) for name in ("backend", "device", "warm_up", "threads")},
     }

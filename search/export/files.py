@@ -13,7 +13,8 @@ from coarseloc.core import files, ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, runs
-from coarseloc.store.runs import BEST_PLACE, StoredRun
+from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.runs import StoredRun
 from search.export.formats import Document, FlightFeatures, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
 

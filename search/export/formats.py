@@ -189,6 +189,7 @@ def csv_row(flight: Flight, frame_info: FrameInfo) -> dict[str, Any]:
             *("lon", "lat", "heading_deg", "place_id", "score", "margin", "agreement", "agreement_of"),
             *("error_m", "best_error_m", "heading_error_deg", "inside_footprint", "on_map"),
             *("decode_ms", "embed_ms", "search_ms", "total_ms"),
+            *("fix_ground_m", "fix_aircraft_m", "verify_ms"),
         )
     )
     if info is not None:

@@ -10,8 +10,10 @@ from coarseloc.core.errors import StoreError
 from coarseloc.core.types import Flight, Hit, Pose, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import Database, flights, runs
-from coarseloc.store.runs import BEST_PLACE, FrameResult, StoredRun
+from coarseloc.store.localizations import BEST_PLACE, FIX
+from coarseloc.store.runs import FrameResult, StoredRun
 from search.answers import FrameAnswer, first_hits, frame_answers, nearest_result_m
+from search.export.fix_infos import fix_info
 from search.export.records import (
     SCHEMA_VERSION,
     AgreementInfo,
@@ -82,8 +84,14 @@ def frame_infos(
         for answer in answers.pop(run.id):
             result = answer.result
             if result.error is None and result.estimate is None:
-                result = replace(result, error=NO_HITS)
+                result = replace(result, error=_no_answer(result, method))
             yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
+
+
+def _no_answer(result: FrameResult, method: str) -> str:
+    if method == FIX and result.fix and result.fix.reason:
+        return f"{'not verified' if result.fix.match is None else 'no match'}: {result.fix.reason}"
+    return NO_HITS
 
 
 def to_hit(ranked: RankedTile, thumbnails: Path) -> Hit:
@@ -118,7 +126,7 @@ def hit_result(hit: Hit) -> Result:
 def _info(
     flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path
 ) -> CoarseLocalizationInfo | None:
-    timing, estimate = answer.result.timing, estimate_info(answer, method)
+    timing, estimate, fix = answer.result.timing, estimate_info(answer, method), answer.result.fix
     if timing is None or estimate is None:
         return None
     return CoarseLocalizationInfo(
@@ -128,7 +136,11 @@ def _info(
         metric="ip",
         topk=run.parameters["k"],
         timing_ms=TimingMs(
-            embed=timing.embed_ms, search=timing.search_ms, total=timing.total_ms, decode=timing.decode_ms
+            embed=timing.embed_ms,
+            search=timing.search_ms,
+            total=timing.total_ms,
+            decode=timing.decode_ms,
+            verify=fix.conditions.verify_ms if fix and fix.conditions else None,
         ),
         results=[hit_result(to_hit(hit, thumbnails)) for hit in first_hits(run, answer.result)],
         index_build_ms=run.index_build_ms,
@@ -159,12 +171,14 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
             "covariance_m2": covariance and CovarianceInfo(**covariance._asdict()),
             "method": method,
             "agreement": AgreementInfo(**asdict(agreement)),
+            "fix": fix_info(answer.result.fix),
         }
     )
 
 
 def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
-    errors, truth = answer.errors, answer.result.frame.truth.location
+    errors, fix_errors = answer.errors, answer.fix_errors
+    truth = answer.result.frame.truth.location
     if errors is None or truth is None:
         return None
     return ErrorsInfo(
@@ -173,6 +187,8 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
         heading_error_deg=errors.heading_error_deg,
         inside_footprint=errors.inside_footprint,
         on_map=errors.on_map,
+        fix_ground_m=fix_errors.ground_m if fix_errors else None,
+        fix_aircraft_m=fix_errors.aircraft_m if fix_errors else None,
     )
 
 

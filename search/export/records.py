@@ -16,10 +16,11 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 
 Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
 BBoxArray = tuple[float, float, float, float]
+Position = tuple[float, float]  # [lon, lat]
 
 
 class _Record(BaseModel):
@@ -41,6 +42,9 @@ class TimingMs(_Record):
     search: float = Field(ge=0, description="the index call alone")
     total: float = Field(ge=0, description="embed + search")
     decode: float = Field(ge=0, description="reading and decoding the image; not part of total")
+    verify: float | None = Field(
+        default=None, ge=0, description="looking for the frame on the map; not part of total; null where it was not"
+    )
 
 
 class Result(_Record):
@@ -113,6 +117,70 @@ class CovarianceInfo(_Record):
     north_north: float = Field(ge=0)
 
 
+class EllipseInfo(_Record):
+    """Semi-axes of an ellipse on the ground; the azimuth is the major one's, clockwise from true north."""
+
+    major_m: float = Field(ge=0)
+    minor_m: float = Field(ge=0)
+    azimuth_deg: float = Field(ge=0, lt=180)
+
+
+class FixPointInfo(_Record):
+    """A position with its uncertainty."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+    covariance_m2: tuple[tuple[float, float], tuple[float, float]] = Field(description="[[EE, EN], [EN, NN]]")
+    ellipse_95: EllipseInfo = Field(description="holds the position with 95 %")
+
+
+class RunnerUpInfo(_Record):
+    """The next best place of a frame."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+    heading_deg: float = Heading
+    score: float
+
+
+class FixConditionsInfo(_Record):
+    """What a frame was looked for with."""
+
+    footprint_m: float = Field(gt=0, description="the frame's expected width on the ground")
+    footprint_source: str
+    map_name: str
+    map_gsd_m: float = Field(gt=0, description="the map's ground sample distance")
+    map_sd_m: float = Field(ge=0, description="the map's own registration error, per axis")
+    map_sd_source: str
+    verify_ms: float = Field(ge=0, description="looking for it on the map")
+
+
+class FixInfo(_Record):
+    """Where a frame lies on the map, or that it lies nowhere on it. Without a match there is no position."""
+
+    match: bool | None = Field(description="false: no match, see reason; null: not looked for")
+    reason: str | None = Field(description="why there is no match; null where there is one")
+    ground: FixPointInfo | None = Field(description="under the frame's middle")
+    aircraft: FixPointInfo | None = Field(description="null where the camera's height is unknown")
+    heading_deg: float | None = Heading
+    heading_sd_deg: float | None = Field(ge=0)
+    tilt_deg: float | None = Field(description="of the camera from the vertical; null where it is unknown")
+    scale: float | None = Field(description="width on the ground over `query.footprint_m`")
+    score: float | None = Field(description="of the fit, at most 1; compares within one land and season")
+    margin: float | None = Field(description="score above the next distinct place's")
+    probability: float | None = Field(ge=0, le=1, description="that the place is right")
+    method: str | None
+    attitude: str | None = Field(
+        description="where the camera's attitude is from: label, boresight, mounting, estimated, unknown"
+    )
+    fit_digest: str | None = Field(description="of the constants that covariance and probability were fitted with")
+    corners: tuple[Position, Position, Position, Position] | None = Field(
+        description="of the frame on the ground: upper left, upper right, lower right, lower left, [lon, lat] each"
+    )
+    runner_up: RunnerUpInfo | None = Field(description="the next best place; null where there is no match or no other")
+    conditions: FixConditionsInfo | None = Field(description="what the frame was looked for with")
+
+
 class EstimateInfo(_Record):
     """Where the frame was taken, and facing where."""
 
@@ -127,6 +195,7 @@ class EstimateInfo(_Record):
     covariance_m2: CovarianceInfo | None = Field(description="null where the method states none")
     probability: float | None = Field(ge=0, le=1, description="that the place is right; null where nobody says")
     agreement: AgreementInfo
+    fix: FixInfo
 
 
 class TruthInfo(_Record):
@@ -145,6 +214,10 @@ class ErrorsInfo(_Record):
     heading_error_deg: float | None = Field(description="circular; null unless the truth lies in the best footprint")
     inside_footprint: bool = Field(description="the truth lies in the best result's footprint")
     on_map: bool = Field(description="some reference shows the truth; without one, no answer is right")
+    fix_ground_m: float | None = Field(
+        default=None, description="great circle, from the fix's point under the frame's middle; null without a match"
+    )
+    fix_aircraft_m: float | None = Field(default=None, description="great circle, from the fix's aircraft")
 
 
 class CoarseLocalizationInfo(_Record):
@@ -160,7 +233,7 @@ class CoarseLocalizationInfo(_Record):
     timing_ms: TimingMs
     results: list[Result] = Field(description="best first")
     index_build_ms: float = Field(ge=0, description="reading the vectors and building the index, when that was done")
-    schema_version: Literal["1.0"]
+    schema_version: Literal["1.1"]
     flight_id: str
     frame_index: int
     query: QueryInfo
@@ -191,49 +264,13 @@ class FlightLocalizations(_Record):
 
     model_config = ConfigDict(title="CoarseLocalizationFlight")
 
-    schema_version: Literal["1.0"]
+    schema_version: Literal["1.1"]
     flight_id: str
     started_at: datetime | None = Field(description="local time, no zone: the flight's id does not tell one")
     truth_source: str
     frames: int = Field(ge=0)
     localizations: list[CoarseLocalizationInfo]
     failures: list[FrameFailure]
-
-
-class EllipseInfo(_Record):
-    """Semi-axes of an ellipse on the ground; the azimuth is the major one's, clockwise from true north."""
-
-    major_m: float = Field(ge=0)
-    minor_m: float = Field(ge=0)
-    azimuth_deg: float = Field(ge=0, lt=180)
-
-
-class FixPointInfo(_Record):
-    """A position with its uncertainty."""
-
-    lon: float = Field(ge=-180, le=180)
-    lat: float = Field(ge=-90, le=90)
-    covariance_m2: tuple[tuple[float, float], tuple[float, float]] = Field(description="[[EE, EN], [EN, NN]]")
-    ellipse_95: EllipseInfo = Field(description="holds the position with 95 %")
-
-
-class FixInfo(_Record):
-    """Where a frame lies on the map, or that it lies nowhere on it. Without a match there is no position."""
-
-    match: bool | None = Field(description="false: no match, see reason; null: not looked for")
-    reason: str | None = Field(description="why there is no match; null where there is one")
-    ground: FixPointInfo | None = Field(description="under the frame's middle")
-    aircraft: FixPointInfo | None = Field(description="null where the camera's field of view is unknown")
-    heading_deg: float | None = Heading
-    heading_sd_deg: float | None = Field(ge=0)
-    tilt_deg: float | None = Field(description="of the camera from the vertical; null where it is unknown")
-    scale: float | None = Field(description="width on the ground over `query.footprint_m`")
-    probability: float | None = Field(ge=0, le=1, description="that the place is right")
-    method: str
-    attitude: str | None = Field(
-        description="where the camera's attitude is from: label, boresight, mounting, estimated, unknown"
-    )
-    fit_digest: str = Field(description="of the constants that covariance and probability were fitted with")
 
 
 class MapQueryInfo(_Record):

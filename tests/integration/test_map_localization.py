@@ -275,7 +275,7 @@ def width_m(folder: Path) -> float:
 
 def poses_of(localizer: MapLocalizer, flight: Flight) -> list[Pose2D]:
     """Of a flight's first three frames, all of which match."""
-    poses = [localizer.localize(frame).fix for frame in flight.frames[:3]]
+    poses = [localizer.localize(frame).fix.pose for frame in flight.frames[:3]]
     assert all(isinstance(pose, Pose2D) for pose in poses)
     return poses
 
@@ -295,7 +295,7 @@ def test_a_width_said_30_percent_wrong_is_scanned_on_the_first_frames(ground_map
     metres, source = localizer.footprint(flight.frames[5])
     assert metres == pytest.approx(width_m(tilted), rel=0.02) and REFERENCE_FOOTPRINT in source
     assert source.startswith("scale scanned on the first frames: 0.7") and "(390 m)" in notice and "0.7" in notice
-    assert isinstance(localizer.localize(flight.frames[5]).fix, Pose2D)
+    assert isinstance(localizer.localize(flight.frames[5]).fix.pose, Pose2D)
 
 
 def test_altitudes_above_sea_are_found_out_by_the_references_width(ground_map, tilted, tmp_path):

@@ -15,12 +15,10 @@ import numpy as np
 
 from coarseloc.core import geo, ids
 from coarseloc.core.camera import CameraAttitude
-from coarseloc.core.fixes import Corners, NoMatch, Pose2D, RunnerUp
+from coarseloc.core.fixes import METHOD, Corners, NoMatch, Pose2D, RunnerUp
 from coarseloc.core.types import Covariance, Floats
 from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg, to_ground
 from coarseloc.localize.registration.registrar import FinePose, Registration
-
-METHOD = "orientation-correlation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def fix_of(
     """
     best, score, margin = registration.best, registration.score, registration.margin
     if best is None or score is None or margin is None:
-        return NoMatch("ambiguous" if registration.places else "no-ground", None, None, 0.0, None)
+        return NoMatch("ambiguous" if registration.places else "no-ground", None, None, 0.0, calibration.digest)
     probability = (calibration.whole_map if whole_map else calibration.candidates)(score, margin)
     rival = registration.rival
     runner_up = None if rival is None else RunnerUp(rival.location, rival.heading_deg % 360.0, rival.score)
@@ -94,7 +92,7 @@ def fix_of(
         tilt_floor_deg, calibration, runner_up,
     )  # fmt: skip
     if probability < calibration.accepted_probability:
-        return NoMatch("ambiguous", score, margin, probability, pose)
+        return NoMatch("ambiguous", score, margin, probability, calibration.digest, pose)
     return pose
 
 

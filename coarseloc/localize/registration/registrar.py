@@ -331,6 +331,38 @@ def whole_map(
             yield CandidateWindow(window, reach_m, settings.map_peaks)
 
 
+def candidates_around(
+    source: WindowSource,
+    geometry: FrameGeometry,
+    centers: Sequence[LonLat],
+    reach_m: float,
+    settings: RegistrationSettings = DEFAULTS,
+) -> Iterator[CandidateWindow]:
+    """Windows of a search's places, read one at a time: a frame's middle is looked for within `reach_m` of each."""
+    pixel_m = geometry.footprint_m / settings.coarse_px
+    widest = max(1.0, max(settings.hypotheses.scales) / max(DEFAULTS.hypotheses.scales))
+    for center in centers:
+        yield CandidateWindow(source.window(center, widest * geometry.footprint_m + 2 * reach_m, pixel_m), reach_m)
+
+
+def best_of_maps(registrations: Sequence[Registration], apart_m: float) -> tuple[int, Registration]:
+    """(index, registration) of the best pose of one frame on several maps, its rival the best elsewhere on any."""
+    index = max(range(len(registrations)), key=lambda number: _best_score(registrations[number]))
+    best = registrations[index]
+    if not best.ranking:
+        return index, best
+    elsewhere: list[FinePose | CoarsePlace] = [best.rival] if best.rival else []
+    for registration in (*registrations[:index], *registrations[index + 1 :]):
+        elsewhere += [
+            pose for pose in registration.ranking if _apart_m(pose.location, best.ranking[0].location) > apart_m
+        ]
+    return index, replace(best, rival=max(elsewhere, key=lambda rival: rival.score, default=None))
+
+
+def _best_score(registration: Registration) -> float:
+    return -math.inf if registration.score is None else registration.score
+
+
 def locked_scale(scales: Sequence[float]) -> float | None:
     """The scale that a flight's first frames agree on, registered over `SCANNED_SCALES`; None where there are fewer
     than three, or half of them are more than 5 % from their median. Multiply the footprint by it, and register anew."""

@@ -1,0 +1,270 @@
+"""Fixes of a recorded run: each frame's best places looked at in metres, stored as the method "fix" beside the others.
+
+A search's answers are stored before: nobody waits for a fix, and none is lost with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.errors import ImageryError, InputError, StoreError
+from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified
+from coarseloc.core.types import Frame, LonLat, Progress
+from coarseloc.core.windows import WindowSource
+from coarseloc.imagery.decode import read_image
+from coarseloc.localize.flight_scale import fitted_rule
+from coarseloc.localize.localizer import ms_since
+from coarseloc.localize.places import Place, places_of
+from coarseloc.localize.registration.fix import FITTED
+from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
+from coarseloc.localize.registration.geometry import FrameGeometry
+from coarseloc.localize.registration.registrar import (
+    DEFAULTS,
+    CandidateWindow,
+    RegistrationSettings,
+    candidates_around,
+)
+from coarseloc.store import Database, fixes, flights, localizations, references, runs
+from coarseloc.store.localizations import FIX
+from coarseloc.store.references import StoredReferenceSet
+from coarseloc.store.runs import FrameResult, StoredRun
+from search.map_localization import HALF_A_PIXEL, reference_map
+
+_log = logging.getLogger("coarseloc")
+
+_COMMIT_EVERY_S = 2.0  # a kill loses no more than this
+_CACHED_CAPTURES = 64  # decoded, of the latest mosaics
+_NEIGHBOURS = 0.75  # strides from a place to the farthest frame that it is still the nearest place of, and some
+
+
+@dataclass(frozen=True, slots=True)
+class FixRequest:
+    """What frames are looked for with."""
+
+    camera: Camera = field(default_factory=Camera)
+    places: int = 10  # of each frame's best, that are looked at
+    map_sd_m: float | None = None  # of all maps, in place of what was said when they were ingested
+
+    def to_json(self) -> dict[str, Any]:
+        """All that decides a fix beside run and map: equal requests go on with each other's work."""
+        return {
+            "places": self.places,
+            "camera": asdict(self.camera),
+            "map_sd_m": self.map_sd_m,
+            "fit_digest": FITTED.digest,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceMap:
+    """A reference set's source, opened to look for frames on; or why it cannot be (`refusal`)."""
+
+    name: str
+    footprint_m: float | None
+    reach_m: float  # of a frame's middle from the centre of the place that shows it, on either axis
+    source: WindowSource | None
+    sd_m: float = 0.0
+    sd_source: str = ""
+    refusal: str = ""
+
+
+def open_reference_maps(
+    db: Database, reference_sets: Sequence[StoredReferenceSet], map_sd_m: float | None = None
+) -> dict[str, ReferenceMap]:
+    """{reference set's name: its map}; sets cut from one file share its windows."""
+    opened: dict[str, WindowSource] = {}
+    return {stored.name: _open_map(db, stored, map_sd_m, opened) for stored in reference_sets}
+
+
+def verify_run(
+    db: Database,
+    run_id: int,
+    maps: Mapping[str, ReferenceMap],
+    request: FixRequest,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    notice: Callable[[str], None] = _log.warning,
+) -> None:
+    """Look for every frame of a run among its best places; those that have a fix already are passed over.
+
+    Frames are saved every few seconds; stopped at any moment, the same call goes on. A frame whose references' files
+    are gone is stored as not verified, with the reason.
+    """
+    with db.read() as session:
+        run = runs.find_run(session, run_id)
+        flight = flights.find_flight(session, run.flight_id)
+        results = [result for result in runs.results(session, run_id) if result.error is None and result.hits]
+    with db.write() as session:
+        localization = localizations.start_localization(
+            session, flight.id, FIX, [run.id], [asdict(facts) for facts in run.reference_sets], request.to_json()
+        )
+        fixed = fixes.fixed_frames(session, localization)
+    todo = [result for result in results if flight.frame_keys[result.frame.index] not in fixed]
+    verifier = Verifier(run, maps, request, device)
+    for text in verifier.fit_widths(results) if todo else ():
+        notice(text)
+    frame_fixes = ((result.frame.index, verifier.fix(result)) for result in todo)
+    _record(db, localization, flight.frame_keys, frame_fixes, len(results), progress)
+
+
+def _record(
+    db: Database,
+    localization: int,
+    frame_keys: Mapping[int, int],
+    frame_fixes: Iterator[tuple[int, FrameFix]],
+    total: int,
+    progress: Progress | None,
+) -> None:
+    unsaved: list[tuple[int, FrameFix]] = []
+    saved_at = time.monotonic()
+    with db.read() as session:
+        completed = len(fixes.fixed_frames(session, localization))
+    try:
+        for index, fix in frame_fixes:
+            unsaved.append((frame_keys[index], fix))
+            completed += 1
+            if time.monotonic() - saved_at > _COMMIT_EVERY_S:
+                saving, unsaved = unsaved, []  # emptied first: a Ctrl-C while saving must not save them twice
+                _save(db, localization, saving)
+                saved_at = time.monotonic()
+            if progress:
+                progress(completed, total, "frames")
+    finally:  # after Ctrl-C too
+        _save(db, localization, unsaved)
+    with db.write() as session:
+        localizations.finish_localization(session, localization)
+
+
+def _save(db: Database, localization: int, unsaved: Sequence[tuple[int, FrameFix]]) -> None:
+    if unsaved:
+        with db.write() as session:
+            fixes.save_fixes(session, localization, unsaved)
+
+
+# --- one frame ----------------------------------------------------------------------------------
+
+
+class Verifier:
+    """Looks for a run's frames among their first places, wherever their maps can be looked at."""
+
+    def __init__(
+        self, run: StoredRun, maps: Mapping[str, ReferenceMap], request: FixRequest, device: str = "cpu"
+    ) -> None:
+        self._maps, self._request, self._device = maps, request, device
+        self._widths = FootprintRule(request.camera, run.reference_set.footprint_m)
+        self._first: dict[int, FrameFix] = {}  # by frame index: of the frames that the width was tried on
+
+    def fit_widths(self, results: Sequence[FrameResult]) -> list[str]:
+        """Try the width of frames on a flight's first ones, scan its scale where it does not fit; returns notices.
+
+        Nothing is said where nothing says the width of any frame: each frame's own fix does.
+        """
+        results_by_index = {result.frame.index: result for result in results}
+
+        def register(frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FixAnswer:
+            fix = self._fix_at(results_by_index[frame.index], width, settings)
+            if settings == DEFAULTS:
+                self._first[frame.index] = fix
+            return fix.answer
+
+        try:
+            self._widths, notices = fitted_rule([result.frame for result in results], self._widths, register)
+        except InputError:
+            return []
+        return notices
+
+    def fix(self, result: FrameResult) -> FrameFix:
+        """A frame's fix, or why it was not looked for."""
+        frame = result.frame
+        try:
+            width = self._widths.width(frame.filename, frame.truth.altitude_label_m)
+        except InputError as error:
+            return FrameFix(NotVerified(str(error)))
+        first = self._first.pop(frame.index, None)
+        if first is not None and (first.conditions is None or first.conditions.footprint_m == width.metres):
+            return first
+        return self._fix_at(result, width, DEFAULTS)
+
+    def _fix_at(self, result: FrameResult, width: FootprintWidth, settings: RegistrationSettings) -> FrameFix:
+        places = places_of(result.hits)[: self._request.places]
+        by_map = _places_by_map(places, self._maps)
+        if not by_map:
+            return FrameFix(NotVerified(_refusal(places, self._maps)))
+        try:
+            pixels = read_image(result.frame.path)
+            started = time.perf_counter()
+            searched = [
+                SearchedMap(source, reference.sd_m, _candidates(source, reference, centers))
+                for reference, centers in by_map
+                if (source := reference.source) is not None
+            ]
+            index, answer = fix_frame(
+                pixels, width.metres, self._request.camera, result.frame.truth, searched,
+                whole_map=False, settings=settings, device=self._device,
+            )  # fmt: skip
+        except (InputError, ImageryError) as error:
+            return FrameFix(NotVerified(str(error)))
+        reference, gsd_m = by_map[index][0], searched[index].source.gsd_m
+        conditions = FixConditions(
+            *width, reference.name, gsd_m, reference.sd_m, reference.sd_source, ms_since(started)
+        )
+        return FrameFix(answer, conditions)
+
+
+def _places_by_map(
+    places: Sequence[Place], maps: Mapping[str, ReferenceMap]
+) -> list[tuple[ReferenceMap, list[LonLat]]]:
+    """The centres of places on each map; sets cut from one source are one map, with the longest reach."""
+    grouped: dict[int, tuple[ReferenceMap, list[LonLat]]] = {}
+    for place in places:
+        reference = maps.get(place.tile.reference_set)
+        if reference is None or reference.source is None:
+            continue
+        widest, centers = grouped.get(id(reference.source), (reference, []))
+        widest = max(widest, reference, key=lambda candidate: candidate.reach_m)
+        grouped[id(reference.source)] = (widest, [*centers, place.tile.center])
+    return list(grouped.values())
+
+
+def _candidates(
+    source: WindowSource, reference: ReferenceMap, centers: Sequence[LonLat]
+) -> Callable[[FrameGeometry, RegistrationSettings], Iterator[CandidateWindow]]:
+    def candidates(geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
+        reach_m = max(settings.reach_footprints * geometry.footprint_m, reference.reach_m)
+        return candidates_around(source, geometry, centers, reach_m, settings)
+
+    return candidates
+
+
+def _refusal(places: Sequence[Place], maps: Mapping[str, ReferenceMap]) -> str:
+    names = dict.fromkeys(place.tile.reference_set for place in places)
+    reasons = [maps[name].refusal if name in maps else f"reference set {name!r} is gone" for name in names]
+    return "; ".join(dict.fromkeys(reasons)) or "it has no hits"
+
+
+# --- maps ---------------------------------------------------------------------------------------
+
+
+def _open_map(
+    db: Database, stored: StoredReferenceSet, map_sd_m: float | None, opened: dict[str, WindowSource]
+) -> ReferenceMap:
+    facts = stored.reference_set
+    stride_m = (facts.footprint_m or 0.0) * (1.0 - facts.overlap)
+    with db.read() as session:
+        captures = references.captures(session, stored.id)
+    try:
+        source = opened.get(facts.source) or reference_map(facts, captures, lru_cache(_CACHED_CAPTURES)(read_image))
+    except (InputError, ImageryError, StoreError) as error:
+        return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, None, refusal=str(error))
+    if not captures:
+        opened[facts.source] = source
+    sd_m = map_sd_m if map_sd_m is not None else facts.map_sd_m
+    sd, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if sd_m is None else (sd_m, GIVEN)
+    return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, source, sd, sd_source)
