@@ -47,6 +47,16 @@ class MapWindow:
         x, y = np.linalg.solve(linear, [east - self.to_ground.c, north - self.to_ground.f])
         return float(x) * self.gsd_m, float(y) * self.gsd_m
 
+    def middle(self, width_px: int, height_px: int) -> MapWindow:
+        """Its pixels around its middle, at most so many, and as many more as are needed to keep that middle."""
+        height, width = self.pixels.shape[:2]
+        left, top = max(0, (width - width_px) // 2), max(0, (height - height_px) // 2)
+        part = slice(top, height - top), slice(left, width - left)
+        a, b, c, d, e, f = self.to_ground
+        moved = Affine(a, b, c + a * left + b * top, d, e, f + d * left + e * top)
+        valid = None if self.valid is None or self.valid[part].all() else self.valid[part]
+        return MapWindow(self.pixels[part], valid, self.gsd_m, moved, self.center)
+
     def axes(self) -> Floats:
         """float64 [2, 2]: pixels (right, down) to metres (east, north)."""
         a, b, _, d, e, _ = self.to_ground
@@ -84,19 +94,18 @@ def north_up(pixels: UInt8, valid: Bools | None, gsd_m: float, center: LonLat) -
     return MapWindow(pixels, valid, gsd_m, to_ground, center)
 
 
-def blocks_over(bounds: BBox, most_m: float) -> tuple[list[LonLat], float]:
-    """(centres, half a side in metres) of the fewest equal square blocks, none larger than `most_m` metres a side, that
-    cover a box."""
+def blocks_over(bounds: BBox, most_m: float) -> tuple[list[LonLat], tuple[float, float]]:
+    """(centres, half the width and half the height in metres) of the fewest equal blocks, none larger than `most_m`
+    metres a side, that cover a box."""
     middle = geo.box_center(bounds)
     nearest = min(abs(bounds.south), abs(bounds.north)) if bounds.south * bounds.north > 0 else 0.0
     per_lon, per_lat = geo.metres_per_degree(nearest)[0], geo.metres_per_degree(middle.lat)[1]
     width_m, height_m = (bounds.east - bounds.west) % 360.0 * per_lon, (bounds.north - bounds.south) * per_lat
     columns, rows = (max(1, math.ceil(extent / most_m - 1e-9)) for extent in (width_m, height_m))
-    side_m = max(width_m / columns, height_m / rows)
     centers = []
     for row in range(rows):
         lat = bounds.north - (row + 0.5) * height_m / rows / per_lat
         for column in range(columns):
             lon = bounds.west + (column + 0.5) * width_m / columns / per_lon
             centers.append(LonLat((lon + 180.0) % 360.0 - 180.0, lat))
-    return centers, side_m / 2
+    return centers, (width_m / columns / 2, height_m / rows / 2)

@@ -81,12 +81,34 @@ def test_blocks_cover_their_box_and_are_no_larger_than_said(most_m: float):
     west, south = CENTER
     per_lon, per_lat = geo.metres_per_degree(south)
     bounds = BBox(west, south, west + 600.0 / per_lon, south + 480.0 / per_lat)
-    centers, half_m = blocks_over(bounds, most_m)
-    assert 2 * half_m <= most_m + 1.0
+    centers, (half_width_m, half_height_m) = blocks_over(bounds, most_m)
+    assert 2 * max(half_width_m, half_height_m) <= most_m + 1.0
     lon, lat = np.meshgrid(np.linspace(bounds.west, bounds.east, 40), np.linspace(bounds.south, bounds.north, 40))
     covered = np.zeros(lon.shape, bool)
     for center in centers:
-        covered |= (np.abs(lon - center.lon) * per_lon <= half_m + 0.5) & (
-            np.abs(lat - center.lat) * per_lat <= half_m + 0.5
+        covered |= (np.abs(lon - center.lon) * per_lon <= half_width_m + 0.5) & (
+            np.abs(lat - center.lat) * per_lat <= half_height_m + 0.5
         )
     assert covered.all()
+    assert math.isclose(len(centers) * 4 * half_width_m * half_height_m, 600.0 * 480.0, rel_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("width_px", "height_px", "shape"), [(60, 20, (20, 60)), (30, 50, (50, 30)), (31, 99, (50, 32))]
+)
+def test_a_windows_middle_keeps_its_positions(width_px: int, height_px: int, shape: tuple[int, int]):
+    cos, sin = math.cos(0.02), math.sin(0.02)
+    to_ground = Affine(2 * cos, 2 * sin, -60.0, 2 * sin, -2 * cos, 50.0)
+    valid = np.ones((50, 60), bool)
+    valid[0, 0] = False
+    window = MapWindow(
+        np.arange(9000, dtype=np.uint16).reshape(50, 60, 3).astype(np.uint8), valid, 2.0, to_ground, CENTER
+    )
+    middle = window.middle(width_px, height_px)
+    rows, columns = shape
+    left, top = (60 - columns) // 2, (50 - rows) // 2
+    assert middle.pixels.shape == (rows, columns, 3)
+    assert np.array_equal(middle.pixels, window.pixels[top : 50 - top, left : 60 - left])
+    assert middle.valid is None
+    first, second = middle.location(7.0, 11.0), window.location(7.0 + 2 * left, 11.0 + 2 * top)
+    assert np.allclose(first, second, atol=1e-12)

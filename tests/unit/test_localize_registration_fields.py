@@ -72,7 +72,7 @@ def test_scores_are_the_direct_sums(size: tuple[int, int]):
     pixel_m = 48.0 / width * 2
     fields = frame_fields(frame, pixel_m, hypotheses)
     window = orientation_field(map_luma(48))
-    (scores,) = correlate(fields, [WindowField(window, None)], 48, (18.0, 20.0, 26.0, 27.0))
+    (scores,) = correlate(fields, [WindowField(window, None)], (48, 48), (18.0, 20.0, 26.0, 27.0))
 
     field, side = window.numpy(), fields.side_px
     rows, columns = scores.score.shape
@@ -128,7 +128,7 @@ def test_shifts_with_too_little_ground_score_minus_one():
     valid = torch.ones(112, 112, dtype=torch.bool)
     valid[:, 56:] = False
     field = orientation_field(map_luma(112), valid)
-    (scores,) = correlate(fields, [WindowField(field, valid)], 112, (30.0, 30.0, 80.0, 80.0))
+    (scores,) = correlate(fields, [WindowField(field, valid)], (112, 112), (30.0, 30.0, 80.0, 80.0))
     across = scores.x0 + np.arange(scores.score.shape[1])
     assert bool((scores.score[:, across > 62] == -1.0).all())
     assert bool((scores.score[:, across < 45] > -1.0).all())
@@ -139,7 +139,7 @@ def test_peaks_are_apart_and_best_first():
     frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
     fields = frame_fields(frame, 2.0, Hypotheses((1.0,), 48))
     window = WindowField(orientation_field(map_luma(112)), None)
-    maxima = peaks(correlate(fields, [window], 112, (26.0, 26.0, 86.0, 86.0))[0], 4, 8.0)
+    maxima = peaks(correlate(fields, [window], (112, 112), (26.0, 26.0, 86.0, 86.0))[0], 4, 8.0)
     assert (round(maxima[0].x_px), round(maxima[0].y_px)) == (50, 55)
     assert [peak.score for peak in maxima] == sorted((peak.score for peak in maxima), reverse=True)
     for first, second in itertools.combinations(maxima, 2):

@@ -54,10 +54,14 @@ class WindowField:
 
 
 def correlate(
-    frame: FrameFields, windows: Sequence[WindowField], length: int, reach_px: tuple[float, float, float, float]
+    frame: FrameFields,
+    windows: Sequence[WindowField],
+    lengths: tuple[int, int],
+    reach_px: tuple[float, float, float, float],
 ) -> list[ScoreMap]:
     """For each window the best score over all hypotheses wherever the frame's middle lies within `reach_px` (x0, y0,
-    x1, y1) of its pixels; windows are of one size, `length` that of the transforms: at least theirs and the frame's.
+    x1, y1) of its pixels; windows are of one size, `lengths` (rows, columns) those of the transforms: at least theirs
+    and the frame's.
 
     Shifts where less than `MIN_GROUND` of the frame is on ground score -1. Where the transforms are no longer than the
     windows, a frame that reaches over a border is correlated with the opposite side there.
@@ -67,21 +71,22 @@ def correlate(
     shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
     best = torch.full(shape, -1.0, device=device)
     best_group = torch.zeros(shape, dtype=torch.int64, device=device)
-    cosine, sine, energy = _conjugate_spectra(windows, length, left, top)
+    cosine, sine, energy = _conjugate_spectra(windows, lengths, left, top)
     mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
     floor = (_EMPTY * mean_energy)[:, None, None]
-    partial = [window.valid is not None or length > min(window.field.shape) for window in windows]
+    padded = any(length > size for length, size in zip(lengths, windows[0].field.shape, strict=True))
+    partial = [window.valid is not None or padded for window in windows]
     pairs = frame.hypotheses.group // 2
-    most = (_BATCH_CUDA if device.type == "cuda" else _BATCH) // (length * length)
+    most = (_BATCH_CUDA if device.type == "cuda" else _BATCH) // math.prod(lengths)
     chunk = -(-pairs // -(-pairs // max(1, most)))  # pairs at a time
     batch = min(len(windows), max(1, most // chunk))  # windows at a time
-    product = torch.empty((chunk, batch, length, length), dtype=torch.complex64, device=device)
+    product = torch.empty((chunk, batch, *lengths), dtype=torch.complex64, device=device)
     for group in range(frame.groups):
-        p, q, mask = frame.spectra(group, length)
+        p, q, mask = frame.spectra(group, lengths)
         area = frame.masks[group].sum()
         for start in range(0, len(windows), batch):
             part = slice(start, start + batch)
-            # N² · ifft2(G) = conj(fft2(conj(G))): one hypothesis of a pair is in its real part, one in its imaginary.
+            # M · N · ifft2(G) = conj(fft2(conj(G))): one hypothesis of a pair in its real part, one in its imaginary.
             # No index of the maximum: that would take as long as the transform.
             maxima = []
             for p_part, q_part in zip(p.split(chunk), q.split(chunk), strict=True):
@@ -132,9 +137,9 @@ def _shifts(spectra: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _conjugate_spectra(
-    windows: Sequence[WindowField], length: int, left: int, top: int
+    windows: Sequence[WindowField], lengths: tuple[int, int], left: int, top: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Conjugate transforms complex64 [W, N, N] of cos 2θ, sin 2θ and energy + i · ground, windows rolled so that the
+    """Conjugate transforms complex64 [W, M, N] of cos 2θ, sin 2θ and energy + i · ground, windows rolled so that the
     shift (left, top) comes first."""
     images = []
     for window in windows:
@@ -142,7 +147,7 @@ def _conjugate_spectra(
         energy = field.real.square() + field.imag.square()
         ground = torch.ones_like(energy) if window.valid is None else window.valid.to(energy.dtype)
         planes = torch.stack([field.real, field.imag, energy, ground])
-        rows, columns = (length - size for size in field.shape)
+        rows, columns = (length - size for length, size in zip(lengths, field.shape, strict=True))
         images.append(torch.roll(functional.pad(planes, (0, columns, 0, rows)), (-top, -left), (-2, -1)))
     cosine, sine, energy, ground = torch.stack(images, 1)
     spectra = torch.fft.fft2(torch.stack([torch.complex(cosine, torch.zeros_like(cosine)),

@@ -67,11 +67,13 @@ USUAL_HALF_FOV_TAN = 0.667  # of a camera whose field of view nobody gave: 67°
 
 @dataclass(frozen=True, slots=True)
 class CandidateWindow:
-    """A window to look for a frame's middle in, within `reach_m` metres of its middle on either axis."""
+    """A window to look for a frame's middle in, within `reach_m` metres of its middle on either axis, or within
+    `reach_down_m` up and down where that differs."""
 
     window: MapWindow
     reach_m: float
     peaks: int = 3  # maxima that are looked at: a lone window has to give the margin too
+    reach_down_m: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,13 @@ def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], ap
             )
     device = fields.fields.device
     height, width = candidates[0].window.pixels.shape[:2]
-    length = smooth_length(max(height, width, fields.side_px))
+    lengths = smooth_length(max(height, fields.side_px)), smooth_length(max(width, fields.side_px))
     windows = [window_field(candidate.window, device) for candidate in candidates]
-    reach = candidates[0].reach_m / fields.pixel_m
-    span = (width / 2 - reach, height / 2 - reach, width / 2 + reach, height / 2 + reach)
+    across_m, down_m = candidates[0].reach_m, candidates[0].reach_down_m
+    across, down = across_m / fields.pixel_m, (across_m if down_m is None else down_m) / fields.pixel_m
+    span = (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
     places = []
-    score_maps = correlate(fields, windows, length, span)
+    score_maps = correlate(fields, windows, lengths, span)
     for candidate, window_fields, scores in zip(candidates, windows, score_maps, strict=True):
         window = candidate.window
         for peak in peaks(scores, candidate.peaks, apart_m / window.gsd_m):
@@ -325,10 +328,11 @@ def whole_map(
     margin_px = 2 * math.ceil(geometry.diagonal_m * max(settings.hypotheses.scales) / pixel_m / 2 + 1)
     most_m = (settings.block_px - margin_px) * pixel_m
     centers, reach_m = blocks_over(source.bounds, most_m)
+    width_px, height_px = (math.ceil(2 * reach / pixel_m - 1e-9) + margin_px for reach in reach_m)
     for center in centers:
-        window = source.window(center, 2 * reach_m + margin_px * pixel_m, pixel_m)
+        window = source.window(center, max(width_px, height_px) * pixel_m, pixel_m).middle(width_px, height_px)
         if window.valid is None or window.valid.any():
-            yield CandidateWindow(window, reach_m, settings.map_peaks)
+            yield CandidateWindow(window, reach_m[0], settings.map_peaks, reach_m[1])
 
 
 def candidates_around(

@@ -90,20 +90,21 @@ class FrameFields:
     def groups(self) -> int:
         return len(self.masks)
 
-    def spectra(self, group: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(P complex64 [p, N, N], Q [p, N, N], the mask's [N, N]) of a group's pairs of hypotheses, over N²: what the
-        inverse transform divides by.
+    def spectra(self, group: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """(P complex64 [p, M, N], Q [p, M, N], the mask's [M, N]) of a group's pairs of hypotheses, over M · N: what
+        the inverse transform divides by. `shape`: (M, N).
 
         Made anew for each batch of windows: those of all hypotheses at once would be 0.3 GB for a whole map.
         """
         part = slice(group * self.hypotheses.group, (group + 1) * self.hypotheses.group)
-        fields = self.fields[part] * self.energy[part].clamp_min(1e-9).rsqrt()[:, None, None] / (length * length)
+        count = math.prod(shape)
+        fields = self.fields[part] * self.energy[part].clamp_min(1e-9).rsqrt()[:, None, None] / count
         cosine = torch.complex(fields.real[0::2], fields.real[1::2])
         sine = torch.complex(fields.imag[0::2], fields.imag[1::2])
         return (
-            _transform(cosine, length),
-            _transform(sine, length),
-            _transform(self.masks[group] / (length * length), length),
+            _transform(cosine, shape),
+            _transform(sine, shape),
+            _transform(self.masks[group] / count, shape),
         )
 
 
@@ -168,7 +169,7 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     return functional.grid_sample(planes.expand(len(angles), -1, -1, -1), grid, mode="bilinear", align_corners=False)
 
 
-def _transform(images: Tensor, length: int) -> Tensor:
-    """complex64 [..., N, N] of images [..., n, m], padded with zeros; their rows first, so that zeros are not."""
-    spectra: Tensor = torch.fft.fft(torch.fft.fft(images, n=length, dim=-1), n=length, dim=-2)
+def _transform(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """complex64 [..., M, N] of images [..., m, n], padded with zeros; their rows first, so that zeros are not."""
+    spectra: Tensor = torch.fft.fft(torch.fft.fft(images, n=shape[1], dim=-1), n=shape[0], dim=-2)
     return spectra
