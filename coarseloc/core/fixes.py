@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from coarseloc.core.types import Covariance, LonLat
 
 CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
@@ -121,8 +119,12 @@ class FrameFix:
 
 def ellipse(covariance: Covariance, share: float = 0.95) -> Ellipse:
     """The ellipse that holds `share` of a normal distribution: −2 ln(1 − share) is chi-square's quantile."""
-    matrix = np.array([[covariance.east_east, covariance.east_north], [covariance.east_north, covariance.north_north]])
-    values, vectors = np.linalg.eigh(matrix)
-    east, north = vectors[:, 1]
-    minor, major = np.sqrt(np.maximum(values, 0.0) * -2.0 * math.log1p(-share))
-    return Ellipse(float(major), float(minor), float(np.degrees(np.arctan2(east, north)) % 180.0))
+    east_east, east_north, north_north = covariance
+    mean, spread = (east_east + north_north) / 2, math.hypot((north_north - east_east) / 2, east_north)
+    quantile = -2.0 * math.log1p(-share)
+    azimuth_deg = math.degrees(math.atan2(2 * east_north, north_north - east_east)) / 2
+    return Ellipse(
+        math.sqrt(max(mean + spread, 0.0) * quantile),
+        math.sqrt(max(mean - spread, 0.0) * quantile),
+        azimuth_deg % 180.0 % 180.0,  # once would leave 180 of a hair below 0
+    )

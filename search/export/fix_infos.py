@@ -6,7 +6,15 @@ from dataclasses import asdict
 
 from coarseloc.core.fixes import METHOD, FrameFix, Pose2D, ellipse
 from coarseloc.core.types import Covariance, LonLat
-from search.export.records import EllipseInfo, FixConditionsInfo, FixInfo, FixPointInfo, RunnerUpInfo
+from search.answers import FixErrors
+from search.export.records import (
+    EllipseInfo,
+    FixConditionsInfo,
+    FixErrorsInfo,
+    FixInfo,
+    FixPointInfo,
+    RunnerUpInfo,
+)
 
 NOT_VERIFIED = "the run was not verified"
 
@@ -26,7 +34,7 @@ def fix_info(fix: FrameFix | None) -> FixInfo:
         reason=None,
         ground=_point(pose.ground, pose.ground_covariance_m2),
         aircraft=pose.aircraft and pose.aircraft_covariance_m2 and _point(pose.aircraft, pose.aircraft_covariance_m2),
-        heading_deg=pose.heading_deg % 360.0,
+        heading_deg=pose.heading_deg % 360.0 % 360.0,  # once would leave 360 of a hair below 0
         heading_sd_deg=pose.heading_sd_deg,
         tilt_deg=pose.tilt_deg,
         scale=pose.scale,
@@ -39,8 +47,18 @@ def fix_info(fix: FrameFix | None) -> FixInfo:
         corners=pose.corners,
         runner_up=None
         if runner_up is None
-        else RunnerUpInfo(**runner_up.location._asdict(), heading_deg=runner_up.heading_deg, score=runner_up.score),
+        else RunnerUpInfo(
+            **runner_up.location._asdict(), heading_deg=runner_up.heading_deg % 360.0 % 360.0, score=runner_up.score
+        ),
         conditions=conditions,
+    )
+
+
+def fix_errors_info(errors: FixErrors | None) -> FixErrorsInfo | None:
+    if errors is None:
+        return None
+    return FixErrorsInfo(
+        fix_ground_m=errors.ground_m, fix_aircraft_m=errors.aircraft_m, heading_error_deg=errors.heading_deg
     )
 
 

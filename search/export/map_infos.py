@@ -9,10 +9,9 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.types import Flight, Frame
 from coarseloc.localize.registration.fix import FITTED
 from search.answers import fix_errors
-from search.export.fix_infos import fix_info
+from search.export.fix_infos import fix_errors_info, fix_info
 from search.export.infos import truth_info
 from search.export.records import (
-    FixErrorsInfo,
     MapEstimateInfo,
     MapInfo,
     MapLocalizationInfo,
@@ -29,7 +28,6 @@ def map_localization_info(
     facts, camera = localizer.map, localizer.camera
     frame, fix = localization.frame, localization.fix
     truth = truth_info(frame.truth, flight.truth_source)
-    errors = fix_errors(fix.pose if fix else None, frame.truth)
     return MapLocalizationInfo(
         schema_version="1.0",
         flight_id=flight.flight_id,
@@ -54,11 +52,7 @@ def map_localization_info(
         estimate=None if fix is None else MapEstimateInfo(fix=fix_info(fix)),
         error=localization.error,
         truth=truth,
-        errors=None
-        if errors is None
-        else FixErrorsInfo(
-            fix_ground_m=errors.ground_m, fix_aircraft_m=errors.aircraft_m, heading_error_deg=errors.heading_deg
-        ),
+        errors=fix_errors_info(fix_errors(fix.pose if fix else None, frame.truth)),
     )
 
 
