@@ -34,7 +34,7 @@ class FrameErrors:
     inside_footprint: bool  # of the best place
     on_map: bool
     nearest_m: float  # to the nearest reference centre: the error of a perfect search by place
-    verdict: str  # "on", "near" or "far", see `metrics.verdict`
+    verdict: str | None  # "on", "near" or "far" of its tile, see `metrics.verdict`; None where it is no tile's
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def frame_errors(results: Sequence[FrameResult], places: Floats) -> list[FrameEr
             inside,
             is_on_map,
             nearest,
-            metrics.verdict(inside, _side_m(r.estimate.tile) if r.estimate and r.estimate.tile else 0.0, error_m),
+            metrics.verdict(inside, _side_m(r.estimate.tile), error_m) if r.estimate and r.estimate.tile else None,
         )
         for r, error_m, heading, inside, is_on_map, nearest in columns
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from coarseloc.core import geo
 from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.fixes import FixConditions, FrameFix, NoMatch, NotVerified, Pose2D
+from coarseloc.core.fixes import HALF_A_PIXEL, FixConditions, FrameFix, NoMatch, NotVerified, Pose2D
 from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
 
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
-
-HALF_A_PIXEL = "half a ground sample distance"
 
 
 @dataclass(frozen=True, slots=True)

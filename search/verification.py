@@ -14,7 +14,7 @@ from typing import Any
 
 from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError, StoreError
-from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified
+from coarseloc.core.fixes import HALF_A_PIXEL, FixAnswer, FixConditions, FrameFix, NotVerified
 from coarseloc.core.types import Frame, LonLat, Progress
 from coarseloc.core.windows import WindowSource
 from coarseloc.imagery.decode import read_image
@@ -34,7 +34,7 @@ from coarseloc.store import Database, fixes, flights, localizations, references,
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import FrameResult, StoredRun
-from search.map_localization import HALF_A_PIXEL, reference_map
+from search.map_localization import reference_map
 
 _log = logging.getLogger("coarseloc")
 

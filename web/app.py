@@ -13,8 +13,8 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
-from search.export.records import Location
-from web import language, monitoring, openapi, problems, safety
+from search.export.records import FixPointInfo, Location
+from web import fix_texts, language, monitoring, openapi, problems, safety
 from web.pages import (
     DatabaseInteger,
     address,
@@ -123,10 +123,12 @@ def _ms(value: float | None) -> str:
 
 
 def _metres(value: float | None) -> str:
-    """Metres, and kilometres from ten thousand of them."""
+    """Metres, with decimals below ten of them, and kilometres from ten thousand."""
     if value is None:
         return _DASH
-    return f"{value:.0f} m" if value < 10_000 else f"{value / 1000:.1f} km"
+    if value < 10_000:
+        return f"{value:.{2 if value < 0.995 else 1 if value < 9.95 else 0}f} m"
+    return f"{value / 1000:.1f} km"
 
 
 def _degrees(value: float | None) -> str:
@@ -138,12 +140,24 @@ def _difference(value: float | None) -> str:
     return _DASH if value is None else f"{value:.0f}°"
 
 
-def _position(place: Location | None) -> str:
+def _fine_degrees(value: float | None) -> str:
+    """An angle of a fix, whose headings are known to hundredths of a degree."""
+    return _DASH if value is None else f"{value:.2f}°"
+
+
+def _share(value: float | None) -> str:
+    """A probability. It is never rounded up to certainty."""
+    if value is None:
+        return _DASH
+    return "> 99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+def _position(place: Location | FixPointInfo | None, decimals: int = 5) -> str:
     """Latitude and longitude as people say them; five decimals are about a metre."""
     if place is None:
         return _DASH
     lat, lon = place.lat, place.lon
-    return f"{abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
+    return f"{abs(lat):.{decimals}f}° {'NS'[lat < 0]} {abs(lon):.{decimals}f}° {'EW'[lon < 0]}"
 
 
 def _number(value: float | None) -> str:
@@ -155,7 +169,7 @@ def _cosine(value: float) -> float:
     return math.cos(math.radians(value))
 
 
-_FILTERS: dict[str, Callable[[Any], object]] = {
+_FILTERS: dict[str, Callable[..., object]] = {
     "cosine": _cosine,
     "score": _score,
     "drop": _drop,
@@ -163,6 +177,15 @@ _FILTERS: dict[str, Callable[[Any], object]] = {
     "metres": _metres,
     "degrees": _degrees,
     "difference": _difference,
+    "fine_degrees": _fine_degrees,
+    "share": _share,
     "position": _position,
     "number": _number,
+    "fix_state": fix_texts.fix_state,
+    "fix_text": fix_texts.fix_text,
+    "fix_source": fix_texts.fix_source,
+    "no_match_text": fix_texts.no_match_text,
+    "no_match_help": fix_texts.no_match_help,
+    "not_verified_reason": fix_texts.not_verified_reason,
+    "method_text": fix_texts.method_text,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flask import request
@@ -12,9 +12,10 @@ from pydantic import Field
 
 from coarseloc.core import ids
 from coarseloc.core.filters import WhereJson
-from coarseloc.store import Database, flights, runs
+from coarseloc.core.types import LonLat
+from coarseloc.store import Database, Session, flights, localizations, runs
 from coarseloc.store.flights import StoredFlight
-from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store.localizations import BEST_PLACE, FIX
 from coarseloc.store.runs import StoredRun
 from search.answers import FrameAnswer, frame_answers
 from search.evaluation.summary import summarize
@@ -64,6 +65,20 @@ class RunView(AnswerModel):
     environment: dict[str, Any]
 
 
+class FixFigures(AnswerModel):
+    """A run's fixes: how many frames were looked for on the map, and with what result. Medians of frames that match."""
+
+    verified: int = Field(ge=0)
+    matches: int = Field(ge=0)
+    no_match: dict[str, int] = Field(description="frames by reason")
+    not_verified: dict[str, int] = Field(description="frames by reason")
+    median_ground_error_m: float | None
+    median_aircraft_error_m: float | None
+    median_heading_error_deg: float | None
+    median_ellipse_95_m: float | None = Field(description="the larger semi-axis, of the aircraft where that is known")
+    median_verify_ms: float | None
+
+
 class RunFigures(RunView):
     """With medians over its frames; null where no frame has the figure."""
 
@@ -76,6 +91,7 @@ class RunFigures(RunView):
     median_embed_ms: float | None
     median_search_ms: float | None
     median_total_ms: float | None
+    fix: FixFigures | None = Field(description="null where the run was not verified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +103,7 @@ class RunSelection:
     parameters: list[RunParameters]
     parameters_key: str | None
     runs: dict[str, StoredRun]  # {key in the address: run}, small backbones first
+    methods: list[str] = field(default_factory=list)  # by which some of the runs have answered
 
     def choices(self) -> dict[str, Any]:
         """The keys of an answer that say which searches it is of, and which others there are."""
@@ -95,6 +112,8 @@ class RunSelection:
             "reference_set": self.reference_set,
             "asked": self.parameters,
             "asked_key": self.parameters_key,
+            "methods": self.methods,
+            "method": chosen_method(),
         }
 
 
@@ -125,6 +144,7 @@ def selected_runs(database: Database, flight_id: str, run_id: int | None = None)
     number; by default the newest reference set, and of the parameters the widest: all headings, no filter."""
     with database.read() as session:
         latest = runs.latest_runs(session, flight_id)
+        methods = {run.id: localizations.methods(session, run.id) for run in latest}
     named = next((run for run in latest if run.id == run_id), None)
     reference_sets = list(dict.fromkeys(run.reference_set.name for run in reversed(latest)))
     reference_set = _choose(named.reference_set.name if named else request.args.get("set"), reference_sets)
@@ -135,7 +155,8 @@ def selected_runs(database: Database, flight_id: str, run_id: int | None = None)
     several_k = len({values["k"] for values in parameters.values()}) > 1
     views = [RunParameters(key=k, label=_label(values, several_k), **values) for k, values in parameters.items()]
     chosen = _runs_by_key([run for run in of_set if _parameters_key(run) == key])
-    return RunSelection(reference_sets, reference_set, views, key, chosen)
+    of_chosen = list(dict.fromkeys(method for run in chosen.values() for method in methods[run.id]))
+    return RunSelection(reference_sets, reference_set, views, key, chosen, of_chosen)
 
 
 def _choose(name: str | None, names: Sequence[str]) -> str | None:
@@ -188,17 +209,52 @@ def answers_of(
     """A run's frames by the method that `?method=` names, without hits.
 
     Selected once: a finished run does not change. The truth may, by a new look at the folder, and so may the backbones
-    that it can agree with.
+    that it can agree with; and its fixes come after.
     """
     truth = hash(tuple((frame.index, frame.truth) for frame in stored.flight.frames))
     method = chosen_method()
     voters = tuple(voter.id for voter in runs.agreement_voters(run, of_flight))
+    with database.read() as session:
+        progress = localizations.fix_progress(session, run.id)
 
     def select() -> list[FrameAnswer]:
         with database.read() as session:
-            return frame_answers(session, [run], method=method, with_hits=False)[run.id]
+            return answers_by_run(session, [run], with_hits=False)[run.id]
 
-    return current_state().memory.recall(("answers", run.id, run.finished_at, method, truth, voters), select)
+    return current_state().memory.recall(("answers", run.id, run.finished_at, method, truth, voters, progress), select)
+
+
+def answers_by_run(
+    session: Session, selected: Sequence[StoredRun], frame_indices: Sequence[int] | None = None, with_hits: bool = True
+) -> dict[int, list[FrameAnswer]]:
+    """{run id: its answers by the method that `?method=` names}; where that is the fix, a run that was not verified has
+    its hits alone."""
+    method = chosen_method()
+    unverified = [run for run in selected if method == FIX and FIX not in localizations.methods(session, run.id)]
+    answering = [run for run in selected if run not in unverified]
+    answers = frame_answers(session, answering, method=method, frame_indices=frame_indices, with_hits=with_hits)
+    by_place = frame_answers(session, unverified, frame_indices=frame_indices, with_hits=with_hits)
+    return answers | {
+        run_id: [FrameAnswer(replace(answer.result, estimate=None, best=None), None, None, None) for answer in of_run]
+        for run_id, of_run in by_place.items()
+    }
+
+
+def answering_runs(database: Database, selection: RunSelection) -> list[StoredRun]:
+    """The selected runs that have answered by the method of the address; all of them where none has."""
+    method = chosen_method()
+    with database.read() as session:
+        answering = [run for run in selection.runs.values() if method in localizations.methods(session, run.id)]
+    return answering or list(selection.runs.values())
+
+
+def shown_position(answer: FrameAnswer) -> LonLat | None:
+    """Where a page draws a frame whose truth is not known: at its fix, else at its estimate; nowhere where the map did
+    not confirm that."""
+    fix, estimate = answer.result.fix, answer.result.estimate
+    if fix is not None and fix.match is not None:
+        return None if fix.pose is None else fix.pose.aircraft or fix.pose.ground
+    return None if estimate is None else estimate.location
 
 
 def chosen_method() -> str:
@@ -240,6 +296,7 @@ def run_figures(key: str, run: StoredRun, answers: Sequence[FrameAnswer]) -> Run
         median_embed_ms=summary.median_ms["embed"],
         median_search_ms=summary.median_ms["search"],
         median_total_ms=summary.median_ms["total"],
+        fix=None if summary.fix is None else FixFigures(**asdict(summary.fix)),
     )
 
 

@@ -12,6 +12,7 @@ CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
 
 NoMatchReason = Literal["no-ground", "ambiguous"]
 METHOD = "orientation-correlation"
+HALF_A_PIXEL = "half a ground sample distance"  # a map's registration error where nobody states it
 
 Corners = tuple[LonLat, LonLat, LonLat, LonLat]
 

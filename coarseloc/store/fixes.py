@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core.fixes import FixConditions, FrameFix, NoMatch, NoMatchReason, NotVerified, Pose2D, RunnerUp
@@ -35,6 +35,12 @@ def fixes(session: Session, localization: int, frame_indices: Sequence[int] | No
     if frame_indices is not None:
         query = query.where(FrameRow.index.in_(frame_indices))
     return {index: _fix(row) for index, row in session.execute(query)}
+
+
+def count_fixes(session: Session, localization: int) -> int:
+    """How many frames have been looked for."""
+    query = select(func.count()).select_from(FrameFixRow).where(FrameFixRow.localization_id == localization)
+    return session.scalars(query).one()
 
 
 def fixed_frames(session: Session, localization: int) -> set[int]:

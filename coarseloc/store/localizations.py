@@ -95,6 +95,12 @@ def newest_localization(session: Session, run: int, method: str) -> int | None:
     return session.scalars(query).first()
 
 
+def fix_progress(session: Session, run: int) -> tuple[int, int] | None:
+    """(key of the run's newest fixes, frames looked for by now); None where it was not verified."""
+    localization = newest_localization(session, run, FIX)
+    return None if localization is None else (localization, fixes.count_fixes(session, localization))
+
+
 def frame_fixes(session: Session, run: int, frame_indices: Sequence[int] | None = None) -> dict[int, FrameFix]:
     """Read {frame index: fix} of a run, for all frames or some; none where it was not verified."""
     localization = newest_localization(session, run, FIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -105,6 +106,127 @@ def test_the_map_shows_the_ground_and_zooms(page, server):
     page.wait_for_function("() => document.querySelectorAll('.layer-ground g image').length > 0")
 
 
+# --- fixes --------------------------------------------------------------------------------------
+
+MATCHED, UNMATCHED, UNVERIFIED = 3, 4, 5  # frames of the sample
+
+CORNERS_BY_MAP = """(facts) => {
+  const svg = document.querySelector('.fix .map-svg');
+  const turned = svg.getScreenCTM();
+  const per = facts.map.metres_per_degree;
+  return facts.corners.map(([lon, lat]) => {
+    const at = new DOMPoint((lon - facts.map.origin.lon) * per.lon, (facts.map.origin.lat - lat) * per.lat);
+    const { x, y } = at.matrixTransform(turned);
+    return [x, y];
+  });
+}"""
+CORNERS_OF_PICTURE = """() => {
+  const picture = document.querySelector('.fix-picture');
+  const holder = picture.parentElement.getBoundingClientRect();
+  const edge = picture.parentElement.clientLeft;
+  const matrix = new DOMMatrix(getComputedStyle(picture).transform);
+  const [width, height] = [picture.offsetWidth, picture.offsetHeight];
+  return [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => {
+    const at = new DOMPoint(x, y).matrixTransform(matrix);
+    return [holder.left + edge + at.x / at.w, holder.top + edge + at.y / at.w];
+  });
+}"""
+SETTLED = "() => document.querySelector('.fix-picture')?.style.transform.startsWith('matrix3d')"
+
+
+def fix_of(page, server, frame, backbone="vitl16sat"):
+    rows = page.request.get(server(f"/flights/{FLIGHT}/{frame}.json")).json()["rows"]
+    return next(row for row in rows if row["backbone"] == backbone)
+
+
+def corners_apart_px(page, row):
+    """Of each corner of the laid picture, from where the map has the corner's longitude and latitude."""
+    by_map = page.evaluate(CORNERS_BY_MAP, {"corners": row["fix"]["corners"], "map": row["fix_map"]})
+    return [math.dist(*pair) for pair in zip(by_map, page.evaluate(CORNERS_OF_PICTURE), strict=True)]
+
+
+def test_the_frame_lies_on_the_map_by_its_four_corners_at_any_zoom_and_size(page, server):
+    page.goto(server(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat"))
+    page.wait_for_function(SETTLED)
+    row = fix_of(page, server, MATCHED)
+    assert max(corners_apart_px(page, row)) < 2.0
+    page.locator('.fix [data-map="out"]').click()
+    assert max(corners_apart_px(page, row)) < 2.0
+    page.mouse.move(700, 300)
+    page.mouse.down()
+    page.mouse.move(760, 340)
+    page.mouse.up()
+    assert max(corners_apart_px(page, row)) < 2.0
+    page.set_viewport_size({"width": 900, "height": 700})
+    page.wait_for_function("() => document.querySelector('.fix .map-svg').clientWidth < 900")
+    page.wait_for_timeout(100)
+    assert max(corners_apart_px(page, row)) < 2.0
+
+
+def test_ellipses_truth_and_the_next_best_place_are_drawn_where_they_are(page, server):
+    page.goto(server(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat"))
+    page.wait_for_function(SETTLED)
+    fix = fix_of(page, server, MATCHED)["fix"]
+    ellipses = page.locator(".map-over ellipse")
+    drawn = sorted(float(ellipses.nth(at).get_attribute("rx")) for at in range(ellipses.count()))
+    assert drawn == pytest.approx(sorted(fix[name]["ellipse_95"]["major_m"] for name in ("ground", "aircraft")))
+    assert page.locator(".map-over .runner-up").count() == page.locator(".map-over .error-line").count() == 1
+    assert page.locator('.fix [data-value="runner-up"]:visible').inner_text() == "500 m ↖"
+
+
+def test_the_keyboard_changes_the_frames_opacity_which_stays_from_frame_to_frame(page, server):
+    page.goto(server(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat"))
+    page.wait_for_function(SETTLED)
+    page.wait_for_load_state("networkidle")
+    slider = page.get_by_label("Frame's opacity")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.locator(".fix-picture").evaluate("one => getComputedStyle(one).opacity") == "0"
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".fix-picture").evaluate("one => getComputedStyle(one).opacity") == "0.01"
+    assert page.locator("h1").inner_text() == f"Frame {MATCHED}", "the arrow was the slider's"
+    page.locator("h1").click()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"() => document.querySelector('h1').textContent.includes('{MATCHED - 1}')")
+    page.wait_for_function(SETTLED)
+    assert page.locator(".fix-picture").evaluate("one => one.style.opacity") == "0.01"
+
+
+def test_a_frame_without_a_match_is_laid_nowhere(page, server):
+    page.goto(server(f"/flights/{FLIGHT}/{UNMATCHED}?model=vitl16sat"))
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".fix-facts:visible .fix-badge").inner_text() == "no match: ambiguous"
+    assert not page.locator(".fix-ground").is_visible() and page.locator(".fix-picture").count() == 0
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(SETTLED)
+    assert max(corners_apart_px(page, fix_of(page, server, MATCHED))) < 2.0
+
+
+def test_another_backbones_fix_is_shown_when_it_is_chosen(page, server):
+    page.goto(server(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat"))
+    page.wait_for_function(SETTLED)
+    page.keyboard.press("ArrowDown")
+    page.wait_for_url("**model=vith16%2B**")
+    assert page.locator(".fix-facts:visible").get_attribute("data-model") == "vith16+"
+    assert page.locator(".map-over ellipse").count() == 2
+
+
+def test_a_flights_map_draws_ellipses_marks_no_match_and_shows_best_tiles_when_asked(page, server):
+    page.goto(server(f"/flights/{FLIGHT}?model=vitl16sat"))
+    page.locator(".film a.at").wait_for()
+    assert page.locator(".layer-lines .ellipse").count() == page.locator(".layer-points .fix").count() == 8
+    assert page.locator(".layer-points .no-match").count() == 2
+    coarse = page.locator(".layer-points .coarse")
+    assert coarse.count() == 10 and not coarse.first.is_visible(), "of frames that match, or were not verified"
+    page.get_by_role("button", name="Best tiles").click()
+    assert coarse.first.is_visible()
+    page.locator(f'.film a[data-frame="{UNMATCHED}"]').hover()
+    page.wait_for_function(f"() => document.querySelector('.peek h2').textContent.includes('{UNMATCHED}')")
+    assert page.locator(".layer-laid *").count() == 0 and page.locator(".peek-unconfirmed").is_visible()
+    page.locator(f'.film a[data-frame="{MATCHED}"]').hover()
+    page.wait_for_function("() => document.querySelector('.layer-laid .frame-edge')")
+
+
 # --- finding an image ---------------------------------------------------------------------------
 
 
@@ -159,6 +281,9 @@ PAGES = [
     "/",
     f"/flights/{FLIGHT}",
     f"/flights/{FLIGHT}/3",
+    f"/flights/{FLIGHT}/{UNMATCHED}?model=vitl16sat",
+    f"/flights/{FLIGHT}?method=fix",
+    f"/flights/{FLIGHT}/{MATCHED}?method=fix&model=vits16",
     f"/flights/{FLIGHT}/export",
     "/search",
     "/references",

@@ -14,10 +14,12 @@ import pytest
 from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
-from gallery_sample import SMALL, Shape, make_gallery, record_rotation
+from gallery_sample import SMALL, SOURCE_GONE, VERIFIED, Shape, make_gallery, record_rotation
+from recorded_runs import record_fixes
 
+from coarseloc.core.fixes import FrameFix, NoMatch, NotVerified
 from coarseloc.store import flights, open_database, references, runs
-from search.export.records import CoarseLocalizationInfo, FlightLocalizations
+from search.export.records import CoarseLocalizationInfo, FixInfo, FlightLocalizations
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
@@ -260,6 +262,152 @@ def test_the_other_formats_hold_a_place_for_every_frame_and_backbone(client: Fla
 def test_an_unknown_format_run_or_schema_is_not_found(client: FlaskClient) -> None:
     for path in (f"/flights/{FLIGHT}/export.exe", f"/flights/{FLIGHT}/3/info/999.json", "/schemas/..%2fsecrets"):
         assert client.get(path).status_code == 404
+
+
+# --- fixes --------------------------------------------------------------------------------------
+
+MATCHED, UNMATCHED, UNVERIFIED = 3, 4, 5  # frames of the sample
+
+
+def row_of(client: FlaskClient, frame: int, backbone: str = "vitl16sat", query: str = "") -> dict:
+    rows = client.get(f"/flights/{FLIGHT}/{frame}.json{query}").json["rows"]
+    return next(row for row in rows if row["backbone"] == backbone)
+
+
+def test_a_frame_that_matches_shows_its_fix_its_ellipses_and_where_its_numbers_are_from(client: FlaskClient) -> None:
+    row = row_of(client, MATCHED)
+    fix = FixInfo.model_validate(row["fix"])
+    assert fix.match and len(fix.corners) == 4 and fix.aircraft.ellipse_95.major_m > fix.ground.ellipse_95.major_m
+    assert row["fix_errors"]["fix_aircraft_m"] == pytest.approx(4.0, abs=0.05)
+    assert row["fix_map"]["reference_set"] == "gangnam-300m"
+    html = client.get(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat", headers=HTML).text
+    for text in (
+        "4.0 m from truth",
+        "altitude label and field of view",
+        "from its label",
+        "cccccccc",
+        "Next best place",
+    ):
+        assert text in html, text
+
+
+def test_a_frame_without_a_match_shows_no_position_for_it_on_any_page(client: FlaskClient) -> None:
+    row = row_of(client, UNMATCHED)
+    fix = row["fix"]
+    assert fix["match"] is False and fix["reason"] == "ambiguous"
+    assert all(fix[key] is None for key in ("ground", "aircraft", "corners", "runner_up", "heading_deg"))
+    assert row["fix_errors"] is None and row["fix_map"] is None
+    html = client.get(f"/flights/{FLIGHT}/{UNMATCHED}?model=vitl16sat", headers=HTML).text
+    assert "no match: ambiguous" in html and "best tile, not confirmed by the map" in html
+    header = html.split('data-model="vitl16sat" aria-labelledby')[1].split("</header>")[0]
+    assert "° N" not in header, "the tile's own position is not told beside it"
+    flight = client.get(f"/flights/{FLIGHT}?model=vitl16sat", headers=HTML).text
+    table_row = flight.split(f'<th scope="row">{UNMATCHED}</th>')[1].split("</tr>")[0]
+    assert "not confirmed by the map" in table_row and table_row.count("° N") == 1, "of the truth alone"
+
+
+def test_a_frame_that_could_not_be_looked_for_says_why(client: FlaskClient) -> None:
+    assert row_of(client, UNVERIFIED)["fix"]["match"] is None
+    html = client.get(f"/flights/{FLIGHT}/{UNVERIFIED}?model=vitl16sat", headers=HTML).text
+    assert "not verified" in html and SOURCE_GONE in html
+    assert "This search was not asked to look for frames on the map." in html, "of the backbones beside it"
+
+
+def test_a_flight_sums_its_fixes_up_and_marks_every_frame(client: FlaskClient) -> None:
+    page = client.get(f"/flights/{FLIGHT}.json?model=vitl16sat").json
+    (figures,) = [row["fix"] for row in page["models"] if row["key"] == "vitl16sat"]
+    assert (figures["matches"], figures["verified"], figures["no_match"]) == (8, 10, {"ambiguous": 2})
+    assert figures["median_aircraft_error_m"] == pytest.approx(4.0, abs=0.05)
+    assert [row["fix"] is None for row in page["models"]] == [True, True, True, True, False, False]
+    assert page["colour"] == "probability" and sum(frame["fix"]["match"] is True for frame in page["frames"]) == 8
+    html = client.get(f"/flights/{FLIGHT}?model=vitl16sat", headers=HTML).text
+    assert "8 of 10 frames match the map" in html and "2 × no match: ambiguous" in html
+    film = html.split('class="film"')[1].split("</ol>")[0]
+    assert film.count(">no match<") == 2 and film.count(">not verified<") == 2 and film.count("4.0 m") == 8
+    unverified = client.get(f"/flights/{FLIGHT}.json?model=vits16").json
+    assert unverified["colour"] == "error" and all(frame["fix"] is None for frame in unverified["frames"])
+
+
+def test_a_flight_without_truth_is_drawn_through_its_fixes_alone(client: FlaskClient, app: Flask) -> None:
+    page = client.get(f"/flights/{BLIND_FLIGHT}.json?model=vitl16sat").json
+    matched = {
+        tuple(frame["fix"]["aircraft"][key] for key in ("lon", "lat"))
+        for frame in page["frames"]
+        if frame["fix"]["match"]
+    }
+    (card,) = [one for one in client.get("/flights.json").json["flights"] if one["id"] == BLIND_FLIGHT]
+    unconfirmed = [frame for frame in page["frames"] if frame["fix"]["match"] is False]
+    places = {tuple(frame["best"]["location"][key] for key in ("lon", "lat")) for frame in unconfirmed}
+    assert card["track_is_estimated"] and not places & set(map(tuple, card["track"]))
+    chosen = client.get(f"/flights/{BLIND_FLIGHT}.json").json["model"]
+    assert (matched <= set(map(tuple, card["track"]))) == (chosen in VERIFIED)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        f"/flights/{FLIGHT}",
+        f"/flights/{FLIGHT}?model=vits16&",
+        *(f"/flights/{FLIGHT}/{frame}" for frame in (MATCHED, UNMATCHED, UNVERIFIED)),
+        f"/flights/{BLIND_FLIGHT}",
+        f"/flights/{BLIND_FLIGHT}/{UNMATCHED}",
+        f"/flights/{FLIGHT}/export",
+        f"/flights/{FLIGHT}/export.json",
+        f"/flights/{FLIGHT}/export.csv",
+        f"/flights/{FLIGHT}/export.geojson",
+        f"/flights/{FLIGHT}/export.kml",
+        "/compare",
+        f"/compare?flight={BLIND_FLIGHT}",
+    ],
+)
+def test_every_page_answers_by_fixes_where_that_is_asked(client: FlaskClient, path: str) -> None:
+    query = "method=fix"
+    answer = client.get(f"{path}{'&' if '?' in path else '?'}{query}", headers=HTML)
+    assert answer.status_code == 200
+
+
+def test_by_fixes_a_frame_without_a_match_has_no_estimate(client: FlaskClient) -> None:
+    by_frame = {frame: row_of(client, frame, query="?method=fix") for frame in (MATCHED, UNMATCHED, UNVERIFIED)}
+    assert [row["estimate"] is None for row in by_frame.values()] == [False, True, True]
+    matched = by_frame[MATCHED]
+    assert matched["estimate"]["location"] == {key: matched["fix"]["aircraft"][key] for key in ("lon", "lat")}
+    assert matched["estimate"]["verdict"] is None and matched["estimate"]["error_m"] == pytest.approx(4.0, abs=0.05)
+    assert all(len(row["hits"]) == 10 for row in by_frame.values())
+    assert row_of(client, MATCHED, "vits16", "?method=fix")["estimate"] is None, "it was not verified"
+    models = {row["key"]: row for row in client.get(f"/flights/{FLIGHT}.json?method=fix").json["models"]}
+    assert models["vitl16sat"]["median_error_m"] == pytest.approx(4.0, abs=0.05)
+    assert models["vits16"]["median_error_m"] is None
+
+
+def test_the_figures_of_a_comparison_are_drawn_of_fixes_too(client: FlaskClient) -> None:
+    figures = client.get("/compare.json?method=fix").json["figures"]
+    assert "method=fix" in figures
+    keys = re.findall(r'<section class="chart" id="([^"]+)"', client.get(figures, headers=HTML).text)
+    assert {"error", "hit-curve"} < set(keys)
+    for key in keys:
+        for suffix in ("svg", "csv"):
+            assert client.get(f"/compare/figures/{key}.{suffix}?flight={FLIGHT}&method=fix").status_code in (200, 404)
+
+
+def test_fixes_that_come_after_a_look_are_shown_at_the_next(tmp_path: Path) -> None:
+    settings = make_gallery(tmp_path, Shape(columns=3, rows=3, frames=2, flights=(FLIGHT,)))
+    app = create_app(settings)
+    client = app.test_client()
+    assert client.get(f"/flights/{FLIGHT}.json?model=vits16").json["colour"] == "error"
+    database = open_database(settings.database)
+    with database.read() as session:
+        (run,) = [run for run in runs.latest_runs(session, FLIGHT) if run.spec.backbone == "vits16"]
+    record_fixes(
+        database, run.id, {1: FrameFix(NotVerified("late")), 2: FrameFix(NoMatch("no-ground", None, None, 0.0, "d"))}
+    )
+    database.close()
+    page = client.get(f"/flights/{FLIGHT}.json?model=vits16").json
+    assert page["colour"] == "probability" and [frame["fix"]["reason"] for frame in page["frames"]] == [
+        "late",
+        "no-ground",
+    ]
+    app.extensions["coarseloc"].close()
 
 
 # --- compare and rotation -----------------------------------------------------------------------

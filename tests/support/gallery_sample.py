@@ -19,11 +19,25 @@ from typing import Any
 import numpy as np
 from databases import settings_of
 from PIL import Image, ImageDraw
-from recorded_runs import record_run
+from recorded_runs import record_fixes, record_run
 
 from coarseloc.core import geo
+from coarseloc.core.camera import ALTITUDE_AND_FOV
 from coarseloc.core.config import CustomBackbone, Settings
-from coarseloc.core.types import EmbeddingSpec, Failure, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
+from coarseloc.core.fixes import METHOD, FixConditions, FrameFix, NoMatch, NotVerified, Pose2D, RunnerUp
+from coarseloc.core.types import (
+    Covariance,
+    EmbeddingSpec,
+    Failure,
+    Flight,
+    Frame,
+    LonLat,
+    Pose,
+    ReferenceSet,
+    Tile,
+    Timing,
+    View,
+)
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
@@ -39,6 +53,8 @@ BACKBONES = {  # name: (dim, embed ms, search ms, typical error in tiles)
     "vitl16sat": (1024, 189.2, 4.13, 0.4),
     "vith16+": (1280, 366.5, 4.45, 0.9),
 }
+VERIFIED = ("vitl16sat", "vith16+")  # the backbones whose frames were looked for on the map
+SOURCE_GONE = "area.tif is no longer where it was: bring it back, or ingest it again"
 
 
 @dataclass(frozen=True)
@@ -305,12 +321,61 @@ def _fly(
             hits = _hits(center, yaw, centers, keys, typical_error, shape, random)
             times = Timing(8.0, embed_ms * random.normal(1, 0.03), search_ms * random.lognormal(0, 0.15))
             found[frame.index] = (times, hits)
-        record_run(
+        run = record_run(
             database, flight, reference_set, saved,
             {"k": 10, "where": {}, "batch": 1, "angle_deg": None, "index_version": "sample"},
             {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
             found, count=len(keys),
         )  # fmt: skip
+        if name in VERIFIED:
+            poses = {frame.index: _pose(area, frame.index / shape.frames, number) for frame in frames}
+            record_fixes(database, run, {index: sample_fix(index, *pose, shape) for index, pose in poses.items()})
+
+
+def sample_fix(index: int, center: LonLat, yaw: float, shape: Shape) -> FrameFix:
+    """Every sixth frame from the fourth has no match, from the fifth was not verified; the others lie 4 m off, seen by
+    a camera so tilted that their corners are no parallelogram's."""
+    conditions = FixConditions(
+        shape.footprint_m, ALTITUDE_AND_FOV, "gangnam-300m", shape.footprint_m / shape.pixels, 1.5, "given", 350.0
+    )
+    if index % 6 == 4:
+        return FrameFix(NoMatch("ambiguous", 0.21, 0.01, 0.04, "c" * 64), conditions)
+    if index % 6 == 5:
+        return FrameFix(NotVerified(SOURCE_GONE))
+    ground = geo.offset(center, 9.0, -6.0)
+    upper_left, upper_right, lower_right, lower_left = (
+        _on_ground(ground, yaw, across * shape.footprint_m / 2, ahead * shape.footprint_m / 2)
+        for across, ahead in ((-1, 1), (1, 1), (1, -1), (-1, -1))
+    )
+    pose = Pose2D(
+        ground=ground,
+        ground_covariance_m2=Covariance(4.0, 1.0, 2.5),
+        aircraft=geo.offset(center, 4.0, 0.0),
+        aircraft_covariance_m2=Covariance(32.0, 6.0, 20.0),
+        heading_deg=(yaw + 0.4) % 360.0,
+        heading_sd_deg=0.05,
+        tilt_deg=2.1,
+        tilt_sd_deg=1.0,
+        scale=1.01,
+        score=0.71,
+        margin=0.48,
+        hypotheses=9,
+        probability=0.9 + 0.099 * (index % 3) / 2,
+        attitude="label",
+        method=METHOD,
+        fit_digest="c" * 64,
+        corners=(upper_left, upper_right, lower_right, lower_left),
+        runner_up=RunnerUp(geo.offset(ground, -400.0, 300.0), (yaw + 90.0) % 360.0, 0.23),
+    )
+    return FrameFix(pose, conditions)
+
+
+def _on_ground(center: LonLat, yaw: float, right_m: float, ahead_m: float) -> LonLat:
+    """Where the corner of a frame lies that a camera pitched up sees: the farther ahead, the wider."""
+    widening = 1.0 + 0.0006 * ahead_m
+    cos, sin = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
+    right_m, ahead_m = right_m * widening, ahead_m * widening
+    return geo.offset(center, right_m * cos + ahead_m * sin, ahead_m * cos - right_m * sin)
 
 
 def _pose(area: _Area, along: float, number: int) -> tuple[LonLat, float]:

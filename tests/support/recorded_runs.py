@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from coarseloc.core.fixes import FrameFix
 from coarseloc.core.types import Flight, Floats, Frame, RankedTile, Timing
 from coarseloc.localize.localizer import LocalizedImage
 from coarseloc.localize.places import best_place
-from coarseloc.store import Database, embeddings, references
+from coarseloc.store import Database, embeddings, fixes, flights, localizations, references, runs
 from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from search.flight import FrameOutcome, RunRequest, record_outcomes, start_runs
 
@@ -47,6 +49,15 @@ def record_run(
 
     record_outcomes(db, started, stored, outcomes(), len(outcomes_by_frame), None)
     return started[0].id
+
+
+def record_fixes(db: Database, run_id: int, fix_by_frame: Mapping[int, FrameFix]) -> None:
+    """Store a finished run's fixes, {frame index: fix}, as its verification does."""
+    with db.write() as session:
+        flight = flights.find_flight(session, runs.find_run(session, run_id).flight_id)
+        localization = localizations.start_localization(session, flight.id, FIX, [run_id], [], {"places": 10})
+        fixes.save_fixes(session, localization, [(flight.frame_keys[i], fix) for i, fix in fix_by_frame.items()])
+        localizations.finish_localization(session, localization)
 
 
 def outcome(db: Database, frame: Frame, timing: Timing, hits: Hits) -> FrameOutcome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, g, render_template, request
 from pydantic import Field
 
-from coarseloc.store import gallery
+from coarseloc.store import gallery, localizations
 from coarseloc.store.runs import StoredRun
 from search.environment import conditions
 from search.evaluation.evaluate import evaluate
@@ -26,6 +26,7 @@ from web.selection import (
     RunFigures,
     RunParameters,
     RunSelection,
+    answering_runs,
     chosen_method,
     selected_runs,
     stored_flight,
@@ -53,6 +54,8 @@ class ComparePage(AnswerModel):
     reference_set: str | None
     asked: list[RunParameters]
     asked_key: str | None
+    methods: list[str]
+    method: str
     models: list[ComparedRun]
     timed_alike: bool = Field(description="batch, device, processor and threads are the same: all times compare")
     measured: list[str] = Field(description="what times were taken on, and how")
@@ -153,7 +156,13 @@ def figure(key: str, suffix: str) -> Response:
 
 
 def _figures_query(flight_id: str, selection: RunSelection) -> dict[str, Any]:
-    return {"flight": flight_id, "set": selection.reference_set, "asked": selection.parameters_key, "words": g.language}
+    return {
+        "flight": flight_id,
+        "set": selection.reference_set,
+        "asked": selection.parameters_key,
+        "method": request.args.get("method"),
+        "words": g.language,
+    }
 
 
 def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
@@ -166,8 +175,10 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
     if not selection.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
     method = chosen_method()
-    runs = list(selection.runs.values())
-    cache_key = ("comparison", tuple((run.id, run.finished_at) for run in runs), method, g.language)
+    runs = answering_runs(state.database, selection)
+    with state.database.read() as session:
+        progress = [localizations.fix_progress(session, run.id) for run in runs]
+    cache_key = ("comparison", tuple((run.id, run.finished_at) for run in runs), tuple(progress), method, g.language)
 
     def make() -> dict[str, Section]:
         from coarseloc.i18n import translator

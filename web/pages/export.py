@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import Field
 
 from coarseloc.core import ids
@@ -24,6 +24,7 @@ from web.selection import (
     RunParameters,
     RunSelection,
     RunView,
+    answering_runs,
     chosen_method,
     run_facts,
     selected_runs,
@@ -42,6 +43,8 @@ class ExportPage(AnswerModel):
     reference_set: str | None
     asked: list[RunParameters]
     asked_key: str | None
+    methods: list[str]
+    method: str
     models: list[RunView]
     records: int = Field(ge=0)
     files: dict[str, str]
@@ -56,7 +59,11 @@ def export_page(flight_id: str) -> ExportPage:
     frames = stored.flight.frames
     infos = _infos(stored, selection, frames[0].index if frames else None) if selection.runs else iter(())
     preview = next((info.info for info in infos if info.info), None)
-    query = {"set": selection.reference_set, "asked": selection.parameters_key}
+    query = {
+        "set": selection.reference_set,
+        "asked": selection.parameters_key,
+        "method": request.args.get("method"),
+    }
     return ExportPage(
         flight=NamedFlight(id=flight_id, frames=len(frames)),
         **selection.choices(),
@@ -120,7 +127,7 @@ def _selection(flight_id: str, run_id: int | None = None) -> tuple[StoredFlight,
 def _infos(stored: StoredFlight, selection: RunSelection, frame: int | None = None) -> Iterator[FrameInfo]:
     """Every frame's, or the one frame's, run by run."""
     state = current_state()
-    runs, frames = list(selection.runs.values()), None if frame is None else [frame]
+    runs, frames = answering_runs(state.database, selection), None if frame is None else [frame]
     return frame_infos(state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method())
 
 

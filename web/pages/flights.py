@@ -11,10 +11,12 @@ from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo
+from coarseloc.core.types import Frame
 from coarseloc.store import Database, gallery
 from coarseloc.store.flights import StoredFlight
 from search.answers import FrameAnswer
-from search.export.records import Heading, Location
+from search.export.fix_infos import fix_errors_info, fix_info
+from search.export.records import FixErrorsInfo, FixInfo, Heading, Location
 from web.models import AnswerModel, GroundMap, MapBounds, Url, Verdict, location_of
 from web.pages import page
 from web.pages.images import frame_url, result_url
@@ -27,6 +29,7 @@ from web.selection import (
     chosen_model,
     flight_facts,
     selected_runs,
+    shown_position,
     stored_flight,
     summarize_runs,
 )
@@ -75,10 +78,12 @@ class FrameInFlight(AnswerModel):
     image: str = Url
     truth: Location | None
     best: BestPlaceView | None
+    fix: FixInfo | None = Field(description="null where the frame was not searched, or its run not verified")
+    fix_errors: FixErrorsInfo | None
 
 
 class FlightPage(AnswerModel):
-    """A flight: figures per backbone, and every frame with the chosen backbone's best place."""
+    """A flight: figures per backbone, and every frame with the chosen backbone's best place and fix."""
 
     flight: FlightFacts
     reference_sets: list[str]
@@ -86,7 +91,11 @@ class FlightPage(AnswerModel):
     asked: list[RunParameters]
     asked_key: str | None
     map: GroundMap | MapBounds | None
-    colour: Literal["error", "margin"]
+    methods: list[str]
+    method: str
+    colour: Literal["error", "margin", "probability"] = Field(
+        description="what frames are coloured by: a verified run's by the probability of their fix"
+    )
     models: list[RunFigures]
     model: str | None
     frame_query: str
@@ -117,8 +126,8 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
     selection = selected_runs(database, card.flight_id)
     answers, models = summarize_runs(database, stored, selection)
     best = chosen_model(models)
-    estimates = [answer.result.estimate for answer in answers[best]] if best else []
-    estimated = [(estimate.location.lon, estimate.location.lat) for estimate in estimates if estimate is not None]
+    positions = [shown_position(answer) for answer in answers[best]] if best else []
+    estimated = [(position.lon, position.lat) for position in positions if position is not None]
     return FlightCardView(
         id=card.flight_id,
         url=url_for("flights.flight", flight_id=card.flight_id),
@@ -134,7 +143,7 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
 
 @page(routes, "/flights/<flight_id>", "flight")
 def flight_page(flight_id: str) -> FlightPage:
-    """One flight: a row of figures per backbone, and every frame with the chosen backbone's best place."""
+    """One flight: a row of figures per backbone, and every frame with the chosen backbone's best place and fix."""
     database = current_state().database
     stored = stored_flight(database, flight_id)
     selection = selected_runs(database, flight_id)
@@ -144,12 +153,18 @@ def flight_page(flight_id: str) -> FlightPage:
         flight=flight_facts(stored),
         **selection.choices(),
         map=_map(stored, selection),
-        colour="error" if any(model.median_error_m is not None for model in models) else "margin",
+        colour=_colour(models, model),
         models=models,
         model=model,
         frame_query=_frame_query(),
         frames=_frames(stored, answers[model] if model else []),
     )
+
+
+def _colour(models: Sequence[RunFigures], chosen: str | None) -> Literal["error", "margin", "probability"]:
+    if any(model.fix and model.fix.verified for model in models if model.key == chosen):
+        return "probability"
+    return "error" if any(model.median_error_m is not None for model in models) else "margin"
 
 
 def _frame_query() -> str:
@@ -175,15 +190,23 @@ def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[FrameI
     # One address is built, the others spell it: building 500 would cost as much as all the rest of the page.
     sample = url_for("frame.frame", flight_id=flight.flight_id, frame=0)
     return [
-        FrameInFlight(
-            index=frame.index,
-            url=f"{sample[:-1]}{frame.index}",
-            image=frame_url(flight.flight_id, frame),
-            truth=location_of(frame.truth.location) if frame.truth.location else None,
-            best=_best(answer_by_index[frame.index]) if frame.index in answer_by_index else None,
+        _frame(
+            frame, f"{sample[:-1]}{frame.index}", frame_url(flight.flight_id, frame), answer_by_index.get(frame.index)
         )
         for frame in flight.frames
     ]
+
+
+def _frame(frame: Frame, url: str, image: str, answer: FrameAnswer | None) -> FrameInFlight:
+    return FrameInFlight(
+        index=frame.index,
+        url=url,
+        image=image,
+        truth=location_of(frame.truth.location) if frame.truth.location else None,
+        best=_best(answer) if answer else None,
+        fix=fix_info(answer.result.fix) if answer and answer.result.fix else None,
+        fix_errors=fix_errors_info(answer.fix_errors) if answer else None,
+    )
 
 
 def _best(answer: FrameAnswer) -> BestPlaceView | None:

@@ -13,8 +13,9 @@ from coarseloc.core.types import Frame
 from coarseloc.localize.places import agreement_matrix
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_by_spec
-from search.answers import FrameAnswer, agreement_within_m, first_hits, frame_answers
-from search.export.records import Location
+from search.answers import FrameAnswer, agreement_within_m, first_hits
+from search.export.fix_infos import fix_errors_info, fix_info
+from search.export.records import FixErrorsInfo, FixInfo, Location
 from web.language import _
 from web.models import (
     AnswerModel,
@@ -29,13 +30,13 @@ from web.models import (
 )
 from web.pages import page
 from web.pages.images import frame_url, result_url
-from web.pages.map import run_map
+from web.pages.map import fix_map, run_map
 from web.problems import Problem
 from web.selection import (
     FlightFacts,
     RunParameters,
     RunView,
-    chosen_method,
+    answers_by_run,
     flight_facts,
     run_facts,
     selected_runs,
@@ -77,6 +78,9 @@ class RankedRun(RunView):
     error: str | None
     hits: list[HitView] = Field(description="best first")
     estimate: EstimateView | None
+    fix: FixInfo | None = Field(description="null where this search has not come to the frame, or was not verified")
+    fix_errors: FixErrorsInfo | None
+    fix_map: GroundMap | MapBounds | None = Field(description="of the references that it was fixed on")
 
 
 class AgreeingModels(AnswerModel):
@@ -111,8 +115,11 @@ class FramePage(AnswerModel):
     reference_set: str | None
     asked: list[RunParameters]
     asked_key: str | None
+    methods: list[str]
+    method: str
     map: GroundMap | MapBounds | None
     rows: list[RankedRun]
+    fix_model: str | None = Field(description="whose fix is shown first: the model of the address, else the surest")
     agreement: AgreeingModels
     chosen: ComparedHit | None
 
@@ -128,7 +135,7 @@ def frame_page(flight_id: str, frame: int) -> FramePage:
     selection = selected_runs(state.database, flight_id)
     runs = list(selection.runs.values())
     with state.database.read() as session:
-        answers = frame_answers(session, runs, method=chosen_method(), frame_indices=[frame])
+        answers = answers_by_run(session, runs, [frame])
     answer_by_key = {key: next(iter(answers[run.id]), None) for key, run in selection.runs.items()}
     rows = _rows(selection.runs, query, answer_by_key)
     return FramePage(
@@ -142,6 +149,7 @@ def frame_page(flight_id: str, frame: int) -> FramePage:
         **selection.choices(),
         map=next((run_map(state, run) for run in runs), None),
         rows=rows,
+        fix_model=_fix_model(rows),
         agreement=_agreement(selection.runs, answer_by_key),
         chosen=_compared(rows),
     )
@@ -184,7 +192,10 @@ def _rows(
 def _row(key: str, run: StoredRun, answer: FrameAnswer | None, hits: list[HitView]) -> RankedRun:
     if answer is None:
         error = _("This search has not come to this frame.")
-        return RankedRun(**run_facts(key, run), timing=None, error=error, hits=[], estimate=None)
+        return RankedRun(
+            **run_facts(key, run), timing=None, error=error, hits=[], estimate=None, fix=None, fix_errors=None,
+            fix_map=None,
+        )  # fmt: skip
     result, timing = answer.result, answer.result.timing
     return RankedRun(
         **run_facts(key, run),
@@ -199,7 +210,19 @@ def _row(key: str, run: StoredRun, answer: FrameAnswer | None, hits: list[HitVie
         error=result.error,
         hits=hits,
         estimate=estimate_view(result.estimate, answer) if result.estimate else None,
+        fix=fix_info(result.fix) if result.fix else None,
+        fix_errors=fix_errors_info(answer.fix_errors),
+        fix_map=fix_map(current_state(), run, result.fix) if result.fix else None,
     )
+
+
+def _fix_model(rows: Sequence[RankedRun]) -> str | None:
+    """Of the rows that were verified the one that `?model=` names, else the one whose fix is surest."""
+    fixes = {row.key: row.fix for row in rows if row.fix}
+    named = request.args.get("model")
+    if named in fixes:
+        return named
+    return max(fixes, key=lambda key: (fixes[key].match is True, fixes[key].probability or 0.0), default=None)
 
 
 def _agreement(runs: Mapping[str, StoredRun], answer_by_key: Mapping[str, FrameAnswer | None]) -> AgreeingModels:

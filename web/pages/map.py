@@ -19,6 +19,7 @@ from pydantic import RootModel
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo, ids
+from coarseloc.core.fixes import FrameFix
 from coarseloc.core.types import BBox, LonLat
 from coarseloc.imagery.decode import read_image, thumbnail_path, write_thumbnail
 from coarseloc.store import gallery, references, snapshots
@@ -60,6 +61,16 @@ def run_map(state: WebState, run: StoredRun) -> GroundMap | MapBounds | None:
             return ground_map(state, searched[0])
         places = snapshots.search_map(session, run.search_map)
     return map_bounds(geo.bounds(places[:, [2, 4]], places[:, [3, 5]])) if len(places) else None
+
+
+def fix_map(state: WebState, run: StoredRun, fix: FrameFix) -> GroundMap | MapBounds | None:
+    """What a map of a fix needs: the ground of the set that it lies on, where that is still here; None without one."""
+    if fix.pose is None or fix.conditions is None:
+        return None
+    with state.database.read() as session:
+        live = {stored.name: stored for stored in references.reference_sets(session) if stored.uid in run.set_uids}
+    named = live.get(fix.conditions.map_name)
+    return ground_map(state, named) if named else run_map(state, run)
 
 
 def ground_map(state: WebState, reference_set: StoredReferenceSet) -> GroundMap | None:

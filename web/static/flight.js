@@ -1,7 +1,7 @@
 // The flight page: map, film and panel show the same frame. Hovering one of them moves the others.
 
 import { busy } from "./shell.js";
-import { element, laid, makeMap, outline, sign } from "./map.js";
+import { element, ellipse, laid, makeMap, outline, sign } from "./map.js";
 
 const holder = document.querySelector(".map");
 const film = document.querySelector(".film");
@@ -23,9 +23,12 @@ function ramp(share) {
   return `rgb(${r} ${g} ${b})`;
 }
 
-/** What the track is coloured by: errors where truth is known, else margins. Ends at the 90th percentile. */
+/** What the track is coloured by: the probability of fixes where frames were verified; else errors where truth is known,
+ *  else margins, whose scale ends at the 90th percentile. */
 function colouring(found) {
   const wanted = holder.dataset.colour;
+  if (wanted === "probability")
+    return { low: 0.5, high: 1, of: (frame) => (frame.fix?.match ? ramp((frame.fix.probability - 0.5) / 0.5) : null) };
   const value = (frame) => (wanted === "error" ? frame.best?.error_m : frame.best?.margin) ?? null;
   const values = found.map(value).filter((one) => one !== null).sort((a, b) => a - b);
   const low = values[0] ?? 0;
@@ -43,29 +46,20 @@ async function draw() {
   if (!page.map) return;
   map = makeMap(holder, page.map);
   byIndex = new Map(page.frames.map((frame) => [frame.index, frame]));
-  const at = (frame) => frame.truth ?? frame.best?.location;
   const placed = page.frames.filter(at);
   const colours = colouring(page.frames);
   const points = [];
   for (const frame of placed) {
     const here = at(frame);
     points.push(map.xy(here.lon, here.lat));
-    if (frame.best) points.push(map.xy(frame.best.location.lon, frame.best.location.lat));
+    if (frame.best && frame.fix?.match !== false) points.push(map.xy(frame.best.location.lon, frame.best.location.lat));
   }
   const way = placed.map((frame) => map.xy(at(frame).lon, at(frame).lat).map((one) => one.toFixed(1)).join(" "));
   map.layers.lines.append(element("polyline", { class: "way", points: way.join(" ") }));
-  for (const frame of placed) {
-    if (frame.truth && frame.best) {
-      const [x1, y1] = map.xy(frame.truth.lon, frame.truth.lat);
-      const [x2, y2] = map.xy(frame.best.location.lon, frame.best.location.lat);
-      map.layers.lines.append(element("line", { class: "off", x1, y1, x2, y2, "data-frame": frame.index }));
-      map.layers.points.append(sign(map, [frame.best.location.lon, frame.best.location.lat], frame.best.verdict, { "data-frame": frame.index }));
-    }
-    const here = at(frame);
-    const dot = sign(map, [here.lon, here.lat], "frame-dot", { "data-frame": frame.index });
-    const colour = colours.of(frame);
-    if (colour) dot.style.fill = colour;
-    map.layers.points.append(dot);
+  for (const frame of page.frames) {
+    if (frame.best && frame.truth && frame.fix?.match !== false) drawBest(frame, page.method);
+    if (frame.fix?.match) drawFix(frame, colours);
+    else if (at(frame)) drawPlace(frame, colours);
   }
   legend(colours);
   const apart = spacing(placed.map((frame) => map.xy(at(frame).lon, at(frame).lat)));
@@ -74,6 +68,52 @@ async function draw() {
   holder.classList.add("ready");
   const wanted = Number(new URL(location.href).searchParams.get("frame"));
   choose(byIndex.has(wanted) ? wanted : page.frames[0]?.index, { scroll: false });
+}
+
+/** Where a frame is drawn: its truth, else its fix, else its best tile; nowhere where the map did not confirm that. */
+function at(frame) {
+  if (frame.truth) return frame.truth;
+  if (frame.fix?.match) return pointOf(frame.fix);
+  return frame.fix?.match === false ? null : frame.best?.location;
+}
+
+const pointOf = (fix) => fix.aircraft ?? fix.ground;
+
+function lineBetween(one, other, attributes) {
+  const [x1, y1] = map.xy(one.lon, one.lat);
+  const [x2, y2] = map.xy(other.lon, other.lat);
+  return element("line", { x1, y1, x2, y2, ...attributes });
+}
+
+/** The best tile's centre; of a frame that was verified it is shown when asked for. */
+function drawBest(frame, method) {
+  if (frame.fix && method === "fix") return; // its best is the fix
+  const { location, verdict } = frame.best;
+  const marks = [
+    lineBetween(frame.truth, location, { class: "off", "data-frame": frame.index }),
+    sign(map, [location.lon, location.lat], verdict, { "data-frame": frame.index }),
+  ];
+  for (const mark of marks) mark.classList.toggle("coarse", Boolean(frame.fix));
+  map.layers.lines.append(marks[0]);
+  map.layers.points.append(marks[1]);
+}
+
+/** A fix: its ellipse in true size, its point in a size that is always seen. */
+function drawFix(frame, colours) {
+  const point = pointOf(frame.fix);
+  map.layers.lines.append(ellipse(map, point, { class: "ellipse", "data-frame": frame.index }));
+  if (frame.truth) map.layers.lines.append(lineBetween(frame.truth, point, { class: "error-line", "data-frame": frame.index }));
+  const mark = sign(map, [point.lon, point.lat], "fix", { "data-frame": frame.index });
+  mark.style.fill = colours.of(frame);
+  map.layers.points.append(mark);
+}
+
+function drawPlace(frame, colours) {
+  const here = at(frame);
+  const mark = sign(map, [here.lon, here.lat], frame.fix?.match === false ? "no-match" : "frame-dot", { "data-frame": frame.index });
+  const colour = colours.of(frame);
+  if (colour) mark.style.fill = colour;
+  map.layers.points.append(mark);
 }
 
 /** The usual distance between neighbouring frames: signs shrink where they would hide each other. */
@@ -85,7 +125,11 @@ function spacing(points) {
 function legend(colours) {
   const scale = holder.querySelector(".scale");
   if (!scale) return;
-  const text = (value) => (holder.dataset.colour === "error" ? `${Math.round(value)} m` : value.toFixed(4));
+  const text = {
+    error: (value) => `${Math.round(value)} m`,
+    margin: (value) => value.toFixed(4),
+    probability: (value) => `${100 * value} %`,
+  }[holder.dataset.colour];
   scale.querySelector(".scale-low").textContent = text(colours.low);
   scale.querySelector(".scale-high").textContent = text(colours.high);
   scale.hidden = false;
@@ -107,12 +151,19 @@ function choose(index, { scroll = true } = {}) {
 function show(frame, link) {
   const best = frame.best;
   map.layers.laid.replaceChildren();
-  if (best) {
+  if (best?.image && frame.fix?.match !== false) {
     const side = map.facts.footprint_m ?? 0;
     const at = [best.location.lon, best.location.lat];
     map.layers.laid.append(
       laid(map, at, best.image, best.angle_deg, side),
       outline(map, at, best.angle_deg, side, { class: `laid-edge ${best.verdict ?? ""}` }),
+    );
+  }
+  if (frame.fix?.match) {
+    const corners = frame.fix.corners.map((corner) => map.xy(...corner));
+    map.layers.laid.append(
+      element("polygon", { class: "frame-edge", points: corners.join(" ") }),
+      element("polyline", { class: "frame-edge upper", points: corners.slice(0, 2).join(" ") }),
     );
   }
   if (!panel) return;
@@ -121,20 +172,31 @@ function show(frame, link) {
   panel.querySelector(".peek-query").src = frame.image;
   panel.querySelector(".peek-query").alt = link?.querySelector("img").alt ?? "";
   const tile = panel.querySelector(".peek-tile");
-  tile.hidden = !best;
+  tile.hidden = !best?.image;
   if (best?.image) tile.src = best.image;
-  for (const cell of panel.querySelectorAll("[data-value]")) cell.textContent = texts(best)[cell.dataset.value];
+  const values = { ...texts(best), fix: link?.querySelector(".fix-badge")?.textContent ?? "–" };
+  if (frame.fix?.match) values.fix = fixText(frame);
+  for (const cell of panel.querySelectorAll("[data-value]")) cell.textContent = values[cell.dataset.value];
+  panel.querySelector(".peek-unconfirmed").hidden = frame.fix?.match !== false;
   panel.hidden = false;
 }
 
 function texts(best) {
   if (!best) return { error: "–", margin: "–", score: "–", heading: "–" };
   return {
-    error: best.error_m === null ? "–" : `${Math.round(best.error_m)} m`,
+    error: best.error_m === null ? "–" : metres(best.error_m),
     margin: (best.margin_at_least ? "≥ " : "") + (best.margin?.toFixed(4) ?? "–"),
     score: best.score.toFixed(4),
     heading: best.angle_deg === null ? "–" : `${String(Math.round(best.angle_deg)).padStart(3, "0")}°`,
   };
+}
+
+const metres = (value) => `${value.toFixed(value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} m`;
+
+/** "0.05 m ± 13.7 m": the distance from truth, where it is known, and the ellipse. */
+function fixText({ fix, fix_errors: errors }) {
+  const error = fix.aircraft ? errors?.fix_aircraft_m : errors?.fix_ground_m;
+  return `${error === undefined || error === null ? "" : `${metres(error)} `}± ${metres(pointOf(fix).ellipse_95.major_m)}`;
 }
 
 // --- events ---------------------------------------------------------------------------------------
@@ -150,6 +212,9 @@ holder?.addEventListener("pointerover", (event) => choose(framed(event)));
 holder?.addEventListener("click", (event) => {
   const index = framed(event);
   if (index !== undefined) location.assign(byIndex.get(index).url + location.search);
+});
+document.querySelector("[data-shows=coarse]")?.addEventListener("click", (event) => {
+  event.target.setAttribute("aria-pressed", holder.classList.toggle("shows-coarse"));
 });
 document.addEventListener("keydown", (event) => {
   if (busy(event) || document.querySelector("dialog[open]") || !frames.length) return;

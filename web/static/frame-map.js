@@ -1,6 +1,7 @@
 // The frame's map: the best place of every backbone, and the ten tiles of the chosen one, its best laid in place.
 
 import { element, laid, makeMap, outline, sideOf, sign, word } from "./map.js";
+import { twin } from "./walk.js";
 
 let map = null;
 let rows = [];
@@ -14,10 +15,8 @@ const seen = new IntersectionObserver((entries) => {
 });
 
 async function draw(holder) {
-  const answer = await fetch(document.querySelector("link[rel=alternate]").href);
-  if (!answer.ok || !holder.isConnected) return;
-  const page = await answer.json();
-  if (!page.map) return;
+  const page = await twin();
+  if (!holder.isConnected || !page.map) return;
   map = makeMap(holder, page.map);
   rows = page.rows.filter((row) => row.estimate);
   const truth = page.frame.truth.location;
@@ -28,6 +27,7 @@ async function draw(holder) {
     const side = sideOf(map, row.hits[0].bbox);
     points.push(...[-1, 1].map((way) => map.xy(lon, lat).map((one) => one + (way * side) / 2)));
     const key = `${lon} ${lat}`;
+    if (row.fix?.match === false) continue; // the map did not confirm it: its tiles are shown, and no place
     if (!named.has(key)) named.set(key, { at: [lon, lat], verdict: row.hits[0].verdict, names: [] });
     named.get(key).names.push(row.key);
   }
@@ -54,7 +54,7 @@ function choose() {
   const [best, ...others] = row.hits;
   const at = (hit) => [hit.location.lon, hit.location.lat];
   map.layers.laid.append(
-    laid(map, at(best), best.image, best.angle_deg, sideOf(map, best.bbox)),
+    ...(row.fix?.match === false ? [] : [laid(map, at(best), best.image, best.angle_deg, sideOf(map, best.bbox))]),
     ...others.reverse().map((hit) => outline(map, at(hit), hit.angle_deg, sideOf(map, hit.bbox), { class: "hit-edge" })),
     outline(map, at(best), best.angle_deg, sideOf(map, best.bbox), { class: "hit-edge first" }),
   );

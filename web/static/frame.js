@@ -1,6 +1,7 @@
 // The frame page: the neighbours are a key away and already fetched.
 
 import "./comparison.js";
+import "./fix-map.js";
 import "./frame-map.js";
 import { busy } from "./shell.js";
 import { go, prefetch } from "./walk.js";

@@ -42,11 +42,10 @@ export function makeMap(holder, facts) {
     changed.forEach((tell) => tell());
   }
 
-  function fit(points, margin = 0.08) {
+  function fit(points, margin = 0.08, least = facts.footprint_m ? 2 * facts.footprint_m : 400) {
     if (!points.length) return show({ ...whole });
     const xs = points.map(([x]) => x);
     const ys = points.map(([, y]) => y);
-    const least = facts.footprint_m ? 2 * facts.footprint_m : 400;
     const width = Math.max(Math.max(...xs) - Math.min(...xs), least) * (1 + 2 * margin);
     const height = Math.max(Math.max(...ys) - Math.min(...ys), least) * (1 + 2 * margin);
     const x = (Math.max(...xs) + Math.min(...xs) - width) / 2;
@@ -76,7 +75,14 @@ export function makeMap(holder, facts) {
     ];
   }
 
-  const map = { svg, layers, facts, onView: (tell) => changed.push(() => tell(metresPerPixel())), xy, lonlat, fit, zoom, place, whole: () => show({ ...whole }), drawing: null };
+  /** A place in metres as pixels from the map's upper left corner. */
+  const screen = (x, y) => {
+    const { width, height } = size();
+    const scale = metresPerPixel();
+    return [width / 2 + (x - view.x - view.width / 2) / scale, height / 2 + (y - view.y - view.height / 2) / scale];
+  };
+
+  const map = { svg, layers, facts, onView: (tell) => changed.push(() => tell(metresPerPixel())), refresh: () => show(view), screen, xy, lonlat, fit, zoom, place, whole: () => show({ ...whole }), drawing: null };
   listen(svg, map, () => view, show, metresPerPixel);
   new ResizeObserver(() => show(view)).observe(svg);
   if (facts.ground) layers.ground.append(groundPicture(facts, whole));
@@ -98,6 +104,12 @@ export function outline(map, [lon, lat], heading, side, attributes = {}) {
 /** A tile's side in metres, from its bounds. */
 export function sideOf(map, [west, south, east, north]) {
   return map.xy(west, south)[1] - map.xy(east, north)[1];
+}
+
+/** The ellipse of 95 % around a point of a fix, in its true size. */
+export function ellipse(map, { lon, lat, ellipse_95: { major_m, minor_m, azimuth_deg } }, attributes = {}) {
+  const [cx, cy] = map.xy(lon, lat);
+  return element("ellipse", { cx, cy, rx: major_m, ry: minor_m, transform: `rotate(${azimuth_deg - 90} ${cx} ${cy})`, ...attributes });
 }
 
 /** A word beside a place, of constant size on the screen. */
@@ -124,11 +136,14 @@ export function laid(map, [lon, lat], href, heading, side, attributes = {}) {
   });
 }
 
-/** A sign of constant size on the screen: on, near, far, or a plain dot. */
+/** A sign of constant size on the screen: on, near, far, those of fixes, or a plain dot. */
 export function sign(map, [lon, lat], kind, attributes = {}) {
   const [x, y] = map.xy(lon, lat);
   const shapes = {
     near: "M0-6 5.6 4.4-5.6 4.4Z",
+    fix: "M0-6 6 0 0 6-6 0Z",
+    "no-match": "M-5.5 0A5.5 5.5 0 1 1 5.5 0 5.5 5.5 0 1 1-5.5 0ZM-3.9 3.9 3.9-3.9",
+    "runner-up": "M-9 0A9 9 0 1 1 9 0 9 9 0 1 1-9 0Z",
     truth: "M0-11V-3M0 11V3M-11 0H-3M11 0H3",
     far: "M-5-3.2-3.2-5 0-1.8 3.2-5 5-3.2 1.8 0 5 3.2 3.2 5 0 1.8-3.2 5-5 3.2-1.8 0Z",
   };

@@ -18,6 +18,22 @@ function documentOf(address) {
   return fetched.get(address);
 }
 
+let twinAsked = { address: null, answer: null };
+
+/** What the page shown holds, as JSON; asked for once. */
+export function twin() {
+  const address = document.querySelector("link[rel=alternate]").href;
+  if (twinAsked.address !== address)
+    twinAsked = {
+      address,
+      answer: fetch(address).then((answer) => {
+        if (!answer.ok) throw new Error(`${address} answered ${answer.status}`);
+        return answer.json();
+      }),
+    };
+  return twinAsked.answer;
+}
+
 /** Fetch a page and its pictures, so that showing it waits for nothing. */
 export async function prefetch(address) {
   try {
