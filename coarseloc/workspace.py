@@ -24,7 +24,7 @@ from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSour
 from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, IngestResult, Run, Runs
-from coarseloc.store import embeddings, references
+from coarseloc.store import embeddings, flights, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors.protocol import VectorStore
@@ -32,6 +32,7 @@ from coarseloc.vectors.protocol import VectorStore
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
     from ingest.worker import IngestEngine, IngestSummary
+    from search.boresight import FlightBoresight
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.studies.ground import OrthophotoGround, PictureGround
     from search.evaluation.studies.study import StudyResult
@@ -369,7 +370,14 @@ class Workspace(DataFolder):
         map_sd_m = ingested_sd_m if map_sd_m is None else map_sd_m
         device = str(resolve_device(device or self.settings.device))
         localizer = MapLocalizer(
-            source, name, flight.camera, reference_footprint_m=footprint_m, near=near, map_sd_m=map_sd_m, device=device
+            source,
+            name,
+            flight.camera,
+            reference_footprint_m=footprint_m,
+            near=near,
+            map_sd_m=map_sd_m,
+            boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
+            device=device,
         )
         for text in flight.notices:
             self.notice(text)
@@ -406,6 +414,22 @@ class Workspace(DataFolder):
         source = reference_map(stored.reference_set, captures)
         facts = stored.reference_set
         return source, f"reference set {stored.name}", facts.footprint_m, facts.map_sd_m
+
+    def boresight(
+        self, flight_id: str, *, run_id: int | None = None, camera: Camera | None = None, apply: bool = False
+    ) -> tuple[FlightBoresight, Path | None]:
+        """Estimate the angle between a recorded flight's camera and the vertical, leg by leg, from its fixes and truth.
+
+        camera: what comes before the flight's flight.toml. apply: write the legs there, for later fixes; returns the
+        file's path then.
+        """
+        from coarseloc.imagery.flight_toml import camera_of, write_boresights
+        from search.boresight import flight_boresight
+
+        with self.db.read() as session:
+            folder = flights.find_flight(session, flight_id).flight.path
+        estimate = flight_boresight(self.db, flight_id, camera_of(folder, camera), run_id)
+        return estimate, write_boresights(folder, estimate.legs()) if apply else None
 
     # --- what runs amount to --------------------------------------------------------------------
 

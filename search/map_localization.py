@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
-from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import GIVEN, BoresightLeg, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.fixes import HALF_A_PIXEL, FixConditions, FrameFix, NoMatch, NotVerified, Pose2D
 from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
@@ -65,16 +66,18 @@ class MapLocalizer:
         reference_footprint_m: float | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
+        boresights: Mapping[str, BoresightLeg] = MappingProxyType({}),
         device: str = "cpu",
     ) -> None:
         """source: the map's windows. name: of the map, for the records. reference_footprint_m: the width to expect of
-        a frame where nothing else says. near: look for frames around here alone.
+        a frame where nothing else says. near: look for frames around here alone. boresights: by frames' relative paths.
 
         Raises InputError where the map does not reach there.
         """
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
         self._widths = FootprintRule(camera, reference_footprint_m)
+        self._boresights = boresights
         self._device = device
         sd_m, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if map_sd_m is None else (map_sd_m, GIVEN)
         self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
@@ -131,7 +134,7 @@ class MapLocalizer:
         searched = SearchedMap(self._source, self.map.registration_sd_m, self._candidates)
         _, answer = fix_frame(
             pixels, width.metres, self.camera, frame.truth, [searched],
-            whole_map=True, settings=settings, device=self._device,
+            whole_map=True, boresight=self._boresights.get(frame.relative_path), settings=settings, device=self._device,
         )  # fmt: skip
         verify_ms = ms_since(started)
         facts = self.map

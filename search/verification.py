@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from coarseloc.core.camera import GIVEN, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import GIVEN, BoresightLeg, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.fixes import HALF_A_PIXEL, FixAnswer, FixConditions, FrameFix, NotVerified
 from coarseloc.core.types import Frame, LonLat, Progress
@@ -159,6 +159,7 @@ class Verifier:
     ) -> None:
         self._maps, self._request, self._device = maps, request, device
         self._widths = FootprintRule(request.camera, run.reference_set.footprint_m)
+        self._boresights: Mapping[str, BoresightLeg] = {}
         self._first: dict[int, FrameFix] = {}  # by frame index: of the frames that the width was tried on
 
     def fit_widths(self, results: Sequence[FrameResult]) -> list[str]:
@@ -166,6 +167,8 @@ class Verifier:
 
         Nothing is said where nothing says the width of any frame: each frame's own fix does.
         """
+        paths = [result.frame.relative_path for result in results]
+        self._boresights = self._request.camera.boresights_by_path(paths)
         results_by_index = {result.frame.index: result for result in results}
 
         def register(frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FixAnswer:
@@ -205,9 +208,10 @@ class Verifier:
                 for reference, centers in by_map
                 if (source := reference.source) is not None
             ]
+            boresight = self._boresights.get(result.frame.relative_path)
             index, answer = fix_frame(
                 pixels, width.metres, self._request.camera, result.frame.truth, searched,
-                whole_map=False, settings=settings, device=self._device,
+                whole_map=False, boresight=boresight, settings=settings, device=self._device,
             )  # fmt: skip
         except (InputError, ImageryError) as error:
             return FrameFix(NotVerified(str(error)))

@@ -37,6 +37,10 @@ COMMANDS = {
         "localize:localize",
         'Where frames lie on a map: metres, heading and an ellipse, or "no match".',
     ),
+    "boresight": (
+        "boresight:boresight",
+        "The constant angle between the camera and the vertical on each leg of FLIGHT, and the map's shift.",
+    ),
     "export": (
         "export:export",
         "CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV.",

@@ -8,6 +8,7 @@ straight down, its frame's upper edge forward. Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple
 
@@ -71,6 +72,18 @@ class Distortion:
 
 
 @dataclass(frozen=True, slots=True)
+class BoresightLeg:
+    """A constant offset of the line of sight beyond the camera's stated attitude, for the frames from `first` to `last`
+    in the flight's order. `sd_deg`, per axis, is what single frames scatter about it."""
+
+    first: str  # relative paths
+    last: str
+    pitch_deg: float
+    roll_deg: float
+    sd_deg: float
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """What is known of a flight's camera; None where it is not."""
 
@@ -81,6 +94,7 @@ class Camera:
     mount_yaw_deg: float | None = None  # that a frame's upper edge faces clockwise of the aircraft's nose
     mount_pitch_deg: float | None = None  # of the camera in the aircraft; against the horizon where it is stabilised
     mount_roll_deg: float | None = None
+    boresights: tuple[BoresightLeg, ...] | None = None
 
     def over(self, table: Camera) -> Camera:
         """This camera, with what it does not know taken from another one."""
@@ -110,11 +124,43 @@ class Camera:
             "or the camera's --fov-deg where labels give the altitude above ground"
         )
 
-    def attitude(self, pitch_deg: float | None, roll_deg: float | None) -> CameraAttitude | None:
+    def attitude(
+        self, pitch_deg: float | None, roll_deg: float | None, boresight: BoresightLeg | None = None
+    ) -> CameraAttitude | None:
         """The camera's attitude, from the aircraft's and the mounting; of a stabilised camera the mounting's alone,
-        where that is stated. None where it or the field of view is unknown."""
+        where that is stated; turned by the boresight of the frame's leg. None where it or the field of view is
+        unknown."""
         if self.fov_deg is None:
             return None
+        stated = self._stated_attitude(pitch_deg, roll_deg)
+        if boresight is None:
+            return stated
+        pitch, roll = (0.0, 0.0) if stated is None else map(math.radians, (stated.pitch_deg, stated.roll_deg))
+        # Tangents add: the model that a boresight is estimated by, see `localize.boresight`.
+        right = -math.tan(roll) - math.tan(math.radians(boresight.roll_deg))
+        forward = math.tan(pitch) / math.cos(roll) + math.tan(math.radians(boresight.pitch_deg))
+        roll = math.atan(-right)
+        pitch = math.atan(forward * math.cos(roll))
+        return CameraAttitude(math.degrees(pitch), math.degrees(roll), boresight.sd_deg, "boresight")
+
+    def boresights_by_path(self, relative_paths: Sequence[str]) -> dict[str, BoresightLeg]:
+        """The leg of each frame that is on one. relative_paths: of a flight's frames in order.
+
+        Raises InputError where a leg names a frame that is not among them.
+        """
+        places = {path: number for number, path in enumerate(relative_paths)}
+        legs: dict[str, BoresightLeg] = {}
+        for leg in self.boresights or ():
+            absent = [path for path in (leg.first, leg.last) if path not in places]
+            if absent:
+                raise InputError(
+                    f"a boresight leg names frame {absent[0]!r}, which the flight does not hold: estimate it anew with "
+                    "`coarseloc boresight`, or take it out of flight.toml"
+                )
+            legs |= dict.fromkeys(relative_paths[places[leg.first] : places[leg.last] + 1], leg)
+        return legs
+
+    def _stated_attitude(self, pitch_deg: float | None, roll_deg: float | None) -> CameraAttitude | None:
         if self.stabilised:
             if self.mount_pitch_deg is None and self.mount_roll_deg is None:
                 return None

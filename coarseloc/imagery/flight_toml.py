@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from coarseloc.core.camera import Camera, Distortion, fov_deg_of
+from coarseloc.core import files
+from coarseloc.core.camera import BoresightLeg, Camera, Distortion, fov_deg_of
 from coarseloc.core.errors import InputError
 
 FILE_NAME = "flight.toml"
@@ -81,9 +86,20 @@ class TruthTable(_Table):
     sd_m: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
+class BoresightTable(_Table):
+    """`[[boresight]]`, one a leg: what `coarseloc boresight --apply` writes."""
+
+    first: str
+    last: str
+    pitch_deg: _Tilt
+    roll_deg: _Tilt
+    sd_deg: _Positive
+
+
 class _FlightTables(_Table):
     camera: CameraTable = CameraTable()
     truth: TruthTable = TruthTable()
+    boresight: tuple[BoresightTable, ...] | None = Field(default=None, strict=False)
 
 
 def read_flight_toml(file: Path) -> FlightConditions:
@@ -97,7 +113,10 @@ def read_flight_toml(file: Path) -> FlightConditions:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, tables too deep
         raise InputError(f"{file} is not TOML: {error}. Correct it or move it away.") from None
     try:
-        return FlightConditions(tables.camera.camera(), tables.truth.sd_m)
+        camera = tables.camera.camera()
+        if tables.boresight is not None:
+            camera = replace(camera, boresights=tuple(BoresightLeg(**dict(leg)) for leg in tables.boresight))
+        return FlightConditions(camera, tables.truth.sd_m)
     except ValueError as error:
         raise InputError(f"{file}, [camera]: {error}") from None
 
@@ -110,9 +129,41 @@ def find_flight_toml(folder: Path) -> tuple[Path | None, list[str]]:
     return (beside, []) if beside.is_file() else (None, [])
 
 
+def camera_of(folder: Path, camera: Camera | None = None) -> Camera:
+    """The camera of a flight's folder, below what its user says of it."""
+    file, _ = find_flight_toml(folder)
+    stated = Camera() if file is None else read_flight_toml(file).camera
+    return camera.over(stated) if camera else stated
+
+
 def write_flight_toml(file: Path, *, fov_deg: float, truth_sd_m: float) -> None:
     """Write a camera's field of view and the truth's error."""
     file.write_text(f"[camera]\nfov_deg = {fov_deg!r}\n\n[truth]\nsd_m = {truth_sd_m!r}\n", encoding="utf-8")
+
+
+def write_boresights(folder: Path, legs: Sequence[BoresightLeg]) -> Path:
+    """Write a flight's `[[boresight]]` legs into its flight.toml in place of those there; the rest stays as it is.
+
+    Raises InputError where the file cannot be read or written.
+    """
+    file, _ = find_flight_toml(folder)
+    file = file or folder / FILE_NAME
+    try:
+        text = file.read_text(encoding="utf-8-sig") if file.exists() else ""
+        blocks = re.split(r"(?m)^(?=\s*\[)", text)
+        rest = "".join(block for block in blocks if not re.match(r"\s*\[\[\s*boresight\s*\]\]", block)).rstrip("\n")
+        tables = ["\n".join(_boresight_lines(leg)) for leg in legs]
+        files.write_text(file, "\n\n".join([*([rest] if rest else []), *tables]) + "\n")
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}. Add the legs to it by hand") from None
+    read_flight_toml(file)
+    return file
+
+
+def _boresight_lines(leg: BoresightLeg) -> list[str]:
+    texts = [f"{name} = {json.dumps(getattr(leg, name), ensure_ascii=False)}" for name in ("first", "last")]
+    numbers = [f"{name} = {getattr(leg, name):.4f}" for name in ("pitch_deg", "roll_deg", "sd_deg")]
+    return ["[[boresight]]", *texts, *numbers]
 
 
 def _described(error: ValidationError) -> str:
@@ -120,7 +171,8 @@ def _described(error: ValidationError) -> str:
     *tables, key = (str(part) for part in first["loc"] if not isinstance(part, int))
     table = f"`[{'.'.join(tables)}] {key}`" if tables else f"`{key}`"
     if first["type"] == "extra_forbidden":
-        model: Any = {"camera": CameraTable, "truth": TruthTable}.get(tables[0]) if tables else _FlightTables
+        models = {"camera": CameraTable, "truth": TruthTable, "boresight": BoresightTable}
+        model: Any = models.get(tables[0]) if tables else _FlightTables
         return f"{table} is unknown: expected {', '.join(model.model_fields)}"
     if first["type"] == "model_type":
         return f"{table} is {first['input']!r}: expected a table, [{key}]"

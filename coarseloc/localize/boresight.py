@@ -28,7 +28,7 @@ JUMP_SIGMAS = 5.0  # between two parts of a leg, or two legs
 JUMP_DEG = 0.5  # less is not worth a word
 DRIFT_DEG = 0.3  # of a boresight from leg to leg, one standard deviation
 SHIFT_SD_M = 5.0  # of a map, per axis
-SPREAD_DEG = 30.0  # of legs' headings, from which the map's shift can be told apart
+SPREAD_DEG = 45.0  # of headings, from which the map's shift can be told apart
 _HUBER = 1.345  # in standard deviations: 95 % as efficient as least squares on normal errors
 _ROUNDS = 20
 
@@ -78,7 +78,7 @@ def estimate_boresight(sights: Sequence[Sight]) -> Boresight:
     unused = tuple(sight.index for sight in sights if sight.index not in used)
     if not legs:
         return Boresight((), None, None, unused)
-    with_shift = _spread_deg([mean_heading(leg) for leg in legs]) >= SPREAD_DEG
+    with_shift = _spread_deg([sight.heading_deg for leg in legs for sight in leg]) >= SPREAD_DEG
     tangents, shift, covariance, residuals = _solve(legs, with_shift)
     estimates: list[LegBoresight] = []
     for number, leg in enumerate(legs):
@@ -100,13 +100,15 @@ def estimate_boresight(sights: Sequence[Sight]) -> Boresight:
 
 
 def split_legs(sights: Sequence[Sight]) -> list[list[Sight]]:
-    """Consecutive frames of one heading, `LEG_FRAMES` at least."""
+    """Consecutive frames of one heading, `LEG_FRAMES` at least; of a flight that only turns all of it, since an offset
+    is in the aircraft's axes."""
     legs: list[list[Sight]] = [[]]
     for sight in sights:
         if legs[-1] and geo.heading_difference(mean_heading(legs[-1]), sight.heading_deg) > LEG_TURN_DEG:
             legs.append([])
         legs[-1].append(sight)
-    return [leg for leg in legs if len(leg) >= LEG_FRAMES]
+    straight = [leg for leg in legs if len(leg) >= LEG_FRAMES]
+    return straight or ([list(sights)] if len(sights) >= LEG_FRAMES else [])
 
 
 def mean_heading(sights: Sequence[Sight]) -> float:

@@ -106,3 +106,14 @@ def test_turns_and_short_legs_are_left_out_and_named():
 
 def _rest(sight: Sight) -> tuple:
     return sight.offset_m, sight.heading_deg, sight.height_m, sight.pitch_deg, sight.roll_deg
+
+
+def test_a_flight_that_only_turns_is_one_leg():
+    legs = [(40.0 * number, 2.5, -0.5) for number in range(12)]
+    flown = [sights([leg], (1.0, 2.0), frames=1, seed=number)[0] for number, leg in enumerate(legs)]
+    numbered = [Sight(number, *_rest(sight)) for number, sight in enumerate(flown, start=1)]
+    boresight = estimate_boresight(numbered)
+    (leg,) = boresight.legs
+    assert (leg.first, leg.last, leg.frames) == (1, 12, 12) and boresight.unused == ()
+    assert math.isclose(leg.pitch_deg, 2.5, abs_tol=0.02) and math.isclose(leg.roll_deg, -0.5, abs_tol=0.02)
+    assert boresight.shift_m is not None and np.allclose(boresight.shift_m, (1.0, 2.0), atol=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from coarseloc.core.camera import Camera
+from coarseloc.core.camera import BoresightLeg, Camera
 from coarseloc.core.fixes import NoMatch, Pose2D
 from coarseloc.core.types import Pose, UInt8
 from coarseloc.core.windows import WindowSource
@@ -38,17 +38,18 @@ def fix_frame(
     maps: Sequence[SearchedMap],
     *,
     whole_map: bool,
+    boresight: BoresightLeg | None = None,
     settings: RegistrationSettings = DEFAULTS,
     device: str = "cpu",
 ) -> tuple[int, Pose2D | NoMatch]:
     """(index of the map that it lies on best, the answer there). pixels: RGB uint8 [H, W, 3].
 
     pose: what labels say of the aircraft; only its pitch and roll are used, where the camera is fixed under it.
-    whole_map: all of each map is looked at, not the places of a search.
+    boresight: of the frame's leg. whole_map: all of each map is looked at, not the places of a search.
     """
     height_px, width_px = pixels.shape[:2]
     geometry = frame_geometry(camera, width_px, height_px, footprint_m)
-    attitude = camera.attitude(pose.pitch_deg, pose.roll_deg)
+    attitude = camera.attitude(pose.pitch_deg, pose.roll_deg, boresight)
     frame = FrameRaster(pixels, geometry, device)
     registrations = [
         register(
