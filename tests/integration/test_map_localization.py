@@ -263,7 +263,7 @@ def test_a_frame_whose_width_nothing_says_is_said_and_the_rest_go_on(coarseloc, 
 def test_an_answered_flight_is_not_registered_again(coarseloc, ground_map, tilted, tmp_path, monkeypatch):
     command = ("localize", tilted, "--map", ground_map, "--out", tmp_path / "out", "--json")
     answered = coarseloc(*command).json
-    monkeypatch.setattr(MapLocalizer, "_register", None)
+    monkeypatch.setattr(MapLocalizer, "_localize", None)
     assert coarseloc(*command).json == answered
 
 
