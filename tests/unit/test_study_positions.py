@@ -171,9 +171,9 @@ def test_a_finding_says_what_its_figures_say() -> None:
     assert "Of 3 frames, 0% lie within 20 m of the centre of the global token's best tile (80 m in the median)" in text
     assert "for 100% (4 m), orientation correlation for 100% (0.5 m)" in text and "finds least" not in text
     patches, tile = "“patch tokens, among its best places”", "“global token: its best tile”"
-    assert f"{patches} is nearer than {tile} in 100.0% of the frames: 4 m instead of 80 m in the median." in text
+    assert f"{patches} is nearer than {tile} in 100.0% of the views: 4 m instead of 80 m in the median." in text
     worse = write_position_finding(result_of(METRES | {"patches": 90.0}), "plain", str)
-    assert f"{patches} is nearer than {tile} in 0.0% of the frames: 90 m instead of 80 m in the median." in worse
+    assert f"{patches} is nearer than {tile} in 0.0% of the views: 90 m instead of 80 m in the median." in worse
 
 
 def test_a_finding_names_where_a_witness_finds_least() -> None:

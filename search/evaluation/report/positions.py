@@ -95,7 +95,7 @@ def write_position_finding(result: StudyResult, backbone: str, translate: Transl
 def _comparison(figures: Mapping[str, WitnessFigures], witness: str, translate: Translator) -> str:
     base, nearer = COMPARED[witness], figures[witness].nearer
     return translate(
-        "“{name}” is nearer than “{base}” in {share} of the frames: {metres} m instead of {base_m} m in the median."
+        "“{name}” is nearer than “{base}” in {share} of the views: {metres} m instead of {base_m} m in the median."
     ).format(
         name=translate(WITNESSES[witness]), base=translate(WITNESSES[base]),
         share="–" if nearer is None or nearer.y is None else _with_interval(nearer, _percent, " [{low}, {high}]"),
