@@ -59,7 +59,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
-    "rank": ("The hit of `model` that is compared with the query.", {"type": "integer", "default": 1}),
+    "rank": ("The hit of `model` that is compared with the query; none by default.", {"type": "integer"}),
     "set": ("A reference set's name.", _TEXT),
     "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),

@@ -250,8 +250,8 @@ def _metres(text: str) -> float:
 
 
 def _compared(rows: Sequence[RankedRun]) -> ComparedHit | None:
-    """The comparison in the address: `?model=…&rank=…&view=side|blink|blend`."""
-    rank, key, view = request.args.get("rank", 1, int), request.args.get("model"), request.args.get("view")
+    """The comparison in the address: `?model=…&rank=…&view=side|blink|blend`; without a rank there is none."""
+    rank, key, view = request.args.get("rank", None, int), request.args.get("model"), request.args.get("view")
     for row in rows:
         for hit in row.hits:
             if row.key == key and hit.rank == rank:

@@ -28,7 +28,7 @@ async function draw(holder) {
     points.push(...[-1, 1].map((way) => map.xy(lon, lat).map((one) => one + (way * side) / 2)));
     const key = `${lon} ${lat}`;
     if (row.fix?.match === false) continue; // the map did not confirm it: its tiles are shown, and no place
-    if (!named.has(key)) named.set(key, { at: [lon, lat], verdict: row.hits[0].verdict, names: [] });
+    if (!named.has(key)) named.set(key, { at: [lon, lat], verdict: row.estimate.verdict, names: [] });
     named.get(key).names.push(row.key);
   }
   for (const { at, verdict, names } of named.values()) {
