@@ -460,8 +460,10 @@ class Workspace(DataFolder):
         single: bool = False,
         formats: Sequence[str] | None = None,
         method: str = "best-place",
+        crs: str | None = None,
     ) -> ExportSummary:
-        """Write a flight's newest runs as files for other programs."""
+        """Write a flight's newest runs as files for other programs. crs: positions as x and y of this projected CRS
+        ("EPSG:32652") too."""
         from search.export.files import FORMATS, export
 
         return export(
@@ -472,6 +474,7 @@ class Workspace(DataFolder):
             single=single,
             formats=formats or FORMATS,
             method=method,
+            crs=crs,
         )
 
     # --- studies --------------------------------------------------------------------------------

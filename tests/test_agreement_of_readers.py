@@ -208,6 +208,8 @@ def of_kml(answers: Answers) -> dict[Key, Row]:
     kml = "{http://www.opengis.net/kml/2.2}"
     points = []
     for mark in ElementTree.parse(answers.exports / f"{FLIGHT}.kml").iter(f"{kml}Placemark"):
+        if mark.find(f"{kml}Point") is None:  # a fix's shape, or a frame without a place
+            continue
         data = {one.get("name", ""): one.findtext(f"{kml}value", "") for one in mark.iter(f"{kml}Data")}
         numbers = (*PLACE[2:], *ERRORS, "agreement", "frame_index")
         properties = data | {key: _number(data.get(key, "")) for key in numbers}

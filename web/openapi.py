@@ -52,6 +52,7 @@ _PROBLEMS = {
 _QUERY: dict[str, tuple[str, Schema]] = {
     "asked": ("Of searches that asked differently, the one of this key.", _TEXT),
     "by": ("Who answers; by default Qdrant where there are filters.", {"enum": ["auto", "faiss", "qdrant"]}),
+    "crs": ("A projected CRS, such as EPSG:32652, that positions are given in too.", _TEXT),
     "flight": ("A flight's id.", _TEXT),
     "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
     "image": ("The id of an image that was sent, to be looked for.", _TEXT),
@@ -105,7 +106,7 @@ OPERATIONS: dict[str, Operation] = {
     "export.export_json": Operation("The files of a flight's searches", (*_SEARCHES, "lang"), (404,)),
     "export.whole": Operation(
         "A flight's searches as one file",
-        _SEARCHES,
+        (*_SEARCHES, "crs"),
         (404,),
         {
             "application/json": FlightLocalizations,

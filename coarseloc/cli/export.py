@@ -26,12 +26,20 @@ from search.export.files import FORMATS
     default=FORMATS,
     show_default=True,
 )
+@click.option("--crs", metavar="EPSG:CODE", help="Positions as x and y of this projected CRS too.")
 @method_option
 @json_option
 @pass_workspace
 def export(
-    workspace: Workspace, flight: str, out_dir: Path, single: bool, formats: Sequence[str], method: str, as_json: bool
+    workspace: Workspace,
+    flight: str,
+    out_dir: Path,
+    single: bool,
+    formats: Sequence[str],
+    crs: str | None,
+    method: str,
+    as_json: bool,
 ) -> None:
     """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
-    summary = workspace.export(flight_id(flight), out_dir, single=single, formats=formats, method=method)
+    summary = workspace.export(flight_id(flight), out_dir, single=single, formats=formats, crs=crs, method=method)
     answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))

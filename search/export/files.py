@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coarseloc.core import files, ids
 from coarseloc.core.errors import InputError
@@ -15,8 +15,13 @@ from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.localizations import BEST_PLACE
 from coarseloc.store.runs import StoredRun
-from search.export.formats import Document, FlightFeatures, csv_row, to_csv
+from search.export.features import LAYERS, FlightFeatures, layer_text
+from search.export.formats import Document, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
+from search.export.kml import flight_kml
+
+if TYPE_CHECKING:
+    from search.export.grid import ProjectedGrid
 
 FORMATS = ("json", "geojson", "kml", "csv")
 
@@ -29,12 +34,26 @@ class ExportSummary:
     flight_id: str
     runs: int
     records: int
-    failures: int  # frames that could not be searched, once for each run
+    failures: int  # frames without a record, once for each run
     files: int
+    unmatched: int = 0  # of those: searched, but without a fix, where fixes were asked for
+    crs: str | None = None  # of x and y
+    crs_accuracy_m: float | None = None  # of the transformation from WGS84, as PROJ states it
 
     def __str__(self) -> str:
-        failed = f", {self.failures} could not be searched" if self.failures else ""
-        return f"{self.records} records of flight {self.flight_id} in {self.files} files to {self.folder}{failed}"
+        unsearched = self.failures - self.unmatched
+        failed = f", {unsearched} could not be searched" if unsearched else ""
+        unmatched = f", {self.unmatched} have no fix" if self.unmatched else ""
+        grid = f"; x and y in {self.crs}, {self._accuracy()}" if self.crs else ""
+        counts = f"{self.records} records of flight {self.flight_id} in {self.files} files"
+        return f"{counts} to {self.folder}{failed}{unmatched}{grid}"
+
+    def _accuracy(self) -> str:
+        if self.crs_accuracy_m is None:
+            return "whose datum is tied to WGS84 with an accuracy that PROJ does not state"
+        if self.crs_accuracy_m == 0.0:
+            return "on the datum of WGS84"
+        return f"whose datum is tied to WGS84 within {self.crs_accuracy_m:g} m"
 
 
 def export(
@@ -47,32 +66,36 @@ def export(
     formats: Sequence[str] = FORMATS,
     reference_set: str | None = None,
     method: str = BEST_PLACE,
+    crs: str | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Write the newest finished run of each reference set, backbone, heading and filter.
 
     "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
-    `<flight>.json` with `single`; "geojson", "kml" and "csv": one file, estimates and truth. Frames that could not be
-    searched have no record: they are in the CSV, in the single document and in the count.
-    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format, folder not writable).
+    `<flight>.json` with `single`; "geojson": truth, estimates and fixes as points, and where frames were looked for in
+    metres a file for each of `LAYERS`; "kml" and "csv": one file. Frames without a record are in the CSV, in the
+    KML and GeoJSON as failures, in the single document and in the count. crs: positions in this projected CRS too.
+    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, folder not writable).
     """
     if unknown := set(formats) - set(FORMATS):
         raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
+    grid = projected_grid(crs)
     newest = newest_runs(db, flight_id, reference_set)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
     name = ids.file_name(flight.flight_id)
     file_name = _file_names(newest)
-    document, features = Document(flight), FlightFeatures(flight)
+    document, features = Document(flight), FlightFeatures(flight, grid)
     texts = [document.head()]
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for completed, frame_info in enumerate(_all_infos(db, thumbnails, flight, newest, method), start=1):
-            rows.append(csv_row(flight, frame_info))
+        for completed, frame_info in enumerate(_all_infos(db, thumbnails, flight, newest, method, grid), start=1):
+            rows.append(csv_row(flight, frame_info, grid))
             features.add(frame_info)
             counts["failures" if frame_info.info is None else "records"] += 1
+            counts["unmatched"] += frame_info.info is None and frame_info.result.fix is not None
             if "json" in formats and single:
                 texts.append(document.add(frame_info))
             elif "json" in formats and frame_info.info is not None:
@@ -86,9 +109,10 @@ def export(
         if "geojson" in formats:
             counts["files"] += 1
             write_json(out_dir / f"{name}.geojson", features.to_geojson())
+            counts["files"] += _write_layers(out_dir, name, features)
         if "kml" in formats:
             counts["files"] += 1
-            _write(out_dir / f"{name}.kml", features.to_kml())
+            _write(out_dir / f"{name}.kml", flight_kml(features))
         if "csv" in formats:
             counts["files"] += 1
             _write(out_dir / f"{name}.csv", to_csv(rows))
@@ -96,7 +120,26 @@ def export(
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
         ) from None
-    return ExportSummary(str(out_dir), flight_id, len(newest), counts["records"], counts["failures"], counts["files"])
+    return ExportSummary(
+        str(out_dir),
+        flight_id,
+        len(newest),
+        counts["records"],
+        counts["failures"],
+        counts["files"],
+        counts["unmatched"],
+        grid.crs if grid else None,
+        grid.accuracy_m if grid else None,
+    )
+
+
+def projected_grid(crs: str | None) -> ProjectedGrid | None:
+    """The grid that a CRS's code names. Raises InputError where it is not known or does not serve."""
+    if crs is None:
+        return None
+    from search.export.grid import ProjectedGrid
+
+    return ProjectedGrid(crs)
 
 
 def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLACE) -> list[dict[str, Any]]:
@@ -108,10 +151,15 @@ def run_rows(db: Database, thumbnails: Path, run_id: int, method: str = BEST_PLA
 
 
 def _all_infos(
-    db: Database, thumbnails: Path, flight: Flight, stored_runs: Sequence[StoredRun], method: str
+    db: Database,
+    thumbnails: Path,
+    flight: Flight,
+    stored_runs: Sequence[StoredRun],
+    method: str,
+    grid: ProjectedGrid | None,
 ) -> Iterator[FrameInfo]:
     for group in group_by_question(stored_runs):  # one group's results in memory at a time
-        yield from frame_infos(db, thumbnails, flight, group, method=method)
+        yield from frame_infos(db, thumbnails, flight, group, method=method, grid=grid)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -139,6 +187,15 @@ def _file_suffix(run: StoredRun) -> str:
 
 
 # --- files --------------------------------------------------------------------------------------
+
+
+def _write_layers(out_dir: Path, name: str, features: FlightFeatures) -> int:
+    """Write a file for each layer of the fixes, empty over an earlier export's; none where nobody looked for any."""
+    paths = {layer: out_dir / f"{name}_{layer}.geojson" for layer in LAYERS}
+    written = {layer: path for layer, path in paths.items() if features.verified or path.exists()}
+    for layer, path in written.items():
+        _write(path, layer_text(features.layer(layer)))
+    return len(written)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coarseloc.core.errors import StoreError
 from coarseloc.core.types import Flight, Hit, Pose, RankedTile
@@ -21,6 +22,7 @@ from search.export.records import (
     CovarianceInfo,
     ErrorsInfo,
     EstimateInfo,
+    FrameFailure,
     Location,
     QueryInfo,
     ReferenceSetInfo,
@@ -28,6 +30,9 @@ from search.export.records import (
     TimingMs,
     TruthInfo,
 )
+
+if TYPE_CHECKING:
+    from search.export.grid import ProjectedGrid
 
 NO_HITS = "the references it was matched with are gone: search this flight again"
 
@@ -76,8 +81,9 @@ def frame_infos(
     frame_indices: Sequence[int] | None = None,
     *,
     method: str = BEST_PLACE,
+    grid: ProjectedGrid | None = None,
 ) -> Iterator[FrameInfo]:
-    """Every frame (or those of `frame_indices`) of runs, run by run in the flight's order."""
+    """Every frame (or those of `frame_indices`) of runs, run by run in the flight's order; positions in a grid too."""
     with db.read() as session:
         answers = frame_answers(session, stored_runs, method=method, frame_indices=frame_indices)
     for run in stored_runs:
@@ -85,7 +91,20 @@ def frame_infos(
             result = answer.result
             if result.error is None and result.estimate is None:
                 result = replace(result, error=_no_answer(result, method))
-            yield FrameInfo(run, result, None if result.error else _info(flight, run, answer, method, thumbnails))
+            info = None if result.error else _info(flight, run, answer, method, thumbnails)
+            yield FrameInfo(run, result, grid.in_record(info) if grid and info else info)
+
+
+def frame_failure(frame_info: FrameInfo) -> FrameFailure:
+    """A frame that has no record, and why."""
+    return FrameFailure(
+        frame_index=frame_info.result.frame.index,
+        filename=frame_info.result.frame.filename,
+        encoder=frame_info.run.spec.backbone,
+        reference_set=frame_info.run.reference_set.name,
+        angle_deg=frame_info.run.parameters["angle_deg"],
+        error=frame_info.error or "",
+    )
 
 
 def _no_answer(result: FrameResult, method: str) -> str:

@@ -34,6 +34,17 @@ class Location(_Record):
     lat: float = Field(ge=-90, le=90)
 
 
+class GridInfo(_Record):
+    """A position in the projected CRS that was asked for: east and north in its units, to a thousandth."""
+
+    crs: str = Field(description="authority and code, such as EPSG:32652")
+    x: float
+    y: float
+
+
+Grid = Field(default=None, description="the same in the CRS that was asked for (--crs); null without one")
+
+
 class TimingMs(_Record):
     """Milliseconds of this frame, after a warm-up, the device synchronised. Where `query.batch` is above 1, embed and
     search are its batch's, divided by the frames in it."""
@@ -132,6 +143,7 @@ class FixPointInfo(_Record):
     lat: float = Field(ge=-90, le=90)
     covariance_m2: tuple[tuple[float, float], tuple[float, float]] = Field(description="[[EE, EN], [EN, NN]]")
     ellipse_95: EllipseInfo = Field(description="holds the position with 95 %")
+    grid: GridInfo | None = Grid
 
 
 class RunnerUpInfo(_Record):
@@ -196,6 +208,7 @@ class EstimateInfo(_Record):
     probability: float | None = Field(ge=0, le=1, description="that the place is right; null where nobody says")
     agreement: AgreementInfo
     fix: FixInfo
+    grid: GridInfo | None = Grid
 
 
 class TruthInfo(_Record):
@@ -204,6 +217,7 @@ class TruthInfo(_Record):
     location: Location
     heading_deg: float | None = Heading
     source: str
+    grid: GridInfo | None = Grid
 
 
 class ErrorsInfo(_Record):

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -256,7 +257,23 @@ def test_the_other_formats_hold_a_place_for_every_frame_and_backbone(client: Fla
     kml = ElementTree.fromstring(client.get(f"/flights/{FLIGHT}/export.kml").data)
     rows = list(csv.DictReader(client.get(f"/flights/{FLIGHT}/export.csv").text.splitlines()))
     assert len(rows) == SMALL.frames * 6
-    assert len(features) == len(kml.findall(".//{*}Placemark")) == SMALL.frames * 7, "truth is the seventh"
+    kinds = Counter(feature["properties"]["kind"] for feature in features)
+    assert kinds["truth"] + kinds["estimate"] == SMALL.frames * 7, "truth is the seventh"
+    assert kinds["fix"] > 0 and len(features) == len(kml.findall(".//{*}Placemark/{*}Point"))
+    picture = kml.findtext(".//{*}GroundOverlay/{*}Icon/{*}href", "")
+    assert picture.startswith("http://localhost/images/frames/")
+    assert client.get(picture).content_type == "image/jpeg"
+
+
+def test_a_flight_downloads_with_x_and_y_of_a_grid_that_serves_it(client: FlaskClient) -> None:
+    address = f"/flights/{FLIGHT}/export"
+    features = json.loads(client.get(f"{address}.geojson?crs=EPSG:32652").data)["features"]
+    row = next(csv.DictReader(client.get(f"{address}.csv?crs=EPSG:32652").text.splitlines()))
+    assert all(feature["properties"]["crs"] == "EPSG:32652" for feature in features)
+    truth = features[0]["properties"]
+    assert (truth["x"], truth["y"]) == (float(row["truth_x"]), float(row["truth_y"]))
+    for crs in ("EPSG:4326", "EPSG:32633", "anything"):
+        assert client.get(f"{address}.csv?crs={crs}").status_code == 400
 
 
 def test_an_unknown_format_run_or_schema_is_not_found(client: FlaskClient) -> None:

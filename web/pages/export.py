@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urljoin
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, jsonify, request, stream_with_context, url_for
 from pydantic import Field
 
 from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
-from search.export.files import FORMATS
-from search.export.formats import Document, FlightFeatures, csv_row, to_csv
+from search.export.features import FlightFeatures
+from search.export.files import FORMATS, projected_grid
+from search.export.formats import Document, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
-from search.export.records import SCHEMAS, Heading, json_schema
+from search.export.kml import flight_kml
+from search.export.records import SCHEMAS, FrameFailure, Heading, json_schema
 from web.language import _
 from web.models import AnswerModel
 from web.pages import address, page
+from web.pages.images import frame_url
 from web.problems import Problem
 from web.selection import (
     NamedFlight,
@@ -31,6 +36,9 @@ from web.selection import (
     stored_flight,
 )
 from web.state import current_state
+
+if TYPE_CHECKING:
+    from search.export.grid import ProjectedGrid
 
 routes = Blueprint("export", __name__)
 
@@ -96,10 +104,13 @@ def whole(flight_id: str, suffix: str) -> Response:
     """The searches that the address names, as one file, written while it is sent."""
     if suffix not in FORMATS:
         raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(FORMATS)))
+    grid = projected_grid(request.args.get("crs"))
     stored, selection = _selection(flight_id)
     if not selection.runs:
         raise Problem(404, _("No search of this flight has come to its end."))
-    infos = _infos(stored, selection)
+    infos = _infos(stored, selection, grid=grid)
+    if grid is not None:  # a grid that does not serve here is refused before anything is sent
+        infos = chain(list(islice(infos, 1)), infos)
     writers = {
         "json": (_document, "application/json"),
         "geojson": (_geojson, "application/geo+json"),
@@ -107,7 +118,7 @@ def whole(flight_id: str, suffix: str) -> Response:
         "csv": (_csv, "text/csv; charset=utf-8"),
     }
     write, content_type = writers[suffix]
-    response = Response(write(stored, infos), content_type=content_type)
+    response = Response(stream_with_context(write(stored, infos, grid)), content_type=content_type)
     response.headers["Cache-Control"] = "no-cache"
     return _attachment(response, f"{flight_id}.{suffix}")
 
@@ -124,11 +135,15 @@ def _selection(flight_id: str, run_id: int | None = None) -> tuple[StoredFlight,
     return stored_flight(database, flight_id), selected_runs(database, flight_id, run_id)
 
 
-def _infos(stored: StoredFlight, selection: RunSelection, frame: int | None = None) -> Iterator[FrameInfo]:
+def _infos(
+    stored: StoredFlight, selection: RunSelection, frame: int | None = None, grid: ProjectedGrid | None = None
+) -> Iterator[FrameInfo]:
     """Every frame's, or the one frame's, run by run."""
     state = current_state()
     runs, frames = answering_runs(state.database, selection), None if frame is None else [frame]
-    return frame_infos(state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method())
+    return frame_infos(
+        state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method(), grid=grid
+    )
 
 
 def _attachment(response: Response, filename: str) -> Response:
@@ -139,30 +154,33 @@ def _attachment(response: Response, filename: str) -> Response:
 # --- the formats --------------------------------------------------------------------------------
 
 
-def _document(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
+def _document(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> Iterator[str]:
     document = Document(stored.flight)
     yield document.head()
     yield from map(document.add, infos)
     yield document.tail()
 
 
-def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield json.dumps(_features(stored, infos).to_geojson(), ensure_ascii=False, allow_nan=False)
+def _geojson(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> Iterator[str]:
+    yield json.dumps(_features(stored, infos, grid).to_geojson(), ensure_ascii=False, allow_nan=False)
 
 
-def _kml(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield _features(stored, infos).to_kml()
+def _kml(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> Iterator[str]:
+    """Pictures come from this server, for as long as it runs: its files are not where the KML will be."""
+    server = request.host_url
+    features = _features(stored, infos, grid)
+    yield flight_kml(features, lambda frame: urljoin(server, frame_url(stored.flight.flight_id, frame, "full")))
 
 
-def _features(stored: StoredFlight, infos: Iterator[FrameInfo]) -> FlightFeatures:
-    features = FlightFeatures(stored.flight)
+def _features(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> FlightFeatures:
+    features = FlightFeatures(stored.flight, grid)
     for info in infos:
         features.add(info)
     return features
 
 
-def _csv(stored: StoredFlight, infos: Iterator[FrameInfo]) -> Iterator[str]:
-    yield to_csv([csv_row(stored.flight, info) for info in infos])
+def _csv(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> Iterator[str]:
+    yield to_csv([csv_row(stored.flight, info, grid) for info in infos])
 
 
 # --- what the GeoJSON holds (RFC 7946) ------------------------------------------------------------
@@ -173,7 +191,15 @@ class GeoJsonPoint(AnswerModel):
     coordinates: tuple[float, float]
 
 
-class TruthProperties(AnswerModel):
+class GridProperties(AnswerModel):
+    """The point in the projected CRS that was asked for; without one these keys are not there."""
+
+    crs: str | None = None
+    x: float | None = None
+    y: float | None = None
+
+
+class TruthProperties(GridProperties):
     kind: Literal["truth"]
     flight_id: str
     frame_index: int
@@ -181,7 +207,7 @@ class TruthProperties(AnswerModel):
     heading_deg: float | None
 
 
-class EstimateProperties(AnswerModel):
+class EstimateProperties(GridProperties):
     kind: Literal["estimate"]
     flight_id: str
     frame_index: int
@@ -196,14 +222,39 @@ class EstimateProperties(AnswerModel):
     agreement: int
     error_m: float | None
     heading_error_deg: float | None
+    method: str
+    fix_match: bool | None = Field(description="false: no match; null: not looked for")
+    fix_reason: str | None
+
+
+class FixProperties(GridProperties):
+    kind: Literal["fix"]
+    point: Literal["ground", "aircraft"]
+    flight_id: str
+    frame_index: int
+    filename: str
+    encoder: str
+    reference_set: str
+    angle_deg: int | None
+    heading_deg: float = Heading
+    heading_sd_deg: float
+    score: float
+    margin: float
+    probability: float
+    attitude: str
+    ellipse_major_m: float = Field(description="semi-axes of the ellipse that holds the point with 95 %")
+    ellipse_minor_m: float
+    ellipse_azimuth_deg: float
+    error_m: float | None
 
 
 class GeoJsonFeature(AnswerModel):
     type: Literal["Feature"]
     geometry: GeoJsonPoint
-    properties: TruthProperties | EstimateProperties
+    properties: TruthProperties | EstimateProperties | FixProperties
 
 
 class GeoJsonFeatures(AnswerModel):
     type: Literal["FeatureCollection"]
     features: list[GeoJsonFeature]
+    failures: list[FrameFailure] = Field(description="frames without a record, and why")
