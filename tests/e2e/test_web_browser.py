@@ -293,7 +293,9 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize(("width", "scheme", "language"), [(1440, "light", "en"), (390, "dark", "ko")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "language"), [(1440, "light", "en"), (820, "light", "en"), (390, "dark", "ko")]
+)
 def test_every_page_fits_its_window_and_shows_all_its_pictures(browser, server, tmp_path, width, scheme, language):
     context = browser.new_context(
         viewport={"width": width, "height": 850}, color_scheme=scheme, locale=language, reduced_motion="reduce"
