@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from coarseloc.core.errors import InputError
 
-LABEL_SD_DEG = 1.0  # of an aircraft's pitch and roll as labels give them
-MOUNTING_SD_DEG = 1.0  # of a gimbal's, as its mounting is stated
+ATTITUDE_SD_DEG = 1.0  # of pitch and roll as labels or a gimbal's mounting state them, where nobody says
 
 GIVEN = "given"
 REFERENCE_FOOTPRINT = "the reference set's footprint"
@@ -95,6 +94,7 @@ class Camera:
     mount_pitch_deg: float | None = None  # of the camera in the aircraft; against the horizon where it is stabilised
     mount_roll_deg: float | None = None
     boresights: tuple[BoresightLeg, ...] | None = None
+    attitude_sd_deg: float | None = None  # of stated pitch and roll, each
 
     def over(self, table: Camera) -> Camera:
         """This camera, with what it does not know taken from another one."""
@@ -161,14 +161,15 @@ class Camera:
         return legs
 
     def _stated_attitude(self, pitch_deg: float | None, roll_deg: float | None) -> CameraAttitude | None:
+        sd_deg = ATTITUDE_SD_DEG if self.attitude_sd_deg is None else self.attitude_sd_deg
         if self.stabilised:
             if self.mount_pitch_deg is None and self.mount_roll_deg is None:
                 return None
-            return CameraAttitude(self.mount_pitch_deg or 0.0, self.mount_roll_deg or 0.0, MOUNTING_SD_DEG, "mounting")
+            return CameraAttitude(self.mount_pitch_deg or 0.0, self.mount_roll_deg or 0.0, sd_deg, "mounting")
         if pitch_deg is None or roll_deg is None:
             return None
         _, pitch_deg, roll_deg = self.in_aircraft(pitch_deg, roll_deg)
-        return CameraAttitude(pitch_deg, roll_deg, LABEL_SD_DEG, "label")
+        return CameraAttitude(pitch_deg, roll_deg, sd_deg, "label")
 
     def frame_heading_deg(self, yaw_deg: float | None, pitch_deg: float | None, roll_deg: float | None) -> float | None:
         """What a frame's upper edge faces, from the aircraft's attitude. Its pitch and roll, 0 where they are unknown,

@@ -49,6 +49,7 @@ class CameraTable(_Table):
     mount_yaw_deg: Annotated[float, Field(ge=-360, le=360)] | None = None
     mount_pitch_deg: _Tilt | None = None
     mount_roll_deg: _Tilt | None = None
+    attitude_sd_deg: _Positive | None = None
 
     def camera(self) -> Camera:
         """Raises ValueError where its keys do not fit together."""
@@ -63,6 +64,7 @@ class CameraTable(_Table):
             self.mount_yaw_deg,
             self.mount_pitch_deg,
             self.mount_roll_deg,
+            attitude_sd_deg=self.attitude_sd_deg,
         )
 
     def _fov_deg(self) -> float | None:
@@ -136,9 +138,10 @@ def camera_of(folder: Path, camera: Camera | None = None) -> Camera:
     return camera.over(stated) if camera else stated
 
 
-def write_flight_toml(file: Path, *, fov_deg: float, truth_sd_m: float) -> None:
-    """Write a camera's field of view and the truth's error."""
-    file.write_text(f"[camera]\nfov_deg = {fov_deg!r}\n\n[truth]\nsd_m = {truth_sd_m!r}\n", encoding="utf-8")
+def write_flight_toml(file: Path, *, fov_deg: float, attitude_sd_deg: float, truth_sd_m: float) -> None:
+    """Write a camera's field of view, and the errors of the labels' attitude and of the truth."""
+    camera = f"[camera]\nfov_deg = {fov_deg!r}\nattitude_sd_deg = {attitude_sd_deg!r}\n"
+    file.write_text(f"{camera}\n[truth]\nsd_m = {truth_sd_m!r}\n", encoding="utf-8")
 
 
 def write_boresights(folder: Path, legs: Sequence[BoresightLeg]) -> Path:

@@ -23,6 +23,7 @@ from coarseloc.imagery.raster import Raster
 from coarseloc.simulate.camera import Changes, develop, ground_homography, photograph, reach, season_matrix
 
 _TRIES = 300  # for a frame whose ground is all there
+_LABEL_STEP_DEG = 0.01  # of pitch and roll in the labels
 _MIN_GROUND = 0.999  # share of a frame that must be ground
 
 
@@ -85,11 +86,11 @@ def simulate_flight(
             )
     write_labels(folder / "labels.json", [(frame.path.name, frame.truth) for frame in photographs])
     fov_deg = fov_deg_of(altitude_m, footprint_m)
-    write_flight_toml(folder / FILE_NAME, fov_deg=fov_deg, truth_sd_m=SIMULATED_SD_M)
+    write_flight_toml(folder / FILE_NAME, fov_deg=fov_deg, attitude_sd_deg=_LABEL_STEP_DEG, truth_sd_m=SIMULATED_SD_M)
     started = None
     with suppress(ValueError):
         started = datetime.strptime(flight_id, "%y%m%d%H%M%S")
-    camera = Camera(fov_deg=fov_deg)
+    camera = Camera(fov_deg=fov_deg, attitude_sd_deg=_LABEL_STEP_DEG)
     return Flight(flight_id, folder, tuple(photographs), started, "labels", (), camera, SIMULATED_SD_M)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import Any
 
+from coarseloc.core import ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.types import Flight, Frame
 from coarseloc.localize.registration.fix import FITTED
@@ -65,6 +66,7 @@ def _camera_facts(camera: Camera) -> dict[str, Any]:
         "mount_yaw_deg": camera.mount_yaw_deg,
         "mount_pitch_deg": camera.mount_pitch_deg,
         "mount_roll_deg": camera.mount_roll_deg,
+        "camera_digest": ids.digest(asdict(camera)),
     }
 
 

@@ -302,6 +302,9 @@ class MapQueryInfo(_Record):
     mount_yaw_deg: float | None = Field(default=None, description="of the camera in the aircraft; null: none was said")
     mount_pitch_deg: float | None = None
     mount_roll_deg: float | None = None
+    camera_digest: str | None = Field(
+        default=None, description="of all that was said of the camera, the errors of its attitude and boresights too"
+    )
 
 
 class MapInfo(_Record):
