@@ -113,6 +113,7 @@ def _fix_columns(frame_info: FrameInfo) -> dict[str, Any]:
         **{f"fix_{name}": getattr(fix, name) for name in names},
         "fix_ground_m": errors and errors.ground_m,
         "fix_aircraft_m": errors and errors.aircraft_m,
+        "fix_heading_error_deg": errors and errors.heading_deg,
         "verify_ms": fix.conditions and fix.conditions.verify_ms,
     }
 

@@ -297,6 +297,7 @@ def test_the_table_has_the_fix_behind_the_columns_of_before(verified):
     assert float(row["fix_ground_m"]) == pytest.approx(GROUND_ERROR_M, rel=5e-3)
     assert float(row["fix_aircraft_m"]) == pytest.approx(AIRCRAFT_ERROR_M, rel=5e-3)
     assert (float(row["verify_ms"]), float(row["fix_heading_deg"])) == (210.0, HEADING_DEG)
+    assert float(row["fix_heading_error_deg"]) == pytest.approx(0.0), "the truth flies at 80° too"
 
 
 def test_a_row_without_a_match_has_the_reason_and_no_position(verified):
