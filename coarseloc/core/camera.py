@@ -8,9 +8,9 @@ straight down, its frame's upper edge forward. Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,3 +233,24 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> NDArray[np.f
     pitch = np.array([[1.0, 0.0, 0.0], [0.0, cp, sp], [0.0, -sp, cp]])
     roll = np.array([[cr, 0.0, -sr], [0.0, 1.0, 0.0], [sr, 0.0, cr]])
     return np.asarray(yaw @ pitch @ roll)
+
+
+def sight_offset_m(pitch_deg: float, roll_deg: float, height_m: float) -> tuple[float, float]:
+    """(right, forward) of the aircraft, in metres: where the sight of a camera fixed under it meets flat ground.
+
+    The middle of `simulate.camera.ground_homography`: the ray straight down, turned by roll, then by pitch.
+    """
+    pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
+    return -height_m * math.tan(roll) / math.cos(pitch), height_m * math.tan(pitch)
+
+
+def camera_from_json(facts: Mapping[str, Any]) -> Camera:
+    """Of `dataclasses.asdict(camera)`, as stored beside what was looked for with it."""
+    distortion, legs = facts.get("distortion"), facts.get("boresights")
+    return Camera(
+        **dict(facts)
+        | {
+            "distortion": None if distortion is None else Distortion(**distortion),
+            "boresights": None if legs is None else tuple(BoresightLeg(**leg) for leg in legs),
+        }
+    )

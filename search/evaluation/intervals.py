@@ -68,6 +68,50 @@ def share(values: Floats, correlation: float | None = None) -> IntervalEstimate:
     return IntervalEstimate(value, *_wilson(value, n_eff), len(values), n_eff)
 
 
+def share_below(values: Floats, correlation: float | None = None, *, limit: float) -> IntervalEstimate:
+    """The share of values [n] up to a limit, with Wilson's interval for n_eff frames, infinite values above it.
+
+    How often frames change sides is told by the values too: there is an interval where all lie on one side.
+    """
+    values = _without_nan(values)
+    below = (values <= limit).astype(np.float64)
+    n_eff = _n_eff(np.stack([below, ranks(values)], axis=1), correlation)
+    value = _mean(below)
+    if not _allows_interval(n_eff):
+        return _estimate_without_interval(value, len(values), n_eff)
+    return IntervalEstimate(value, *_wilson(value, n_eff), len(values), n_eff)
+
+
+def share_upper_bound(values: Floats, correlation: float | None = None) -> IntervalEstimate:
+    """The mean of zeros and ones [n] with its exact upper bound at 95 %, one-sided (Clopper and Pearson, Biometrika
+    1934): none in n frames leaves 1 − 0.05^(1/n), near 3/n. `low` is 0. There is a bound at any n.
+
+    n_eff is n / correlation, n where that is unknown; the share is kept, and rounded up to whole frames.
+    """
+    values = _without_nan(values)
+    n = len(values)
+    if not n:
+        return _estimate_without_interval(math.nan, 0, math.nan)
+    length = 1.0 if correlation is None or math.isnan(correlation) else correlation
+    n_eff = max(1, math.floor(n / length))
+    events = min(n_eff, math.ceil(round(_mean(values) * n_eff, 9)))
+    high = 1.0 if events == n_eff else _bisect(lambda p: _binomial_cdf(events, n_eff, p) - (1 - LEVEL), 0.0, 1.0)
+    return IntervalEstimate(_mean(values), 0.0, high, n, float(n_eff))
+
+
+def mean_square_region(n: float) -> tuple[float, float]:
+    """Where the mean of n independent normalised squared errors of two dimensions lies in 95 of 100 cases if their
+    covariances are right: chi-square's quantiles of 2n degrees of freedom, over n (Bar-Shalom, Li and Kirubarajan,
+    "Estimation with Applications to Tracking and Navigation", 2001, 5.4.2). n is rounded down; nan below 1."""
+    if math.isnan(n) or n < 1:
+        return math.nan, math.nan
+    pairs = math.floor(n)
+    farthest = 2 * pairs + 40 * math.sqrt(pairs) + 60
+    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    low, high = (_bisect(lambda x, p=p: p - _chi_square_cdf(x, pairs), 0.0, farthest) / pairs for p in tails)  # type: ignore[misc]
+    return low, high
+
+
 def share_difference(values: Floats, correlation: float | None = None) -> IntervalEstimate:
     """The mean of differences in [-1, 1] between the shares of two strategies on the same frames.
 
@@ -186,6 +230,33 @@ def _wilson(value: float, n: float) -> tuple[float, float]:
     middle = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
     return min(max(0.0, middle - half), value), max(min(1.0, middle + half), value)  # at 0 and 1 but for rounding
+
+
+def _binomial_cdf(events: int, n: int, p: float) -> float:
+    """P(X ≤ events) of n trials."""
+    if p <= 0.0 or p >= 1.0:
+        return 1.0 if p <= 0.0 or events >= n else 0.0
+    k = range(events + 1)
+    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k]
+    return min(
+        1.0, sum(math.exp(log + i * math.log(p) + (n - i) * math.log1p(-p)) for i, log in zip(k, logs, strict=True))
+    )
+
+
+def _chi_square_cdf(x: float, pairs: int) -> float:
+    """Of 2 x pairs degrees of freedom: 1 − the Poisson probability of fewer than `pairs` at mean x / 2."""
+    if x <= 0.0:
+        return 0.0
+    rate = x / 2
+    return 1.0 - math.fsum(math.exp(i * math.log(rate) - rate - math.lgamma(i + 1)) for i in range(pairs))
+
+
+def _bisect(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function that falls from above to below zero crosses it."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
 
 
 def _bootstrap_statistics(values: Floats, size: int, statistic: Statistic) -> Floats:
