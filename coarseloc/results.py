@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coarseloc.workspace import Workspace
     from ingest.worker import IngestSummary
     from search.evaluation.summary import RunSummary
+    from search.export.records import MapLocalizationInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,30 @@ class Runs(list[Run]):
     def to_dataframe(self, method: str = "best-place") -> Any:
         """The rows of all runs as one pandas DataFrame; `encoder` tells them apart."""
         return _dataframe(self.rows(method))
+
+
+class Fixes(list["MapLocalizationInfo"]):
+    """Records of frames looked for on a whole map, in their order."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row a frame; without a match it has no position."""
+        return [_fix_row(record) for record in self]
+
+    def to_dataframe(self) -> Any:
+        """`rows` as a pandas DataFrame."""
+        return _dataframe(self.rows())
+
+
+def _fix_row(record: MapLocalizationInfo) -> dict[str, Any]:
+    fix, errors = record.estimate and record.estimate.fix, record.errors
+    row: dict[str, Any] = {"flight_id": record.flight_id, "frame_index": record.frame_index}
+    row |= {"filename": record.query.filename, "match": fix and fix.match, "reason": fix and fix.reason}
+    for prefix, point in (("", fix and fix.ground), ("aircraft_", fix and fix.aircraft)):
+        row |= {f"{prefix}lon": point and point.lon, f"{prefix}lat": point and point.lat}
+        row[f"{prefix}ellipse_95_m"] = point and point.ellipse_95.major_m
+    row |= {name: fix and getattr(fix, name) for name in ("heading_deg", "heading_sd_deg", "probability")}
+    row |= {name: errors and getattr(errors, name) for name in ("fix_ground_m", "fix_aircraft_m", "heading_error_deg")}
+    return row | {"verify_ms": record.timing_ms.verify, "error": record.error}
 
 
 def _dataframe(rows: Sequence[dict[str, Any]]) -> Any:

@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from coarseloc.core import config, ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Near, TileSource, UInt8
+from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Frame, Near, TileSource, UInt8
 from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
-from coarseloc.results import Answer, IngestResult, Run, Runs
+from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
 from coarseloc.store import embeddings, flights, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
     from ingest.worker import IngestEngine, IngestSummary
     from search.boresight import FlightBoresight
-    from search.evaluation.evaluate import Evaluation
+    from search.evaluation.evaluate import Evaluations
     from search.evaluation.studies.ground import OrthophotoGround, PictureGround
     from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
     from search.export.records import MapLocalizationInfo
     from search.filtered_index import FilteredIndex
+    from search.map_localization import MapLocalizer
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
     from search.speed import Speed
@@ -225,13 +229,76 @@ class Workspace(DataFolder):
             runs += [Run(self, *summarize_run(self.db, run_id), tuple(notices)) for run_id in started]
         return runs
 
-    def localize(self, image: str | Path | UInt8, **options: Any) -> Answer:
-        """Localize one picture by the exact mirrors and one backbone; options as of `lookup`."""
+    @overload
+    def localize(self, image: str | Path | Flight, *, map: str | Path, **options: Any) -> Fixes: ...
+
+    @overload
+    def localize(self, image: str | Path | Flight, *, reference_set: str, **options: Any) -> Fixes: ...
+
+    @overload
+    def localize(self, image: str | Path | UInt8, **options: Any) -> Answer: ...
+
+    def localize(
+        self,
+        image: str | Path | Flight | UInt8,
+        *,
+        map: str | Path | None = None,
+        reference_set: str | None = None,
+        **options: Any,
+    ) -> Answer | Fixes:
+        """Localize a picture by the embeddings of one backbone; or, where a map is named, a picture or a flight on all
+        of that map in metres, without any embedding, as `coarseloc localize` does.
+
+        By embeddings, in the exact mirrors: options as of `lookup`, `where` chooses the references.
+        On a map: map, a GeoTIFF in any CRS, or reference_set, the source of that one; a flight's answers on a reference
+        set are stored. Options: footprint_m and fov_deg of the camera, or camera; near, (lon, lat, metres), to look
+        around there alone; map_sd_m, the map's own registration error; labels and device.
+        """
+        if map is not None or reference_set is not None:
+            if isinstance(image, np.ndarray):
+                raise InputError("an array was given: a map is searched with a picture's file or a flight's folder")
+            return self._localize_on_map(image, map, reference_set, **options)
+        if isinstance(image, Flight) or (isinstance(image, str | Path) and Path(image).is_dir()):
+            raise InputError("a flight was given: search it, or name a map to localize it on (map= or reference_set=)")
         answers = self._answers(image, exact=True, **options)
         if len(answers) > 1:
             names = ", ".join(answers)
             raise InputError(f"the references are embedded by {names}: say which with backbone=")
         return next(iter(answers.values()))
+
+    def _localize_on_map(
+        self,
+        source: str | Path | Flight,
+        map_path: str | Path | None,
+        reference_set: str | None,
+        *,
+        footprint_m: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
+        near: tuple[float, float, float] | None = None,
+        map_sd_m: float | None = None,
+        labels: Path | None = None,
+        device: str | None = None,
+    ) -> Fixes:
+        from coarseloc.imagery import flights
+
+        stated = Camera(footprint_m, fov_deg).over(camera or Camera())
+        if isinstance(source, Flight):
+            flight = replace(source, camera=stated.over(source.camera))
+        elif Path(source).is_file():
+            flight = flights.open_image(Path(source), camera=stated)
+        else:
+            flight = flights.open_flight(Path(source), labels=labels, camera=stated)
+        records = self.localize_on_map(
+            flight,
+            map_path=None if map_path is None else Path(map_path),
+            reference_set=reference_set,
+            near=None if near is None else Near(*near),
+            map_sd_m=map_sd_m,
+            device=device,
+            store=flight.path.is_dir() and not (isinstance(source, str | Path) and Path(source).is_file()),
+        )
+        return Fixes(records)
 
     def lookup(self, image: str | Path | UInt8, **options: Any) -> dict[str, Answer]:
         """Find the references most like a picture among those that match, by Qdrant, {backbone: answer}.
@@ -352,68 +419,94 @@ class Workspace(DataFolder):
         map_sd_m: float | None = None,
         device: str | None = None,
         previous: Mapping[int, MapLocalizationInfo] | None = None,
+        store: bool = False,
     ) -> Iterator[MapLocalizationInfo]:
         """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
 
         map_path: a GeoTIFF in any CRS; or reference_set: the source of one, whose footprint a frame is then expected to
         have where the flight's camera does not say. A width that is not given is tried on the first frames, and scanned
-        where it does not fit. near: look around here alone. map_sd_m: the map's own registration error, half a ground
-        sample distance by default. previous: records of an earlier, interrupted run by frame index; those of the same
-        question are given back as they are.
+        where it does not fit. near: look around here alone. map_sd_m: the map's own registration error; by default as
+        the set was ingested, else half a ground sample distance. previous: records of an earlier, interrupted run by
+        frame index; those of the same question are given back as they are. store: keep the answers on a reference set,
+        to go on with, and for `evaluate` to hold beside those of backbones; `previous` is not looked at then.
         """
         from coarseloc.embedding.device import resolve_device
-        from coarseloc.localize.flight_scale import FIRST_FRAMES
-        from search.export.map_infos import answers_again, map_localization_info
+        from search.environment import machine
+        from search.export.map_infos import map_localization_info
         from search.map_localization import MapLocalizer
+        from search.whole_map import localize_flight
 
-        source, name, footprint_m, ingested_sd_m = self._map_source(map_path, reference_set)
-        map_sd_m = ingested_sd_m if map_sd_m is None else map_sd_m
+        source, name, stored_set = self._map_source(map_path, reference_set)
+        facts = stored_set.reference_set if stored_set else None
         device = str(resolve_device(device or self.settings.device))
         localizer = MapLocalizer(
             source,
             name,
             flight.camera,
-            reference_footprint_m=footprint_m,
+            reference_footprint_m=facts.footprint_m if facts else None,
             near=near,
-            map_sd_m=map_sd_m,
+            map_sd_m=facts.map_sd_m if facts and map_sd_m is None else map_sd_m,
             boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
             device=device,
         )
         for text in flight.notices:
             self.notice(text)
-        records = dict(previous or {})
-        first = flight.frames[:FIRST_FRAMES]
-        if not all(frame.index in records and answers_again(records[frame.index], localizer, frame) for frame in first):
-            with self._show_progress("width of the first frames"):
-                notices = localizer.fit_widths(flight.frames)
-            for text in notices:
-                self.notice(text)
+        if store and stored_set:
+            environment = {key: value for key, value in machine(device, "").items() if key in ("device", "cpu")}
+            answers = localize_flight(
+                self.db, flight, stored_set, localizer, near=near, environment=environment,
+                fit_widths=self._fit_widths, notice=self.notice,
+            )  # fmt: skip
+            records: Iterator[MapLocalizationInfo] = (
+                map_localization_info(answer, localizer, flight) for answer in answers
+            )
+        else:
+            records = self._map_records(flight, localizer, previous or {})
+        first = list(islice(records, 1))  # widths are tried first, with a progress of their own
         with self._show_progress("localize") as progress:
-            for count, frame in enumerate(flight.frames, start=1):
-                record = records.get(frame.index)
-                if record is None or not answers_again(record, localizer, frame):
-                    record = map_localization_info(localizer.localize(frame), localizer, flight)
+            for count, record in enumerate(chain(first, records), start=1):
                 yield record
                 if progress:
                     progress(count, len(flight.frames), "frames")
 
+    def _map_records(
+        self, flight: Flight, localizer: MapLocalizer, previous: Mapping[int, MapLocalizationInfo]
+    ) -> Iterator[MapLocalizationInfo]:
+        from coarseloc.localize.flight_scale import FIRST_FRAMES
+        from search.export.map_infos import answers_again, map_localization_info
+
+        first = flight.frames[:FIRST_FRAMES]
+        if not all(
+            frame.index in previous and answers_again(previous[frame.index], localizer, frame) for frame in first
+        ):
+            self._fit_widths(localizer, flight.frames)
+        for frame in flight.frames:
+            record = previous.get(frame.index)
+            if record is None or not answers_again(record, localizer, frame):
+                record = map_localization_info(localizer.localize(frame), localizer, flight)
+            yield record
+
+    def _fit_widths(self, localizer: MapLocalizer, frames: Sequence[Frame]) -> None:
+        with self._show_progress("width of the first frames"):
+            notices = localizer.fit_widths(frames)
+        for text in notices:
+            self.notice(text)
+
     def _map_source(
         self, map_path: Path | None, reference_set: str | None
-    ) -> tuple[WindowSource, str, float | None, float | None]:
-        """(the map's windows, its name for records; the footprint and the map's error of a reference set)."""
+    ) -> tuple[WindowSource, str, StoredReferenceSet | None]:
+        """(the map's windows, its name for records, the reference set that it is the source of)."""
         from coarseloc.imagery.windows import OrthophotoWindows
         from search.map_localization import reference_map
 
         if (map_path is None) == (reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
         if map_path is not None:
-            return OrthophotoWindows(map_path), str(map_path), None, None
+            return OrthophotoWindows(map_path), str(map_path), None
         with self.db.read() as session:
             stored = references.find_reference_set(session, reference_set)
             captures = references.captures(session, stored.id)
-        source = reference_map(stored.reference_set, captures)
-        facts = stored.reference_set
-        return source, f"reference set {stored.name}", facts.footprint_m, facts.map_sd_m
+        return reference_map(stored.reference_set, captures), f"reference set {stored.name}", stored
 
     def boresight(
         self, flight_id: str, *, run_id: int | None = None, camera: Camera | None = None, apply: bool = False
@@ -435,22 +528,25 @@ class Workspace(DataFolder):
 
     def evaluate(
         self, *names: str | int, reference_set: str | None = None, method: str = "best-place", save: bool = False
-    ) -> list[Evaluation]:
-        """Score runs, by number or a flight's newest by its id, against the truth. save: for the pages to read."""
+    ) -> Evaluations:
+        """Score runs, by number or a flight's newest by its id, against the truth; `.whole_maps` of the result is what
+        the whole map gives for the same flights without any backbone. save: for the pages to read."""
         from search.evaluation import evaluate as evaluation
 
-        runs = evaluation.find_runs(self.db, [str(name) for name in names], reference_set)
-        evaluations = evaluation.evaluate(self.db, runs, method)
+        evaluations = evaluation.evaluate_named(self.db, [str(name) for name in names], reference_set, method)
         if save:
-            evaluation.save_evaluations(self.db, evaluations)
+            evaluation.save_evaluations(self.db, evaluations, evaluations.whole_maps)
         return evaluations
 
-    def report(self, evaluations: Sequence[Evaluation], file: Path, **options: Any) -> list[str]:
+    def report(self, evaluations: Evaluations, file: Path, **options: Any) -> list[str]:
         """Write evaluations as one HTML file; returns notices. options: language, figures, frame, note."""
         from search.evaluation.report.runs import write_report
 
         with self._show_progress("report") as progress:
-            return write_report(evaluations, self.settings.thumbnails, file, progress=progress, **options)
+            return write_report(
+                evaluations, self.settings.thumbnails, file, whole_maps=evaluations.whole_maps, progress=progress,
+                **options,
+            )  # fmt: skip
 
     def export(
         self,

@@ -49,9 +49,17 @@ class MapLocalization:
     fix: FrameFix | None
     footprint_m: float | None
     footprint_source: str | None
-    decode_ms: float
+    decode_ms: float | None  # None where the answer was stored before
     register_ms: float
     error: str | None = None
+
+    @classmethod
+    def of_fix(cls, frame: Frame, fix: FrameFix) -> MapLocalization:
+        """An answer that was stored before."""
+        conditions = fix.conditions
+        if conditions is None or fix.match is None:
+            return cls(frame, None, None, None, None, 0.0, fix.reason)
+        return cls(frame, fix, conditions.footprint_m, conditions.footprint_source, None, conditions.verify_ms)
 
 
 class MapLocalizer:

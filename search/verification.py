@@ -34,11 +34,11 @@ from coarseloc.store import Database, fixes, flights, localizations, references,
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import FrameResult, StoredRun
+from search.fix_recorder import FixRecorder
 from search.map_localization import reference_map
 
 _log = logging.getLogger("coarseloc")
 
-_COMMIT_EVERY_S = 2.0  # a kill loses no more than this
 _CACHED_CAPTURES = 64  # decoded, of the latest mosaics
 _NEIGHBOURS = 0.75  # strides from a place to the farthest frame that it is still the nearest place of, and some
 
@@ -110,42 +110,13 @@ def verify_run(
     verifier = Verifier(run, maps, request, device)
     for text in verifier.fit_widths(results) if todo else ():
         notice(text)
-    frame_fixes = ((result.frame.index, verifier.fix(result)) for result in todo)
-    _record(db, localization, flight.frame_keys, frame_fixes, len(results), progress)
-
-
-def _record(
-    db: Database,
-    localization: int,
-    frame_keys: Mapping[int, int],
-    frame_fixes: Iterator[tuple[int, FrameFix]],
-    total: int,
-    progress: Progress | None,
-) -> None:
-    unsaved: list[tuple[int, FrameFix]] = []
-    saved_at = time.monotonic()
-    with db.read() as session:
-        completed = len(fixes.fixed_frames(session, localization))
-    try:
-        for index, fix in frame_fixes:
-            unsaved.append((frame_keys[index], fix))
-            completed += 1
-            if time.monotonic() - saved_at > _COMMIT_EVERY_S:
-                saving, unsaved = unsaved, []  # emptied first: a Ctrl-C while saving must not save them twice
-                _save(db, localization, saving)
-                saved_at = time.monotonic()
+    with FixRecorder(db, localization, flight.frame_keys) as recorder:
+        for completed, result in enumerate(todo, start=len(results) - len(todo) + 1):
+            recorder.add(result.frame.index, verifier.fix(result))
             if progress:
-                progress(completed, total, "frames")
-    finally:  # after Ctrl-C too
-        _save(db, localization, unsaved)
+                progress(completed, len(results), "frames")
     with db.write() as session:
         localizations.finish_localization(session, localization)
-
-
-def _save(db: Database, localization: int, unsaved: Sequence[tuple[int, FrameFix]]) -> None:
-    if unsaved:
-        with db.write() as session:
-            fixes.save_fixes(session, localization, unsaved)
 
 
 # --- one frame ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
-    from search.evaluation.evaluate import Evaluation, FrameCounts
+    from search.evaluation.evaluate import Evaluations, FrameCounts
+    from search.evaluation.fix_evaluation import FixCounts, FixEvaluation
+    from search.evaluation.fix_scores import FixScore
     from search.evaluation.intervals import IntervalEstimate
     from search.evaluation.scores import Score
 
@@ -49,34 +51,53 @@ def evaluate(
     evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
-        csv_file.write_text(to_csv(evaluations), encoding="utf-8")
-    answer(
-        as_json,
-        [evaluation.to_json() | {"frames": evaluation.frames_to_json()} for evaluation in evaluations],
-        lambda: _print_scores(evaluations, all_scores),
-    )
+        csv_file.write_text(to_csv(evaluations, evaluations.whole_maps), encoding="utf-8")
+    answer(as_json, evaluations.to_json(), lambda: _print_scores(evaluations, all_scores))
 
 
 _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",
           "heading_error_median", "margin_area")  # fmt: skip
+_SHORT_FIX = ("fix_ground_error_median", "fix_aircraft_error_median", "fix_aircraft_within@5", "fix_ground_coverage@95",
+              "fix_aircraft_coverage@95", "fix_aircraft_nees", "fix_heading_error_median", "fix_right",
+              "fix_wrong_matches", "fix_verify_median")  # fmt: skip
 
 
-def _print_scores(evaluations: Sequence[Evaluation], all_scores: bool) -> None:
+def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
     """A row per score and a column per run: six backbones fit beside each other, forty scores do not."""
+    from search.evaluation.fix_evaluation import NO_BACKBONE
+    from search.evaluation.fix_scores import FIX_SCORES, FIX_SCORES_BY_KEY
     from search.evaluation.scores import BY_KEY, SCORES
 
     scores = SCORES if all_scores else [BY_KEY[key] for key in _SHORT]
-    rows: list[tuple[object, ...]] = [
-        (
-            f"{score.title} ({'↓' if score.better == 'lower' else '↑'})",
-            *(_cell(evaluation.scores[score.key], score, evaluation.counts, all_scores) for evaluation in evaluations),
-        )
-        for score in scores
-    ]
+    columns = [f"{evaluation.label} (run {evaluation.run.id})" for evaluation in evaluations]
+    columns += [f"{NO_BACKBONE} ({whole_map.reference_set})" for whole_map in evaluations.whole_maps]
+    empty = [""] * len(evaluations.whole_maps)
+    rows: list[tuple[object, ...]] = []
+    if evaluations:
+        rows += [
+            (_row_title(score), *(_cell(e.scores[score.key], score, e.counts, all_scores) for e in evaluations), *empty)
+            for score in scores
+        ]
+    fixes = [evaluation.fixes for evaluation in evaluations] + evaluations.whole_maps
+    if evaluations.fixes:
+        fix_scores = FIX_SCORES if all_scores else [FIX_SCORES_BY_KEY[key] for key in _SHORT_FIX]
+        rows += [(_row_title(score), *(_fix_cell(fix, score, all_scores) for fix in fixes)) for score in fix_scores]
     for title, count in _COUNTS.items():
-        rows.append((title, *(getattr(evaluation.counts, count) for evaluation in evaluations)))
-    table("", *(f"{evaluation.label} (run {evaluation.run.id})" for evaluation in evaluations), rows=rows)
-    out.print("n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score"))
+        rows.append((title, *(getattr(each.counts, count) for each in (*evaluations, *evaluations.whole_maps))))
+    for title, count_fixes in _FIX_COUNTS.items() if evaluations.fixes else ():
+        rows.append((title, *("" if fix is None else count_fixes(fix.counts) for fix in fixes)))
+    table("", *columns, rows=rows)
+    notes = ["n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score")]
+    if any(fix.counts.judged for fix in evaluations.fixes):
+        notes.append(
+            "of matches that are wrong, [0, …] is the exact 95 % upper bound; an ellipse holds its own share (=)"
+        )
+    if any(not fix.counts.line_of_sight and fix.fixes.match.any() for fix in evaluations.fixes):
+        notes.append(
+            "the truth is the aircraft's position: without its pitch, roll, altitude above ground and the camera's "
+            "field of view a ground error holds the tilt's lever, and no coverage is said of it"
+        )
+    out.print("\n".join(notes))
 
 
 _COUNTS = {
@@ -86,19 +107,51 @@ _COUNTS = {
     "without truth, left out": "without_truth",
     "failed, left out": "failed",
 }
+_FIX_COUNTS: dict[str, Callable[[FixCounts], object]] = {
+    "fix: frames looked for": lambda counts: counts.frames - counts.failed,
+    "fix: matches": lambda counts: counts.matches,
+    "fix: no match": lambda counts: _reasons(counts.no_match),
+    "fix: not verified": lambda counts: _reasons(counts.not_verified),
+}
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    """`3 (ambiguous 2, no-ground 1)`"""
+    total = sum(counts.values())
+    return f"{total} ({', '.join(f'{reason} {n}' for reason, n in counts.items())})" if total else "0"
+
+
+def _row_title(score: Score | FixScore) -> str:
+    return f"{score.title} ({_DIRECTIONS[score.better]})"
+
+
+_DIRECTIONS = {"lower": "↓", "higher": "↑", "nominal": "="}
 
 
 def _cell(estimate: IntervalEstimate, score: Score, counts: FrameCounts, all_scores: bool) -> str:
-    form = FORMS[score.unit]
+    expected_n = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
+    return _estimate_text(estimate, FORMS[score.unit].format, expected_n, all_scores)
+
+
+def _fix_cell(fix: FixEvaluation | None, score: FixScore, all_scores: bool) -> str:
+    if fix is None:
+        return ""
+    on_map = fix.counts.judged - fix.counts.off_map
+    text = _estimate_text(fix.scores[score.key], score.text, on_map, all_scores or score.is_bound)
+    low, high = fix.nees_regions.get(score.key, (math.nan, math.nan))
+    return text if math.isnan(low) else f"{text}, expected {low:.2f} to {high:.2f}"
+
+
+def _estimate_text(
+    estimate: IntervalEstimate, form: Callable[[float], str], expected_n: int, with_interval: bool
+) -> str:
     if math.isnan(estimate.value):
         return "–"
-    with_interval = all_scores and not math.isnan(estimate.low)
-    interval = f" [{form.format(estimate.low)}, {form.format(estimate.high)}]" if with_interval else ""
-    expected_n = counts.judged if score.group == "rejection" else counts.judged - counts.off_map
+    interval = f" [{form(estimate.low)}, {form(estimate.high)}]" if not math.isnan(estimate.low) else ""
     notes = [] if estimate.n == expected_n else [f"n {estimate.n}"]
-    if all_scores:
+    if with_interval:
         notes.append("n_eff –" if math.isnan(estimate.n_eff) else f"n_eff {estimate.n_eff:.0f}")
-    return form.format(estimate.value) + interval + (f" ({', '.join(notes)})" if notes else "")
+    return form(estimate.value) + (interval if with_interval else "") + (f" ({', '.join(notes)})" if notes else "")
 
 
 @click.command()

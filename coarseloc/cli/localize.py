@@ -55,6 +55,9 @@ def localize(
     The width of a frame on the ground is --footprint-m, else its altitude label by --fov-deg, else the reference set's
     footprint; unless it is given, it is tried on the first frames, and scanned where it does not fit. These options
     come before --camera, that before the flight's flight.toml. Interrupted, the same command with --out goes on.
+
+    A flight's answers on a --reference-set are stored as well: the same command goes on with them, and `coarseloc
+    evaluate`, `report` and the page Compare show them as the row "no backbone".
     """
     circle = Where.parse({"near": [near]}).near if near else None
     flight = _flight(source, labels, flight_id, camera)
@@ -67,6 +70,7 @@ def localize(
         map_sd_m=map_sd_m,
         device=device,
         previous=_written(out_dir, flight) if out_dir else None,
+        store=not source.is_file(),
     ):
         if out_dir:
             _write(out_dir, record)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import Flight, Frame, LonLat, Pose
-from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow
+from coarseloc.store.tables import FlightRow, FrameFixRow, FrameResultRow, FrameRow
 
 _SAME_POSE = 1e-9  # degrees and metres: less is rounding
 
@@ -175,7 +175,9 @@ def _write_frames(session: Session, flight_pk: int, stored_rows: Sequence[FrameR
     """Write frames in order. Frames missing from the folder stay after their predecessor, or are deleted if they have
     no results."""
     in_folder = {frame.relative_path for frame in frames}
-    has_results = exists().where(FrameResultRow.frame_id == FrameRow.id)
+    has_results = or_(
+        exists().where(FrameResultRow.frame_id == FrameRow.id), exists().where(FrameFixRow.frame_id == FrameRow.id)
+    )
     session.execute(
         delete(FrameRow).where(
             FrameRow.id.in_([frame_row.id for frame_row in stored_rows if frame_row.relative_path not in in_folder]),

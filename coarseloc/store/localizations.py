@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
@@ -14,13 +15,33 @@ from coarseloc.core.fixes import FrameFix, Pose2D
 from coarseloc.core.types import Covariance, Estimate, LonLat
 from coarseloc.store import fixes
 from coarseloc.store.snapshots import TileSnapshot, snapshots
-from coarseloc.store.tables import FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
+from coarseloc.store.tables import FlightRow, FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
 
 BEST_PLACE = "best-place"  # the method that every run answers by
-FIX = "fix"  # of frames looked for on the map in metres
+FIX = "fix"  # of frames looked for on the map in metres, among a run's best places
+WHOLE_MAP = "whole-map"  # the same on all of the map: from no run, without any backbone
 
 _COLUMNS = FrameEstimateRow.__table__.columns.keys()
 _PLAIN = [field.name for field in fields(Estimate) if field.name in _COLUMNS]  # those that a column holds as they are
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLocalization:
+    """One answer for a flight by one method."""
+
+    id: int
+    flight_id: str
+    method: str
+    set_uids: tuple[str, ...]
+    reference_set: str  # names, as they were, joined as a run's are
+    parameters: Mapping[str, Any]
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def question(self) -> str:
+        """Equal for answers of whole maps that can replace each other: the same references and place filter."""
+        return ids.digest({"sets": sorted(self.set_uids), "where": self.parameters.get("where")})
 
 
 def start_localization(
@@ -65,6 +86,49 @@ def save_estimates(
                 **{name: getattr(estimate, name) for name in _PLAIN},
             )
         )
+
+
+def find_localization(session: Session, localization: int) -> StoredLocalization:
+    """Read a localization by its key."""
+    (stored,) = _localizations(session, LocalizationRow.id == localization)
+    return stored
+
+
+def newest_map_localizations(
+    session: Session, flight_id: str, reference_set: str | None = None
+) -> list[StoredLocalization]:
+    """List a flight's newest finished answer on the whole map of each reference set and place filter, oldest first."""
+    condition = and_(LocalizationRow.method == WHOLE_MAP, FlightRow.flight_id == ids.label(flight_id))
+    name = None if reference_set is None else ids.label(reference_set)
+    finished = [
+        stored
+        for stored in _localizations(session, condition)
+        if stored.finished_at is not None and name in (None, stored.reference_set)
+    ]
+    newest = {stored.question: stored for stored in sorted(finished, key=lambda stored: stored.finished_at or now())}
+    return sorted(newest.values(), key=lambda stored: stored.id)
+
+
+def _localizations(session: Session, condition: ColumnElement[bool]) -> list[StoredLocalization]:
+    query = (
+        select(LocalizationRow, FlightRow.flight_id)
+        .join(FlightRow, FlightRow.id == LocalizationRow.flight_pk)
+        .where(condition)
+        .order_by(LocalizationRow.id)
+    )
+    return [
+        StoredLocalization(
+            row.id,
+            flight_id,
+            row.method,
+            tuple(stored["uid"] for stored in row.reference_sets if "uid" in stored),
+            " + ".join(stored["name"] for stored in row.reference_sets),
+            row.parameters,
+            row.created_at,
+            row.finished_at,
+        )
+        for row, flight_id in session.execute(query)
+    ]
 
 
 def finish_localization(session: Session, localization: int) -> None:

@@ -320,7 +320,9 @@ class MapInfo(_Record):
 class MapTimingMs(_Record):
     """Milliseconds of this frame."""
 
-    decode: float = Field(ge=0, description="reading and decoding the image; not part of total")
+    decode: float | None = Field(
+        ge=0, description="reading and decoding the image, not part of total; null where the answer was stored before"
+    )
     verify: float = Field(ge=0, description="looking for it on the map")
     total: float = Field(ge=0, description="verify: there is no embedding and no search")
 

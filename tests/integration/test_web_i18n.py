@@ -13,6 +13,7 @@ from jinja2.ext import extract_from_ast
 import web
 from coarseloc.i18n import LANGUAGES, dictionary
 from search.evaluation import report
+from search.evaluation.fix_scores import FIX_SCORES
 from search.evaluation.report.rotation import ONE_HEADING_INDEX
 from search.evaluation.scores import SCORES
 from search.evaluation.studies import limits
@@ -51,7 +52,8 @@ def placeholders(text: str) -> set[str]:
 def texts_of_reports() -> set[str]:
     """From the sources, so that a text shown only in rare cases is not forgotten."""
     folder = Path(report.__file__).parent
-    texts = {score.title for score in SCORES} | {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
+    texts = {score.title for score in (*SCORES, *FIX_SCORES)}
+    texts |= {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__)):

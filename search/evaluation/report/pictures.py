@@ -32,7 +32,7 @@ def hit_strips(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: in
         tiles = "".join(_tile(hit, result, thumbnails, translate) for hit in result.hits[:k])
         head = f'<div class="name">{html.escape(run.label)}<span>{_score_range(result, k)}</span></div>'
         rows.append(f'<div class="strip">{head}{tiles}</div>')
-    return f'<div class="frame">{_query(frame, translate)}<div>{"".join(rows)}</div></div>'
+    return f'<div class="frame">{query(frame, translate)}<div>{"".join(rows)}</div></div>'
 
 
 def best_hits(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, translate: Translator) -> str:
@@ -41,14 +41,15 @@ def best_hits(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, transl
         f'<div><div class="name">{html.escape(run.label)}</div>{_tile(result.hits[0], result, thumbnails, translate)}</div>'
         for run, result in _results_with_hits(frame, runs)
     ]
-    return f'<div class="frame">{_query(frame, translate)}<div class="firsts">{"".join(tiles)}</div></div>'
+    return f'<div class="frame">{query(frame, translate)}<div class="firsts">{"".join(tiles)}</div></div>'
 
 
 def _results_with_hits(frame: Frame, runs: Sequence[PlottedRun]) -> list[tuple[PlottedRun, FrameResult]]:
     return [(run, r) for run in runs for r in run.evaluation.results if r.frame.index == frame.index and r.hits]
 
 
-def _query(frame: Frame, translate: Translator) -> str:
+def query(frame: Frame, translate: Translator) -> str:
+    """HTML of a frame: its number, picture, file name and yaw."""
     alt = html.escape(translate("frame {index}").format(index=frame.index))
     yaw = "" if frame.truth.yaw_deg is None else f"<br>{translate('yaw')} {frame.truth.yaw_deg:.0f}°"
     picture = f'<figure class="tile">{_image(_frame_uri(frame.path), alt)}</figure>'

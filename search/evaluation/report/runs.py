@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from coarseloc.i18n import Translator, translator
 from coarseloc.localize import metrics
 from search.evaluation import scores
 from search.evaluation.intervals import bootstrap
-from search.evaluation.report import accuracy, confidence, pictures, style, timing
+from search.evaluation.report import accuracy, confidence, fixes, pictures, style, timing
 from search.evaluation.report.page import (
     Page,
     Section,
@@ -30,6 +31,7 @@ from search.evaluation.report.plotted_run import PlottedRun, estimate_text, grou
 
 if TYPE_CHECKING:
     from search.evaluation.evaluate import Evaluation
+    from search.evaluation.fix_evaluation import FixEvaluation
 
 K = 10
 WORST_COUNT = 6  # frames of largest error
@@ -40,6 +42,7 @@ def write_report(
     thumbnails: Path,
     out: Path,
     *,
+    whole_maps: Sequence[FixEvaluation] = (),
     language: str = "en",
     figures: Path | None = None,
     frame: int | None = None,
@@ -48,21 +51,20 @@ def write_report(
 ) -> list[str]:
     """Write runs as one HTML file with all their figures; returns notices for the user.
 
-    `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
+    `whole_maps`: what whole maps give without any backbone. `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
     `note`: a line put above everything. Raises InputError for a frame that no run has.
     """
     translate = translator(language)
     runs = plotted_runs(evaluations)
-    if not any(len(run.scores) for run in runs):
+    if not any(len(run.scores) for run in runs) and not any(whole_map.answers for whole_map in whole_maps):
         raise InputError("no frame of these runs was answered: there is nothing to report; see `coarseloc flights`")
     translate_figures, notices = figures_translator(language, figures)
     shown_frame = _find_frame(runs, frame)
-    sections = _sections(runs, shown_frame, thumbnails, translate, translate_figures)
-    flights = ", ".join(dict.fromkeys(run.stored.flight_id for run in runs))
+    sections = _sections(runs, whole_maps, shown_frame, thumbnails, translate, translate_figures)
     page = Page(
-        title=translate("Localization report: {flights}").format(flights=flights),
-        lead=_summary_paragraph(runs, translate),
-        facts=_facts(runs, translate),
+        title=translate("Localization report: {flights}").format(flights=_flights(runs, whole_maps)),
+        lead=_summary_paragraph(runs, translate) if runs else [],
+        facts=_facts(runs, translate) if runs else _whole_map_facts(whole_maps, translate),
         sections=sections,
         warnings=_warnings(runs, note, translate),
         language=language,
@@ -77,6 +79,7 @@ def write_report(
 
 def _sections(
     runs: Sequence[PlottedRun],
+    whole_maps: Sequence[FixEvaluation],
     shown_frame: Frame | None,
     thumbnails: Path,
     translate: Translator,
@@ -87,7 +90,9 @@ def _sections(
     if with_truth:
         sections += _with_figures_in(accuracy.make_sections, with_truth, translate, translate_figures)
         sections += _with_figures_in(confidence.make_sections, with_truth, translate, translate_figures)
-    sections += _with_figures_in(timing.make_sections, runs, translate, translate_figures)
+    sections += _with_figures_in(partial(_fix_sections, whole_maps), runs, translate, translate_figures)
+    if runs:
+        sections += _with_figures_in(timing.make_sections, runs, translate, translate_figures)
     if shown_frame:
         sections.append(
             Section(
@@ -111,8 +116,17 @@ def _sections(
                 body="".join(pictures.best_hits(frame, runs, thumbnails, translate) for frame in worst_frames),
             )
         )
-    sections.append(Section("runs", translate("Runs"), table=_run_table(runs, translate), open=True))
+    if runs:
+        sections.append(Section("runs", translate("Runs"), table=_run_table(runs, translate), open=True))
     return sections
+
+
+def _fix_sections(
+    whole_maps: Sequence[FixEvaluation], runs: Sequence[PlottedRun], translate: Translator
+) -> list[Section]:
+    plotted = fixes.plotted_fixes(runs, whole_maps, translate)
+    unmatched = fixes.unmatched_section(plotted, translate)
+    return fixes.make_sections(plotted, translate) + ([] if unmatched is None else [unmatched])
 
 
 def _with_figures_in(
@@ -144,7 +158,7 @@ def _missing_note(
 
 
 def _find_frame(runs: Sequence[PlottedRun], index: int | None) -> Frame | None:
-    if index is None:
+    if index is None or not runs:
         return pictures.median_frame(runs)
     for run in runs:
         for result in run.evaluation.results:
@@ -244,6 +258,23 @@ def _warnings(runs: Sequence[PlottedRun], note: str | None, translate: Translato
     return warnings
 
 
+def _flights(runs: Sequence[PlottedRun], whole_maps: Sequence[FixEvaluation]) -> str:
+    flight_ids = [run.stored.flight_id for run in runs] + [whole_map.flight_id for whole_map in whole_maps]
+    return ", ".join(dict.fromkeys(flight_ids))
+
+
+def _whole_map_facts(whole_maps: Sequence[FixEvaluation], translate: Translator) -> list[tuple[str, str]]:
+    """Of whole maps alone, where no run is reported."""
+    environments = [whole_map.localization.parameters["environment"] for whole_map in whole_maps]
+    devices = [" · ".join(str(environment.get(key, "?")) for key in ("device", "cpu")) for environment in environments]
+    return [
+        (translate("Flights"), _flights((), whole_maps)),
+        (translate("Reference sets"), "; ".join(dict.fromkeys(whole_map.reference_set for whole_map in whole_maps))),
+        (translate("Frames"), ", ".join(str(whole_map.counts.frames) for whole_map in whole_maps)),
+        (translate("Device"), "; ".join(dict.fromkeys(devices))),
+    ]
+
+
 def _facts(runs: Sequence[PlottedRun], translate: Translator) -> list[tuple[str, str]]:
     counts = runs[0].evaluation.counts
     environments = [run.stored.environment for run in runs]
@@ -258,7 +289,7 @@ def _facts(runs: Sequence[PlottedRun], translate: Translator) -> list[tuple[str,
     frames = translate("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
     times = translate("after {n} warm-up calls, the device synchronised; {how}")
     return [
-        (translate("Flights"), ", ".join(dict.fromkeys(run.stored.flight_id for run in runs))),
+        (translate("Flights"), _flights(runs, ())),
         (
             translate("Reference sets"),
             "; ".join(_reference_set_text(reference_set, translate) for reference_set in sets.values()),
