@@ -14,10 +14,11 @@ from typing import Any
 
 from coarseloc.core.camera import GIVEN, BoresightLeg, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError, StoreError
-from coarseloc.core.fixes import HALF_A_PIXEL, FixAnswer, FixConditions, FrameFix, NotVerified
+from coarseloc.core.fixes import HALF_A_PIXEL, FixAnswer, FixConditions, FrameFix, NotVerified, Pose2D
 from coarseloc.core.types import Frame, LonLat, Progress
 from coarseloc.core.windows import WindowSource
 from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.mosaics import CaptureWindows
 from coarseloc.localize.flight_scale import fitted_rule
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.places import Place, places_of
@@ -188,9 +189,17 @@ class Verifier:
             return FrameFix(NotVerified(str(error)))
         reference, gsd_m = by_map[index][0], searched[index].source.gsd_m
         conditions = FixConditions(
-            *width, reference.name, gsd_m, reference.sd_m, reference.sd_source, ms_since(started)
-        )
+            *width, reference.name, gsd_m, reference.sd_m, reference.sd_source, ms_since(started),
+            map_pictures=_pictures_around(searched[index].source, answer, width.metres),
+        )  # fmt: skip
         return FrameFix(answer, conditions)
+
+
+def _pictures_around(source: WindowSource, answer: FixAnswer, footprint_m: float) -> int | None:
+    """How many captures the map is laid together from under a frame; None of an orthophoto and without a match."""
+    if not isinstance(source, CaptureWindows) or not isinstance(answer, Pose2D):
+        return None
+    return source.pictures_around(answer.ground, footprint_m * answer.scale)
 
 
 def _places_by_map(

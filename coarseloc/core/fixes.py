@@ -93,6 +93,7 @@ class FixConditions:
     map_sd_m: float  # the map's own registration error, per axis
     map_sd_source: str
     verify_ms: float
+    map_pictures: int | None = None  # captures that the map around the fix is laid together from; 1: a tile alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from coarseloc.core import geo
@@ -47,6 +48,10 @@ class CaptureWindows:
         self._reach_m = np.array([picture.width_m for picture in pictures]) / math.sqrt(2)
         self.bounds = self._box()
 
+    def pictures_around(self, center: LonLat, side_m: float) -> int:
+        """How many pictures a window would be laid together from."""
+        return len(self._reaching(center, side_m / 2))
+
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """A north-up window out of the pictures that reach into it, each pixel from the one whose middle is nearest.
 
@@ -55,7 +60,7 @@ class CaptureWindows:
         side_px = window_side_px(side_m, gsd_m)
         east, north = self._offsets(center)
         half = side_px * gsd_m / 2
-        reaching = np.flatnonzero(np.maximum(np.abs(east), np.abs(north)) <= half + self._reach_m)
+        reaching = self._reaching(center, half)
         pixels = np.zeros((side_px, side_px, 3), np.uint8)
         nearest_m = np.full((side_px, side_px), np.inf)
         line = (np.arange(side_px) + 0.5) * gsd_m - half  # metres from the middle, right and down
@@ -68,6 +73,10 @@ class CaptureWindows:
             nearest_m[chosen] = distance[chosen]
         valid = np.isfinite(nearest_m)
         return north_up(pixels, None if valid.all() else valid, gsd_m, center)
+
+    def _reaching(self, center: LonLat, half_m: float) -> NDArray[np.intp]:
+        """The indices of the pictures that may reach into a window of half this side, whatever their heading."""
+        return np.flatnonzero(np.maximum(*map(np.abs, self._offsets(center))) <= half_m + self._reach_m)
 
     def _offsets(self, center: LonLat) -> tuple[Floats, Floats]:
         """(east, north) metres of every picture's middle."""

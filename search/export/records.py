@@ -165,6 +165,12 @@ class FixConditionsInfo(_Record):
     map_sd_m: float = Field(ge=0, description="the map's own registration error, per axis")
     map_sd_source: str
     verify_ms: float = Field(ge=0, description="looking for it on the map")
+    map_pictures: int | None = Field(
+        default=None,
+        ge=1,
+        description="captures that the map around the fix is laid together from, 1: a tile without neighbours; "
+        "null of an orthophoto and without a match",
+    )
 
 
 class FixInfo(_Record):

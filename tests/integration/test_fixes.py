@@ -14,6 +14,7 @@ from databases import environment_of
 import coarseloc as cl
 from coarseloc.core.camera import Camera
 from coarseloc.core.fixes import NotVerified, Pose2D
+from coarseloc.simulate.captures import write_captures
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
 from coarseloc.store import fixes, localizations, runs
@@ -204,3 +205,13 @@ def test_a_stored_fix_is_read_back_as_it_was(workspace: cl.Workspace, sources: P
         fixes.save_fixes(session, copy, [(keys[index], fix) for index, fix in stored.items()])
         session.flush()
         assert fixes.fixes(session, copy) == stored
+
+
+def test_captures_are_laid_together_and_their_number_is_said(workspace: cl.Workspace, sources: Path, tmp_path: Path):
+    cut = cl.orthophoto(sources / "area.tif", footprint_m=FOOTPRINT_M, altitude_m=300, angles=(0, 90), tile_px=150)
+    write_captures(cut, tmp_path / "captures")
+    (source,) = cl.captures(tmp_path / "captures")
+    workspace.ingest(source, ["demo"])
+    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on(source.reference_set.name))
+    assert run.summary.fix.matches == FRAMES and run.summary.fix.median_aircraft_error_m < 5.0
+    assert all(result.fix.conditions.map_pictures > 4 for result in answers(workspace, run.id))

@@ -75,3 +75,12 @@ def test_a_mosaic_of_nothing_and_of_no_size_is_refused(ground: UInt8):
     source = CaptureWindows([placed for _, placed in pictures.values()], GSD_M, lambda path: pictures[path][0])
     with pytest.raises(InputError, match="expected both above 0"):
         source.window(CENTER, 0.0, 1.0)
+
+
+def test_it_counts_the_pictures_under_a_window(tmp_path):
+    here, east = LonLat(127.0, 37.5), geo.offset(LonLat(127.0, 37.5), 100.0, 0.0)
+    pictures = [PlacedPicture(tmp_path / name, center, 0.0, 200.0) for name, center in (("a", here), ("b", east))]
+    windows = CaptureWindows(pictures, 1.0)
+    assert windows.pictures_around(here, 150.0) == 2
+    assert CaptureWindows(pictures[:1], 1.0).pictures_around(here, 150.0) == 1
+    assert windows.pictures_around(geo.offset(here, -3000.0, 0.0), 150.0) == 0
