@@ -1,0 +1,5 @@
+"""A flight's frames as one track: motion between frames and fixes on the map, followed together. Pure.
+
+motion       — how the ground in a frame's middle moved from one frame to the next, wherever that is known from
+odometry     — that motion from the frames' own pictures
+"""

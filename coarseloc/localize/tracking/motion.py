@@ -1,0 +1,44 @@
+"""How a frame lies relative to the one before: from pictures, or from a file of displacements or speeds. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from coarseloc.core.types import Floats
+
+MotionAxes = Literal["frame", "ground"]
+
+
+@dataclass(frozen=True, slots=True)
+class Displacement:
+    """From the middle of one frame to the middle of the next, on the ground.
+
+    `across_m`, `along_m`: to the right and up of the first frame's picture ("frame" axes), or east and north ("ground"
+    axes: a file's). Frame axes are in metres of the first frame's expected width: multiply by its scale. `turn_deg`:
+    clockwise. `log_scale`: of the second frame's width on the ground over its expected width, less the first one's.
+
+    `covariance`: float64 [4, 4] of (across, along, turn, log scale), in m, degrees and 1; a source that does not tell a
+    turn or a scale gives it a large variance. `quality`: the peak of the correlation over the standard deviation
+    beside it, times the root of the share of common ground; None where no picture was correlated.
+    """
+
+    across_m: float
+    along_m: float
+    turn_deg: float
+    log_scale: float
+    covariance: Floats
+    quality: float | None = None
+    axes: MotionAxes = "frame"
+
+    @property
+    def length_m(self) -> float:
+        return math.hypot(self.across_m, self.along_m)
+
+
+def displacement_covariance(shift_sd_m: float, turn_sd_deg: float, log_scale_sd: float) -> Floats:
+    """float64 [4, 4] of errors that do not depend on each other."""
+    return np.diag(np.square([shift_sd_m, shift_sd_m, turn_sd_deg, log_scale_sd]))

@@ -1,0 +1,277 @@
+"""Motion between two consecutive frames, out of their pictures. Pure numpy and Pillow.
+
+Phase correlation: the cross-power spectrum of two windowed pictures with its amplitudes set to 1 has its inverse
+transform's maximum at the shift (Kuglin and Hines, "The Phase Correlation Image Alignment Method", 1975). Here it is
+weighted by a Gaussian of frequency, so that the peak is a Gaussian, found between pixels by the parabola through its
+logarithm. Turn and scale are those of the trial whose peak stands highest: a grid at 64 pixels a width, then parabolas
+at 112 and 224, where both pictures are weighted by both windows, as they lie on each other: common ground alone.
+
+The windows of the grid are flat ones, Hann's to the fourth root: of 49 pairs 0.4 widths apart Hann's own loses 14.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from coarseloc.core.types import Floats
+from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
+
+Luma = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class OdometrySettings:
+    """What decides a displacement beside the pictures."""
+
+    width_px: int = 224
+    coarse_px: int = 64
+    turns_deg: float = 32.0  # either way, of the first trials; without success the rest of the circle
+    coarse_turn_deg: float = 4.0  # steps
+    coarse_scales: tuple[float, ...] = (-0.12, -0.06, 0.0, 0.06, 0.12)  # logarithms, about the expected change
+    least_quality: float = 12.0  # below which pictures do not register: unrelated ones reach 7, clear ones 39
+    least_contrast: float = 2.0  # grey levels, of a picture without its broad shades; cloud and black have less
+    shift_sd_widths: float = 1 / 400  # of a shift, in widths on the ground
+    shift_sd_share: float = 0.01  # and of its length
+    turn_sd_deg: float = 0.5
+    scale_sd: float = 0.015  # 0.007 where nothing tilts
+
+
+DEFAULTS = OdometrySettings()
+
+_PEAK_PX = 0.6  # σ of a correlation's peak
+_FLATNESS = 0.25  # power of Hann's window
+_BROAD_PX = 16  # of the shades that contrast leaves out, at 224 pixels a width
+_BESIDE_PX = 6  # around a peak, that its σ leaves out
+_REFINEMENTS = ((2, 1.5, 0.025), (1, 0.75, 0.013), (1, 0.4, 0.007))
+"""(reduction of the full resolution, step of the turn in degrees, step of the log scale) of each climb."""
+
+
+class OdometryFrame:
+    """A frame reduced for odometry: its luma at a few resolutions, and its contrast."""
+
+    def __init__(self, luma: Luma, footprint_m: float, settings: OdometrySettings = DEFAULTS) -> None:
+        """luma: float32 [H, W], grey levels 0–255. footprint_m: its expected width on the ground."""
+        if luma.ndim != 2 or min(luma.shape) < 8:
+            raise ValueError(f"a frame's luma of shape {luma.shape}: expected at least 8 x 8 pixels")
+        if not 0 < footprint_m < math.inf:
+            raise ValueError(f"a frame's width of {footprint_m} m: expected above 0")
+        if not np.isfinite(luma).all():
+            raise ValueError("a frame's luma holds what is no number")
+        self.footprint_m = footprint_m
+        self.settings = settings
+        picture = Image.fromarray(np.asarray(luma, np.float32), mode="F")
+        widths = {settings.coarse_px, *(settings.width_px // reduction for reduction, _, _ in _REFINEMENTS)}
+        self._levels = {width: _reduced(picture, width) for width in widths}
+        fine = np.asarray(self.level(settings.width_px))
+        broad = Image.fromarray(fine).resize(
+            tuple(max(1, side // _BROAD_PX) for side in fine.shape[::-1]), Image.Resampling.BOX
+        )
+        self.contrast = float(np.std(fine - np.asarray(broad.resize(fine.shape[::-1], Image.Resampling.BICUBIC))))
+
+    def level(self, width_px: int) -> Image.Image:
+        """Its luma at this many pixels a width."""
+        return self._levels[width_px]
+
+
+def displacement(first: OdometryFrame, second: OdometryFrame) -> Displacement | None:
+    """The motion from one frame to the next; None where a picture has no contrast, or they do not register."""
+    settings = first.settings
+    if min(first.contrast, second.contrast) < settings.least_contrast:
+        return None
+    near = np.arange(-settings.turns_deg, settings.turns_deg + 1e-6, settings.coarse_turn_deg)
+    far = np.arange(settings.turns_deg + settings.coarse_turn_deg, 360.0 - settings.turns_deg, settings.coarse_turn_deg)
+    for turns in (near, far):
+        measured = _measured(first, second, turns)
+        if measured is not None:
+            return measured
+    return None
+
+
+def _measured(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> Displacement | None:
+    settings = first.settings
+    coarse = _coarse(first, second, turns)
+    alignment, quality, width_px = coarse, 0.0, settings.coarse_px
+    for reduction, turn_step, zoom_step in _REFINEMENTS:
+        alignment = _resized(alignment, settings.width_px // reduction / width_px)
+        width_px = settings.width_px // reduction
+        alignment, quality = _climbed(first.level(width_px), second.level(width_px), alignment, turn_step, zoom_step)
+    if quality < settings.least_quality:
+        return None
+    pixel_m = first.footprint_m / width_px
+    shift_m = pixel_m * math.hypot(alignment.x_px, alignment.y_px)
+    sd_m = first.footprint_m * settings.shift_sd_widths + settings.shift_sd_share * shift_m
+    return Displacement(
+        alignment.x_px * pixel_m,
+        -alignment.y_px * pixel_m,
+        float((alignment.turn_deg + 180.0) % 360.0 - 180.0),
+        alignment.log_zoom - math.log(second.footprint_m / first.footprint_m),
+        displacement_covariance(sd_m, settings.turn_sd_deg, settings.scale_sd),
+        quality,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Alignment:
+    """Of the second picture on the first: turned clockwise, its pixels exp(log_zoom) of the first one's, its middle
+    (x right, y down) pixels from the first one's."""
+
+    turn_deg: float
+    log_zoom: float
+    x_px: float
+    y_px: float
+
+
+def _coarse(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> _Alignment:
+    """The best of a grid of turns and scales at the coarse resolution."""
+    settings = first.settings
+    a, b = first.level(settings.coarse_px), second.level(settings.coarse_px)
+    side = settings.coarse_px
+    # numpy's transforms keep float32
+    spectrum = np.fft.rfft2(_windowed(a, _Alignment(0.0, 0.0, 0.0, 0.0), side))
+    expected = math.log(second.footprint_m / first.footprint_m)
+    trials = [_Alignment(float(turn), expected + scale, 0.0, 0.0) for turn in turns for scale in settings.coarse_scales]
+    others = np.fft.rfft2(np.stack([_windowed(b, trial, side) for trial in trials]))
+    surfaces = _correlated(spectrum, others)
+    heights = surfaces.reshape(len(trials), -1).max(1)
+    best = int(heights.argmax())
+    x, y, _ = _peak(surfaces[best])
+    return _Alignment(trials[best].turn_deg, trials[best].log_zoom, x, y)
+
+
+def _climbed(
+    a: Image.Image, b: Image.Image, start: _Alignment, turn_step: float, zoom_step: float
+) -> tuple[_Alignment, float]:
+    """(the alignment at the top of parabolas through trials a step either way, its quality)."""
+    turns = [_trial(a, b, start, sign * turn_step, 0.0) for sign in (-1, 0, 1)]
+    turn = _vertex([height for *_, height, _ in turns]) * turn_step
+    zooms = [_trial(a, b, start, turn, sign * zoom_step) for sign in (-1, 0, 1)]
+    zoom = _vertex([height for *_, height, _ in zooms]) * zoom_step
+    x, y, _, quality = _trial(a, b, start, turn, zoom)
+    return _Alignment(start.turn_deg + turn, start.log_zoom + zoom, x, y), quality
+
+
+def _trial(
+    a: Image.Image, b: Image.Image, start: _Alignment, turn_deg: float, log_zoom: float
+) -> tuple[float, float, float, float]:
+    """(shift x, y in pixels, height of the peak, quality) of an alignment's turn and zoom changed."""
+    half_x, half_y = start.x_px / 2, start.y_px / 2
+    side = max(a.size)
+    moved = _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, half_x, half_y)
+    weights = _taper(a.size, _Alignment(0.0, 0.0, -half_x, -half_y), side) * _taper(b.size, moved, side)
+    weights = np.sqrt(weights)
+    pictures = [_warped(a, _Alignment(0.0, 0.0, -half_x, -half_y), side), _warped(b, moved, side)]
+    spectra = np.fft.rfft2(np.stack([_centred(picture, weights) for picture in pictures]))
+    surface = _correlated(spectra[0], spectra[1])
+    x, y, height = _peak(surface)
+    # A small common ground has smooth spectra, whose phases agree by chance.
+    share = float(weights.sum()) / (a.width * a.height)
+    return start.x_px + x, start.y_px + y, height, _quality(surface) * math.sqrt(share)
+
+
+def _vertex(heights: list[float]) -> float:
+    """Where the parabola through the logarithms of three heights at -1, 0, 1 has its top, within ±1.5 steps."""
+    left, middle, right = np.log(np.maximum(heights, 1e-9)).tolist()
+    bend = left - 2 * middle + right
+    if bend >= -1e-12:
+        return float(np.sign(right - left))
+    return float(np.clip((left - right) / (2 * bend), -1.5, 1.5))
+
+
+def _resized(alignment: _Alignment, factor: float) -> _Alignment:
+    return replace(alignment, x_px=alignment.x_px * factor, y_px=alignment.y_px * factor)
+
+
+def _windowed(picture: Image.Image, alignment: _Alignment, side: int) -> Luma:
+    return _centred(_warped(picture, alignment, side), _taper(picture.size, alignment, side))
+
+
+def _centred(luma: Luma, weights: Luma) -> Luma:
+    """A picture less its weighted mean, weighted."""
+    mean = float((luma * weights).sum() / max(float(weights.sum()), 1e-6))
+    return (luma - np.float32(mean)) * weights
+
+
+def _warped(picture: Image.Image, alignment: _Alignment, side: int) -> Luma:
+    """float32 [side, side] about the first picture's middle."""
+    matrix = _to_picture(alignment, picture.size, side)
+    return np.asarray(picture.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
+
+
+def _to_picture(alignment: _Alignment, size: tuple[int, int], side: int) -> tuple[float, ...]:
+    """Pillow's AFFINE data: pixels of a square about the first picture's middle to pixels of the second."""
+    turn, zoom = math.radians(alignment.turn_deg), math.exp(-alignment.log_zoom)
+    cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
+    x, y = side / 2 + alignment.x_px, side / 2 + alignment.y_px
+    return cos, sin, size[0] / 2 - cos * x - sin * y, -sin, cos, size[1] / 2 + sin * x - cos * y
+
+
+def _taper(size: tuple[int, int], alignment: _Alignment, side: int) -> Luma:
+    """float32 [side, side]: the window of a picture of `size` pixels, where it lies; 0 beyond it."""
+    cos_x, sin_x, x0, cos_y, sin_y, y0 = _to_picture(alignment, size, side)
+    pixel = (np.arange(side, dtype=np.float32) + np.float32(0.5)).astype(np.float32)
+    x = np.float32(cos_x) * pixel[None] + np.float32(sin_x) * pixel[:, None] + np.float32(x0)
+    y = np.float32(cos_y) * pixel[None] + np.float32(sin_y) * pixel[:, None] + np.float32(y0)
+    return _raised(x, size[0]) * _raised(y, size[1])
+
+
+def _raised(coordinate: Luma, length: int) -> Luma:
+    phase = np.clip(coordinate, 0, length) * np.float32(np.pi / length)
+    return np.asarray(np.maximum(np.sin(phase), 0.0) ** np.float32(2 * _FLATNESS), np.float32)
+
+
+def _correlated(first: NDArray[np.complexfloating], second: NDArray[np.complexfloating]) -> Luma:
+    """float32 [..., N, N]: the phase correlation of spectra; its maximum is where the first shows the second's 0."""
+    cross = first * second.conj()
+    side = cross.shape[-2]
+    amplitude = np.abs(cross)
+    cross = cross / np.maximum(amplitude, np.float32(1e-12)) * _band(side)
+    return np.asarray(np.fft.irfft2(cross, s=(side, side)), np.float32)
+
+
+@functools.cache
+def _band(side: int) -> Luma:
+    """float32 [N, N/2 + 1]: a Gaussian of frequency; a peak of all phases equal has height 1. Nothing at 0."""
+    y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    weights = np.exp(-2.0 * (np.pi * _PEAK_PX) ** 2 * (x**2 + y**2))
+    weights[0, 0] = 0.0
+    whole = np.fft.irfft2(weights, s=(side, side))[0, 0]
+    return np.asarray(weights / whole, np.float32)
+
+
+def _peak(surface: Luma) -> tuple[float, float, float]:
+    """(x, y, height) of the maximum, between pixels; shifts in [-N/2, N/2)."""
+    side = surface.shape[-1]
+    row, column = divmod(int(surface.argmax()), side)
+    height = float(surface[row, column])
+    around = surface[np.ix_([row - 1, row, (row + 1) % side], [column - 1, column, (column + 1) % side])]
+    logarithms = np.log(np.maximum(around, max(1e-3 * height, 1e-9)))
+    x = column + _top(logarithms[1])
+    y = row + _top(logarithms[:, 1])
+    return (x + side / 2) % side - side / 2, (y + side / 2) % side - side / 2, height
+
+
+def _top(values: Luma) -> float:
+    bend = float(values[0] - 2 * values[1] + values[2])
+    return 0.0 if bend >= 0 else float(np.clip((values[0] - values[2]) / (2 * bend), -0.5, 0.5))
+
+
+def _quality(surface: Luma) -> float:
+    """The maximum over the standard deviation beside it."""
+    row, column = divmod(int(surface.argmax()), surface.shape[-1])
+    centred = np.roll(surface, (_BESIDE_PX - row, _BESIDE_PX - column), (0, 1))
+    beside = np.ones(surface.shape, bool)
+    beside[: 2 * _BESIDE_PX + 1, : 2 * _BESIDE_PX + 1] = False
+    return float(surface[row, column] / max(float(centred[beside].std()), 1e-9))
+
+
+def _reduced(picture: Image.Image, width_px: int) -> Image.Image:
+    """At `width_px` a width, averaged; never smaller than 4 pixels."""
+    height_px = max(4, round(picture.height * width_px / picture.width))
+    return picture.resize((width_px, height_px), Image.Resampling.BOX if picture.width >= width_px else
+                          Image.Resampling.BICUBIC)  # fmt: skip
