@@ -29,6 +29,7 @@ from search.evaluation.fix_evaluation import (
     estimate_json,
     evaluate_run_fixes,
     evaluate_whole_maps,
+    is_beside,
     number_json,
 )
 from search.evaluation.fix_scores import FIX_SCORES, FixScore
@@ -194,21 +195,10 @@ def evaluate_named(
         flight_ids = [name for name in map(ids.label, names) if name in flights.flight_ids(session)]
         whole_maps = evaluate_whole_maps(session, flight_ids, reference_set)
         beside = evaluate_whole_maps(session, (run.flight_id for run in selected if run.flight_id not in flight_ids))
-    whole_maps += [whole_map for whole_map in beside if any(is_beside(whole_map, run) for run in selected)]
+    whole_maps += [whole_map for whole_map in beside if any(is_beside(whole_map.localization, run) for run in selected)]
     if not selected and not whole_maps:
         raise InputError(NOTHING)
     return Evaluations(evaluate(db, selected, method) if selected else (), whole_maps)
-
-
-def is_beside(whole_map: FixEvaluation, run: StoredRun) -> bool:
-    """Whether both looked for the same frames on the same references and part of the map."""
-    localization = whole_map.localization
-    where = run.parameters.get("where") or {}
-    return (localization.flight_id, sorted(localization.set_uids), localization.parameters["where"]) == (
-        run.flight_id,
-        sorted(run.set_uids),
-        where,
-    )
 
 
 def evaluate(db: Database, selected: Sequence[StoredRun], method: str = BEST_PLACE) -> list[Evaluation]:

@@ -168,10 +168,21 @@ def evaluate_whole_maps(
 ) -> list[FixEvaluation]:
     """Flights looked for on whole maps of reference sets, the newest finished answer to each question."""
     return [
-        _evaluation(session, localization, None, None)
+        evaluate_whole_map(session, localization)
         for flight_id in dict.fromkeys(flight_ids)
         for localization in localizations.newest_map_localizations(session, flight_id, reference_set)
     ]
+
+
+def evaluate_whole_map(session: Session, localization: StoredLocalization) -> FixEvaluation:
+    """A flight looked for on one whole map."""
+    return _evaluation(session, localization, None, None)
+
+
+def is_beside(whole_map: StoredLocalization, run: StoredRun) -> bool:
+    """Whether both looked for the same frames on the same references and part of the map."""
+    asked = (run.flight_id, sorted(run.set_uids), run.parameters.get("where") or {})
+    return (whole_map.flight_id, sorted(whole_map.set_uids), whole_map.parameters["where"]) == asked
 
 
 def _evaluation(

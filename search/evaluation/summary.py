@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc.core.fixes import ellipse
+from coarseloc.core.fixes import FrameFix, ellipse
 from coarseloc.store import Database, runs
 from coarseloc.store.localizations import BEST_PLACE
 from coarseloc.store.runs import StoredRun
-from search.answers import FrameAnswer, frame_answers
+from search.answers import FixErrors, FrameAnswer, frame_answers
 
 PARTS = ("decode", "embed", "search", "total")
 
@@ -53,12 +53,10 @@ class FixSummary:
     median_verify_ms: float | None
 
 
-def summarize_fixes(answers: Sequence[FrameAnswer]) -> FixSummary | None:
-    """Reduce the fixes of a run; None where it was not verified."""
-    fixes = [answer.result.fix for answer in answers if answer.result.fix is not None]
+def summarize_fixes(fixes: Sequence[FrameFix], errors: Sequence[FixErrors]) -> FixSummary | None:
+    """Reduce the fixes of a run or of a whole map; None where there is none."""
     if not fixes:
         return None
-    errors = [answer.fix_errors for answer in answers if answer.fix_errors is not None]
     poses = [fix.pose for fix in fixes if fix.pose is not None]
     return FixSummary(
         verified=sum(fix.match is not None for fix in fixes),
@@ -90,7 +88,10 @@ def summarize(answers: Sequence[FrameAnswer]) -> RunSummary:
         median_margin=median(estimate.margin for estimate in estimates if not estimate.margin_at_least),
         median_score=median(estimate.score for estimate in estimates),
         median_ms={part: median(getattr(timing, f"{part}_ms") for timing in timings) for part in PARTS},
-        fix=summarize_fixes(answers),
+        fix=summarize_fixes(
+            [answer.result.fix for answer in answers if answer.result.fix is not None],
+            [answer.fix_errors for answer in answers if answer.fix_errors is not None],
+        ),
     )
 
 

@@ -19,7 +19,8 @@ from gallery_sample import SMALL, SOURCE_GONE, VERIFIED, Shape, make_gallery, re
 from recorded_runs import record_fixes
 
 from coarseloc.core.fixes import FrameFix, NoMatch, NotVerified
-from coarseloc.store import flights, open_database, references, runs
+from coarseloc.store import fixes, flights, localizations, open_database, references, runs
+from coarseloc.store.localizations import WHOLE_MAP
 from search.export.records import CoarseLocalizationInfo, FixInfo, FlightLocalizations
 from web import create_app
 
@@ -395,6 +396,36 @@ def test_by_fixes_a_frame_without_a_match_has_no_estimate(client: FlaskClient) -
     models = {row["key"]: row for row in client.get(f"/flights/{FLIGHT}.json?method=fix").json["models"]}
     assert models["vitl16sat"]["median_error_m"] == pytest.approx(4.0, abs=0.05)
     assert models["vits16"]["median_error_m"] is None
+
+
+def test_the_whole_map_stands_beside_the_backbones_in_a_comparison(tmp_path: Path) -> None:
+    settings = make_gallery(tmp_path, Shape(columns=3, rows=3, frames=MATCHED + 2, flights=(FLIGHT,)))
+    database = open_database(settings.database)
+    with database.write() as session:
+        stored = flights.find_flight(session, FLIGHT)
+        (reference_set,) = references.reference_sets(session)
+        verified = [run for run in runs.latest_runs(session, FLIGHT) if localizations.frame_fixes(session, run.id)]
+        answers = localizations.frame_fixes(session, verified[0].id)
+        facts = [{"uid": reference_set.uid, "name": reference_set.name}]
+        question = {"camera": {}, "bounds": [126.0, 37.0, 128.0, 38.0]}
+        for where, kept in (({}, list(answers)), ({"near": {"lon": 127.0, "lat": 37.5, "radius_m": 900.0}}, [MATCHED])):
+            key = localizations.start_localization(
+                session, stored.id, WHOLE_MAP, [], facts, question | {"where": where}
+            )
+            fixes.save_fixes(session, key, [(stored.frame_keys[index], answers[index]) for index in kept])
+            localizations.finish_localization(session, key)
+    database.close()
+    app = create_app(settings)
+    client = app.test_client()
+    page = client.get("/compare.json").json
+    matches = sum(fix.match is True for fix in answers.values())
+    assert page["whole_map"]["fix"]["matches"] == matches > 0, "the widest question, as the searches' own"
+    assert page["whole_map"]["frames"] == len(answers) and len(page["models"]) == 6
+    html = client.get("/compare", headers=HTML).text
+    assert html.count("no backbone") == 1 and "verify ms" in html
+    figures = client.get(page["figures"], headers=HTML).text
+    assert 'id="fixes"' in figures and "no backbone" in figures
+    app.extensions["coarseloc"].close()
 
 
 def test_the_figures_of_a_comparison_are_drawn_of_fixes_too(client: FlaskClient) -> None:

@@ -16,6 +16,7 @@ from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from search.flight import FrameOutcome, RunRequest, record_outcomes, start_runs
+from search.verification import FixRequest
 
 Hits = Sequence[tuple[int, float]]  # (rotated tile, score), best first
 
@@ -55,7 +56,7 @@ def record_fixes(db: Database, run_id: int, fix_by_frame: Mapping[int, FrameFix]
     """Store a finished run's fixes, {frame index: fix}, as its verification does."""
     with db.write() as session:
         flight = flights.find_flight(session, runs.find_run(session, run_id).flight_id)
-        localization = localizations.start_localization(session, flight.id, FIX, [run_id], [], {"places": 10})
+        localization = localizations.start_localization(session, flight.id, FIX, [run_id], [], FixRequest().to_json())
         fixes.save_fixes(session, localization, [(flight.frame_keys[i], fix) for i, fix in fix_by_frame.items()])
         localizations.finish_localization(session, localization)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, render_template, request
 from pydantic import Field
 
-from coarseloc.store import gallery, localizations
+from coarseloc.store import Database, fixes, gallery, localizations
+from coarseloc.store.flights import StoredFlight
+from coarseloc.store.localizations import StoredLocalization
 from coarseloc.store.runs import StoredRun
+from search.answers import fix_errors
 from search.environment import conditions
 from search.evaluation.evaluate import evaluate
+from search.evaluation.fix_evaluation import evaluate_whole_map, is_beside
 from search.evaluation.pareto import RunCost, pareto_front
-from search.evaluation.summary import typical_frame
+from search.evaluation.summary import summarize_fixes, typical_frame
 from web.language import _
 from web.models import AnswerModel, Url
 from web.pages import address, page
@@ -22,6 +27,7 @@ from web.pages.figures import figure_file, section_views
 from web.problems import Problem
 from web.selection import (
     NO_RUNS,
+    FixFigures,
     NamedFlight,
     RunFigures,
     RunParameters,
@@ -45,6 +51,15 @@ class ComparedRun(RunFigures):
     unbeaten: bool = Field(description="no other whose times compare with its own is both faster and nearer")
 
 
+class ComparedWholeMap(AnswerModel):
+    """The same frames looked for on the whole map of the same references, without any backbone."""
+
+    localization: int
+    parameters: dict[str, Any]
+    frames: int = Field(ge=0)
+    fix: FixFigures
+
+
 class ComparePage(AnswerModel):
     """The backbones of one flight beside each other."""
 
@@ -57,6 +72,7 @@ class ComparePage(AnswerModel):
     methods: list[str]
     method: str
     models: list[ComparedRun]
+    whole_map: ComparedWholeMap | None
     timed_alike: bool = Field(description="batch, device, processor and threads are the same: all times compare")
     measured: list[str] = Field(description="what times were taken on, and how")
     typical_frame: int | None
@@ -79,6 +95,7 @@ def compare_page() -> ComparePage:
             flights=flights,
             **NO_RUNS.choices(),
             models=[],
+            whole_map=None,
             timed_alike=True,
             measured=[],
             typical_frame=None,
@@ -88,15 +105,42 @@ def compare_page() -> ComparePage:
     selection = selected_runs(database, flight_id)
     answers, models = summarize_runs(database, stored, selection)
     unbeaten = _pareto_keys(models, selection.runs)
+    beside = _whole_maps_beside(database, flight_id, selection)
     return ComparePage(
         flight=NamedFlight(id=flight_id, frames=len(stored.flight.frames)),
         flights=flights,
         **selection.choices(),
         models=[ComparedRun(**dict(model), unbeaten=model.key in unbeaten) for model in models],
+        whole_map=_compared_whole_map(database, stored, beside[-1]) if beside else None,
         timed_alike=len({conditions(run) for run in selection.runs.values()}) < 2,
         measured=sorted({_conditions_text(run) for run in selection.runs.values()}),
         typical_frame=typical_frame(answers.values()),
         figures=address("compare.figures", {}, _figures_query(flight_id, selection)) if models else None,
+    )
+
+
+def _whole_maps_beside(database: Database, flight_id: str, selection: RunSelection) -> list[StoredLocalization]:
+    """The newest answer of a whole map to the question of the selected runs; none where there is none."""
+    with database.read() as session:
+        whole_maps = localizations.newest_map_localizations(session, flight_id, selection.reference_set)
+    return [stored for stored in whole_maps if any(is_beside(stored, run) for run in selection.runs.values())]
+
+
+def _compared_whole_map(
+    database: Database, stored: StoredFlight, localization: StoredLocalization
+) -> ComparedWholeMap | None:
+    with database.read() as session:
+        found = fixes.fixes(session, localization.id)
+    truths = {frame.index: frame.truth for frame in stored.flight.frames}
+    errors = [fix_errors(fix.pose, truths[index]) for index, fix in found.items()]
+    summary = summarize_fixes(list(found.values()), [error for error in errors if error is not None])
+    if summary is None:
+        return None
+    return ComparedWholeMap(
+        localization=localization.id,
+        parameters=dict(localization.parameters),
+        frames=len(found),
+        fix=FixFigures(**asdict(summary)),
     )
 
 
@@ -176,13 +220,16 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
         raise Problem(404, _("No search of this flight has come to its end."))
     method = chosen_method()
     runs = answering_runs(state.database, selection)
+    beside = _whole_maps_beside(state.database, flight_id, selection)
     with state.database.read() as session:
         progress = [localizations.fix_progress(session, run.id) for run in runs]
-    cache_key = ("comparison", tuple((run.id, run.finished_at) for run in runs), tuple(progress), method, g.language)
+    answered = (*((run.id, run.finished_at) for run in runs), *((stored.id, stored.finished_at) for stored in beside))
+    cache_key = ("comparison", answered, tuple(progress), method, g.language)
 
     def make() -> dict[str, Section]:
         from coarseloc.i18n import translator
         from search.evaluation.report import accuracy, confidence, timing
+        from search.evaluation.report import fixes as fix_sections
         from search.evaluation.report.plotted_run import plotted_runs
 
         say = translator(g.language)
@@ -191,6 +238,9 @@ def _sections() -> tuple[dict[str, Section], dict[str, Any], Hashable]:
         sections = timing.make_sections(plotted, say)
         if with_truth:
             sections += accuracy.make_sections(with_truth, say) + confidence.make_sections(with_truth, say)
+        with state.database.read() as session:
+            whole_maps = [evaluate_whole_map(session, stored) for stored in beside]
+        sections += fix_sections.make_sections(fix_sections.plotted_fixes(plotted, whole_maps, say), say)
         return {section.key: section for section in sections}
 
     return state.memory.recall(cache_key, make), _figures_query(flight_id, selection), cache_key
