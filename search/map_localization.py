@@ -103,7 +103,7 @@ class MapLocalizer:
 
     def footprint(self, frame: Frame) -> FootprintWidth:
         """The width of a frame on the ground. Raises InputError where nothing says."""
-        return self._widths.width(frame.filename, frame.truth.altitude_label_m)
+        return self._widths.width(frame.filename, frame.truth.above_ground_m)
 
     def expects(self, frame: Frame, footprint_m: float | None) -> bool:
         """Whether this is the width of a frame; False where nothing says it."""

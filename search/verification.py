@@ -159,7 +159,7 @@ class Verifier:
         """A frame's fix, or why it was not looked for."""
         frame = result.frame
         try:
-            width = self._widths.width(frame.filename, frame.truth.altitude_label_m)
+            width = self._widths.width(frame.filename, frame.truth.above_ground_m)
         except InputError as error:
             return FrameFix(NotVerified(str(error)))
         first = self._first.pop(frame.index, None)

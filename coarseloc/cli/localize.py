@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from coarseloc.cli.options import camera_options
+from coarseloc.cli.options import camera_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Flight
+from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
 @click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
 @camera_options
+@time_options
 @click.option("--near", metavar="LON,LAT,METRES", help="Look around here alone.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [half a pixel]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
@@ -42,6 +44,7 @@ def localize(
     map_path: Path | None,
     reference_set: str | None,
     camera: Camera,
+    time: StatedTime,
     near: str | None,
     map_sd_m: float | None,
     labels: Path | None,
@@ -60,7 +63,7 @@ def localize(
     evaluate`, `report` and the page Compare show them as the row "no backbone".
     """
     circle = Where.parse({"near": [near]}).near if near else None
-    flight = _flight(source, labels, flight_id, camera)
+    flight = _flight(source, labels, flight_id, camera, time)
     records = []
     for record in workspace.localize_on_map(
         flight,
@@ -78,14 +81,14 @@ def localize(
     answer(as_json, [record.model_dump(mode="json") for record in records], lambda: _show(records, out_dir))
 
 
-def _flight(source: Path, labels: Path | None, flight_id: str | None, camera: Camera) -> Flight:
+def _flight(source: Path, labels: Path | None, flight_id: str | None, camera: Camera, time: StatedTime) -> Flight:
     """The flight's folder, or one image as a flight of its own."""
     from coarseloc.imagery.flights import open_flight, open_image
 
     if source.is_file():
-        flight = open_image(source, camera=camera)
+        flight = open_image(source, camera=camera, time=time)
     else:
-        flight = open_flight(source, labels=labels, camera=camera)
+        flight = open_flight(source, labels=labels, camera=camera, time=time)
     if not flight.frames:
         raise InputError(f"{source} holds no frames: expected images")
     return replace(flight, flight_id=flight_id) if flight_id else flight

@@ -11,6 +11,7 @@ import click
 
 from coarseloc.core import filters
 from coarseloc.core.camera import Camera
+from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 
@@ -126,6 +127,44 @@ def camera_options(command: F) -> F:
     ):
         with_camera = option(with_camera)
     return with_camera  # type: ignore[return-value]
+
+
+class UtcOffset(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """`+09:00`: seconds of local time beyond UTC."""
+
+    name = "offset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return value if isinstance(value, int) else _read(self, parse_utc_offset, value, param, ctx)
+
+
+def time_options(command: F) -> F:
+    """What a user says of the frames' times, handed to the command as one `time`: before the flight's own [time]."""
+
+    @functools.wraps(command)
+    def with_time(*args: Any, **kwargs: Any) -> Any:
+        from coarseloc.imagery.frame_times import StatedTime
+
+        return command(*args, time=StatedTime(kwargs.pop("interval_s"), kwargs.pop("utc_offset_s")), **kwargs)
+
+    for option in (
+        click.option(
+            "--utc-offset",
+            "utc_offset_s",
+            type=UtcOffset(),
+            metavar="+HH:MM",
+            help="Of the frames' times, which are local. [as EXIF or GPS tells]",
+        ),
+        click.option(
+            "--interval",
+            "interval_s",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="From one frame to the next, where nothing says when they were taken.",
+        ),
+    ):
+        with_time = option(with_time)
+    return with_time  # type: ignore[return-value]
 
 
 def backbone_options(command: F) -> F:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.options import backbone_options, camera_options, where_options
+from coarseloc.cli.options import backbone_options, camera_options, time_options, where_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Hit
 from coarseloc.embedding.encoders import Encoders
+from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
 
 
@@ -36,6 +37,7 @@ from coarseloc.workspace import Workspace
 )
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The maps' own error, metres per axis. [as ingested]")
 @camera_options
+@time_options
 @click.option("--no-rebuild", is_flag=True, help="Refuse a stale mirror instead of building it anew.")
 @where_options
 @backbone_options
@@ -54,6 +56,7 @@ def search(
     device: str | None,
     labels: Path | None,
     camera: Camera,
+    time: StatedTime,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -64,7 +67,7 @@ def search(
     """
     from coarseloc.imagery.flights import open_flight
 
-    flight = open_flight(flight_dir, labels=labels, camera=camera)
+    flight = open_flight(flight_dir, labels=labels, camera=camera, time=time)
     encoders = Encoders(workspace.settings, device, precision, input_px)
     runs = [
         run.facts()

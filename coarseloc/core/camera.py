@@ -118,7 +118,8 @@ class Camera:
             return FootprintWidth(2 * altitude_m * self.half_fov_tan, ALTITUDE_AND_FOV)
         if reference_footprint_m is not None:
             return FootprintWidth(reference_footprint_m, REFERENCE_FOOTPRINT)
-        missing = "no label gives its altitude" if self.half_fov_tan is not None else "no field of view is given"
+        no_altitude = "no label gives its altitude above ground (one above sea or ellipsoid does not tell it)"
+        missing = no_altitude if self.half_fov_tan is not None else "no field of view is given"
         raise InputError(
             f"the width of {filename} on the ground is unknown: {missing}. Give it in metres with --footprint-m, "
             "or the camera's --fov-deg where labels give the altitude above ground"

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
+from coarseloc.core.clock import FlightClock
 
 T = TypeVar("T")
 
@@ -126,15 +127,26 @@ GPS_SD_M = 3.0  # per axis, of a position that a GPS receiver without correction
 SIMULATED_SD_M = 0.0
 
 
+AltitudeDatum = Literal["ground", "sea", "takeoff", "ellipsoid", "unknown"]
+"""What an altitude is above; `takeoff` is the ground where the flight began."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """What a label, CSV or EXIF says of an image; every field may be unknown."""
+    """What a label, CSV, EXIF or XMP says of an image; every field may be unknown."""
 
     location: LonLat | None = None
-    altitude_label_m: float | None = None  # as the label gives it, its datum unstated
+    altitude_label_m: float | None = None  # above `altitude_datum`
     yaw_deg: float | None = None
     pitch_deg: float | None = None
     roll_deg: float | None = None
+    altitude_datum: AltitudeDatum = "unknown"
+
+    @property
+    def above_ground_m(self) -> float | None:
+        """The altitude, where its datum does not say that it is above something else: the one that a frame's width may
+        be computed from. That of an unknown datum may be wrong, and that above take-off is where the ground rises."""
+        return None if self.altitude_datum in ("sea", "ellipsoid") else self.altitude_label_m
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +158,7 @@ class Frame:
     path: Path
     relative_path: str  # POSIX, NFC, below the flight's folder
     truth: Pose = Pose()
-    time: datetime | None = None  # by its camera's or its labels' clock, no zone
+    time: datetime | None = None  # by its flight's clock, no zone
     fingerprint: str | None = None  # changes when the file's content does
 
     @property
@@ -162,10 +174,11 @@ class Flight:
     path: Path
     frames: tuple[Frame, ...]
     started_at: datetime | None = None  # local time, no zone: the id does not tell one
-    truth_source: str = "none"  # "labels", "csv", "exif" or "none"
+    truth_source: str = "none"  # "labels", "csv", "exif" or "none": of positions
     notices: tuple[str, ...] = ()  # what its reader guessed, left unused or found contradicting itself
     camera: Camera = field(default_factory=Camera)
     truth_sd_m: float = GPS_SD_M  # the truth's own error, per axis
+    clock: FlightClock = field(default_factory=FlightClock)
 
 
 # --- embeddings ---------------------------------------------------------------------------------

@@ -1,53 +1,65 @@
-"""Position, height and time that a camera wrote into an image."""
+"""Position, height and time that a camera wrote into an image's EXIF data."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
+from PIL.Image import Exif
 
-from coarseloc.core.types import LonLat, Pose
-from coarseloc.imagery.decode import FORMATS
+from coarseloc.core.types import AltitudeDatum, LonLat, Pose
 from coarseloc.imagery.label_files import parse_number
 
+_SEA_REFERENCES = {b"\x00": 1, 0: 1, b"\x01": -1, 1: -1, b"\x02": 1, 2: 1, b"\x03": -1, 3: -1}  # 2 and 3: EXIF 3.0
 
-def exif_pose(path: Path) -> Pose:
-    """Read the EXIF GPS position and height of an image; an empty Pose where it has none or is no image.
 
-    Latitude and longitude both exactly 0 is what cameras write without a fix. The altitude's datum is as the
-    camera meant it, usually mean sea level. A direction in EXIF is the camera's, not the image's upper edge.
+def exif_pose(exif: Exif) -> Pose:
+    """Read the GPS position and height; an empty Pose where there is no position.
+
+    Latitude and longitude both exactly 0 is what cameras write without a fix. The altitude is above the sea where its
+    reference is stated. A direction in EXIF is the camera's, not the image's upper edge.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        lat = _signed_degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
-        lon = _signed_degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
-        altitude = parse_number(gps.get(ExifTags.GPS.GPSAltitude))
-        below = gps.get(ExifTags.GPS.GPSAltitudeRef) in (b"\x01", 1)
-    except Exception:  # a damaged image says nothing here; decoding it names the damage
-        return Pose()
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    lat = _signed_degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S")
+    lon = _signed_degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W")
     if lat is None or lon is None or (lat == 0 and lon == 0) or abs(lat) > 90 or abs(lon) > 180:
         return Pose()
-    return Pose(LonLat(lon, lat), -altitude if altitude is not None and below else altitude)
+    altitude = parse_number(gps.get(ExifTags.GPS.GPSAltitude))
+    sign = _SEA_REFERENCES.get(gps.get(ExifTags.GPS.GPSAltitudeRef))
+    datum: AltitudeDatum = "unknown" if altitude is None or sign is None else "sea"
+    return Pose(LonLat(lon, lat), altitude and altitude * (sign or 1), altitude_datum=datum)
 
 
-def exif_time(path: Path) -> datetime | None:
+def exif_time(exif: Exif) -> datetime | None:
     """Read when an image was taken by the camera's clock (DateTimeOriginal with its sub-seconds), with the offset from
     UTC where the image gives one; None where it gives no time."""
+    facts = exif.get_ifd(ExifTags.IFD.Exif)
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            facts = image.getexif().get_ifd(ExifTags.IFD.Exif)
         time = datetime.strptime(_text(facts[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
-        fraction = _text(facts.get(ExifTags.Base.SubsecTimeOriginal, ""))
-        offset = _text(facts.get(ExifTags.Base.OffsetTimeOriginal, "") or facts.get(ExifTags.Base.OffsetTime, ""))
-    except Exception:  # a damaged image says nothing here; decoding it names the damage
+    except (KeyError, ValueError):
         return None
+    fraction = _text(facts.get(ExifTags.Base.SubsecTimeOriginal, ""))
+    offset = _text(facts.get(ExifTags.Base.OffsetTimeOriginal, "") or facts.get(ExifTags.Base.OffsetTime, ""))
     if fraction.isascii() and fraction.isdigit():
         time = time.replace(microsecond=int(f"{fraction[:6]:0<6}"))
     return time.replace(tzinfo=_time_zone(offset))
+
+
+def gps_time(exif: Exif) -> datetime | None:
+    """Read the time of the GPS fix, in UTC; None where there is none."""
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    parts = gps.get(ExifTags.GPS.GPSTimeStamp)
+    clock = [parse_number(part) for part in parts] if isinstance(parts, tuple | list) and len(parts) == 3 else []
+    try:
+        day = datetime.strptime(_text(gps[ExifTags.GPS.GPSDateStamp]), "%Y:%m:%d").replace(tzinfo=UTC)
+        hours, minutes, seconds = (part for part in clock if part is not None)
+    except (KeyError, ValueError):
+        return None
+    if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds < 61):
+        return None
+    return day + timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
 def _text(value: Any) -> str:

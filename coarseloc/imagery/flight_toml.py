@@ -1,4 +1,4 @@
-"""`flight.toml`: what only its user knows of a flight – its camera, and how far off its truth may be."""
+"""`flight.toml`: what only its user knows of a flight – its camera, its clock, and how far off its truth may be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coarseloc.core import files
 from coarseloc.core.camera import BoresightLeg, Camera, Distortion, fov_deg_of
+from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
+from coarseloc.imagery.frame_times import StatedTime
 
 FILE_NAME = "flight.toml"
 
@@ -28,7 +30,8 @@ class FlightConditions(NamedTuple):
     """What a flight.toml says; `truth_sd_m` is None where it does not."""
 
     camera: Camera
-    truth_sd_m: float | None  # per axis
+    truth_sd_m: float | None = None  # per axis
+    time: StatedTime = StatedTime()
 
 
 class _Table(BaseModel):
@@ -88,6 +91,17 @@ class TruthTable(_Table):
     sd_m: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
+class TimeTable(_Table):
+    """`[time]`."""
+
+    interval_s: _Positive | None = None
+    utc_offset: str | None = None
+
+    def stated(self) -> StatedTime:
+        """Raises InputError where its offset is none."""
+        return StatedTime(self.interval_s, None if self.utc_offset is None else parse_utc_offset(self.utc_offset))
+
+
 class BoresightTable(_Table):
     """`[[boresight]]`, one a leg: what `coarseloc boresight --apply` writes."""
 
@@ -101,6 +115,7 @@ class BoresightTable(_Table):
 class _FlightTables(_Table):
     camera: CameraTable = CameraTable()
     truth: TruthTable = TruthTable()
+    time: TimeTable = TimeTable()
     boresight: tuple[BoresightTable, ...] | None = Field(default=None, strict=False)
 
 
@@ -118,9 +133,12 @@ def read_flight_toml(file: Path) -> FlightConditions:
         camera = tables.camera.camera()
         if tables.boresight is not None:
             camera = replace(camera, boresights=tuple(BoresightLeg(**dict(leg)) for leg in tables.boresight))
-        return FlightConditions(camera, tables.truth.sd_m)
     except ValueError as error:
         raise InputError(f"{file}, [camera]: {error}") from None
+    try:
+        return FlightConditions(camera, tables.truth.sd_m, tables.time.stated())
+    except InputError as error:
+        raise InputError(f"{file}, `[time] utc_offset`: {error}") from None
 
 
 def find_flight_toml(folder: Path) -> tuple[Path | None, list[str]]:
@@ -174,7 +192,7 @@ def _described(error: ValidationError) -> str:
     *tables, key = (str(part) for part in first["loc"] if not isinstance(part, int))
     table = f"`[{'.'.join(tables)}] {key}`" if tables else f"`{key}`"
     if first["type"] == "extra_forbidden":
-        models = {"camera": CameraTable, "truth": TruthTable, "boresight": BoresightTable}
+        models = {"camera": CameraTable, "truth": TruthTable, "time": TimeTable, "boresight": BoresightTable}
         model: Any = models.get(tables[0]) if tables else _FlightTables
         return f"{table} is unknown: expected {', '.join(model.model_fields)}"
     if first["type"] == "model_type":

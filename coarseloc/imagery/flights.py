@@ -10,59 +10,69 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
+from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from coarseloc.core import geo, ids
 from coarseloc.core.camera import Camera
+from coarseloc.core.clock import TimeSource
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
-from coarseloc.imagery.exif import exif_pose, exif_time
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
+from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
+from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
 from coarseloc.imagery.label_files import TABLES, Label
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
+from coarseloc.imagery.name_times import name_times
+from coarseloc.imagery.xmp import MAX_TILT_DEG
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
+_OTHER_HEADING_DEG = 20.0  # of a label's and a gimbal's: less is wind, which turns the aircraft alone
 _END_BYTES = 4096  # of a file, for its fingerprint
 _LAST_DIGITS = re.compile(r"(?<!\d)(?<!\d\.)\d{1,9}$", re.ASCII)
 _GENERIC = ("images", "frames", "photos")  # such a folder is named after the one it lies in
 
 
-def open_flight(path: Path, *, labels: Path | None = None, camera: Camera | None = None) -> Flight:
-    """Open the flight in a folder: its frames in order, each with its pose where that is known.
+def open_flight(
+    path: Path, *, labels: Path | None = None, camera: Camera | None = None, time: StatedTime | None = None
+) -> Flight:
+    """Open the flight in a folder: its frames in order, each with its pose and time where these are known.
 
-    Frames come in the order of the times that all their EXIF data give, or all their labels; frames of one moment, and
-    all where some have no time, in the natural order of their relative paths. A frame named `<flight>_<n>.jpg` has the
+    Frames come in the order of their times where every one has one (see `frame_times`); frames of one moment, and all
+    where some have no time, in the natural order of their relative paths. A frame named `<flight>_<n>.jpg` has the
     number n; in a folder named otherwise the number at the end of each name, where these rise in order; others are
     numbered on. Truth comes from `labels` (JSON, CSV), else from label JSON, CSV or EXIF GPS, the first of them that
-    places any frame; files are looked for inside the folder and beside it. The camera and the truth's error come from a
-    `flight.toml`; what `camera` knows comes before it. A true yaw is what the frame's upper edge faces: the aircraft's,
-    and the camera's mounting. What was guessed, left unused or contradicts itself is in the flight's `notices`. No
-    image is decoded. Raises InputError for a missing or empty folder, for labels that name none of the frames or give
-    metres for degrees, and for a flight.toml with a key or a value that it cannot have.
+    places any frame; files are looked for inside the folder and beside it. Attitude and altitude that these lack are
+    the gimbal's, where an image's XMP tells them. The camera, the truth's error and what the times lack come from a
+    `flight.toml`; what `camera` and `time` say comes before it. A true yaw is what the frame's upper edge faces: the
+    aircraft's, and the camera's mounting. What was guessed, left unused or contradicts itself is in the flight's
+    `notices`. No image is decoded. Raises InputError for a missing or empty folder, for labels that name none of the
+    frames or give metres for degrees, and for a flight.toml with a key or a value that it cannot have.
     """
     path = resolve(path)
     names, notices = _frame_names(path)
     conditions, file_notices = _conditions(path, camera)
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
-    truth = _read_truth(path, names, labels)
-    times, ordered, order_notices = _order_frames(names, {name: exif_time(path / name) for name in names}, truth.times)
+    facts = {name: read_image_facts(path / name) for name in names}
+    truth = _read_truth(path, names, labels, facts, conditions.camera)
+    told = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
     frames = [
         Frame(
             index,
             path / name,
             _relative_path(name),
-            _of_frame(truth.poses[name], conditions.camera),
-            _without_zone(times[name]),
+            truth.poses[name],
+            told.times[name],
             fingerprint(path / name),
         )
-        for index, name in zip(_frame_indexes(flight_id, ordered), ordered, strict=True)
+        for index, name in zip(_frame_indexes(flight_id, told.names), told.names, strict=True)
     ]
-    notices += [*file_notices, *order_notices, *truth.notices]
+    notices += [*file_notices, *told.notices, *truth.notices]
     return Flight(
         ids.label(flight_id),
         path,
@@ -72,20 +82,54 @@ def open_flight(path: Path, *, labels: Path | None = None, camera: Camera | None
         tuple(map(printable, notices)),
         conditions.camera,
         GPS_SD_M if conditions.truth_sd_m is None else conditions.truth_sd_m,
+        told.clock,
     )
 
 
-def open_image(path: Path, *, camera: Camera | None = None) -> Flight:
+def open_image(path: Path, *, camera: Camera | None = None, time: StatedTime | None = None) -> Flight:
     """Open one image as a flight of its own, with the camera of its folder and no truth."""
     conditions, notices = _conditions(path.parent, camera)
-    frames = (Frame(1, path, path.name),)
-    return Flight(path.stem, path.parent, frames, notices=tuple(map(printable, notices)), camera=conditions.camera)
+    facts = {path.name: read_image_facts(path)}
+    stated = StatedTime(None, (time or StatedTime()).over(conditions.time).utc_offset_s)  # an interval is between two
+    told = _told_times([path.name], path.parent.name, facts, {}, stated)
+    return Flight(
+        path.stem,
+        path.parent,
+        (Frame(1, path, path.name, time=told.times[path.name]),),
+        notices=tuple(map(printable, [*notices, *told.notices])),
+        camera=conditions.camera,
+        clock=told.clock,
+    )
+
+
+def _told_times(
+    names: Sequence[str],
+    flight_id: str,
+    facts: Mapping[str, ImageFacts],
+    label_times: Mapping[TimeSource, Times],
+    stated: StatedTime,
+) -> FrameTimes:
+    in_names = name_times(names, flight_id)
+    sources: dict[TimeSource, Times] = {
+        **label_times,
+        "exif": {name: image.exif_time for name, image in facts.items()},
+        "xmp": {name: image.xmp.time for name, image in facts.items()},
+        "name": in_names.times,
+    }
+    by_gps = {name: image.utc for name, image in facts.items()}
+    number = partial(_frame_indexes, flight_id)
+    told = tell_times(names, sources, by_gps, stated, _started_at(flight_id), number)
+    notices = [*in_names.notices, *told.notices]
+    if told.clock.source == "name":
+        name = next(name for name in told.names if told.times[name])
+        notices.append(f"frames' times are those of their names ({in_names.form}): {name} was taken {told.times[name]}")
+    return told._replace(notices=notices)
 
 
 def _conditions(folder: Path, camera: Camera | None) -> tuple[FlightConditions, list[str]]:
     """(what the flight.toml of a folder says below what its user says of the camera, notices)."""
     file, notices = find_flight_toml(folder)
-    conditions = FlightConditions(Camera(), None) if file is None else read_flight_toml(file)
+    conditions = FlightConditions(Camera()) if file is None else read_flight_toml(file)
     return conditions._replace(camera=(camera or Camera()).over(conditions.camera)), notices
 
 
@@ -110,39 +154,6 @@ def fingerprint(path: Path) -> str:
 
 def _relative_path(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # not stripped: of two files that differ in a space each is a frame
-
-
-def _without_zone(time: datetime | None) -> datetime | None:
-    return time and time.replace(tzinfo=None)
-
-
-Times = Mapping[str, datetime | None]
-
-
-def _order_frames(names: Sequence[str], exif_times: Times, label_times: Times) -> tuple[Times, list[str], list[str]]:
-    """Order frames by the times of one clock, else by name; returns (times, names in order, notices).
-
-    `names` are in natural order.
-
-    Frames of one moment stay in natural order: a copy has its original's time, and seconds may be all a camera writes.
-    Times of two clocks are never compared: EXIF's are taken, or the labels' where these cover more frames.
-    """
-    exif_count, label_count = (
-        sum(times.get(name) is not None for name in names) for times in (exif_times, label_times)
-    )
-    times, timed, clock = (
-        (label_times, label_count, "their labels") if label_count > exif_count else (exif_times, exif_count, "EXIF")
-    )
-    times = {name: times.get(name) for name in names}
-    if timed < len(names):
-        notice = f"{timed} of {len(names)} frames say when they were taken ({clock}): all are ordered by name"
-        return times, list(names), [notice] if timed else []
-    known_times = {name: time for name, time in times.items() if time is not None}
-    if not all(time.tzinfo is not None for time in known_times.values()):
-        known_times = {name: time.replace(tzinfo=None) for name, time in known_times.items()}
-    by_time = sorted(names, key=known_times.__getitem__)  # stable
-    notice = f"the frames are in the order of their times ({clock}), which is not the order of their names"
-    return times, by_time, [] if by_time == list(names) else [notice]
 
 
 def _frame_names(path: Path) -> tuple[list[str], list[str]]:
@@ -222,12 +233,25 @@ FrameLabels = Mapping[str, Label | None]
 class _Truth(NamedTuple):
     poses: Poses  # of every name
     source: str  # of their locations: "labels", "csv", "exif" or "none"
-    times: Times  # that labels give
+    times: dict[TimeSource, Times]  # that labels give
     notices: list[str]
 
 
-def _read_truth(path: Path, names: Sequence[str], labels_path: Path | None) -> _Truth:
-    """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF."""
+def _read_truth(
+    path: Path, names: Sequence[str], labels_path: Path | None, facts: Mapping[str, ImageFacts], camera: Camera
+) -> _Truth:
+    """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF; then what these lack
+    from its XMP."""
+    truth = _positioned_truth(path, names, labels_path, facts)
+    gimbals = {name: image.xmp.pose for name, image in facts.items()}
+    notices = [*truth.notices, *_gimbal_notices(truth.poses, facts)]
+    poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
+    return truth._replace(poses=poses, notices=notices)
+
+
+def _positioned_truth(
+    path: Path, names: Sequence[str], labels_path: Path | None, facts: Mapping[str, ImageFacts]
+) -> _Truth:
     if labels_path is not None:
         return _truth_from_file(path, names, labels_path)
     folders = [path, path.parent]
@@ -235,12 +259,12 @@ def _read_truth(path: Path, names: Sequence[str], labels_path: Path | None) -> _
     frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
     poses = _frame_poses(frame_labels, labels, path)
     notices = _notices(labels, frame_labels, path)
-    times = max(_label_times(frame_labels), _label_times(frame_rows), key=len)
+    times: dict[TimeSource, Times] = {"labels": _label_times(frame_labels), "csv": _label_times(frame_rows)}
     if _has_location(poses):
         return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows))
     readers: dict[str, Callable[[], Poses]] = {
         "csv": lambda: _frame_poses(frame_rows, tables, path),
-        "exif": lambda: {name: exif_pose(path / name) for name in names},
+        "exif": lambda: {name: facts[name].exif_pose for name in names},
     }
     notices += _notices(tables, frame_rows, path)
     for source, read in readers.items():
@@ -260,13 +284,47 @@ def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Tr
             f"{names[0]}): give the flight's own labels"
         )
     poses = _frame_poses(frame_labels, labels, path)
-    source = "csv" if labels_path.suffix.lower() in TABLES else "labels"
+    source: Literal["labels", "csv"] = "csv" if labels_path.suffix.lower() in TABLES else "labels"
     return _Truth(
         poses,
         source if _has_location(poses) else "none",
-        _label_times(frame_labels),
+        {source: _label_times(frame_labels)},
         _notices(labels, frame_labels, path),
     )
+
+
+def _with_gimbal(pose: Pose, gimbal: Pose) -> Pose:
+    """Fill what a pose lacks from XMP: the attitude where it has no angle, the altitude where it has none, or one that
+    is further from the ground below than one above take-off."""
+    if gimbal.yaw_deg is not None and (pose.yaw_deg, pose.pitch_deg, pose.roll_deg) == (None, None, None):
+        pose = replace(pose, yaw_deg=gimbal.yaw_deg, pitch_deg=gimbal.pitch_deg, roll_deg=gimbal.roll_deg)
+    nearer = gimbal.altitude_datum == "takeoff" and pose.altitude_datum in ("sea", "ellipsoid")
+    if gimbal.altitude_label_m is not None and (pose.altitude_label_m is None or nearer):
+        pose = replace(pose, altitude_label_m=gimbal.altitude_label_m, altitude_datum=gimbal.altitude_datum)
+    return pose
+
+
+def _gimbal_notices(poses: Mapping[str, Pose], facts: Mapping[str, ImageFacts]) -> list[str]:
+    """Describe gimbals that do not look down, and headings that contradict the labels'."""
+    oblique = [name for name, image in facts.items() if image.xmp.is_oblique]
+    notices = []
+    if oblique:
+        notices.append(
+            f"the gimbal of {len(oblique)} frames looks more than {MAX_TILT_DEG:g}° from straight down (XMP; first "
+            f"{oblique[0]}): its attitude is not used"
+        )
+    apart_deg = [
+        float(geo.heading_difference(pose.yaw_deg, yaw))
+        for name, pose in poses.items()
+        if pose.yaw_deg is not None and (yaw := facts[name].xmp.pose.yaw_deg) is not None
+    ]
+    differing = sum(degrees > _OTHER_HEADING_DEG for degrees in apart_deg)
+    if differing:
+        notices.append(
+            f"the headings of {differing} of {len(apart_deg)} frames are not those of their gimbal (XMP; median "
+            f"{np.median(apart_deg):.0f}° apart): the labels' are taken"
+        )
+    return notices
 
 
 def _labels_by_frame(labels: Labels, path: Path, names: Sequence[str]) -> FrameLabels:
@@ -377,4 +435,5 @@ def _has_location(poses: Mapping[str, Pose]) -> bool:
 def _fill_unknown(pose: Pose, fallback: Pose) -> Pose:
     """Fill the unknown fields of `pose` from `fallback`: a position from EXIF, the yaw from a label."""
     values = {field.name: getattr(pose, field.name) for field in fields(Pose)}
-    return Pose(**{name: getattr(fallback, name) if value is None else value for name, value in values.items()})
+    filled = Pose(**{name: getattr(fallback, name) if value is None else value for name, value in values.items()})
+    return replace(filled, altitude_datum=(fallback if pose.altitude_label_m is None else pose).altitude_datum)

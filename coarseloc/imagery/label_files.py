@@ -241,7 +241,9 @@ def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Labe
     pose = _pose_without_location(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
     label = _label_at(name, pose, numbers["latitude"], numbers["longitude"], usable)
-    return replace(label, time=parse_time(cells.get("time")))
+    time = parse_time(cells.get("time"))
+    is_utc = (column["time"] or "").strip().casefold().endswith("_utc")
+    return replace(label, time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time)
 
 
 # --- labels of either form -------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def _trials(frames: Sequence[Frame], rule: FootprintRule) -> list[_Trial]:
     trials = []
     for candidate in candidates:
         by_altitude = candidate.scanned_basis == ALTITUDE_AND_FOV
-        based = [frame for frame in frames if not by_altitude or (frame.truth.altitude_label_m or 0.0) > 0]
+        based = [frame for frame in frames if not by_altitude or (frame.truth.above_ground_m or 0.0) > 0]
         if based:
             trials.append(_Trial(candidate, _widths(based, candidate)))
     return trials
@@ -113,7 +113,7 @@ def _widths(frames: Sequence[Frame], rule: FootprintRule) -> list[tuple[Frame, F
     error: InputError | None = None
     for frame in frames:
         try:
-            width = rule.width(frame.filename, frame.truth.altitude_label_m)
+            width = rule.width(frame.filename, frame.truth.above_ground_m)
         except InputError as missing:
             error = error or missing
             continue

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
+from coarseloc.core.clock import FlightClock, TimeSource
 from coarseloc.core.errors import InputError, StoreError
-from coarseloc.core.types import Flight, Frame, LonLat, Pose
+from coarseloc.core.types import AltitudeDatum, Flight, Frame, LonLat, Pose
 from coarseloc.store.tables import FlightRow, FrameFixRow, FrameResultRow, FrameRow
 
 _SAME_POSE = 1e-9  # degrees and metres: less is rounding
@@ -50,6 +51,8 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
         notices.append(_move_notice(session, row, flight))
     row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
     row.truth_sd_m = flight.truth_sd_m
+    row.time_source, row.utc_offset_s = flight.clock.source, flight.clock.utc_offset_s
+    row.interval_s = flight.clock.interval_s
     session.flush()
     stored_rows = _frame_rows(session, row.id)
     notices += _change_notices(stored_rows, flight)
@@ -92,6 +95,7 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
         row.started_at,
         row.truth_source,
         truth_sd_m=row.truth_sd_m,
+        clock=FlightClock(cast(TimeSource | None, row.time_source), row.utc_offset_s, row.interval_s),
     )
     keys = {frame_row.index: frame_row.id for frame_row in rows}
     return StoredFlight(
@@ -101,7 +105,8 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
 
 def frame_of(row: FrameRow) -> Frame:
     location = None if row.lon is None or row.lat is None else LonLat(row.lon, row.lat)
-    pose = Pose(location, row.altitude_label_m, row.yaw_deg, row.pitch_deg, row.roll_deg)
+    datum = cast(AltitudeDatum, row.altitude_datum)
+    pose = Pose(location, row.altitude_label_m, row.yaw_deg, row.pitch_deg, row.roll_deg, datum)
     return Frame(row.index, Path(row.path), row.relative_path, pose, row.taken_at, row.fingerprint)
 
 
@@ -222,6 +227,7 @@ def _values(flight_pk: int, frame: Frame, sequence: int) -> dict[str, Any]:
         "lon": location and location.lon,
         "lat": location and location.lat,
         "altitude_label_m": frame.truth.altitude_label_m,
+        "altitude_datum": frame.truth.altitude_datum,
         "yaw_deg": frame.truth.yaw_deg,
         "pitch_deg": frame.truth.pitch_deg,
         "roll_deg": frame.truth.roll_deg,

@@ -193,6 +193,9 @@ class FlightRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     truth_source: Mapped[str] = mapped_column(String(20))
     truth_sd_m: Mapped[float]  # of the truth, per axis
+    time_source: Mapped[str | None] = mapped_column(String(20))  # of the frames' times; NULL: never recorded
+    utc_offset_s: Mapped[int | None]  # the frames' times minus UTC
+    interval_s: Mapped[float | None]
 
 
 class FrameRow(Base):
@@ -215,6 +218,7 @@ class FrameRow(Base):
     lon: Mapped[float | None]
     lat: Mapped[float | None]
     altitude_label_m: Mapped[float | None]
+    altitude_datum: Mapped[str] = mapped_column(String(20))
     yaw_deg: Mapped[float | None]
     pitch_deg: Mapped[float | None]
     roll_deg: Mapped[float | None]

@@ -144,7 +144,7 @@ def ground_truth(
     """The ground point that labels place; None where they do not: pitch, roll, yaw or altitude are missing, the
     altitude is not above ground, the field of view is unknown, or a gimbal holds the camera at an unstated angle."""
     attitude, tangent = camera.attitude(truth.pitch_deg, truth.roll_deg, boresight), camera.half_fov_tan
-    location, yaw_deg, height_m = truth.location, truth.yaw_deg, truth.altitude_label_m
+    location, yaw_deg, height_m = truth.location, truth.yaw_deg, truth.above_ground_m
     if attitude is None or tangent is None or location is None or yaw_deg is None or height_m is None:
         return None
     if abs(2 * height_m * tangent / conditions.footprint_m - 1) > ALTITUDE_AGREES:

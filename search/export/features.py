@@ -130,7 +130,12 @@ class FlightFeatures:
         return {"type": "FeatureCollection", "features": self.points(), "failures": failures}
 
     def _facts(self, frame: Frame) -> dict[str, Any]:
-        return {"flight_id": self.flight.flight_id, "frame_index": frame.index, "filename": frame.filename}
+        return {
+            "flight_id": self.flight.flight_id,
+            "frame_index": frame.index,
+            "filename": frame.filename,
+            "taken_at": frame.time and frame.time.isoformat(),
+        }
 
     def _fix(self, kind: str, matched: MatchedFrame, point: str | None) -> dict[str, Any]:
         pose = matched.pose

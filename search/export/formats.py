@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coarseloc.core.types import Flight
 from search.answers import fix_errors
 from search.export.fix_infos import fix_info
-from search.export.infos import FrameInfo, frame_failure
+from search.export.infos import FrameInfo, frame_facts, frame_failure
 from search.export.records import SCHEMA_VERSION, EllipseInfo, FixPointInfo, FlightLocalizations
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def csv_row(flight: Flight, frame_info: FrameInfo, grid: ProjectedGrid | None = 
         values |= {f"{name}_ms": value for name, value in info.timing_ms.model_dump().items()}
         estimate |= {name: values[name] for name in estimate if name in values}
     row |= estimate | {"error": frame_info.error} | _fix_columns(frame_info)
+    facts = frame_facts(flight, frame)
+    del facts["yaw_deg"]  # is the true heading
+    row |= facts
     return row if grid is None else row | _grid_columns(row, grid)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coarseloc.core.errors import StoreError
-from coarseloc.core.types import Flight, Hit, Pose, RankedTile
+from coarseloc.core.types import Flight, Frame, Hit, Pose, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
 from coarseloc.store import Database, flights, runs
 from coarseloc.store.localizations import BEST_PLACE, FIX
@@ -166,7 +166,7 @@ def _info(
         schema_version=SCHEMA_VERSION,
         flight_id=flight.flight_id,
         frame_index=answer.result.frame.index,
-        query=_query(run, answer.result),
+        query=_query(flight, run, answer.result),
         reference_set=_reference_set(run),
         estimate=estimate,
         truth=truth_info(answer.result.frame.truth, flight.truth_source),
@@ -211,9 +211,25 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
     )
 
 
-def _query(run: StoredRun, result: FrameResult) -> QueryInfo:
+def frame_facts(flight: Flight, frame: Frame) -> dict[str, Any]:
+    """The keys of FrameFactsInfo."""
+    pose, clock = frame.truth, flight.clock
+    return {
+        "taken_at": frame.time,
+        "time_source": clock.source,
+        "utc_offset_s": clock.utc_offset_s,
+        "altitude_label_m": pose.altitude_label_m,
+        "altitude_datum": None if pose.altitude_label_m is None else pose.altitude_datum,
+        "yaw_deg": pose.yaw_deg,
+        "pitch_deg": pose.pitch_deg,
+        "roll_deg": pose.roll_deg,
+    }
+
+
+def _query(flight: Flight, run: StoredRun, result: FrameResult) -> QueryInfo:
     spec = run.spec
     return QueryInfo(
+        **frame_facts(flight, result.frame),
         run=run.id,
         path=str(result.frame.path),
         filename=result.frame.filename,

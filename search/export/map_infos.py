@@ -11,7 +11,7 @@ from coarseloc.core.types import Flight, Frame
 from coarseloc.localize.registration.fix import FITTED
 from search.answers import fix_errors
 from search.export.fix_infos import fix_errors_info, fix_info
-from search.export.infos import truth_info
+from search.export.infos import frame_facts, truth_info
 from search.export.records import (
     MapEstimateInfo,
     MapInfo,
@@ -36,6 +36,7 @@ def map_localization_info(
         query=MapQueryInfo(
             path=str(frame.path),
             filename=frame.filename,
+            **frame_facts(flight, frame),
             footprint_m=localization.footprint_m,
             footprint_source=localization.footprint_source,
             **_camera_facts(camera),

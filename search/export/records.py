@@ -16,6 +16,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 
+from coarseloc.core.clock import TimeSource
+from coarseloc.core.types import AltitudeDatum
+
 SCHEMA_VERSION: Final = "1.1"
 
 Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
@@ -83,7 +86,22 @@ class ThreadCounts(_Record):
     omp: int = Field(ge=1, description="OpenMP's, of a call of FAISS that says nothing else")
 
 
-class QueryInfo(_Record):
+class FrameFactsInfo(_Record):
+    """What a frame's own files say of it; null where they do not."""
+
+    taken_at: datetime | None = Field(default=None, description="by the flight's clock, no zone")
+    time_source: TimeSource | None = Field(
+        default=None, description="what gives the flight's times; index: nothing, only the order of the frames is known"
+    )
+    utc_offset_s: int | None = Field(default=None, description="taken_at minus UTC; null where nothing says")
+    altitude_label_m: float | None = Field(default=None, description="above altitude_datum")
+    altitude_datum: AltitudeDatum | None = Field(default=None, description="null where there is no altitude")
+    yaw_deg: float | None = Field(default=None, description="that the frame's upper edge faces, clockwise from north")
+    pitch_deg: float | None = Field(default=None, description="nose up: a label's of the aircraft, XMP's of the camera")
+    roll_deg: float | None = Field(default=None, description="right wing down, of the same")
+
+
+class QueryInfo(FrameFactsInfo):
     """What was asked: the frame, and how."""
 
     run: int = Field(description="the SearchRun in the database")
@@ -293,7 +311,7 @@ class FlightLocalizations(_Record):
     failures: list[FrameFailure]
 
 
-class MapQueryInfo(_Record):
+class MapQueryInfo(FrameFactsInfo):
     """The image that was looked for."""
 
     path: str

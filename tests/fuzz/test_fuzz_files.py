@@ -16,10 +16,10 @@ from coarseloc.core.types import LonLat, Pose, View
 from coarseloc.imagery import labels
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.decode import decode_image, read_with_ground, write_thumbnail
-from coarseloc.imagery.exif import exif_pose
 from coarseloc.imagery.file_names import parse_capture, tile_key
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.geotiff import write_rgb
+from coarseloc.imagery.image_facts import read_image_facts
 from coarseloc.imagery.orthophoto import open_orthophoto
 
 NUMBERS = st.one_of(
@@ -142,7 +142,7 @@ def test_images(scratch, content, form):
     path = scratch / "image.jpg"
     path.write_bytes(data)
     with survives():
-        exif_pose(path)
+        read_image_facts(path)
         read_with_ground(path)
 
 
@@ -157,7 +157,7 @@ def test_gps_of_any_type(scratch, where):
     path = scratch / "gps.jpg"
     path.write_bytes(data)
     with survives():
-        pose = exif_pose(path)
+        pose = read_image_facts(path).exif_pose
         assert pose.location is None or (abs(pose.location.lat) <= 90 and abs(pose.location.lon) <= 180)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recorded_runs import record_run
 
 from coarseloc.core import geo, ids
+from coarseloc.core.clock import FlightClock
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 from coarseloc.store import Database, embeddings, flights, references, runs
@@ -173,12 +174,15 @@ def test_changed_pictures_and_truths_are_said(db: Database, tmp_path: Path):
     assert any("truth of 1 frames has changed" in text for text in notices)
 
 
-def test_a_time_is_stored_and_read(db: Database, tmp_path: Path):
+@pytest.mark.parametrize("clock", [FlightClock("exif", -12_600), FlightClock("interval", None, 0.5), FlightClock()])
+def test_times_clocks_and_attitudes_are_stored_and_read(db: Database, tmp_path: Path, clock: FlightClock):
     of = flight(tmp_path / "f", ["a.jpg"])
     taken = datetime(2025, 11, 24, 15, 57, 12, 500_000)
-    save(db, replace(of, frames=(replace(of.frames[0], time=taken),)))
+    pose = Pose(LonLat(127.0, 37.5), 110.0, 90.0, -2.5, 1.5, "takeoff")
+    save(db, replace(of, frames=(replace(of.frames[0], time=taken, truth=pose),), clock=clock))
     with db.read() as session:
-        assert flights.find_flight(session, "f").flight.frames[0].time == taken
+        stored = flights.find_flight(session, "f").flight
+    assert (stored.frames[0].time, stored.frames[0].truth, stored.clock) == (taken, pose, clock)
 
 
 names = st.lists(st.text("ab12", min_size=1, max_size=3), unique=True, max_size=6)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from coarseloc.core.clock import FlightClock
 from coarseloc.core.errors import StoreError
 from coarseloc.core.types import (
     BBox,
@@ -36,7 +41,7 @@ from coarseloc.store import (
     snapshots,
     tallies,
 )
-from coarseloc.store.session import head_revision
+from coarseloc.store.session import head_revision, schema_change
 from coarseloc.store.tables import Base
 
 SPEC = EmbeddingSpec("vits16", 4, "abc", 224, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "cls")
@@ -72,6 +77,22 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(db: Database):
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
         assert db.revision() == head_revision() == context.get_current_revision()
+
+
+def test_a_flight_survives_the_way_back_to_schema_6_and_forth_again(db: Database):
+    frames = (Frame(1, Path("/f/a.jpg"), "a.jpg", Pose(altitude_label_m=110.0, altitude_datum="takeoff")),)
+    with db.write() as session:
+        flights.save_flight(session, Flight("f", Path("/f"), frames, clock=FlightClock("exif", 32_400)))
+    alembic = Config()
+    alembic.set_main_option("script_location", str(resources.files("migrations")))
+    with schema_change(db.engine) as connection:
+        alembic.attributes["connection"] = connection
+        command.downgrade(alembic, "0006")
+    assert db.revision() == "0006"
+    with closing(open_database(db.engine.url.render_as_string(hide_password=False))) as again, again.read() as session:
+        flight = flights.find_flight(session, "f").flight
+    assert flight.frames[0].truth == Pose(altitude_label_m=110.0), "what the altitude is above was dropped"
+    assert flight.clock == FlightClock("index"), "none of its frames has a time"
 
 
 def test_an_unmigrated_database_is_refused_where_migrating_was_not_asked_for(tmp_path: Path):

@@ -115,4 +115,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
 
 def test_a_written_file_reads_back(tmp_path):
     write_flight_toml(tmp_path / "flight.toml", fov_deg=67.38013505195957, attitude_sd_deg=0.01, truth_sd_m=0.0)
-    assert read_flight_toml(tmp_path / "flight.toml") == (Camera(fov_deg=67.38013505195957, attitude_sd_deg=0.01), 0.0)
+    assert read_flight_toml(tmp_path / "flight.toml")[:2] == (
+        Camera(fov_deg=67.38013505195957, attitude_sd_deg=0.01),
+        0.0,
+    )

@@ -17,7 +17,7 @@ from PIL import Image
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
-from coarseloc.imagery.exif import exif_pose
+from coarseloc.imagery.image_facts import read_image_facts
 from coarseloc.imagery.label_files import parse_time
 from coarseloc.imagery.labels import Labels
 
@@ -341,7 +341,7 @@ def with_gps(path: Path, gps: dict[int, Any]) -> Path:
 
 def test_exif_gives_position_and_height(tmp_path: Path) -> None:
     gps = {1: "S", 2: (46.0, 50.0, 33.0), 3: "W", 4: (91.0, 59.0, 40.0), 5: b"\x00", 6: 198.5}
-    pose = exif_pose(with_gps(tmp_path / "a.jpg", gps))
+    pose = read_image_facts(with_gps(tmp_path / "a.jpg", gps)).exif_pose
     assert pose.location == pytest.approx((-(91 + 59 / 60 + 40 / 3600), -(46 + 50 / 60 + 33 / 3600)), abs=1e-6)
     assert pose.altitude_label_m == pytest.approx(198.5)
 
@@ -356,11 +356,11 @@ def test_exif_gives_position_and_height(tmp_path: Path) -> None:
     ],
 )
 def test_exif_without_a_usable_position_gives_none(tmp_path: Path, gps: dict[int, Any]) -> None:
-    assert exif_pose(with_gps(tmp_path / "a.jpg", gps)) == Pose()
+    assert read_image_facts(with_gps(tmp_path / "a.jpg", gps)).exif_pose == Pose()
 
 
 def test_a_file_that_is_no_image_has_no_exif(tmp_path: Path) -> None:
-    assert exif_pose(written(tmp_path / "a.jpg", "text")) == Pose()
+    assert read_image_facts(written(tmp_path / "a.jpg", "text")).exif_pose == Pose()
 
 
 # --- whatever comes -----------------------------------------------------------------------------

@@ -204,6 +204,7 @@ class TruthProperties(GridProperties):
     flight_id: str
     frame_index: int
     filename: str
+    taken_at: str | None
     heading_deg: float | None
 
 
@@ -212,6 +213,7 @@ class EstimateProperties(GridProperties):
     flight_id: str
     frame_index: int
     filename: str
+    taken_at: str | None
     encoder: str
     reference_set: str
     angle_deg: int | None
@@ -233,6 +235,7 @@ class FixProperties(GridProperties):
     flight_id: str
     frame_index: int
     filename: str
+    taken_at: str | None
     encoder: str
     reference_set: str
     angle_deg: int | None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Literal, cast
 
 from flask import Blueprint, request
 from pydantic import Field
 
-from coarseloc.core.types import Frame
+from coarseloc.core.clock import FlightClock, TimeSource, utc_offset_text
+from coarseloc.core.types import AltitudeDatum, Frame, Pose
 from coarseloc.localize.places import agreement_matrix
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_by_spec
@@ -53,6 +55,9 @@ class FrameTruth(AnswerModel):
     location: Location | None
     yaw_deg: float | None
     altitude_label_m: float | None
+    altitude_datum: AltitudeDatum | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
 
 
 class FrameFacts(AnswerModel):
@@ -61,6 +66,11 @@ class FrameFacts(AnswerModel):
     image: str = Url
     image_view: str = Url
     image_full: str = Url
+    taken_at: datetime | None = Field(default=None, description="by the flight's clock, no zone")
+    time_source: TimeSource | None = None
+    utc_offset_s: int | None = None
+    taken_text: str = Field(description="– where nothing says")
+    altitude_text: str = Field(description="with what it is above; – where it is unknown")
     truth: FrameTruth
 
 
@@ -171,12 +181,40 @@ def _frame_facts(stored: StoredFlight, frame: Frame) -> FrameFacts:
         image=frame_url(flight_id, frame),
         image_view=frame_url(flight_id, frame, "view"),
         image_full=frame_url(flight_id, frame, "full"),
+        taken_at=frame.time,
+        time_source=stored.flight.clock.source,
+        utc_offset_s=stored.flight.clock.utc_offset_s,
+        taken_text=_taken_text(frame, stored.flight.clock),
+        altitude_text=_altitude_text(truth),
         truth=FrameTruth(
             location=location_of(truth.location) if truth.location else None,
             yaw_deg=truth.yaw_deg,
             altitude_label_m=truth.altitude_label_m,
+            altitude_datum=None if truth.altitude_label_m is None else truth.altitude_datum,
+            pitch_deg=truth.pitch_deg,
+            roll_deg=truth.roll_deg,
         ),
     )
+
+
+def _taken_text(frame: Frame, clock: FlightClock) -> str:
+    if frame.time is None:
+        return "–"
+    time = frame.time.isoformat(" ", "milliseconds" if frame.time.microsecond else "seconds")
+    return time if clock.utc_offset_s is None else f"{time} {utc_offset_text(clock.utc_offset_s)}"
+
+
+def _altitude_text(pose: Pose) -> str:
+    if pose.altitude_label_m is None:
+        return "–"
+    text = {
+        "ground": _("{metres} m above ground"),
+        "sea": _("{metres} m above the sea"),
+        "takeoff": _("{metres} m above take-off"),
+        "ellipsoid": _("{metres} m above the ellipsoid"),
+        "unknown": _("{metres} m, above what is unknown"),
+    }[pose.altitude_datum]
+    return text.format(metres=f"{pose.altitude_label_m:.0f}")
 
 
 def _rows(

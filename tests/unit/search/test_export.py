@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 
 from coarseloc.core import geo
+from coarseloc.core.clock import FlightClock
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import LonLat
@@ -284,6 +286,30 @@ def test_csv_has_one_row_for_each_frame_and_backbone(searched):
     assert len(rows) == 12 and {row["encoder"] for row in rows} == {"vits16", "vits16+"}
     assert float(rows[0]["lat"]) == pytest.approx(world.centre(0).lat)
     assert (rows[0]["heading_deg"], rows[0]["agreement"], rows[0]["inside_footprint"]) == ("90.0", "2", "True")
+
+
+def test_records_and_the_tables_last_columns_say_when_how_high_and_facing_where(searched, world):
+    of = world.flight()
+    pose = replace(of.frames[0].truth, altitude_label_m=110.0, altitude_datum="takeoff", pitch_deg=-2.5, roll_deg=1.5)
+    first = replace(of.frames[0], time=datetime(2025, 11, 24, 15, 57, 12, 500_000), truth=pose)
+    clock = FlightClock("exif", 9 * 3600)
+    searched(["vits16"], flight=replace(of, frames=(first, *of.frames[1:]), clock=clock))
+    out, _ = exported(world)
+    record, second = (read(out / f"{FLIGHT}_{index:05d}_vits16.json") for index in (1, 2))
+    check(record)
+    facts = {
+        "taken_at": "2025-11-24T15:57:12.500000", "time_source": "exif", "utc_offset_s": 32400,
+        "altitude_label_m": 110.0, "altitude_datum": "takeoff", "yaw_deg": pose.yaw_deg, "pitch_deg": -2.5,
+        "roll_deg": 1.5,
+    }  # fmt: skip
+    assert facts.items() <= record["query"].items()
+    assert second["query"]["taken_at"] is None and second["query"]["altitude_datum"] == "unknown"
+    row = next(csv.DictReader((out / f"{FLIGHT}.csv").open()))
+    columns = [name for name in facts if name != "yaw_deg"]
+    assert list(row)[-len(columns) :] == columns
+    assert (row["taken_at"], row["utc_offset_s"], row["pitch_deg"]) == ("2025-11-24 15:57:12.500000", "32400", "-2.5")
+    feature = read(out / f"{FLIGHT}.geojson")["features"][0]
+    assert feature["properties"]["taken_at"] == "2025-11-24T15:57:12.500000"
 
 
 def test_nothing_half_written_is_left(searched):

@@ -1,0 +1,109 @@
+"""When frames were taken, as their file names say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+Stamp = Callable[[re.Match[str]], datetime]
+_FIRST_YEAR, _LAST_YEAR = 2005, 2099  # counters of ten digits begin in 2001
+
+
+class _Form(NamedTuple):
+    description: str
+    pattern: re.Pattern[str]
+    read: Stamp  # raises ValueError where the digits are no time
+
+
+class NameTimes(NamedTuple):
+    """{file name: its time, with a zone where the name tells UTC}, and what of the names was doubtful."""
+
+    times: dict[str, datetime | None]
+    form: str = ""
+    notices: tuple[str, ...] = ()
+
+
+def _calendar(match: re.Match[str]) -> datetime:
+    parts = match.groupdict()
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    fraction = parts.get("fraction") or parts.get("ms") or "0"
+    time = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second, int(f"{fraction[:6]:0<6}"))
+    return time.replace(tzinfo=UTC) if parts.get("zone") else time
+
+
+def _unix(match: re.Match[str]) -> datetime:
+    fraction = match["fraction"] or match["ns"] or ""
+    nanoseconds = int(f"{match['seconds'] or match['whole']}{fraction:0<9}".ljust(19, "0")[:19])
+    return datetime.fromtimestamp(nanoseconds // 10**9, UTC) + timedelta(microseconds=nanoseconds % 10**9 // 1000)
+
+
+_FORMS = (
+    _Form(
+        "Unix time",
+        re.compile(
+            r"(?<![\d.])(?:(?P<seconds>[1-3]\d{9})(?:\.(?P<fraction>\d{1,9})|[_-](?P<ns>\d{9}))"
+            r"|(?P<whole>[1-3]\d{9}(?:\d{3}){0,3}))(?!\d)",
+            re.ASCII,
+        ),
+        _unix,
+    ),
+    _Form(
+        "YYYYMMDDhhmmss",
+        re.compile(
+            r"(?<![\d.])(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_T ]?(\d\d)[-_:.]?(\d\d)[-_:.]?(\d\d)"
+            r"(?:\.(?P<fraction>\d{1,9})|(?P<ms>\d{3}))?(?!\d)(?P<zone>Z)?",
+            re.ASCII,
+        ),
+        _calendar,
+    ),
+    _Form(
+        "YYMMDDhhmmss",
+        re.compile(r"(?<![\d.])(\d\d)(\d\d)(\d\d)[-_]?(\d\d)(\d\d)(\d\d)(?!\d)", re.ASCII),
+        _calendar,
+    ),
+)
+
+
+def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
+    """Read when frames were taken from their file names: Unix time in s (with a fraction), ms, µs or ns; or a date and
+    a time of day, local unless a Z follows.
+
+    A stamp that every name has alike is the flight's start, not a frame's time. Where fewer than half of the stamps
+    differ, or stamps of two places in the names do, they are doubtful: none is taken, and that is said.
+    """
+    columns: dict[tuple[str, int], dict[str, datetime]] = {}
+    for name in names:
+        stem = Path(name).stem
+        for form in _FORMS:
+            for place, match in enumerate(form.pattern.finditer(stem)):
+                if (time := _plausible(form, match)) is not None and not _is_of_flight(match[0], flight_id, names):
+                    columns.setdefault((form.description, place), {})[name] = time
+    varying = {key: times for key, times in columns.items() if len(times) == 1 or len(set(times.values())) > 1}
+    frequent = {key: times for key, times in varying.items() if 2 * len(set(times.values())) >= len(times)}
+    if len(frequent) == 1:
+        (((form_name, _), times),) = frequent.items()
+        return NameTimes({name: times.get(name) for name in names}, form_name)
+    nothing: dict[str, datetime | None] = dict.fromkeys(names)
+    if frequent:
+        forms = " and ".join(dict.fromkeys(form_name for form_name, _ in frequent))
+        return NameTimes(nothing, "", (f"names such as {names[0]} hold several times ({forms}): none is taken",))
+    if varying:
+        times = max(varying.values(), key=len)
+        notice = f"the names of {len(times)} frames hold {len(set(times.values()))} times: not taken as the frames' own"
+        return NameTimes(nothing, "", (notice,))
+    return NameTimes(nothing)
+
+
+def _plausible(form: _Form, match: re.Match[str]) -> datetime | None:
+    try:
+        time = form.read(match)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return time if _FIRST_YEAR <= time.year <= _LAST_YEAR else None
+
+
+def _is_of_flight(stamp: str, flight_id: str, names: Sequence[str]) -> bool:
+    return len(names) == 1 and stamp in flight_id
