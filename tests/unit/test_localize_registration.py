@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from registration_scenes import GSD_M, SceneSource, location, photograph, scene_map, scene_window
 
 from coarseloc.core import geo
@@ -28,6 +29,7 @@ from coarseloc.localize.registration.registrar import (
     coarse_fields,
     coarse_places,
     locked_scale,
+    refine,
     register,
     whole_map,
 )
@@ -265,3 +267,16 @@ def test_without_a_field_of_view_there_is_no_nadir_and_no_tilt():
 def test_a_heading_of_90_has_the_frames_up_in_the_east():
     up = geometry.to_ground(WindowPose(0.0, 0.0, 90.0), FrameGeometry(10, 10, 2.0)) @ [0.0, -1.0, 1.0]
     assert np.allclose(up[:2], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("seed", [1004, 504, 550])
+def test_a_fit_on_next_to_nothing_does_not_drift_until_no_frame_is_left(seed: int):
+    random = np.random.default_rng(seed)
+    blur = Image.fromarray(random.integers(0, 255, (3, 3, 3), dtype=np.uint8)).resize(
+        (128, 128), Image.Resampling.BICUBIC
+    )
+    window = scene_window(location(*random.uniform(300, 700, 2)), 400.0, GSD_M)
+    start = WindowPose(200.0, 200.0, random.uniform(0, 360))
+    frame = FrameRaster(np.asarray(blur), SQUARE)
+    fine = refine(frame, window, start, parameters=blocks.SIMILARITY, rounds=3, searched=True)
+    assert 0.5 <= fine.pose.scale <= 2.0 and np.isfinite(fine.score)

@@ -55,6 +55,8 @@ class RegistrationSettings:
 
 DEFAULTS = RegistrationSettings()
 
+_FARTHEST_DRIFT = 2.0  # of a fit's scale, either way
+
 SCANNED_SCALES = tuple(0.6 * 1.1**step for step in range(11))
 """0.6 … 1.56 by 10 %: for the first frames of a flight whose footprint nobody knows."""
 
@@ -206,6 +208,9 @@ def refine(
         free = parameters if not (searched and number == 0) else blocks.SIMILARITY
         correction = blocks.fit(local, first, free, stiffness, turn @ rest, coarse=number == 0)
         pose = blocks.corrected(pose, correction.parameters, frame.geometry, window.gsd_m)
+        # A fit on nothing drifts. So far off it is refused anyway, and a frame of a few pixels has no blocks to score.
+        scale = min(max(pose.scale, start.scale / _FARTHEST_DRIFT), start.scale * _FARTHEST_DRIFT)
+        pose = replace(pose, scale=scale)
     local, mask = _surfaces(frame, window, field_of_window, pose)
     score, curvature, scatter = blocks.evaluate(local, np.zeros(6))
     ground = _ground_fraction(window, pose, frame.geometry, mask)
