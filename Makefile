@@ -38,14 +38,18 @@ bench: .venv/peers         ## every figure of docs/benchmarks.md, ten minutes on
 bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documentation
 	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --quick --out benchmarks/results
 
-accuracy: .venv/ready      ## the table of docs/accuracy.md, resumable: an hour on a quiet machine; NAIP=FOLDER, WORK=FOLDER
-	$(BIN)/python tools/fix_accuracy.py collect --work $(or $(WORK),/tmp/fix-accuracy) --naip $(or $(NAIP),../shared/data/naip)
+NAIP        ?= ../shared/data/naip
+accuracy: .venv/ready      ## every figure of docs/accuracy.md, resumable, half an hour on a quiet machine; NAIP=FOLDER, WORK=FOLDER
+	$(BIN)/python tools/fix_accuracy.py collect --work $(or $(WORK),/tmp/fix-accuracy) --naip $(NAIP)
 	$(BIN)/python tools/fix_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy)
 
-accuracy-quick: .venv/ready ## the same of a few frames, in some minutes
-	$(BIN)/python tools/fix_accuracy.py collect --work $(or $(WORK),/tmp/fix-accuracy-quick) --frames 8 --at-most 8 \
-		--seeds 1 101 --naip $(or $(NAIP),../shared/data/naip)
+accuracy-quick: .venv/ready ## the same of a sixth of the frames, in five minutes
+	$(BIN)/python tools/fix_accuracy.py collect --quick --work $(or $(WORK),/tmp/fix-accuracy-quick) --naip $(NAIP)
 	$(BIN)/python tools/fix_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy-quick)
+
+calibration: .venv/ready   ## fit a fix's covariance and probability anew: writes the package's calibration.json
+	$(BIN)/python tools/fix_accuracy.py collect --share calibrate --work $(or $(WORK),/tmp/fix-accuracy) --naip $(NAIP)
+	$(BIN)/python tools/fix_accuracy.py calibrate --work $(or $(WORK),/tmp/fix-accuracy)
 
 help:                      ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/ —/'
@@ -62,4 +66,4 @@ help:                      ## this list
 .venv/audit/bin/pip-audit: | .venv/ready
 	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit
 
-.PHONY: demo test test-postgres torture load fuzz lint audit serve bench bench-quick accuracy accuracy-quick help
+.PHONY: demo test test-postgres torture load fuzz lint audit serve bench bench-quick accuracy accuracy-quick calibration help

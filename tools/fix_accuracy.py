@@ -1,15 +1,15 @@
-"""Measure the registration of frames on maps: metres, heading, ellipse, rejection and time, as one table.
+"""Measure the registration of frames on maps: metres, heading, ellipse, rejection and time; fit what it is judged by.
 
-    python tools/fix_accuracy.py collect --work /tmp/fix --naip ../shared/data/naip --frames 24     # resumable
-    python tools/fix_accuracy.py report --work /tmp/fix                                             # the table
-    python tools/fix_accuracy.py calibrate --work /tmp/fix                                          # the constants
+    python tools/fix_accuracy.py collect --work /tmp/fix --naip ../shared/data/naip [--quick]   # resumable
+    python tools/fix_accuracy.py calibrate --work /tmp/fix    # fits, writes the package's calibration.json
+    python tools/fix_accuracy.py report --work /tmp/fix       # the table of figures to reach, and one line a set
 
 `collect` writes one JSON line a frame and way into WORK/rows.jsonl and leaves out those that it holds. Ways: "top10"
-(the ten places of the `demo` backbone, real weights), "map" (the whole map, no embedding) and, where asked for,
-"label" (the right place given, pitch and roll from the labels). Sets: the generated area
-of the demonstration in its own and in another season, other generated areas (seeds 1–20 to calibrate on, 101 and up to
-report), NAIP 2018 → 2020 (its west half to calibrate on, its east half to report), frames of another area (off the
-map), and 4° of tilt. Calibrated on one share, reported on the other.
+(the ten places of the `demo` backbone, real weights), "map" (the whole map, no embedding) and "label" (the right window
+given, pitch and roll from the labels). Sets to calibrate on: generated areas of seeds 1–20 in their own and in another
+season, NAIP's west half photographed in 2020 on the map of 2018, and frames off each map. Sets to report: the area of
+the demonstration, generated areas of seeds 101 and up, NAIP's east half, 4° of tilt, and frames off each map. Frames
+off NAIP's map are of generated land, and of NAIP mirrored: the same kind of land, found nowhere.
 """
 
 from __future__ import annotations
@@ -17,30 +17,35 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import accuracy_figures
 import numpy as np
+import rasterio
 import torch
+from accuracy_figures import Row
 
 from coarseloc.core import geo
 from coarseloc.core.config import load as load_settings
-from coarseloc.core.fixes import CHI2_95
 from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Backbone, Failure, Frame, LonLat
-from coarseloc.core.windows import north_up
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.registration import geometry
-from coarseloc.localize.registration.fix import FITTED, ground_covariance, heading_sd_deg, tilt_sd_deg
+from coarseloc.localize.registration.fix import CALIBRATION_FILE
 from coarseloc.localize.registration.frame import FrameRaster
-from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
+from coarseloc.localize.registration.geometry import FrameGeometry
 from coarseloc.localize.registration.registrar import (
     DEFAULTS,
     CandidateWindow,
@@ -54,62 +59,118 @@ from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
 
 ALTITUDE_M = 300.0
-RIGHT = 0.05  # of the footprint: the frame's middle nearer than this is right
 TOP_K = 10
-
-Row = dict[str, Any]
-"""One frame registered one way, as a line of rows.jsonl."""
+DEMO_SEED = 2025
+CALIBRATION_SEEDS, REPORT_SEEDS = range(1, 21), range(101, 106)
+SEARCHED_SEEDS = range(1, 11)  # of those to calibrate on; the rest only over the whole map, to save their references
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracySet:
-    """Frames photographed over one raster, to be found on another."""
+    """Frames photographed over one raster, to be found on another; how many of them each way, the first ones."""
 
     name: str
-    share: str  # "calibrate" or "report"
+    share: Literal["calibrate", "report"]
     map_path: Path
     photographed: Path
     footprint_m: float
     seed: int
-    frames: int
+    top10: int
+    whole_map: int
+    labelled: int = 0
     tilt_deg: float = 1.5
     path: Literal["track", "random"] = "random"
-    half: str | None = None  # "west" or "east": of the photographed raster
+    half: Literal["west", "east"] | None = None  # of the photographed raster
     on_map: bool = True
+
+    @property
+    def flight_id(self) -> str:
+        """Halves of one raster are of one flight."""
+        tilt = f"-{self.tilt_deg:g}" if self.tilt_deg != 1.5 else ""
+        return f"{self.photographed.stem}-on-{self.map_path.stem}-{self.seed}{tilt}-{self.path}"
+
+    @property
+    def frames(self) -> int:
+        return max(self.ways().values())
+
+    def ways(self) -> dict[str, int]:
+        return {"top10": self.top10, "map": self.whole_map, "label": self.labelled}
 
 
 def area(work: Path, seed: int, season: int) -> Path:
-    path = work / f"area-{seed}-{season}.tif"
+    """The file of a generated area, which `provided` writes."""
+    return work / f"area-{seed}-{season}.tif"
+
+
+def provided(path: Path) -> Path:
+    """A raster, painted where it is a generated area that is not there yet."""
+    kind, _, numbers = path.stem.partition("-")
+    if kind != "area":
+        return path
+    seed, season = map(int, numbers.split("-"))
+    return written(path, lambda partial: write_area(partial, seed, season=season))
+
+
+def written(path: Path, write: Callable[[Path], object]) -> Path:
+    """A file, written whole where it is not there: an interrupted one stays under another name."""
     if not path.exists():
-        write_area(path, seed, season=season)
+        partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+        write(partial)
+        partial.rename(path)
     return path
 
 
-def accuracy_sets(work: Path, naip: Path | None, frames: int, seeds: Sequence[int]) -> Iterator[AccuracySet]:
-    demo = area(work, 2025, 0)
-    yield AccuracySet("demo flight", "report", demo, demo, 400.0, 2025, 2 * frames, path="track")
-    yield AccuracySet("demo area, other season", "report", demo, area(work, 2025, 1), 400.0, 12, 2 * frames)
-    yield AccuracySet("demo area, 4° of tilt", "report", demo, demo, 400.0, 13, frames, tilt_deg=4.0)
-    for seed in seeds:
-        share = "calibrate" if seed <= 20 else "report"
-        frame_count = max(2, frames // 4)
-        map_path = area(work, seed, 0)
+def mirrored(work: Path, raster: Path) -> Path:
+    """The raster with north and south exchanged in its place: the same land's look, and a map of nothing."""
+
+    def write(path: Path) -> None:
+        with rasterio.open(raster) as source, rasterio.open(path, "w", **source.profile) as target:
+            target.colorinterp = source.colorinterp
+            target.write(source.read()[:, ::-1])
+
+    return written(work / f"mirrored-{raster.name}", write)
+
+
+def accuracy_sets(work: Path, naip: Path | None, quick: bool) -> Iterator[AccuracySet]:
+    """All sets; of a quick measurement those to report, of a sixth of the frames and two seeds."""
+
+    def few(count: int) -> int:
+        return -(-count // 6) if quick else count
+
+    demo, other = area(work, DEMO_SEED, 0), area(work, DEMO_SEED, 1)
+    yield AccuracySet("demo flight", "report", demo, demo, 400.0, DEMO_SEED, few(100), few(20), few(30), path="track")
+    yield AccuracySet("demo area, other season", "report", demo, other, 400.0, 12, few(100), few(20), few(30))
+    yield AccuracySet("demo area, 4° of tilt", "report", demo, demo, 400.0, 13, few(50), few(15), tilt_deg=4.0)
+    yield from naip_sets(work, naip, quick, few) if naip is not None else ()
+    for seed in () if quick else CALIBRATION_SEEDS:
+        map_path, season, far = area(work, seed, 0), area(work, seed, 1), area(work, seed + 540, 0)
+        many = (2, 5, 2) if seed in SEARCHED_SEEDS else (0, 0, 0)
+        over = (1, 1, 1) if seed in SEARCHED_SEEDS else (2, 5, 2)
+        yield AccuracySet("generated, own season", "calibrate", map_path, map_path, 400.0, seed, many[0], over[0])
+        yield AccuracySet("generated, other season", "calibrate", map_path, season, 400.0, seed, many[1], over[1])
         yield AccuracySet(
-            f"generated {share}, other season", share, map_path, area(work, seed, 1), 400.0, seed, frame_count
+            "generated, off the map", "calibrate", map_path, far, 400.0, seed, many[2], over[2], on_map=False
         )
-        far = area(work, seed + 540, 0)
-        yield AccuracySet(
-            f"generated {share}, off the map", share, map_path, far, 400.0, seed, frame_count, on_map=False
-        )
-    if naip is not None:
-        older, newer = (next(naip.glob(f"*_{year}*.tif")) for year in ("2018", "2020"))
-        for share, half, seed in (("calibrate", "west", 21), ("report", "east", 22)):
-            name = f"NAIP 2018→2020, {half}"
-            yield AccuracySet(name, share, older, newer, 640.0, seed, 2 * frames, half=half)
-            off = area(work, 700 + seed, 0)
-            name = f"NAIP {share}, off the map"
-            yield AccuracySet(name, share, older, off, 640.0, seed, frames // 2, on_map=False)
-        yield AccuracySet("NAIP 2018→2020, 4° of tilt", "report", older, newer, 640.0, 23, frames, tilt_deg=4.0)
+    for seed in REPORT_SEEDS[:2] if quick else REPORT_SEEDS:
+        map_path, season, far = area(work, seed, 0), area(work, seed, 1), area(work, seed + 540, 0)
+        name = "generated 101–105"
+        yield AccuracySet(f"{name}, other season", "report", map_path, season, 400.0, seed, few(20), few(4))
+        yield AccuracySet(f"{name}, off the map", "report", map_path, far, 400.0, seed, few(4), few(4), on_map=False)
+
+
+def naip_sets(work: Path, naip: Path, quick: bool, few: Callable[[int], int]) -> Iterator[AccuracySet]:
+    older, newer = (next(naip.glob(f"*_{year}*.tif")) for year in ("2018", "2020"))
+    mirror = mirrored(work, newer)
+    shares: dict[Literal["west", "east"], Literal["calibrate", "report"]] = {"west": "calibrate", "east": "report"}
+    for half, share in shares.items():
+        name = f"NAIP 2018→2020, {half}"
+        yield AccuracySet(name, share, older, newer, 640.0, 21, few(100), few(40), few(30), half=half)
+        name = f"NAIP {half} mirrored, off the map"
+        yield AccuracySet(name, share, older, mirror, 640.0, 23, few(30), few(30), half=half, on_map=False)
+        far = area(work, 721 if half == "west" else 722, 0)
+        name = f"NAIP, {share}, generated frames off the map"
+        yield AccuracySet(name, share, older, far, 640.0, 24, few(10), few(10), on_map=False)
+    yield AccuracySet("NAIP 2018→2020, 4° of tilt", "report", older, newer, 640.0, 22, few(50), few(15), tilt_deg=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +182,20 @@ class References:
     centers: list[LonLat]
 
 
-def references(path: Path, footprint_m: float, encoder: Backbone) -> References:
+def references(path: Path, footprint_m: float, encoder: Backbone, work: Path) -> References:
+    """Kept in the work folder."""
     source = open_orthophoto(path, footprint_m=footprint_m, overlap=0.5)
-    vectors, places = [], []
-    for number, tile in enumerate(source.tiles):
-        views = [view for view in source.views(tile, HEADINGS) if not isinstance(view, Failure)]
-        vectors.append(encoder.embed(np.stack([view.pixels for view in views])))
-        places += [number] * len(views)
-    return References(np.concatenate(vectors), np.array(places), [tile.center for tile in source.tiles])
+
+    def write(file: Path) -> None:
+        vectors, places = [], []
+        for number, tile in enumerate(source.tiles):
+            views = [view for view in source.views(tile, HEADINGS) if not isinstance(view, Failure)]
+            vectors.append(encoder.embed(np.stack([view.pixels for view in views])))
+            places += [number] * len(views)
+        np.savez(file, vectors=np.concatenate(vectors), place=np.array(places))
+
+    with np.load(written(work / f"references-{path.stem}.npz", write)) as arrays:
+        return References(arrays["vectors"], arrays["place"], [tile.center for tile in source.tiles])
 
 
 def top_places(frame: np.ndarray, tiles: References, encoder: Backbone, k: int) -> list[LonLat]:
@@ -188,250 +255,134 @@ def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, sha
 
 
 def registration_row(
-    registration: Registration, frame: Frame, truth: tuple[LonLat, LonLat], shape: FrameGeometry
+    registration: Registration, frame: Frame, truth: tuple[LonLat, LonLat], shape: FrameGeometry, on_map: bool
 ) -> Row:
-    ranking = [(pose.score, math.hypot(*offset_m(truth[0], pose.location))) for pose in registration.ranking]
     row: Row = {
-        "fine": ranking,
+        "fine": [pose.score for pose in registration.ranking],
         "rival": max(0.0, registration.rival.score) if registration.rival else 0.0,
-        "coarse": [
-            (place.score, math.hypot(*offset_m(truth[0], place.location))) for place in registration.places[:12]
-        ],
     }
-    if registration.best is not None:
+    if registration.best is not None and on_map:
         row["pose"] = pose_row(registration.best, frame, *truth, shape)
     return row
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     file = work / "rows.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    recorded = {(row["set"], row["map_seed"], row["frame"], row["way"]) for row in lines}
+    recorded = {accuracy_figures.row_key(row) for row in accuracy_figures.read_rows(file)}
     encoders = Encoders(load_settings(work), input_px=224)
     encoder = encoders.load(encoders.spec("demo"))
-    references_by_map: dict[Path, References] = {}
-    for group in accuracy_sets(work, arguments.naip, arguments.frames, arguments.seeds):
-        if arguments.only and arguments.only not in group.name:
+    tiles: References | None = None
+    tiles_of: Path | None = None
+    for group in accuracy_sets(work, arguments.naip, arguments.quick):
+        if arguments.share not in (None, group.share) or (arguments.only and arguments.only not in group.name):
             continue
-        folder = work / "flights"
-        name = f"{group.name}-{group.seed}-{group.frames}".replace(" ", "-").replace(",", "").replace("°", "")
-        if not (folder / name / "labels.json").exists():
-            simulate_flight(
-                group.photographed, folder, flight_id=name, frames=group.frames * (2 if group.half else 1),
-                footprint_m=group.footprint_m, seed=group.seed, altitude_m=ALTITUDE_M, path=group.path,
-                changes=Changes(tilt_deg=group.tilt_deg),
-            )  # fmt: skip
+        wanted = [
+            (number, way)
+            for way, count in group.ways().items()
+            for number in range(count)
+            if (group.name, group.seed, number + 1, way) not in recorded
+        ]
+        if not wanted:
+            continue
+        for raster in (group.map_path, group.photographed):
+            provided(raster)
+        if group.top10 and tiles_of != group.map_path:
+            tiles, tiles_of = references(group.map_path, group.footprint_m, encoder, work), group.map_path
+        frames = frames_of(group, work)
         source = OrthophotoWindows(group.map_path)
-        photographed = OrthophotoWindows(group.photographed)
-        if "top10" in arguments.ways and group.map_path not in references_by_map:
-            references_by_map[group.map_path] = references(group.map_path, group.footprint_m, encoder)
-        frames = [frame for frame in open_flight(folder / name).frames if in_half(frame, photographed, group.half)]
-        for frame in frames[: arguments.at_most]:
-            pixels = read_image(frame.path)
-            for way in arguments.ways:
-                if (group.name, group.seed, frame.index, way) in recorded:
-                    continue
-                row = measure(group, frame, pixels, way, source, references_by_map.get(group.map_path), encoder)
-                with file.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-        print(time.strftime("%H:%M:%S"), group.name, group.seed, flush=True)
+        for number, way in wanted:
+            row = measure(group, frames[number], number + 1, way, source, tiles, encoder)
+            with file.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+        print(time.strftime("%H:%M:%S"), group.name, group.seed, len(wanted), flush=True)
+
+
+def frames_of(group: AccuracySet, work: Path) -> list[Frame]:
+    """A set's frames, photographed where they are not there yet; twice as many and more where it takes a half."""
+    folder = work / "flights"
+    count = 2 * group.frames + 30 if group.half else group.frames
+    name = f"{group.flight_id}-{count}"
+    if not (folder / name / "labels.json").exists():
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an interrupted one
+        simulate_flight(
+            group.photographed, folder, flight_id=name, frames=count, footprint_m=group.footprint_m, seed=group.seed,
+            altitude_m=ALTITUDE_M, path=group.path, changes=Changes(tilt_deg=group.tilt_deg),
+        )  # fmt: skip
+    photographed = OrthophotoWindows(group.photographed)
+    frames = [frame for frame in open_flight(folder / name).frames if in_half(frame, photographed, group.half)]
+    if len(frames) < group.frames:
+        raise SystemExit(f"{group.name}: {len(frames)} frames in its half, {group.frames} are wanted")
+    return frames[: group.frames]
 
 
 def measure(
     group: AccuracySet,
     frame: Frame,
-    pixels: np.ndarray,
+    number: int,
     way: str,
     source: OrthophotoWindows,
     tiles: References | None,
     encoder: Backbone,
 ) -> Row:
-    """One frame registered one way; milliseconds are of all but embedding and decoding, reading windows included."""
+    """One frame registered one way; `cpu_ms` is of all after decoding and embedding, reading windows included."""
+    pixels = read_image(frame.path)
     height, width = pixels.shape[:2]
     shape = FrameGeometry(width, height, group.footprint_m, group.footprint_m / 2 / ALTITUDE_M)
     truth = frame_truth(frame, group.footprint_m)
     row: Row = {
-        "set": group.name, "share": group.share, "map_seed": group.seed, "frame": frame.index, "way": way,
+        "set": group.name, "share": group.share, "map_seed": group.seed, "frame": number, "way": way,
         "footprint_m": group.footprint_m, "map_gsd_m": source.gsd_m, "on_map": group.on_map, "reachable": True,
     }  # fmt: skip
+    started = time.process_time()
     centers = top_places(pixels, tiles, encoder, TOP_K) if way == "top10" and tiles is not None else []
-    started, cpu = time.perf_counter(), time.process_time()
+    row["embed_cpu_ms"] = (time.process_time() - started) * 1e3
+    wall, started = time.perf_counter(), time.process_time()
     raster = FrameRaster(pixels, shape)
+    side_m, reach_m = (share * group.footprint_m for share in (DEFAULTS.window_footprints, DEFAULTS.reach_footprints))
+    pixel_m = group.footprint_m / DEFAULTS.coarse_px
     if way == "top10":
-        side_m, reach_m = (fraction * group.footprint_m for fraction in (1.75, DEFAULTS.reach_footprints))
-        pixel_m = group.footprint_m / DEFAULTS.coarse_px
         windows: Iterable[CandidateWindow] = (
             CandidateWindow(source.window(center, side_m, pixel_m), reach_m) for center in centers
         )
-        row["reachable"] = any(max(map(abs, offset_m(center, truth[0]))) <= reach_m for center in centers)
+        row["reachable"] = group.on_map and any(
+            max(map(abs, offset_m(center, truth[0]))) <= reach_m for center in centers
+        )
         registration = register(raster, windows, source.window, source.gsd_m)
     elif way == "label":
-        jitter = np.random.default_rng([group.seed, frame.index]).uniform(-0.25, 0.25, 2) * group.footprint_m
-        center = geo.offset(truth[0], *jitter.tolist())
-        window = source.window(center, 1.75 * group.footprint_m, group.footprint_m / DEFAULTS.coarse_px)
+        jitter = np.random.default_rng([group.seed, number]).uniform(-0.25, 0.25, 2) * group.footprint_m
+        window = source.window(geo.offset(truth[0], *jitter.tolist()), side_m, pixel_m)
         attitude = geometry.perspective_of(
             frame.truth.pitch_deg or 0.0, frame.truth.roll_deg or 0.0, shape.half_fov_tan or 0.0
         )
-        candidate = CandidateWindow(window, DEFAULTS.reach_footprints * group.footprint_m)
+        candidate = CandidateWindow(window, reach_m)
         registration = register(raster, [candidate], source.window, source.gsd_m, perspective=attitude)
     else:
         windows = whole_map(source, shape)
         registration = register(raster, windows, source.window, source.gsd_m, refined=DEFAULTS.map_refined)
-    row["milliseconds"] = (time.perf_counter() - started) * 1e3
-    row["cpu_milliseconds"] = (time.process_time() - cpu) * 1e3
-    return row | registration_row(registration, frame, truth, shape)
+    row["ms"] = (time.perf_counter() - wall) * 1e3
+    row["cpu_ms"] = (time.process_time() - started) * 1e3
+    return row | registration_row(registration, frame, truth, shape, group.on_map)
 
 
-# --- the table ----------------------------------------------------------------------------------
-
-
-def is_right(row: Row) -> bool:
-    return row["on_map"] and "pose" in row and math.hypot(*row["pose"]["error_m"]) <= RIGHT * row["footprint_m"]
+# --- the answers --------------------------------------------------------------------------------
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Accuracy by set and way, then rejection by way over the share that nothing was calibrated on."""
-    rows = read_rows(arguments.work)
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["set"], row["way"]), []).append(row)
-    heads = (
-        "set", "way", "n", "reachable %", "right %", "ground m median / p90",
-        "95 % ellipse holds % (map sd 0 / half GSD)", "NEES / 2", "heading °", "aircraft m median / p90", "tilt °",
-        "score", "margin", "accepted %", "ms (CPU ms)",
-    )  # fmt: skip
-    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for (name, way), members in groups.items():
-        right = [row for row in members if is_right(row)]
-        poses = [row["pose"] for row in right]
-        nees = [squared_mahalanobis(row, 0.0) for row in right]
-        with_map = [squared_mahalanobis(row, row["map_gsd_m"] / 2) for row in right]
-        cells = (
-            name, way, len(members), share([row["reachable"] for row in members]),
-            share([is_right(row) for row in members]),
-            spread([math.hypot(*pose["error_m"]) for pose in poses]),
-            f"{share([value <= CHI2_95 for value in nees])} / {share([value <= CHI2_95 for value in with_map])}",
-            f"{float(np.mean(nees)) / 2:.2f}" if nees else "–",
-            middle([abs(pose["heading_error_deg"]) for pose in poses]),
-            spread([math.hypot(*pose["aircraft_error_m"]) for pose in poses]),
-            middle([pose["tilt_error_deg"] for pose in poses]),
-            middle([score_of(row) for row in members]), middle([margin_of(row) for row in members]),
-            share([probability_of(row) >= FITTED.accepted_probability for row in members]),
-            f"{np.median([row['milliseconds'] for row in members]):.0f} "
-            f"({np.median([row['cpu_milliseconds'] for row in members]):.0f})",
-        )  # fmt: skip
-        print("| " + " | ".join(map(str, cells)) + " |")
-    for way in ("top10", "map"):
-        members = [row for row in rows if row["way"] == way and row["share"] == "report"]
-        if members:
-            print(f"\n{way}: {rejection(members)}")
-
-
-def rejection(members: Sequence[Row]) -> str:
-    """Recall of right answers at full precision by the fitted probability, and what its threshold accepts."""
-    labels = np.array([is_right(row) for row in members])
-    probability = np.array([probability_of(row) for row in members])
-    wrong = probability[~labels]
-    above = probability > (wrong.max() if len(wrong) else -1.0)
-    accepted = probability >= FITTED.accepted_probability
-    return (
-        f"n = {len(labels)}, right {labels.sum()}, wrong or off the map {len(wrong)}; recall at full precision "
-        f"{above[labels].mean():.3f}; accepted at p ≥ {FITTED.accepted_probability:g}: right "
-        f"{accepted[labels].mean():.3f}, "
-        f"wrong {int(accepted[~labels].sum())} of {len(wrong)}"
-    )
+    rows = accuracy_figures.read_rows(arguments.work / "rows.jsonl")
+    print("\n".join(accuracy_figures.goals_table(rows)), end="\n\n")
+    print("\n".join(accuracy_figures.sets_table(rows)))
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
-    """Print constants fitted on the share to calibrate on."""
-    rows = [row for row in read_rows(arguments.work) if row["share"] == "calibrate"]
-    for way in ("top10", "map"):
-        members = [row for row in rows if row["way"] == way]
-        features = np.array([(1.0, score_of(row), margin_of(row)) for row in members])
-        labels = np.array([is_right(row) for row in members])
-        print(
-            way, "n", len(labels), "right", int(labels.sum()), "logistic", logistic_weights(features, labels).round(2)
-        )
-    names = sorted({row["set"] for row in rows})
-    for name in names:
-        right = [row for row in rows if row["set"] == name and is_right(row)]
-        if right:
-            nees = [squared_mahalanobis(row, 0.0) / 2 for row in right]
-            tilt, heading = ([values[index] for values in map(angle_ratios, right)] for index in (0, 1))
-            print(name, "n", len(right), f"NEES/2 {np.mean(nees):.2f}, tilt variance over what is stated "
-                  f"{np.mean(tilt):.2f}, heading {np.mean(heading):.2f}")  # fmt: skip
-
-
-def logistic_weights(features: np.ndarray, labels: np.ndarray, ridge: float = 0.05) -> np.ndarray:
-    """float64 [F]: maximum likelihood by Newton's method, weights of standardised features drawn to 0 a little, so that
-    sets that separate have finite ones."""
-    centre, spread_ = features[:, 1:].mean(0), features[:, 1:].std(0)
-    standard = np.column_stack([features[:, 0], (features[:, 1:] - centre) / spread_])
-    penalty = np.diag([0.0, *[ridge] * (features.shape[1] - 1)])
-    weights = np.zeros(features.shape[1])
-    for _ in range(100):
-        p = 1.0 / (1.0 + np.exp(-standard @ weights))
-        gradient = standard.T @ (labels - p) - penalty @ weights
-        hessian = (standard * (p * (1 - p))[:, None]).T @ standard + penalty + 1e-9 * np.eye(len(weights))
-        weights = weights + np.linalg.solve(hessian, gradient)
-    slopes = weights[1:] / spread_
-    return np.array([weights[0] - slopes @ centre, *slopes])
-
-
-def read_rows(work: Path) -> list[Row]:
-    return [json.loads(line) for line in (work / "rows.jsonl").read_text().splitlines()]
-
-
-def fine_pose(row: Row) -> FinePose:
-    """A row's pose as far as covariances need it, on a north-up window."""
-    pose = row["pose"]
-    window = north_up(np.zeros((1, 1, 3), np.uint8), None, pose["pixel_m"], LonLat(0.0, 0.0))
-    scatter, curvature = np.array(pose["scatter"]), np.array(pose["curvature"])
-    window_pose = WindowPose(0.0, 0.0, 0.0, pose["scale"])
-    return FinePose(
-        window.center, window_pose, 0.0, pose["score"], curvature, scatter, pose["pixel_m"], 1.0, window
-    )  # fmt: skip
-
-
-def squared_mahalanobis(row: Row, map_sd_m: float) -> float:
-    """Of the ground point's error under its stated covariance: 2 on average where that is right."""
-    error = np.array(row["pose"]["error_m"])
-    return float(error @ np.linalg.solve(ground_covariance(fine_pose(row), row["map_gsd_m"], map_sd_m), error))
-
-
-def angle_ratios(row: Row) -> tuple[float, float]:
-    """(squared tilt error over 2 stated variances, squared heading error over the stated variance)."""
-    pose, half_fov_tan = row["pose"], row["footprint_m"] / 2 / ALTITUDE_M
-    tilt = pose["tilt_error_deg"] / tilt_sd_deg(fine_pose(row), half_fov_tan)
-    heading = pose["heading_error_deg"] / heading_sd_deg(fine_pose(row))
-    return tilt**2 / 2, heading**2
-
-
-def score_of(row: Row) -> float:
-    return row["fine"][0][0] if row["fine"] else 0.0
-
-
-def probability_of(row: Row) -> float:
-    return (FITTED.whole_map if row["way"] == "map" else FITTED.candidates)(score_of(row), margin_of(row))
-
-
-def margin_of(row: Row) -> float:
-    return score_of(row) - row["rival"] if row["fine"] else 0.0
-
-
-def share(values: Sequence[bool]) -> str:
-    return f"{100 * float(np.mean(values)):.0f}" if values else "–"
-
-
-def middle(values: Sequence[float]) -> str:
-    return f"{float(np.median(values)):.3g}" if values else "–"
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{float(np.median(values)):.3g} / {float(np.percentile(values, 90)):.3g}" if values else "–"
+    """Fit on the share to calibrate on, and write the constants with what they are fitted on."""
+    rows = [row for row in accuracy_figures.read_rows(arguments.work / "rows.jsonl") if row["share"] == "calibrate"]
+    versions = {name: metadata.version(name) for name in ("torch", "numpy")}
+    record = accuracy_figures.calibration_record(rows, date.today().isoformat(), versions)
+    arguments.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def main() -> None:
@@ -442,13 +393,12 @@ def main() -> None:
         command.set_defaults(run=function)
         command.add_argument("--work", type=Path, required=True)
         if name == "collect":
-            command.add_argument("--naip", type=Path)
-            command.add_argument("--frames", type=int, default=24)
-            command.add_argument("--seeds", type=int, nargs="*", default=[*range(1, 21), *range(101, 111)])
-            command.add_argument("--ways", nargs="*", default=["top10", "map"])
+            command.add_argument("--naip", type=Path, help="a folder of two years of one place")
+            command.add_argument("--quick", action="store_true", help="a sixth of the frames, none to calibrate on")
+            command.add_argument("--share", choices=("calibrate", "report"), help="only its sets")
             command.add_argument("--only", help="sets whose name holds this")
-            command.add_argument("--at-most", type=int, help="frames of each set, the first ones")
-            command.add_argument("--threads", type=int, default=1)
+        if name == "calibrate":
+            command.add_argument("--out", type=Path, default=CALIBRATION_FILE)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

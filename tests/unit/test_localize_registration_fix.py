@@ -52,9 +52,9 @@ def answer(of_frame: Registration, shape: FrameGeometry = SHAPE, **options: obje
 def test_a_clear_place_is_an_answer_with_its_covariance():
     pose = answer(registration(fine_pose(), 0.1))
     assert isinstance(pose, Pose2D)
-    expected = FITTED.covariance * 0.3 * 4.0
-    assert math.isclose(pose.ground_covariance_m2.east_east, expected / 0.02 + 0.2, rel_tol=1e-9)
-    assert math.isclose(pose.ground_covariance_m2.north_north, expected / 0.005 + 0.2, rel_tol=1e-9)
+    c, g = (0.3 * 4.0 * constant for constant in (FITTED.covariance, FITTED.gsd_variance))
+    assert math.isclose(pose.ground_covariance_m2.east_east, c / 0.02 + g, rel_tol=1e-9)
+    assert math.isclose(pose.ground_covariance_m2.north_north, c / 0.005 + g, rel_tol=1e-9)
     assert pose.probability > 0.99 and math.isclose(pose.margin, 0.6) and pose.hypotheses == 2
     assert pose.fit_digest == FITTED.digest and pose.attitude == "estimated"
 

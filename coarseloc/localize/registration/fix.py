@@ -1,15 +1,18 @@
 """The answer: where the frame's middle and the aircraft are, each with its covariance, or no match and why. Pure.
 
-Covariance of the ground point, in m²: c · (1 − score) · (−H)⁻¹ + 0.05 · GSD² · I + (map's registration error)² · I, H
+Covariance of the ground point, in m²: (1 − score) · (c · (−H)⁻¹ + g · GSD² · I) + (map's registration error)² · I, H
 the curvature of the score by shift, per m². Of the aircraft: that and (h · σ_tilt)² per axis. Probability that the
-place is right: a logistic function of the fine score and its margin over the next distinct place. c and the logistic's
-weights are fitted (`tools/fix_accuracy.py calibrate`), and named by their digest.
+place is right: a logistic function of the fine score and its margin over the next distinct place. c, g and the
+logistics' weights are fitted (`tools/fix_accuracy.py calibrate`), kept in calibration.json and named by their digest.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,10 @@ from coarseloc.core.fixes import METHOD, Corners, NoMatch, Pose2D, RunnerUp
 from coarseloc.core.types import Covariance, Floats
 from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg, to_ground
 from coarseloc.localize.registration.registrar import FinePose, Registration
+
+_LEAST_UNLIKE = 0.01  # 1 − score at least: no picture is the map itself
+
+CALIBRATION_FILE = Path(__file__).with_name("calibration.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Calibration:
     covariance: float  # c
     tilt_covariance: float  # the same for the tilt's two terms
     heading_covariance: float
-    gsd_variance: float  # of the ground point, in GSD²: what no curvature tells
+    gsd_variance: float  # g, of the ground point, in GSD²: what no curvature tells
     candidates: Logistic  # among a search's places
     whole_map: Logistic
     accepted_probability: float  # from which an answer is a match
@@ -52,16 +59,23 @@ class Calibration:
         return ids.digest(asdict(self))
 
 
-FITTED = Calibration(
-    covariance=0.0186,
-    tilt_covariance=0.006,
-    heading_covariance=0.005,
-    gsd_variance=0.05,
-    candidates=Logistic(-6.81, 16.73, 26.32),
-    whole_map=Logistic(-7.31, 20.4, 32.36),
-    accepted_probability=0.5,
-    fitted_on="generated seeds 1–4 in another season and off the map; NAIP 2018→2020, west half, and off the map",
-)
+def read_calibration(file: Path) -> Calibration:
+    """The constants of a file that `tools/fix_accuracy.py calibrate` wrote. Raises ValueError where they are not those
+    that its digest names."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    constants: dict[str, Any] = {
+        name: Logistic(**value) if isinstance(value, dict) else value for name, value in record["constants"].items()
+    }
+    calibration = Calibration(**constants)
+    if calibration.digest != record["digest"]:
+        raise ValueError(
+            f"the constants in {file} have the digest {calibration.digest}, the file says {record['digest']}: write it "
+            "with tools/fix_accuracy.py calibrate, not by hand"
+        )
+    return calibration
+
+
+FITTED = read_calibration(CALIBRATION_FILE)
 
 
 def fix_of(
@@ -99,23 +113,23 @@ def fix_of(
 def ground_covariance(pose: FinePose, map_gsd_m: float, map_sd_m: float, calibration: Calibration = FITTED) -> Floats:
     """float64 [2, 2], m², by (east, north)."""
     shift = _inverse(pose.curvature[:2, :2]) * pose.pixel_m**2
-    fitted = calibration.covariance * max(1.0 - pose.score, 0.0) * shift
+    unlike = max(1.0 - pose.score, _LEAST_UNLIKE)
     axes = pose.window.from_ground_axes()
-    isotropic = calibration.gsd_variance * map_gsd_m**2 + map_sd_m**2
-    return np.asarray(axes @ fitted @ axes.T + isotropic * np.eye(2))
+    isotropic = unlike * calibration.gsd_variance * map_gsd_m**2 + map_sd_m**2
+    return np.asarray(unlike * calibration.covariance * axes @ shift @ axes.T + isotropic * np.eye(2))
 
 
 def tilt_sd_deg(pose: FinePose, half_fov_tan: float, calibration: Calibration = FITTED) -> float:
     """Root mean square over both axes of what the curvature says of a fitted tilt, all parameters free."""
     terms = np.trace(_inverse(pose.curvature)[4:, 4:]) / 2
-    variance = calibration.tilt_covariance * max(1.0 - pose.score, 0.0) * float(terms)
+    variance = calibration.tilt_covariance * max(1.0 - pose.score, _LEAST_UNLIKE) * float(terms)
     return math.degrees(math.atan(math.sqrt(variance) / half_fov_tan))
 
 
 def heading_sd_deg(pose: FinePose, calibration: Calibration = FITTED) -> float:
     """What the curvature says of the heading, the other parameters of a similarity free."""
     term = _inverse(pose.curvature[:4, :4])[2, 2]
-    return math.degrees(math.sqrt(calibration.heading_covariance * max(1.0 - pose.score, 0.0) * float(term)))
+    return math.degrees(math.sqrt(calibration.heading_covariance * max(1.0 - pose.score, _LEAST_UNLIKE) * float(term)))
 
 
 def _pose(

@@ -60,7 +60,7 @@ _FARTHEST_DRIFT = 2.0  # of a fit's scale, either way
 SCANNED_SCALES = tuple(0.6 * 1.1**step for step in range(11))
 """0.6 … 1.56 by 10 %: for the first frames of a flight whose footprint nobody knows."""
 
-COVARIANCE = 0.0186  # c: a score's log-likelihood is score / (c · (1 − score))
+TILT_COVARIANCE = 0.0186  # of the tilt's prior: a score's log-likelihood is score / (this · (1 − score))
 AGREEING_FRAMES, _SCALE_TOLERANCE = 3, 0.05
 _WINDOWS = 16  # correlated at a time
 
@@ -392,10 +392,10 @@ def working_pixel_m(frame: FrameRaster, map_gsd_m: float, most_px: int) -> float
 
 def _stiffness(geometry: FrameGeometry, score: float, settings: RegistrationSettings) -> float:
     """What a perspective of 1 costs, times two, in units of the score: a score's log-likelihood is
-    score / (COVARIANCE · (1 − score)), a tilt's is −(tan τ / tan sd)² / 2."""
+    score / (TILT_COVARIANCE · (1 − score)), a tilt's is −(tan τ / tan sd)² / 2."""
     half_fov_tan = geometry.half_fov_tan if geometry.half_fov_tan is not None else USUAL_HALF_FOV_TAN
     sd = half_fov_tan * math.tan(math.radians(settings.tilt_sd_deg))
-    return COVARIANCE * (1.0 - score) / sd**2
+    return TILT_COVARIANCE * (1.0 - score) / sd**2
 
 
 def _surfaces(
