@@ -46,6 +46,7 @@ class NorthUpTiles:
             Tile(i, centre, geo.square(centre, 300.0)) for i, centre in enumerate(centres, start=1)
         ]
         self.failures: Sequence[Failure] = ()
+        self.notices: Sequence[str] = ()
         self._paths = {tile.index: path for tile, path in zip(self.tiles, paths, strict=True)}
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:

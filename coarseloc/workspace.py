@@ -125,6 +125,8 @@ class Workspace(DataFolder):
         summaries: list[IngestSummary] = []
         with self.only_ingest():
             for source in sources if isinstance(sources, Sequence) else [sources]:
+                for text in source.notices:
+                    self.notice(text)
                 with self._show_progress(f"ingest {source.reference_set.name}") as progress:
                     summary = worker.run(
                         self.db,
@@ -414,6 +416,7 @@ class Workspace(DataFolder):
         flight: Flight,
         *,
         map_path: Path | None = None,
+        crs: str | None = None,
         reference_set: str | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
@@ -423,10 +426,11 @@ class Workspace(DataFolder):
     ) -> Iterator[MapLocalizationInfo]:
         """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
 
-        map_path: a GeoTIFF in any CRS; or reference_set: the source of one, whose footprint a frame is then expected to
-        have where the flight's camera does not say. A width that is not given is tried on the first frames, and scanned
-        where it does not fit. near: look around here alone. map_sd_m: the map's own registration error; by default as
-        the set was ingested, else half a ground sample distance. previous: records of an earlier, interrupted run by
+        map_path: a GeoTIFF in any CRS (crs: what it is, where the file does not say so rightly); or reference_set: the
+        source of one, whose footprint a frame is then expected to have where the flight's camera does not say. A width
+        that is not given is tried on the first frames, and scanned where it does not fit. near: look around here alone.
+        map_sd_m: the map's own registration error; by default as the set was ingested, else half a ground sample
+        distance. previous: records of an earlier, interrupted run by
         frame index; those of the same question are given back as they are. store: keep the answers on a reference set,
         to go on with, and for `evaluate` to hold beside those of backbones; `previous` is not looked at then.
         """
@@ -436,7 +440,7 @@ class Workspace(DataFolder):
         from search.map_localization import MapLocalizer
         from search.whole_map import localize_flight
 
-        source, name, stored_set = self._map_source(map_path, reference_set)
+        source, name, stored_set = self._map_source(map_path, crs, reference_set)
         facts = stored_set.reference_set if stored_set else None
         device = str(resolve_device(device or self.settings.device))
         localizer = MapLocalizer(
@@ -493,7 +497,7 @@ class Workspace(DataFolder):
             self.notice(text)
 
     def _map_source(
-        self, map_path: Path | None, reference_set: str | None
+        self, map_path: Path | None, crs: str | None, reference_set: str | None
     ) -> tuple[WindowSource, str, StoredReferenceSet | None]:
         """(the map's windows, its name for records, the reference set that it is the source of)."""
         from coarseloc.imagery.windows import OrthophotoWindows
@@ -501,8 +505,15 @@ class Workspace(DataFolder):
 
         if (map_path is None) == (reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
+        if map_path is None and crs is not None:
+            raise InputError(
+                "--crs is of the file that --map names: a reference set keeps the CRS it was ingested with"
+            )
         if map_path is not None:
-            return OrthophotoWindows(map_path), str(map_path), None
+            windows = OrthophotoWindows(map_path, crs)
+            for text in windows.notices:
+                self.notice(text)
+            return windows, str(map_path), None
         with self.db.read() as session:
             stored = references.find_reference_set(session, reference_set)
             captures = references.captures(session, stored.id)

@@ -85,6 +85,7 @@ def captures(
 @click.option("--fov-deg", type=click.FloatRange(0, 180, min_open=True, max_open=True), help="Camera's field of view.")
 @click.option("--overlap", type=Overlap(), default="50", show_default=True, help="Of neighbouring tiles, percent.")
 @click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]")
+@click.option("--crs", metavar="EPSG:CODE", help="The file's CRS, where it says none, too little or another.")
 @click.option(
     "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
 )
@@ -100,6 +101,7 @@ def orthophoto(
     overlap: float,
     angles: tuple[int, ...],
     tile_px: int | None,
+    crs: str | None,
     name: str | None,
     **options: Any,
 ) -> None:
@@ -115,6 +117,7 @@ def orthophoto(
         overlap=overlap,
         angles=angles,
         tile_px=tile_px,
+        crs=crs,
     )
     _run(workspace, [source], **options)
 

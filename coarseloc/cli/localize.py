@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="IMAGE|FLIGHT_DIR", type=click.Path(path_type=Path))
 @click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
+@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
 @click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
 @camera_options
 @time_options
@@ -42,6 +43,7 @@ def localize(
     workspace: Workspace,
     source: Path,
     map_path: Path | None,
+    crs: str | None,
     reference_set: str | None,
     camera: Camera,
     time: StatedTime,
@@ -68,6 +70,7 @@ def localize(
     for record in workspace.localize_on_map(
         flight,
         map_path=map_path,
+        crs=crs,
         reference_set=reference_set,
         near=circle,
         map_sd_m=map_sd_m,

@@ -107,6 +107,7 @@ class TileSource(Protocol):
     reference_set: ReferenceSet
     tiles: Sequence[Tile]
     failures: Sequence[Failure]  # found while listing: missing labels, duplicates
+    notices: Sequence[str]  # what its reader chose, doubted or left unused
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
         """The headings at which this tile exists in the source."""

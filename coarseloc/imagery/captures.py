@@ -40,6 +40,7 @@ class CaptureSource:
         self.reference_set = reference_set
         self.tiles = tiles
         self.failures = failures
+        self.notices: Sequence[str] = ()
         self._files = files
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:

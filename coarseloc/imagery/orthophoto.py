@@ -39,6 +39,7 @@ class OrthophotoSource:
         self.reference_set = reference_set
         self.tiles = tiles
         self.failures: Sequence[Failure] = ()
+        self.notices: Sequence[str] = raster.notices
         self._raster = raster
         self._affines = {tile.index: row for tile, row in zip(tiles, affines, strict=True)}
         self._side_px = side_px
@@ -74,18 +75,21 @@ def open_orthophoto(
     overlap: float = 0.5,
     angles: Sequence[int] = rotation.HEADINGS,
     tile_px: int | None = None,
+    crs: str | None = None,
 ) -> OrthophotoSource:
     """Open a GeoTIFF in any CRS as reference tiles, upright by true north.
 
     A tile's side on the ground is `footprint_m`, or what `fov_deg` sees from `altitude_m` above ground; in
     pixels `tile_px`, or the source's own resolution within 64 … 1024. Tiles lie where the whole unturned
     footprint is inside the raster; those with less than half of ground are left out and counted
-    (`parameters["outside"]`). Raises InputError for a file that cannot be read or placed, and where no tile fits.
+    (`parameters["outside"]`). crs: what the file's CRS is, such as EPSG:5174, where it says nothing, too little or
+    another. What was chosen is in the source's `notices`. Raises InputError for a file that cannot be read or placed,
+    and where no tile fits.
     """
     path = resolve(path)
     side_m = _footprint(footprint_m, altitude_m, fov_deg)
     headings = rotation.normalise_headings(angles)
-    raster = Raster(path)
+    raster = Raster(path, crs)
     gsd_m = raster.metres_per_pixel()
     side_px = _side_px(tile_px, side_m, gsd_m)
     tiles, affines, outside = layout_tiles(raster, side_m, overlap, side_px)
@@ -98,6 +102,8 @@ def open_orthophoto(
         "fov_deg": fov_deg,
         "outside": outside,
     }
+    if crs:
+        parameters["crs"] = crs.strip().upper()
     size = f"{altitude_m:g}m" if altitude_m else f"w{side_m:g}m"
     set_name = name or f"{ids.set_name(path.stem)}-{size}-{round(overlap * 100, 3):g}"
     reference_set = ReferenceSet(set_name, "orthophoto", str(path), altitude_m, overlap, side_m, headings, parameters)
@@ -155,5 +161,6 @@ def _cut_fingerprint(raster: Raster, reference_set: ReferenceSet) -> str:
     status = raster.path.stat()
     keys = ("tile_px", "bands", "stretch")
     cut = {key: reference_set.parameters[key] for key in keys}
+    cut |= {key: reference_set.parameters[key] for key in ("crs",) if key in reference_set.parameters}
     cut |= {"footprint_m": reference_set.footprint_m, "version": _CUT_VERSION}
     return f"{status.st_size}:{status.st_mtime_ns}:{ids.digest(cut)[:16]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import rasterio
 import rasterio.warp
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
@@ -24,6 +26,9 @@ from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
+from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
+from coarseloc.imagery.file_kinds import conversion_advice, foreign_kind
+from coarseloc.imagery.mosaic_parts import MissingPart, missing_parts
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
@@ -38,16 +43,26 @@ class Raster:
     """One raster file, checked when opened. Each thread reads through a handle of its own: GDAL's are not
     to be shared. Raises InputError where the file cannot be read or placed on the Earth."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, crs: str | None = None) -> None:
+        """crs: what the user says that its CRS is, such as EPSG:5174; the file's own by default."""
         self.path = path
         self._handles = threading.local()
+        self._vrt = ""
+        self._missing_parts: tuple[MissingPart, ...] = ()
+        if _is_vrt(path):
+            _check_file(path)
+            self._vrt, self._missing_parts = missing_parts(path)
         with _gdal(path):
             dataset = self._dataset
-            _check_placed(dataset)
             self.width, self.height = dataset.width, dataset.height
-            self.crs = dataset.crs
+            self.crs = CRS.from_wkt(chosen_crs(crs)) if crs else dataset.crs
+            _check_placed(path, dataset, self.crs)
             self._to_crs = Affine(*tuple(dataset.transform)[:6])
             self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
+            self._middle_lon = _middle_of_wide_longitudes(self._to_crs, self.width, self.height, self.crs)
+        self.notices = _missing_notices(path, self._missing_parts)
+        self.notices += self._check_place(None if crs is None else crs.strip().upper(), dataset.crs)
+        with _gdal(path):
             self.colours = _choose_bands(dataset)
             dtype = np.dtype(dataset.dtypes[self.colours.bands[0] - 1])
             flags = {flag for band in dataset.mask_flag_enums for flag in band}
@@ -75,11 +90,15 @@ class Raster:
             return lons, lats
         with _gdal(self.path):
             xs, ys = rasterio.warp.transform("EPSG:4326", self.crs, lons.ravel(), lats.ravel())
+        if self._middle_lon is not None:
+            xs = self._middle_lon + (np.asarray(xs) - self._middle_lon + 180) % 360 - 180
         return _apply(self._to_pixel, np.reshape(xs, lons.shape), np.reshape(ys, lons.shape))
 
     def positions_of(self, x: ArrayLike, y: ArrayLike) -> tuple[Float64, Float64]:
         """Continuous pixel coordinates → WGS84 degrees (lon, lat), same shape."""
         xs, ys = _apply(self._to_crs, np.asarray(x, float), np.asarray(y, float))
+        if self._middle_lon is not None:
+            xs = _wrapped(xs)
         with _gdal(self.path):
             lons, lats = rasterio.warp.transform(self.crs, "EPSG:4326", xs.ravel(), ys.ravel())
         return np.reshape(lons, xs.shape), np.reshape(lats, xs.shape)
@@ -104,6 +123,21 @@ class Raster:
         lon, lat = self.positions_of([self.width / 2], [self.height / 2])
         to_pixel = Affine(*self.affines([LonLat(float(lon[0]), float(lat[0]))], 1.0, 1)[0])
         return float(1 / np.sqrt(abs(to_pixel.a * to_pixel.e - to_pixel.b * to_pixel.d)))
+
+    def _check_place(self, code: str | None, declared: CRS | None) -> list[str]:
+        """Notices of the CRS and of where the raster lies by it; raises InputError where it is not tied to WGS84."""
+        name, wkt = self.path.name, self.crs.to_wkt(version="WKT2_2019")
+        x, y = (float(value) for value in self._to_crs(self.width / 2, self.height / 2))
+        lon, lat = (float(value) for value in self.positions_of(self.width / 2, self.height / 2))
+        notices = []
+        if code and declared is not None and declared != self.crs:
+            notices.append(f"{name} declares {declared.to_string()[:80]}: taken as {code}, as --crs says")
+        if self._middle_lon is not None:
+            notices.append(f"{name}: its longitudes run beyond 180, as from 0 to 360: {x:.4f} is taken as {lon:.4f}")
+        elif self.crs.is_geographic:
+            x, y = lon, lat
+        middle = LonLat(lon, lat)
+        return notices + check_datum(name, wkt, middle) + check_area(name, wkt, middle, Axes(x, y))
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -133,9 +167,13 @@ class Raster:
     def ground_mask(self) -> Bool | None:
         """A small bool copy [h, w] of where the raster holds ground, or None where all of it does."""
         whole, shape = self._overview()
-        if self._is_float:
-            return self._read(whole, shape, Resampling.nearest)[1]
-        return self._mask(whole, shape)
+        mask = self._read(whole, shape, Resampling.nearest)[1] if self._is_float else self._mask(whole, shape)
+        if mask is not None:
+            for part in self._missing_parts:  # ground all the same: its tiles are told of, one by one
+                scale_x, scale_y = shape[1] / self.width, shape[0] / self.height
+                rows = slice(int(part.top * scale_y), math.ceil(part.bottom * scale_y))
+                mask[rows, int(part.left * scale_x) : math.ceil(part.right * scale_x)] = True
+        return mask
 
     def _read_for_view(
         self, to_source: Affine, side_px: int, headings: Iterable[float]
@@ -156,6 +194,9 @@ class Raster:
         if left >= right or top >= bottom:
             return None
         width, height = max(1, round((right - left) / scale_x)), max(1, round((bottom - top) / scale_y))
+        for part in self._missing_parts:
+            if part.meets(left, top, right, bottom):
+                raise InputError(f"a part of {self.path.name} that lies here cannot be opened: {part.path}")
         values, valid = self._read(Window(left, top, right - left, bottom - top), (height, width))
         fx, fy = width / (right - left), height / (bottom - top)
         to_window = Affine(fx, 0.0, -left * fx, 0.0, fy, -top * fy)
@@ -188,7 +229,7 @@ class Raster:
     @property
     def _dataset(self) -> DatasetReader:
         if not hasattr(self._handles, "dataset"):
-            self._handles.dataset = _open(self.path)
+            self._handles.dataset = _open(self.path, self._vrt)
         dataset: DatasetReader = self._handles.dataset
         return dataset
 
@@ -211,27 +252,41 @@ def _gdal(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read as a GeoTIFF: {error}. Is the file whole?") from error
 
 
-def _open(path: Path) -> DatasetReader:
+def _is_vrt(path: Path) -> bool:
+    return path.suffix.lower() == ".vrt"
+
+
+def _check_file(path: Path) -> None:
+    """Raise InputError unless a path names a file that may be a raster, with what it is instead."""
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{path} {state}: expected a GeoTIFF file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): expected a GeoTIFF file")
+    kind = None if _is_vrt(path) else foreign_kind(path)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}: expected a GeoTIFF. {conversion_advice(path, kind)}")
+
+
+def _open(path: Path, vrt: str) -> DatasetReader:
+    """vrt: the XML of a VRT, read instead of its file."""
+    _check_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_placed says it better
         # Named, so that no other of GDAL's drivers is tried on a file of unknown content; COG is GTiff.
-        return rasterio.open(path, driver="VRT" if path.suffix.lower() == ".vrt" else "GTiff")
+        return rasterio.open(vrt, driver="VRT") if vrt else rasterio.open(path, driver="GTiff")
 
 
-def _check_placed(dataset: DatasetReader) -> None:
+def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None) -> None:
     """Raise InputError unless the raster says where on the Earth it lies."""
-    name = Path(dataset.name).name
-    if dataset.crs is None and dataset.gcps[0]:
+    name = path.name
+    if dataset.transform.is_identity and dataset.gcps[0]:
         raise InputError(f"{name} has ground control points only: warp it first (gdalwarp -t_srs EPSG:4326 …)")
-    if dataset.crs is None:
+    if crs is None:
         raise InputError(
             f"{name} has no coordinate reference system: expected a georeferenced GeoTIFF. If you know its "
-            "CRS, write it into the file (gdal_edit.py -a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)."
+            "CRS, give it by --crs EPSG:…, or write it into the file (gdal_edit.py -a_srs EPSG:… FILE, or "
+            "rio edit-info --crs EPSG:… FILE)."
         )
     if dataset.transform.is_degenerate:
         raise InputError(f"{name} has pixels of no size (geotransform {tuple(dataset.transform)[:6]})")
@@ -240,14 +295,49 @@ def _check_placed(dataset: DatasetReader) -> None:
             f"{name} has no geotransform (pixel size and corner): expected a georeferenced GeoTIFF. Export it "
             "again with its georeference, or beside a world file."
         )
-    to_crs = Affine(*tuple(dataset.transform)[:6])
-    xs, ys = zip(*(to_crs(x, y) for x in (0, dataset.width) for y in (0, dataset.height)), strict=True)
-    if dataset.crs.is_geographic and (max(map(abs, xs)) > 180.01 or max(map(abs, ys)) > 90.01):
+    west, south, east, north = _box(Affine(*tuple(dataset.transform)[:6]), dataset.width, dataset.height)
+    far_x, far_y = max(abs(west), abs(east)), max(abs(south), abs(north))
+    if not crs.is_geographic or (far_x <= 360.01 and far_y <= 90.01 and east - west <= 360.01):
+        return
+    reach = (
+        f"{name} declares {crs.to_string()[:60]}, whose unit is the degree, but reaches from ({west:.1f}, {south:.1f}) "
+        f"to ({east:.1f}, {north:.1f})"
+    )
+    if far_x <= 90.01 and far_y <= 360.01:
         raise InputError(
-            f"{name} declares {dataset.crs.to_string()[:60]}, whose unit is the degree, but reaches from "
-            f"({min(xs):.1f}, {min(ys):.1f}) to ({max(xs):.1f}, {max(ys):.1f}), beyond ±180, ±90: these are "
-            "metres of a projected CRS. Write the true one into the file (gdal_edit.py -a_srs EPSG:… FILE)."
+            f"{reach}: its axes are exchanged, x holds latitudes and y longitudes. Write it again with x as longitude "
+            "and y as latitude (exchange the two corner coordinates and the two pixel sizes; a picture that is "
+            "transposed too is to be turned)."
         )
+    raise InputError(
+        f"{reach}, beyond ±180, ±90: these are metres of a projected CRS. Give the true one by --crs EPSG:…, or write "
+        "it into the file (gdal_edit.py -a_srs EPSG:… FILE)."
+    )
+
+
+def _box(to_crs: Affine, width: int, height: int) -> tuple[float, float, float, float]:
+    xs, ys = zip(*(to_crs(x, y) for x in (0, width) for y in (0, height)), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _middle_of_wide_longitudes(to_crs: Affine, width: int, height: int, crs: CRS) -> float | None:
+    """The middle longitude of a raster in degrees that reaches beyond ±180; None for any that does not."""
+    west, _, east, _ = _box(to_crs, width, height)
+    return (west + east) / 2 if crs.is_geographic and max(abs(west), abs(east)) > 180.01 else None
+
+
+def _wrapped(lon: Float64) -> Float64:
+    return (lon + 180) % 360 - 180
+
+
+def _missing_notices(path: Path, parts: Sequence[MissingPart]) -> list[str]:
+    if not parts:
+        return []
+    files = sorted({part.path for part in parts})
+    return [
+        f"{path.name}: {len(files)} of its parts cannot be opened, such as {files[0]}: tiles that reach into them are "
+        "listed as failures"
+    ]
 
 
 def _apply(affine: Affine, x: Float64, y: Float64) -> tuple[Float64, Float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,13 @@ def window_side_px(side_m: float, gsd_m: float) -> int:
 class OrthophotoWindows:
     """A `core.windows.WindowSource` that reads one raster. Safe to call from threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises InputError where the file cannot be read or placed on the Earth."""
-        self._raster = Raster(resolve(path))
+    def __init__(self, path: Path, crs: str | None = None) -> None:
+        """crs: what the file's CRS is, where it does not say so rightly; `notices`: what was chosen.
+
+        Raises InputError where the file cannot be read or placed on the Earth.
+        """
+        self._raster = Raster(resolve(path), crs)
+        self.notices: Sequence[str] = self._raster.notices
         self.gsd_m = self._raster.metres_per_pixel()
         width, height = self._raster.width, self._raster.height
         lon, lat = self._raster.positions_of([0, width, width, 0], [0, 0, height, height])
