@@ -34,7 +34,12 @@ def test_the_wheels_top_level_is_the_five_packages_and_its_metadata(wheel: list[
 
 
 def test_the_wheel_carries_what_is_read_at_run_time(wheel: list[str]):
-    for needed in ("migrations/env.py", "migrations/versions/0001_first_schema.py", "coarseloc/py.typed"):
+    for needed in (
+        "migrations/env.py",
+        "migrations/versions/0001_first_schema.py",
+        "coarseloc/py.typed",
+        "coarseloc/localize/registration/calibration.json",
+    ):
         assert needed in wheel
     assert any(name.startswith("web/templates/") for name in wheel)
     assert any(name.startswith("web/static/") for name in wheel)
