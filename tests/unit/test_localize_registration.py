@@ -17,7 +17,7 @@ from registration_scenes import GSD_M, SceneSource, location, photograph, scene_
 
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat
-from coarseloc.localize.registration import blocks, geometry
+from coarseloc.localize.registration import blocks, geometry, registrar
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
@@ -124,6 +124,29 @@ def test_a_frame_of_elsewhere_has_no_margin():
     assert registration.places
     assert registration.score is None or registration.score < 0.4
     assert registration.margin is None or registration.margin < 0.1
+
+
+def test_a_place_that_fits_badly_is_held_against_twice_as_many_rivals(monkeypatch: pytest.MonkeyPatch):
+    fits: list[float] = []
+    refine = registrar.refine
+
+    def counted(*arguments, **options):
+        pose = refine(*arguments, **options)
+        fits.append(pose.score) if options["searched"] else None
+        return pose
+
+    monkeypatch.setattr(registrar, "refine", counted)
+    windows = [
+        CandidateWindow(scene_window(location(x, y), 448.0, 4.0), 96.0) for x in (350.0, 650.0) for y in (350.0, 650.0)
+    ]
+    for seed, expected in ((5, registrar.DEFAULTS.refined), (6, 2 * registrar.DEFAULTS.refined)):
+        fits.clear()
+        frame = FrameRaster(photograph(WindowPose(400.0, 400.0, 30.0), SQUARE, seed=seed), SQUARE)
+        registration = register(frame, windows, scene_window, GSD_M)
+        assert len(fits) == expected
+        assert (max(fits[: registrar.DEFAULTS.refined]) < registrar.DEFAULTS.doubtful_score) == (seed == 6)
+        if registration.rival is not None and registration.score is not None:
+            assert registration.rival.score == max([score for score in fits if score != registration.score])
 
 
 def test_a_lone_window_gives_a_margin_too():

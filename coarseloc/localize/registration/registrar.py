@@ -44,6 +44,7 @@ class RegistrationSettings:
     apart_footprints: float = 0.25  # nearer poses are the same one
     refined: int = 3  # places that are refined
     map_refined: int = 6  # of a whole map
+    doubtful_score: float = 0.45  # of the best place: below it twice as many are refined, lest it lack a rival
     map_peaks: int = 6  # of each block of a whole map
     block_px: int = 384  # of a whole map's blocks, at most: larger ones do not stay in the cache
     fine_rounds: int = 1  # two gain nothing: only the best pose's metres count, and those are found anew
@@ -255,7 +256,8 @@ def register(
 
     `candidates` may be lazy: a few are held at a time. All have `coarse_px` pixels a footprint, one size and one reach.
     `perspective`: the frame's, where its attitude is known (`geometry.perspective_of`); otherwise it is fitted.
-    `refined`: how many places are, `settings.refined` by default.
+    `refined`: how many places are, `settings.refined` by default; twice as many where none fits clearly, so that a
+    wrong place has rivals to be told by.
     """
     geometry = frame.geometry
     apart_m = settings.apart_footprints * geometry.footprint_m
@@ -266,6 +268,9 @@ def register(
     while batch := list(itertools.islice(remaining, _WINDOWS)):
         places = distinct([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
     poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
+    if max((pose.score for pose in poses), default=1.0) < settings.doubtful_score:
+        rest = places[count : 2 * count]
+        poses += [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in rest]
     separate = distinct(poses, apart_m)
     ranking = [pose for pose in separate if _is_plausible(pose, settings)]
     if not ranking:
