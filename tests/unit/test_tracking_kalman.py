@@ -114,7 +114,7 @@ def test_the_mixture_is_what_a_filter_by_brute_force_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
     exact = replace(
         DEFAULTS, most_gain=1e12, accepted=2.0, gate_mahalanobis2=1e6, merged_distance=-1.0,
-        most_hypotheses=5000, least_weight=0.0,
+        most_hypotheses=5000, least_weight=0.0, coincidence_log_ratio=-math.inf,
     )  # fmt: skip
     grid, mixture = Grid(), PoseMixture()
     volume = grid.area * 2 * math.pi * UNTOLD_SD**2  # so that what is not told cancels

@@ -38,6 +38,7 @@ class FilterSettings:
     gate_sigmas: float = 4.0  # half the extent of the volume that a window's clutter is spread over
     gate_mahalanobis2: float = 25.0  # farther measurements are not of this hypothesis
     accepted: float = 0.9  # posterior from which a measurement is a hypothesis's without a doubt
+    coincidence_log_ratio: float = 0.0  # from which a measurement out of all the map confirms a hypothesis
     goes_blind: float = 0.05  # from one frame to the next
     sees_again: float = 0.25
     leaves: float = 0.002  # of a hypothesis's mass to the null, from one frame to the next
@@ -81,7 +82,7 @@ class PoseHypothesis:
     blind: float  # probability
     strong: bool = False  # its lineage holds a measurement that nothing but the right place gives
     misses: int = 0  # frames in a row that were searched in vain
-    coasted: int = 0  # frames in a row without measurement and without measured displacement
+    coasted: int = 0  # displacements guessed since its latest measurement
     measured: bool = False  # this frame
     moved: bool = False  # into this frame by a displacement that was measured
     prediction: PredictedState | None = None
@@ -229,7 +230,7 @@ def _moved(
         mean=prediction.mean,
         covariance=prediction.covariance,
         blind=blind,
-        coasted=0 if measured else hypothesis.coasted + 1,
+        coasted=hypothesis.coasted + (0 if measured else 1),
         measured=False,
         moved=measured,
         prediction=prediction,
@@ -243,6 +244,8 @@ def _searched(hypothesis: PoseHypothesis, evidence: FrameEvidence, settings: Fil
     unmeasured = hypothesis.blind + miss
     children, masses = [], []
     for measurement in evidence.measurements:
+        if evidence.births and measurement.log_ratio < settings.coincidence_log_ratio:
+            continue
         child, gain = _measured(hypothesis, measurement, evidence.volume, settings)
         if child is None:
             continue

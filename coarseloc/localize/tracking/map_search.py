@@ -1,0 +1,111 @@
+"""Frames of a track registered on a map: in one window about where they are expected, or on all of it. Imports torch.
+
+About an expected place one scale is correlated, the expected one; the window reaches as far as a search's candidates
+do, so that the probability fitted for those holds: what else is in it is what the place has to stand out from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from coarseloc.core.camera import Camera, CameraAttitude
+from coarseloc.core.types import Floats, UInt8
+from coarseloc.core.windows import WindowSource
+from coarseloc.localize.registration.fix import FITTED, Logistic, ground_covariance, heading_sd_deg
+from coarseloc.localize.registration.frame import FrameRaster
+from coarseloc.localize.registration.geometry import FrameGeometry, attitude_perspective, frame_geometry
+from coarseloc.localize.registration.registrar import (
+    DEFAULTS,
+    CandidateWindow,
+    Registration,
+    RegistrationSettings,
+    candidates_around,
+    register,
+    whole_map,
+)
+from coarseloc.localize.registration.spectra import Hypotheses
+from coarseloc.localize.tracking.kalman import EAST, LOG_SCALE, NORTH, PoseMeasurement
+from coarseloc.localize.tracking.stored_fixes import log_odds, pose_covariance, share_inside
+from coarseloc.localize.tracking.tracker import LocalPlane
+
+NEARBY = replace(DEFAULTS, hypotheses=Hypotheses(scales=(1.0,)), refined=2)
+
+STRONG_NEARBY, STRONG_ON_MAP = 20 / 21, 0.9  # probabilities that nothing but the right place is known to have
+
+_GATE_SIGMAS = 4.0
+_MOST_REACH = 1.0  # footprints of a window's reach
+
+MapWindows = Callable[[FrameGeometry, RegistrationSettings], Iterable[CandidateWindow]]
+"""A map's windows for frames of a geometry: `whole_map`, or the same from a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapFrameSearch:
+    """A `FrameSearch` of one picture on a map. pixels: RGB uint8 [H, W, 3]. attitude: the camera's, where labels tell
+    it. windows: the whole map's, `whole_map` of the source by default."""
+
+    pixels: UInt8
+    footprint_m: float
+    camera: Camera
+    source: WindowSource
+    plane: LocalPlane
+    attitude: CameraAttitude | None = None
+    windows: MapWindows | None = None
+    device: str = "cpu"
+
+    def coverage(self, state: Floats) -> float:
+        """See `FrameSearch`: by the map's box."""
+        return share_inside(
+            self.source.bounds, self.plane, state, self.footprint_m, self.pixels.shape[0] / self.pixels.shape[1]
+        )
+
+    def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`: the best place of one window."""
+        scale = math.exp(float(state[LOG_SCALE]))
+        frame = self._raster(self.footprint_m * scale)
+        reach_m = _GATE_SIGMAS * math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
+        width_m = frame.geometry.footprint_m
+        reach_m = min(max(reach_m, NEARBY.reach_footprints * width_m), _MOST_REACH * width_m)
+        center = self.plane.location(state[EAST], state[NORTH])
+        candidates = candidates_around(self.source, frame.geometry, [center], reach_m, NEARBY)
+        registration = self._registered(frame, candidates, NEARBY, NEARBY.refined)
+        return self._measurements(registration, scale, FITTED.candidates, STRONG_NEARBY)
+
+    def everywhere(self) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`: the best place of the whole map."""
+        frame = self._raster(self.footprint_m)
+        if self.windows is not None:
+            candidates: Iterable[CandidateWindow] = self.windows(frame.geometry, DEFAULTS)
+        else:
+            candidates = whole_map(self.source, frame.geometry)
+        registration = self._registered(frame, candidates, DEFAULTS, DEFAULTS.map_refined)
+        return self._measurements(registration, 1.0, FITTED.whole_map, STRONG_ON_MAP)
+
+    def _raster(self, width_m: float) -> FrameRaster:
+        height_px, width_px = self.pixels.shape[:2]
+        return FrameRaster(self.pixels, frame_geometry(self.camera, width_px, height_px, width_m), self.device)
+
+    def _registered(
+        self, frame: FrameRaster, candidates: Iterable[CandidateWindow], settings: RegistrationSettings, refined: int
+    ) -> Registration:
+        perspective = attitude_perspective(self.attitude, frame.geometry)
+        source = self.source
+        return register(frame, candidates, source.window, source.gsd_m, settings, perspective, refined)
+
+    def _measurements(
+        self, registration: Registration, scale: float, logistic: Logistic, strong: float
+    ) -> Sequence[PoseMeasurement]:
+        """The best pose; scale: of the width it was registered at, over the expected one."""
+        best, score, margin = registration.best, registration.score, registration.margin
+        if best is None or score is None or margin is None:
+            return ()
+        probability = logistic(score, margin)
+        mean = np.array(
+            [*self.plane.metres(best.location), best.heading_deg % 360.0, math.log(best.pose.scale * scale)]
+        )
+        covariance = pose_covariance(ground_covariance(best, self.source.gsd_m, 0.0), heading_sd_deg(best))
+        return (PoseMeasurement(mean, covariance, log_odds(probability), probability >= strong),)

@@ -1,0 +1,82 @@
+"""Fixes that are stored already as the measurements of a track: nothing is looked for anew. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coarseloc.core import geo
+from coarseloc.core.fixes import FixAnswer, NoMatch, Pose2D
+from coarseloc.core.types import BBox, Floats
+from coarseloc.localize.tracking.kalman import EAST, HEADING, LOG_SCALE, NORTH, PoseMeasurement
+from coarseloc.localize.tracking.tracker import LocalPlane
+
+STRONG_PROBABILITY = 0.95  # of a stored fix: odds of 20
+
+_LEAST_SD_M = 0.1  # of a fix, once the map's own error is left out
+_HEADING_SD_DEG, _LOG_SCALE_SD = 0.3, 0.01  # what a fit's curvature does not tell
+_SAMPLES = np.linspace(-0.9, 0.9, 5)  # of a frame, in half widths
+
+
+def log_odds(probability: float) -> float:
+    """Of a probability, within ±20."""
+    bounded = min(max(probability, 2e-9), 1 - 2e-9)
+    return math.log(bounded / (1 - bounded))
+
+
+def pose_covariance(ground_m2: Floats, heading_sd_deg: float) -> Floats:
+    """float64 [4, 4] of a frame laid on the map; ground_m2: float64 [2, 2]."""
+    covariance = np.diag([0.0, 0.0, heading_sd_deg**2 + _HEADING_SD_DEG**2, _LOG_SCALE_SD**2])
+    covariance[:2, :2] = ground_m2
+    return covariance
+
+
+def share_inside(bounds: BBox, plane: LocalPlane, state: Floats, footprint_m: float, aspect: float) -> float:
+    """The share of a frame at a state that lies in a box; aspect: its height over its width."""
+    half_m, heading = footprint_m / 2 * math.exp(float(state[LOG_SCALE])), math.radians(float(state[HEADING]))
+    right, up = (half_m * grid.ravel() for grid in np.meshgrid(_SAMPLES, aspect * _SAMPLES))
+    east = state[EAST] + right * math.cos(heading) + up * math.sin(heading)
+    north = state[NORTH] + up * math.cos(heading) - right * math.sin(heading)
+    per_lon, per_lat = geo.metres_per_degree(plane.origin.lat)
+    return float(geo.inside(plane.origin.lon + east / per_lon, plane.origin.lat + north / per_lat, bounds).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFixSearch:
+    """A `FrameSearch` of one frame's stored answer. `map_sd_m`: the map's own error, which the answer's covariance
+    holds and a track adds at read-out."""
+
+    answer: FixAnswer | None
+    plane: LocalPlane
+    bounds: BBox  # of the map
+    footprint_m: float
+    aspect: float = 1.0
+    map_sd_m: float = 0.0
+
+    def coverage(self, state: Floats) -> float:
+        """See `FrameSearch`: by the map's box."""
+        return share_inside(self.bounds, self.plane, state, self.footprint_m, self.aspect)
+
+    def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`: the stored place, wherever it is."""
+        return self.everywhere()
+
+    def everywhere(self) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`: the stored place, or the one that was rejected, with its odds."""
+        if isinstance(self.answer, Pose2D):
+            pose = self.answer
+        elif isinstance(self.answer, NoMatch) and self.answer.rejected is not None:
+            pose = self.answer.rejected
+        else:
+            return ()
+        stated = pose.ground_covariance_m2
+        ground = np.array([[stated.east_east, stated.east_north], [stated.east_north, stated.north_north]])
+        values, vectors = np.linalg.eigh(ground - self.map_sd_m**2 * np.eye(2))
+        ground = vectors @ np.diag(np.maximum(values, _LEAST_SD_M**2)) @ vectors.T
+        mean = np.array([*self.plane.metres(pose.ground), pose.heading_deg % 360.0, math.log(pose.scale)])
+        covariance = pose_covariance(ground, pose.heading_sd_deg)
+        strong = pose.probability >= STRONG_PROBABILITY
+        return (PoseMeasurement(mean, covariance, log_odds(pose.probability), strong),)

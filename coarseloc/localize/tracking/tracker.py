@@ -1,0 +1,340 @@
+"""A flight's track out of motion and fixes, one estimate a frame, causal; and the smoothed one after it. Pure numpy.
+
+Where to look: around the heaviest hypothesis while its probability is at least a half; on the whole map below that,
+after three misses in a row, or once nobody knows within 0.6 footprints; nowhere off the map, and for a frame that does
+not register with the one before: cloud registers with nothing, and costs no search and no false match.
+
+What is claimed: a probability of 0.9, kept down to 0.7, of a lineage that holds a strong measurement (frames that
+overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from coarseloc.core import geo
+from coarseloc.core.types import Covariance, Floats, LonLat
+from coarseloc.localize.tracking import kalman
+from coarseloc.localize.tracking.kalman import (
+    EAST,
+    HEADING,
+    LOG_SCALE,
+    NORTH,
+    FilteredStep,
+    FilterSettings,
+    FrameEvidence,
+    PoseHypothesis,
+    PoseMeasurement,
+    PoseMixture,
+)
+from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
+
+TrackState = Literal["acquiring", "tracking", "lost", "recovered"]
+MotionSource = Literal["frames", "file", "none"]
+TrackMode = Literal["causal", "smoothed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlane:
+    """Metres east and north of a position, on the plane that touches the Earth there."""
+
+    origin: LonLat
+
+    def metres(self, location: LonLat) -> tuple[float, float]:
+        per_lon, per_lat = geo.metres_per_degree(self.origin.lat)
+        east = float(geo.signed_difference_deg(self.origin.lon, location.lon)) * per_lon
+        return east, (location.lat - self.origin.lat) * per_lat
+
+    def location(self, east_m: float, north_m: float) -> LonLat:
+        return geo.offset(self.origin, float(east_m), float(north_m))
+
+
+class FrameSearch(Protocol):
+    """One frame, to be laid on the map. States are float64 [4] of `kalman`, in metres of the track's plane."""
+
+    def coverage(self, state: Floats) -> float:
+        """The share of the frame that would lie on the map."""
+        ...
+
+    def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
+        """Where the frame lies about an expected state, if anywhere."""
+        ...
+
+    def everywhere(self) -> Sequence[PoseMeasurement]:
+        """Where the frame lies on the whole map, if anywhere: its best places, with what tells each from the rest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """One frame of a flight. `motion`: from the frame before, None where that is not known, and of the first one.
+    `time_s`: of the flight's own clock, None where nobody knows."""
+
+    index: int
+    footprint_m: float
+    search: FrameSearch
+    motion: Displacement | None = None
+    motion_source: MotionSource = "frames"
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """What decides a track beside its frames."""
+
+    claimed: float = 0.9  # probability from which a place is claimed
+    dropped: float = 0.7  # below which it no longer is
+    searched_nearby: float = 0.5  # below it the whole map is searched
+    most_misses: int = 3  # in a row, before the whole map is searched
+    most_sd_footprints: float = 0.6  # of a place that is looked for nearby
+    least_coverage: float = 0.6  # of a frame on the map that is looked for
+    most_coasted: int = 1
+    mode_footprints: float = 0.25  # hypotheses nearer than this are one place
+    map_sd_m: float = 1.0  # the map's own registration error, per axis; added at read-out, never averaged away
+    guessed_turn_sd_deg: float = 12.0
+    guessed_scale_sd: float = 0.03
+    guessed_shift_sd: tuple[float, float] = (0.15, 0.35)  # the larger: in footprints, in lengths of the last step
+    unknown_shift_sd_footprints: float = 0.5  # where no step is known yet
+    least_alternative: float = 0.02
+    filter: FilterSettings = field(default_factory=FilterSettings)
+    keeps_lineage: bool = True  # for smoothing; memory grows by a kilobyte a frame
+
+
+DEFAULTS = TrackerSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativePlace:
+    """Where else a frame may be."""
+
+    location: LonLat
+    heading_deg: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackEstimate:
+    """Where a frame's middle lies, by all frames so far ("causal") or all of the flight ("smoothed").
+
+    `location`, `covariance_m2` (the map's own error included), heading, scale and speed are None unless the state is
+    tracking or recovered. `reset_counter` goes up where the position jumps: acquired, recovered, or moved more than 3σ
+    from what was expected. `searched`: "nearby", "map", or None. `step`: of the lineage that the estimate is of.
+    """
+
+    index: int
+    time_s: float | None
+    state: TrackState
+    location: LonLat | None
+    covariance_m2: Covariance | None
+    heading_deg: float | None
+    heading_sd_deg: float | None
+    scale: float | None
+    speed_mps: float | None
+    probability: float
+    p_off_map: float
+    p_blind: float
+    odometry: MotionSource
+    mode: TrackMode
+    reset_counter: int
+    measured: bool  # the map told this frame's place
+    searched: Literal["nearby", "map"] | None = None
+    alternatives: tuple[AlternativePlace, ...] = ()
+    step: FilteredStep | None = field(default=None, repr=False)
+
+    @property
+    def claimed(self) -> bool:
+        return self.state in ("tracking", "recovered")
+
+
+def track(
+    frames: Iterable[TrackedFrame], plane: LocalPlane, settings: TrackerSettings = DEFAULTS
+) -> Iterator[TrackEstimate]:
+    """One causal estimate a frame, as the frame comes. Deterministic."""
+    tracker = _Tracker(plane, settings)
+    for frame in frames:
+        yield tracker.estimate(frame)
+
+
+class _Tracker:
+    """What a track remembers from one frame to the next."""
+
+    def __init__(self, plane: LocalPlane, settings: TrackerSettings) -> None:
+        self._plane, self._settings = plane, settings
+        self._mixture = PoseMixture()
+        self._previous: TrackedFrame | None = None
+        self._step: Displacement | None = None  # the latest that is known, in its own axes
+        self._estimate: TrackEstimate | None = None
+        self._ever_claimed = False
+
+    def estimate(self, frame: TrackedFrame) -> TrackEstimate:
+        motion = None if self._previous is None else frame.motion or self._guess(frame)
+        if motion is not None:
+            measured = frame.motion is not None
+            self._mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
+        searched, evidence = self._look(frame)
+        mixture = kalman.update(self._mixture, evidence, self._settings.filter)
+        self._mixture = replace(
+            mixture, hypotheses=tuple(self._stepped(hypothesis, frame) for hypothesis in mixture.hypotheses)
+        )
+        estimate = self._read_out(frame, motion, searched)
+        if frame.motion is not None:
+            self._step = frame.motion
+        elif frame.motion_source == "none":
+            self._step = self._known_step(estimate) or self._step
+        self._ever_claimed = self._ever_claimed or estimate.claimed
+        self._previous, self._estimate = frame, estimate
+        return estimate
+
+    def _look(self, frame: TrackedFrame) -> tuple[Literal["nearby", "map"] | None, FrameEvidence]:
+        """The frame looked for where its hypotheses say."""
+        settings, hypotheses = self._settings, self._mixture.hypotheses
+        if frame.motion is None and frame.motion_source == "frames" and self._previous is not None:
+            return None, FrameEvidence()
+        on_map = [frame.search.coverage(hypothesis.mean) >= settings.least_coverage for hypothesis in hypotheses]
+        most_m = settings.most_sd_footprints * frame.footprint_m
+        wide = [np.linalg.eigvalsh(hypothesis.covariance[:2, :2])[-1] > most_m**2 for hypothesis in hypotheses]
+        if hypotheses and self._mode_mass(hypotheses[0], frame) >= settings.searched_nearby:
+            best = hypotheses[0]
+            if not wide[0]:
+                if not on_map[0]:
+                    return None, FrameEvidence()
+                if best.misses < settings.most_misses:
+                    measurements = frame.search.around(best.mean, best.covariance)
+                    return "nearby", FrameEvidence(measurements, frozenset([0]))
+        measurements = frame.search.everywhere()
+        # The middle of a wide one may lie off the map where the frame does not.
+        searched = frozenset(number for number in range(len(hypotheses)) if on_map[number] or wide[number])
+        # Clutter over any map is so thin that the cap on a gain decides.
+        return "map", FrameEvidence(measurements, searched, math.inf, births=True)
+
+    def _guess(self, frame: TrackedFrame) -> Displacement:
+        """A displacement like the latest one, with what an aircraft may do meanwhile."""
+        settings, step = self._settings, self._step
+        if step is None:
+            sd_m = settings.unknown_shift_sd_footprints * frame.footprint_m
+            return Displacement(0.0, 0.0, 0.0, 0.0, self._guessed_covariance(sd_m))
+        in_footprints, in_steps = settings.guessed_shift_sd
+        sd_m = max(in_footprints * frame.footprint_m, in_steps * step.length_m)
+        return replace(step, turn_deg=0.0, log_scale=0.0, covariance=self._guessed_covariance(sd_m), quality=None)
+
+    def _guessed_covariance(self, sd_m: float) -> Floats:
+        return displacement_covariance(sd_m, self._settings.guessed_turn_sd_deg, self._settings.guessed_scale_sd)
+
+    def _known_step(self, estimate: TrackEstimate) -> Displacement | None:
+        """The step between the last two claims, where nothing else tells it."""
+        if self._estimate is None or self._estimate.location is None or estimate.location is None:
+            return None
+        start, end = self._plane.metres(self._estimate.location), self._plane.metres(estimate.location)
+        covariance = self._guessed_covariance(0.0)
+        return Displacement(end[0] - start[0], end[1] - start[1], 0.0, 0.0, covariance, axes="ground")
+
+    def _stepped(self, hypothesis: PoseHypothesis, frame: TrackedFrame) -> PoseHypothesis:
+        """A hypothesis with this frame added to its lineage."""
+        previous = hypothesis.lineage if self._settings.keeps_lineage else None
+        step = FilteredStep(
+            frame.index, hypothesis.mean, hypothesis.covariance, hypothesis.prediction, previous,
+            hypothesis.measured, hypothesis.moved,
+        )  # fmt: skip
+        return replace(hypothesis, lineage=step)
+
+    def _mode_mass(self, best: PoseHypothesis, frame: TrackedFrame) -> float:
+        """The mass of all hypotheses that are the same place."""
+        radius_m = self._settings.mode_footprints * frame.footprint_m
+        return math.fsum(
+            hypothesis.weight
+            for hypothesis in self._mixture.hypotheses
+            if math.dist(hypothesis.mean[:2], best.mean[:2]) <= radius_m
+        )
+
+    def _read_out(
+        self, frame: TrackedFrame, motion: Displacement | None, searched: Literal["nearby", "map"] | None
+    ) -> TrackEstimate:
+        settings, hypotheses, before = self._settings, self._mixture.hypotheses, self._estimate
+        coverages = [frame.search.coverage(hypothesis.mean) for hypothesis in hypotheses]
+        best = hypotheses[0] if hypotheses else None
+        probability = 0.0 if best is None else self._mode_mass(best, frame)
+        was_claimed = before is not None and before.claimed
+        claims = (
+            best is not None
+            and best.strong
+            and best.coasted <= settings.most_coasted
+            and probability >= (settings.dropped if was_claimed else settings.claimed)
+        )
+        resets = 0 if before is None else before.reset_counter
+        if claims and best is not None and (not was_claimed or self._jumped(best, motion)):
+            resets += 1
+        estimate = TrackEstimate(
+            frame.index, frame.time_s, track_state(claims, was_claimed, self._ever_claimed), None, None, None, None,
+            None, None, probability,
+            math.fsum(
+                hypothesis.weight
+                for hypothesis, coverage in zip(hypotheses, coverages, strict=True)
+                if coverage < settings.least_coverage
+            ),
+            math.fsum(hypothesis.weight * hypothesis.blind for hypothesis in hypotheses),
+            frame.motion_source, "causal", resets, best is not None and best.measured, searched,
+            self._alternatives(frame, claims), None if best is None else best.lineage,
+        )  # fmt: skip
+        if not claims or best is None:
+            return estimate
+        located = located_estimate(estimate, best.mean, best.covariance, self._plane, settings.map_sd_m)
+        return replace(located, speed_mps=speed_mps(before, located))
+
+    def _jumped(self, best: PoseHypothesis, motion: Displacement | None) -> bool:
+        """Whether the place is more than 3σ from what the frame before let expect."""
+        if self._estimate is None or self._estimate.step is None or motion is None:
+            return False
+        expected = kalman.moved_state(self._estimate.step.mean, self._estimate.step.covariance, motion)
+        apart = np.asarray(best.mean[:2] - expected.mean[:2])
+        covariance = expected.covariance[:2, :2] + self._settings.map_sd_m**2 * np.eye(2)
+        return kalman.mahalanobis2(apart, covariance) > 9.0
+
+    def _alternatives(self, frame: TrackedFrame, claims: bool) -> tuple[AlternativePlace, ...]:
+        """Hypotheses beside the claimed one, or all where none is."""
+        hypotheses = self._mixture.hypotheses
+        radius_m = self._settings.mode_footprints * frame.footprint_m
+        return tuple(
+            AlternativePlace(
+                self._plane.location(*hypothesis.mean[:2].tolist()), float(hypothesis.mean[HEADING]), hypothesis.weight
+            )
+            for hypothesis in hypotheses
+            if hypothesis.weight >= self._settings.least_alternative
+            and not (claims and math.dist(hypothesis.mean[:2], hypotheses[0].mean[:2]) <= radius_m)
+        )
+
+
+def track_state(claims: bool, was_claimed: bool, ever_claimed: bool) -> TrackState:
+    """The state of a frame, of what is claimed of it, of the one before, and of any before."""
+    if claims:
+        return "recovered" if ever_claimed and not was_claimed else "tracking"
+    return "lost" if ever_claimed else "acquiring"
+
+
+def located_estimate(
+    estimate: TrackEstimate, mean: Floats, covariance: Floats, plane: LocalPlane, map_sd_m: float
+) -> TrackEstimate:
+    """An estimate with the place that a state says, and the map's own error."""
+    ground = covariance[:2, :2] + map_sd_m**2 * np.eye(2)
+    return replace(
+        estimate,
+        location=plane.location(mean[EAST], mean[NORTH]),
+        covariance_m2=Covariance(float(ground[0, 0]), float(ground[0, 1]), float(ground[1, 1])),
+        heading_deg=float(mean[HEADING]),
+        heading_sd_deg=math.sqrt(float(covariance[HEADING, HEADING])),
+        scale=math.exp(float(mean[LOG_SCALE])),
+    )
+
+
+def speed_mps(before: TrackEstimate | None, after: TrackEstimate) -> float | None:
+    """Over ground between two estimates in a row; None where either has no place, or no time passed that is known."""
+    if before is None or before.location is None or after.location is None:
+        return None
+    if before.time_s is None or after.time_s is None or after.time_s <= before.time_s:
+        return None
+    apart_m = geo.ellipsoid_distance_m(before.location.lon, before.location.lat, after.location.lon, after.location.lat)
+    return float(apart_m) / (after.time_s - before.time_s)
