@@ -43,8 +43,8 @@ def moved(pose: WindowPose, across_m: float, along_m: float, turn_deg: float, lo
 
 @settings(max_examples=15, deadline=None)
 @given(
-    across=st.floats(-0.35, 0.35),
-    along=st.floats(-0.35, 0.35),
+    across=st.floats(-0.25, 0.25),
+    along=st.floats(-0.25, 0.25),
     turn=st.floats(-30.0, 30.0),
     log_scale=st.floats(-0.12, 0.12),
     size=st.sampled_from([(256, 256), (320, 180), (180, 240)]),
