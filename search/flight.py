@@ -6,10 +6,10 @@ Runs are recorded as they grow: begun or gone on with, filled every few seconds,
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
 from search.environment import WARM_UP, machine
 from search.mirror_index import MirrorIndex, index_by_heading, index_tiles, open_mirrors
-
-_COMMIT_EVERY_S = 2.0  # a kill loses no more than this
+from search.recorder import Recorder
 
 _log = logging.getLogger("coarseloc")
 
@@ -233,21 +232,11 @@ def record_outcomes(
 ) -> None:
     """Save the outcomes of `todo` frames every few seconds, then finish the runs."""
     total = len(flight.flight.frames)
-    completed = total - todo
-    unsaved: list[FrameOutcome] = []
-    saved_at = time.monotonic()
-    try:
-        for outcome in outcomes:
-            unsaved.append(outcome)
-            completed += 1
-            if time.monotonic() - saved_at > _COMMIT_EVERY_S:
-                saving, unsaved = unsaved, []  # emptied first: a Ctrl-C while saving must not save them twice
-                _save(db, open_runs, flight.frame_keys, saving)
-                saved_at = time.monotonic()
+    with Recorder(partial(_save, db, open_runs, flight.frame_keys)) as recorder:
+        for completed, outcome in enumerate(outcomes, start=total - todo + 1):
+            recorder.add(outcome)
             if progress:
                 progress(completed, total, "frames")
-    finally:  # after Ctrl-C too
-        _save(db, open_runs, flight.frame_keys, unsaved)
     with db.write() as session:
         for run in open_runs:
             runs.finish_run(session, run.id)
@@ -257,8 +246,6 @@ def record_outcomes(
 def _save(
     db: Database, open_runs: Sequence[OpenRun], frame_keys: Mapping[int, int], outcomes: Sequence[FrameOutcome]
 ) -> None:
-    if not outcomes:
-        return
     with db.write() as session:
         for number, run in enumerate(open_runs):
             keyed = [(frame_keys[outcome.frame.index], outcome) for outcome in outcomes]

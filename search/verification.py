@@ -35,8 +35,8 @@ from coarseloc.store import Database, fixes, flights, localizations, references,
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import FrameResult, StoredRun
-from search.fix_recorder import FixRecorder
 from search.map_localization import reference_map
+from search.recorder import fix_recorder
 
 _log = logging.getLogger("coarseloc")
 
@@ -111,9 +111,9 @@ def verify_run(
     verifier = Verifier(run, maps, request, device)
     for text in verifier.fit_widths(results) if todo else ():
         notice(text)
-    with FixRecorder(db, localization, flight.frame_keys) as recorder:
+    with fix_recorder(db, localization) as recorder:
         for completed, result in enumerate(todo, start=len(results) - len(todo) + 1):
-            recorder.add(result.frame.index, verifier.fix(result))
+            recorder.add((flight.frame_keys[result.frame.index], verifier.fix(result)))
             if progress:
                 progress(completed, len(results), "frames")
     with db.write() as session:

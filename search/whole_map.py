@@ -14,8 +14,8 @@ from coarseloc.localize.registration.fix import FITTED
 from coarseloc.store import Database, fixes, flights, localizations
 from coarseloc.store.localizations import WHOLE_MAP
 from coarseloc.store.references import StoredReferenceSet
-from search.fix_recorder import FixRecorder
 from search.map_localization import MapLocalization, MapLocalizer
+from search.recorder import fix_recorder
 
 
 def localize_flight(
@@ -47,14 +47,15 @@ def localize_flight(
     frames = stored.flight.frames
     if any(frame.index not in earlier for frame in frames):
         fit_widths(localizer, frames)
-    with FixRecorder(db, localization, stored.frame_keys) as recorder:
+    with fix_recorder(db, localization) as recorder:
         for frame in frames:
             fix = earlier.get(frame.index)
             if fix is not None:
                 yield MapLocalization.of_fix(frame, fix)
                 continue
             answer = localizer.localize(frame)
-            recorder.add(frame.index, answer.fix or FrameFix(NotVerified(answer.error or "")))
+            fix = answer.fix or FrameFix(NotVerified(answer.error or ""))
+            recorder.add((stored.frame_keys[frame.index], fix))
             yield answer
     with db.write() as session:
         localizations.finish_localization(session, localization)

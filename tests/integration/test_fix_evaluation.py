@@ -27,7 +27,7 @@ from search import map_localization
 from search.evaluation.evaluate import Evaluations, to_csv
 from search.evaluation.fix_scores import FIX_SCORES
 from search.evaluation.scores import SCORES
-from search.fix_recorder import FixRecorder
+from search.recorder import fix_recorder
 
 FLIGHT, FRAMES, FOOTPRINT_M = "251124155712", 5, 300.0
 BLANK = 2  # a frame that shows nothing
@@ -137,9 +137,9 @@ def test_a_recorder_saves_each_fix_once(world: tuple[cl.Workspace, Path], evalua
         flight = flights.find_flight(session, FLIGHT)
         key = localizations.start_localization(session, flight.id, WHOLE_MAP, [], [], {"test": "recorder"})
     answers = evaluations.whole_maps[0].answers
-    with pytest.raises(ZeroDivisionError), FixRecorder(workspace.db, key, flight.frame_keys) as recorder:
+    with pytest.raises(ZeroDivisionError), fix_recorder(workspace.db, key) as recorder:
         for frame, fix in answers[:3]:
-            recorder.add(frame.index, fix)
+            recorder.add((flight.frame_keys[frame.index], fix))
         raise ZeroDivisionError
     with workspace.db.read() as session:
         assert fixes.fixes(session, key) == {frame.index: fix for frame, fix in answers[:3]}

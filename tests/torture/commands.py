@@ -34,6 +34,7 @@ from coarseloc.store.session import open_engine
 from coarseloc.vectors import open_store, sync
 from ingest import worker
 from search import flight as flight_search
+from search import recorder
 
 COLUMNS, ROWS, ANGLES, FRAMES = 8, 5, (0, 45, 90), 30
 STAMP, FLIGHT, OTHER = "251210182149", "251124155712", "other"
@@ -44,7 +45,7 @@ Ack = Callable[[object], None]
 # Small steps, so that a kill finds one half-way.
 worker.COMMIT_SECONDS, worker.COMMIT_ROWS = 0.02, 24
 sync.BATCH, sync.PER_FLUSH = 10, 20
-flight_search._COMMIT_EVERY_S = 0.02
+recorder.COMMIT_EVERY_S = 0.02
 
 _found = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
 assert _found and _found.loader

@@ -12,7 +12,7 @@ from coarseloc.core.filters import Where
 from coarseloc.core.types import BBox, Near
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
-from search import faiss_vectors
+from search import faiss_vectors, recorder
 from search import flight as module
 from search.engines import max_threads
 from search.environment import WARM_UP
@@ -236,7 +236,7 @@ def test_several_reference_sets_are_one_search_space(world, search, fake_backbon
 
 
 def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):
-    monkeypatch.setattr(module, "_COMMIT_EVERY_S", -1.0)
+    monkeypatch.setattr(recorder, "COMMIT_EVERY_S", -1.0)
     counts = []
 
     def look(done, total, what):
@@ -248,7 +248,7 @@ def test_outcomes_are_committed_as_they_come(world, search, monkeypatch):
 
 
 def test_a_stop_in_the_middle_of_saving_saves_nothing_twice(world, search, monkeypatch):
-    monkeypatch.setattr(module, "_COMMIT_EVERY_S", -1.0)
+    monkeypatch.setattr(recorder, "COMMIT_EVERY_S", -1.0)
     save = module._save
 
     def saved_then_stopped(db, started, frame_keys, outcomes):
