@@ -10,19 +10,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
-from coarseloc.core.camera import GIVEN, BoresightLeg, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import BoresightLeg, Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.fixes import HALF_A_PIXEL, FixConditions, FrameFix, NoMatch, NotVerified, Pose2D
+from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, map_error
 from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
-from coarseloc.localize.flight_scale import fitted_rule
+from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
-from coarseloc.localize.registration.registrar import DEFAULTS, CandidateWindow, RegistrationSettings, whole_map
+from coarseloc.localize.registration.registrar import CandidateWindow, RegistrationSettings, whole_map
 
 if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
@@ -84,26 +84,23 @@ class MapLocalizer:
         """
         self._source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
-        self._widths = FootprintRule(camera, reference_footprint_m)
+        self._widths = FrameWidths(FootprintRule(camera, reference_footprint_m), self._localize, _answer)
         self._boresights = boresights
         self._device = device
-        sd_m, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if map_sd_m is None else (map_sd_m, GIVEN)
-        self.map = MapFacts(name, source.gsd_m, self._source.bounds, sd_m, sd_source)
+        self.map = MapFacts(name, source.gsd_m, self._source.bounds, *map_error(source.gsd_m, map_sd_m))
         self._windows_of: tuple[FrameGeometry, RegistrationSettings] | None = None  # whose windows of the map are kept
         self._windows: list[CandidateWindow] = []
-        self._first: dict[int, MapLocalization] = {}  # by frame index: of the frames that the width was tried on
 
     def fit_widths(self, frames: Sequence[Frame]) -> list[str]:
         """Try the width of frames on a flight's first ones, scan its scale where it does not fit; returns notices.
 
         Raises InputError where nothing says the width of any frame.
         """
-        self._widths, notices = fitted_rule(frames, self._widths, self._try)
-        return notices
+        return self._widths.fit(frames)
 
     def footprint(self, frame: Frame) -> FootprintWidth:
         """The width of a frame on the ground. Raises InputError where nothing says."""
-        return self._widths.width(frame.filename, frame.truth.above_ground_m)
+        return self._widths.width(frame)
 
     def expects(self, frame: Frame, footprint_m: float | None) -> bool:
         """Whether this is the width of a frame; False where nothing says it."""
@@ -118,19 +115,7 @@ class MapLocalizer:
             width = self.footprint(frame)
         except InputError as error:
             return MapLocalization(frame, None, None, None, 0.0, 0.0, str(error))
-        first = self._first.pop(frame.index, None)
-        if first is not None and first.footprint_m == width.metres:
-            return first
-        return self._localize(frame, width, DEFAULTS)
-
-    def _try(
-        self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings
-    ) -> Pose2D | NoMatch | NotVerified:
-        """A frame's answer at a width; that of the usual settings is kept for `localize`."""
-        localization = self._localize(frame, width, settings)
-        if settings == DEFAULTS:
-            self._first[frame.index] = localization
-        return NotVerified(str(localization.error)) if localization.fix is None else localization.fix.answer
+        return self._widths.localize(frame, width)
 
     def _localize(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> MapLocalization:
         started = time.perf_counter()
@@ -167,6 +152,10 @@ class MapLocalizer:
             yield candidate
         if pixels <= _CACHED_PX:
             self._windows_of = geometry, settings
+
+
+def _answer(localization: MapLocalization) -> FixAnswer:
+    return NotVerified(str(localization.error)) if localization.fix is None else localization.fix.answer
 
 
 def reference_map(

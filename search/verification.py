@@ -12,21 +12,20 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from coarseloc.core.camera import GIVEN, BoresightLeg, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import Camera, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError, StoreError
-from coarseloc.core.fixes import HALF_A_PIXEL, FixAnswer, FixConditions, FrameFix, NotVerified, Pose2D
+from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, Pose2D, map_error
 from coarseloc.core.types import Frame, LonLat, Progress
 from coarseloc.core.windows import WindowSource
 from coarseloc.imagery.decode import read_image
 from coarseloc.imagery.mosaics import CaptureWindows
-from coarseloc.localize.flight_scale import fitted_rule
+from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.places import Place, places_of
 from coarseloc.localize.registration.fix import FITTED
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
 from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
     CandidateWindow,
     RegistrationSettings,
     candidates_around,
@@ -107,15 +106,16 @@ def verify_run(
             session, flight.id, FIX, [run.id], [asdict(facts) for facts in run.reference_sets], request.to_json()
         )
         fixed = fixes.fixed_frames(session, localization)
-    todo = [result for result in results if flight.frame_keys[result.frame.index] not in fixed]
-    verifier = Verifier(run, maps, request, device)
-    for text in verifier.fit_widths(results) if todo else ():
-        notice(text)
-    with fix_recorder(db, localization) as recorder:
-        for completed, result in enumerate(todo, start=len(results) - len(todo) + 1):
-            recorder.add((flight.frame_keys[result.frame.index], verifier.fix(result)))
-            if progress:
-                progress(completed, len(results), "frames")
+    todo = [result.frame for result in results if flight.frame_keys[result.frame.index] not in fixed]
+    if todo:
+        verifier = Verifier(run, results, maps, request, device)
+        for text in verifier.fit_widths():
+            notice(text)
+        with fix_recorder(db, localization) as recorder:
+            for completed, frame in enumerate(todo, start=len(results) - len(todo) + 1):
+                recorder.add((flight.frame_keys[frame.index], verifier.fix(frame)))
+                if progress:
+                    progress(completed, len(results), "frames")
     with db.write() as session:
         localizations.finish_localization(session, localization)
 
@@ -127,62 +127,55 @@ class Verifier:
     """Looks for a run's frames among their first places, wherever their maps can be looked at."""
 
     def __init__(
-        self, run: StoredRun, maps: Mapping[str, ReferenceMap], request: FixRequest, device: str = "cpu"
+        self,
+        run: StoredRun,
+        results: Sequence[FrameResult],
+        maps: Mapping[str, ReferenceMap],
+        request: FixRequest,
+        device: str = "cpu",
     ) -> None:
+        """results: of all the run's frames that have hits, in order."""
+        self._hits = {result.frame.index: result.hits for result in results}
+        self._frames = [result.frame for result in results]
         self._maps, self._request, self._device = maps, request, device
-        self._widths = FootprintRule(request.camera, run.reference_set.footprint_m)
-        self._boresights: Mapping[str, BoresightLeg] = {}
-        self._first: dict[int, FrameFix] = {}  # by frame index: of the frames that the width was tried on
+        rule = FootprintRule(request.camera, run.reference_set.footprint_m)
+        self._widths = FrameWidths(rule, self._fix_at, lambda fix: fix.answer)
+        self._boresights = request.camera.boresights_by_path([frame.relative_path for frame in self._frames])
 
-    def fit_widths(self, results: Sequence[FrameResult]) -> list[str]:
+    def fit_widths(self) -> list[str]:
         """Try the width of frames on a flight's first ones, scan its scale where it does not fit; returns notices.
 
         Nothing is said where nothing says the width of any frame: each frame's own fix does.
         """
-        paths = [result.frame.relative_path for result in results]
-        self._boresights = self._request.camera.boresights_by_path(paths)
-        results_by_index = {result.frame.index: result for result in results}
-
-        def register(frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FixAnswer:
-            fix = self._fix_at(results_by_index[frame.index], width, settings)
-            if settings == DEFAULTS:
-                self._first[frame.index] = fix
-            return fix.answer
-
         try:
-            self._widths, notices = fitted_rule([result.frame for result in results], self._widths, register)
+            return self._widths.fit(self._frames)
         except InputError:
             return []
-        return notices
 
-    def fix(self, result: FrameResult) -> FrameFix:
+    def fix(self, frame: Frame) -> FrameFix:
         """A frame's fix, or why it was not looked for."""
-        frame = result.frame
         try:
-            width = self._widths.width(frame.filename, frame.truth.above_ground_m)
+            width = self._widths.width(frame)
         except InputError as error:
             return FrameFix(NotVerified(str(error)))
-        first = self._first.pop(frame.index, None)
-        if first is not None and (first.conditions is None or first.conditions.footprint_m == width.metres):
-            return first
-        return self._fix_at(result, width, DEFAULTS)
+        return self._widths.localize(frame, width)
 
-    def _fix_at(self, result: FrameResult, width: FootprintWidth, settings: RegistrationSettings) -> FrameFix:
-        places = places_of(result.hits)[: self._request.places]
+    def _fix_at(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FrameFix:
+        places = places_of(self._hits[frame.index])[: self._request.places]
         by_map = _places_by_map(places, self._maps)
         if not by_map:
             return FrameFix(NotVerified(_refusal(places, self._maps)))
         try:
-            pixels = read_image(result.frame.path)
+            pixels = read_image(frame.path)
             started = time.perf_counter()
             searched = [
                 SearchedMap(source, reference.sd_m, _candidates(source, reference, centers))
                 for reference, centers in by_map
                 if (source := reference.source) is not None
             ]
-            boresight = self._boresights.get(result.frame.relative_path)
+            boresight = self._boresights.get(frame.relative_path)
             index, answer = fix_frame(
-                pixels, width.metres, self._request.camera, result.frame.truth, searched,
+                pixels, width.metres, self._request.camera, frame.truth, searched,
                 whole_map=False, boresight=boresight, settings=settings, device=self._device,
             )  # fmt: skip
         except (InputError, ImageryError) as error:
@@ -250,5 +243,4 @@ def _open_map(
     if not captures:
         opened[facts.source] = source
     sd_m = map_sd_m if map_sd_m is not None else facts.map_sd_m
-    sd, sd_source = (source.gsd_m / 2, HALF_A_PIXEL) if sd_m is None else (sd_m, GIVEN)
-    return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, source, sd, sd_source)
+    return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, source, *map_error(source.gsd_m, sd_m))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from coarseloc.core.camera import GIVEN
 from coarseloc.core.types import Covariance, LonLat
 
 CHI2_95 = -2.0 * math.log(0.05)  # of two degrees of freedom
@@ -80,6 +81,12 @@ class NotVerified:
 
 
 FixAnswer = Pose2D | NoMatch | NotVerified
+
+
+def map_error(gsd_m: float, stated_sd_m: float | None) -> tuple[float, str]:
+    """(a map's own registration error per axis in metres, where that is from): as stated, else half a ground sample
+    distance `gsd_m`."""
+    return (gsd_m / 2, HALF_A_PIXEL) if stated_sd_m is None else (stated_sd_m, GIVEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from coarseloc.core.camera import ALTITUDE_AND_FOV, REFERENCE_FOOTPRINT, FootprintRule, FootprintWidth
 from coarseloc.core.errors import InputError
-from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
+from coarseloc.core.fixes import FixAnswer, Pose2D
 from coarseloc.core.types import Frame
 from coarseloc.localize.registration.registrar import (
     AGREEING_FRAMES,
@@ -18,6 +19,8 @@ from coarseloc.localize.registration.registrar import (
 )
 from coarseloc.localize.registration.spectra import Hypotheses
 
+T = TypeVar("T")
+
 FIRST_FRAMES = 5
 
 SCANNING = replace(DEFAULTS, hypotheses=Hypotheses(SCANNED_SCALES), block_px=768)
@@ -26,9 +29,47 @@ SCANNING = replace(DEFAULTS, hypotheses=Hypotheses(SCANNED_SCALES), block_px=768
 _ABOVE_SEA = SCANNED_SCALES[0] / SCANNED_SCALES[-1]
 """Of an altitude above sea, around which the scales continue below those of one above ground: to 0.23."""
 
-Register = Callable[[Frame, FootprintWidth, RegistrationSettings], Pose2D | NoMatch | NotVerified]
+Register = Callable[[Frame, FootprintWidth, RegistrationSettings], FixAnswer]
 """(frame, its expected width on the ground, settings) → the answer; windows must hold a frame at the largest of the
 settings' scales. An image that cannot be read is `NotVerified`."""
+
+
+class FrameWidths(Generic[T]):
+    """How wide a flight's frames are on the ground, tried on its first ones; what these were answered is kept, so that
+    no frame is registered twice at one width."""
+
+    def __init__(
+        self,
+        rule: FootprintRule,
+        localize: Callable[[Frame, FootprintWidth, RegistrationSettings], T],
+        answer_of: Callable[[T], FixAnswer],
+    ) -> None:
+        """localize: (frame, its width, settings) → what is known of it then; answer_of: that."""
+        self._rule, self._localize, self._answer_of = rule, localize, answer_of
+        self._first: dict[tuple[int, float], T] = {}  # by frame index and width in metres
+
+    def fit(self, frames: Sequence[Frame]) -> list[str]:
+        """Take the rule whose widths fit a flight's first frames, see `fitted_rule`; returns notices.
+
+        Raises InputError where nothing says the width of any frame.
+        """
+        self._rule, notices = fitted_rule(frames, self._rule, self._try)
+        return notices
+
+    def width(self, frame: Frame) -> FootprintWidth:
+        """Of one frame. Raises InputError where nothing says."""
+        return self._rule.width(frame.filename, frame.truth.above_ground_m)
+
+    def localize(self, frame: Frame, width: FootprintWidth) -> T:
+        """What is known of a frame at its width."""
+        first = self._first.pop((frame.index, width.metres), None)
+        return self._localize(frame, width, DEFAULTS) if first is None else first
+
+    def _try(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FixAnswer:
+        localization = self._localize(frame, width, settings)
+        if settings == DEFAULTS:
+            self._first[frame.index, width.metres] = localization
+        return self._answer_of(localization)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,11 +135,11 @@ def test_an_interrupted_verification_goes_on_without_another_search(
     looked_for: list[int] = []
     fix = verification.Verifier.fix
 
-    def interrupted(verifier, result):
+    def interrupted(verifier, frame):
         if len(looked_for) == 2:
             raise KeyboardInterrupt
-        looked_for.append(result.frame.index)
-        return fix(verifier, result)
+        looked_for.append(frame.index)
+        return fix(verifier, frame)
 
     monkeypatch.setattr(verification.Verifier, "fix", interrupted)
     with pytest.raises(KeyboardInterrupt):
