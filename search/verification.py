@@ -77,8 +77,8 @@ class ReferenceMap:
 def open_reference_maps(
     db: Database, reference_sets: Sequence[StoredReferenceSet], map_sd_m: float | None = None
 ) -> dict[str, ReferenceMap]:
-    """{reference set's name: its map}; sets cut from one file share its windows."""
-    opened: dict[str, WindowSource] = {}
+    """{reference set's name: its map}; sets cut from one file in one CRS share its windows."""
+    opened: dict[tuple[str, str | None], WindowSource] = {}
     return {stored.name: _open_map(db, stored, map_sd_m, opened) for stored in reference_sets}
 
 
@@ -230,17 +230,21 @@ def _refusal(places: Sequence[Place], maps: Mapping[str, ReferenceMap]) -> str:
 
 
 def _open_map(
-    db: Database, stored: StoredReferenceSet, map_sd_m: float | None, opened: dict[str, WindowSource]
+    db: Database,
+    stored: StoredReferenceSet,
+    map_sd_m: float | None,
+    opened: dict[tuple[str, str | None], WindowSource],
 ) -> ReferenceMap:
     facts = stored.reference_set
     stride_m = (facts.footprint_m or 0.0) * (1.0 - facts.overlap)
+    file = facts.source, facts.parameters.get("crs")
     with db.read() as session:
         captures = references.captures(session, stored.id)
     try:
-        source = opened.get(facts.source) or reference_map(facts, captures, lru_cache(_CACHED_CAPTURES)(read_image))
+        source = opened.get(file) or reference_map(facts, captures, lru_cache(_CACHED_CAPTURES)(read_image))
     except (InputError, ImageryError, StoreError) as error:
         return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, None, refusal=str(error))
     if not captures:
-        opened[facts.source] = source
+        opened[file] = source
     sd_m = map_sd_m if map_sd_m is not None else facts.map_sd_m
     return ReferenceMap(stored.name, facts.footprint_m, _NEIGHBOURS * stride_m, source, *map_error(source.gsd_m, sd_m))

@@ -182,6 +182,18 @@ def test_sets_of_one_source_are_one_map_and_of_two_the_better_one_answers(worksp
     assert run.summary.fix.matches == FRAMES
 
 
+def test_sets_of_one_file_share_its_map_unless_they_take_it_in_another_crs(workspace: cl.Workspace):
+    (stored,) = workspace.reference_sets(on("area"))
+    as_stated = {"crs": "EPSG:32652"}
+    sets = [
+        replace(stored, reference_set=replace(stored.reference_set, name=name, parameters=parameters))
+        for name, parameters in (("a", {}), ("b", {}), ("c", as_stated), ("d", as_stated))
+    ]
+    maps = verification.open_reference_maps(workspace.db, sets)
+    assert maps["a"].source is maps["b"].source and maps["c"].source is maps["d"].source
+    assert maps["a"].source is not maps["c"].source
+
+
 def test_the_maps_own_error_is_kept_with_the_set_and_widens_every_ellipse(
     workspace: cl.Workspace, sources: Path, monkeypatch: pytest.MonkeyPatch
 ):
