@@ -212,14 +212,14 @@ def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, in
 
 def captures(session: Session, reference_set_id: int) -> list[StoredCapture]:
     """List a set's captures at the heading that most of its tiles have, in index order."""
-    tiles_by_key = dict(_tile_rows(session, reference_set_id))
     query = (
         select(RotatedTileRow.tile_id, RotatedTileRow.angle_deg, RotatedTileRow.path)
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.path.is_not(None))
         .order_by(TileRow.index)
     )
-    rows = session.execute(query)
+    rows = session.execute(query).all()
+    tiles_by_key = dict(_tile_rows(session, reference_set_id)) if rows else {}  # an orthophoto's set has none
     stored = [StoredCapture(path, tiles_by_key[key], angle) for key, angle, path in rows if path is not None]
     counts = Counter(capture.angle_deg for capture in stored)
     heading = min(counts, key=lambda angle: (-counts[angle], angle), default=None)
