@@ -90,10 +90,8 @@ def _sight(result: FrameResult, camera: Camera, half_fov_tan: float) -> Sight | 
     if fix is None or fix.pose is None or fix.conditions is None or truth.location is None:
         return None
     pose = fix.pose
-    per_lon, per_lat = geo.metres_per_degree(truth.location.lat)
-    east = float(geo.signed_difference_deg(truth.location.lon, pose.ground.lon)) * per_lon
-    north = (pose.ground.lat - truth.location.lat) * per_lat
     height_m = fix.conditions.footprint_m * pose.scale / 2 / half_fov_tan
     attitude = camera.attitude(truth.pitch_deg, truth.roll_deg)
     pitch, roll = (0.0, 0.0) if attitude is None else (attitude.pitch_deg, attitude.roll_deg)
-    return Sight(result.frame.index, (east, north), pose.heading_deg, height_m, pitch, roll)
+    offset_m = geo.offset_m(truth.location, pose.ground)
+    return Sight(result.frame.index, offset_m, pose.heading_deg, height_m, pitch, roll)

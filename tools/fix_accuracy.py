@@ -213,16 +213,7 @@ def frame_truth(frame: Frame, footprint_m: float) -> tuple[LonLat, LonLat]:
     half_fov_tan = footprint_m / 2 / ALTITUDE_M
     matrix = ground_homography(truth.pitch_deg or 0.0, truth.roll_deg or 0.0, half_fov_tan, truth.altitude_label_m)
     right, forward = matrix[:2, 2] / matrix[2, 2]
-    yaw = math.radians(truth.yaw_deg)
-    east = right * math.cos(yaw) + forward * math.sin(yaw)
-    north = forward * math.cos(yaw) - right * math.sin(yaw)
-    return geo.offset(truth.location, east, north), truth.location
-
-
-def offset_m(origin: LonLat, location: LonLat) -> tuple[float, float]:
-    """(east, north) metres."""
-    per_lon, per_lat = geo.metres_per_degree(origin.lat)
-    return float(geo.signed_difference_deg(origin.lon, location.lon)) * per_lon, (location.lat - origin.lat) * per_lat
+    return geo.offset(truth.location, *geo.turned_m(float(right), float(forward), truth.yaw_deg)), truth.location
 
 
 def in_half(frame: Frame, source: OrthophotoWindows, half: str | None) -> bool:
@@ -240,8 +231,8 @@ def pose_row(pose: FinePose, frame: Frame, ground: LonLat, aircraft: LonLat, sha
     nadir = geometry.nadir_offset_m(pose.pose, shape)
     below = geo.offset(pose.location, *(pose.window.from_ground_axes() @ nadir)) if nadir is not None else pose.location
     return {
-        "error_m": offset_m(ground, pose.location),
-        "aircraft_error_m": offset_m(aircraft, below),
+        "error_m": geo.offset_m(ground, pose.location),
+        "aircraft_error_m": geo.offset_m(aircraft, below),
         "heading_error_deg": float(geo.signed_difference_deg(truth.yaw_deg or 0.0, pose.heading_deg - yaw)),
         "tilt_error_deg": math.degrees(math.hypot(*np.subtract(perspective, true_k)) / half_fov_tan),
         "score": pose.score,
@@ -348,7 +339,7 @@ def measure(
             CandidateWindow(source.window(center, side_m, pixel_m), reach_m) for center in centers
         )
         row["reachable"] = group.on_map and any(
-            max(map(abs, offset_m(center, truth[0]))) <= reach_m for center in centers
+            max(map(abs, geo.offset_m(center, truth[0]))) <= reach_m for center in centers
         )
         registration = register(raster, windows, source.window, source.gsd_m)
     elif way == "label":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from coarseloc.core.types import BBox, Bools, Floats, LonLat
+
+Metres = TypeVar("Metres", float, Floats)
 
 EARTH_RADIUS_M = 6_371_008.8  # IUGG mean radius
 _A = 6_378_137.0  # WGS84 semi-major axis
@@ -57,6 +60,18 @@ def offset(origin: LonLat, east_m: float, north_m: float) -> LonLat:
     per_lon, per_lat = metres_per_degree(origin.lat)
     lon = origin.lon + east_m / per_lon
     return LonLat((lon + 180.0) % 360.0 - 180.0, origin.lat + north_m / per_lat)
+
+
+def offset_m(origin: LonLat, location: LonLat) -> tuple[float, float]:
+    """(east, north) metres from `origin` to a position near it: the inverse of `offset`."""
+    per_lon, per_lat = metres_per_degree(origin.lat)
+    return float(signed_difference_deg(origin.lon, location.lon)) * per_lon, (location.lat - origin.lat) * per_lat
+
+
+def turned_m(right_m: Metres, forward_m: Metres, heading_deg: float) -> tuple[Metres, Metres]:
+    """(east, north) metres of what lies so far to the right of and ahead of somebody who faces a heading."""
+    cos, sin = math.cos(math.radians(heading_deg)), math.sin(math.radians(heading_deg))
+    return right_m * cos + forward_m * sin, forward_m * cos - right_m * sin
 
 
 def square(center: LonLat, side_m: float) -> BBox:

@@ -40,9 +40,7 @@ class MapWindow:
 
     def metres_of(self, location: LonLat) -> tuple[float, float]:
         """Window metres of a position near the window."""
-        per_lon, per_lat = geo.metres_per_degree(self.center.lat)
-        east = float(geo.signed_difference_deg(self.center.lon, location.lon)) * per_lon
-        north = (location.lat - self.center.lat) * per_lat
+        east, north = geo.offset_m(self.center, location)
         linear = self.axes()
         x, y = np.linalg.solve(linear, [east - self.to_ground.c, north - self.to_ground.f])
         return float(x) * self.gsd_m, float(y) * self.gsd_m

@@ -141,10 +141,13 @@ def _is_jump(change_deg: float, sd_deg: float) -> bool:
 
 def _tangents(sight: Sight) -> Floats:
     """float64 [2]: (right, forward) of the line of sight beyond the labels' attitude."""
-    heading, (east, north) = math.radians(sight.heading_deg), sight.offset_m
-    cos, sin = math.cos(heading), math.sin(heading)
-    measured = np.array([east * cos - north * sin, east * sin + north * cos]) / sight.height_m
-    return measured - _label_tangents(sight)
+    return _to_body(sight) @ sight.offset_m / sight.height_m - _label_tangents(sight)
+
+
+def _to_body(sight: Sight) -> Floats:
+    """float64 [2, 2]: (east, north) to (right, forward)."""
+    heading = math.radians(sight.heading_deg)
+    return np.array([[math.cos(heading), -math.sin(heading)], [math.sin(heading), math.cos(heading)]])
 
 
 def _label_tangents(sight: Sight) -> Floats:
@@ -160,17 +163,15 @@ def _solve(legs: Sequence[Sequence[Sight]], with_shift: bool) -> tuple[Floats, F
     rows, values = [], []
     for number, leg in enumerate(legs):
         for sight in leg:
-            heading = math.radians(sight.heading_deg)
-            turn = np.array([[math.cos(heading), -math.sin(heading)], [math.sin(heading), math.cos(heading)]])
             row = np.zeros((2, count))
             row[:, 2 * number : 2 * number + 2] = np.eye(2)
-            if with_shift:  # body axes: (right, forward) of a shift (east, north)
-                row[:, -2:] = turn / sight.height_m
+            if with_shift:
+                row[:, -2:] = _to_body(sight) / sight.height_m
             rows.append(row)
             values.append(_tangents(sight))
     design, observed = np.array(rows), np.array(values)
-    medians = [np.median([_tangents(sight) for sight in leg], axis=0) for leg in legs for _ in leg]
-    residuals = observed - np.array(medians)
+    ends = np.cumsum([len(leg) for leg in legs])[:-1]
+    residuals = np.concatenate([part - np.median(part, axis=0) for part in np.split(observed, ends)])
     drifts, drift_weights = _drifts(len(legs), count), np.ones(len(legs) - 1)
     prior = np.zeros(count)
     if with_shift:
@@ -184,7 +185,6 @@ def _solve(legs: Sequence[Sequence[Sight]], with_shift: bool) -> tuple[Floats, F
         residuals = observed - design @ solution
         drift_weights = _huber_weights(drifts @ solution, drift_sd)
     covariance = _sigma(residuals) ** 2 * np.linalg.inv(normal)
-    ends = np.cumsum([len(leg) for leg in legs])[:-1]
     shift = solution[-2:] if with_shift else np.zeros(2)
     return solution[: 2 * len(legs)].reshape(-1, 2), shift, covariance, list(np.split(residuals, ends))
 

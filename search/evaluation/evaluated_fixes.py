@@ -150,11 +150,8 @@ def ground_truth(
     if abs(2 * height_m * tangent / conditions.footprint_m - 1) > ALTITUDE_AGREES:
         return None
     right_m, forward_m = sight_offset_m(attitude.pitch_deg, attitude.roll_deg, height_m)
-    yaw = math.radians(yaw_deg)
-    east_m = right_m * math.cos(yaw) + forward_m * math.sin(yaw)
-    north_m = forward_m * math.cos(yaw) - right_m * math.sin(yaw)
     lever_sd_m = height_m * math.tan(math.radians(attitude.sd_deg))
-    return SightedGround(geo.offset(location, east_m, north_m), lever_sd_m)
+    return SightedGround(geo.offset(location, *geo.turned_m(right_m, forward_m, yaw_deg)), lever_sd_m)
 
 
 @dataclass(frozen=True, slots=True)

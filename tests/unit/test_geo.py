@@ -100,3 +100,16 @@ def test_bounds_go_round_the_narrower_way() -> None:
     assert geo.bounds([-0.5, 0.25], [0.0, 0.0]) == (-0.5, 0.0, 0.25, 0.0)
     assert geo.bounds([-120.0, -119.0], [0.0, 0.0]) == (-120.0, 0.0, -119.0, 0.0)
     assert geo.bounds([-120.0, 0.0, 120.0], [0.0, 0.0, 0.0]) == (-120.0, 0.0, 120.0, 0.0)
+
+
+@given(latitudes, longitudes, metres, metres)
+def test_an_offset_is_read_back_in_metres(lat, lon, east, north):
+    origin = LonLat(lon, lat)
+    assert geo.offset_m(origin, geo.offset(origin, east, north)) == pytest.approx((east, north), abs=1e-4)
+
+
+@given(headings)
+def test_ahead_is_where_the_heading_points_and_right_a_quarter_turn_clockwise(heading):
+    turn = math.radians(heading)
+    assert geo.turned_m(0.0, 1.0, heading) == pytest.approx((math.sin(turn), math.cos(turn)), abs=1e-12)
+    assert geo.turned_m(1.0, 0.0, heading) == pytest.approx(geo.turned_m(0.0, 1.0, heading + 90.0), abs=1e-12)

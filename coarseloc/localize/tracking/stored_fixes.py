@@ -36,12 +36,13 @@ def pose_covariance(ground_m2: Floats, heading_sd_deg: float) -> Floats:
 
 def share_inside(bounds: BBox, plane: LocalPlane, state: Floats, footprint_m: float, aspect: float) -> float:
     """The share of a frame at a state that lies in a box; aspect: its height over its width."""
-    half_m, heading = footprint_m / 2 * math.exp(float(state[LOG_SCALE])), math.radians(float(state[HEADING]))
+    half_m = footprint_m / 2 * math.exp(float(state[LOG_SCALE]))
     right, up = (half_m * grid.ravel() for grid in np.meshgrid(_SAMPLES, aspect * _SAMPLES))
-    east = state[EAST] + right * math.cos(heading) + up * math.sin(heading)
-    north = state[NORTH] + up * math.cos(heading) - right * math.sin(heading)
+    east, north = geo.turned_m(right, up, float(state[HEADING]))
     per_lon, per_lat = geo.metres_per_degree(plane.origin.lat)
-    return float(geo.inside(plane.origin.lon + east / per_lon, plane.origin.lat + north / per_lat, bounds).mean())
+    lon = plane.origin.lon + (state[EAST] + east) / per_lon
+    lat = plane.origin.lat + (state[NORTH] + north) / per_lat
+    return float(geo.inside(lon, lat, bounds).mean())
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,7 @@ class LocalPlane:
     origin: LonLat
 
     def metres(self, location: LonLat) -> tuple[float, float]:
-        per_lon, per_lat = geo.metres_per_degree(self.origin.lat)
-        east = float(geo.signed_difference_deg(self.origin.lon, location.lon)) * per_lon
-        return east, (location.lat - self.origin.lat) * per_lat
+        return geo.offset_m(self.origin, location)
 
     def location(self, east_m: float, north_m: float) -> LonLat:
         return geo.offset(self.origin, float(east_m), float(north_m))
