@@ -253,7 +253,7 @@ def shown_position(answer: FrameAnswer) -> LonLat | None:
     not confirm that."""
     fix, estimate = answer.result.fix, answer.result.estimate
     if fix is not None and fix.match is not None:
-        return None if fix.pose is None else fix.pose.aircraft or fix.pose.ground
+        return None if fix.pose is None else fix.pose.position
     return None if estimate is None else estimate.location
 
 

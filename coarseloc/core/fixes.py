@@ -59,6 +59,16 @@ class Pose2D:
     corners: Corners  # of the frame on the ground: upper left, upper right, lower right, lower left
     runner_up: RunnerUp | None = None
 
+    @property
+    def position(self) -> LonLat:
+        """The aircraft's where that is known, else the ground's under the frame's middle."""
+        return self.aircraft or self.ground
+
+    @property
+    def position_covariance_m2(self) -> Covariance:
+        """Of `position`."""
+        return self.aircraft_covariance_m2 or self.ground_covariance_m2
+
 
 @dataclass(frozen=True, slots=True)
 class NoMatch:

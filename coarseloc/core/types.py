@@ -300,6 +300,10 @@ class Covariance(NamedTuple):
     east_north: float
     north_north: float
 
+    def matrix(self) -> Floats:
+        """float64 [2, 2], by (east, north)."""
+        return np.array([[self.east_east, self.east_north], [self.east_north, self.north_north]])
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -182,7 +182,7 @@ def estimates(
 ) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
     """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some.
 
-    A fix is the aircraft's position where that is known, else the ground's under the frame's middle.
+    A fix's location is its pose's `position`.
     """
     if method == FIX:
         fixes_by_frame = frame_fixes(session, run, frame_indices)
@@ -203,11 +203,11 @@ def estimates(
 
 def _fix_estimate(pose: Pose2D) -> Estimate:
     return Estimate(
-        location=pose.aircraft or pose.ground,
+        location=pose.position,
         heading_deg=pose.heading_deg,
         score=pose.score,
         margin=pose.margin,
-        covariance_m2=pose.aircraft_covariance_m2 or pose.ground_covariance_m2,
+        covariance_m2=pose.position_covariance_m2,
         probability=pose.probability,
     )
 

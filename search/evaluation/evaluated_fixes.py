@@ -199,8 +199,7 @@ def _offset_m(truth: LonLat, location: LonLat) -> Floats:
 
 
 def _matrix(covariance: Covariance, variance: float) -> Floats:
-    east, cross, north = covariance
-    return np.array([[east + variance, cross], [cross, north + variance]])
+    return covariance.matrix() + variance * np.eye(2)
 
 
 def _stack(points: Sequence[tuple[Floats, Floats]]) -> PointErrors:

@@ -66,9 +66,7 @@ def summarize_fixes(fixes: Sequence[FrameFix], errors: Sequence[FixErrors]) -> F
         median_ground_error_m=median(error.ground_m for error in errors),
         median_aircraft_error_m=median(error.aircraft_m for error in errors),
         median_heading_error_deg=median(error.heading_deg for error in errors),
-        median_ellipse_95_m=median(
-            ellipse(pose.aircraft_covariance_m2 or pose.ground_covariance_m2).major_m for pose in poses
-        ),
+        median_ellipse_95_m=median(ellipse(pose.position_covariance_m2).major_m for pose in poses),
         median_verify_ms=median(fix.conditions.verify_ms for fix in fixes if fix.conditions),
     )
 

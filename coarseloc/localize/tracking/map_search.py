@@ -29,7 +29,7 @@ from coarseloc.localize.registration.registrar import (
 )
 from coarseloc.localize.registration.spectra import Hypotheses
 from coarseloc.localize.tracking.kalman import EAST, LOG_SCALE, NORTH, PoseMeasurement
-from coarseloc.localize.tracking.stored_fixes import log_odds, pose_covariance, share_inside
+from coarseloc.localize.tracking.stored_fixes import PlacedFrame, share_inside
 from coarseloc.localize.tracking.tracker import LocalPlane
 
 NEARBY = replace(DEFAULTS, hypotheses=Hypotheses(scales=(1.0,)), refined=2)
@@ -103,9 +103,8 @@ class MapFrameSearch:
         best, score, margin = registration.best, registration.score, registration.margin
         if best is None or score is None or margin is None:
             return ()
-        probability = logistic(score, margin)
-        mean = np.array(
-            [*self.plane.metres(best.location), best.heading_deg % 360.0, math.log(best.pose.scale * scale)]
+        covariance_m2 = ground_covariance(best, self.source.gsd_m, 0.0)
+        placed = PlacedFrame(
+            best.location, covariance_m2, best.heading_deg, heading_sd_deg(best), best.pose.scale * scale
         )
-        covariance = pose_covariance(ground_covariance(best, self.source.gsd_m, 0.0), heading_sd_deg(best))
-        return (PoseMeasurement(mean, covariance, log_odds(probability), probability >= strong),)
+        return (placed.measured(self.plane, logistic(score, margin), strong),)

@@ -10,7 +10,7 @@ import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.fixes import FixAnswer, NoMatch, Pose2D
-from coarseloc.core.types import BBox, Floats
+from coarseloc.core.types import BBox, Floats, LonLat
 from coarseloc.localize.tracking.kalman import EAST, HEADING, LOG_SCALE, NORTH, PoseMeasurement
 from coarseloc.localize.tracking.tracker import LocalPlane
 
@@ -21,17 +21,29 @@ _HEADING_SD_DEG, _LOG_SCALE_SD = 0.3, 0.01  # what a fit's curvature does not te
 _SAMPLES = np.linspace(-0.9, 0.9, 5)  # of a frame, in half widths
 
 
-def log_odds(probability: float) -> float:
+@dataclass(frozen=True, slots=True)
+class PlacedFrame:
+    """A frame laid on the map: its middle on the ground with its covariance, float64 [2, 2] in m², and its width over
+    the expected one."""
+
+    ground: LonLat
+    covariance_m2: Floats
+    heading_deg: float
+    heading_sd_deg: float
+    scale: float
+
+    def measured(self, plane: LocalPlane, probability: float, strong_probability: float) -> PoseMeasurement:
+        """As a track's measurement; strong from a probability on."""
+        mean = np.array([*plane.metres(self.ground), self.heading_deg % 360.0, math.log(self.scale)])
+        covariance = np.diag([0.0, 0.0, self.heading_sd_deg**2 + _HEADING_SD_DEG**2, _LOG_SCALE_SD**2])
+        covariance[:2, :2] = self.covariance_m2
+        return PoseMeasurement(mean, covariance, _log_odds(probability), probability >= strong_probability)
+
+
+def _log_odds(probability: float) -> float:
     """Of a probability, within ±20."""
     bounded = min(max(probability, 2e-9), 1 - 2e-9)
     return math.log(bounded / (1 - bounded))
-
-
-def pose_covariance(ground_m2: Floats, heading_sd_deg: float) -> Floats:
-    """float64 [4, 4] of a frame laid on the map; ground_m2: float64 [2, 2]."""
-    covariance = np.diag([0.0, 0.0, heading_sd_deg**2 + _HEADING_SD_DEG**2, _LOG_SCALE_SD**2])
-    covariance[:2, :2] = ground_m2
-    return covariance
 
 
 def share_inside(bounds: BBox, plane: LocalPlane, state: Floats, footprint_m: float, aspect: float) -> float:
@@ -73,11 +85,7 @@ class StoredFixSearch:
             pose = self.answer.rejected
         else:
             return ()
-        stated = pose.ground_covariance_m2
-        ground = np.array([[stated.east_east, stated.east_north], [stated.east_north, stated.north_north]])
-        values, vectors = np.linalg.eigh(ground - self.map_sd_m**2 * np.eye(2))
+        values, vectors = np.linalg.eigh(pose.ground_covariance_m2.matrix() - self.map_sd_m**2 * np.eye(2))
         ground = vectors @ np.diag(np.maximum(values, _LEAST_SD_M**2)) @ vectors.T
-        mean = np.array([*self.plane.metres(pose.ground), pose.heading_deg % 360.0, math.log(pose.scale)])
-        covariance = pose_covariance(ground, pose.heading_sd_deg)
-        strong = pose.probability >= STRONG_PROBABILITY
-        return (PoseMeasurement(mean, covariance, log_odds(pose.probability), strong),)
+        placed = PlacedFrame(pose.ground, ground, pose.heading_deg, pose.heading_sd_deg, pose.scale)
+        return (placed.measured(self.plane, pose.probability, STRONG_PROBABILITY),)
