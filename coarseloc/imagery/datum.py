@@ -20,7 +20,7 @@ _GEOCENTRIC = {(6378137.0, 298.257222101), (6378137.0, 298.257223563)}  # GRS80,
 _GEOCENTRIC_M = 2.0  # what the datums laid on these two ellipsoids (ETRS89, NAD83, KGD2002, GDA …) differ by at most
 _AROUND_DEG = 1.0  # around a ballpark position: where codes that fit are looked for
 _DOUBTED_DEG = 1.0  # outside it: so far, exchanged axes explain it better where they put it inside
-_BESIDE_DEG = 3.0  # outside the area that a CRS is for: so far is no extended use of it
+BESIDE_DEG = 3.0  # outside the area that a CRS is for, half a UTM zone: farther is no extended use of it
 _FITTING = 6  # codes that a refusal names
 
 
@@ -37,12 +37,7 @@ def chosen_crs(code: str) -> str:
     Raises InputError where PROJ does not know it, it has no x and y, or its datum is not tied to WGS84.
     """
     code = code.strip().upper()
-    if not _CODE.fullmatch(code):
-        raise InputError(f"--crs {code!r}: expected an authority and its code, such as EPSG:5174")
-    try:
-        crs = CRS.from_authority(*code.split(":"))
-    except CRSError:
-        raise InputError(f"--crs {code} is not known to PROJ: expected a CRS such as EPSG:5174") from None
+    crs = crs_of_code(code, "a CRS such as EPSG:5174")
     if not (crs.is_projected or crs.is_geographic):
         raise InputError(
             f"--crs {code} ({crs.name}) is no map's grid ({crs.type_name}): expected one such as EPSG:5174"
@@ -53,6 +48,17 @@ def chosen_crs(code: str) -> str:
             "can be hundreds of metres wrong; give a CRS on a datum that is tied to WGS84"
         )
     return crs.to_wkt()
+
+
+def crs_of_code(code: str, expected: str) -> CRS:
+    """The CRS of an authority's code. Raises InputError, saying what was `expected`, where PROJ does not know it."""
+    if not _CODE.fullmatch(code):
+        example = expected.split()[-1]
+        raise InputError(f"--crs {code!r}: expected an authority and its code, such as {example}")
+    try:
+        return CRS.from_authority(*code.split(":"))
+    except CRSError:
+        raise InputError(f"--crs {code} is not known to PROJ: expected {expected}") from None
 
 
 def check_datum(name: str, wkt: str, ballpark: LonLat) -> list[str]:
@@ -95,23 +101,23 @@ def check_area(name: str, wkt: str, middle: LonLat, axes: Axes) -> list[str]:
     if area is None:
         return []
     bounds = (area.west, area.south, area.east, area.north)
-    if _serves(bounds, middle, 0.0):
+    if serves(bounds, middle, 0.0):
         return []
     served = "{:g}, {:g} to {:g}, {:g} (lon, lat)".format(*bounds)
     to_wgs84 = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     exchanged = LonLat(*to_wgs84.transform(axes.y, axes.x))
-    if not _serves(bounds, middle, _DOUBTED_DEG) and _serves(bounds, exchanged, 0.0):
+    if not serves(bounds, middle, _DOUBTED_DEG) and serves(bounds, exchanged, 0.0):
         raise InputError(
             f"{name}: its axes are exchanged: x holds {axes.x:.6g} and y {axes.y:.6g}, outside the area that "
             f"{crs.name} is for ({served}); with x and y exchanged it lies inside, at {exchanged.lon:.4f}, "
             f"{exchanged.lat:.4f}. Write it again with x east (longitude) and y north (latitude)."
         )
-    if crs.is_projected and abs(axes.x) <= 360 and abs(axes.y) <= 90 and _serves(bounds, LonLat(*axes), 0.0):
+    if crs.is_projected and abs(axes.x) <= 360 and abs(axes.y) <= 90 and serves(bounds, LonLat(*axes), 0.0):
         raise InputError(
             f"{name} declares {crs.name}, whose unit is the metre, but its middle is {axes.x:.6g}, {axes.y:.6g}: these "
             "are degrees. Give its CRS by --crs EPSG:4326."
         )
-    if _serves(bounds, middle, _BESIDE_DEG):
+    if serves(bounds, middle, BESIDE_DEG):
         return []
     return [
         f"{name} lies at {middle.lon:.4f}, {middle.lat:.4f}, outside the area that its CRS {crs.name} is for "
@@ -163,7 +169,8 @@ def _projection(crs: CRS) -> dict[str, float]:
     return numbers | {p.name: float(p.value) * p.unit_conversion_factor for p in operation.params}
 
 
-def _serves(bounds: tuple[float, float, float, float], position: LonLat, beside_deg: float) -> bool:
+def serves(bounds: tuple[float, float, float, float], position: LonLat, beside_deg: float) -> bool:
+    """Whether a position lies in the area of a CRS (west, south, east, north), or so far beside it."""
     if not (math.isfinite(position.lon) and math.isfinite(position.lat)):
         return False
     west, south, east, north = bounds

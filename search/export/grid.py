@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError, ProjError
+from pyproj.exceptions import ProjError
 
 from coarseloc.core.errors import InputError
+from coarseloc.core.types import LonLat
+from coarseloc.imagery.datum import BESIDE_DEG, crs_of_code, serves
 from search.export.records import CoarseLocalizationInfo, FixPointInfo, GridInfo
-
-_CODE = re.compile(r"[A-Za-z]+:[A-Za-z0-9_]+")
-_BESIDE_DEG = 3.0  # half a UTM zone: a grid serves a little beyond the area that it was made for, and no farther
 
 
 class ProjectedGrid:
@@ -38,7 +36,7 @@ class ProjectedGrid:
 
     def position(self, lon: float, lat: float) -> GridInfo:
         """A WGS84 position in the CRS's units, to a thousandth. Raises InputError far from where the CRS is for."""
-        x, y = self._transformer.transform(lon, lat) if self._serves(lon, lat) else (math.inf, math.inf)
+        x, y = self._transformer.transform(lon, lat) if self._serves(LonLat(lon, lat)) else (math.inf, math.inf)
         if not (math.isfinite(x) and math.isfinite(y)):
             served = "" if self._area is None else " from {:g}, {:g} to {:g}, {:g} (lon, lat)".format(*self._area)
             raise InputError(
@@ -71,23 +69,12 @@ class ProjectedGrid:
             accuracy = self._transformer.get_last_used_operation().accuracy
         return None if accuracy < 0 else accuracy
 
-    def _serves(self, lon: float, lat: float) -> bool:
-        if self._area is None:
-            return True
-        west, south, east, north = self._area
-        width = (east - west) % 360.0 or 360.0
-        return (lon - west + _BESIDE_DEG) % 360.0 <= width + 2 * _BESIDE_DEG and (
-            south - _BESIDE_DEG <= lat <= north + _BESIDE_DEG
-        )
+    def _serves(self, position: LonLat) -> bool:
+        return self._area is None or serves(self._area, position, BESIDE_DEG)
 
 
 def _projected_crs(code: str) -> CRS:
-    if not _CODE.fullmatch(code):
-        raise InputError(f"--crs {code!r}: expected an authority and its code, such as EPSG:32652")
-    try:
-        crs = CRS.from_authority(*code.split(":"))
-    except CRSError:
-        raise InputError(f"--crs {code} is not known to PROJ: expected a projected CRS, such as EPSG:32652") from None
+    crs = crs_of_code(code, "a projected CRS, such as EPSG:32652")
     if not crs.is_projected:
         kind = "geographic: its coordinates are degrees" if crs.is_geographic else f"no map's grid ({crs.type_name})"
         raise InputError(f"--crs {code} ({crs.name}) is {kind}; expected a projected CRS, such as EPSG:32652")
