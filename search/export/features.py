@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core.fixes import Pose2D, ellipse
@@ -90,25 +90,14 @@ class FlightFeatures:
     def fix_points(self, matched: MatchedFrame) -> Iterator[Feature]:
         """What a fix places: the ground under the frame's middle, and the aircraft where it is known."""
         for name, location, covariance, error_m in matched.points:
-            axes = ellipse(covariance)
-            properties = self._fix("fix", matched, name) | {
-                "ellipse_major_m": axes.major_m,
-                "ellipse_minor_m": axes.minor_m,
-                "ellipse_azimuth_deg": axes.azimuth_deg,
-                "error_m": error_m,
-            }
-            yield self._point(location, properties)
+            axes = {f"ellipse_{axis}": value for axis, value in asdict(ellipse(covariance)).items()}
+            yield self._point(location, self._fix("fix", matched, name) | axes | {"error_m": error_m})
 
     def ellipses(self, matched: MatchedFrame) -> Iterator[Feature]:
         """The ellipse of each point, that holds it with 95 %."""
         for name, location, covariance, error_m in matched.points:
             axes = ellipse(covariance)
-            properties = self._fix("ellipse", matched, name) | {
-                "major_m": axes.major_m,
-                "minor_m": axes.minor_m,
-                "azimuth_deg": axes.azimuth_deg,
-                "error_m": error_m,
-            }
+            properties = self._fix("ellipse", matched, name) | asdict(axes) | {"error_m": error_m}
             yield _feature(geometries.polygon(geometries.ellipse_ring(location, axes)), properties)
 
     def error_lines(self, matched: MatchedFrame) -> Iterator[Feature]:

@@ -108,6 +108,10 @@ def run_small_rotation(
     return run_rotation(db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, **options)
 
 
+def run_small_altitude(db: Database, ground: OrthophotoGround, encoder: Encoder, **options: Any) -> StudyResult:
+    return run_altitude(db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT, **options)
+
+
 def test_an_encoder_that_feels_a_turn_needs_turned_references_or_the_yaw(
     db: Database, ground: OrthophotoGround
 ) -> None:
@@ -164,10 +168,16 @@ def test_frames_are_placed_in_metres_by_three_witnesses_at_every_turn(db: Databa
 
 def test_frames_are_placed_in_metres_at_every_altitude(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
-    result = run_altitude(
-        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(300, 450), pyramid_m=(300,), max_references=40, frames=4, positions=2,
-    )  # fmt: skip
+    result = run_small_altitude(
+        db,
+        ground,
+        encoder,
+        altitudes_m=(300, 450),
+        pyramid_m=(300,),
+        max_references=40,
+        frames=4,
+        positions=2,
+    )
     assert result.study.findings["positions"] == 2
     metres = {p.x: p.y for p in result.curve("plain", "metres@orientation-oracle")}
     assert set(metres) == {300, 450} and max(y for y in metres.values() if y is not None) < 4
@@ -289,10 +299,15 @@ def test_hand_made_vectors_give_the_worked_out_strategies() -> None:
 
 def test_scale_alone_is_seen_by_the_altitude_study(db: Database, ground: OrthophotoGround) -> None:
     encoder = Encoder()
-    result = run_altitude(
-        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(200, 300, 450, 600), max_references=40, frames=8, positions=0,
-    )  # fmt: skip
+    result = run_small_altitude(
+        db,
+        ground,
+        encoder,
+        altitudes_m=(200, 300, 450, 600),
+        max_references=40,
+        frames=8,
+        positions=0,
+    )
     strategies = strategies_of(result, "plain")
     cosine = {p.x: p.y for p in result.curve("plain", "cosine")}
     assert cosine[300] == pytest.approx(1) and cosine[600] < cosine[450] < 1 and cosine[200] < 1
@@ -314,12 +329,10 @@ def test_an_area_across_the_antimeridian_is_as_good_as_any(db: Database, tmp_pat
     encoder = Encoder()
     turned = strategies_of(run_small_rotation(db, ground, encoder, patches=0), "plain")
     assert turned[KNOWN_YAW]["recall"] > 0.8 and turned[KNOWN_YAW]["error_m"] < 150
-    climbed = run_altitude(
+    climbed = run_small_altitude(
         db,
         ground,
-        [encoder.spec],
-        lambda _: encoder,
-        ENVIRONMENT,
+        encoder,
         altitudes_m=(300, 450),
         pyramid_m=(300,),
         frames=8,
@@ -336,12 +349,10 @@ def test_study_reports_speak_both_languages_and_follow_the_readers_colours(
     if kind == "rotation":
         result = run_small_rotation(db, ground, encoder, positions=1)
     else:
-        result = run_altitude(
+        result = run_small_altitude(
             db,
             ground,
-            [encoder.spec],
-            lambda _: encoder,
-            ENVIRONMENT,
+            encoder,
             altitudes_m=(300, 600),
             max_references=20,
             frames=4,
@@ -422,12 +433,10 @@ def test_a_level_keeps_the_tiles_that_are_ground_facing_north(db: Database, area
     assert len(north.centres) == 16 and len(turning.centres) == 4
     encoder, base = Encoder(), open_ground(db, str(area), **options | {"footprint_m": 300.0}, turned=False)
     assert isinstance(base, OrthophotoGround)
-    result = run_altitude(
+    result = run_small_altitude(
         db,
         base,
-        [encoder.spec],
-        lambda _: encoder,
-        ENVIRONMENT,
+        encoder,
         altitudes_m=(300, 600),
         max_references=40,
         frames=8,
@@ -441,10 +450,16 @@ def test_no_strategy_is_right_more_often_than_its_ceiling(db: Database, area: Pa
     ground = open_ground(db, str(area), footprint_m=300.0, overlap=0.0, tile_px=48, max_places=40, turned=False)
     encoder = Encoder()
     assert isinstance(ground, OrthophotoGround)
-    result = run_altitude(
-        db, ground, [encoder.spec], lambda _: encoder, ENVIRONMENT,
-        altitudes_m=(300, 450), max_references=40, overlap=0.0, frames=30, positions=0,
-    )  # fmt: skip
+    result = run_small_altitude(
+        db,
+        ground,
+        encoder,
+        altitudes_m=(300, 450),
+        max_references=40,
+        overlap=0.0,
+        frames=30,
+        positions=0,
+    )
     strategies, level_ceilings = strategies_of(result, "plain"), result.study.findings["limits"]["ceilings"]
     assert level_ceilings[0] == 1.0 and level_ceilings[1] < 0.6, "centres 600 m apart, right within 150 m"
     assert strategies[SINGLE]["ceiling"] == strategies[PYRAMID]["ceiling"] == 1.0

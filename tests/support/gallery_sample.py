@@ -373,9 +373,7 @@ def sample_fix(index: int, center: LonLat, yaw: float, shape: Shape) -> FrameFix
 def _on_ground(center: LonLat, yaw: float, right_m: float, ahead_m: float) -> LonLat:
     """Where the corner of a frame lies that a camera pitched up sees: the farther ahead, the wider."""
     widening = 1.0 + 0.0006 * ahead_m
-    cos, sin = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
-    right_m, ahead_m = right_m * widening, ahead_m * widening
-    return geo.offset(center, right_m * cos + ahead_m * sin, ahead_m * cos - right_m * sin)
+    return geo.offset(center, *geo.turned_m(right_m * widening, ahead_m * widening, yaw))
 
 
 def _pose(area: _Area, along: float, number: int) -> tuple[LonLat, float]:

@@ -36,12 +36,26 @@ def test_an_azimuth_is_never_180(east_north):
     assert 0.0 <= ellipse(Covariance(1.0, east_north, 4.0)).azimuth_deg < 180.0
 
 
-def test_the_95_percent_ellipse_holds_95_percent():
-    matrix = np.array([[9.0, 3.0], [3.0, 4.0]])
-    points = np.random.default_rng(3).multivariate_normal([0, 0], matrix, 20_000)
-    made = ellipse(Covariance(9.0, 3.0, 4.0))
-    turned = math.radians(made.azimuth_deg)
-    along = points @ [math.sin(turned), math.cos(turned)]
-    across = points @ [math.cos(turned), -math.sin(turned)]
-    inside = (along / made.major_m) ** 2 + (across / made.minor_m) ** 2 <= 1
-    assert inside.mean() == pytest.approx(0.95, abs=0.005)
+@given(st.floats(0.1, 100.0), st.floats(0.1, 100.0), st.floats(0.0, 179.9))
+def test_the_ellipse_has_the_covariances_axes(first: float, second: float, azimuth_deg: float):
+    major, minor = max(first, second) * 1.01, min(first, second)
+    angle = math.radians(azimuth_deg)
+    axis = np.array([math.sin(angle), math.cos(angle)])  # (east, north)
+    matrix = minor**2 * np.eye(2) + (major**2 - minor**2) * np.outer(axis, axis)
+    drawn = ellipse(Covariance(matrix[0, 0], matrix[0, 1], matrix[1, 1]))
+    assert math.isclose(drawn.major_m, 2.4477 * major, rel_tol=1e-3)
+    assert math.isclose(drawn.minor_m, 2.4477 * minor, rel_tol=1e-3)
+    assert abs(math.sin(math.radians(drawn.azimuth_deg - azimuth_deg))) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("covariance", "seed", "within"), [(Covariance(9.0, 3.0, 4.0), 3, 0.005), (Covariance(4.0, 1.5, 2.0), 1, 0.006)]
+)
+def test_95_percent_of_normal_errors_lie_in_the_ellipse(covariance: Covariance, seed: int, within: float):
+    errors = np.random.default_rng(seed).multivariate_normal([0.0, 0.0], covariance.matrix(), 20_000)
+    drawn = ellipse(covariance)
+    turned = math.radians(drawn.azimuth_deg)
+    along = errors @ [math.sin(turned), math.cos(turned)]
+    across = errors @ [math.cos(turned), -math.sin(turned)]
+    inside = (along / drawn.major_m) ** 2 + (across / drawn.minor_m) ** 2 <= 1
+    assert abs(inside.mean() - 0.95) < within

@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coarseloc.core import geo
 from coarseloc.core.camera import CameraAttitude
-from coarseloc.core.fixes import NoMatch, Pose2D, ellipse
+from coarseloc.core.fixes import NoMatch, Pose2D
 from coarseloc.core.rotation import Affine
-from coarseloc.core.types import Covariance, LonLat
+from coarseloc.core.types import LonLat
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.localize.registration.fix import (
     FITTED,
@@ -118,29 +116,6 @@ def test_a_flat_surface_has_a_large_covariance_not_a_negative_one():
     flat = replace(fine_pose(0.1), curvature=np.diag([-1e-9, 1e-3, -1.0, -1.0, -1.0, -1.0]))
     values = np.linalg.eigvalsh(ground_covariance(flat, 2.0, 0.0))
     assert (values > 0).all() and values.max() > 1e3
-
-
-@given(st.floats(0.1, 100.0), st.floats(0.1, 100.0), st.floats(0.0, 179.9))
-def test_the_ellipse_has_the_covariances_axes(first: float, second: float, azimuth_deg: float):
-    major, minor = max(first, second) * 1.01, min(first, second)
-    angle = math.radians(azimuth_deg)
-    axis = np.array([math.sin(angle), math.cos(angle)])  # (east, north)
-    matrix = minor**2 * np.eye(2) + (major**2 - minor**2) * np.outer(axis, axis)
-    drawn = ellipse(Covariance(matrix[0, 0], matrix[0, 1], matrix[1, 1]))
-    assert math.isclose(drawn.major_m, 2.4477 * major, rel_tol=1e-3)
-    assert math.isclose(drawn.minor_m, 2.4477 * minor, rel_tol=1e-3)
-    assert abs(math.sin(math.radians(drawn.azimuth_deg - azimuth_deg))) < 1e-3
-
-
-def test_95_percent_of_normal_errors_lie_in_the_ellipse():
-    covariance = np.array([[4.0, 1.5], [1.5, 2.0]])
-    errors = np.random.default_rng(1).multivariate_normal([0.0, 0.0], covariance, 20_000)
-    drawn = ellipse(Covariance(4.0, 1.5, 2.0))
-    angle = math.radians(drawn.azimuth_deg)
-    along = errors @ [math.sin(angle), math.cos(angle)]
-    across = errors @ [math.cos(angle), -math.sin(angle)]
-    inside = (along / drawn.major_m) ** 2 + (across / drawn.minor_m) ** 2 <= 1.0
-    assert abs(inside.mean() - 0.95) < 0.006
 
 
 @pytest.mark.parametrize("way", [FITTED.candidates, FITTED.whole_map])

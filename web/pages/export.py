@@ -199,24 +199,26 @@ class GridProperties(AnswerModel):
     y: float | None = None
 
 
-class TruthProperties(GridProperties):
-    kind: Literal["truth"]
+class FrameProperties(GridProperties):
     flight_id: str
     frame_index: int
     filename: str
     taken_at: str | None
+
+
+class TruthProperties(FrameProperties):
+    kind: Literal["truth"]
     heading_deg: float | None
 
 
-class EstimateProperties(GridProperties):
-    kind: Literal["estimate"]
-    flight_id: str
-    frame_index: int
-    filename: str
-    taken_at: str | None
+class AnswerProperties(FrameProperties):
     encoder: str
     reference_set: str
     angle_deg: int | None
+
+
+class EstimateProperties(AnswerProperties):
+    kind: Literal["estimate"]
     place_id: str
     heading_deg: float = Heading
     score: float
@@ -229,16 +231,9 @@ class EstimateProperties(GridProperties):
     fix_reason: str | None
 
 
-class FixProperties(GridProperties):
+class FixProperties(AnswerProperties):
     kind: Literal["fix"]
     point: Literal["ground", "aircraft"]
-    flight_id: str
-    frame_index: int
-    filename: str
-    taken_at: str | None
-    encoder: str
-    reference_set: str
-    angle_deg: int | None
     heading_deg: float = Heading
     heading_sd_deg: float
     score: float

@@ -36,10 +36,9 @@ CONDITIONS = FixConditions(300.0, "given", "gangnam-300m", 1.0, 0.5, "half a pix
 def pose_over(truth: LonLat) -> Pose2D:
     """A fix of a 300 x 150 m frame."""
     ground, aircraft = geo.offset(truth, 0.0, GROUND_ERROR_M), geo.offset(truth, AIRCRAFT_ERROR_M, 0.0)
-    turn = math.radians(HEADING_DEG)
-    right, ahead = np.array([math.cos(turn), -math.sin(turn)]), np.array([math.sin(turn), math.cos(turn)])
     upper_left, upper_right, lower_right, lower_left = (
-        geo.offset(ground, *(x * 150.0 * right + y * 75.0 * ahead)) for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))
+        geo.offset(ground, *geo.turned_m(150.0 * right, 75.0 * ahead, HEADING_DEG))
+        for right, ahead in ((-1, 1), (1, 1), (1, -1), (-1, -1))
     )
     return Pose2D(
         ground=ground,
