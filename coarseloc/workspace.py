@@ -286,11 +286,11 @@ class Workspace(DataFolder):
 
         stated = Camera(footprint_m, fov_deg).over(camera or Camera())
         if isinstance(source, Flight):
-            flight = replace(source, camera=stated.over(source.camera))
+            flight, store = replace(source, camera=stated.over(source.camera)), source.path.is_dir()
         elif Path(source).is_file():
-            flight = flights.open_image(Path(source), camera=stated)
+            flight, store = flights.open_image(Path(source), camera=stated), False
         else:
-            flight = flights.open_flight(Path(source), labels=labels, camera=stated)
+            flight, store = flights.open_flight(Path(source), labels=labels, camera=stated), True
         records = self.localize_on_map(
             flight,
             map_path=None if map_path is None else Path(map_path),
@@ -298,7 +298,7 @@ class Workspace(DataFolder):
             near=None if near is None else Near(*near),
             map_sd_m=map_sd_m,
             device=device,
-            store=flight.path.is_dir() and not (isinstance(source, str | Path) and Path(source).is_file()),
+            store=store,
         )
         return Fixes(records)
 
