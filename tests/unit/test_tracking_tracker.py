@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,12 +12,13 @@ import pytest
 
 from coarseloc.core import geo
 from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Covariance, Floats, LonLat
 from coarseloc.localize.tracking.kalman import PoseMeasurement, moved_state
 from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
 from coarseloc.localize.tracking.smoothing import smoothed, smoothed_lineage
 from coarseloc.localize.tracking.stored_fixes import StoredFixSearch, share_inside
-from coarseloc.localize.tracking.tracker import DEFAULTS, LocalPlane, TrackedFrame, TrackEstimate, track
+from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, LocalPlane, TrackedFrame, track
 
 PLANE = LocalPlane(LonLat(127.0, 37.5))
 WIDTH_M = 400.0
@@ -95,12 +96,16 @@ def cut(frames: list[TrackedFrame], first: int, last: int) -> list[TrackedFrame]
     return clouded
 
 
+def estimates_of(steps: Iterable[CausalStep]) -> list[TrackEstimate]:
+    return [step.estimate for step in steps]
+
+
 def errors_m(estimates: Sequence[TrackEstimate], states: Sequence[Floats]) -> list[float]:
     """Of what is claimed."""
     return [
-        math.dist(PLANE.metres(estimate.location), states[estimate.index][:2])
+        math.dist(PLANE.metres(estimate.ground), states[estimate.index][:2])
         for estimate in estimates
-        if estimate.location is not None
+        if estimate.ground is not None
     ]
 
 
@@ -110,7 +115,7 @@ def errors_m(estimates: Sequence[TrackEstimate], states: Sequence[Floats]) -> li
 def test_a_clear_flight_is_claimed_from_its_first_frame_with_one_search_of_the_map() -> None:
     states = truths(60)
     searches = [ToySearch(state) for state in states]
-    estimates = list(track(flight(searches), PLANE))
+    estimates = estimates_of(track(flight(searches), PLANE))
     assert [estimate.state for estimate in estimates] == ["tracking"] * 60
     assert [search.searches for search in searches] == [["map"], *[["nearby"]] * 59]
     assert estimates[-1].reset_counter == 1
@@ -123,12 +128,12 @@ def test_the_stated_ellipse_holds_what_it_says() -> None:
     inside = []
     for seed in range(6):
         states = truths(50)
-        estimates = list(track(flight([ToySearch(state) for state in states], seed), PLANE, exact_map()))
+        estimates = estimates_of(track(flight([ToySearch(state) for state in states], seed), PLANE, exact_map()))
         for estimate, state in zip(estimates, states, strict=True):
-            assert estimate.location is not None
-            assert estimate.covariance_m2 is not None
-            east_east, east_north, north_north = estimate.covariance_m2
-            error = np.subtract(PLANE.metres(estimate.location), state[:2])
+            assert estimate.ground is not None
+            assert estimate.ground_covariance_m2 is not None
+            east_east, east_north, north_north = estimate.ground_covariance_m2
+            error = np.subtract(PLANE.metres(estimate.ground), state[:2])
             inside.append(error @ np.linalg.solve([[east_east, east_north], [east_north, north_north]], error) < 5.99)
     assert 0.91 <= np.mean(inside) <= 0.985
 
@@ -139,33 +144,33 @@ def exact_map():
 
 def test_the_map_s_own_error_is_added_and_never_averaged_away() -> None:
     frames = flight([ToySearch(state) for state in truths(40)])
-    last = list(track(frames, PLANE, replace(DEFAULTS, map_sd_m=3.0)))[-1]
-    without = list(track(frames, PLANE, exact_map()))[-1]
-    assert last.covariance_m2 is not None
-    assert without.covariance_m2 is not None
-    assert last.covariance_m2.east_east == pytest.approx(without.covariance_m2.east_east + 9.0)
+    last = estimates_of(track(frames, PLANE, replace(DEFAULTS, map_sd_m=3.0)))[-1]
+    without = estimates_of(track(frames, PLANE, exact_map()))[-1]
+    assert last.ground_covariance_m2 is not None
+    assert without.ground_covariance_m2 is not None
+    assert last.ground_covariance_m2.east_east == pytest.approx(without.ground_covariance_m2.east_east + 9.0)
 
 
 def test_frames_without_any_evidence_are_never_claimed() -> None:
     searches = [ToySearch(state, nearby=None, on_map=None) for state in truths(30)]
-    estimates = list(track(flight(searches), PLANE))
+    estimates = estimates_of(track(flight(searches), PLANE))
     assert {estimate.state for estimate in estimates} == {"acquiring"}
-    assert all(estimate.location is None and estimate.covariance_m2 is None for estimate in estimates)
+    assert all(estimate.ground is None and estimate.ground_covariance_m2 is None for estimate in estimates)
 
 
 def test_cloud_is_not_searched_and_ends_a_claim_after_one_frame() -> None:
     states = truths(50)
     frames = cut(flight([ToySearch(state) for state in states]), 20, 50)
-    estimates = list(track(frames, PLANE))
+    estimates = estimates_of(track(frames, PLANE))
     assert [estimate.state for estimate in estimates[:21]] == ["tracking"] * 21
     assert {estimate.state for estimate in estimates[21:]} == {"lost"}
-    assert all(estimate.location is None for estimate in estimates[21:])
+    assert all(estimate.ground is None for estimate in estimates[21:])
     assert all(not frame.search.searches for frame in frames[20:])
 
 
 def test_a_track_is_recovered_on_the_second_clear_frame_after_cloud() -> None:
     states = truths(70)
-    estimates = list(track(cut(flight([ToySearch(state) for state in states]), 20, 50), PLANE))
+    estimates = estimates_of(track(cut(flight([ToySearch(state) for state in states]), 20, 50), PLANE))
     assert [estimate.state for estimate in estimates[49:53]] == ["lost", "lost", "recovered", "tracking"]
     assert estimates[-1].reset_counter == 2
     assert max(errors_m(estimates[:20] + estimates[50:], states)) < 5.0
@@ -174,11 +179,11 @@ def test_a_track_is_recovered_on_the_second_clear_frame_after_cloud() -> None:
 def test_one_frame_that_does_not_register_is_coasted_over() -> None:
     frames = flight([ToySearch(state) for state in truths(30)])
     frames[10] = replace(frames[10], motion=None)
-    estimates = list(track(frames, PLANE))
+    estimates = estimates_of(track(frames, PLANE))
     assert [estimate.state for estimate in estimates] == ["tracking"] * 30
-    assert estimates[10].covariance_m2 is not None
-    assert estimates[9].covariance_m2 is not None
-    assert estimates[10].covariance_m2.east_east > 100 * estimates[9].covariance_m2.east_east
+    assert estimates[10].ground_covariance_m2 is not None
+    assert estimates[9].ground_covariance_m2 is not None
+    assert estimates[10].ground_covariance_m2.east_east > 100 * estimates[9].ground_covariance_m2.east_east
     assert not frames[10].search.searches
 
 
@@ -188,7 +193,7 @@ def test_weak_measurements_that_repeat_make_no_claim() -> None:
     beside = [state + np.array([700.0, -300.0, 50.0, 0.0]) for state in states]
     turned = truths(40, beside[0])
     searches = [ToySearch(state, None, None, [place(wrong, 0.8)]) for state, wrong in zip(states, turned, strict=True)]
-    estimates = list(track(flight(searches), PLANE))
+    estimates = estimates_of(track(flight(searches), PLANE))
     assert not any(estimate.claimed for estimate in estimates)
     assert max(estimate.probability for estimate in estimates) > 0.9  # which is why the rule is needed
     assert estimates[-1].alternatives
@@ -199,7 +204,7 @@ def test_a_planted_wrong_place_is_left_within_three_frames() -> None:
     planted = place(np.array([900.0, -800.0, 200.0, 0.0]), 9.0)
     searches = [ToySearch(state) for state in states]
     searches[0] = ToySearch(states[0], None, None, [planted])
-    estimates = list(track(flight(searches), PLANE))
+    estimates = estimates_of(track(flight(searches), PLANE))
     assert estimates[0].claimed
     wrong = [estimate.index for estimate in estimates if errors_m([estimate], states) > [100.0]]
     assert max(wrong) <= 3
@@ -213,15 +218,15 @@ def test_off_the_map_odometry_carries_on_without_a_search_and_the_track_comes_ba
     outside = [abs(state[0]) > 3000 or abs(state[1]) > 3000 for state in states]
     assert 10 < sum(outside) < 45
     searches = [ToySearch(state) for state in states]
-    estimates = list(track(flight(searches, turn_deg=6.0), PLANE))
+    estimates = estimates_of(track(flight(searches, turn_deg=6.0), PLANE))
     first, last = outside.index(True), len(outside) - outside[::-1].index(True)
     assert all(estimate.claimed for estimate in estimates)
     assert not any(search.searches for search in searches[first + 1 : last - 1])
     assert max(errors_m(estimates, states)) < 60.0
     middle = estimates[(first + last) // 2]
     assert middle.p_off_map > 0.9
-    assert middle.covariance_m2 is not None
-    assert middle.covariance_m2.east_east > 9.0
+    assert middle.ground_covariance_m2 is not None
+    assert middle.ground_covariance_m2.east_east > 9.0
     assert max(errors_m(estimates[last + 2 :], states)) < 6.0
     assert sum("map" in search.searches for search in searches) == 1
 
@@ -231,7 +236,7 @@ def test_ground_that_does_not_register_for_a_while_makes_a_track_blind_not_wrong
     searches = [
         ToySearch(state, **({"nearby": None, "on_map": None} if 15 <= i < 21 else {})) for i, state in enumerate(states)
     ]
-    estimates = list(track(flight(searches), PLANE))
+    estimates = estimates_of(track(flight(searches), PLANE))
     assert estimates[17].p_blind > 0.5
     assert estimates[30].p_blind < 0.1
     assert max(errors_m(estimates, states)) < 20.0
@@ -241,14 +246,14 @@ def test_ground_that_does_not_register_for_a_while_makes_a_track_blind_not_wrong
 
 def test_without_odometry_fixes_alone_are_followed_and_a_second_gap_ends_the_claim() -> None:
     frames = [replace(frame, motion=None, motion_source="none") for frame in flight([ToySearch(s) for s in truths(30)])]
-    estimates = list(track(frames, PLANE))
+    estimates = estimates_of(track(frames, PLANE))
     assert sum(estimate.claimed for estimate in estimates) >= 28
     assert max(errors_m(estimates, truths(30))) < 10.0
     gaps = [
         replace(frame, search=replace(frame.search, nearby=None, on_map=None)) if frame.index >= 20 else frame
         for frame in frames
     ]
-    ended = list(track(gaps, PLANE))
+    ended = estimates_of(track(gaps, PLANE))
     assert ended[19].claimed
     assert not any(estimate.claimed for estimate in ended[22:])
 
@@ -256,7 +261,7 @@ def test_without_odometry_fixes_alone_are_followed_and_a_second_gap_ends_the_cla
 def test_two_equal_places_are_alternatives_and_neither_is_claimed() -> None:
     states = truths(3)
     twin = place(states[0] + np.array([0.0, 600.0, 0.0, 0.0]), 5.0)
-    estimates = list(track(flight([ToySearch(states[0], wrong=[twin])]), PLANE))
+    estimates = estimates_of(track(flight([ToySearch(states[0], wrong=[twin])]), PLANE))
     assert estimates[0].state == "acquiring"
     assert len(estimates[0].alternatives) == 2
     assert estimates[0].alternatives[0].probability == pytest.approx(estimates[0].alternatives[1].probability)
@@ -264,24 +269,24 @@ def test_two_equal_places_are_alternatives_and_neither_is_claimed() -> None:
 
 def test_a_track_is_causal_and_deterministic() -> None:
     frames = cut(flight([ToySearch(state) for state in truths(40)]), 15, 18)
-    whole, again = list(track(frames, PLANE)), list(track(frames, PLANE))
-    prefix = list(itertools.islice(track(iter(frames), PLANE), 25))
+    whole, again = estimates_of(track(frames, PLANE)), estimates_of(track(frames, PLANE))
+    prefix = estimates_of(itertools.islice(track(iter(frames), PLANE), 25))
     for first, second in zip(whole, again, strict=True):
-        assert (first.location, first.probability, first.state) == (second.location, second.probability, second.state)
-    assert [estimate.location for estimate in prefix] == [estimate.location for estimate in whole[:25]]
+        assert first == second
+    assert prefix == whole[:25]
 
 
 def test_a_tracker_waits_for_no_later_frame() -> None:
     frames = iter(flight([ToySearch(state) for state in truths(5)]))
-    estimates = track(frames, PLANE)
-    next(estimates)
+    steps = track(frames, PLANE)
+    next(steps)
     assert next(frames).index == 1
 
 
 def test_an_online_track_keeps_no_lineage() -> None:
     frames = flight([ToySearch(state) for state in truths(20)])
-    estimates = list(track(frames, PLANE, replace(DEFAULTS, keeps_lineage=False)))
-    assert all(estimate.step is not None and estimate.step.previous is None for estimate in estimates)
+    steps = track(frames, PLANE, replace(DEFAULTS, keeps_lineage=False))
+    assert all(step.lineage is not None and step.lineage.previous is None for step in steps)
 
 
 # --- smoothing ----------------------------------------------------------------------------------
@@ -298,8 +303,8 @@ def test_smoothing_is_least_squares_over_all_of_a_lineage() -> None:
     steps = [Displacement(0.6 * (-1) ** i, 81.0, 0.0, 0.0, still) for i in range(count)]
     frames = [TrackedFrame(i, WIDTH_M, s, steps[i] if i else None) for i, s in enumerate(searches)]
     loose = replace(DEFAULTS, most_misses=100, dropped=0.0, searched_nearby=0.0)
-    estimates = list(track(frames, PLANE, loose))
-    assert all(estimate.claimed for estimate in estimates)
+    causal = list(track(frames, PLANE, loose))
+    assert all(step.estimate.claimed for step in causal)
     matrix, values, weights = [], [], []
     for i in fixes:
         matrix.append(np.eye(count)[i])
@@ -312,8 +317,8 @@ def test_smoothing_is_least_squares_over_all_of_a_lineage() -> None:
     rows = np.array(matrix) * np.array(weights)[:, None]
     expected = np.linalg.lstsq(rows, np.array(values) * np.array(weights)[:, None], rcond=None)[0]
     variance = np.diag(np.linalg.inv(rows.T @ rows))
-    assert estimates[-1].step is not None
-    lineage = list(smoothed_lineage(estimates[-1].step))[::-1]
+    assert causal[-1].lineage is not None
+    lineage = list(smoothed_lineage(causal[-1].lineage))[::-1]
     assert [step.frame for step, _, _ in lineage] == list(range(count))
     for (_, mean, covariance), position, spread in zip(lineage, expected, variance, strict=True):
         assert mean[:2] == pytest.approx(position, abs=0.05)
@@ -325,9 +330,9 @@ def test_smoothing_claims_what_came_before_the_first_claim_and_nothing_without_m
     searches = [
         ToySearch(state, nearby=1.0 if i < 4 else 6.0, on_map=1.0 if i < 4 else 5.0) for i, state in enumerate(states)
     ]
-    estimates = list(track(cut(flight(searches), 30, 36), PLANE))
-    assert not estimates[0].claimed
-    smooth = smoothed(estimates, PLANE)
+    causal = list(track(cut(flight(searches), 30, 36), PLANE))
+    assert not causal[0].estimate.claimed
+    smooth = smoothed(causal, PLANE)
     assert [estimate.index for estimate in smooth] == list(range(60))
     assert {estimate.mode for estimate in smooth} == {"smoothed"}
     assert all(estimate.claimed for estimate in smooth[:30])
@@ -341,9 +346,10 @@ def test_smoothing_off_the_map_is_nearer_than_dead_reckoning() -> None:
     better = []
     for seed in range(8):
         states = truths(60, (2500.0, 0.0, 60.0, 0.0), 6.0)
-        estimates = list(track(flight([ToySearch(s) for s in states], seed, 6.0), PLANE))
-        away = [estimate.index for estimate in estimates if estimate.p_off_map > 0.5]
-        causal, smooth = (errors_m([run[i] for i in away], states) for run in (estimates, smoothed(estimates, PLANE)))
+        steps = list(track(flight([ToySearch(s) for s in states], seed, 6.0), PLANE))
+        tracks = estimates_of(steps), smoothed(steps, PLANE)
+        away = [estimate.index for estimate in tracks[0] if estimate.p_off_map > 0.5]
+        causal, smooth = (errors_m([estimates[i] for i in away], states) for estimates in tracks)
         better.append(np.mean(smooth) / np.mean(causal))
     assert np.mean(better) < 0.75
 
@@ -377,7 +383,7 @@ def test_stored_fixes_are_followed_and_what_was_not_found_is_no_measurement() ->
         search = StoredFixSearch(answers.get(index, answer), PLANE, bounds(), WIDTH_M, map_sd_m=1.0)
         step = motion(rng.normal(0, 1.8, 2)) if index else None
         frames.append(TrackedFrame(index, WIDTH_M, search, step))
-    estimates = list(track(frames, PLANE))
+    estimates = estimates_of(track(frames, PLANE))
     assert all(estimate.claimed for estimate in estimates)
     assert [estimate.index for estimate in estimates if not estimate.measured] == [7, 8, 9, 10]
     assert max(errors_m(estimates, states)) < 12.0

@@ -12,69 +12,71 @@ from dataclasses import replace
 
 import numpy as np
 
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Floats
 from coarseloc.localize.tracking.kalman import FilteredStep, corrected, residual
 from coarseloc.localize.tracking.tracker import (
     DEFAULTS,
+    CausalStep,
     LocalPlane,
     TrackerSettings,
-    TrackEstimate,
     located_estimate,
+    seconds_between,
     speed_mps,
     track_state,
 )
 
 
 def smoothed(
-    estimates: Sequence[TrackEstimate], plane: LocalPlane, settings: TrackerSettings = DEFAULTS
+    steps: Sequence[CausalStep], plane: LocalPlane, settings: TrackerSettings = DEFAULTS
 ) -> list[TrackEstimate]:
-    """The same frames' estimates by all of the flight, from causal ones with their lineages.
+    """The same frames' estimates by all of the flight.
 
     From its last claim a lineage is followed back to its birth, so that frames before the first claim have places too.
     A frame without measurement and without measured displacement is claimed by none.
     """
-    states = _lineage_states(estimates)
+    states = _lineage_states(steps)
     smooth: list[TrackEstimate] = []
     ever_claimed = False
-    for causal in estimates:
-        mean_covariance = states.get(causal.index)
-        before = smooth[-1] if smooth else None
-        was_claimed = before is not None and before.claimed
-        claims = mean_covariance is not None
+    time_s: float | None = None
+    for step in steps:
+        causal, before = step.estimate, smooth[-1] if smooth else None
+        smoothed_state = states.get(causal.index)
+        claims, was_claimed = smoothed_state is not None, before is not None and before.claimed
         state = track_state(claims, was_claimed, ever_claimed)
         resets = (before.reset_counter if before else 0) + (1 if claims and not was_claimed else 0)
         estimate = replace(
-            causal, state=state, mode="smoothed", reset_counter=resets, location=None, covariance_m2=None,
+            causal, mode="smoothed", state=state, reset_counter=resets, ground=None, ground_covariance_m2=None,
             heading_deg=None, heading_sd_deg=None, scale=None, speed_mps=None,
         )  # fmt: skip
-        if mean_covariance is not None:
-            mean, covariance, probability, step = mean_covariance
-            estimate = located_estimate(
-                replace(estimate, probability=max(probability, causal.probability if causal.claimed else 0.0),
-                        measured=step.measured, step=step),
-                mean, covariance, plane, settings.map_sd_m,
-            )  # fmt: skip
-            estimate = replace(estimate, speed_mps=speed_mps(before, estimate))
+        if smoothed_state is not None:
+            mean, covariance, probability, measured = smoothed_state
+            probability = max(probability, causal.probability if causal.claimed else 0.0)
+            estimate = replace(estimate, probability=probability, measured=measured)
+            estimate = located_estimate(estimate, mean, covariance, plane, settings.map_sd_m)
+            if before is not None:
+                apart_s = seconds_between(time_s, step.time_s)
+                estimate = replace(estimate, speed_mps=speed_mps(before, estimate, apart_s))
         smooth.append(estimate)
-        ever_claimed = ever_claimed or claims
+        ever_claimed, time_s = ever_claimed or claims, step.time_s
     return smooth
 
 
-def _lineage_states(
-    estimates: Sequence[TrackEstimate],
-) -> dict[int, tuple[Floats, Floats, float, FilteredStep]]:
-    """{frame: (mean, covariance, probability of the claim it is followed back from, its step)} of what is claimed."""
-    states: dict[int, tuple[Floats, Floats, float, FilteredStep]] = {}
+def _lineage_states(steps: Sequence[CausalStep]) -> dict[int, tuple[Floats, Floats, float, bool]]:
+    """{frame: (mean, covariance, probability of the claim it is followed back from, whether it was measured)} of what
+    is claimed."""
+    states: dict[int, tuple[Floats, Floats, float, bool]] = {}
     covered: set[int] = set()  # frames of lineages, claimed or not
-    for estimate in reversed(estimates):
-        if not estimate.claimed or estimate.step is None or estimate.index in covered:
+    for last in reversed(steps):
+        estimate = last.estimate
+        if not estimate.claimed or last.lineage is None or estimate.index in covered:
             continue
-        for step, mean, covariance in smoothed_lineage(estimate.step):
+        for step, mean, covariance in smoothed_lineage(last.lineage):
             if step.frame in covered:
                 break
             covered.add(step.frame)
             if step.measured or step.moved:
-                states[step.frame] = (mean, covariance, estimate.probability, step)
+                states[step.frame] = (mean, covariance, estimate.probability, step.measured)
     return states
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from coarseloc.core import geo
+from coarseloc.core.tracks import AlternativePlace, MotionSource, TrackEstimate, TrackSearch, TrackState
 from coarseloc.core.types import Covariance, Floats, LonLat
 from coarseloc.localize.tracking import kalman
 from coarseloc.localize.tracking.kalman import (
@@ -33,10 +34,6 @@ from coarseloc.localize.tracking.kalman import (
     PoseMixture,
 )
 from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
-
-TrackState = Literal["acquiring", "tracking", "lost", "recovered"]
-MotionSource = Literal["frames", "file", "none"]
-TrackMode = Literal["causal", "smoothed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,56 +103,22 @@ class TrackerSettings:
 DEFAULTS = TrackerSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class AlternativePlace:
-    """Where else a frame may be."""
-
-    location: LonLat
-    heading_deg: float
-    probability: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class TrackEstimate:
-    """Where a frame's middle lies, by all frames so far ("causal") or all of the flight ("smoothed").
+class CausalStep:
+    """A frame's causal estimate, and what smoothing needs beside it. `lineage`: of the hypothesis it is of."""
 
-    `location`, `covariance_m2` (the map's own error included), heading, scale and speed are None unless the state is
-    tracking or recovered. `reset_counter` goes up where the position jumps: acquired, recovered, or moved more than 3σ
-    from what was expected. `searched`: "nearby", "map", or None. `step`: of the lineage that the estimate is of.
-    """
-
-    index: int
+    estimate: TrackEstimate
     time_s: float | None
-    state: TrackState
-    location: LonLat | None
-    covariance_m2: Covariance | None
-    heading_deg: float | None
-    heading_sd_deg: float | None
-    scale: float | None
-    speed_mps: float | None
-    probability: float
-    p_off_map: float
-    p_blind: float
-    odometry: MotionSource
-    mode: TrackMode
-    reset_counter: int
-    measured: bool  # the map told this frame's place
-    searched: Literal["nearby", "map"] | None = None
-    alternatives: tuple[AlternativePlace, ...] = ()
-    step: FilteredStep | None = field(default=None, repr=False)
-
-    @property
-    def claimed(self) -> bool:
-        return self.state in ("tracking", "recovered")
+    lineage: FilteredStep | None = field(default=None, repr=False)
 
 
 def track(
     frames: Iterable[TrackedFrame], plane: LocalPlane, settings: TrackerSettings = DEFAULTS
-) -> Iterator[TrackEstimate]:
+) -> Iterator[CausalStep]:
     """One causal estimate a frame, as the frame comes. Deterministic."""
     tracker = _Tracker(plane, settings)
     for frame in frames:
-        yield tracker.estimate(frame)
+        yield tracker.step(frame)
 
 
 class _Tracker:
@@ -165,11 +128,11 @@ class _Tracker:
         self._plane, self._settings = plane, settings
         self._mixture = PoseMixture()
         self._previous: TrackedFrame | None = None
-        self._step: Displacement | None = None  # the latest that is known, in its own axes
-        self._estimate: TrackEstimate | None = None
+        self._motion: Displacement | None = None  # the latest that is known, in its own axes
+        self._latest: CausalStep | None = None
         self._ever_claimed = False
 
-    def estimate(self, frame: TrackedFrame) -> TrackEstimate:
+    def step(self, frame: TrackedFrame) -> CausalStep:
         motion = None if self._previous is None else frame.motion or self._guess(frame)
         if motion is not None:
             measured = frame.motion is not None
@@ -179,16 +142,16 @@ class _Tracker:
         self._mixture = replace(
             mixture, hypotheses=tuple(self._stepped(hypothesis, frame) for hypothesis in mixture.hypotheses)
         )
-        estimate = self._read_out(frame, motion, searched)
+        step = self._read_out(frame, motion, searched)
         if frame.motion is not None:
-            self._step = frame.motion
+            self._motion = frame.motion
         elif frame.motion_source == "none":
-            self._step = self._known_step(estimate) or self._step
-        self._ever_claimed = self._ever_claimed or estimate.claimed
-        self._previous, self._estimate = frame, estimate
-        return estimate
+            self._motion = self._claimed_motion(step.estimate) or self._motion
+        self._ever_claimed = self._ever_claimed or step.estimate.claimed
+        self._previous, self._latest = frame, step
+        return step
 
-    def _look(self, frame: TrackedFrame) -> tuple[Literal["nearby", "map"] | None, FrameEvidence]:
+    def _look(self, frame: TrackedFrame) -> tuple[TrackSearch | None, FrameEvidence]:
         """The frame looked for where its hypotheses say."""
         settings, hypotheses = self._settings, self._mixture.hypotheses
         if frame.motion is None and frame.motion_source == "frames" and self._previous is not None:
@@ -212,22 +175,22 @@ class _Tracker:
 
     def _guess(self, frame: TrackedFrame) -> Displacement:
         """A displacement like the latest one, with what an aircraft may do meanwhile."""
-        settings, step = self._settings, self._step
-        if step is None:
+        settings, motion = self._settings, self._motion
+        if motion is None:
             sd_m = settings.unknown_shift_sd_footprints * frame.footprint_m
             return Displacement(0.0, 0.0, 0.0, 0.0, self._guessed_covariance(sd_m))
         in_footprints, in_steps = settings.guessed_shift_sd
-        sd_m = max(in_footprints * frame.footprint_m, in_steps * step.length_m)
-        return replace(step, turn_deg=0.0, log_scale=0.0, covariance=self._guessed_covariance(sd_m), quality=None)
+        sd_m = max(in_footprints * frame.footprint_m, in_steps * motion.length_m)
+        return replace(motion, turn_deg=0.0, log_scale=0.0, covariance=self._guessed_covariance(sd_m), quality=None)
 
     def _guessed_covariance(self, sd_m: float) -> Floats:
         return displacement_covariance(sd_m, self._settings.guessed_turn_sd_deg, self._settings.guessed_scale_sd)
 
-    def _known_step(self, estimate: TrackEstimate) -> Displacement | None:
-        """The step between the last two claims, where nothing else tells it."""
-        if self._estimate is None or self._estimate.location is None or estimate.location is None:
+    def _claimed_motion(self, estimate: TrackEstimate) -> Displacement | None:
+        """Between the last two claims, where nothing else tells it."""
+        if self._latest is None or self._latest.estimate.ground is None or estimate.ground is None:
             return None
-        start, end = self._plane.metres(self._estimate.location), self._plane.metres(estimate.location)
+        start, end = self._plane.metres(self._latest.estimate.ground), self._plane.metres(estimate.ground)
         covariance = self._guessed_covariance(0.0)
         return Displacement(end[0] - start[0], end[1] - start[1], 0.0, 0.0, covariance, axes="ground")
 
@@ -249,10 +212,9 @@ class _Tracker:
             if math.dist(hypothesis.mean[:2], best.mean[:2]) <= radius_m
         )
 
-    def _read_out(
-        self, frame: TrackedFrame, motion: Displacement | None, searched: Literal["nearby", "map"] | None
-    ) -> TrackEstimate:
-        settings, hypotheses, before = self._settings, self._mixture.hypotheses, self._estimate
+    def _read_out(self, frame: TrackedFrame, motion: Displacement | None, searched: TrackSearch | None) -> CausalStep:
+        settings, hypotheses = self._settings, self._mixture.hypotheses
+        before = None if self._latest is None else self._latest.estimate
         coverages = [frame.search.coverage(hypothesis.mean) for hypothesis in hypotheses]
         best = hypotheses[0] if hypotheses else None
         probability = 0.0 if best is None else self._mode_mass(best, frame)
@@ -267,27 +229,30 @@ class _Tracker:
         if claims and best is not None and (not was_claimed or self._jumped(best, motion)):
             resets += 1
         estimate = TrackEstimate(
-            frame.index, frame.time_s, track_state(claims, was_claimed, self._ever_claimed), None, None, None, None,
-            None, None, probability,
+            frame.index, "causal", track_state(claims, was_claimed, self._ever_claimed), None, None, None, None, None,
+            None, probability,
             math.fsum(
                 hypothesis.weight
                 for hypothesis, coverage in zip(hypotheses, coverages, strict=True)
                 if coverage < settings.least_coverage
             ),
             math.fsum(hypothesis.weight * hypothesis.blind for hypothesis in hypotheses),
-            frame.motion_source, "causal", resets, best is not None and best.measured, searched,
-            self._alternatives(frame, claims), None if best is None else best.lineage,
+            frame.motion_source, resets, best is not None and best.measured, searched,
+            self._alternatives(frame, claims),
         )  # fmt: skip
-        if not claims or best is None:
-            return estimate
-        located = located_estimate(estimate, best.mean, best.covariance, self._plane, settings.map_sd_m)
-        return replace(located, speed_mps=speed_mps(before, located))
+        if claims and best is not None:
+            estimate = located_estimate(estimate, best.mean, best.covariance, self._plane, settings.map_sd_m)
+            if self._latest is not None:
+                apart_s = seconds_between(self._latest.time_s, frame.time_s)
+                estimate = replace(estimate, speed_mps=speed_mps(self._latest.estimate, estimate, apart_s))
+        return CausalStep(estimate, frame.time_s, None if best is None else best.lineage)
 
     def _jumped(self, best: PoseHypothesis, motion: Displacement | None) -> bool:
         """Whether the place is more than 3σ from what the frame before let expect."""
-        if self._estimate is None or self._estimate.step is None or motion is None:
+        before = None if self._latest is None else self._latest.lineage
+        if before is None or motion is None:
             return False
-        expected = kalman.moved_state(self._estimate.step.mean, self._estimate.step.covariance, motion)
+        expected = kalman.moved_state(before.mean, before.covariance, motion)
         apart = np.asarray(best.mean[:2] - expected.mean[:2])
         covariance = expected.covariance[:2, :2] + self._settings.map_sd_m**2 * np.eye(2)
         return kalman.mahalanobis2(apart, covariance) > 9.0
@@ -320,19 +285,21 @@ def located_estimate(
     ground = covariance[:2, :2] + map_sd_m**2 * np.eye(2)
     return replace(
         estimate,
-        location=plane.location(mean[EAST], mean[NORTH]),
-        covariance_m2=Covariance(float(ground[0, 0]), float(ground[0, 1]), float(ground[1, 1])),
+        ground=plane.location(mean[EAST], mean[NORTH]),
+        ground_covariance_m2=Covariance(float(ground[0, 0]), float(ground[0, 1]), float(ground[1, 1])),
         heading_deg=float(mean[HEADING]),
         heading_sd_deg=math.sqrt(float(covariance[HEADING, HEADING])),
         scale=math.exp(float(mean[LOG_SCALE])),
     )
 
 
-def speed_mps(before: TrackEstimate | None, after: TrackEstimate) -> float | None:
-    """Over ground between two estimates in a row; None where either has no place, or no time passed that is known."""
-    if before is None or before.location is None or after.location is None:
+def seconds_between(first_s: float | None, second_s: float | None) -> float | None:
+    """None where either is unknown, or no time passed."""
+    return second_s - first_s if first_s is not None and second_s is not None and second_s > first_s else None
+
+
+def speed_mps(before: TrackEstimate, after: TrackEstimate, apart_s: float | None) -> float | None:
+    """Over ground between two estimates in a row; None where either has no place, or no time is known."""
+    if before.ground is None or after.ground is None or apart_s is None:
         return None
-    if before.time_s is None or after.time_s is None or after.time_s <= before.time_s:
-        return None
-    apart_m = geo.ellipsoid_distance_m(before.location.lon, before.location.lat, after.location.lon, after.location.lat)
-    return float(apart_m) / (after.time_s - before.time_s)
+    return float(geo.ellipsoid_distance_m(*before.ground, *after.ground)) / apart_s
