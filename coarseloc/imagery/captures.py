@@ -13,7 +13,7 @@ import numpy as np
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.decode import content_digest, read_with_ground
+from coarseloc.imagery.decode import blank_colour, content_digest, read_with_ground
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -29,6 +29,8 @@ from coarseloc.imagery.labels import Labels, discover_json, open_labels
 
 Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""
+
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
 class CaptureSource:
@@ -64,6 +66,10 @@ class CaptureSource:
                 pixels, ground = read_with_ground(path)
             except ImageryError as error:
                 yield Failure(str(path), "read", error.kind, str(error))
+                continue
+            colour = blank_colour([pixels])
+            if colour in (_BLACK, _WHITE):  # render not ready
+                yield Failure(str(path), "read", "one-colour", f"it is one colour {colour}: no ground is seen in it")
             else:
                 yield View(angle, pixels, content_digest(pixels), ground, path)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from coarseloc.core import files
@@ -18,6 +21,10 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # MPO, as drones write it, is opened 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 200_000_000
 THUMBNAIL_PX = 192
+_CAMERA_BITS = (8, 10, 12, 14, 16)
+_BLANK_LEVELS = 2  # between the pixels of a picture of one colour
+_warned_bits: set[int] = set()
+_log = logging.getLogger("coarseloc")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 # Pillow's own guard raises at twice this; `_checked` refuses at it, before a pixel is decoded.
@@ -62,6 +69,16 @@ def content_digest(pixels: UInt8) -> str:
     state = hashlib.sha256(repr(pixels.shape).encode())
     state.update(np.ascontiguousarray(pixels).data)
     return state.hexdigest()
+
+
+def blank_colour(pictures: Sequence[UInt8]) -> tuple[int, int, int] | None:
+    """The colour (r, g, b) of pictures uint8 [H, W, 3] that are all of one, but for a level or two; else None."""
+    low = np.min([picture.min(axis=(0, 1)) for picture in pictures], axis=0)
+    high = np.max([picture.max(axis=(0, 1)) for picture in pictures], axis=0)
+    if (high - low > _BLANK_LEVELS).any():
+        return None
+    red, green, blue = (int(level) for level in np.where(high == 255, high, low))
+    return red, green, blue
 
 
 def thumbnail_path(root: Path, digest: str) -> Path:
@@ -112,7 +129,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
     if image.mode in _SIXTEEN_BIT:
-        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        grey = _eight_bits(np.asarray(image), name)
         return DecodedImage(np.repeat(grey[..., None], 3, axis=2), 1.0)
     if image.mode in ("I", "F"):
         value_type = {"I": "32-bit integer", "F": "floating point"}[image.mode]
@@ -121,3 +138,23 @@ def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
         return DecodedImage(np.array(image.convert("RGB")), 1.0)
     rgba = np.array(image.convert("RGBA"))
     return DecodedImage(np.ascontiguousarray(rgba[..., :3]), float((rgba[..., 3] >= 128).mean()))
+
+
+def _eight_bits(values: NDArray[np.uint16], name: str) -> UInt8:
+    """16-bit grey values by the bits that a camera filled: 10, 12 or 14 where none is above these."""
+    peak = int(values.max())
+    bits = next(bits for bits in _CAMERA_BITS if peak < 2**bits)
+    if bits < 16:
+        _warn_of_bits(bits, name)
+    full = 2**bits - 1
+    scaled: UInt8 = ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+    return scaled
+
+
+def _warn_of_bits(bits: int, name: str) -> None:
+    """Once a process and number of bits: a flight has thousands of such pictures."""
+    if bits not in _warned_bits:
+        _warned_bits.add(bits)
+        _log.warning(
+            "%s: its 16-bit values fill %d bits: %d becomes white, here and in its like", name, bits, 2**bits - 1
+        )

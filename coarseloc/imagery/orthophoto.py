@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from coarseloc.core import ids, rotation, tiling
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.decode import content_digest
+from coarseloc.imagery.decode import blank_colour, content_digest
 from coarseloc.imagery.file_names import resolve
 from coarseloc.imagery.layout import layout_tiles
 from coarseloc.imagery.raster import Raster
 
 MIN_TILE_PX, MAX_TILE_PX = 64, 1024
 
+_DOUBTED = ("crs", "alpha_band", "ignores_alpha", "value_limits")  # parameters that are there where a file is doubted
 _CUT_VERSION = 1  # raise it when the same parameters would give other pixels
 
 
@@ -59,6 +61,11 @@ class OrthophotoSource:
         except InputError as error:
             for angle in angles:
                 yield Failure(f"tile {tile.index} at {angle:03d}", "read", "unreadable", str(error))
+            return
+        colour = blank_colour([view.pixels for view in views.values()])
+        if colour is not None:
+            message = f"tile {tile.index} is one colour {colour}: no ground is seen in it, so it is left out"
+            yield Failure(f"tile {tile.index}", "read", "one-colour", message)
             return
         for angle in angles:
             pixels, ground = views[angle % 360]
@@ -102,8 +109,14 @@ def open_orthophoto(
         "fov_deg": fov_deg,
         "outside": outside,
     }
-    if crs:
-        parameters["crs"] = crs.strip().upper()
+    limits = raster.value_limits
+    doubts = {
+        "crs": crs and crs.strip().upper(),
+        "alpha_band": raster.alpha_band,
+        "ignores_alpha": raster.ignores_alpha,
+        "value_limits": limits and [limit if math.isfinite(limit) else None for limit in limits],
+    }
+    parameters |= {key: value for key, value in doubts.items() if value}
     size = f"{altitude_m:g}m" if altitude_m else f"w{side_m:g}m"
     set_name = name or f"{ids.set_name(path.stem)}-{size}-{round(overlap * 100, 3):g}"
     reference_set = ReferenceSet(set_name, "orthophoto", str(path), altitude_m, overlap, side_m, headings, parameters)
@@ -161,6 +174,6 @@ def _cut_fingerprint(raster: Raster, reference_set: ReferenceSet) -> str:
     status = raster.path.stat()
     keys = ("tile_px", "bands", "stretch")
     cut = {key: reference_set.parameters[key] for key in keys}
-    cut |= {key: reference_set.parameters[key] for key in ("crs",) if key in reference_set.parameters}
+    cut |= {key: reference_set.parameters[key] for key in _DOUBTED if key in reference_set.parameters}
     cut |= {"footprint_m": reference_set.footprint_m, "version": _CUT_VERSION}
     return f"{status.st_size}:{status.st_mtime_ns}:{ids.digest(cut)[:16]}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
+from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits, undeclared_alpha, value_range
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
 from coarseloc.imagery.file_kinds import conversion_advice, foreign_kind
 from coarseloc.imagery.mosaic_parts import MissingPart, missing_parts
@@ -35,8 +36,6 @@ Float64 = NDArray[np.float64]
 
 _OVERVIEW_PX = 1024
 _SPECK_PX = 5
-_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-_STRETCH_PERCENTILES = (0.5, 99.5)  # of the valid values, mapped to 0 and 255
 
 
 class Raster:
@@ -63,15 +62,65 @@ class Raster:
         self.notices = _missing_notices(path, self._missing_parts)
         self.notices += self._check_place(None if crs is None else crs.strip().upper(), dataset.crs)
         with _gdal(path):
-            self.colours = _choose_bands(dataset)
+            self.colours, band_notices = choose_bands(dataset, path.name)
+            self.notices += band_notices
             dtype = np.dtype(dataset.dtypes[self.colours.bands[0] - 1])
             flags = {flag for band in dataset.mask_flag_enums for flag in band}
         self._has_mask = flags != {MaskFlags.all_valid}
         self._has_specks = MaskFlags.nodata in flags
         self._is_float = np.issubdtype(dtype, np.floating)
-        if dtype != np.uint8:
-            values, valid = self._read(*self._overview(), Resampling.nearest)
-            self.colours = ColourMapping(self.colours.bands, stretch=_value_range(values, valid))
+        self.alpha_band: int | None = None  # read as the mask where the file does not say so
+        self.ignores_alpha = False
+        self.value_limits: tuple[float, float] | None = None  # outside of them lies nodata that is not declared
+        self._doubt_alpha(MaskFlags.alpha in flags)
+        if dtype != np.uint8 and self.colours.palette is None:
+            self._choose_stretch()
+
+    def _doubt_alpha(self, is_declared: bool) -> None:
+        """See whether what is called alpha is, and whether the last band is alpha without being called so."""
+        dataset = self._dataset
+        if not is_declared and (self._has_mask or dataset.count not in (2, 4)):
+            return
+        window, shape = self._overview()
+        with _gdal(self.path):
+            values = dataset.read(window=window, out_shape=(dataset.count, *shape), resampling=Resampling.nearest)
+            if is_declared:
+                band = list(dataset.colorinterp).index(ColorInterp.alpha) + 1
+                reason = false_alpha(dataset, values[band - 1], band)
+                if reason:
+                    self._has_mask, self.ignores_alpha = False, True
+                    self.notices.append(
+                        f"{self.path.name}: band {band} is called alpha and is not taken as such: {reason}"
+                    )
+                return
+            self.alpha_band = undeclared_alpha(dataset, self.colours.bands, values)
+        if self.alpha_band:
+            self._has_mask = True
+            self.notices.append(
+                f"{self.path.name}: band {self.alpha_band} is taken as alpha, though it is not called so: it is 0 "
+                "where the colours are blank, and full elsewhere"
+            )
+
+    def _choose_stretch(self) -> None:
+        values, valid = self._read(*self._overview(), Resampling.nearest)
+        name, limits = self.path.name, odd_value_limits(values, valid)
+        if limits is not None:
+            self.value_limits = limits
+            inside = self._within_limits(values)
+            odd = values[:, ~inside]
+            self.notices.append(
+                f"{name}: {(~inside).mean():.1%} of its pixels hold {odd.min():g} … {odd.max():g}, far off all others: "
+                "taken as nodata, which the file does not declare"
+            )
+            valid = inside if valid is None else valid & inside
+        low, high = value_range(values, valid)
+        self.notices.append(f"{name}: its values {low:g} … {high:g} (0.5 to 99.5 % of them) are stretched to 0 … 255")
+        is_white = self.colours.is_min_white
+        self.colours = replace(self.colours, stretch=(high, low) if is_white else (low, high))
+
+    def _within_limits(self, values: NDArray[Any]) -> Bool:
+        low, high = self.value_limits or (-np.inf, np.inf)
+        return np.asarray(((values >= low) & (values <= high)).all(axis=0))
 
     def __getstate__(self) -> dict[str, Any]:
         """Sent to another process, it opens handles of its own there."""
@@ -167,7 +216,11 @@ class Raster:
     def ground_mask(self) -> Bool | None:
         """A small bool copy [h, w] of where the raster holds ground, or None where all of it does."""
         whole, shape = self._overview()
-        mask = self._read(whole, shape, Resampling.nearest)[1] if self._is_float else self._mask(whole, shape)
+        mask = (
+            self._read(whole, shape, Resampling.nearest)[1]
+            if self._is_float or self.value_limits
+            else self._mask(whole, shape)
+        )
         if mask is not None:
             for part in self._missing_parts:  # ground all the same: its tiles are told of, one by one
                 scale_x, scale_y = shape[1] / self.width, shape[0] / self.height
@@ -215,13 +268,21 @@ class Raster:
         if self._is_float and not np.isfinite(values).all():
             finite = np.isfinite(values).all(axis=0)
             valid = finite if valid is None else valid & finite
+        if self.value_limits is not None:
+            inside = self._within_limits(values)
+            if not inside.all():
+                valid = inside if valid is None else valid & inside
         return values, valid
 
     def _mask(self, window: Window, shape: tuple[int, int]) -> Bool | None:
         if not self._has_mask:
             return None
         with _gdal(self.path):
-            valid: Bool = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128
+            if self.alpha_band:
+                alpha = self._dataset.read(self.alpha_band, window=window, out_shape=shape)
+                valid: Bool = alpha > np.iinfo(alpha.dtype).max // 2
+            else:
+                valid = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128
         if self._has_specks and not valid.all():
             valid = _fill_specks(valid)
         return None if valid.all() else valid
@@ -353,71 +414,3 @@ def _fill_specks(valid: Bool) -> Bool:
 
 def _black_view(side_px: int) -> RotatedView:
     return RotatedView(np.zeros((side_px, side_px, 3), np.uint8), 0.0)
-
-
-# --- bands and colours -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ColourMapping:
-    """How a raster's bands become RGB: the same for every tile of it."""
-
-    bands: tuple[int, ...]  # one (grey or palette) or three, counted from 1
-    palette: UInt8 | None = None  # [256, 3]
-    stretch: tuple[float, float] | None = None  # the values that become 0 and 255; None for uint8
-
-    def rgb(self, values: NDArray[Any]) -> UInt8:
-        """[B, H, W] of the raster's own type → uint8 [H, W, 3]."""
-        if self.palette is not None:
-            colours: UInt8 = self.palette[values[0]]
-            return colours
-        if self.stretch is not None:
-            low, high = self.stretch
-            with np.errstate(over="ignore", invalid="ignore"):  # wild floats end at 0 or 255
-                scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-            values = np.clip(np.nan_to_num(np.round(scaled)), 0, 255).astype(np.uint8)
-        if len(values) == 1:
-            values = np.repeat(values, 3, axis=0)
-        return np.ascontiguousarray(np.moveaxis(values, 0, -1))
-
-
-def _choose_bands(dataset: DatasetReader) -> ColourMapping:
-    """Choose the declared red, green and blue; else the first three bands; else the first as grey. A band is
-    alpha only where it is declared so (of NAIP's four, the last is near infrared)."""
-    declared = list(dataset.colorinterp)
-    if ColorInterp.palette in declared and dataset.dtypes[0] == "uint8":
-        return ColourMapping((1,), palette=_palette(dataset.colormap(1)))
-    if all(colour in declared for colour in _RGB):
-        bands = tuple(declared.index(colour) + 1 for colour in _RGB)
-    else:
-        visible = [i for i, meaning in enumerate(declared, 1) if meaning != ColorInterp.alpha]
-        bands = tuple(visible[:3]) if len(visible) >= 3 else tuple(visible[:1])
-    kinds = {dataset.dtypes[band - 1] for band in bands}
-    if len(kinds) != 1 or "complex" in str(kinds):
-        raise InputError(
-            f"{dataset.name}: bands {bands} hold {', '.join(sorted(kinds)) or 'nothing'}: "
-            "expected one, or three bands of one integer or float type"
-        )
-    return ColourMapping(bands)
-
-
-def _value_range(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """Compute the values of one raster that become 0 and 255, from a small copy of it.
-
-    values: [B, H, W]; valid: bool [H, W] or None. One pair for all bands, so that colours keep their hue.
-    """
-    usable = np.isfinite(values).all(axis=0)
-    if valid is not None:
-        usable &= valid
-    if not usable.any():
-        raise InputError("the raster holds no valid pixel: nothing to cut tiles from")
-    low, high = (float(value) for value in np.percentile(values[:, usable], _STRETCH_PERCENTILES))
-    return (low, high) if high > low else (low, low + 1)
-
-
-def _palette(colormap: Mapping[int, tuple[int, ...]]) -> UInt8:
-    table = np.zeros((256, 3), np.uint8)
-    for value, colour in colormap.items():
-        if 0 <= value < 256:
-            table[value] = colour[:3]
-    return table

@@ -335,7 +335,7 @@ def test_what_is_not_a_number_is_no_ground(tiff: Write, nodata: float | None) ->
 
 
 def test_tiles_without_half_of_ground_are_left_out_and_counted(tiff: Write) -> None:
-    values = flat(80, 80, 80, size=126)
+    values = np.random.default_rng(2).integers(60, 200, (3, 126, 126), np.uint8)
     values[:, :, :44] = 0
     source = open_orthophoto(tiff(values, nodata=0), footprint_m=20, overlap=0)
     assert source.reference_set.parameters["outside"] == 2 * 6

@@ -1,0 +1,174 @@
+"""What a raster's bands hold: their order, alpha, white that is low, odd values; pictures that show nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.enums import ColorInterp
+
+from coarseloc.core.types import Failure, LonLat, View
+from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
+from coarseloc.imagery.raster import Raster
+
+Write = Callable[..., Path]
+GANGNAM = LonLat(127.02765, 37.49792)
+
+
+def ground(bands: int = 3, size: int = 124) -> np.ndarray:
+    return np.random.default_rng(4).integers(40, 220, (bands, size, size), np.uint8)
+
+
+def described(path: Path, *names: str) -> Path:
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = names
+    return path
+
+
+def seen(path: Path) -> list[float]:
+    return cut_view(path, GANGNAM, 20, 0, 20).pixels.reshape(-1, 3).mean(axis=0).round().tolist()
+
+
+def flat(*levels: int) -> np.ndarray:
+    return np.stack([np.full((60, 60), level, np.uint8) for level in levels])
+
+
+@pytest.mark.parametrize(
+    ("names", "bands"),
+    [
+        (("Blue", "Green", "Red", "NIR"), (3, 2, 1)),
+        (("band 1 (B)", "band 2 (G)", "band 3 (R)", "band 4 (N)"), (3, 2, 1)),
+        (("rededge", "NIR", "green", "blue", "Red"), (5, 3, 4)),
+        (("coastal_blue", "BLUE", "Green", "Red Edge", "red"), (5, 3, 2)),
+        (("Near-Infrared", "red", "green", "blue"), (2, 3, 4)),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
+def test_bands_are_taken_by_their_descriptions(
+    tiff: Write, names: tuple[str, ...], bands: tuple[int, ...], photometric: str
+) -> None:
+    path = described(tiff(flat(*range(10, 10 + 10 * len(names), 10)), photometric=photometric), *names)
+    raster = Raster(path)
+    assert raster.colours.bands == bands and any("descriptions" in notice for notice in raster.notices)
+    assert seen(path) == [10 * band for band in bands]
+
+
+def test_many_bands_of_which_nothing_is_said_are_told_of(tiff: Write) -> None:
+    (notice,) = Raster(tiff(ground(5), photometric="minisblack")).notices
+    assert "does not say which of its 5 bands" in notice
+
+
+@pytest.mark.parametrize("name", ["", "NIR"])
+def test_near_infrared_that_is_called_alpha_is_ground(tiff: Write, name: str) -> None:
+    values = ground(4)
+    values[3, 40:80] //= 4
+    path = tiff(values, photometric="rgb", alpha="YES")
+    if name:
+        described(path, "", "", "", name)
+    source = open_orthophoto(path, footprint_m=30, overlap=0, angles=[0])
+    assert len(source.tiles) == 16 and source.reference_set.parameters["ignores_alpha"] is True
+    assert any("called alpha" in notice for notice in source.notices)
+    assert {next(iter(source.views(tile, [0]))).ground_fraction for tile in source.tiles} == {1.0}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("blank", [0, 255])
+def test_alpha_that_is_not_called_so_is_the_end_of_the_ground(tiff: Write, blank: int) -> None:
+    values = ground(4)
+    values[3] = 255
+    values[:3, :, :60], values[3, :, :60] = blank, 0
+    source = open_orthophoto(tiff(values, photometric="rgb", alpha="NO"), footprint_m=30, overlap=0, angles=[0])
+    assert len(source.tiles) == 8 and source.reference_set.parameters["alpha_band"] == 4
+    assert any("taken as alpha" in notice for notice in source.notices)
+
+
+def test_a_fourth_band_of_two_values_over_a_picture_is_no_alpha(tiff: Write) -> None:
+    values = ground(4)
+    values[3] = np.where(values[0] > 120, 255, 0)
+    assert Raster(tiff(values, photometric="rgb", alpha="NO")).alpha_band is None
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+def test_rasters_that_leave_no_doubt_keep_their_fingerprint(tiff: Write, bands: int) -> None:
+    values = ground(bands)
+    if bands == 4:
+        values[3] = np.where(np.arange(124) < 50, 0, 255)
+    source = open_orthophoto(tiff(values, alpha="YES" if bands == 4 else "NO"), footprint_m=30, angles=[0])
+    assert set(source.reference_set.parameters) == {
+        "tile_px", "source_m_per_px", "source_px", "bands", "stretch", "fov_deg", "outside"
+    }  # fmt: skip
+    assert list(source.notices) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_that_is_the_lowest_value_becomes_white(tiff: Write, dtype: type) -> None:
+    values = np.repeat(np.linspace(0, 255, 120).astype(dtype)[None, None], 120, axis=1)
+    path = tiff(values, photometric="miniswhite")
+    pixels = cut_view(path, GANGNAM, 110, 0, 110).pixels
+    assert pixels[55, 0].min() > 225 and pixels[55, -1].max() < 30
+    assert any("min-is-white" in notice for notice in Raster(path).notices)
+
+
+@pytest.mark.parametrize("odd", [-10000, -9999, -3.4e38, 1e20])
+@pytest.mark.parametrize("share", [0.01, 0.4])
+def test_an_odd_value_that_is_not_declared_is_no_ground_and_moves_no_tone(
+    tiff: Write, odd: float, share: float
+) -> None:
+    values = (ground() / 255 * 0.3).astype(np.float32)
+    plain = Raster(tiff(values)).colours.stretch
+    values[:, : int(124 * share) + 1] = odd
+    path = tiff(values)
+    raster = Raster(path)
+    assert raster.colours.stretch == pytest.approx(plain, abs=0.01)
+    assert any("nodata" in notice for notice in raster.notices)
+    view = cut_view(path, GANGNAM, 100, 0, 50)
+    assert view.ground_fraction == pytest.approx(1.0 if share == 0.01 else 0.61, abs=0.03)
+
+
+def test_two_odd_values_and_a_saturated_one_are_left_out(tiff: Write) -> None:
+    values = (ground().astype(np.uint16) * 4).astype(np.int32)
+    values[:, :10], values[:, 10:20], values[:, 20:30] = -10000, -9999, 65535
+    assert Raster(tiff(values)).colours.stretch == pytest.approx((160, 880), abs=20)
+
+
+@pytest.mark.parametrize("kind", ["ramp", "two surfaces", "few hot pixels"])
+def test_a_raster_of_sound_values_has_no_odd_one(tiff: Write, kind: str) -> None:
+    values = ground().astype(np.uint16)
+    if kind == "two surfaces":
+        values[:, :60] += 150
+    elif kind == "few hot pixels":
+        values[:, 3, 3] = 65535
+    assert Raster(tiff(values)).value_limits is None
+
+
+def test_colours_of_a_palette_in_sixteen_bits_are_looked_up(tiff: Write) -> None:
+    path = tiff(np.full((1, 60, 60), 700, np.uint16), photometric="palette")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {700: (11, 22, 33, 255)})
+        assert file.colorinterp[0] == ColorInterp.palette
+    assert seen(path) == [11, 22, 33]
+
+
+# --- pictures that show nothing -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0, 255, 90])
+def test_tiles_of_one_colour_are_failures_and_no_references(tiff: Write, level: int) -> None:
+    values = ground()
+    values[:, :, :70] = level
+    source = open_orthophoto(tiff(values), footprint_m=30, overlap=0, angles=[0, 90])
+    results = [list(source.views(tile, [0, 90])) for tile in source.tiles]
+    failures = [result for result in results if isinstance(result[0], Failure)]
+    assert len(failures) == 8 and all(len(result) == 1 and result[0].kind == "one-colour" for result in failures)
+    assert sum(isinstance(view, View) for result in results for view in result) == 16
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_camera_bits_in_sixteen_has_the_contrast_of_eight(tmp_path: Path, bits: int) -> None:
+    eight = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    Image.fromarray((eight / 255 * (2**bits - 1)).round().astype(np.uint16)).save(tmp_path / "frame.png")
+    assert np.abs(read_image(tmp_path / "frame.png")[..., 0] - eight).max() <= 1
