@@ -18,7 +18,7 @@ from coarseloc.core import files
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import CoarselocError, InputError, StoreError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Failure, Progress, ReferenceSet
+from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
 from coarseloc.store import Database, embeddings, flights, open_database, references, runs, tallies
@@ -137,9 +137,7 @@ class DataFolder:
                     stored.reference_set,
                     references.count_views(session, stored.id),
                     {
-                        f"{spec.backbone} {spec.input_px} px {spec.precision}": tallies.tally(
-                            session, stored.id, spec.id
-                        ).live
+                        f"{spec.backbone} {spec.how}": tallies.tally(session, stored.id, spec.id).live
                         for spec in embeddings.specs(session, stored.id)
                     },
                 )
@@ -171,6 +169,7 @@ class DataFolder:
         names: Sequence[str],
         input_px: int | None = None,
         precision: str | None = None,
+        fit: Fit | None = None,
     ) -> list[StoredSpec]:
         """List the specs that all of these sets (or, without any, the database) are embedded with, one for each of the
         backbones named, or of all.
@@ -187,7 +186,7 @@ class DataFolder:
         if not shared:
             raise InputError(f"{owner} has no embeddings yet: run `coarseloc ingest` first")
         backbones = backbones or dict.fromkeys(spec.backbone for spec in shared)
-        return [_fitting_spec(owner, name, shared, input_px, precision) for name in backbones]
+        return [_fitting_spec(owner, name, shared, input_px, precision, fit) for name in backbones]
 
     # --- upkeep ---------------------------------------------------------------------------------
 
@@ -292,20 +291,25 @@ def _faiss() -> str:
 
 
 def _fitting_spec(
-    owner: str, name: str, stored: Sequence[StoredSpec], input_px: int | None, precision: str | None
+    owner: str,
+    name: str,
+    stored: Sequence[StoredSpec],
+    input_px: int | None,
+    precision: str | None,
+    fit: Fit | None,
 ) -> StoredSpec:
     of_backbone = [spec for spec in stored if spec.backbone == name]
     fitting = [
         spec
         for spec in of_backbone
-        if (input_px is None or spec.input_px == input_px) and (precision is None or spec.precision == precision)
+        if input_px in (None, spec.input_px) and precision in (None, spec.precision) and fit in (None, spec.fit)
     ]
-    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in (of_backbone or stored))
+    available = ", ".join(f"{s.backbone} at {s.how}" for s in (of_backbone or stored))
     if not fitting:
         raise InputError(
             f"{owner} is not embedded with {name} as asked; it holds {available}. "
             f"Ingest with `--backbone {name}` first, or ask for what is there."
         )
-    if len({(spec.input_px, spec.precision) for spec in fitting}) > 1:
-        raise InputError(f"{owner} holds {available}: say which with --input-px or --precision")
+    if len({spec.how for spec in fitting}) > 1:
+        raise InputError(f"{owner} holds {available}: say which with --input-px, --precision or --fit")
     return fitting[-1]  # of two weights under one name and size, those ingested last

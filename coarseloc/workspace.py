@@ -23,7 +23,7 @@ from coarseloc.core import config, ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Frame, Near, TileSource, UInt8
+from coarseloc.core.types import Backbone, EmbeddingSpec, Fit, Flight, Frame, Near, TileSource, UInt8
 from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
@@ -73,6 +73,7 @@ class StudyRequest:
     backbones: Sequence[str] = ()
     input_px: int | None = None
     precision: str | None = None
+    fit: Fit | None = None
     device: str | None = None
 
 
@@ -97,10 +98,16 @@ class Workspace(DataFolder):
         self.close()
 
     def encoder(
-        self, name: str, *, input_px: int | None = None, precision: str | None = None, device: str | None = None
+        self,
+        name: str,
+        *,
+        input_px: int | None = None,
+        precision: str | None = None,
+        fit: Fit | None = None,
+        device: str | None = None,
     ) -> Backbone:
         """Load a backbone: `embed` gives vectors, `patch_tokens` what they are pooled from."""
-        encoders = Encoders(self.settings, device, precision, input_px)
+        encoders = Encoders(self.settings, device, precision, input_px, fit=fit)
         return encoders.load(encoders.spec(name))
 
     # --- ingest ---------------------------------------------------------------------------------
@@ -170,6 +177,7 @@ class Workspace(DataFolder):
         encoders: Encoders | None = None,
         input_px: int | None = None,
         precision: str | None = None,
+        fit: Fit | None = None,
     ) -> Runs:
         """Match every frame against the references, exactly and timed: a SearchRun per backbone (and heading).
 
@@ -179,7 +187,7 @@ class Workspace(DataFolder):
         error, what was said when they were ingested by default.
         """
         from search.evaluation.summary import summarize_run
-        from search.flight import run_search
+        from search.flight import run_search, shape_notices
         from search.verification import FixRequest, open_reference_maps, verify_run
 
         if not isinstance(flight, Flight):
@@ -204,8 +212,10 @@ class Workspace(DataFolder):
             if reference.refusal:
                 notice(f"no fixes on reference set {reference.name}: {reference.refusal}")
         runs = Runs()
-        for stored in self.stored_specs(sets, backbones, input_px, precision):
+        for stored in self.stored_specs(sets, backbones, input_px, precision, fit):
             backbone = encoders.load_matching(stored.embedding_spec)
+            for text in shape_notices(flight, sets, stored.embedding_spec):
+                notice(text)
             with self._show_progress(f"search {stored.backbone}") as progress:
                 started = run_search(
                     self.db,
@@ -306,7 +316,7 @@ class Workspace(DataFolder):
         """Find the references most like a picture among those that match, by Qdrant, {backbone: answer}.
 
         image: a file, or RGB uint8 [H, W, 3]. Options: where, k, backbone (a name, or several), encoders, input_px,
-        precision.
+        precision, fit.
         """
         return self._answers(image, exact=False, **options)
 
@@ -321,6 +331,7 @@ class Workspace(DataFolder):
         encoders: Encoders | None = None,
         input_px: int | None = None,
         precision: str | None = None,
+        fit: Fit | None = None,
     ) -> dict[str, Answer]:
         from coarseloc.localize import localizer
         from search.export.infos import to_hit
@@ -336,7 +347,7 @@ class Workspace(DataFolder):
         encoders = encoders or Encoders(self.settings)
         answers = {}
         with self._indexes(exact, sets, where) as index_of:
-            for stored in self.stored_specs(sets, names, input_px, precision):
+            for stored in self.stored_specs(sets, names, input_px, precision, fit):
                 encoder = encoders.load_matching(stored.embedding_spec)
                 ((answer,),) = localizer.localize([picture], encoder, [index_of(stored)], k)
                 hits = tuple(to_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])
@@ -644,7 +655,9 @@ class Workspace(DataFolder):
         from search.evaluation.studies.ground import OrthophotoGround, open_ground
         from search.exact_index import backend
 
-        encoders = Encoders(self.settings, request.device, request.precision or "fp32", request.input_px)
+        encoders = Encoders(
+            self.settings, request.device, request.precision or "fp32", request.input_px, fit=request.fit
+        )
         encoder_specs = self._study_specs(encoders, request)
         ground = open_ground(
             self.db, request.source, footprint_m=request.footprint_m, overlap=request.overlap, tile_px=request.tile_px,
@@ -665,7 +678,10 @@ class Workspace(DataFolder):
         if request.backbones or not stored_specs:
             return encoders.specs(request.backbones)
         newest = {spec.backbone: spec for spec in stored_specs}
-        return [encoders.spec(name, request.input_px or spec.input_px, spec.precision) for name, spec in newest.items()]
+        return [
+            encoders.spec(name, request.input_px or spec.input_px, spec.precision, spec.fit)
+            for name, spec in newest.items()
+        ]
 
 
 def open_flight(folder: str | Path, **options: Any) -> Flight:

@@ -6,9 +6,11 @@ Runs are recorded as they grow: begun or gone on with, filled every few seconds,
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +22,7 @@ from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
+from coarseloc.imagery.decode import picture_size
 from coarseloc.localize import metrics
 from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
@@ -30,6 +33,7 @@ from search.environment import WARM_UP, machine
 from search.mirror_index import MirrorIndex, index_by_heading, index_tiles, open_mirrors
 from search.recorder import Recorder
 
+_SAME_SHAPE = 0.03  # logarithm of two aspect ratios' quotient: less is a pixel or two
 _log = logging.getLogger("coarseloc")
 
 
@@ -105,10 +109,10 @@ def find_spec(db: Database, reference_set: StoredReferenceSet, spec: EmbeddingSp
     for stored in stored_specs:
         if stored.digest == spec.digest:
             return stored
-    available = ", ".join(f"{s.backbone} at {s.input_px} px {s.precision}" for s in stored_specs) or "none"
+    available = ", ".join(f"{s.backbone} at {s.how}" for s in stored_specs) or "none"
     raise StoreError(
-        f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} at {spec.input_px} px "
-        f"{spec.precision} with these weights; it has {available}: ingest it with `--backbone {spec.backbone}`"
+        f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} at {spec.how} "
+        f"with these weights; it has {available}: ingest it with `--backbone {spec.backbone}`"
     )
 
 
@@ -129,6 +133,32 @@ def off_map_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet]
         f"no reference of {names} shows the ground, the nearest centre {away} away: is it the right reference set? "
         "Their best places are wrong, and no fix should match"
     ]
+
+
+def shape_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet], spec: EmbeddingSpec) -> list[str]:
+    """Say where frames and references are of different shapes and each is squashed to the model's square. Told by the
+    flight's first frame; sets that were last ingested before their pictures' size was recorded say nothing."""
+    if spec.fit != "squash" or not flight.frames or (frame_px := picture_size(flight.frames[0].path)) is None:
+        return []
+    reference_px = (stored_set.reference_set.picture_px for stored_set in reference_sets)
+    differing = [
+        px for px in reference_px if px and abs(math.log(px[0] / px[1] / (frame_px[0] / frame_px[1]))) > _SAME_SHAPE
+    ]
+    if not differing:
+        return []
+    return [
+        f"frames are {frame_px[0]} x {frame_px[1]} px ({_shape(*frame_px)}) and references {_shape(*differing[0])}: "
+        f"{spec.backbone} sees both squashed to a square, so they look unlike each other. `--fit crop` at ingest and "
+        "at search embeds the middle square of each instead (`--fit pad` all of it, where frames are as wide as references)"
+    ]
+
+
+def _shape(width: int, height: int) -> str:
+    if width == height:
+        return "square"
+    exact = Fraction(width, height)
+    rounded = exact.limit_denominator(20)
+    return f"{'' if rounded == exact else 'about '}{rounded.numerator}:{rounded.denominator}"
 
 
 def _distance(metres: float) -> str:

@@ -118,7 +118,7 @@ def open_mirror(
     if expected.count == 0:
         raise StoreError(
             f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} "
-            f"({spec.input_px} px, {spec.precision}): ingest it with this backbone first"
+            f"at {spec.how}: ingest it with this backbone first"
         )
     folder = root / spec.collection / reference_set.uid
     with _lock(folder):

@@ -14,7 +14,7 @@ from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.rotation import HEADINGS
-from coarseloc.core.types import TileSource
+from coarseloc.core.types import Fit, TileSource
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import IngestResult
 from coarseloc.vectors.sync import DrainSummary
@@ -128,6 +128,7 @@ def _run(
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
+    fit: Fit | None,
     device: str | None,
     allow_hub: bool,
     engine: str,
@@ -138,7 +139,7 @@ def _run(
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
     for source in sources:
         source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
-    encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub)
+    encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub, fit)
     result = workspace.ingest(
         sources, backbones, encoders=encoders, engine=over_ray(ray_address) if engine == "ray" else in_process
     )

@@ -14,6 +14,7 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
+from coarseloc.core.types import FITS
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -172,6 +173,12 @@ def backbone_options(command: F) -> F:
     for option in (
         click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]"),
         click.option("--precision", type=click.Choice(["fp32", "bf16", "int8"]), help="fp32 by default."),
+        click.option(
+            "--fit",
+            type=click.Choice(FITS),
+            help="How pictures that are not square become so: both sides scaled, the middle square, or padded. "
+            "[COARSELOC_FIT, squash]",
+        ),
         click.option("--input-px", type=int, default=None, help="Side of the model's input. [COARSELOC_INPUT_PX]"),
         click.option("--backbone", "backbones", multiple=True, help="Encoder; may be given several times."),
     ):

@@ -12,7 +12,7 @@ from coarseloc.cli.options import backbone_options, camera_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Hit
+from coarseloc.core.types import Fit, Hit
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
@@ -53,6 +53,7 @@ def search(
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
+    fit: Fit | None,
     device: str | None,
     labels: Path | None,
     camera: Camera,
@@ -68,7 +69,7 @@ def search(
     from coarseloc.imagery.flights import open_flight
 
     flight = open_flight(flight_dir, labels=labels, camera=camera, time=time)
-    encoders = Encoders(workspace.settings, device, precision, input_px)
+    encoders = Encoders(workspace.settings, device, precision, input_px, fit=fit)
     runs = [
         run.facts()
         for run in workspace.search(
@@ -80,6 +81,7 @@ def search(
             encoders=encoders,
             input_px=input_px,
             precision=precision,
+            fit=fit,
             **options,
         )
     ]
@@ -157,6 +159,7 @@ def lookup(
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
+    fit: Fit | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -166,9 +169,10 @@ def lookup(
         where=where,
         k=k,
         backbone=backbones,
-        encoders=Encoders(workspace.settings, device, precision, input_px),
+        encoders=Encoders(workspace.settings, device, precision, input_px, fit=fit),
         input_px=input_px,
         precision=precision,
+        fit=fit,
     )
     facts = {name: [_with_tile(row) for row in result.rows()] for name, result in answers.items()}
     answer(as_json, facts, lambda: _show_hits({name: result.hits for name, result in answers.items()}))

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from coarseloc.core.errors import ConfigError
+from coarseloc.core.types import Fit
 
 
 class CustomBackbone(BaseModel):
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     qdrant_shard_number: int = Field(default=1, ge=1)
     qdrant_replication_factor: int = Field(default=1, ge=1)
     input_px: int = Field(default=224, gt=0)
+    fit: Fit = "squash"  # of pictures that are not square, in embeddings made anew
     device: str = "auto"
     token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
     trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's

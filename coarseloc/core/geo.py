@@ -76,8 +76,12 @@ def turned_m(right_m: Metres, forward_m: Metres, heading_deg: float) -> tuple[Me
 
 def square(center: LonLat, side_m: float) -> BBox:
     """The north-up square of `side_m` metres around a centre."""
-    half = side_m / 2
-    low, high = offset(center, -half, -half), offset(center, half, half)
+    return rectangle(center, side_m, side_m)
+
+
+def rectangle(center: LonLat, width_m: float, height_m: float) -> BBox:
+    """The north-up rectangle around a centre, `width_m` from west to east and `height_m` from south to north."""
+    low, high = offset(center, -width_m / 2, -height_m / 2), offset(center, width_m / 2, height_m / 2)
     return BBox(low.lon, low.lat, high.lon, high.lat)
 
 

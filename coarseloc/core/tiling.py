@@ -97,12 +97,29 @@ def spacing(places: Sequence[LonLat]) -> float:
     return float(np.median(nearest))
 
 
+def strides(places: Sequence[LonLat]) -> tuple[float | None, float | None]:
+    """(east, north) metres from a centre to its next one in its row, and in its column: medians; None without any."""
+    apart = np.unique(np.round(np.asarray(places, float).reshape(-1, 2), 7), axis=0)
+    medians: list[float | None] = []
+    for axis in (0, 1):
+        nearest = []
+        for lon, lat in apart[:: max(1, len(apart) // _SAMPLE)]:
+            offsets = np.abs(_offsets(LonLat(lon, lat), apart))
+            in_line = offsets[(offsets[:, 1 - axis] < offsets[:, axis] / 4), axis]
+            nearest += [in_line.min()] if len(in_line) else []
+        medians.append(float(np.median(nearest)) if nearest else None)
+    return medians[0], medians[1]
+
+
 def _nearest_m(place: LonLat, places: Float64) -> float:
     """Metres to the nearest other place, on the ellipsoid the grid was laid on: the sphere is off by up to 0.5 %."""
-    per_lon, per_lat = geo.metres_per_degree(place.lat)
+    return float(np.partition(np.hypot(*_offsets(place, places).T), 1)[1])  # [0] is the place itself
+
+
+def _offsets(place: LonLat, places: Float64) -> Float64:
+    """float64 [N, 2]: metres east and north of a place."""
     east = (places[:, 0] - place.lon + 180.0) % 360.0 - 180.0
-    distances = np.hypot(east * per_lon, (places[:, 1] - place.lat) * per_lat)
-    return float(np.partition(distances, 1)[1])  # [0] is the place itself
+    return np.stack([east, places[:, 1] - place.lat], axis=1) * geo.metres_per_degree(place.lat)
 
 
 def check_overlap(overlap: float) -> float:

@@ -69,6 +69,14 @@ class ReferenceSet:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # whatever else the build depended on
     map_sd_m: float | None = None  # the map's own registration error, per axis; None where nobody said
 
+    @property
+    def picture_px(self) -> tuple[int, int] | None:
+        """Width and height of its pictures; None for captures ingested before that was recorded."""
+        if self.kind == "orthophoto":
+            return self.parameters.get("tile_px", 1), self.parameters.get("tile_px", 1)
+        width, height = self.parameters.get("picture_px") or (0, 0)
+        return (width, height) if width and height else None
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -185,6 +193,12 @@ class Flight:
 # --- embeddings ---------------------------------------------------------------------------------
 
 
+Fit = Literal["squash", "crop", "pad"]
+"""How a picture that is not square becomes the model's square input: both sides are scaled to it, its middle square is
+cut out, or the mean colour is laid around it."""
+FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
     """Everything that decides an embedding's numbers. Vectors of different digests never mix."""
@@ -197,10 +211,22 @@ class EmbeddingSpec:
     std: tuple[float, float, float]
     pooling: str  # "cls" or "mean"
     precision: str = "fp32"
+    fit: Fit = "squash"
+
+    def facts(self) -> dict[str, Any]:
+        """Return its fields as stored. A `fit` of "squash" is left out: specs from before there was a choice keep their
+        digests."""
+        facts = asdict(self)
+        return facts if self.fit != "squash" else {name: value for name, value in facts.items() if name != "fit"}
 
     @property
     def digest(self) -> str:
-        return ids.digest(asdict(self))
+        return ids.digest(self.facts())
+
+    @property
+    def how(self) -> str:
+        """Describe it beside other specs of its backbone: `224 px fp32`, and its `fit` if not "squash"."""
+        return f"{self.input_px} px {self.precision}" + ("" if self.fit == "squash" else f" {self.fit}")
 
     @property
     def collection(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from coarseloc.core.errors import BackboneError
-from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.core.types import FITS, EmbeddingSpec, Fit, Float32, UInt8
 from coarseloc.embedding import preprocess
 from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import EncoderEngine, load_engine
@@ -19,19 +19,26 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def embedding_spec(
-    weights: LocatedWeights, *, input_px: int = 224, precision: str = "fp32", cache_dir: Path | None = None
+    weights: LocatedWeights,
+    *,
+    input_px: int = 224,
+    precision: str = "fp32",
+    fit: Fit = "squash",
+    cache_dir: Path | None = None,
 ) -> EmbeddingSpec:
     """Everything that decides the numbers, without loading the model: what is missing is known before.
 
-    `cache_dir` remembers the digests of weight files. Raises BackboneError for a size or precision that
+    `cache_dir` remembers the digests of weight files. Raises BackboneError for a size, precision or fit that
     the backbone cannot have.
     """
     spec = weights.spec
     preprocess.check_side(input_px, spec.patch)
     if precision not in PRECISIONS:
         raise BackboneError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if fit not in FITS:
+        raise BackboneError(f"fit {fit!r} is not one of {', '.join(FITS)}")
     digest = weights_digest(weights, cache_dir)
-    return EmbeddingSpec(spec.name, spec.dim, digest, input_px, spec.mean, spec.std, spec.pooling, precision)
+    return EmbeddingSpec(spec.name, spec.dim, digest, input_px, spec.mean, spec.std, spec.pooling, precision, fit)
 
 
 def load_backbone(
@@ -39,6 +46,7 @@ def load_backbone(
     *,
     input_px: int = 224,
     precision: str = "fp32",
+    fit: Fit = "squash",
     device: str = "auto",
     cache_dir: Path | None = None,
     threads: int | None = None,
@@ -50,7 +58,7 @@ def load_backbone(
 
     Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
     """
-    spec = embedding_spec(weights, input_px=input_px, precision=precision, cache_dir=cache_dir)
+    spec = embedding_spec(weights, input_px=input_px, precision=precision, fit=fit, cache_dir=cache_dir)
     engine = load_engine(weights, spec, resolve_device(device), threads)
     return LoadedBackbone(spec, str(engine.device), engine, weights.spec.patch)
 
@@ -70,7 +78,7 @@ class LoadedBackbone:
         Computed when it returns (a GPU is synchronised). Raises BackboneError where a row is zero or not finite.
         """
         preprocess.check_images(images)
-        return normalise_rows(self.engine.pooled(images), self.spec.backbone)
+        return normalise_rows(self.engine.pooled(self._squares(images)), self.spec.backbone)
 
     def embed_many(self, images: Sequence[UInt8]) -> Float32:
         """Images uint8 [H, W, 3] of differing sizes → float32 [N, D] in their order.
@@ -90,7 +98,10 @@ class LoadedBackbone:
         from the image's upper left; not normalised."""
         preprocess.check_images(images)
         side = self.spec.input_px // self.patch
-        return self.engine.patch_tokens(images).reshape(len(images), side, side, self.spec.dim)
+        return self.engine.patch_tokens(self._squares(images)).reshape(len(images), side, side, self.spec.dim)
+
+    def _squares(self, images: UInt8) -> UInt8:
+        return preprocess.as_squares(images, self.spec.fit, self.spec.mean)
 
 
 def normalise_rows(vectors: Float32, name: str) -> Float32:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import WeightsError
-from coarseloc.core.types import Backbone, EmbeddingSpec
+from coarseloc.core.types import Backbone, EmbeddingSpec, Fit
 from coarseloc.embedding import specs
 from coarseloc.embedding.specs import BackboneSpec
 from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require, weight_files
@@ -28,11 +28,12 @@ class Encoders:
         precision: str | None = None,
         input_px: int | None = None,
         allow_hub: bool = False,
+        fit: Fit | None = None,
     ) -> None:
         self._settings = settings
         self._rows = specs.table(settings.backbones)
         self._device, self._precision = device or settings.device, precision or "fp32"
-        self._input_px = input_px or settings.input_px
+        self._input_px, self._fit = input_px or settings.input_px, fit or settings.fit
         self._allow_hub = allow_hub
         self._weights: dict[str, LocatedWeights] = {}
 
@@ -40,7 +41,9 @@ class Encoders:
         """Return the specs of these backbones; without names, of all six whose weights are on this machine."""
         return [self.spec(name) for name in dict.fromkeys(names or self._available_names())]
 
-    def spec(self, name: str, input_px: int | None = None, precision: str | None = None) -> EmbeddingSpec:
+    def spec(
+        self, name: str, input_px: int | None = None, precision: str | None = None, fit: Fit | None = None
+    ) -> EmbeddingSpec:
         from coarseloc.embedding import backbone  # torch: seconds that `--help` should not cost
 
         weights = self._locate(name)
@@ -48,6 +51,7 @@ class Encoders:
             weights,
             input_px=input_px or self._input_px,
             precision=precision or self._precision,
+            fit=fit or self._fit,
             cache_dir=self._settings.data_dir / CACHE,
         )
 
@@ -58,13 +62,14 @@ class Encoders:
             self._locate(spec.backbone),
             input_px=spec.input_px,
             precision=spec.precision,
+            fit=spec.fit,
             device=self._device,
             cache_dir=self._settings.data_dir / CACHE,
         )
 
     def load_matching(self, spec: EmbeddingSpec) -> Backbone:
         """Load the encoder whose embeddings are stored; raises WeightsError where today's weights are others."""
-        today = self.spec(spec.backbone, spec.input_px, spec.precision)
+        today = self.spec(spec.backbone, spec.input_px, spec.precision, spec.fit)
         if today.digest != spec.digest:
             differs = [name for name in spec.__dataclass_fields__ if getattr(today, name) != getattr(spec, name)]
             raise WeightsError(

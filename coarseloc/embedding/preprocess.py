@@ -1,6 +1,6 @@
 """Images to the numbers a backbone was trained on, in transformers' order and with its filter.
 
-resize (bilinear, antialiased, in float, aspect squashed to a square) → normalise. Their rescaling to [0, 1]
+to a square, if not by squashing → resize (bilinear, antialiased, in float) → normalise. Their rescaling to [0, 1]
 before the resize commutes with it and is part of the normalisation here.
 transformers' own processor needs torchvision; a test holds these lines to reference values instead.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.core.types import UInt8
+from coarseloc.core.types import Fit, UInt8
 from coarseloc.embedding.specs import Triple
 
 
@@ -32,6 +32,24 @@ def check_images(images: UInt8) -> None:
     """Raise InputError unless `images` is uint8 [B, H, W, 3] and holds something."""
     if images.dtype != "uint8" or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise InputError(f"images are {images.dtype} {list(images.shape)}, expected uint8 [B, H, W, 3] (RGB)")
+
+
+def as_squares(images: UInt8, fit: Fit, mean: Triple) -> UInt8:
+    """uint8 [B, H, W, 3] → [B, S, S, 3]: the middle square ("crop"), or all of it with the backbone's mean colour
+    around it ("pad"); unchanged for "squash", which `resize` does."""
+    height, width = images.shape[1:3]
+    if fit == "squash" or height == width:
+        return images
+    if fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return images[:, top : top + side, left : left + side]
+    side = max(height, width)
+    squares = np.empty((len(images), side, side, 3), np.uint8)
+    squares[:] = np.round(np.multiply(mean, 255)).astype(np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    squares[:, top : top + height, left : left + width] = images
+    return squares
 
 
 def resize(images: UInt8, side: int, device: torch.device | str = "cpu") -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.decode import blank_colour, content_digest, read_with_ground
+from coarseloc.imagery.decode import blank_colour, content_digest, picture_size, read_with_ground
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -31,18 +31,26 @@ Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_PICTURES_TRIED = 20  # whose size may not be told by their headers
+_SAME_SIDE = 0.03  # of a picture: less is a pixel or two
+_SAME_STRIDE = 0.05
 
 
 class CaptureSource:
     """A TileSource over captures of one altitude and overlap. Each view is an image file."""
 
     def __init__(
-        self, reference_set: ReferenceSet, tiles: Sequence[Tile], files: Files, failures: Sequence[Failure]
+        self,
+        reference_set: ReferenceSet,
+        tiles: Sequence[Tile],
+        files: Files,
+        failures: Sequence[Failure],
+        notices: Sequence[str],
     ) -> None:
         self.reference_set = reference_set
         self.tiles = tiles
         self.failures = failures
-        self.notices: Sequence[str] = ()
+        self.notices = notices
         self._files = files
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
@@ -267,13 +275,18 @@ def _build_source(
     if not located:
         raise _no_position_error(root, files, unlabelled)
     centres = {index: by_angle[min(by_angle)] for index, by_angle in located.items()}  # the 000 capture's, if there
+    width_px, height_px = _picture_size(files)
+    notices: list[str] = []
     if footprint_m is None:
-        footprint_m = tiling.footprint_from_spacing(list(centres.values()), overlap)
+        footprint_m, notices = _footprint(list(centres.values()), overlap, height_px / width_px)
     tiling.check_footprint(footprint_m)
-    conflicts = _find_conflicts(located, centres, files, footprint_m * (1 - overlap) / 2)
+    height_m = footprint_m * height_px / width_px
+    conflicts = _find_conflicts(located, centres, files, min(footprint_m, height_m) * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
-    tiles = [Tile(index, center, geo.square(center, footprint_m)) for index, center in sorted(centres.items())]
+    tiles = [
+        Tile(index, center, geo.rectangle(center, footprint_m, height_m)) for index, center in sorted(centres.items())
+    ]
     reference_set = ReferenceSet(
         name,
         "captures",
@@ -282,9 +295,40 @@ def _build_source(
         overlap,
         footprint_m,
         tuple(sorted({angle for index in centres for angle in files[index]})),
-        {"turned": turned, "captures": [c.path.name for c in captures], "labels": [printable(p) for p in labels.files]},
+        {
+            "turned": turned,
+            "captures": [c.path.name for c in captures],
+            "labels": [printable(p) for p in labels.files],
+            "picture_px": [width_px, height_px],
+        },
     )
-    return CaptureSource(reference_set, tiles, files, [*failures, *unlabelled, *(failure for *_, failure in conflicts)])
+    left_out = [*failures, *unlabelled, *(failure for *_, failure in conflicts)]
+    return CaptureSource(reference_set, tiles, files, left_out, notices)
+
+
+def _picture_size(files: Files) -> tuple[int, int]:
+    """(width, height) in pixels of the first picture that can be opened; square where none can."""
+    paths = (by_angle[angle] for _, by_angle in sorted(files.items()) for angle in sorted(by_angle))
+    return next((size for path in islice(paths, _PICTURES_TRIED) if (size := picture_size(path))), (1, 1))
+
+
+def _footprint(centres: Sequence[LonLat], overlap: float, aspect: float) -> tuple[float, list[str]]:
+    """(width in metres on the ground of pictures that are `aspect` times as high as wide, notices), by the grid."""
+    if abs(aspect - 1) <= _SAME_SIDE:
+        return tiling.footprint_from_spacing(centres, overlap), []
+    tiling.spacing(centres)  # refuses too few
+    east_m, north_m = (stride and stride / (1 - tiling.check_overlap(overlap)) for stride in tiling.strides(centres))
+    by_height = north_m and north_m / aspect
+    if not east_m or not by_height:
+        return east_m or by_height or tiling.footprint_from_spacing(centres, overlap), []
+    notices = []
+    if abs(east_m / by_height - 1) > _SAME_STRIDE:
+        notices.append(
+            f"the grid's strides and its overlap of {overlap:.0%} make pictures {east_m:.0f} m wide by those from west "
+            f"to east, and {by_height:.0f} m by those from north to south (they are {aspect:.3g} times as high as "
+            f"wide): {east_m:.0f} m is taken. --footprint-m says it"
+        )
+    return east_m, notices
 
 
 def _locate_tiles(files: Files, labels: Labels) -> tuple[Located, list[Failure]]:

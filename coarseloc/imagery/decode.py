@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from coarseloc.core import files
 from coarseloc.core.errors import ImageryError
@@ -25,6 +25,7 @@ _CAMERA_BITS = (8, 10, 12, 14, 16)
 _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
 _warned_bits: set[int] = set()
 _log = logging.getLogger("coarseloc")
+_TURNED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 # Pillow's own guard raises at twice this; `_checked` refuses at it, before a pixel is decoded.
@@ -62,6 +63,17 @@ def read_with_ground(path: Path) -> DecodedImage:
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Decode bytes, such as an upload, as `read_image`; `name` is for messages, `max_pixels` the limit."""
     return _decode(data, name, max_pixels).pixels
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Read (width, height) in pixels, upright by its EXIF orientation, from an image's header; None where it cannot be
+    read, which decoding it explains."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
+    except Exception:  # damaged headers raise anything
+        return None
 
 
 def content_digest(pixels: UInt8) -> str:

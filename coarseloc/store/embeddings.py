@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
-from coarseloc.core.types import BBox, EmbeddingSpec, Float32, LonLat, Point, TileFacts, batches
+from coarseloc.core.types import BBox, EmbeddingSpec, Fit, Float32, LonLat, Point, TileFacts, batches
 from coarseloc.store import tallies
 from coarseloc.store.tables import (
     VECTOR,
@@ -53,6 +53,14 @@ class StoredSpec:
         return self.embedding_spec.precision
 
     @property
+    def fit(self) -> Fit:
+        return self.embedding_spec.fit
+
+    @property
+    def how(self) -> str:
+        return self.embedding_spec.how
+
+    @property
     def dim(self) -> int:
         return self.embedding_spec.dim
 
@@ -81,7 +89,7 @@ class PendingEmbedding:
 def save_spec(session: Session, spec: EmbeddingSpec) -> StoredSpec:
     row = session.scalar(select(SpecRow).where(SpecRow.digest == spec.digest))
     if row is None:
-        row = SpecRow(digest=spec.digest, backbone=spec.backbone, dim=spec.dim, facts=asdict(spec))
+        row = SpecRow(digest=spec.digest, backbone=spec.backbone, dim=spec.dim, facts=spec.facts())
         session.add(row)
         session.flush()
     return StoredSpec(row.id, spec)

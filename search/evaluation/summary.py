@@ -137,6 +137,7 @@ def summary_to_json(run: StoredRun, summary: RunSummary) -> dict[str, Any]:
         "backbone": run.spec.backbone,
         "input_px": run.spec.input_px,
         "precision": run.spec.precision,
+        "fit": run.spec.fit,
         "angle_deg": run.parameters.get("angle_deg"),
         "batch": run.parameters.get("batch"),
         "frames": summary.frames,

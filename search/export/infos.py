@@ -237,6 +237,7 @@ def _query(flight: Flight, run: StoredRun, result: FrameResult) -> QueryInfo:
         spec_digest=spec.digest,
         input_px=spec.input_px,
         precision=spec.precision,
+        fit=spec.fit,
         batch=run.parameters["batch"],
         angle_deg=run.parameters["angle_deg"],
         where=run.parameters["where"],

@@ -111,6 +111,7 @@ class QueryInfo(FrameFactsInfo):
     spec_digest: str = Field(description="of weights, input size, normalisation, pooling and precision")
     input_px: int
     precision: str
+    fit: str = Field(default="squash", description="how a frame that is not square became so")
     batch: int = Field(ge=1, description="frames embedded at once; 1 unless throughput was asked for")
     angle_deg: int | None = Field(description="the one heading that was searched, null for all")
     where: dict[str, Any] = Field(description="the filters that were given, empty for none")

@@ -101,6 +101,8 @@ def capture_tree(tmp_path: Path) -> WriteCaptures:
         columns: int = 3,
         rows: int = 2,
         stride_m: float = 100.0,
+        row_stride_m: float | None = None,
+        picture_px: tuple[int, int] = (8, 8),
         altitude: int = 300,
         overlap: int = 50,
         pad: int = 5,
@@ -115,9 +117,9 @@ def capture_tree(tmp_path: Path) -> WriteCaptures:
             (root / capture).mkdir(parents=True)
             for index in range(1, columns * rows + 1):
                 name = f"{capture}_{index:0{pad}d}.png"
-                Image.new("RGB", (8, 8), (index, angle // 2, altitude // 10)).save(root / capture / name)
+                Image.new("RGB", picture_px, (index, angle // 2, altitude // 10)).save(root / capture / name)
                 row, column = divmod(index - 1, columns)
-                images.append(_label(name, geo.offset(corner, column * stride_m, -row * stride_m)))
+                images.append(_label(name, geo.offset(corner, column * stride_m, -row * (row_stride_m or stride_m))))
         if labelled:
             more = "" if stamp == "251210182149" else f"-{stamp}"
             _write_labels(root / f"labels-{altitude}{more}.json", images)

@@ -15,6 +15,7 @@ from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_ba
 from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
 from coarseloc.embedding.loading import load_model
+from coarseloc.embedding.preprocess import as_squares
 from coarseloc.embedding.specs import table
 from coarseloc.embedding.weights import LocatedWeights, require
 
@@ -172,6 +173,15 @@ def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
     tokens = backbone.patch_tokens(images)
     assert tokens.shape == (2, 3, 3, 32) and tokens.dtype == np.float32
     np.testing.assert_allclose(tokens.reshape(2, 9, 32), plain.patch_tokens(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_a_wide_picture_is_embedded_as_the_square_that_its_fit_makes_of_it(fit, tiny_dinov3, tmp_path):
+    backbone = load_backbone(_locate_weights(tiny_dinov3, tmp_path), input_px=48, fit=fit, device="cpu", threads=1)
+    wide = np.random.default_rng(3).integers(0, 256, (1, 36, 64, 3), np.uint8)
+    square = as_squares(wide, fit, backbone.spec.mean)
+    np.testing.assert_allclose(backbone.embed(wide), backbone.embed(square), atol=1e-6)
+    np.testing.assert_allclose(backbone.patch_tokens(wide), backbone.patch_tokens(square), atol=1e-5)
 
 
 def test_the_spec_is_the_same_before_and_after_loading(tiny, tiny_dinov3, tmp_path):

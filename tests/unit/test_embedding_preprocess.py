@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding.preprocess import check_images, check_side, normalise, resize
+from coarseloc.embedding.preprocess import as_squares, check_images, check_side, normalise, resize
 from coarseloc.embedding.specs import BACKBONES
 
 SIZES = [(70, 50), (224, 224), (32, 32), (500, 640), (10, 300)]
@@ -101,3 +101,20 @@ def test_a_side_of_a_part_patch_is_refused_with_its_neighbours():
 def test_what_is_no_batch_of_rgb_images_is_refused(images):
     with pytest.raises(InputError, match=r"expected uint8 \[B, H, W, 3\]"):
         check_images(images)
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 16), (16, 9), (12, 12), (7, 8)])
+def test_a_picture_becomes_square_by_its_middle_or_by_mean_colour_around_it(height, width):
+    images = _images(height, width)
+    short, tall = min(height, width), max(height, width)
+    assert as_squares(images, "squash", (0.5, 0.5, 0.5)) is images
+    top, left = (height - short) // 2, (width - short) // 2
+    np.testing.assert_array_equal(
+        as_squares(images, "crop", (0.5, 0.5, 0.5)), images[:, top : top + short, left : left + short]
+    )
+    padded = as_squares(images, "pad", (0.2, 0.4, 0.6))
+    assert padded.shape == (2, tall, tall, 3)
+    top, left = (tall - height) // 2, (tall - width) // 2
+    np.testing.assert_array_equal(padded[:, top : top + height, left : left + width], images)
+    if height != width:
+        assert padded[0, 0, 0].tolist() == [51, 102, 153] or top == left == 0

@@ -9,6 +9,7 @@ import pytest
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, ConfigError
+from coarseloc.core.types import EmbeddingSpec
 from coarseloc.embedding import specs
 from coarseloc.embedding.weights import LocatedWeights
 
@@ -87,10 +88,18 @@ def test_digests_differ_by_everything_that_changes_the_numbers(tiny_backbone, tm
         embedding_spec(weights, input_px=64),
         embedding_spec(weights, input_px=32, precision="bf16"),
         embedding_spec(weights, input_px=32, precision="int8"),
+        embedding_spec(weights, input_px=32, fit="crop"),
+        embedding_spec(weights, input_px=32, fit="pad"),
         embedding_spec(other_mean, input_px=32),
         embedding_spec(other_pooling, input_px=32),
     ]
     assert len({spec.digest for spec in variants}) == len(variants)
+
+
+def test_specs_from_before_there_was_a_fit_keep_their_digest():
+    spec = EmbeddingSpec("vits16", 384, "w", 224, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "cls")
+    assert spec.digest == "94ee90e8c7b4000055485ea5b815659f84e1a52e1bd538a1ff424dde4b77bed9"
+    assert spec.how == "224 px fp32" and replace(spec, fit="pad").how == "224 px fp32 pad"
 
 
 @pytest.mark.parametrize("side", [0, 8, 100, 225])

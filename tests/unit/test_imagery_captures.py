@@ -68,6 +68,21 @@ def test_a_tiles_centre_is_its_label_and_its_side_spacing_over_what_does_not_ove
     )
 
 
+@pytest.mark.parametrize(("picture_px", "row_stride_m"), [((8, 6), 75.0), ((6, 8), 400 / 3)])
+def test_captures_that_are_not_square_have_rectangular_tiles(
+    capture_tree: WriteCaptures, picture_px: tuple[int, int], row_stride_m: float
+) -> None:
+    source = only(capture_tree(stride_m=100, row_stride_m=row_stride_m, picture_px=picture_px))
+    assert source.reference_set.footprint_m == pytest.approx(200, rel=0.005) and not source.notices
+    assert geo.box_size_m(source.tiles[4].bbox) == pytest.approx((200, 2 * row_stride_m), rel=0.005)
+    assert source.reference_set.picture_px == picture_px
+
+
+def test_a_grid_that_contradicts_its_pictures_shape_is_told_of(capture_tree: WriteCaptures) -> None:
+    (notice,) = only(capture_tree(stride_m=100, picture_px=(8, 6))).notices
+    assert "200 m wide" in notice and "267 m by those from north to south" in notice
+
+
 def test_an_explicit_footprint_is_taken(capture_tree: WriteCaptures) -> None:
     assert only(capture_tree(), footprint_m=123.0).reference_set.footprint_m == 123.0
 

@@ -84,7 +84,7 @@ def _labels(evaluations: Sequence[Evaluation]) -> list[str]:
     details: tuple[Callable[[StoredRun], str], ...] = (
         lambda run: run.reference_set.name,
         lambda run: run.flight_id,
-        lambda run: f"{run.spec.input_px} px {run.spec.precision}",
+        lambda run: run.spec.how,
         lambda run: f"run {run.id}",
     )
     for detail in details:

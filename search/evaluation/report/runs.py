@@ -324,7 +324,7 @@ def _run_table(runs: Sequence[PlottedRun], translate: Translator) -> Table:
         parameters = {key: value for key, value in stored.parameters.items() if key != "index_version" and value}
         rows.append(
             [str(stored.id), run.label, stored.flight_id, stored.reference_set.name,
-             f"{spec.input_px} px {spec.precision}", spec.digest[:12],
+             spec.how, spec.digest[:12],
              f"{stored.environment.get('device', '?')}, {stored.environment.get('backend', '?')}",
              ", ".join(f"{key} {value}" for key, value in parameters.items()), str(counts.frames), str(counts.judged),
              f"{stored.finished_at:%Y-%m-%d %H:%M}" if stored.finished_at else ""]

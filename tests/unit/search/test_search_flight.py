@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from coarseloc.core.errors import InputError, LockedError, StoreError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import BBox, Near
+from coarseloc.core.types import BBox, Frame, Near
 from coarseloc.localize.localizer import rank
 from coarseloc.store import runs
 from search import faiss_vectors, recorder
 from search import flight as module
 from search.engines import max_threads
 from search.environment import WARM_UP
-from search.flight import find_spec, run_search
+from search.flight import find_spec, run_search, shape_notices
 from search.mirror import open_mirror
 from search.mirror_index import index_tiles
 
@@ -40,6 +41,28 @@ def results(world, run):
 def stored_runs(world):
     with world.db.read() as session:
         return runs.runs(session)
+
+
+@pytest.mark.parametrize(
+    ("frame_px", "reference_px", "text"),
+    [
+        ((160, 90), (8, 8), "160 x 90 px (16:9) and references square"),
+        ((80, 80), (80, 60), "80 x 80 px (square) and references 4:3"),
+        ((160, 120), (8, 6), None),
+        ((100, 101), (8, 8), None),
+        ((160, 90), None, None),
+    ],
+)
+def test_frames_of_another_shape_than_the_references_are_told_of(
+    world, fake_backbone, tmp_path, frame_px, reference_px, text
+):
+    Image.new("RGB", frame_px).save(tmp_path / "1.png")
+    flight = replace(world.flight(), frames=(Frame(1, tmp_path / "1.png", "1.png"),))
+    facts = replace(world.reference_set.reference_set, parameters={"picture_px": reference_px and list(reference_px)})
+    sets = [replace(world.reference_set, reference_set=facts)]
+    notices = shape_notices(flight, sets, fake_backbone.spec)
+    assert text in notices[0] if text else not notices
+    assert not shape_notices(flight, sets, replace(fake_backbone.spec, fit="crop"))
 
 
 def test_each_frame_finds_its_place_at_its_heading(world, search):
