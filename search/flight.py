@@ -149,7 +149,7 @@ def shape_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet], 
     return [
         f"frames are {frame_px[0]} x {frame_px[1]} px ({_shape(*frame_px)}) and references {_shape(*differing[0])}: "
         f"{spec.backbone} sees both squashed to a square, so they look unlike each other. `--fit crop` at ingest and "
-        "at search embeds the middle square of each instead (`--fit pad` all of it, where frames are as wide as references)"
+        "at search embeds the middle square of each instead (`--fit pad`: all of it, for frames as wide as these)"
     ]
 
 
