@@ -119,10 +119,12 @@ class Workspace(DataFolder):
         *,
         encoders: Encoders | None = None,
         engine: IngestEngine | None = None,
+        keep_missing: bool = False,
     ) -> IngestResult:
         """Embed what is missing, then bring the vector store up to it where this process may.
 
         sources: of `captures` or `orthophoto`. backbones: every one of the six whose weights are here by default.
+        keep_missing: views that a source no longer gives stay in its set.
         """
         from coarseloc.vectors import sync
         from ingest import worker
@@ -130,8 +132,11 @@ class Workspace(DataFolder):
         encoders = encoders or Encoders(self.settings)
         encoder_specs = encoders.specs(backbones)
         summaries: list[IngestSummary] = []
+        sources = sources if isinstance(sources, Sequence) else [sources]
         with self.only_ingest():
-            for source in sources if isinstance(sources, Sequence) else [sources]:
+            for text in self._vanished_sets(sources):
+                self.notice(text)
+            for source in sources:
                 for text in source.notices:
                     self.notice(text)
                 with self._show_progress(f"ingest {source.reference_set.name}") as progress:
@@ -143,6 +148,7 @@ class Workspace(DataFolder):
                         self.settings.thumbnails,
                         progress,
                         engine or worker.in_process,
+                        keep_missing,
                     )
                 summaries.append(summary)
                 if summary.interrupted:
@@ -156,6 +162,22 @@ class Workspace(DataFolder):
                 pending = sum(embeddings.pending_counts(session).values())
             note = f"{pending} embeddings are pending, the vector store will follow later: {error}"
             return IngestResult(summaries, None, note)
+
+    def _vanished_sets(self, sources: Sequence[TileSource]) -> list[str]:
+        """Describe sets of these captures' roots of whose altitude and overlap there is no capture any more."""
+        given = [source.reference_set for source in sources if source.reference_set.kind == "captures"]
+        levels = {(facts.source, facts.altitude_m, facts.overlap) for facts in given}
+        with self.db.read() as session:
+            stored = [stored.reference_set for stored in references.reference_sets(session)]
+        return [
+            f"reference set {facts.name!r} was built from {facts.source}, which holds no captures at "
+            f"{facts.altitude_m:g} m with {facts.overlap:.0%} overlap any more: it stays as it is. `coarseloc "
+            f"references delete {facts.name}` removes it"
+            for facts in stored
+            if facts.kind == "captures"
+            and facts.source in {source for source, _, _ in levels}
+            and (facts.source, facts.altitude_m, facts.overlap) not in levels
+        ]
 
     # --- search ---------------------------------------------------------------------------------
 

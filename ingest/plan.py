@@ -38,6 +38,8 @@ class Plan:
     work: tuple[Work, ...]
     views: int  # everything the source holds
     up_to_date: int  # of these, need not even be read
+    removed: int  # that the source no longer gives
+    keep_missing: bool  # what the source no longer gives stays in the set
 
     @property
     def views_to_read(self) -> int:
@@ -53,12 +55,21 @@ class Plan:
         ]
 
 
-def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpec], thumbnails: Path) -> Plan:
+def make_plan(
+    session: Session,
+    source: TileSource,
+    specs: Sequence[EmbeddingSpec],
+    thumbnails: Path,
+    keep_missing: bool = False,
+) -> Plan:
     """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
-    thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for)."""
+    thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for).
+
+    What the set holds and the source no longer gives is removed, unless `keep_missing`."""
     stored = references.save_reference_set(session, source.reference_set, source.tiles)
     _warn_of_moved_tiles(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
+    removed = _remove_missing(session, stored, source, keep_missing)
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
@@ -83,7 +94,48 @@ def make_plan(session: Session, source: TileSource, specs: Sequence[EmbeddingSpe
         if missing := tuple(angle for angle in angles if not is_up_to_date(tile, angle)):
             work.append(Work(tile, missing))
     to_read = sum(len(w.angles) for w in work)
-    return Plan(stored, stored_specs, tile_keys, rotated_tiles, embedded, tuple(work), views, views - to_read)
+    return Plan(
+        stored,
+        stored_specs,
+        tile_keys,
+        rotated_tiles,
+        embedded,
+        tuple(work),
+        views,
+        views - to_read,
+        removed,
+        keep_missing,
+    )
+
+
+def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSource, keep_missing: bool) -> int:
+    """Remove views that the source no longer gives, or say that they are kept; returns how many are removed.
+
+    Of an orthophoto only whole tiles can be gone: asked for at fewer angles, it still gives the others.
+    """
+    angles = {tile.index: set(source.angles_of(tile)) for tile in source.tiles}
+    references.restore_views(
+        session, stored.id, {(index, angle) for index, of_tile in angles.items() for angle in of_tile}
+    )
+    is_cut = source.reference_set.kind == "orthophoto"
+    missing = {
+        (index, angle): view.id
+        for (index, angle), view in references.rotated_tiles(session, stored.id).items()
+        if index not in angles or (not is_cut and angle not in angles[index])
+    }
+    if not missing:
+        return 0
+    index, angle = min(missing)
+    what = (
+        f"{len(missing)} views of reference set {stored.name!r} (first: tile {index} at {angle:03d}) are no longer in "
+        f"{source.reference_set.source}, or left out of it (`coarseloc ingest failures`)"
+    )
+    if keep_missing:
+        _log.warning("%s: kept, as --keep-missing says", what)
+        return 0
+    references.remove_views(session, stored.id, missing.values())
+    _log.warning("%s: removed; finished runs keep what they found. --keep-missing would keep them", what)
+    return len(missing)
 
 
 def _warn_of_moved_tiles(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:

@@ -26,6 +26,7 @@ READ_AHEAD = 8  # tiles decoded and waiting: bounds memory
 BATCH_VIEWS = 16  # views handed to a backbone at once
 COMMIT_ROWS = 256
 COMMIT_SECONDS = 2.0  # what a kill can cost
+_PASSING = ("unreadable", "missing-file")  # kinds of failures that a disk or a network may have caused
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -39,6 +40,7 @@ class IngestSummary:
     views: int
     up_to_date: int
     read: int = 0
+    removed: int = 0  # views that the source no longer gives
     embedded: Counter[str] = field(default_factory=Counter)  # by backbone
     failures: Counter[str] = field(default_factory=Counter)  # by kind
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -58,6 +60,7 @@ class EmbeddedBatch:
     views: list[tuple[Tile, View, str]]  # with their fingerprints
     vectors: dict[tuple[int, int, int], Float32]  # by tile index, angle, spec
     failures: list[Failure]
+    spoilt: list[tuple[int, int]]  # (tile index, angle) of pictures that cannot be used
 
 
 LoadBackbone = Callable[[EmbeddingSpec], Backbone]
@@ -71,6 +74,13 @@ class _ReadTile:
     views: list[tuple[View, str]]  # with their fingerprints
     failures: list[Failure]
     seconds: float
+
+    @property
+    def spoilt_angles(self) -> set[int]:
+        """Angles without a view, where that is not for a file that could not be read just now."""
+        if any(failure.kind in _PASSING for failure in self.failures):
+            return set()
+        return set(self.work.angles) - {view.angle_deg for view, _ in self.views}
 
 
 def in_process(
@@ -88,16 +98,18 @@ def run(
     thumbnails: Path,
     progress: Progress | None = None,
     engine: IngestEngine = in_process,
+    keep_missing: bool = False,
 ) -> IngestSummary:
     """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
 
     `load` is called once per spec, when a picture first needs it. Cut tiles whose thumbnail is gone from `thumbnails`
-    are read again and get it back. Ctrl-C commits what is embedded and returns
+    are read again and get it back. Views that the source no longer gives, or whose pictures show nothing any more, are
+    removed, unless `keep_missing`. Ctrl-C commits what is embedded and returns
     a summary that says `interrupted`. The vector store is not touched: `coarseloc.vectors.sync.drain` follows.
     """
     with db.write() as session:
-        plan = make_plan(session, source, specs, thumbnails)
-    summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date)
+        plan = make_plan(session, source, specs, thumbnails, keep_missing)
+    summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date, removed=plan.removed)
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:
         return summary
@@ -152,6 +164,7 @@ def embed_work(
                 [(tile, _without_pixels(view), fingerprint) for tile, view, fingerprint in views],
                 _embed(plan, models, views, summary),
                 [failure for read in batch for failure in read.failures],
+                [(read.work.tile.index, angle) for read in batch for angle in read.spoilt_angles],
             )
 
 
@@ -230,12 +243,14 @@ class _Writer:
         self._views: list[tuple[Tile, View, str]] = []
         self._vectors: dict[tuple[int, int, int], Float32] = {}
         self._failures: list[Failure] = []
+        self._spoilt: list[tuple[int, int]] = []
         self._last = time.monotonic()
 
     def add(self, batch: EmbeddedBatch) -> None:
         self._views.extend(batch.views)
         self._vectors.update(batch.vectors)
         self._failures.extend(batch.failures)
+        self._spoilt.extend(batch.spoilt)
         if len(self._vectors) >= COMMIT_ROWS or time.monotonic() - self._last > COMMIT_SECONDS:
             self.commit()
 
@@ -253,8 +268,12 @@ class _Writer:
                 ],
             )
             references.save_failures(session, plan.reference_set.id, self._failures)
+            removed = [plan.rotated_tiles[view].id for view in self._spoilt if view in plan.rotated_tiles]
+            if removed and not plan.keep_missing:
+                references.remove_views(session, plan.reference_set.id, removed)
+                self._summary.removed += len(removed)
         self._summary.failures.update(failure.kind for failure in self._failures)
-        self._views, self._vectors, self._failures = [], {}, []
+        self._views, self._vectors, self._failures, self._spoilt = [], {}, [], []
         self._last = time.monotonic()
         self._summary.seconds["write"] += time.perf_counter() - started
 

@@ -33,6 +33,7 @@ def _ingest_options(command: Any) -> Any:
         json_option,
         click.option("--allow-hub", is_flag=True, help="Download weights that are not here from the Hugging Face hub."),
         backbone_options,
+        click.option("--keep-missing", is_flag=True, help="Keep references whose pictures the source no longer holds."),
         click.option("--ray-address", help="A Ray cluster's head, such as host:6379; this machine alone by default."),
         click.option(
             "--engine",
@@ -134,6 +135,7 @@ def _run(
     engine: str,
     ray_address: str | None,
     map_sd_m: float | None,
+    keep_missing: bool,
     as_json: bool,
 ) -> None:
     """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
@@ -141,7 +143,11 @@ def _run(
         source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
     encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub, fit)
     result = workspace.ingest(
-        sources, backbones, encoders=encoders, engine=over_ray(ray_address) if engine == "ray" else in_process
+        sources,
+        backbones,
+        encoders=encoders,
+        engine=over_ray(ray_address) if engine == "ray" else in_process,
+        keep_missing=keep_missing,
     )
     facts = {
         "reference_sets": [summary.facts() for summary in result.summaries],
@@ -165,6 +171,7 @@ def show_ingest(result: IngestResult) -> None:
         out.print(
             f"[bold]{summary.reference_set}[/bold]: {summary.views} views, {summary.up_to_date} up to date, "
             f"{summary.read} read; embeddings made: {embedded}"
+            + (f"; removed: {summary.removed}" if summary.removed else "")
         )
         if summary.seconds:
             out.print("  seconds: " + ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items()))

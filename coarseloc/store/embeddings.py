@@ -154,10 +154,20 @@ def mark_tiles_pending(session: Session, tile_keys: Iterable[int]) -> None:
 
 def mark_deleted(session: Session, reference_set_id: int) -> int:
     """Mark a reference set's embeddings for deletion; return how many."""
+    return _mark_deleted(session, reference_set_id, _live(reference_set_id))
+
+
+def mark_views_deleted(session: Session, reference_set_id: int, rotated_tiles: Sequence[int]) -> int:
+    """Mark the embeddings of a reference set's rotated tiles for deletion; return how many."""
+    live = _live(reference_set_id).where(EmbeddingRow.rotated_tile_id.in_(rotated_tiles))
+    return _mark_deleted(session, reference_set_id, live)
+
+
+def _mark_deleted(session: Session, reference_set_id: int, live: Rows) -> int:
     generation = tallies.next_generation(session)
     marked = session.scalars(
         update(EmbeddingRow)
-        .where(EmbeddingRow.id.in_(_live(reference_set_id).with_only_columns(EmbeddingRow.id)))
+        .where(EmbeddingRow.id.in_(live.with_only_columns(EmbeddingRow.id)))
         .values(deleted=True, generation=generation)
         .returning(EmbeddingRow.spec_id)
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
-from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.store.embeddings import mark_tiles_pending
-from coarseloc.store.tables import FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
+from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View, batches
+from coarseloc.store.embeddings import mark_tiles_pending, mark_views_deleted
+from coarseloc.store.tables import EmbeddingRow, FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
 
+_REMOVED = "removed"  # stamp of a rotated tile that its source no longer gives, until its points are deleted
 _SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
 
 
@@ -202,7 +203,7 @@ def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, in
             RotatedTileRow.content_digest,
         )
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != _REMOVED)
     )
     return {
         (row.tile_index, row.angle_deg): StoredRotatedTile(row.id, row.stamp, row.content_digest)
@@ -216,6 +217,7 @@ def captures(session: Session, reference_set_id: int) -> list[StoredCapture]:
         select(RotatedTileRow.tile_id, RotatedTileRow.angle_deg, RotatedTileRow.path)
         .join(TileRow)
         .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.path.is_not(None))
+        .where(RotatedTileRow.stamp != _REMOVED)
         .order_by(TileRow.index)
     )
     rows = session.execute(query).all()
@@ -262,12 +264,46 @@ def save_views(
     return {key: primary[point] for key, point in points.items()}
 
 
+def remove_views(session: Session, reference_set_id: int, rotated_tiles: Iterable[int]) -> None:
+    """Mark rotated tiles and their embeddings for deletion, which a drain completes (`drop_removed`); finished runs
+    keep what they found. The set loses the angles of which no view is left."""
+    before = count_views(session, reference_set_id)
+    for batch in batches(rotated_tiles, 500):
+        session.execute(update(RotatedTileRow).where(RotatedTileRow.id.in_(batch)).values(stamp=_REMOVED))
+        mark_views_deleted(session, reference_set_id, batch)
+    lost = before.keys() - count_views(session, reference_set_id).keys()
+    row = session.get_one(ReferenceSetRow, reference_set_id)
+    row.angles = [angle for angle in row.angles if angle not in lost]
+
+
+def drop_removed(session: Session) -> None:
+    """Drop removed rotated tiles whose points the vector store no longer has, and tiles that are left without any."""
+    is_embedded = select(EmbeddingRow.id).where(EmbeddingRow.rotated_tile_id == RotatedTileRow.id).exists()
+    query = select(RotatedTileRow.id, RotatedTileRow.tile_id).where(RotatedTileRow.stamp == _REMOVED, ~is_embedded)
+    for batch in batches(session.execute(query).all(), 500):
+        session.execute(delete(RotatedTileRow).where(RotatedTileRow.id.in_(row.id for row in batch)))
+        is_viewed = select(RotatedTileRow.id).where(RotatedTileRow.tile_id == TileRow.id).exists()
+        session.execute(delete(TileRow).where(TileRow.id.in_({row.tile_id for row in batch}), ~is_viewed))
+
+
+def restore_views(session: Session, reference_set_id: int, views: Collection[tuple[int, int]]) -> None:
+    """Take back that rotated tiles, given as (tile index, angle), were removed: their source gives them again."""
+    query = (
+        select(TileRow.index.label("tile_index"), RotatedTileRow.angle_deg, RotatedTileRow.id)
+        .join(TileRow)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp == _REMOVED)
+    )
+    returned = [row.id for row in session.execute(query) if (row.tile_index, row.angle_deg) in views]
+    for batch in batches(returned, 500):
+        session.execute(update(RotatedTileRow).where(RotatedTileRow.id.in_(batch)).values(stamp=""))
+
+
 def count_views(session: Session, reference_set_id: int) -> dict[int, int]:
     """Count rotated tiles, {angle: number}."""
     query = (
         select(RotatedTileRow.angle_deg, func.count())
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != _REMOVED)
         .group_by(RotatedTileRow.angle_deg)
         .order_by(RotatedTileRow.angle_deg)
     )

@@ -64,6 +64,9 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
             with db.write() as session:
                 embeddings.forget_indexed(session, spec.id)
         _drain_spec(db, store, spec, summary, progress, total)
+    if summary.deleted:
+        with db.write() as session:
+            references.drop_removed(session)
     return summary
 
 

@@ -31,6 +31,27 @@ def test_the_main_job_from_captures_to_json(coarseloc, ingested, flight, tmp_pat
     assert first["results"][0]["angle_deg"] == 0
 
 
+def test_a_run_keeps_what_it_found_when_its_references_are_gone(coarseloc, ingested, flight, tmp_path):
+    coarseloc("search", flight, "--no-verify", "--json")
+    coarseloc("export", "251124155712", "--out", tmp_path / "before")
+    next(ingested.glob("*_000/*_00001.jpg")).unlink()
+    ingest = coarseloc("ingest", "captures", ingested, "--backbone", "tiny", "--json")
+    assert ingest.json["reference_sets"][0]["removed"] == 1 and ingest.json["vector_store"]["deleted"] == 1
+    coarseloc("export", "251124155712", "--out", tmp_path / "after")
+    before, after = (
+        {path.name: path.read_bytes() for path in (tmp_path / part).iterdir()} for part in ("before", "after")
+    )
+    assert before == after
+    for capture in [*ingested.glob("*_300_*")]:
+        capture.rename(capture.with_name(capture.name.replace("_300_", "_600_")))
+    for picture in [*ingested.glob("*_600_*/*.jpg"), *ingested.glob("*_300_*.json")]:
+        picture.rename(picture.with_name(picture.name.replace("_300_", "_600_")))
+    for labels in ingested.glob("*.json"):
+        labels.write_text(labels.read_text(encoding="utf-8-sig").replace("_300_", "_600_"))
+    ingest = coarseloc("ingest", "captures", ingested, "--backbone", "tiny")
+    assert "holds no captures at 300 m with 50% overlap any more: it stays" in " ".join(ingest.err.split())
+
+
 def test_lookup_at_45_returns_only_045_captures(coarseloc, ingested, flight):
     frame = flight / "251124155712_00002.jpg"
     hits = coarseloc("lookup", frame, "--angle", "45", "--json").json["tiny"]

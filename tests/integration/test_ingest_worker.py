@@ -229,6 +229,87 @@ def test_moved_labels_move_the_points_and_it_is_said(make_captures, ingest, fake
     assert far_west.touches
 
 
+def test_what_is_gone_from_the_source_is_removed_and_comes_back_with_its_picture(
+    make_captures, ingest, fake_backbone, db, vectors, tmp_path, caplog
+):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    sync.drain(db, vectors)
+    before = stored(db, fake_backbone)
+    picture = next(root.glob("*_000/*_00003.jpg")).rename(tmp_path / "picture.jpg")
+    (capture,) = root.glob("*_045")
+    capture.rename(tmp_path / "away")
+    summary = ingest(root, fake_backbone)
+    assert (summary.views, summary.up_to_date, summary.removed) == (5, 5, 7)
+    assert "7 views of reference set 'captures-300m-50' (first: tile 1 at 045) are no longer in" in caplog.text
+    left = stored(db, fake_backbone)
+    assert {(facts.tile_id[-5:], facts.angle_deg) for facts in left.facts} == {
+        (f"{index:05d}", 0) for index in (1, 2, 4, 5, 6)
+    }
+    assert before.version != left.version
+    assert sync.drain(db, vectors).deleted == 7
+    with db.read() as session:
+        reference_set = references.find_reference_set(session, None)
+        assert reference_set.reference_set.angles == (0,)
+        assert [tile.index for tile in references.tiles(session, reference_set.id)] == [1, 2, 4, 5, 6]
+        assert references.count_views(session, reference_set.id) == {0: 5}
+    (difference,) = sync.reconcile(db, vectors)
+    assert not (difference.missing or difference.orphaned or difference.differing)
+    picture.rename(next(root.glob("*_000")) / f"{next(root.glob('*_000')).name}_00003.jpg")
+    assert ingest(root, fake_backbone).embedded["fake"] == 1
+    assert len(stored(db, fake_backbone).facts) == 6
+
+
+def test_what_comes_back_before_the_vector_store_has_heard_of_it_stays(
+    make_captures, ingest, fake_backbone, db, vectors
+):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    sync.drain(db, vectors)
+    path = next(root.glob("*_000/*_00003.jpg"))
+    content = path.read_bytes()
+    path.unlink()
+    assert ingest(root, fake_backbone).removed == 1
+    path.write_bytes(content)
+    assert ingest(root, fake_backbone).embedded["fake"] == 1
+    assert sync.drain(db, vectors).deleted == 0
+    assert vectors.count(fake_backbone.spec.collection, Where()) == len(stored(db, fake_backbone).facts) == 12
+
+
+def test_what_is_gone_is_kept_where_that_is_asked_for(make_captures, fake_backbone, db, tmp_path, caplog):
+    root = make_captures()
+    spec = fake_backbone.spec
+    worker.run(db, open_captures(root)[0], [spec], lambda _: fake_backbone, tmp_path / "t")
+    next(root.glob("*_000/*_00003.jpg")).unlink()
+    summary = worker.run(db, open_captures(root)[0], [spec], refuse, tmp_path / "t", keep_missing=True)
+    assert summary.removed == 0 and len(stored(db, fake_backbone).facts) == 12
+    assert "1 views of reference set 'captures-300m-50' (first: tile 3 at 000)" in caplog.text
+    assert "kept, as --keep-missing says" in caplog.text
+
+
+def test_a_picture_that_now_shows_nothing_is_no_reference_any_more(make_captures, ingest, fake_backbone, db):
+    root = make_captures()
+    ingest(root, fake_backbone)
+    Image.new("RGB", (64, 64)).save(next(root.glob("*_000/*_00003.jpg")))
+    summary = ingest(root, fake_backbone)
+    assert (summary.failures, summary.removed) == ({"one-colour": 1}, 1)
+    assert ("00003", 0) not in {(facts.tile_id[-5:], facts.angle_deg) for facts in stored(db, fake_backbone).facts}
+
+
+def test_an_orthophoto_that_was_cropped_loses_the_tiles_outside_of_it_and_no_angles(db, fake_backbone, tmp_path):
+    def run(side: int, *angles: int) -> worker.IngestSummary:
+        pixels = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+        path = write_rgb(tmp_path / "area.tif", pixels, center=LonLat(127.03, 37.5), gsd_m=1.0)
+        source = open_orthophoto(path, footprint_m=32, angles=angles)
+        return worker.run(db, source, [fake_backbone.spec], lambda _: fake_backbone, tmp_path / "thumbnails")
+
+    whole_area = run(112, 0, 90)
+    assert whole_area.read == 50 and run(112, 90).removed == 0
+    cropped = run(80, 0, 90)
+    assert (cropped.views, cropped.removed) == (18, 50 - 18)
+    assert len(stored(db, fake_backbone).facts) == 18
+
+
 def test_a_drain_brings_every_point_over_once(make_captures, ingest, make_fake_backbone, db, vectors: VectorStore):
     one, two = make_fake_backbone("one"), make_fake_backbone("two", dim=8)
     ingest(make_captures(), one, two)
