@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,10 @@ import numpy as np
 from coarseloc.core.types import Floats
 
 MotionAxes = Literal["frame", "ground"]
+
+_GUESSED_TURN_SD_DEG, _GUESSED_SCALE_SD = 12.0, 0.03
+_GUESSED_SHIFT_SD = (0.15, 0.35)  # the larger: in footprints, in lengths of the last step
+_UNKNOWN_SHIFT_SD = 0.5  # footprints, where no step is known yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,14 @@ class Displacement:
 def displacement_covariance(shift_sd_m: float, turn_sd_deg: float, log_scale_sd: float) -> Floats:
     """float64 [4, 4] of errors that do not depend on each other."""
     return np.diag(np.square([shift_sd_m, shift_sd_m, turn_sd_deg, log_scale_sd]))
+
+
+def guessed_displacement(latest: Displacement | None, footprint_m: float) -> Displacement:
+    """A displacement like the latest one that is known, with what an aircraft may do meanwhile."""
+    if latest is None:
+        covariance = displacement_covariance(_UNKNOWN_SHIFT_SD * footprint_m, _GUESSED_TURN_SD_DEG, _GUESSED_SCALE_SD)
+        return Displacement(0.0, 0.0, 0.0, 0.0, covariance)
+    in_footprints, in_steps = _GUESSED_SHIFT_SD
+    sd_m = max(in_footprints * footprint_m, in_steps * latest.length_m)
+    covariance = displacement_covariance(sd_m, _GUESSED_TURN_SD_DEG, _GUESSED_SCALE_SD)
+    return replace(latest, turn_deg=0.0, log_scale=0.0, covariance=covariance, quality=None)

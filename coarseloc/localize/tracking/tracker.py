@@ -33,7 +33,7 @@ from coarseloc.localize.tracking.kalman import (
     PoseMeasurement,
     PoseMixture,
 )
-from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
+from coarseloc.localize.tracking.motion import Displacement, guessed_displacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,6 @@ class TrackerSettings:
     most_coasted: int = 1
     mode_footprints: float = 0.25  # hypotheses nearer than this are one place
     map_sd_m: float = 1.0  # the map's own registration error, per axis; added at read-out, never averaged away
-    guessed_turn_sd_deg: float = 12.0
-    guessed_scale_sd: float = 0.03
-    guessed_shift_sd: tuple[float, float] = (0.15, 0.35)  # the larger: in footprints, in lengths of the last step
-    unknown_shift_sd_footprints: float = 0.5  # where no step is known yet
     least_alternative: float = 0.02
     filter: FilterSettings = field(default_factory=FilterSettings)
     keeps_lineage: bool = True  # for smoothing; memory grows by a kilobyte a frame
@@ -133,7 +129,9 @@ class _Tracker:
         self._ever_claimed = False
 
     def step(self, frame: TrackedFrame) -> CausalStep:
-        motion = None if self._previous is None else frame.motion or self._guess(frame)
+        motion = (
+            None if self._previous is None else frame.motion or guessed_displacement(self._motion, frame.footprint_m)
+        )
         if motion is not None:
             measured = frame.motion is not None
             self._mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
@@ -173,26 +171,12 @@ class _Tracker:
         # Clutter over any map is so thin that the cap on a gain decides.
         return "map", FrameEvidence(measurements, searched, math.inf, births=True)
 
-    def _guess(self, frame: TrackedFrame) -> Displacement:
-        """A displacement like the latest one, with what an aircraft may do meanwhile."""
-        settings, motion = self._settings, self._motion
-        if motion is None:
-            sd_m = settings.unknown_shift_sd_footprints * frame.footprint_m
-            return Displacement(0.0, 0.0, 0.0, 0.0, self._guessed_covariance(sd_m))
-        in_footprints, in_steps = settings.guessed_shift_sd
-        sd_m = max(in_footprints * frame.footprint_m, in_steps * motion.length_m)
-        return replace(motion, turn_deg=0.0, log_scale=0.0, covariance=self._guessed_covariance(sd_m), quality=None)
-
-    def _guessed_covariance(self, sd_m: float) -> Floats:
-        return displacement_covariance(sd_m, self._settings.guessed_turn_sd_deg, self._settings.guessed_scale_sd)
-
     def _claimed_motion(self, estimate: TrackEstimate) -> Displacement | None:
         """Between the last two claims, where nothing else tells it."""
         if self._latest is None or self._latest.estimate.ground is None or estimate.ground is None:
             return None
         start, end = self._plane.metres(self._latest.estimate.ground), self._plane.metres(estimate.ground)
-        covariance = self._guessed_covariance(0.0)
-        return Displacement(end[0] - start[0], end[1] - start[1], 0.0, 0.0, covariance, axes="ground")
+        return Displacement(end[0] - start[0], end[1] - start[1], 0.0, 0.0, np.zeros((4, 4)), axes="ground")
 
     def _stepped(self, hypothesis: PoseHypothesis, frame: TrackedFrame) -> PoseHypothesis:
         """A hypothesis with this frame added to its lineage."""
