@@ -40,6 +40,9 @@ class OdometrySettings:
     shift_sd_share: float = 0.01  # and of its length
     turn_sd_deg: float = 0.5
     scale_sd: float = 0.015  # 0.007 where nothing tilts
+    sharp_quality: float = (
+        45.0  # below which all of these grow as its square over the quality's: fields, little overlap
+    )
 
 
 DEFAULTS = OdometrySettings()
@@ -106,12 +109,13 @@ def _measured(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> Dis
     pixel_m = first.footprint_m / width_px
     shift_m = pixel_m * math.hypot(alignment.x_px, alignment.y_px)
     sd_m = first.footprint_m * settings.shift_sd_widths + settings.shift_sd_share * shift_m
+    blur = max(1.0, (settings.sharp_quality / quality) ** 2)
     return Displacement(
         alignment.x_px * pixel_m,
         -alignment.y_px * pixel_m,
         float((alignment.turn_deg + 180.0) % 360.0 - 180.0),
         alignment.log_zoom - math.log(second.footprint_m / first.footprint_m),
-        displacement_covariance(sd_m, settings.turn_sd_deg, settings.scale_sd),
+        displacement_covariance(blur * sd_m, blur * settings.turn_sd_deg, blur * settings.scale_sd),
         quality,
     )
 
