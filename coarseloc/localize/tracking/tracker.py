@@ -5,7 +5,8 @@ after three misses in a row, or once nobody knows within 0.6 footprints; nowhere
 not register with the one before: cloud registers with nothing, and costs no search and no false match.
 
 What is claimed: a probability of 0.9, kept down to 0.7, of a lineage that holds a strong measurement (frames that
-overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement.
+overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement; and no
+frame that neither its fix nor its own motion tells: the first one of a cloud.
 """
 
 from __future__ import annotations
@@ -207,6 +208,7 @@ class _Tracker:
             best is not None
             and best.strong
             and best.coasted <= settings.most_coasted
+            and (best.measured or best.moved or frame.motion_source != "frames")
             and probability >= (settings.dropped if was_claimed else settings.claimed)
         )
         resets = 0 if before is None else before.reset_counter
