@@ -38,13 +38,14 @@ def simulate_flight(
     side_px: int = 512,
     altitude_m: float = 300.0,
     path: Literal["track", "random"] = "track",
+    step_footprints: float = 0.4,
     changes: Changes | None = None,
     progress: Progress | None = None,
 ) -> Flight:
     """Photograph `orthophoto_path` from the air into `out_dir/<flight_id>/`, with a label JSON of the truth, and a
     flight.toml of the camera and the truth's error, which is none.
 
-    `path` is "track" (one smooth line with turns, a little crab, frames 0.4 footprints apart) or "random"
+    `path` is "track" (one smooth line with turns, a little crab, frames `step_footprints` apart) or "random"
     (any place, any yaw: for measuring). `footprint_m` is what a level frame sees from `altitude_m`; a truth's
     location is the aircraft's own, so with tilt the frame's middle lies beside it. Deterministic by `seed`.
 
@@ -60,9 +61,13 @@ def simulate_flight(
     changes = changes if changes is not None else Changes()
     rng = np.random.default_rng([seed, 3])
     season = season_matrix(rng, changes.season)
-    stations = _track_stations if path == "track" else _random_stations
     photographs: list[Frame] = []
-    for tries, (center, yaw) in enumerate(stations(Raster(orthophoto_path), footprint_m, rng), 1):
+    raster = Raster(orthophoto_path)
+    if path == "track":
+        stations = _track_stations(raster, footprint_m, step_footprints, rng)
+    else:
+        stations = _random_stations(raster, footprint_m, rng)
+    for tries, (center, yaw) in enumerate(stations, 1):
         pitch, roll = rng.normal(0, changes.tilt_deg, 2).clip(-12, 12) if changes.tilt_deg else (0.0, 0.0)
         height = altitude_m * math.exp(changes.altitude * rng.normal())
         to_ground = ground_homography(pitch, roll, footprint_m / 2 / altitude_m, height)
@@ -122,9 +127,11 @@ def _random_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iter
         yield _position(raster, x, y), float(rng.uniform(0, 360))
 
 
-def _track_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:
+def _track_stations(
+    raster: Raster, footprint_m: float, step_footprints: float, rng: Generator
+) -> Iterator[tuple[LonLat, float]]:
     """Follow an endless smooth line: the turn rate wanders, and near the border it leads back to the middle."""
-    step = 0.4 * footprint_m / raster.metres_per_pixel()
+    step = step_footprints * footprint_m / raster.metres_per_pixel()
     margin = _margin(raster, footprint_m, 0.85)
     room = (raster.width - 2 * margin, raster.height - 2 * margin)
     x, y = (margin + float(rng.uniform(0.2, 0.8)) * side for side in room)
