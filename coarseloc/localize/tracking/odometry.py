@@ -51,7 +51,7 @@ _PEAK_PX = 0.6  # σ of a correlation's peak
 _FLATNESS = 0.25  # power of Hann's window
 _BROAD_PX = 16  # of the shades that contrast leaves out, at 224 pixels a width
 _BESIDE_PX = 6  # around a peak, that its σ leaves out
-_REFINEMENTS = ((2, 1.5, 0.025), (1, 0.75, 0.013), (1, 0.4, 0.007))
+_REFINEMENTS = ((2, 1.5, 0.025), (1, 0.6, 0.01))
 """(reduction of the full resolution, step of the turn in degrees, step of the log scale) of each climb."""
 
 
@@ -152,29 +152,30 @@ def _climbed(
     a: Image.Image, b: Image.Image, start: _Alignment, turn_step: float, zoom_step: float
 ) -> tuple[_Alignment, float]:
     """(the alignment at the top of parabolas through trials a step either way, its quality)."""
-    turns = [_trial(a, b, start, sign * turn_step, 0.0) for sign in (-1, 0, 1)]
+    middle = _Alignment(0.0, 0.0, -start.x_px / 2, -start.y_px / 2)
+    first = _warped(a, middle, max(a.size)), _taper(a.size, middle, max(a.size))
+    turns = [_trial(first, b, start, sign * turn_step, 0.0) for sign in (-1, 0, 1)]
     turn = _vertex([height for *_, height, _ in turns]) * turn_step
-    zooms = [_trial(a, b, start, turn, sign * zoom_step) for sign in (-1, 0, 1)]
+    zooms = [_trial(first, b, start, turn, sign * zoom_step) for sign in (-1, 0, 1)]
     zoom = _vertex([height for *_, height, _ in zooms]) * zoom_step
-    x, y, _, quality = _trial(a, b, start, turn, zoom)
+    x, y, _, quality = _trial(first, b, start, turn, zoom)
     return _Alignment(start.turn_deg + turn, start.log_zoom + zoom, x, y), quality
 
 
 def _trial(
-    a: Image.Image, b: Image.Image, start: _Alignment, turn_deg: float, log_zoom: float
+    first: tuple[Luma, Luma], b: Image.Image, start: _Alignment, turn_deg: float, log_zoom: float
 ) -> tuple[float, float, float, float]:
-    """(shift x, y in pixels, height of the peak, quality) of an alignment's turn and zoom changed."""
-    half_x, half_y = start.x_px / 2, start.y_px / 2
-    side = max(a.size)
-    moved = _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, half_x, half_y)
-    weights = _taper(a.size, _Alignment(0.0, 0.0, -half_x, -half_y), side) * _taper(b.size, moved, side)
-    weights = np.sqrt(weights)
-    pictures = [_warped(a, _Alignment(0.0, 0.0, -half_x, -half_y), side), _warped(b, moved, side)]
-    spectra = np.fft.rfft2(np.stack([_centred(picture, weights) for picture in pictures]))
+    """(shift x, y in pixels, height of the peak, quality) of an alignment's turn and zoom changed; first: the first
+    picture and its window, half a shift back."""
+    picture, taper = first
+    side = len(picture)
+    moved = _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, start.x_px / 2, start.y_px / 2)
+    weights = np.sqrt(taper * _taper(b.size, moved, side))
+    spectra = np.fft.rfft2(np.stack([_centred(luma, weights) for luma in (picture, _warped(b, moved, side))]))
     surface = _correlated(spectra[0], spectra[1])
     x, y, height = _peak(surface)
     # A small common ground has smooth spectra, whose phases agree by chance.
-    share = float(weights.sum()) / (a.width * a.height)
+    share = float(weights.sum()) / (b.width * b.height)
     return start.x_px + x, start.y_px + y, height, _quality(surface) * math.sqrt(share)
 
 
