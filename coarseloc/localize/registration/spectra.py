@@ -28,7 +28,8 @@ _SMOOTH = (2, 3, 5, 7)  # prime factors of transform lengths
 
 @dataclass(frozen=True, slots=True)
 class Hypotheses:
-    """The headings and scales of a frame that are correlated; headings are evenly spaced from 0, a multiple of 24.
+    """The headings and scales of a frame that are correlated; headings are evenly spaced from `first_deg`, a multiple
+    of 24.
 
     They are numbered by scale, then by group of one mask (`MASK_HEADINGS` neighbours and what is whole turns of the
     frame's shape on), so that a group is a run of `group` numbers. `turns`: those that the shape has, 4 of a square, 2
@@ -38,6 +39,7 @@ class Hypotheses:
     scales: tuple[float, ...] = SCALES
     headings: int = HEADINGS
     turns: int = 2
+    first_deg: float = 0.0
 
     def __post_init__(self) -> None:
         if self.headings % (8 * MASK_HEADINGS) or self.headings < 1 or not self.scales:
@@ -62,7 +64,7 @@ class Hypotheses:
         return group * MASK_HEADINGS + neighbour + turn * self.headings // self.turns
 
     def heading_deg(self, number: int) -> float:
-        return self.heading_index(number) * 360.0 / self.headings
+        return (self.first_deg + self.heading_index(number) * 360.0 / self.headings) % 360.0
 
     def scale(self, number: int) -> float:
         return self.scales[number // self.headings]
@@ -125,7 +127,8 @@ def turned_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) ->
     diagonal = frame.geometry.diagonal_m * max(hypotheses.scales) / pixel_m
     side = 2 * math.ceil(diagonal / 2 + 1)
     turns = hypotheses.turns
-    angles = torch.arange(hypotheses.headings // turns, dtype=torch.float64) * (2 * math.pi / hypotheses.headings)
+    steps = torch.arange(hypotheses.headings // turns, dtype=torch.float64)
+    angles = steps * (2 * math.pi / hypotheses.headings) + math.radians(hypotheses.first_deg)
     phase = torch.polar(torch.ones_like(angles), 2 * angles).to(torch.complex64).to(frame.device)
     fields, masks = [], []
     for scale in hypotheses.scales:

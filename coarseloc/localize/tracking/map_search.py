@@ -1,7 +1,8 @@
 """Frames of a track registered on a map: in one window about where they are expected, or on all of it. Imports torch.
 
-About an expected place one scale is correlated, the expected one; the window reaches as far as a search's candidates
-do, so that the probability fitted for those holds: what else is in it is what the place has to stand out from.
+About an expected place one scale is correlated, the expected one, and headings counted from the expected one: half as
+many are as good, and a second round of places in doubt is left to the filter. The window reaches as far as a search's
+candidates do, so that the probability fitted for those holds: what else is in it is what a place has to stand out from.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from coarseloc.localize.registration.registrar import (
     whole_map,
 )
 from coarseloc.localize.registration.spectra import Hypotheses
-from coarseloc.localize.tracking.kalman import EAST, LOG_SCALE, NORTH, PoseMeasurement
+from coarseloc.localize.tracking.kalman import EAST, HEADING, LOG_SCALE, NORTH, PoseMeasurement
 from coarseloc.localize.tracking.stored_fixes import PlacedFrame, share_inside
 from coarseloc.localize.tracking.tracker import LocalPlane
 
-NEARBY = replace(DEFAULTS, hypotheses=Hypotheses(scales=(1.0,)), refined=2)
+NEARBY = replace(DEFAULTS, hypotheses=Hypotheses(scales=(1.0,), headings=24), refined=2, doubtful_score=0.0)
 
 STRONG_NEARBY, STRONG_ON_MAP = 20 / 21, 0.9  # probabilities that nothing but the right place is known to have
 
@@ -71,8 +72,10 @@ class MapFrameSearch:
         width_m = frame.geometry.footprint_m
         reach_m = min(max(reach_m, NEARBY.reach_footprints * width_m), _MOST_REACH * width_m)
         center = self.plane.location(state[EAST], state[NORTH])
-        candidates = candidates_around(self.source, frame.geometry, [center], reach_m, NEARBY)
-        registration = self._registered(frame, candidates, NEARBY, NEARBY.refined)
+        hypotheses = replace(NEARBY.hypotheses, first_deg=float(state[HEADING]))
+        settings = replace(NEARBY, hypotheses=hypotheses)
+        candidates = candidates_around(self.source, frame.geometry, [center], reach_m, settings)
+        registration = self._registered(frame, candidates, settings, settings.refined)
         return self._measurements(registration, scale, FITTED.candidates, STRONG_NEARBY)
 
     def everywhere(self) -> Sequence[PoseMeasurement]:
