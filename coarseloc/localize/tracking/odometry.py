@@ -34,7 +34,8 @@ class OdometrySettings:
     turns_deg: float = 32.0  # either way, of the first trials; without success the rest of the circle
     coarse_turn_deg: float = 4.0  # steps
     coarse_scales: tuple[float, ...] = (-0.12, -0.06, 0.0, 0.06, 0.12)  # logarithms, about the expected change
-    least_quality: float = 12.0  # below which pictures do not register: unrelated ones reach 7, clear ones 39
+    least_quality: float = 15.0  # below which pictures do not register: unrelated ones reach 7, clear ones 39
+    least_far_quality: float = 25.0  # of a larger turn than the first trials': water has reached 14, half round
     least_contrast: float = 2.0  # grey levels, of a picture without its broad shades; cloud and black have less
     shift_sd_widths: float = 1 / 400  # of a shift, in widths on the ground
     shift_sd_share: float = 0.01  # and of its length
@@ -89,14 +90,14 @@ def displacement(first: OdometryFrame, second: OdometryFrame) -> Displacement | 
         return None
     near = np.arange(-settings.turns_deg, settings.turns_deg + 1e-6, settings.coarse_turn_deg)
     far = np.arange(settings.turns_deg + settings.coarse_turn_deg, 360.0 - settings.turns_deg, settings.coarse_turn_deg)
-    for turns in (near, far):
-        measured = _measured(first, second, turns)
+    for turns, least_quality in ((near, settings.least_quality), (far, settings.least_far_quality)):
+        measured = _measured(first, second, turns, least_quality)
         if measured is not None:
             return measured
     return None
 
 
-def _measured(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> Displacement | None:
+def _measured(first: OdometryFrame, second: OdometryFrame, turns: Floats, least_quality: float) -> Displacement | None:
     settings = first.settings
     coarse = _coarse(first, second, turns)
     alignment, quality, width_px = coarse, 0.0, settings.coarse_px
@@ -104,7 +105,7 @@ def _measured(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> Dis
         alignment = _resized(alignment, settings.width_px // reduction / width_px)
         width_px = settings.width_px // reduction
         alignment, quality = _climbed(first.level(width_px), second.level(width_px), alignment, turn_step, zoom_step)
-    if quality < settings.least_quality:
+    if quality < least_quality:
         return None
     pixel_m = first.footprint_m / width_px
     shift_m = pixel_m * math.hypot(alignment.x_px, alignment.y_px)
