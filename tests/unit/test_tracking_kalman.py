@@ -19,6 +19,7 @@ from coarseloc.localize.tracking.kalman import (
     moved_state,
     predict,
     residual,
+    tethered,
     update,
 )
 from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
@@ -276,3 +277,19 @@ def test_a_heading_is_averaged_across_north() -> None:
     fix = PoseMeasurement(np.array([0.0, 0.0, 0.5, 0.0]), np.diag([9.0, 9.0, 1.0, 1e-4]), 5.0)
     after = update(PoseMixture((before,), 0.0), FrameEvidence([fix], frozenset([0]))).hypotheses[0]
     assert residual(after.mean, np.zeros(4))[2] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_drifting_scale_is_held_to_its_lineages_mean_and_a_place_with_it() -> None:
+    """Dead reckoning whose odometry lets the scale grow by 1 % a frame."""
+    drifting = replace(step(0.0, 80.0), log_scale=0.01)
+    start = replace(hypothesis(0, 0), log_scales=(10 * 0.05, 10))
+    free, held = (PoseMixture((replace(start, mean=np.array([0.0, 0.0, 0.0, 0.05])),)) for _ in range(2))
+    for _ in range(40):
+        free, held = predict(free, drifting), tethered(predict(held, drifting), 0.25)
+    true_m = 40 * 80.0 * math.exp(0.05)
+    errors = [abs(mixture.hypotheses[0].mean[1] - true_m) for mixture in (free, held)]
+    assert errors[1] < 0.6 * errors[0]
+    assert held.hypotheses[0].covariance[1, 1] < free.hypotheses[0].covariance[1, 1]
+    assert np.linalg.eigvalsh(held.hypotheses[0].covariance).min() > 0
+    unmeasured = PoseMixture((hypothesis(0, 0),))
+    assert tethered(unmeasured, 0.25) == PoseMixture(unmeasured.hypotheses)

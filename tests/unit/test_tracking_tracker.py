@@ -230,6 +230,18 @@ def test_off_the_map_odometry_carries_on_without_a_search_and_the_track_comes_ba
     assert sum("map" in search.searches for search in searches) == 1
 
 
+def test_dead_reckoning_is_claimed_as_long_as_its_ellipse_is_small() -> None:
+    states = truths(150, (2900.0, 0.0, 90.0, 0.0), 0.0)
+    estimates = estimates_of(track(flight([ToySearch(state) for state in states], turn_deg=0.0), PLANE))
+    last = max(estimate.index for estimate in estimates if estimate.claimed)
+    assert 20 < last < 149
+    most_m = DEFAULTS.most_claimed_sd_footprints * WIDTH_M
+    for estimate in estimates[: last + 1]:
+        assert estimate.ground_covariance_m2 is not None
+        sd_m = math.sqrt(np.linalg.eigvalsh(estimate.ground_covariance_m2.matrix())[-1])
+        assert sd_m <= most_m + 1.0  # the map's own error
+
+
 def test_ground_that_does_not_register_for_a_while_makes_a_track_blind_not_wrong() -> None:
     states = truths(40)
     searches = [

@@ -28,6 +28,8 @@ from coarseloc.localize.tracking.motion import Displacement
 
 EAST, NORTH, HEADING, LOG_SCALE = range(4)
 
+_SCALES_OF_MEAN = 10  # measurements, at least
+
 
 @dataclass(frozen=True, slots=True)
 class FilterSettings:
@@ -85,6 +87,7 @@ class PoseHypothesis:
     coasted: int = 0  # displacements guessed since its latest measurement
     measured: bool = False  # this frame
     moved: bool = False  # into this frame by a displacement that was measured
+    log_scales: tuple[float, int] = (0.0, 0)  # their sum over its measurements, and how many
     prediction: PredictedState | None = None
     lineage: FilteredStep | None = None
 
@@ -136,6 +139,12 @@ def predict(
     hypotheses = tuple(replace(hypothesis, weight=stays * hypothesis.weight) for hypothesis in hypotheses)
     lost = settings.leaves * math.fsum(hypothesis.weight for hypothesis in mixture.hypotheses)
     return PoseMixture(hypotheses, mixture.null + lost)
+
+
+def tethered(mixture: PoseMixture, sd: float) -> PoseMixture:
+    """Scales drawn to their lineages' mean, once measurements tell one: a drift of the odometry's is held to what
+    scales differ by, sd over the root of the frames it lasts."""
+    return replace(mixture, hypotheses=tuple(_tethered(hypothesis, sd) for hypothesis in mixture.hypotheses))
 
 
 def update(mixture: PoseMixture, evidence: FrameEvidence, settings: FilterSettings = DEFAULTS) -> PoseMixture:
@@ -237,6 +246,17 @@ def _moved(
     )
 
 
+def _tethered(hypothesis: PoseHypothesis, sd: float) -> PoseHypothesis:
+    total, count = hypothesis.log_scales
+    if count < _SCALES_OF_MEAN:
+        return hypothesis
+    column = hypothesis.covariance[:, LOG_SCALE]
+    gain = column / (column[LOG_SCALE] + sd**2)
+    mean = corrected(hypothesis.mean, gain[:, None], np.array([total / count - hypothesis.mean[LOG_SCALE]]))
+    covariance = hypothesis.covariance - np.outer(gain, column)
+    return replace(hypothesis, mean=mean, covariance=(covariance + covariance.T) / 2)
+
+
 def _searched(hypothesis: PoseHypothesis, evidence: FrameEvidence, settings: FilterSettings) -> list[PoseHypothesis]:
     """What becomes of a hypothesis whose ground was looked at, weights not normalised."""
     seeing = 1.0 - hypothesis.blind
@@ -290,6 +310,7 @@ def _measured(
         misses=0,
         coasted=0,
         measured=True,
+        log_scales=(hypothesis.log_scales[0] + float(measurement.mean[LOG_SCALE]), hypothesis.log_scales[1] + 1),
     )
     return child, gain
 

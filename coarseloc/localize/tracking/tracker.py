@@ -5,8 +5,8 @@ after three misses in a row, or once nobody knows within 0.6 footprints; nowhere
 not register with the one before: cloud registers with nothing, and costs no search and no false match.
 
 What is claimed: a probability of 0.9, kept down to 0.7, of a lineage that holds a strong measurement (frames that
-overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement; and no
-frame that neither its fix nor its own motion tells: the first one of a cloud.
+overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement, and up
+to a standard deviation of 0.15 footprints; no frame that neither its fix nor its own motion tells: a cloud's first.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class TrackerSettings:
     most_sd_footprints: float = 0.6  # of a place that is looked for nearby
     least_coverage: float = 0.6  # of a frame on the map that is looked for
     most_coasted: int = 1
+    most_claimed_sd_footprints: float = 0.15  # along the ellipse's longer axis: dead reckoning ends here
+    scale_tether_sd: float = 0.25  # of one frame's scale about its lineage's mean: holds a drift, not a change
     mode_footprints: float = 0.25  # hypotheses nearer than this are one place
     map_sd_m: float = 1.0  # the map's own registration error, per axis; added at read-out, never averaged away
     least_alternative: float = 0.02
@@ -135,7 +137,8 @@ class _Tracker:
         )
         if motion is not None:
             measured = frame.motion is not None
-            self._mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
+            mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
+            self._mixture = kalman.tethered(mixture, self._settings.scale_tether_sd)
         searched, evidence = self._look(frame)
         mixture = kalman.update(self._mixture, evidence, self._settings.filter)
         self._mixture = replace(
@@ -157,7 +160,7 @@ class _Tracker:
             return None, FrameEvidence()
         on_map = [frame.search.coverage(hypothesis.mean) >= settings.least_coverage for hypothesis in hypotheses]
         most_m = settings.most_sd_footprints * frame.footprint_m
-        wide = [np.linalg.eigvalsh(hypothesis.covariance[:2, :2])[-1] > most_m**2 for hypothesis in hypotheses]
+        wide = [self._sd_m(hypothesis) > most_m for hypothesis in hypotheses]
         if hypotheses and self._mode_mass(hypotheses[0], frame) >= settings.searched_nearby:
             best = hypotheses[0]
             if not wide[0]:
@@ -188,6 +191,10 @@ class _Tracker:
         )  # fmt: skip
         return replace(hypothesis, lineage=step)
 
+    def _sd_m(self, hypothesis: PoseHypothesis) -> float:
+        """Along the longer axis of its place's ellipse."""
+        return math.sqrt(float(np.linalg.eigvalsh(hypothesis.covariance[:2, :2])[-1]))
+
     def _mode_mass(self, best: PoseHypothesis, frame: TrackedFrame) -> float:
         """The mass of all hypotheses that are the same place."""
         radius_m = self._settings.mode_footprints * frame.footprint_m
@@ -208,6 +215,7 @@ class _Tracker:
             best is not None
             and best.strong
             and best.coasted <= settings.most_coasted
+            and self._sd_m(best) <= settings.most_claimed_sd_footprints * frame.footprint_m
             and (best.measured or best.moved or frame.motion_source != "frames")
             and probability >= (settings.dropped if was_claimed else settings.claimed)
         )
