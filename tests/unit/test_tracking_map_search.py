@@ -75,6 +75,13 @@ def test_on_the_whole_map_a_frame_is_found_without_any_expectation(search: MapFr
     assert place(cached.everywhere()).mean == pytest.approx(place(search.everywhere()).mean)
 
 
+def test_of_a_map_too_large_to_look_at_whole_only_the_places_of_a_search_are(search: MapFrameSearch) -> None:
+    near, far = PLANE.location(*(TRUTH[:2] + 60.0)), PLANE.location(-300.0, -300.0)
+    assert_right(place(replace(search, places=[far, near]).everywhere()))
+    assert all(measurement.log_ratio < 0 for measurement in replace(search, places=[far]).everywhere())
+    assert replace(search, places=[]).everywhere() == ()
+
+
 def test_a_frame_of_nothing_is_found_nowhere(search: MapFrameSearch) -> None:
     grey = replace(search, pixels=np.full_like(search.pixels, 128))
     assert all(measurement.log_ratio < 0 for measurement in [*grey.around(EXPECTED, COVARIANCE), *grey.everywhere()])

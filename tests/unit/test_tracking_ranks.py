@@ -34,6 +34,7 @@ from coarseloc.localize.tracking.rank_track import (
     DEFAULTS,
     RankedFrame,
     RankStep,
+    searched_places,
     smoothed_ranks,
     track_ranks,
 )
@@ -300,7 +301,7 @@ def test_a_flight_is_acquired_within_a_few_frames_and_followed_by_ranks_alone() 
     assert all(estimate.claimed and estimate.mode == "smoothed" for estimate in smooth[1:])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_hits_that_say_nothing_are_never_claimed(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -357,6 +358,18 @@ def test_a_yaw_label_decides_between_headings() -> None:
     plain = list(track_ranks(flight(poses), GRID, PLANE, FAST))
     assert labelled[2].estimate.probability > plain[2].estimate.probability
     assert (labelled[-1].estimate.heading_sd_deg or 99) < (plain[-1].estimate.heading_sd_deg or 0)
+
+
+def test_places_to_register_a_frame_at_are_the_track_s_and_then_the_hits() -> None:
+    poses = path(12)
+    steps = list(track_ranks(flight(poses), GRID, PLANE, FAST))
+    last = steps[-1]
+    places = searched_places(last.estimate, last.frame, PLANE)
+    assert places[0] == last.estimate.ground
+    assert PLANE.metres(places[1]) == pytest.approx(last.frame.hits[0].rows[0][:2])
+    assert len(set(places)) == len(places) <= 10
+    unknown = searched_places(steps[0].estimate, steps[0].frame, PLANE, most=2)
+    assert len(unknown) == 2
 
 
 def test_a_track_is_causal_deterministic_and_costs_a_few_windows() -> None:

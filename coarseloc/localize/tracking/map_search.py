@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from coarseloc.core.camera import Camera, CameraAttitude
-from coarseloc.core.types import Floats, UInt8
+from coarseloc.core.types import Floats, LonLat, UInt8
 from coarseloc.core.windows import WindowSource
 from coarseloc.localize.registration.fix import FITTED, Logistic, ground_covariance, heading_sd_deg
 from coarseloc.localize.registration.frame import FrameRaster
@@ -47,7 +47,8 @@ MapWindows = Callable[[FrameGeometry, RegistrationSettings], Iterable[CandidateW
 @dataclass(frozen=True, slots=True)
 class MapFrameSearch:
     """A `FrameSearch` of one picture on a map. pixels: RGB uint8 [H, W, 3]. attitude: the camera's, where labels tell
-    it. windows: the whole map's, `whole_map` of the source by default."""
+    it. windows: the whole map's, `whole_map` of the source by default. places: where a search says that the frame may
+    be; all that is looked at of a map too large to be looked at whole."""
 
     pixels: UInt8
     footprint_m: float
@@ -57,6 +58,7 @@ class MapFrameSearch:
     attitude: CameraAttitude | None = None
     windows: MapWindows | None = None
     device: str = "cpu"
+    places: Sequence[LonLat] | None = None
 
     def coverage(self, state: Floats) -> float:
         """See `FrameSearch`: by the map's box."""
@@ -79,8 +81,13 @@ class MapFrameSearch:
         return self._measurements(registration, scale, FITTED.candidates, STRONG_NEARBY)
 
     def everywhere(self) -> Sequence[PoseMeasurement]:
-        """See `FrameSearch`: the best place of the whole map."""
+        """See `FrameSearch`: the best place of the whole map, or about its `places`."""
         frame = self._raster(self.footprint_m)
+        if self.places is not None:
+            reach_m = DEFAULTS.reach_footprints * frame.geometry.footprint_m
+            around = candidates_around(self.source, frame.geometry, self.places, reach_m)
+            registration = self._registered(frame, around, DEFAULTS, DEFAULTS.refined)
+            return self._measurements(registration, 1.0, FITTED.candidates, STRONG_NEARBY)
         if self.windows is not None:
             candidates: Iterable[CandidateWindow] = self.windows(frame.geometry, DEFAULTS)
         else:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from coarseloc.core import geo
 from coarseloc.core.tracks import AlternativePlace, MotionSource, TrackEstimate, TrackMode
-from coarseloc.core.types import Floats
+from coarseloc.core.types import Floats, LonLat
 from coarseloc.localize.tracking import rank_grid
 from coarseloc.localize.tracking.motion import Displacement, guessed_displacement
 from coarseloc.localize.tracking.rank_grid import (
@@ -133,6 +133,15 @@ def smoothed_ranks(
         registers = step.registers or follows
         estimates.append(_estimate(step.frame, "smoothed", mass, registers, step.evidence, before, plane, settings))
     return estimates
+
+
+def searched_places(estimate: TrackEstimate, frame: RankedFrame, plane: LocalPlane, most: int = 10) -> list[LonLat]:
+    """Where to register a frame of a map too large to look at whole: where its track has it, then its hits' places."""
+    tracked = [estimate.ground, *(place.location for place in estimate.alternatives)]
+    rows = sorted((row for hits in frame.hits for row in hits.rows.tolist()), key=lambda row: row[3])
+    places = [place for place in tracked if place is not None]
+    places += [plane.location(east, north) for east, north in dict.fromkeys((row[0], row[1]) for row in rows)]
+    return places[:most]
 
 
 class _RankTracker:
