@@ -4,4 +4,5 @@ motion       — how the ground in a frame's middle moved from one frame to the 
 odometry     — that motion from the frames' own pictures
 rank_grid    — the filter on ranks of a search: mass on a grid
 rank_track   — a track by it, causal and smoothed
+virtual_flights — how wide its ellipses are, learnt on the references
 """
