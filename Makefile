@@ -39,13 +39,17 @@ bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documenta
 	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --quick --out benchmarks/results
 
 NAIP        ?= ../shared/data/naip
-accuracy: .venv/ready      ## every figure of docs/accuracy.md, resumable, half an hour on a quiet machine; NAIP=FOLDER, WORK=FOLDER
+accuracy: .venv/ready      ## every figure of docs/accuracy.md, resumable, three quarters of an hour on a quiet machine; NAIP=FOLDER, WORK=FOLDER
 	$(BIN)/python tools/fix_accuracy.py collect --work $(or $(WORK),/tmp/fix-accuracy) --naip $(NAIP)
 	$(BIN)/python tools/fix_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy)
+	$(BIN)/python tools/track_accuracy.py collect --work $(or $(WORK),/tmp/fix-accuracy)/tracks --naip $(NAIP)
+	$(BIN)/python tools/track_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy)/tracks
 
-accuracy-quick: .venv/ready ## the same of a sixth of the frames, in five minutes
+accuracy-quick: .venv/ready ## the same of a sixth of the frames, of tracks a third, in ten minutes
 	$(BIN)/python tools/fix_accuracy.py collect --quick --work $(or $(WORK),/tmp/fix-accuracy-quick) --naip $(NAIP)
 	$(BIN)/python tools/fix_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy-quick)
+	$(BIN)/python tools/track_accuracy.py collect --quick --work $(or $(WORK),/tmp/fix-accuracy-quick)/tracks --naip $(NAIP)
+	$(BIN)/python tools/track_accuracy.py report --work $(or $(WORK),/tmp/fix-accuracy-quick)/tracks
 
 calibration: .venv/ready   ## fit a fix's covariance and probability anew: writes the package's calibration.json
 	$(BIN)/python tools/fix_accuracy.py collect --share calibrate --work $(or $(WORK),/tmp/fix-accuracy) --naip $(NAIP)
