@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core.fixes import FixConditions, FrameFix, NoMatch, NoMatchReason, NotVerified, Pose2D, RunnerUp
-from coarseloc.core.types import Covariance, LonLat
+from coarseloc.core.types import LonLat
+from coarseloc.store.points import point_columns, point_of
 from coarseloc.store.tables import FrameFixRow, FrameRow
 
-_COVARIANCE = ("cov_east_east_m2", "cov_east_north_m2", "cov_north_north_m2")
 _IN_COLUMNS = (
     "ground", "ground_covariance_m2", "aircraft", "aircraft_covariance_m2", "heading_deg", "score", "margin",
     "probability", "fit_digest",
@@ -55,17 +55,10 @@ def _values(fix: FrameFix) -> dict[str, Any]:
     if not isinstance(answer, NotVerified):
         values |= {name: getattr(answer, name) for name in ("score", "margin", "probability", "fit_digest")}
     if isinstance(answer, Pose2D):
-        values |= {"heading_deg": answer.heading_deg, **_point("", answer.ground, answer.ground_covariance_m2)}
-        values |= _point("aircraft_", answer.aircraft, answer.aircraft_covariance_m2)
+        values |= {"heading_deg": answer.heading_deg, **point_columns("", answer.ground, answer.ground_covariance_m2)}
+        values |= point_columns("aircraft_", answer.aircraft, answer.aircraft_covariance_m2)
         values["pose"] = {name: value for name, value in asdict(answer).items() if name not in _IN_COLUMNS}
     return values
-
-
-def _point(prefix: str, location: LonLat | None, covariance: Covariance | None) -> dict[str, float]:
-    if location is None or covariance is None:
-        return {}
-    values = {"lon": location.lon, "lat": location.lat, **dict(zip(_COVARIANCE, covariance, strict=True))}
-    return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def _fix(row: FrameFixRow) -> FrameFix:
@@ -81,8 +74,8 @@ def _fix(row: FrameFixRow) -> FrameFix:
 
 
 def _pose(row: FrameFixRow, rest: dict[str, Any]) -> Pose2D:
-    ground, ground_covariance = _position(row, "")
-    aircraft, aircraft_covariance = _position(row, "aircraft_")
+    ground, ground_covariance = point_of(row, "")
+    aircraft, aircraft_covariance = point_of(row, "aircraft_")
     numbers = (row.heading_deg, row.score, row.margin, row.probability)
     heading_deg, score, margin, probability = (number for number in numbers if number is not None)
     assert ground is not None and ground_covariance is not None  # noqa: S101 - a match has a position
@@ -105,11 +98,3 @@ def _pose(row: FrameFixRow, rest: dict[str, Any]) -> Pose2D:
             and RunnerUp(LonLat(*runner_up["location"]), runner_up["heading_deg"], runner_up["score"]),
         }
     )
-
-
-def _position(row: FrameFixRow, prefix: str) -> tuple[LonLat | None, Covariance | None]:
-    names = ("lon", "lat", *_COVARIANCE)
-    values = [value for name in names if (value := getattr(row, f"{prefix}{name}")) is not None]
-    if len(values) < len(names):
-        return None, None
-    return LonLat(*values[:2]), Covariance(*values[2:])

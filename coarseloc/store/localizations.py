@@ -12,14 +12,19 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.fixes import FrameFix, Pose2D
+from coarseloc.core.tracks import TrackEstimate, TrackMode
 from coarseloc.core.types import Covariance, Estimate, LonLat
-from coarseloc.store import fixes
+from coarseloc.store import fixes, tracks
 from coarseloc.store.snapshots import TileSnapshot, snapshots
 from coarseloc.store.tables import FlightRow, FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
 
 BEST_PLACE = "best-place"  # the method that every run answers by
 FIX = "fix"  # of frames looked for on the map in metres, among a run's best places
 WHOLE_MAP = "whole-map"  # the same on all of the map: from no run, without any backbone
+TRACK = "track"  # of frames in their order, each by what came before it
+TRACK_SMOOTHED = "track-smoothed"  # the same by all of the flight
+
+_TRACK_MODES: dict[str, TrackMode] = {TRACK: "causal", TRACK_SMOOTHED: "smoothed"}
 
 _COLUMNS = FrameEstimateRow.__table__.columns.keys()
 _PLAIN = [field.name for field in fields(Estimate) if field.name in _COLUMNS]  # those that a column holds as they are
@@ -171,6 +176,34 @@ def frame_fixes(session: Session, run: int, frame_indices: Sequence[int] | None 
     return {} if localization is None else fixes.fixes(session, localization, frame_indices)
 
 
+def frame_tracks(
+    session: Session, run: int, method: str | None = None, frame_indices: Sequence[int] | None = None
+) -> dict[int, TrackEstimate]:
+    """Read {frame index: estimate} of a run's newest track, for all frames or some; the smoothed one where there is
+    one, unless `method` says which. None where there is no track."""
+    for name in (TRACK_SMOOTHED, TRACK) if method is None else (method,):
+        localization = newest_localization(session, run, name)
+        if localization is not None:
+            return tracks.track_estimates(session, localization, _TRACK_MODES[name], frame_indices)
+    return {}
+
+
+def newest_tracks(session: Session, flight_id: str) -> list[StoredLocalization]:
+    """List a flight's newest finished tracks of each method, references and evidence, oldest first."""
+    condition = and_(LocalizationRow.method.in_(_TRACK_MODES), FlightRow.flight_id == ids.label(flight_id))
+    finished = [stored for stored in _localizations(session, condition) if stored.finished_at is not None]
+    newest = {
+        (stored.method, stored.reference_set, stored.parameters.get("evidence")): stored
+        for stored in sorted(finished, key=lambda stored: stored.finished_at or now())
+    }
+    return sorted(newest.values(), key=lambda stored: stored.id)
+
+
+def track(session: Session, stored: StoredLocalization) -> dict[int, TrackEstimate]:
+    """Read {frame index: estimate} of a stored track, in the flight's order."""
+    return tracks.track_estimates(session, stored.id, _TRACK_MODES[stored.method])
+
+
 def methods(session: Session, run: int) -> list[str]:
     """List the methods that have answered from this run, oldest first."""
     query = select(LocalizationRow.method).join(LocalizationRunRow).where(LocalizationRunRow.run_id == run)
@@ -182,11 +215,14 @@ def estimates(
 ) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
     """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some.
 
-    A fix's location is its pose's `position`.
+    A fix's location is its pose's `position`, a track's its estimate's; a track's score is its probability.
     """
     if method == FIX:
         fixes_by_frame = frame_fixes(session, run, frame_indices)
         return {index: (_fix_estimate(fix.pose), None) for index, fix in fixes_by_frame.items() if fix.pose}
+    if method in _TRACK_MODES:
+        tracked = frame_tracks(session, run, method, frame_indices)
+        return {index: (estimate, None) for index, frame in tracked.items() if (estimate := _track_estimate(frame))}
     query = (
         select(FrameRow.index, FrameEstimateRow)
         .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)
@@ -209,6 +245,20 @@ def _fix_estimate(pose: Pose2D) -> Estimate:
         margin=pose.margin,
         covariance_m2=pose.position_covariance_m2,
         probability=pose.probability,
+    )
+
+
+def _track_estimate(tracked: TrackEstimate) -> Estimate | None:
+    if tracked.position is None:
+        return None
+    return Estimate(
+        location=tracked.position,
+        heading_deg=tracked.heading_deg,
+        score=tracked.probability,
+        margin=None,
+        covariance_m2=tracked.position_covariance_m2,
+        probability=tracked.probability,
+        state=tracked.state,
     )
 
 

@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.errors import StoreError
 from coarseloc.core.fixes import FrameFix
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
 from coarseloc.store import localizations, snapshots
 from coarseloc.store.embeddings import StoredSpec, stored_spec
 from coarseloc.store.flights import StoredFlight, frame_of
-from coarseloc.store.localizations import BEST_PLACE, FIX
+from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.snapshots import TileSnapshot
 from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow, HitRow, RunRow, SpecRow, now
@@ -64,6 +65,7 @@ class FrameResult:
     estimate: Estimate | None  # by the method asked for
     best: TileSnapshot | None  # the estimate's tile
     fix: FrameFix | None = None  # None where the run was not verified
+    track: TrackEstimate | None = None  # None where the run was not tracked
 
 
 def combine_reference_sets(sets: Sequence[ReferenceSet]) -> ReferenceSet:
@@ -279,13 +281,15 @@ def results(
     hits = _hits(session, run, keys) if with_hits else {}
     estimates = localizations.estimates(session, run, method, frame_indices)
     fixes = localizations.frame_fixes(session, run, frame_indices)
+    track_method = method if method in (TRACK, TRACK_SMOOTHED) else None
+    tracked = localizations.frame_tracks(session, run, track_method, frame_indices)
     return [
         FrameResult(
             frame_of(frame),
             _timing(result),
             tuple(hits.get(frame.id, ())),
             result.error,
-            *(*estimates.get(frame.index, (None, None)), fixes.get(frame.index)),
+            *(*estimates.get(frame.index, (None, None)), fixes.get(frame.index), tracked.get(frame.index)),
         )
         for frame, result in rows
     ]

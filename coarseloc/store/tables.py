@@ -339,7 +339,22 @@ class FrameEstimateRow(Base):
     )  # the best tile, where there is one
 
 
-class FrameFixRow(Base):
+class GroundAndAircraft:
+    """Columns of a frame's place: the ground under its middle, and the aircraft above it."""
+
+    lon: Mapped[float | None]  # of the ground
+    lat: Mapped[float | None]
+    cov_east_east_m2: Mapped[float | None]
+    cov_east_north_m2: Mapped[float | None]
+    cov_north_north_m2: Mapped[float | None]
+    aircraft_lon: Mapped[float | None]
+    aircraft_lat: Mapped[float | None]
+    aircraft_cov_east_east_m2: Mapped[float | None]
+    aircraft_cov_east_north_m2: Mapped[float | None]
+    aircraft_cov_north_north_m2: Mapped[float | None]
+
+
+class FrameFixRow(GroundAndAircraft, Base):
     """A frame looked for on the map in metres. `match` is NULL where it could not be, and no position is stored where
     it is not true."""
 
@@ -353,18 +368,30 @@ class FrameFixRow(Base):
     probability: Mapped[float | None]
     fit_digest: Mapped[str | None] = mapped_column(String(64))  # of the constants behind probability and covariance
     conditions: Mapped[dict[str, Any] | None]  # core.fixes.FixConditions
-    lon: Mapped[float | None]  # of the ground under the frame's middle
-    lat: Mapped[float | None]
-    cov_east_east_m2: Mapped[float | None]
-    cov_east_north_m2: Mapped[float | None]
-    cov_north_north_m2: Mapped[float | None]
-    aircraft_lon: Mapped[float | None]
-    aircraft_lat: Mapped[float | None]
-    aircraft_cov_east_east_m2: Mapped[float | None]
-    aircraft_cov_east_north_m2: Mapped[float | None]
-    aircraft_cov_north_north_m2: Mapped[float | None]
     heading_deg: Mapped[float | None]
     pose: Mapped[dict[str, Any] | None]  # the rest of core.fixes.Pose2D
+
+
+class TrackEstimateRow(GroundAndAircraft, Base):
+    """A frame of a track. No position is stored unless the state claims one."""
+
+    __tablename__ = "track_estimates"
+    localization_id: Mapped[int] = _key_of("localizations.id")
+    frame_id: Mapped[int] = _key_of("frames.id", index=True)
+    state: Mapped[str] = mapped_column(String(20))
+    heading_deg: Mapped[float | None]
+    heading_sd_deg: Mapped[float | None]
+    scale: Mapped[float | None]
+    speed_mps: Mapped[float | None]
+    probability: Mapped[float]
+    p_off_map: Mapped[float]
+    p_blind: Mapped[float]
+    odometry: Mapped[str] = mapped_column(String(20))
+    reset_counter: Mapped[int]
+    measured: Mapped[bool]
+    searched: Mapped[str | None] = mapped_column(String(20))
+    alternatives: Mapped[list[dict[str, Any]]]
+    evidence: Mapped[dict[str, Any] | None]  # motion and measurements, to go on with; None of a smoothed one
 
 
 class StudyRow(Base):
