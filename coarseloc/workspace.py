@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from coarseloc.core.types import Backbone, EmbeddingSpec, Fit, Flight, Frame, Ne
 from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
-from coarseloc.store import embeddings, flights, references
+from coarseloc.store import embeddings, flights, references, runs
 from coarseloc.store.embeddings import StoredSpec
+from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors.protocol import VectorStore
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from search.evaluation.studies.ground import OrthophotoGround, PictureGround
     from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
-    from search.export.records import MapLocalizationInfo
+    from search.export.records import FrameTrackInfo, MapLocalizationInfo
     from search.filtered_index import FilteredIndex
     from search.map_localization import MapLocalizer
     from search.mirror import Mirror
@@ -467,29 +468,16 @@ class Workspace(DataFolder):
         frame index; those of the same question are given back as they are. store: keep the answers on a reference set,
         to go on with, and for `evaluate` to hold beside those of backbones; `previous` is not looked at then.
         """
-        from coarseloc.embedding.device import resolve_device
         from search.environment import machine
         from search.export.map_infos import map_localization_info
-        from search.map_localization import MapLocalizer
         from search.whole_map import localize_flight
 
-        source, name, stored_set = self._map_source(map_path, crs, reference_set)
-        facts = stored_set.reference_set if stored_set else None
-        device = str(resolve_device(device or self.settings.device))
-        localizer = MapLocalizer(
-            source,
-            name,
-            flight.camera,
-            reference_footprint_m=facts.footprint_m if facts else None,
-            near=near,
-            map_sd_m=facts.map_sd_m if facts and map_sd_m is None else map_sd_m,
-            boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
-            device=device,
-        )
+        localizer, stored_set = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device)
         for text in flight.notices:
             self.notice(text)
         if store and stored_set:
-            environment = {key: value for key, value in machine(device, "").items() if key in ("device", "cpu")}
+            facts = machine(localizer.device, "")
+            environment = {key: facts[key] for key in ("device", "cpu")}
             answers = localize_flight(
                 self.db, flight, stored_set, localizer, near=near, environment=environment,
                 fit_widths=self._fit_widths, notice=self.notice,
@@ -529,6 +517,34 @@ class Workspace(DataFolder):
         for text in notices:
             self.notice(text)
 
+    def _map_localizer(
+        self,
+        flight: Flight,
+        map_path: Path | None,
+        crs: str | None,
+        reference_set: str | None,
+        near: Near | None,
+        map_sd_m: float | None,
+        device: str | None,
+    ) -> tuple[MapLocalizer, StoredReferenceSet | None]:
+        """(a map opened for a flight's frames, the reference set that it is the source of)."""
+        from coarseloc.embedding.device import resolve_device
+        from search.map_localization import MapLocalizer
+
+        source, name, stored_set = self._map_source(map_path, crs, reference_set)
+        facts = stored_set.reference_set if stored_set else None
+        localizer = MapLocalizer(
+            source,
+            name,
+            flight.camera,
+            reference_footprint_m=facts.footprint_m if facts else None,
+            near=near,
+            map_sd_m=facts.map_sd_m if facts and map_sd_m is None else map_sd_m,
+            boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
+            device=str(resolve_device(device or self.settings.device)),
+        )
+        return localizer, stored_set
+
     def _map_source(
         self, map_path: Path | None, crs: str | None, reference_set: str | None
     ) -> tuple[WindowSource, str, StoredReferenceSet | None]:
@@ -551,6 +567,107 @@ class Workspace(DataFolder):
             stored = references.find_reference_set(session, reference_set)
             captures = references.captures(session, stored.id)
         return reference_map(stored.reference_set, captures), f"reference set {stored.name}", stored
+
+    def track(
+        self,
+        flight: Flight | str,
+        *,
+        map_path: Path | None = None,
+        crs: str | None = None,
+        reference_set: str | None = None,
+        run_id: int | None = None,
+        odometry: Literal["frames", "none"] = "frames",
+        online: bool = False,
+        camera: Camera | None = None,
+        near: Near | None = None,
+        map_sd_m: float | None = None,
+        device: str | None = None,
+    ) -> Iterator[FrameTrackInfo]:
+        """Track a flight: a causal record as soon as each frame is looked for; both tracks are stored.
+
+        flight: opened, with a map (as of `localize_on_map`); else the id of a recorded one, whose newest run, or
+        `run_id`, says where frames may be. odometry: what tells the motion between frames. online: no smoothed track.
+        camera: what comes before the flight's own. Stopped, the same call goes on.
+        """
+        from search.export.map_infos import frame_track_info
+        from search.tracking.flight_track import TrackRequest, track_flight
+        from search.tracking.frames import odometry_from_frames
+
+        if odometry == "none":
+            self.notice("without odometry the causal track is not to be relied on: take the smoothed one")
+        request = TrackRequest(
+            source=odometry, odometry=odometry_from_frames if odometry == "frames" else None, online=online
+        )
+        if isinstance(flight, Flight):
+            stored, options = self._map_track(flight, map_path, crs, reference_set, near, map_sd_m, device)
+        else:
+            stored, options = self._run_track(flight, run_id, camera, map_sd_m, device)
+        places = track_flight(self.db, stored, request=request, **options)
+        with self._show_progress("track") as progress:
+            for count, place in enumerate(places, start=1):
+                yield frame_track_info(stored.flight, place.frame, place.estimate, place.error, place.track_ms)
+                if progress:
+                    progress(count, len(stored.flight.frames), "frames")
+
+    def _map_track(
+        self,
+        flight: Flight,
+        map_path: Path | None,
+        crs: str | None,
+        reference_set: str | None,
+        near: Near | None,
+        map_sd_m: float | None,
+        device: str | None,
+    ) -> tuple[StoredFlight, dict[str, Any]]:
+        """(a flight, recorded; what it is tracked on: a map)."""
+        from coarseloc.imagery.flights import fingerprint
+        from search.tracking.grounds import MapGround
+        from search.whole_map import map_parameters
+
+        localizer, stored_set = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device)
+        self._fit_widths(localizer, flight.frames)
+        with self.db.write() as session:
+            stored = flights.save_flight(session, flight)
+        for text in (*flight.notices, *stored.notices):
+            self.notice(text)
+        parameters = map_parameters(localizer, near)
+        if stored_set is not None:
+            parameters["sets"] = [stored_set.uid]
+            facts = {"uid": stored_set.uid, **asdict(stored_set.reference_set)}
+        else:
+            assert map_path is not None  # noqa: S101 - a map or a set was opened
+            parameters["map"] = fingerprint(map_path)
+            facts = {"name": localizer.map.name}
+        return stored, {
+            "ground": MapGround(localizer), "reference_sets": [facts], "ground_parameters": parameters,
+        }  # fmt: skip
+
+    def _run_track(
+        self, flight_id: str, run_id: int | None, camera: Camera | None, map_sd_m: float | None, device: str | None
+    ) -> tuple[StoredFlight, dict[str, Any]]:
+        """(a recorded flight, what it is tracked on: the best places of a run)."""
+        from coarseloc.embedding.device import resolve_device
+        from coarseloc.imagery.flight_toml import camera_of
+        from search.export.infos import newest_runs
+        from search.tracking.grounds import run_ground
+
+        with self.db.read() as session:
+            stored = flights.find_flight(session, flight_id)
+            run = None if run_id is None else runs.find_run(session, run_id)
+        if run is None:
+            run = newest_runs(self.db, flight_id)[-1]
+        elif run.flight_id != stored.flight.flight_id:
+            raise InputError(f"run {run.id} is of flight {run.flight_id}, not of {stored.flight.flight_id}")
+        ground, parameters = run_ground(
+            self.db, run, camera_of(stored.flight.path, camera), map_sd_m=map_sd_m,
+            device=str(resolve_device(device or self.settings.device)), notice=self.notice,
+        )  # fmt: skip
+        return stored, {
+            "ground": ground,
+            "runs": [run.id],
+            "reference_sets": [asdict(facts) for facts in run.reference_sets],
+            "ground_parameters": parameters,
+        }
 
     def boresight(
         self, flight_id: str, *, run_id: int | None = None, camera: Camera | None = None, apply: bool = False

@@ -16,6 +16,7 @@ import numpy as np
 from coarseloc.core import geo
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.fixes import Pose2D
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Estimate, Floats, LonLat, Pose, RankedTile, TileFacts
 from coarseloc.localize import metrics
 from coarseloc.localize.places import Agreement, Place, agreement_distance_m, agreements, places_of, ranked_places
@@ -47,6 +48,14 @@ class FixErrors:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackErrors:
+    """A track's estimate against the truth, which is the aircraft's position."""
+
+    location_m: float  # great circle, from its position
+    heading_deg: float | None  # circular
+
+
+@dataclass(frozen=True, slots=True)
 class FrameAnswer:
     """One frame of a run by one method."""
 
@@ -54,6 +63,7 @@ class FrameAnswer:
     agreement: Agreement | None  # None without an estimate
     errors: FrameErrors | None  # None without truth or estimate
     fix_errors: FixErrors | None = None  # without truth or a fix that matches
+    track_errors: TrackErrors | None = None  # without truth or a position that the track claims
 
 
 def frame_answers(
@@ -88,6 +98,7 @@ def frame_answers(
                 _agreement(result, run, [voter.id for voter in voters], votes, within_m),
                 error,
                 fix_errors(result.fix.pose if result.fix else None, result.frame.truth),
+                track_errors(result.track, result.frame.truth),
             )
             for result, error in zip(results, errors, strict=True)
         ]
@@ -178,8 +189,23 @@ def fix_errors(pose: Pose2D | None, truth: Pose) -> FixErrors | None:
     return FixErrors(
         float(geo.distance_m(*truth.location, *pose.ground)),
         None if pose.aircraft is None else float(geo.distance_m(*truth.location, *pose.aircraft)),
-        None if truth.yaw_deg is None else geo.heading_difference(truth.yaw_deg, pose.heading_deg),
+        _heading_error_deg(truth, pose.heading_deg),
     )
+
+
+def track_errors(estimate: TrackEstimate | None, truth: Pose) -> TrackErrors | None:
+    """Compare a track's estimate with the truth; None where either is missing."""
+    if estimate is None or estimate.position is None or truth.location is None:
+        return None
+    return TrackErrors(
+        float(geo.distance_m(*truth.location, *estimate.position)), _heading_error_deg(truth, estimate.heading_deg)
+    )
+
+
+def _heading_error_deg(truth: Pose, heading_deg: float | None) -> float | None:
+    if truth.yaw_deg is None or heading_deg is None:
+        return None
+    return geo.heading_difference(truth.yaw_deg, heading_deg)
 
 
 def _side_m(tile: TileFacts) -> float:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
-from coarseloc.core.camera import BoresightLeg, Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import BoresightLeg, Camera, CameraAttitude, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, map_error
 from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
@@ -82,12 +82,12 @@ class MapLocalizer:
 
         Raises InputError where the map does not reach there.
         """
-        self._source: WindowSource = source if near is None else _MapPart(source, near)
+        self.source: WindowSource = source if near is None else _MapPart(source, near)
         self.camera = camera
         self._widths = FrameWidths(FootprintRule(camera, reference_footprint_m), self._localize, _answer)
         self._boresights = boresights
-        self._device = device
-        self.map = MapFacts(name, source.gsd_m, self._source.bounds, *map_error(source.gsd_m, map_sd_m))
+        self.device = device
+        self.map = MapFacts(name, source.gsd_m, self.source.bounds, *map_error(source.gsd_m, map_sd_m))
         self._windows_of: tuple[FrameGeometry, RegistrationSettings] | None = None  # whose windows of the map are kept
         self._windows: list[CandidateWindow] = []
 
@@ -109,6 +109,12 @@ class MapLocalizer:
         except InputError:
             return False
 
+    def attitude(self, frame: Frame) -> CameraAttitude | None:
+        """The camera's, where labels, a boresight or its mounting tell it."""
+        return self.camera.attitude(
+            frame.truth.pitch_deg, frame.truth.roll_deg, self._boresights.get(frame.relative_path)
+        )
+
     def localize(self, frame: Frame) -> MapLocalization:
         """Find one frame; an image that cannot be read, or whose width nothing says, is an error of its own."""
         try:
@@ -124,10 +130,10 @@ class MapLocalizer:
         except ImageryError as error:
             return MapLocalization(frame, None, *width, ms_since(started), 0.0, str(error))
         decode_ms, started = ms_since(started), time.perf_counter()
-        searched = SearchedMap(self._source, self.map.registration_sd_m, self._candidates)
+        searched = SearchedMap(self.source, self.map.registration_sd_m, self.windows)
         _, answer = fix_frame(
             pixels, width.metres, self.camera, frame.truth, [searched],
-            whole_map=True, boresight=self._boresights.get(frame.relative_path), settings=settings, device=self._device,
+            whole_map=True, boresight=self._boresights.get(frame.relative_path), settings=settings, device=self.device,
         )  # fmt: skip
         verify_ms = ms_since(started)
         facts = self.map
@@ -136,14 +142,14 @@ class MapLocalizer:
         )
         return MapLocalization(frame, FrameFix(answer, conditions), *width, decode_ms, verify_ms)
 
-    def _candidates(self, geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
-        """The map's windows, kept for the next frame of the same geometry where they are few enough."""
+    def windows(self, geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
+        """All of the map's windows for frames of a geometry, kept for the next one where they are few enough."""
         if (geometry, settings) == self._windows_of:
             yield from self._windows
             return
         self._windows_of, self._windows = None, []
         pixels = 0
-        for candidate in whole_map(self._source, geometry, settings):
+        for candidate in whole_map(self.source, geometry, settings):
             pixels += candidate.window.pixels.size // 3
             if pixels <= _CACHED_PX:
                 self._windows.append(candidate)
@@ -197,11 +203,11 @@ class _MapPart:
                 f"the map does not reach {near.lat:.5f}, {near.lon:.5f} within {near.radius_m:g} m: it "
                 f"covers longitudes {west:.5f} to {east:.5f} and latitudes {south:.5f} to {north:.5f}"
             )
-        self._source, self.gsd_m, self.bounds = source, source.gsd_m, clipped
+        self.source, self.gsd_m, self.bounds = source, source.gsd_m, clipped
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """See `WindowSource`."""
-        return self._source.window(center, side_m, gsd_m)
+        return self.source.window(center, side_m, gsd_m)
 
 
 def _clipped(bounds: BBox, near: Near) -> BBox | None:

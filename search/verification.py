@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from coarseloc.core.camera import Camera, FootprintRule, FootprintWidth
+from coarseloc.core.camera import Camera, CameraAttitude, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, Pose2D, map_error
 from coarseloc.core.types import Frame, LonLat, Progress
@@ -142,6 +142,20 @@ class Verifier:
         self._widths = FrameWidths(rule, self._fix_at, lambda fix: fix.answer)
         self._boresights = request.camera.boresights_by_path([frame.relative_path for frame in self._frames])
 
+    @property
+    def camera(self) -> Camera:
+        return self._request.camera
+
+    def width(self, frame: Frame) -> FootprintWidth:
+        """Of one frame on the ground. Raises InputError where nothing says."""
+        return self._widths.width(frame)
+
+    def attitude(self, frame: Frame) -> CameraAttitude | None:
+        """The camera's, where labels, a boresight or its mounting tell it."""
+        return self.camera.attitude(
+            frame.truth.pitch_deg, frame.truth.roll_deg, self._boresights.get(frame.relative_path)
+        )
+
     def fit_widths(self) -> list[str]:
         """Try the width of frames on a flight's first ones, scan its scale where it does not fit; returns notices.
 
@@ -155,13 +169,13 @@ class Verifier:
     def fix(self, frame: Frame) -> FrameFix:
         """A frame's fix, or why it was not looked for."""
         try:
-            width = self._widths.width(frame)
+            width = self.width(frame)
         except InputError as error:
             return FrameFix(NotVerified(str(error)))
         return self._widths.localize(frame, width)
 
     def _fix_at(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> FrameFix:
-        places = places_of(self._hits[frame.index])[: self._request.places]
+        places = places_of(self._hits.get(frame.index, ()))[: self._request.places]
         by_map = _places_by_map(places, self._maps)
         if not by_map:
             return FrameFix(NotVerified(_refusal(places, self._maps)))

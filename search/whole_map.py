@@ -39,7 +39,7 @@ def localize_flight(
     with db.write() as session:
         stored = flights.save_flight(session, flight)
         facts = {"uid": reference_set.uid, **asdict(reference_set.reference_set)}
-        parameters = _parameters(localizer, near, environment)
+        parameters = map_parameters(localizer, near) | {"sets": [reference_set.uid], "environment": dict(environment)}
         localization = localizations.start_localization(session, stored.id, WHOLE_MAP, [], [facts], parameters)
         earlier = fixes.fixes(session, localization)
     for text in stored.notices:
@@ -61,8 +61,8 @@ def localize_flight(
         localizations.finish_localization(session, localization)
 
 
-def _parameters(localizer: MapLocalizer, near: Near | None, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides the answers beside flight and reference set."""
+def map_parameters(localizer: MapLocalizer, near: Near | None) -> dict[str, Any]:
+    """All that decides answers on a map beside flight and reference set."""
     facts = localizer.map
     return {
         "camera": asdict(localizer.camera),
@@ -71,5 +71,4 @@ def _parameters(localizer: MapLocalizer, near: Near | None, environment: Mapping
         "map_sd_m": facts.registration_sd_m,
         "where": dict(Where(near=near).to_json()),
         "fit_digest": FITTED.digest,
-        "environment": dict(environment),
     }

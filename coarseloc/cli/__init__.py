@@ -37,6 +37,10 @@ COMMANDS = {
         "localize:localize",
         'Where frames lie on a map: metres, heading and an ellipse, or "no match".',
     ),
+    "track": (
+        "track:track",
+        "One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.",
+    ),
     "boresight": (
         "boresight:boresight",
         "The constant angle between the camera and the vertical on each leg of FLIGHT, and the map's shift.",

@@ -141,6 +141,11 @@ def finish_localization(session: Session, localization: int) -> None:
     row.finished_at = row.finished_at or now()
 
 
+def delete_localization(session: Session, localization: int) -> None:
+    """Forget an answer with all of its frames."""
+    session.delete(session.get_one(LocalizationRow, localization))
+
+
 def is_unfinished(session: Session, run: int, method: str, parameters: Mapping[str, Any]) -> bool:
     """Whether this run's answer by a method with these parameters was begun and not ended."""
     query = (

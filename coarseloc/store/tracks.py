@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core.tracks import (
@@ -43,6 +43,10 @@ def save_track_estimates(
                 **point_columns("aircraft_", estimate.aircraft, estimate.aircraft_covariance_m2),
             )
         )
+
+
+def delete_track_estimates(session: Session, localization: int) -> None:
+    session.execute(delete(TrackEstimateRow).where(TrackEstimateRow.localization_id == localization))
 
 
 def track_estimates(

@@ -32,8 +32,8 @@ def fix_info(fix: FrameFix | None) -> FixInfo:
     return FixInfo(
         match=True,
         reason=None,
-        ground=_point(pose.ground, pose.ground_covariance_m2),
-        aircraft=pose.aircraft and pose.aircraft_covariance_m2 and _point(pose.aircraft, pose.aircraft_covariance_m2),
+        ground=point_info(pose.ground, pose.ground_covariance_m2),
+        aircraft=point_info(pose.aircraft, pose.aircraft_covariance_m2),
         heading_deg=pose.heading_deg % 360.0 % 360.0,  # once would leave 360 of a hair below 0
         heading_sd_deg=pose.heading_sd_deg,
         tilt_deg=pose.tilt_deg,
@@ -70,7 +70,10 @@ def _without_position(match: bool | None, reason: str, conditions: FixConditions
     )  # fmt: skip
 
 
-def _point(location: LonLat, covariance: Covariance) -> FixPointInfo:
+def point_info(location: LonLat | None, covariance: Covariance | None) -> FixPointInfo | None:
+    """A position with its covariance and ellipse; None where either is unknown."""
+    if location is None or covariance is None:
+        return None
     return FixPointInfo(
         lon=location.lon,
         lat=location.lat,

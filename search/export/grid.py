@@ -47,12 +47,16 @@ class ProjectedGrid:
 
     def in_record(self, info: CoarseLocalizationInfo) -> CoarseLocalizationInfo:
         """A record with each position that it claims in the grid too."""
-        estimate, fix, truth = info.estimate, info.estimate.fix, info.truth
+        estimate, fix, track, truth = info.estimate, info.estimate.fix, info.estimate.track, info.truth
         points = {"ground": self._in_point(fix.ground), "aircraft": self._in_point(fix.aircraft)}
-        located = {"grid": self.position(estimate.location.lon, estimate.location.lat)}
+        located = {
+            "grid": self.position(estimate.location.lon, estimate.location.lat),
+            "fix": fix.model_copy(update=points),
+            "track": track and track.model_copy(update={"location": self._in_point(track.location)}),
+        }
         return info.model_copy(
             update={
-                "estimate": estimate.model_copy(update=located | {"fix": fix.model_copy(update=points)}),
+                "estimate": estimate.model_copy(update=located),
                 "truth": truth
                 and truth.model_copy(update={"grid": self.position(truth.location.lon, truth.location.lat)}),
             }

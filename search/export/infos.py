@@ -30,6 +30,7 @@ from search.export.records import (
     TimingMs,
     TruthInfo,
 )
+from search.export.track_infos import track_info
 
 if TYPE_CHECKING:
     from search.export.grid import ProjectedGrid
@@ -191,6 +192,7 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
             "method": method,
             "agreement": AgreementInfo(**asdict(agreement)),
             "fix": fix_info(answer.result.fix),
+            "track": answer.result.track and track_info(answer.result.track),
         }
     )
 
@@ -208,6 +210,7 @@ def errors_info(run: StoredRun, answer: FrameAnswer) -> ErrorsInfo | None:
         on_map=errors.on_map,
         fix_ground_m=fix_errors.ground_m if fix_errors else None,
         fix_aircraft_m=fix_errors.aircraft_m if fix_errors else None,
+        track_m=answer.track_errors.location_m if answer.track_errors else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""From a frame looked for on a whole map to the record that other programs read."""
+"""From a frame looked for on a whole map, or tracked, to the record that other programs read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Flight, Frame
 from coarseloc.localize.registration.fix import FITTED
-from search.answers import fix_errors
+from search.answers import fix_errors, track_errors
 from search.export.fix_infos import fix_errors_info, fix_info
 from search.export.infos import frame_facts, truth_info
 from search.export.records import (
+    FrameTrackInfo,
     MapEstimateInfo,
     MapInfo,
     MapLocalizationInfo,
     MapQueryInfo,
     MapTimingMs,
 )
+from search.export.track_infos import track_errors_info, track_info
 from search.map_localization import MapLocalization, MapLocalizer
 
 
@@ -55,6 +58,24 @@ def map_localization_info(
         error=localization.error,
         truth=truth,
         errors=fix_errors_info(fix_errors(fix.pose if fix else None, frame.truth)),
+    )
+
+
+def frame_track_info(
+    flight: Flight, frame: Frame, estimate: TrackEstimate, error: str | None, track_ms: float | None
+) -> FrameTrackInfo:
+    """The record of a frame of a track."""
+    return FrameTrackInfo(
+        schema_version="1.0",
+        flight_id=flight.flight_id,
+        frame_index=frame.index,
+        relative_path=frame.relative_path,
+        taken_at=frame.time,
+        track=track_info(estimate),
+        error=error,
+        truth=truth_info(frame.truth, flight.truth_source),
+        errors=track_errors_info(track_errors(estimate, frame.truth)),
+        track_ms=track_ms,
     )
 
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 
 from coarseloc.core.clock import TimeSource
+from coarseloc.core.tracks import MotionSource, TrackMode, TrackState
 from coarseloc.core.types import AltitudeDatum
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 
 Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
 BBoxArray = tuple[float, float, float, float]
@@ -218,6 +219,34 @@ class FixInfo(_Record):
     conditions: FixConditionsInfo | None = Field(description="what the frame was looked for with")
 
 
+class AlternativeInfo(_Record):
+    """Where else a frame may be. Never to be taken for its position."""
+
+    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90)
+    heading_deg: float = Heading
+    probability: float = Field(ge=0, le=1)
+
+
+class TrackInfo(_Record):
+    """Where a flight's track has a frame. It has a position only while it is tracking or recovered."""
+
+    state: TrackState = Field(description="acquiring: not known yet; lost: no longer known")
+    mode: TrackMode = Field(description="causal: by the frames so far; smoothed: by all of the flight")
+    point: Literal["aircraft", "ground"] | None = Field(description="what `location` is of")
+    location: FixPointInfo | None
+    heading_deg: float | None = Heading
+    heading_sd_deg: float | None = Field(ge=0)
+    speed_mps: float | None = Field(ge=0, description="over ground; null where no time is known")
+    probability: float = Field(ge=0, le=1, description="that the place is right")
+    p_off_map: float = Field(ge=0, le=1, description="that the frame lies beyond the map")
+    p_blind: float = Field(ge=0, le=1, description="that the ground does not register: cloud, water, changed fields")
+    measured: bool = Field(description="this frame was found on the map; false: carried on by its motion")
+    odometry: MotionSource = Field(description="what tells the motion between frames")
+    reset_counter: int = Field(ge=0, description="goes up where the position jumps")
+    alternatives: list[AlternativeInfo]
+
+
 class EstimateInfo(_Record):
     """Where the frame was taken, and facing where."""
 
@@ -233,6 +262,7 @@ class EstimateInfo(_Record):
     probability: float | None = Field(ge=0, le=1, description="that the place is right; null where nobody says")
     agreement: AgreementInfo
     fix: FixInfo
+    track: TrackInfo | None = Field(default=None, description="null where the run was not tracked")
     grid: GridInfo | None = Grid
 
 
@@ -257,6 +287,7 @@ class ErrorsInfo(_Record):
         default=None, description="great circle, from the fix's point under the frame's middle; null without a match"
     )
     fix_aircraft_m: float | None = Field(default=None, description="great circle, from the fix's aircraft")
+    track_m: float | None = Field(default=None, description="great circle, from the track's location; null without one")
 
 
 class CoarseLocalizationInfo(_Record):
@@ -272,7 +303,7 @@ class CoarseLocalizationInfo(_Record):
     timing_ms: TimingMs
     results: list[Result] = Field(description="best first")
     index_build_ms: float = Field(ge=0, description="reading the vectors and building the index, when that was done")
-    schema_version: Literal["1.1"]
+    schema_version: Literal["1.2"]
     flight_id: str
     frame_index: int
     query: QueryInfo
@@ -303,7 +334,7 @@ class FlightLocalizations(_Record):
 
     model_config = ConfigDict(title="CoarseLocalizationFlight")
 
-    schema_version: Literal["1.1"]
+    schema_version: Literal["1.2"]
     flight_id: str
     started_at: datetime | None = Field(description="local time, no zone: the flight's id does not tell one")
     truth_source: str
@@ -381,10 +412,35 @@ class MapLocalizationInfo(_Record):
     errors: FixErrorsInfo | None = Field(description="null where the truth is unknown or there is no match")
 
 
+class TrackErrorsInfo(_Record):
+    """A track's estimate held against the truth, which is the aircraft's position."""
+
+    track_m: float = Field(ge=0, description="great circle, from the location")
+    heading_error_deg: float | None = Field(description="circular; null where the true heading is unknown")
+
+
+class FrameTrackInfo(_Record):
+    """One frame of a flight's track."""
+
+    model_config = ConfigDict(title="FrameTrackInfo")
+
+    schema_version: Literal["1.0"]
+    flight_id: str
+    frame_index: int
+    relative_path: str = Field(description="below the flight's folder: what the frame is known by")
+    taken_at: datetime | None = Field(description="by the flight's clock, no zone")
+    track: TrackInfo
+    error: str | None = Field(description="why the frame's picture could not be looked at")
+    truth: TruthInfo | None = Field(description="null where it is unknown")
+    errors: TrackErrorsInfo | None = Field(description="null where the truth or the location is unknown")
+    track_ms: float | None = Field(ge=0, description="decoding included; null where the evidence was stored before")
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
     "coarse-localization-flight.v1.schema.json": FlightLocalizations,
     "map-localization-info.v1.schema.json": MapLocalizationInfo,
+    "frame-track-info.v1.schema.json": FrameTrackInfo,
 }
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 from registration_scenes import pictured
+from textured_maps import textured_map
 
 from coarseloc.core import geo
 from coarseloc.core.camera import ALTITUDE_AND_FOV, REFERENCE_FOOTPRINT, Camera, Distortion
@@ -18,7 +19,6 @@ from coarseloc.core.fixes import Pose2D
 from coarseloc.core.types import BBox, Flight, LonLat, Near
 from coarseloc.imagery.flight_toml import FILE_NAME
 from coarseloc.imagery.flights import open_flight
-from coarseloc.imagery.geotiff import write_rgb
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.simulate.camera import Changes
@@ -27,20 +27,6 @@ from coarseloc.simulate.flight import simulate_flight
 from search.map_localization import MapLocalization, MapLocalizer
 
 FOOTPRINT_M = 300.0
-
-
-CENTER = LonLat(129.0, 37.5)
-
-
-def textured_map(path: Path, seed: int, center: LonLat = CENTER) -> Path:
-    """A map of 1 x 1 km at 2.5 m a pixel: blotches of many sizes, no two places alike."""
-    generator = np.random.default_rng(seed)
-    pixels = np.zeros((400, 400, 3))
-    for side in (10, 25, 80, 200):
-        coarse = Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8))
-        pixels += np.asarray(coarse.resize((400, 400), Image.Resampling.BICUBIC), float) / 4
-    image = Image.fromarray(pixels.astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
-    return write_rgb(path, np.asarray(image), center=center, gsd_m=2.5)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from coarseloc.core.types import Floats
+from coarseloc.core.types import Floats, UInt8
 from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
 
 Luma = NDArray[np.float32]
@@ -81,6 +81,11 @@ class OdometryFrame:
     def level(self, width_px: int) -> Image.Image:
         """Its luma at this many pixels a width."""
         return self._levels[width_px]
+
+
+def luma_of_pixels(pixels: UInt8) -> Luma:
+    """float32 [H, W], grey levels 0–255, of RGB uint8 [H, W, 3] (ITU-R BT.601)."""
+    return np.asarray(Image.fromarray(pixels).convert("L"), np.float32)
 
 
 def displacement(first: OdometryFrame, second: OdometryFrame) -> Displacement | None:

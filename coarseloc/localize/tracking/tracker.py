@@ -50,12 +50,8 @@ class LocalPlane:
         return geo.offset(self.origin, float(east_m), float(north_m))
 
 
-class FrameSearch(Protocol):
+class PlaceSearch(Protocol):
     """One frame, to be laid on the map. States are float64 [4] of `kalman`, in metres of the track's plane."""
-
-    def coverage(self, state: Floats) -> float:
-        """The share of the frame that would lie on the map."""
-        ...
 
     def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
         """Where the frame lies about an expected state, if anywhere."""
@@ -63,6 +59,14 @@ class FrameSearch(Protocol):
 
     def everywhere(self) -> Sequence[PoseMeasurement]:
         """Where the frame lies on the whole map, if anywhere: its best places, with what tells each from the rest."""
+        ...
+
+
+class FrameSearch(PlaceSearch, Protocol):
+    """The same, that tells where the map is too."""
+
+    def coverage(self, state: Floats) -> float:
+        """The share of the frame that would lie on the map."""
         ...
 
 

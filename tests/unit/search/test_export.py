@@ -99,7 +99,7 @@ def test_a_record_says_where_facing_where_and_how_far_off(searched):
     out, _ = exported(world)
     record = read(out / f"{FLIGHT}_00002_vits16.json")
     best, centre = record["results"][0], world.centre(1)
-    assert (record["schema_version"], record["flight_id"], record["frame_index"]) == ("1.1", FLIGHT, 2)
+    assert (record["schema_version"], record["flight_id"], record["frame_index"]) == ("1.2", FLIGHT, 2)
     assert best["tile_id"] == "gangnam-300m/00002" and best["angle_deg"] == 90
     assert best["path"] == "/captures/251210182149_300_50_0_090_00002.jpg"
     assert best["filename"] == "251210182149_300_50_0_090_00002.jpg"

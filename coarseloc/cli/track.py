@@ -1,0 +1,132 @@
+"""`coarseloc track`: a flight's frames as one track, with states."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from coarseloc.cli.options import camera_options, flight_id, time_options
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.core.camera import Camera
+from coarseloc.core.errors import InputError
+from coarseloc.core.filters import Where
+from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.workspace import Workspace
+
+if TYPE_CHECKING:
+    from search.export.records import FrameTrackInfo
+
+
+@click.command()
+@click.argument("flight", metavar="FLIGHT")
+@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF: no search is needed before.")
+@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
+@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
+@click.option("--run", "run_id", type=int, help="Without a map: the search run whose places are taken. [the newest]")
+@click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
+@click.option(
+    "--odometry",
+    type=click.Choice(["frames", "none"]),
+    default="frames",
+    show_default=True,
+    help="What tells the motion from frame to frame.",
+)
+@click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
+@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
+@click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@camera_options
+@time_options
+@click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
+@json_option
+@pass_workspace
+def track(
+    workspace: Workspace,
+    flight: str,
+    map_path: Path | None,
+    crs: str | None,
+    reference_set: str | None,
+    run_id: int | None,
+    near: str | None,
+    odometry: Literal["frames", "none"],
+    online: bool,
+    map_sd_m: float | None,
+    labels: Path | None,
+    camera: Camera,
+    time: StatedTime,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.
+
+    A flight that was searched is tracked by its newest run: a frame is looked for where the ones before let expect it,
+    and among the run's best places where they do not. With --map or --reference-set FLIGHT is a folder, and nothing
+    needs to be embedded. The track is stored as the methods "track" and "track-smoothed". Interrupted, the same command
+    goes on.
+    """
+    from coarseloc.imagery.flights import open_flight
+
+    on_map = map_path is not None or reference_set is not None
+    if on_map and run_id is not None:
+        raise InputError("give a map (--map, --reference-set) or a run (--run), not both")
+    if not on_map and (near or crs or labels):
+        raise InputError("--near, --crs and --labels go with --map or --reference-set: a run says them itself")
+    records = list(
+        workspace.track(
+            open_flight(Path(flight), labels=labels, camera=camera, time=time) if on_map else flight_id(flight),
+            map_path=map_path,
+            crs=crs,
+            reference_set=reference_set,
+            run_id=run_id,
+            odometry=odometry,
+            online=online,
+            camera=camera,
+            near=Where.parse({"near": [near]}).near if near else None,
+            map_sd_m=map_sd_m,
+            device=device,
+        )
+    )
+    answer(as_json, [record.model_dump(mode="json") for record in records], lambda: _show(records))
+
+
+def _show(records: Sequence[FrameTrackInfo]) -> None:
+    table(
+        "frame", "state", "lat", "lon", "ellipse m", "heading °", "m/s", "probability", "error m", "ms",
+        rows=[_row(record) for record in records],
+    )  # fmt: skip
+    states = Counter(record.track.state for record in records)
+    out.print(
+        f"{states['tracking'] + states['recovered']} of {len(records)} frames tracked, {states['acquiring']} before "
+        f"the first was, {states['lost']} lost and {states['recovered']} times recovered; causal: each by the frames "
+        "before it"
+    )
+    errors = [record.errors.track_m for record in records if record.errors]
+    points = {record.track.point for record in records} - {None}
+    if errors:
+        what = "the aircraft" if points == {"aircraft"} else "the ground under the frame's middle"
+        out.print(f"median error {statistics.median(errors):.1f} m, of {what} against the aircraft's truth")
+    if failures := [record for record in records if record.error]:
+        out.print(f"{len(failures)} frames could not be looked at: {failures[0].relative_path}: {failures[0].error}")
+
+
+def _row(record: FrameTrackInfo) -> tuple[object, ...]:
+    track, track_ms = record.track, "" if record.track_ms is None else round(record.track_ms)
+    if track.location is None:
+        return (record.frame_index, track.state, "", "", "", "", "", f"{track.probability:.3f}", "", track_ms)
+    ellipse = track.location.ellipse_95
+    return (
+        record.frame_index,
+        track.state,
+        f"{track.location.lat:.7f}",
+        f"{track.location.lon:.7f}",
+        f"{ellipse.major_m:.1f} × {ellipse.minor_m:.1f}",
+        "" if track.heading_deg is None else f"{track.heading_deg:.2f}",
+        "" if track.speed_mps is None else f"{track.speed_mps:.1f}",
+        f"{track.probability:.3f}",
+        f"{record.errors.track_m:.1f}" if record.errors else "",
+        track_ms,
+    )

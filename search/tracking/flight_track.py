@@ -1,0 +1,154 @@
+"""A flight's track, stored as the methods "track" (each frame by what came before it) and "track-smoothed" (each by all
+of the flight). Frames are saved as they come, with what they were made of: stopped, the same track goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from coarseloc.core import geo
+from coarseloc.core.camera import sight_offset_m
+from coarseloc.core.tracks import MotionSource, TrackEstimate
+from coarseloc.core.types import Covariance, Frame
+from coarseloc.localize.localizer import ms_since
+from coarseloc.localize.registration.fix import FITTED
+from coarseloc.localize.tracking import odometry as frame_odometry
+from coarseloc.localize.tracking.smoothing import smoothed
+from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, TrackedFrame, track
+from coarseloc.store import Database, localizations, tracks
+from coarseloc.store.flights import StoredFlight
+from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
+from search.recorder import Recorder
+from search.tracking.frames import Ground, Odometry, RecordedEvidence, tracked_frames
+
+Evidence = Literal["fixes"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """What a flight is tracked with."""
+
+    evidence: Evidence = "fixes"
+    source: MotionSource = "frames"
+    odometry: Odometry | None = None
+    odometry_digest: str | None = None  # of a file of motions
+    online: bool = False  # causal alone: nothing is kept for smoothing
+
+    def to_json(self) -> dict[str, Any]:
+        """All that decides the track beside flight and ground; `online` does not."""
+        settings = asdict(replace(DEFAULTS, keeps_lineage=True))
+        return {
+            "evidence": self.evidence,
+            "odometry": self.source,
+            "odometry_digest": self.odometry_digest,
+            "settings": {"tracker": settings, "odometry": asdict(frame_odometry.DEFAULTS)},
+            "fit_digest": FITTED.digest,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedPlace:
+    """One frame's estimate as soon as it is known; `error`: why its picture could not be looked at. `track_ms`: None
+    where the evidence was stored before."""
+
+    frame: Frame
+    estimate: TrackEstimate
+    error: str | None
+    track_ms: float | None
+
+
+def track_flight(
+    db: Database,
+    stored: StoredFlight,
+    ground: Ground,
+    request: TrackRequest,
+    *,
+    runs: Sequence[int] = (),
+    reference_sets: Sequence[Mapping[str, Any]],
+    ground_parameters: Mapping[str, Any],
+) -> Iterator[TrackedPlace]:
+    """Track a recorded flight's frames in their order, causal; the smoothed track is stored at the end.
+
+    runs: whose places are the ground; reference_sets: as they are, {uid and facts}. ground_parameters: what decides the
+    ground beside them.
+    """
+    parameters = request.to_json() | dict(ground_parameters)
+    with db.write() as session:
+        localization = localizations.start_localization(session, stored.id, TRACK, runs, reference_sets, parameters)
+        earlier = tracks.track_evidence(session, localization)
+    frames = stored.flight.frames
+    elapsed = stored.flight.clock.elapsed_s([frame.time for frame in frames], [frame.index for frame in frames])
+    seconds = {} if elapsed is None else dict(zip((frame.index for frame in frames), elapsed, strict=True))
+    settings = replace(DEFAULTS, map_sd_m=ground.map_sd_m, keeps_lineage=not request.online)
+    source = tracked_frames(
+        frames, ground, request.odometry, request.source, elapsed_s=lambda frame: seconds.get(frame.index),
+        stored=earlier,
+    )  # fmt: skip
+    latest: list[RecordedEvidence] = []
+
+    def tracked() -> Iterator[TrackedFrame]:
+        for tracked_frame, evidence in source:
+            latest[:] = [evidence]
+            yield tracked_frame
+
+    steps: list[CausalStep] = []
+    with Recorder(_saving(db, localization)) as recorder:
+        started = time.perf_counter()
+        for frame, step in zip(frames, track(tracked(), ground.plane, settings), strict=True):
+            (evidence,) = latest
+            estimate = with_aircraft(step.estimate, ground, frame)
+            track_ms = None if frame.index in earlier else ms_since(started)
+            if track_ms is not None:
+                recorder.add((stored.frame_keys[frame.index], estimate, evidence.to_json()))
+            if not request.online:
+                steps.append(step)
+            yield TrackedPlace(frame, estimate, evidence.error, track_ms)
+            started = time.perf_counter()
+    with db.write() as session:
+        localizations.finish_localization(session, localization)
+        if not request.online:
+            smooth = localizations.start_localization(
+                session, stored.id, TRACK_SMOOTHED, runs, reference_sets, parameters
+            )
+            tracks.delete_track_estimates(session, smooth)
+            tracks.save_track_estimates(
+                session,
+                smooth,
+                (
+                    (stored.frame_keys[frame.index], with_aircraft(estimate, ground, frame), None)
+                    for frame, estimate in zip(frames, smoothed(steps, ground.plane, settings), strict=True)
+                ),
+            )
+            localizations.finish_localization(session, smooth)
+
+
+def with_aircraft(estimate: TrackEstimate, ground: Ground, frame: Frame) -> TrackEstimate:
+    """With the aircraft's place, where the camera's field of view and attitude are known."""
+    attitude, half_fov_tan = ground.attitude(frame), ground.camera.half_fov_tan
+    covariance = estimate.ground_covariance_m2
+    if attitude is None or half_fov_tan is None or estimate.ground is None or covariance is None:
+        return estimate
+    height_m = ground.footprint_m(frame) * (estimate.scale or 1.0) / (2 * half_fov_tan)
+    right_m, forward_m = sight_offset_m(attitude.pitch_deg, attitude.roll_deg, height_m)
+    east_m, north_m = geo.turned_m(right_m, forward_m, estimate.heading_deg or 0.0)
+    lever_m2 = (height_m * math.tan(math.radians(attitude.sd_deg))) ** 2
+    return replace(
+        estimate,
+        aircraft=geo.offset(estimate.ground, -east_m, -north_m),
+        aircraft_covariance_m2=Covariance(
+            covariance.east_east + lever_m2, covariance.east_north, covariance.north_north + lever_m2
+        ),
+    )
+
+
+def _saving(
+    db: Database, localization: int
+) -> Callable[[Sequence[tuple[int, TrackEstimate, Mapping[str, Any]]]], None]:
+    def save(rows: Sequence[tuple[int, TrackEstimate, Mapping[str, Any]]]) -> None:
+        with db.write() as session:
+            tracks.save_track_estimates(session, localization, rows)
+
+    return save

@@ -1,0 +1,204 @@
+"""A flight's frames as a tracker takes them: how each moved, and a search that is recorded, so that it need not be made
+twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from coarseloc.core.camera import Camera, CameraAttitude
+from coarseloc.core.errors import ImageryError, InputError
+from coarseloc.core.tracks import MotionSource
+from coarseloc.core.types import BBox, Floats, Frame, UInt8
+from coarseloc.imagery.decode import read_image
+from coarseloc.localize.tracking.kalman import PoseMeasurement
+from coarseloc.localize.tracking.motion import Displacement
+from coarseloc.localize.tracking.odometry import OdometryFrame, displacement, luma_of_pixels
+from coarseloc.localize.tracking.stored_fixes import share_inside
+from coarseloc.localize.tracking.tracker import LocalPlane, PlaceSearch, TrackedFrame
+
+
+class Picture:
+    """One frame's pixels, read when something first asks for them, and its expected width on the ground."""
+
+    def __init__(self, frame: Frame, footprint_m: float, aspect: float | None = None) -> None:
+        """aspect: height over width, where it is known without reading."""
+        self.frame, self.footprint_m = frame, footprint_m
+        self._aspect = aspect
+
+    @cached_property
+    def pixels(self) -> UInt8:
+        """RGB uint8 [H, W, 3]. Raises ImageryError where the file cannot be read."""
+        return read_image(self.frame.path)
+
+    @property
+    def aspect(self) -> float:
+        return self._aspect or self.pixels.shape[0] / self.pixels.shape[1]
+
+    @cached_property
+    def odometry(self) -> OdometryFrame:
+        return OdometryFrame(luma_of_pixels(self.pixels), self.footprint_m)
+
+
+@dataclass(slots=True)
+class RecordedEvidence:
+    """What a frame's track estimate was made of; measurements are None where that was not looked at."""
+
+    aspect: float | None = None
+    motion: Displacement | None = None
+    nearby: Sequence[PoseMeasurement] | None = None
+    everywhere: Sequence[PoseMeasurement] | None = None
+    error: str | None = None  # why its picture could not be looked at
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "aspect": self.aspect,
+            "motion": None if self.motion is None else _json(asdict(self.motion)),
+            "nearby": _measurements_json(self.nearby),
+            "everywhere": _measurements_json(self.everywhere),
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> RecordedEvidence:
+        motion = facts["motion"]
+        return cls(
+            facts["aspect"],
+            None if motion is None else Displacement(**motion | {"covariance": np.array(motion["covariance"])}),
+            _measurements(facts["nearby"]),
+            _measurements(facts["everywhere"]),
+            facts["error"],
+        )
+
+
+class Ground(Protocol):
+    """What frames are looked for on."""
+
+    bounds: BBox
+    map_sd_m: float  # the map's own registration error, per axis
+    plane: LocalPlane
+    camera: Camera
+
+    def footprint_m(self, frame: Frame) -> float:
+        """A frame's expected width on the ground. Raises InputError where nothing says."""
+        ...
+
+    def attitude(self, frame: Frame) -> CameraAttitude | None:
+        """The camera's, where something tells it."""
+        ...
+
+    def search(self, picture: Picture) -> PlaceSearch:
+        """What looks for a frame. Raises ImageryError where its picture cannot be read."""
+        ...
+
+
+Odometry = Callable[[Picture, Picture], Displacement | None]
+"""(a frame, the next one) → how it moved, None where that is not known; raises ImageryError where a picture cannot be
+read."""
+
+
+def odometry_from_frames(first: Picture, second: Picture) -> Displacement | None:
+    """See `Odometry`: from both pictures."""
+    return displacement(first.odometry, second.odometry)
+
+
+def tracked_frames(
+    frames: Iterable[Frame],
+    ground: Ground,
+    odometry: Odometry | None,
+    source: MotionSource,
+    *,
+    elapsed_s: Callable[[Frame], float | None] = lambda _: None,
+    stored: Mapping[int, Mapping[str, Any]] | None = None,
+) -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
+    """Frames in their order for a tracker, each with the record that fills as it is looked for.
+
+    odometry: None where only the order is known. elapsed_s: of a frame, by the flight's own clock. stored: evidence of
+    frames by their index, that is taken instead of looking again. A frame whose width nothing says, or whose picture
+    cannot be read, is looked for nowhere; its record says why.
+    """
+    before: Picture | None = None
+    for frame in frames:
+        earlier = (stored or {}).get(frame.index)
+        evidence = RecordedEvidence() if earlier is None else RecordedEvidence.from_json(earlier)
+        try:
+            picture: Picture | None = Picture(frame, ground.footprint_m(frame), evidence.aspect)
+        except InputError as error:
+            picture, evidence.error = None, str(error)
+        if earlier is None and picture is not None:
+            _look(picture, before, odometry, evidence)
+        footprint_m = picture.footprint_m if picture else before.footprint_m if before else 1.0
+        search = _RecordedSearch(ground, picture, footprint_m, evidence)
+        yield TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, elapsed_s(frame)), evidence
+        before = picture if evidence.error is None else None
+
+
+def _look(picture: Picture, before: Picture | None, odometry: Odometry | None, evidence: RecordedEvidence) -> None:
+    """The picture's shape, and how it moved, into its record."""
+    try:
+        evidence.aspect = picture.aspect
+        if odometry is not None and before is not None:
+            evidence.motion = odometry(before, picture)
+    except ImageryError as error:
+        evidence.error = str(error)
+
+
+@dataclass(slots=True)
+class _RecordedSearch:
+    """A `FrameSearch` whose answers are taken from the frame's record, or made and recorded."""
+
+    ground: Ground
+    picture: Picture | None
+    footprint_m: float
+    evidence: RecordedEvidence
+    _search: PlaceSearch | None = field(default=None, init=False)
+
+    def coverage(self, state: Floats) -> float:
+        """See `FrameSearch`: by the map's box."""
+        ground = self.ground
+        return share_inside(ground.bounds, ground.plane, state, self.footprint_m, self.evidence.aspect or 1.0)
+
+    def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`."""
+        if self.evidence.nearby is None:
+            self.evidence.nearby = self._measured(lambda search: search.around(state, covariance))
+        return self.evidence.nearby
+
+    def everywhere(self) -> Sequence[PoseMeasurement]:
+        """See `FrameSearch`."""
+        if self.evidence.everywhere is None:
+            self.evidence.everywhere = self._measured(lambda search: search.everywhere())
+        return self.evidence.everywhere
+
+    def _measured(self, measure: Callable[[PlaceSearch], Sequence[PoseMeasurement]]) -> Sequence[PoseMeasurement]:
+        if self.picture is None or self.evidence.error is not None:
+            return ()
+        try:
+            if self._search is None:
+                self._search = self.ground.search(self.picture)
+            return measure(self._search)
+        except ImageryError as error:
+            self.evidence.error = str(error)
+            return ()
+
+
+def _measurements_json(measurements: Sequence[PoseMeasurement] | None) -> list[dict[str, Any]] | None:
+    return None if measurements is None else [_json(asdict(measurement)) for measurement in measurements]
+
+
+def _measurements(facts: Sequence[Mapping[str, Any]] | None) -> list[PoseMeasurement] | None:
+    if facts is None:
+        return None
+    return [
+        PoseMeasurement(np.array(row["mean"]), np.array(row["covariance"]), row["log_ratio"], row["strong"])
+        for row in facts
+    ]
+
+
+def _json(facts: dict[str, Any]) -> dict[str, Any]:
+    """Arrays as lists: their floats are read back the same."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in facts.items()}

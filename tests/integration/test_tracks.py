@@ -1,0 +1,238 @@
+"""`coarseloc track`: a flight's frames as one track, stored, gone on with, and read by every reader."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from databases import environment_of
+from PIL import Image
+from textured_maps import textured_map
+
+import coarseloc as cl
+from coarseloc.imagery.flights import open_flight
+from coarseloc.simulate.flight import simulate_flight
+from coarseloc.store import localizations, runs
+from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
+from search.export.records import FrameTrackInfo
+from search.tracking import frames as track_frames
+
+FLIGHT, FRAMES, FOOTPRINT_M, CLOUD = "251124155712", 8, 300.0, 5
+CLEAR = {1, 2, 3, 4, 7, 8}  # a cloud, and the frame after it, register with nothing
+
+
+@pytest.fixture(scope="module")
+def ground_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return textured_map(tmp_path_factory.mktemp("map") / "map.tif", seed=1)
+
+
+@pytest.fixture(scope="module")
+def flight(ground_map: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames in a row; the fifth one shows a cloud."""
+    folder = simulate_flight(
+        ground_map, tmp_path_factory.mktemp("flights"), flight_id=FLIGHT, frames=FRAMES, footprint_m=FOOTPRINT_M,
+        side_px=160, seed=5,
+    ).path  # fmt: skip
+    noise = np.random.default_rng(0).normal(235, 0.7, (160, 160, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(noise).save(folder / f"{FLIGHT}_{CLOUD:05d}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searched(ground_map: Path, flight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the map ingested and the flight searched."""
+    folder = tmp_path_factory.mktemp("searched") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in environment_of(folder):
+            patch.delenv(name, raising=False)
+        with cl.open(folder, device="cpu", input_px=96) as workspace:
+            workspace.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["demo"])
+            workspace.search(flight)
+    return folder
+
+
+@pytest.fixture
+def workspace(searched: Path, tmp_path: Path) -> Iterator[cl.Workspace]:
+    shutil.copytree(searched, tmp_path / "data")
+    with cl.open(tmp_path / "data", device="cpu", input_px=96) as opened:
+        yield opened
+
+
+def tracked(workspace: cl.Workspace, **options: object) -> list[FrameTrackInfo]:
+    return list(workspace.track(FLIGHT, **options))
+
+
+def results(workspace: cl.Workspace, method: str) -> list[runs.FrameResult]:
+    with workspace.db.read() as session:
+        return runs.results(session, 1, method=method)
+
+
+# --- on a map, without any embedding ------------------------------------------------------------
+
+
+def test_a_folder_is_tracked_on_a_map_and_a_cloud_has_no_position(coarseloc, ground_map, flight):
+    records = coarseloc("track", flight, "--map", ground_map, "--json").json
+    assert [record["frame_index"] for record in records] == list(range(1, FRAMES + 1))
+    for record in records:
+        track = record["track"]
+        if record["frame_index"] not in CLEAR:
+            assert not track["measured"]
+            continue
+        assert track["state"] in ("tracking", "recovered") and track["point"] == "aircraft"
+        assert record["errors"]["track_m"] < 5.0 and record["errors"]["heading_error_deg"] < 1.0
+        ellipse = track["location"]["ellipse_95"]
+        assert record["errors"]["track_m"] < ellipse["major_m"] < 30.0
+    assert records[0]["track"]["mode"] == "causal" and records[0]["track"]["odometry"] == "frames"
+
+
+def test_frames_in_a_row_are_searched_nearby_and_the_cloud_nowhere(coarseloc, ground_map, flight, state):
+    assert coarseloc("track", flight, "--map", ground_map, "--json").code == 0
+    with cl.open(state) as workspace, workspace.db.read() as session:
+        causal, smoothed = localizations.newest_tracks(session, FLIGHT)
+        estimates = localizations.track(session, causal)
+        smooth = localizations.track(session, smoothed)
+    assert [estimate.searched for estimate in estimates.values()][:4] == ["map", "nearby", "nearby", "nearby"]
+    assert estimates[CLOUD].searched is None
+    assert (causal.method, smoothed.method) == (TRACK, TRACK_SMOOTHED)
+    assert {estimate.mode for estimate in smooth.values()} == {"smoothed"} and len(smooth) == FRAMES
+
+
+def test_the_same_command_gives_the_same_track_without_reading_a_picture(
+    coarseloc, ground_map, flight, monkeypatch: pytest.MonkeyPatch
+):
+    options = ("track", flight, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--json")
+    first = coarseloc(*options).json
+    monkeypatch.setattr(track_frames, "read_image", lambda path: pytest.fail(f"{path} was read again"))
+    again = coarseloc(*options).json
+    assert all(record.pop("track_ms") is None for record in again)
+    assert all(record.pop("track_ms") > 0 for record in first)
+    assert again == first
+
+
+def test_an_interrupted_track_goes_on_to_the_same_estimates(workspace: cl.Workspace, ground_map, flight):
+    whole = list(workspace.track(open_flight(flight), map_path=ground_map))
+    with workspace.db.write() as session:
+        for stored in localizations.newest_tracks(session, FLIGHT):
+            localizations.delete_localization(session, stored.id)
+    part = workspace.track(open_flight(flight), map_path=ground_map)
+    for _ in range(4):
+        next(part)
+    part.close()
+    with workspace.db.read() as session:
+        assert localizations.newest_tracks(session, FLIGHT) == []
+    rest = list(workspace.track(open_flight(flight), map_path=ground_map))
+    assert [record.track for record in rest] == [record.track for record in whole]
+    assert [record.track_ms is None for record in rest] == [True] * 4 + [False] * 4
+    with workspace.db.read() as session:
+        assert len(localizations.newest_tracks(session, FLIGHT)) == 2
+
+
+def test_an_online_track_stores_no_smoothed_one(coarseloc, ground_map, flight, state):
+    assert coarseloc("track", flight, "--map", ground_map, "--online", "--json").code == 0
+    with cl.open(state) as workspace, workspace.db.read() as session:
+        (causal,) = localizations.newest_tracks(session, FLIGHT)
+    assert causal.method == TRACK
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_track_goes_on(coarseloc, ground_map, flight, tmp_path):
+    damaged = shutil.copytree(flight, tmp_path / FLIGHT)
+    (damaged / f"{FLIGHT}_{CLOUD:05d}.jpg").write_bytes(b"no picture")
+    records = coarseloc("track", damaged, "--map", ground_map, "--json").json
+    assert len(records) == FRAMES
+    errors = {record["frame_index"]: record["error"] for record in records}
+    assert f"{FLIGHT}_{CLOUD:05d}.jpg is not" in errors.pop(CLOUD) and set(errors.values()) == {None}
+    measured = {record["frame_index"] for record in records if record["track"]["measured"]}
+    assert measured == CLEAR
+
+
+def test_without_odometry_it_is_said_that_only_the_smoothed_track_counts(coarseloc, ground_map, flight):
+    result = coarseloc("track", flight, "--map", ground_map, "--odometry", "none")
+    assert result.code == 0 and "take the smoothed one" in result.err
+
+
+def test_a_track_is_shown_as_a_table_with_its_states(coarseloc, ground_map, flight):
+    result = coarseloc("track", flight, "--map", ground_map)
+    assert "tracked" in result.out and "median error" in result.out and "recovered" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--map", "area.tif", "--run", "1"), "not both"),
+        (("--near", "127,37.5,500"), "go with --map or --reference-set"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(coarseloc, flight, options, message):
+    result = coarseloc("track", flight, *options)
+    assert result.code == 2 and message in result.err
+
+
+def test_a_flight_that_was_never_searched_is_refused_with_what_to_do(coarseloc, flight):
+    result = coarseloc("track", FLIGHT)
+    assert result.code == 2 and "search" in result.err
+
+
+# --- on a recorded run --------------------------------------------------------------------------
+
+
+def test_a_run_is_tracked_and_its_answer_is_a_method_of_its_own(workspace: cl.Workspace, tmp_path: Path):
+    before = [result.estimate for result in results(workspace, "best-place")]
+    records = tracked(workspace)
+    clear = [record for record in records if record.frame_index in CLEAR]
+    assert all(record.track.state in ("tracking", "recovered") for record in clear)
+    assert max(record.errors.track_m for record in clear) < 5.0
+    assert [result.estimate for result in results(workspace, "best-place")] == before
+    with workspace.db.read() as session:
+        assert localizations.methods(session, 1) == ["best-place", "fix", TRACK, TRACK_SMOOTHED]
+    for method in (TRACK, TRACK_SMOOTHED):
+        by_track = {result.frame.index: result for result in results(workspace, method)}
+        for record in clear:
+            estimate = by_track[record.frame_index].estimate
+            assert estimate is not None and estimate.covariance_m2 is not None
+            assert by_track[record.frame_index].track.mode == ("causal" if method == TRACK else "smoothed")
+            assert estimate.location == by_track[record.frame_index].track.position
+
+
+def test_every_export_says_where_the_track_has_a_frame(workspace: cl.Workspace, tmp_path: Path):
+    tracked(workspace)
+    workspace.export(FLIGHT, tmp_path / "out", formats=["json"], crs="EPSG:32652")
+    for path in sorted((tmp_path / "out").glob("*_demo.json")):
+        record = json.loads(path.read_text())
+        track = record["estimate"]["track"]
+        if track["location"] is None:
+            assert track["state"] in ("acquiring", "lost") and record["errors"]["track_m"] is None
+        else:
+            assert track["mode"] == "smoothed" and record["errors"]["track_m"] is not None
+            assert track["location"]["grid"]["crs"] == "EPSG:32652"
+
+
+def test_without_the_map_a_track_takes_the_fixes_that_are_stored_and_says_so(
+    workspace: cl.Workspace, ground_map: Path, caplog: pytest.LogCaptureFixture
+):
+    notices: list[str] = []
+    workspace.notice = notices.append
+    moved = ground_map.rename(ground_map.with_suffix(".away"))
+    try:
+        records = tracked(workspace)
+    finally:
+        moved.rename(ground_map)
+    assert any("only fixes that are stored are tracked" in notice for notice in notices)
+    assert max(record.errors.track_m for record in records if record.frame_index in CLEAR - {7}) < 5.0
+    assert sum(record.track.location is not None for record in records) >= FRAMES - 2
+
+
+def test_a_run_without_fixes_is_tracked_by_its_best_places(workspace: cl.Workspace, flight: Path):
+    (run,) = workspace.search(flight, verify=False)
+    records = tracked(workspace, run_id=run.id)
+    assert records[0].track.location is not None and records[0].errors.track_m < 5.0
+
+
+def test_a_run_of_another_flight_is_refused(workspace: cl.Workspace, flight: Path, tmp_path: Path):
+    other = shutil.copytree(flight, tmp_path / "251124160000")
+    (run,) = workspace.search(other, verify=False)
+    with pytest.raises(cl.core.errors.InputError, match=f"run {run.id} is of flight 251124160000"):
+        tracked(workspace, run_id=run.id)
