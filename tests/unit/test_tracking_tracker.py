@@ -212,6 +212,17 @@ def test_a_planted_wrong_place_is_left_within_three_frames() -> None:
     assert all(estimate.claimed for estimate in estimates[6:])
 
 
+def test_odometry_that_was_wrong_is_left_for_a_strong_fix_on_the_same_frame() -> None:
+    states = truths(20)
+    frames = flight([ToySearch(state) for state in states])
+    assert frames[10].motion is not None
+    frames[10] = replace(frames[10], motion=replace(frames[10].motion, across_m=70.0))
+    estimates = estimates_of(track(frames, PLANE))
+    assert frames[10].search.searches == ["nearby", "map"]
+    assert all(estimate.claimed for estimate in estimates)
+    assert max(errors_m(estimates, states)) < 5.0
+
+
 def test_off_the_map_odometry_carries_on_without_a_search_and_the_track_comes_back() -> None:
     states = truths(60, (2500.0, 0.0, 60.0, 0.0), 6.0)
     outside = [abs(state[0]) > 3000 or abs(state[1]) > 3000 for state in states]

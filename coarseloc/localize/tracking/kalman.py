@@ -211,6 +211,13 @@ def mahalanobis2(innovation: Floats, covariance: Floats) -> float:
     return float(innovation @ np.linalg.solve(covariance, innovation))
 
 
+def within_gate(hypothesis: PoseHypothesis, measurement: PoseMeasurement, settings: FilterSettings = DEFAULTS) -> bool:
+    """Whether a measurement may be of a hypothesis."""
+    innovation = residual(measurement.mean, hypothesis.mean)
+    distance2 = mahalanobis2(innovation, hypothesis.covariance + measurement.covariance)
+    return distance2 <= settings.gate_mahalanobis2
+
+
 def moved_state(mean: Floats, covariance: Floats, motion: Displacement) -> PredictedState:
     """A state after a displacement, to first order."""
     heading, scale = math.radians(mean[HEADING]), math.exp(mean[LOG_SCALE])
@@ -285,11 +292,11 @@ def _measured(
     hypothesis: PoseHypothesis, measurement: PoseMeasurement, volume: float | None, settings: FilterSettings
 ) -> tuple[PoseHypothesis | None, float]:
     """(the hypothesis with a measurement, what that is worth); None beyond its gate."""
+    if not within_gate(hypothesis, measurement, settings):
+        return None, 0.0
     innovation = residual(measurement.mean, hypothesis.mean)
     covariance = hypothesis.covariance + measurement.covariance
     distance2 = mahalanobis2(innovation, covariance)
-    if distance2 > settings.gate_mahalanobis2:
-        return None, 0.0
     log_root = np.linalg.slogdet(covariance)[1] / 2
     # The ball of four dimensions: π²/2 · r⁴.
     gate = math.log(math.pi**2 / 2 * settings.gate_sigmas**4) + log_root

@@ -41,9 +41,7 @@ class OdometrySettings:
     shift_sd_share: float = 0.01  # and of its length
     turn_sd_deg: float = 0.5
     scale_sd: float = 0.015  # 0.007 where nothing tilts
-    sharp_quality: float = (
-        45.0  # below which all of these grow as its square over the quality's: fields, little overlap
-    )
+    sharp_quality: float = 60.0  # below which all of these grow as its square over the quality's
 
 
 DEFAULTS = OdometrySettings()

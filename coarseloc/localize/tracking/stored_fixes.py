@@ -74,8 +74,8 @@ class StoredFixSearch:
         return share_inside(self.bounds, self.plane, state, self.footprint_m, self.aspect)
 
     def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
-        """See `FrameSearch`: the stored place, wherever it is."""
-        return self.everywhere()
+        """See `FrameSearch`: the stored place, where it lies within a footprint of the expected one."""
+        return [place for place in self.everywhere() if math.dist(place.mean[:2], state[:2]) <= self.footprint_m]
 
     def everywhere(self) -> Sequence[PoseMeasurement]:
         """See `FrameSearch`: the stored place, or the one that was rejected, with its odds."""
