@@ -31,6 +31,7 @@ from coarseloc.store import embeddings, flights, references, runs
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.references import StoredReferenceSet
+from coarseloc.store.runs import StoredRun
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
     from search.speed import Speed
+    from search.tracking.flight_track import TrackRequest
 
 
 def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Workspace:
@@ -572,10 +574,11 @@ class Workspace(DataFolder):
         self,
         flight: Flight | str,
         *,
+        evidence: Literal["ranks", "fixes", "both"] = "fixes",
         map_path: Path | None = None,
         crs: str | None = None,
         reference_set: str | None = None,
-        run_id: int | None = None,
+        run_ids: Sequence[int] = (),
         odometry: Literal["frames", "none"] = "frames",
         online: bool = False,
         camera: Camera | None = None,
@@ -586,8 +589,10 @@ class Workspace(DataFolder):
         """Track a flight: a causal record as soon as each frame is looked for; both tracks are stored.
 
         flight: opened, with a map (as of `localize_on_map`); else the id of a recorded one, whose newest run, or
-        `run_id`, says where frames may be. odometry: what tells the motion between frames. online: no smoothed track.
-        camera: what comes before the flight's own. Stopped, the same call goes on.
+        `run_ids`, says where frames may be. evidence: the order of the hits of that question's newest run of each
+        backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or those about the places of both
+        ("both"). odometry: what tells the motion between frames. online: no smoothed track. camera: what comes before
+        the flight's own. Stopped, the same call goes on.
         """
         from search.export.map_infos import frame_track_info
         from search.tracking.flight_track import TrackRequest, track_flight
@@ -596,12 +601,12 @@ class Workspace(DataFolder):
         if odometry == "none":
             self.notice("without odometry the causal track is not to be relied on: take the smoothed one")
         request = TrackRequest(
-            source=odometry, odometry=odometry_from_frames if odometry == "frames" else None, online=online
+            evidence, odometry, odometry_from_frames if odometry == "frames" else None, online=online
         )
         if isinstance(flight, Flight):
-            stored, options = self._map_track(flight, map_path, crs, reference_set, near, map_sd_m, device)
+            stored, options = self._map_track(flight, request, map_path, crs, reference_set, near, map_sd_m, device)
         else:
-            stored, options = self._run_track(flight, run_id, camera, map_sd_m, device)
+            stored, options = self._run_track(flight, request, run_ids, camera, map_sd_m, device)
         places = track_flight(self.db, stored, request=request, **options)
         with self._show_progress("track") as progress:
             for count, place in enumerate(places, start=1):
@@ -612,6 +617,7 @@ class Workspace(DataFolder):
     def _map_track(
         self,
         flight: Flight,
+        request: TrackRequest,
         map_path: Path | None,
         crs: str | None,
         reference_set: str | None,
@@ -621,9 +627,15 @@ class Workspace(DataFolder):
     ) -> tuple[StoredFlight, dict[str, Any]]:
         """(a flight, recorded; what it is tracked on: a map)."""
         from coarseloc.imagery.flights import fingerprint
+        from search.tracking.filters import by_fixes
         from search.tracking.grounds import MapGround
         from search.whole_map import map_parameters
 
+        if request.evidence != "fixes":
+            raise InputError(
+                f"--evidence {request.evidence} needs hits: search the flight and track it by its id. On a map alone "
+                "there are fixes"
+            )
         localizer, stored_set = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device)
         self._fit_widths(localizer, flight.frames)
         with self.db.write() as session:
@@ -638,36 +650,76 @@ class Workspace(DataFolder):
             assert map_path is not None  # noqa: S101 - a map or a set was opened
             parameters["map"] = fingerprint(map_path)
             facts = {"name": localizer.map.name}
+        ground = MapGround(localizer)
         return stored, {
-            "ground": MapGround(localizer), "reference_sets": [facts], "ground_parameters": parameters,
-        }  # fmt: skip
+            "ground": ground,
+            "track_filter": partial(by_fixes, ground=ground, online=request.online),
+            "reference_sets": [facts],
+            "ground_parameters": parameters,
+        }
 
     def _run_track(
-        self, flight_id: str, run_id: int | None, camera: Camera | None, map_sd_m: float | None, device: str | None
+        self,
+        flight_id: str,
+        request: TrackRequest,
+        run_ids: Sequence[int],
+        camera: Camera | None,
+        map_sd_m: float | None,
+        device: str | None,
     ) -> tuple[StoredFlight, dict[str, Any]]:
-        """(a recorded flight, what it is tracked on: the best places of a run)."""
+        """(a recorded flight, what it is tracked on: the best places of runs)."""
         from coarseloc.embedding.device import resolve_device
         from coarseloc.imagery.flight_toml import camera_of
-        from search.export.infos import newest_runs
+        from search.tracking.filters import by_both, by_fixes, by_ranks
         from search.tracking.grounds import run_ground
+        from search.tracking.ranks import run_ranks
 
         with self.db.read() as session:
             stored = flights.find_flight(session, flight_id)
-            run = None if run_id is None else runs.find_run(session, run_id)
-        if run is None:
-            run = newest_runs(self.db, flight_id)[-1]
-        elif run.flight_id != stored.flight.flight_id:
-            raise InputError(f"run {run.id} is of flight {run.flight_id}, not of {stored.flight.flight_id}")
+        chosen = self._tracked_runs(stored, run_ids, several=request.evidence != "fixes")
         ground, parameters = run_ground(
-            self.db, run, camera_of(stored.flight.path, camera), map_sd_m=map_sd_m,
-            device=str(resolve_device(device or self.settings.device)), notice=self.notice,
+            self.db, chosen[-1], camera_of(stored.flight.path, camera), map_sd_m=map_sd_m,
+            device=str(resolve_device(device or self.settings.device)),
+            notice=self.notice if request.evidence != "ranks" else lambda _: None,
         )  # fmt: skip
+        if request.evidence == "fixes":
+            track_filter: Callable[..., Any] = partial(by_fixes, ground=ground, online=request.online)
+        else:
+            ranks = run_ranks(self.db, chosen, ground.plane, self.notice)
+            if request.evidence == "ranks":
+                track_filter = partial(by_ranks, ranks=ranks, plane=ground.plane, online=request.online)
+            elif ground.has_maps:
+                track_filter = partial(by_both, ranks=ranks, ground=ground, online=request.online)
+            else:
+                raise InputError("--evidence both needs the references' imagery, which cannot be opened: take ranks")
         return stored, {
             "ground": ground,
-            "runs": [run.id],
-            "reference_sets": [asdict(facts) for facts in run.reference_sets],
+            "track_filter": track_filter,
+            "runs": [run.id for run in chosen],
+            "reference_sets": [asdict(facts) for facts in chosen[-1].reference_sets],
             "ground_parameters": parameters,
         }
+
+    def _tracked_runs(self, stored: StoredFlight, run_ids: Sequence[int], *, several: bool) -> list[StoredRun]:
+        """The runs asked for; else the newest, with those of other backbones that were asked the same where several
+        serve."""
+        from search.export.infos import newest_runs
+
+        flight_id = stored.flight.flight_id
+        if not run_ids:
+            newest = newest_runs(self.db, flight_id)
+            latest = newest[-1]
+            return [run for run in newest if run.question == latest.question] if several else [latest]
+        with self.db.read() as session:
+            chosen = [runs.find_run(session, run_id) for run_id in run_ids]
+        for run in chosen:
+            if run.flight_id != flight_id:
+                raise InputError(f"run {run.id} is of flight {run.flight_id}, not of {flight_id}")
+            if run.question != chosen[0].question:
+                raise InputError(f"runs {chosen[0].id} and {run.id} were not asked the same: they make no one track")
+        if len(chosen) > 1 and not several:
+            raise InputError("--evidence fixes takes the places of one run: give one --run")
+        return chosen
 
     def boresight(
         self, flight_id: str, *, run_id: int | None = None, camera: Camera | None = None, apply: bool = False

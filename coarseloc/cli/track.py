@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 @click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF: no search is needed before.")
 @click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
 @click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
-@click.option("--run", "run_id", type=int, help="Without a map: the search run whose places are taken. [the newest]")
+@click.option(
+    "--run", "run_ids", type=int, multiple=True, help="Without a map: the search run whose places are taken. [newest]"
+)
+@click.option(
+    "--evidence",
+    type=click.Choice(["ranks", "fixes", "both"]),
+    default="fixes",
+    show_default=True,
+    help="The order of a search's hits, registrations on the map, or registrations about the places of both.",
+)
 @click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
 @click.option(
     "--odometry",
@@ -50,7 +59,8 @@ def track(
     map_path: Path | None,
     crs: str | None,
     reference_set: str | None,
-    run_id: int | None,
+    run_ids: tuple[int, ...],
+    evidence: Literal["ranks", "fixes", "both"],
     near: str | None,
     odometry: Literal["frames", "none"],
     online: bool,
@@ -64,14 +74,15 @@ def track(
     """One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.
 
     A flight that was searched is tracked by its newest run: a frame is looked for where the ones before let expect it,
-    and among the run's best places where they do not. With --map or --reference-set FLIGHT is a folder, and nothing
+    and among the run's best places where they do not; by --evidence ranks nothing is looked for, and several runs (of
+    several backbones) are one track. With --map or --reference-set FLIGHT is a folder, and nothing
     needs to be embedded. The track is stored as the methods "track" and "track-smoothed". Interrupted, the same command
     goes on.
     """
     from coarseloc.imagery.flights import open_flight
 
     on_map = map_path is not None or reference_set is not None
-    if on_map and run_id is not None:
+    if on_map and run_ids:
         raise InputError("give a map (--map, --reference-set) or a run (--run), not both")
     if not on_map and (near or crs or labels):
         raise InputError("--near, --crs and --labels go with --map or --reference-set: a run says them itself")
@@ -81,7 +92,8 @@ def track(
             map_path=map_path,
             crs=crs,
             reference_set=reference_set,
-            run_id=run_id,
+            run_ids=run_ids,
+            evidence=evidence,
             odometry=odometry,
             online=online,
             camera=camera,

@@ -16,15 +16,16 @@ from coarseloc.core.types import Covariance, Frame
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.fix import FITTED
 from coarseloc.localize.tracking import odometry as frame_odometry
-from coarseloc.localize.tracking.smoothing import smoothed
-from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, TrackedFrame, track
+from coarseloc.localize.tracking import rank_track
+from coarseloc.localize.tracking.tracker import DEFAULTS
 from coarseloc.store import Database, localizations, tracks
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
 from search.recorder import Recorder
-from search.tracking.frames import Ground, Odometry, RecordedEvidence, tracked_frames
+from search.tracking.filters import Frames, TrackFilter
+from search.tracking.frames import Ground, Odometry, tracked_frames
 
-Evidence = Literal["fixes"]
+Evidence = Literal["ranks", "fixes", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,16 @@ class TrackRequest:
 
     def to_json(self) -> dict[str, Any]:
         """All that decides the track beside flight and ground; `online` does not."""
-        settings = asdict(replace(DEFAULTS, keeps_lineage=True))
+        settings = {"odometry": asdict(frame_odometry.DEFAULTS)}
+        if self.evidence != "fixes":
+            settings["ranks"] = asdict(rank_track.DEFAULTS)
+        if self.evidence != "ranks":
+            settings["tracker"] = asdict(DEFAULTS)
         return {
             "evidence": self.evidence,
             "odometry": self.source,
             "odometry_digest": self.odometry_digest,
-            "settings": {"tracker": settings, "odometry": asdict(frame_odometry.DEFAULTS)},
+            "settings": settings,
             "fit_digest": FITTED.digest,
         }
 
@@ -65,6 +70,7 @@ def track_flight(
     stored: StoredFlight,
     ground: Ground,
     request: TrackRequest,
+    track_filter: Callable[[Frames], TrackFilter],
     *,
     runs: Sequence[int] = (),
     reference_sets: Sequence[Mapping[str, Any]],
@@ -72,8 +78,8 @@ def track_flight(
 ) -> Iterator[TrackedPlace]:
     """Track a recorded flight's frames in their order, causal; the smoothed track is stored at the end.
 
-    runs: whose places are the ground; reference_sets: as they are, {uid and facts}. ground_parameters: what decides the
-    ground beside them.
+    track_filter: of `filters`. runs: whose places are the ground; reference_sets: as they are, {uid and facts}.
+    ground_parameters: what decides the ground beside them.
     """
     parameters = request.to_json() | dict(ground_parameters)
     with db.write() as session:
@@ -82,29 +88,18 @@ def track_flight(
     frames = stored.flight.frames
     elapsed = stored.flight.clock.elapsed_s([frame.time for frame in frames], [frame.index for frame in frames])
     seconds = {} if elapsed is None else dict(zip((frame.index for frame in frames), elapsed, strict=True))
-    settings = replace(DEFAULTS, map_sd_m=ground.map_sd_m, keeps_lineage=not request.online)
     source = tracked_frames(
         frames, ground, request.odometry, request.source, elapsed_s=lambda frame: seconds.get(frame.index),
         stored=earlier,
     )  # fmt: skip
-    latest: list[RecordedEvidence] = []
-
-    def tracked() -> Iterator[TrackedFrame]:
-        for tracked_frame, evidence in source:
-            latest[:] = [evidence]
-            yield tracked_frame
-
-    steps: list[CausalStep] = []
+    filtered = track_filter(source)
     with Recorder(_saving(db, localization)) as recorder:
         started = time.perf_counter()
-        for frame, step in zip(frames, track(tracked(), ground.plane, settings), strict=True):
-            (evidence,) = latest
-            estimate = with_aircraft(step.estimate, ground, frame)
+        for frame, (plain, evidence) in zip(frames, filtered.estimates, strict=True):
+            estimate = with_aircraft(plain, ground, frame)
             track_ms = None if frame.index in earlier else ms_since(started)
             if track_ms is not None:
                 recorder.add((stored.frame_keys[frame.index], estimate, evidence.to_json()))
-            if not request.online:
-                steps.append(step)
             yield TrackedPlace(frame, estimate, evidence.error, track_ms)
             started = time.perf_counter()
     with db.write() as session:
@@ -119,7 +114,7 @@ def track_flight(
                 smooth,
                 (
                     (stored.frame_keys[frame.index], with_aircraft(estimate, ground, frame), None)
-                    for frame, estimate in zip(frames, smoothed(steps, ground.plane, settings), strict=True)
+                    for frame, estimate in zip(frames, filtered.smooth(), strict=True)
                 ),
             )
             localizations.finish_localization(session, smooth)

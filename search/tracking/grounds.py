@@ -9,7 +9,7 @@ from typing import Any
 from coarseloc.core import geo
 from coarseloc.core.camera import GIVEN, Camera, CameraAttitude, camera_from_json
 from coarseloc.core.fixes import FrameFix, NotVerified
-from coarseloc.core.types import BBox, Floats, Frame
+from coarseloc.core.types import BBox, Floats, Frame, LonLat
 from coarseloc.core.windows import WindowSource
 from coarseloc.localize.tracking.kalman import PoseMeasurement
 from coarseloc.localize.tracking.map_search import MapFrameSearch
@@ -78,6 +78,15 @@ class RunGround:
             default=_LEAST_MAP_SD_M,
         )
         self.camera: Camera = verifier.camera
+        self._places: dict[int, Sequence[LonLat]] = {}
+
+    @property
+    def has_maps(self) -> bool:
+        return bool(self._sources)
+
+    def look_at(self, frame_index: int, places: Sequence[LonLat]) -> None:
+        """Look for a frame at these places in place of its run's best ones."""
+        self._places[frame_index] = places
 
     def footprint_m(self, frame: Frame) -> float:
         """See `Ground`: as its stored fix was looked for, else as the run's camera and references say."""
@@ -93,6 +102,7 @@ class RunGround:
     def search(self, picture: Picture) -> PlaceSearch:
         """See `Ground`."""
         frame = picture.frame
+        places = self._places.get(frame.index)
 
         def best_places() -> PlaceSearch:
             fix = self._fixes.get(frame.index)
@@ -104,11 +114,11 @@ class RunGround:
         nearby = [
             MapFrameSearch(
                 picture.pixels, picture.footprint_m, self.camera, source, self.plane, self.attitude(frame),
-                device=self._device,
+                device=self._device, places=places,
             )
             for source in self._sources
         ]  # fmt: skip
-        return _RunFrameSearch(nearby, best_places)
+        return _RunFrameSearch(nearby, best_places if places is None else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +126,20 @@ class _RunFrameSearch:
     """A `PlaceSearch` on several maps, and among a frame's best places."""
 
     nearby: Sequence[FrameSearch]
-    best_places: Callable[[], PlaceSearch]
+    best_places: Callable[[], PlaceSearch] | None  # of its run; None: the maps' searches have places of their own
 
     def around(self, state: Floats, covariance: Floats) -> Sequence[PoseMeasurement]:
         """See `PlaceSearch`: on each map that reaches there."""
-        if not self.nearby:
+        if not self.nearby and self.best_places:
             return self.best_places().around(state, covariance)
         covering = [search for search in self.nearby if search.coverage(state) > 0]
         return [measurement for search in covering for measurement in search.around(state, covariance)]
 
     def everywhere(self) -> Sequence[PoseMeasurement]:
         """See `PlaceSearch`."""
-        return self.best_places().everywhere()
+        if self.best_places:
+            return self.best_places().everywhere()
+        return [measurement for search in self.nearby for measurement in search.everywhere()]
 
 
 def run_ground(

@@ -14,6 +14,7 @@ from PIL import Image
 from textured_maps import textured_map
 
 import coarseloc as cl
+from coarseloc.core import geo
 from coarseloc.imagery.flights import open_flight
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.store import localizations, runs
@@ -227,7 +228,7 @@ def test_without_the_map_a_track_takes_the_fixes_that_are_stored_and_says_so(
 
 def test_a_run_without_fixes_is_tracked_by_its_best_places(workspace: cl.Workspace, flight: Path):
     (run,) = workspace.search(flight, verify=False)
-    records = tracked(workspace, run_id=run.id)
+    records = tracked(workspace, run_ids=[run.id])
     assert records[0].track.location is not None and records[0].errors.track_m < 5.0
 
 
@@ -235,4 +236,44 @@ def test_a_run_of_another_flight_is_refused(workspace: cl.Workspace, flight: Pat
     other = shutil.copytree(flight, tmp_path / "251124160000")
     (run,) = workspace.search(other, verify=False)
     with pytest.raises(cl.core.errors.InputError, match=f"run {run.id} is of flight 251124160000"):
-        tracked(workspace, run_id=run.id)
+        tracked(workspace, run_ids=[run.id])
+
+
+# --- ranks --------------------------------------------------------------------------------------
+
+
+def test_ranks_alone_need_no_imagery_of_the_map(workspace: cl.Workspace, ground_map: Path, flight: Path):
+    moved = ground_map.rename(ground_map.with_suffix(".away"))
+    try:
+        records = tracked(workspace, evidence="ranks")
+    finally:
+        moved.rename(ground_map)
+    assert len(records) == FRAMES and all(record.track.odometry == "frames" for record in records)
+    nearest = [min(record.track.alternatives, key=lambda place: -place.probability) for record in records[2:4]]
+    truths = {frame.index: frame.truth.location for frame in open_flight(flight).frames}
+    for record, place in zip(records[2:4], nearest, strict=True):  # too few frames for a claim, and the place is right
+        assert float(geo.distance_m(*truths[record.frame_index], place.lon, place.lat)) < FOOTPRINT_M / 2
+    with workspace.db.read() as session:
+        assert {stored.parameters["evidence"] for stored in localizations.newest_tracks(session, FLIGHT)} == {"ranks"}
+
+
+def test_both_registers_at_the_places_that_ranks_say(workspace: cl.Workspace):
+    records = tracked(workspace, evidence="both")
+    assert max(record.errors.track_m for record in records if record.frame_index in CLEAR) < 5.0
+    again = tracked(workspace, evidence="both")
+    assert [record.track for record in again] == [record.track for record in records]
+
+
+def test_each_evidence_is_a_track_of_its_own(workspace: cl.Workspace):
+    for evidence in ("ranks", "fixes"):
+        tracked(workspace, evidence=evidence)
+    with workspace.db.read() as session:
+        stored = localizations.newest_tracks(session, FLIGHT)
+    assert [(track.method, track.parameters["evidence"]) for track in stored] == [
+        (TRACK, "ranks"), (TRACK_SMOOTHED, "ranks"), (TRACK, "fixes"), (TRACK_SMOOTHED, "fixes"),
+    ]  # fmt: skip
+
+
+def test_ranks_on_a_map_alone_are_refused(coarseloc, ground_map, flight):
+    result = coarseloc("track", flight, "--map", ground_map, "--evidence", "ranks")
+    assert result.code == 2 and "needs hits" in result.err

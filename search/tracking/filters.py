@@ -1,0 +1,96 @@
+"""The three filters of a flight's frames, as one interface: by fixes, by ranks, and by both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from coarseloc.core.tracks import TrackEstimate
+from coarseloc.localize.tracking.rank_track import RankedFrame, RankStep, searched_places, smoothed_ranks, track_ranks
+from coarseloc.localize.tracking.smoothing import smoothed
+from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, LocalPlane, TrackedFrame, track
+from search.tracking.frames import Ground, RecordedEvidence
+from search.tracking.grounds import RunGround
+from search.tracking.ranks import RunRanks
+
+Frames = Iterable[tuple[TrackedFrame, RecordedEvidence]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFilter:
+    """One flight in a filter. `estimates`: causal, to be drawn frame by frame; `smooth`: all, once these are drawn."""
+
+    estimates: Iterator[tuple[TrackEstimate, RecordedEvidence]]
+    smooth: Callable[[], list[TrackEstimate]]
+
+
+def by_fixes(frames: Frames, ground: Ground, *, online: bool) -> TrackFilter:
+    """Each frame registered where it is expected: metres."""
+    settings = replace(DEFAULTS, map_sd_m=ground.map_sd_m, keeps_lineage=not online)
+    steps: list[CausalStep] = []
+
+    def estimates() -> Iterator[tuple[TrackEstimate, RecordedEvidence]]:
+        source = _Split(frames)
+        for step in track(source, ground.plane, settings):
+            if not online:
+                steps.append(step)
+            yield step.estimate, source.evidence
+
+    return TrackFilter(estimates(), lambda: smoothed(steps, ground.plane, settings))
+
+
+def by_ranks(frames: Frames, ranks: RunRanks, plane: LocalPlane, *, online: bool) -> TrackFilter:
+    """The order of each frame's hits and its motion alone: a stride's accuracy, and no imagery of the map."""
+    settings = replace(ranks.settings, keeps_mass=not online)
+    steps: list[RankStep] = []
+
+    def estimates() -> Iterator[tuple[TrackEstimate, RecordedEvidence]]:
+        source = _Split(frames)
+        for step in track_ranks((_ranked(frame, ranks) for frame in source), ranks.grid, plane, settings):
+            if not online:
+                steps.append(step)
+            yield step.estimate, source.evidence
+
+    return TrackFilter(estimates(), lambda: smoothed_ranks(steps, ranks.grid, plane, settings))
+
+
+def by_both(frames: Frames, ranks: RunRanks, ground: RunGround, *, online: bool) -> TrackFilter:
+    """By fixes; where a frame is looked for anew, that is among the places of its hits and of the rank filter."""
+
+    def with_places() -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
+        source = _Split(frames)
+        settings = replace(ranks.settings, keeps_mass=False)
+        ranked: list[TrackedFrame] = []
+        steps = track_ranks(_drained(ranked, ranks), ranks.grid, ground.plane, settings)
+        for frame in source:
+            ranked.append(frame)
+            step = next(steps)
+            ground.look_at(frame.index, searched_places(step.estimate, step.frame, ground.plane))
+            yield frame, source.evidence
+
+    return by_fixes(with_places(), ground, online=online)
+
+
+class _Split:
+    """Frames alone, the evidence of the latest one beside them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = iter(frames)
+        self.evidence = RecordedEvidence()
+
+    def __iter__(self) -> Iterator[TrackedFrame]:
+        for frame, evidence in self._frames:
+            self.evidence = evidence
+            yield frame
+
+
+def _drained(frames: list[TrackedFrame], ranks: RunRanks) -> Iterator[RankedFrame]:
+    """Each frame that is put in, as it is."""
+    while frames:
+        yield _ranked(frames.pop(), ranks)
+
+
+def _ranked(frame: TrackedFrame, ranks: RunRanks) -> RankedFrame:
+    return RankedFrame(
+        frame.index, frame.footprint_m, ranks.hits.get(frame.index, ()), frame.motion, frame.motion_source, frame.time_s
+    )
