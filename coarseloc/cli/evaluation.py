@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from search.evaluation.fix_scores import FixScore
     from search.evaluation.intervals import IntervalEstimate
     from search.evaluation.scores import Score
+    from search.evaluation.track_evaluation import TrackEvaluation, TrackScore
 
 FORMS = {"m": "{:.1f}", "°": "{:.1f}", "%": "{:.1%}", "": "{:.3f}"}
 
@@ -51,7 +52,7 @@ def evaluate(
     evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
-        csv_file.write_text(to_csv(evaluations, evaluations.whole_maps), encoding="utf-8")
+        csv_file.write_text(to_csv(evaluations), encoding="utf-8")
     answer(as_json, evaluations.to_json(), lambda: _print_scores(evaluations, all_scores))
 
 
@@ -86,7 +87,10 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
         rows.append((title, *(getattr(each.counts, count) for each in (*evaluations, *evaluations.whole_maps))))
     for title, count_fixes in _FIX_COUNTS.items() if evaluations.fixes else ():
         rows.append((title, *("" if fix is None else count_fixes(fix.counts) for fix in fixes)))
-    table("", *columns, rows=rows)
+    if columns:
+        table("", *columns, rows=rows)
+    if evaluations.tracks:
+        _print_tracks(evaluations.tracks)
     notes = ["n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score")]
     if any(fix.counts.judged for fix in evaluations.fixes):
         notes.append(
@@ -98,6 +102,31 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
             "field of view a ground error holds the tilt's lever, and no coverage is said of it"
         )
     out.print("\n".join(notes))
+
+
+def _print_tracks(tracks: Sequence[TrackEvaluation]) -> None:
+    """A column per stored track; of false claims the exact 95 % upper bound beside the share."""
+    from search.evaluation.track_evaluation import TRACK_SCORES
+
+    def text(track: TrackEvaluation, score: TrackScore) -> str:
+        estimate, form = track.scores[score.key], FORMS[score.unit].format
+        return _estimate_text(estimate, form, estimate.n, with_interval=False) + (
+            f" [≤ {form(estimate.high)}], n {estimate.n}" if score.key == "track_false_claims" and estimate.n else ""
+        )
+
+    rows: list[tuple[object, ...]] = [
+        (f"{score.title} ({_DIRECTIONS[score.better]})", *(text(track, score) for track in tracks))
+        for score in TRACK_SCORES
+    ]
+    rows.append(("track: false from, m", *(f"{track.false_claim_m:g}" for track in tracks)))
+    rows.append(("track: frames to acquire", *(_frames(track.acquired_after) for track in tracks)))
+    rows.append(("track: frames lost each time", *(", ".join(map(_frames, track.losses)) or "–" for track in tracks)))
+    rows.append(("frames judged", *(len(track.judged.error_m) for track in tracks)))
+    table("", *(track.label for track in tracks), rows=rows, title="tracks")
+
+
+def _frames(count: int | None) -> str:
+    return "to the end" if count is None else str(count)
 
 
 _COUNTS = {

@@ -17,7 +17,7 @@ from coarseloc.core.fixes import FrameFix
 from coarseloc.core.types import Frame
 from coarseloc.localize.places import ranked_places
 from coarseloc.store import Database, flights, runs, studies
-from coarseloc.store.localizations import BEST_PLACE, newest_map_localizations
+from coarseloc.store.localizations import BEST_PLACE, newest_map_localizations, newest_tracks
 from coarseloc.store.runs import FrameResult, StoredRun
 from coarseloc.store.studies import CurvePoint
 from search.answers import FrameAnswer, agreement_within_m, first_places, fix_errors, frame_answers
@@ -34,6 +34,7 @@ from search.evaluation.fix_evaluation import (
 )
 from search.evaluation.fix_scores import FIX_SCORES, FixScore
 from search.evaluation.intervals import LEVEL, MIN_N_EFF, RESAMPLES, IntervalEstimate
+from search.evaluation.track_evaluation import TRACK_SCORES, TrackEvaluation, TrackScore, evaluate_tracks
 from search.export.fix_infos import fix_info
 from search.export.infos import errors_info, estimate_info
 
@@ -144,11 +145,16 @@ class Evaluation:
 
 
 class Evaluations(list[Evaluation]):
-    """Evaluated runs, and what whole maps give for the same flights without any backbone."""
+    """Evaluated runs, what whole maps give for the same flights without any backbone, and the flights' tracks."""
 
-    def __init__(self, evaluations: Iterable[Evaluation] = (), whole_maps: Sequence[FixEvaluation] = ()) -> None:
+    def __init__(
+        self,
+        evaluations: Iterable[Evaluation] = (),
+        whole_maps: Sequence[FixEvaluation] = (),
+        tracks: Sequence[TrackEvaluation] = (),
+    ) -> None:
         super().__init__(evaluations)
-        self.whole_maps = list(whole_maps)
+        self.whole_maps, self.tracks = list(whole_maps), list(tracks)
 
     @property
     def fixes(self) -> list[FixEvaluation]:
@@ -156,9 +162,11 @@ class Evaluations(list[Evaluation]):
         return [evaluation.fixes for evaluation in self if evaluation.fixes is not None] + self.whole_maps
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Every evaluation with its frames; of a whole map there is neither run nor backbone, and fixes alone."""
+        """Every evaluation with its frames; of a whole map there is neither run nor backbone, and fixes alone; of a
+        track, `track` alone."""
         rows = [evaluation.to_json() | {"frames": evaluation.frames_to_json()} for evaluation in self]
-        return rows + [_whole_map_json(whole_map) for whole_map in self.whole_maps]
+        rows += [_whole_map_json(whole_map) for whole_map in self.whole_maps]
+        return rows + [{"run": None, "backbone": None, "track": track.to_json()} for track in self.tracks]
 
 
 # --- evaluating ---------------------------------------------------------------------------------
@@ -177,7 +185,8 @@ def find_runs(db: Database, names: Sequence[str], reference_set: str | None = No
                 continue
             flights.find_flight(session, name)  # raises StoreError for an unknown flight
             newest = runs.latest_runs(session, name, reference_set)
-            if not newest and not newest_map_localizations(session, name, reference_set):
+            answered = newest_map_localizations(session, name, reference_set) or newest_tracks(session, name)
+            if not newest and not answered:
                 raise StoreError(f"flight {name!r} has no finished run: search it with `coarseloc search` first")
             selected |= {run.id: run for run in newest}
     return list(selected.values())
@@ -195,10 +204,11 @@ def evaluate_named(
         flight_ids = [name for name in map(ids.label, names) if name in flights.flight_ids(session)]
         whole_maps = evaluate_whole_maps(session, flight_ids, reference_set)
         beside = evaluate_whole_maps(session, (run.flight_id for run in selected if run.flight_id not in flight_ids))
+        tracks = evaluate_tracks(session, [*flight_ids, *(run.flight_id for run in selected)], reference_set)
     whole_maps += [whole_map for whole_map in beside if any(is_beside(whole_map.localization, run) for run in selected)]
-    if not selected and not whole_maps:
+    if not selected and not whole_maps and not tracks:
         raise InputError(NOTHING)
-    return Evaluations(evaluate(db, selected, method) if selected else (), whole_maps)
+    return Evaluations(evaluate(db, selected, method) if selected else (), whole_maps, tracks)
 
 
 def evaluate(db: Database, selected: Sequence[StoredRun], method: str = BEST_PLACE) -> list[Evaluation]:
@@ -271,8 +281,8 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def to_csv(evaluations: Sequence[Evaluation], whole_maps: Sequence[FixEvaluation] = ()) -> str:
-    """One row per run and score, those of its fixes among them; a whole map's rows have no run."""
+def to_csv(evaluations: Evaluations) -> str:
+    """One row per run and score, those of its fixes among them; a whole map's and a track's rows have no run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -282,9 +292,13 @@ def to_csv(evaluations: Sequence[Evaluation], whole_maps: Sequence[FixEvaluation
         writer.writerows((*cells, *_score_cells(score, evaluation.scores[score.key])) for score in scores.SCORES)
         if evaluation.fixes:
             writer.writerows((*cells, *row) for row in _fix_score_rows(evaluation.fixes))
-    for whole_map in whole_maps:
+    for whole_map in evaluations.whole_maps:
         cells_without_run = (whole_map.flight_id, whole_map.reference_set, "", NO_BACKBONE)
         writer.writerows((*cells_without_run, *row) for row in _fix_score_rows(whole_map))
+    for track in evaluations.tracks:
+        facts = (track.localization.flight_id, track.localization.reference_set, "", track.label)
+        for score in TRACK_SCORES:
+            writer.writerow((*facts, *_score_cells(score, track.scores[score.key])))
     return text.getvalue()
 
 
@@ -292,7 +306,7 @@ def _fix_score_rows(fixes: FixEvaluation) -> list[tuple[object, ...]]:
     return [_score_cells(score, fixes.scores[score.key]) for score in FIX_SCORES]
 
 
-def _score_cells(score: scores.Score | FixScore, estimate: IntervalEstimate) -> tuple[object, ...]:
+def _score_cells(score: scores.Score | FixScore | TrackScore, estimate: IntervalEstimate) -> tuple[object, ...]:
     value, low, high, n_eff = (
         "" if math.isnan(number) else repr(number)
         for number in (estimate.value, estimate.low, estimate.high, estimate.n_eff)

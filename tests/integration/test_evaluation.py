@@ -61,7 +61,7 @@ def test_json_and_csv_hold_every_score_with_n(db: Database, run_ids: list[int]) 
     evaluations = evaluate_runs(db, ["251124155712"])
     document = json.loads(json.dumps([evaluation.to_json() for evaluation in evaluations], allow_nan=False))
     assert document[0]["scores"]["error_median"].keys() >= {"unit", "better", "value", "low", "high", "n", "title"}
-    rows = list(csv.DictReader(io.StringIO(evaluate.to_csv(evaluations))))
+    rows = list(csv.DictReader(io.StringIO(evaluate.to_csv(evaluate.Evaluations(evaluations)))))
     assert len(rows) == 3 * len(document[0]["scores"])
     for row in rows[: len(document[0]["scores"])]:
         stated = document[0]["scores"][row["score"]]

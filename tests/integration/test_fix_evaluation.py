@@ -87,7 +87,7 @@ def test_the_record_keeps_its_keys_and_holds_the_fixes(evaluations: Evaluations)
 
 
 def test_csv_gains_rows_for_fixes_and_for_no_backbone(evaluations: Evaluations):
-    rows = list(csv.DictReader(io.StringIO(to_csv(evaluations, evaluations.whole_maps))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(evaluations))))
     assert len(rows) == len(SCORES) + 2 * len(FIX_SCORES)
     without = [row for row in rows if row["backbone"] == "no backbone"]
     assert {row["score"] for row in without} == {score.key for score in FIX_SCORES}

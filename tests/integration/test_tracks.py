@@ -239,6 +239,27 @@ def test_a_run_of_another_flight_is_refused(workspace: cl.Workspace, flight: Pat
         tracked(workspace, run_ids=[run.id])
 
 
+def test_tracks_are_evaluated_beside_the_run_they_are_of(workspace: cl.Workspace):
+    tracked(workspace)
+    evaluations = workspace.evaluate(FLIGHT)
+    causal, smoothed = evaluations.tracks
+    assert (causal.label, smoothed.label) == ("track, fixes", "track-smoothed, fixes")
+    assert causal.scores["track_error_median"].value < 5.0 and causal.scores["track_claimed"].n == FRAMES
+    assert causal.scores["track_claimed"].value == pytest.approx(len(CLEAR) / FRAMES)
+    bound = causal.scores["track_false_claims"]
+    assert (bound.value, bound.n) == (0.0, len(CLEAR)) and bound.high == pytest.approx(1 - 0.05 ** (1 / len(CLEAR)))
+    assert (causal.acquired_after, causal.losses) == (0, [2])
+    rows = [row for row in evaluations.to_json() if "track" in row]
+    assert [row["track"]["method"] for row in rows] == [TRACK, TRACK_SMOOTHED]
+
+
+def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, ground_map, flight, tmp_path):
+    assert coarseloc("track", flight, "--map", ground_map).code == 0
+    result = coarseloc("evaluate", FLIGHT, "--csv", tmp_path / "scores.csv")
+    assert result.code == 0 and "track: claims that are false" in result.out and "n 6" in result.out
+    assert "track_error_median" in (tmp_path / "scores.csv").read_text()
+
+
 # --- ranks --------------------------------------------------------------------------------------
 
 
