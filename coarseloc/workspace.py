@@ -771,20 +771,26 @@ class Workspace(DataFolder):
         method: str = "best-place",
         crs: str | None = None,
     ) -> ExportSummary:
-        """Write a flight's newest runs as files for other programs. crs: positions as x and y of this projected CRS
-        ("EPSG:32652") too."""
-        from search.export.files import FORMATS, export
+        """Write a flight's newest runs and stored tracks as files for other programs.
 
-        return export(
+        formats: some of `FORMATS` (runs) and `TRACK_FORMATS`; None: what the flight has of them, but for what needs
+        UTC. crs: positions as x and y of this projected CRS ("EPSG:32652") too.
+        """
+        from search.export.files import export
+
+        summary = export(
             self.db,
             self.settings.thumbnails,
             flight_id,
             Path(out_dir),
             single=single,
-            formats=formats or FORMATS,
+            formats=formats,
             method=method,
             crs=crs,
         )
+        for text in summary.notices:
+            self.notice(text)
+        return summary
 
     # --- studies --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import click
 from coarseloc.cli.options import flight_id, method_option
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace
 from coarseloc.workspace import Workspace
-from search.export.files import FORMATS
+from search.export.files import FORMATS, TRACK_FORMATS
 
 
 @click.command()
@@ -21,10 +21,9 @@ from search.export.files import FORMATS
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(FORMATS),
+    type=click.Choice((*FORMATS, *TRACK_FORMATS)),
     multiple=True,
-    default=FORMATS,
-    show_default=True,
+    help="Of runs, or of tracks (track-… gpx nmea). [what the flight has, but gpx and nmea, which need UTC]",
 )
 @click.option("--crs", metavar="EPSG:CODE", help="Positions as x and y of this projected CRS too.")
 @method_option
@@ -40,6 +39,9 @@ def export(
     method: str,
     as_json: bool,
 ) -> None:
-    """CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV."""
-    summary = workspace.export(flight_id(flight), out_dir, single=single, formats=formats, crs=crs, method=method)
+    """FLIGHT for other programs: its newest runs as CoarseLocalizationInfo (JSON per frame and backbone), GeoJSON, KML
+    and CSV; its stored tracks, searched or not, as GeoJSON, KML, GPX and NMEA 0183."""
+    summary = workspace.export(
+        flight_id(flight), out_dir, single=single, formats=formats or None, crs=crs, method=method
+    )
     answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))

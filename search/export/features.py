@@ -60,13 +60,13 @@ class FlightFeatures:
     def add(self, frame_info: FrameInfo) -> None:
         frame, fix, info = frame_info.result.frame, frame_info.result.fix, frame_info.info
         if frame.truth.location is not None and frame.index not in self.truths:
-            properties = {"kind": "truth", **self._facts(frame), "heading_deg": frame.truth.yaw_deg}
+            properties = {"kind": "truth", **frame_properties(self.flight, frame), "heading_deg": frame.truth.yaw_deg}
             self.truths[frame.index] = self._point(frame.truth.location, properties)
         if info is None:
             self.failures.append(frame_failure(frame_info))
         else:
             location = LonLat(info.estimate.location.lon, info.estimate.location.lat)
-            self.estimates.append(self._point(location, self._facts(frame) | _estimate(info)))
+            self.estimates.append(self._point(location, frame_properties(self.flight, frame) | _estimate(info)))
         self.verified |= fix is not None and fix.match is not None
         if fix and fix.pose:
             question = {
@@ -98,7 +98,7 @@ class FlightFeatures:
         for name, location, covariance, error_m in matched.points:
             axes = ellipse(covariance)
             properties = self._fix("ellipse", matched, name) | asdict(axes) | {"error_m": error_m}
-            yield _feature(geometries.polygon(geometries.ellipse_ring(location, axes)), properties)
+            yield feature_of(geometries.polygon(geometries.ellipse_ring(location, axes)), properties)
 
     def error_lines(self, matched: MatchedFrame) -> Iterator[Feature]:
         """The line from the truth to each point."""
@@ -106,32 +106,24 @@ class FlightFeatures:
         for name, location, _, error_m in matched.points:
             if truth is not None:
                 properties = self._fix("error", matched, name) | {"error_m": error_m}
-                yield _feature(geometries.line(truth, location), properties)
+                yield feature_of(geometries.line(truth, location), properties)
 
     def footprints(self, matched: MatchedFrame) -> Iterator[Feature]:
         """The frame's outline as it lies on the ground, turned and tilted."""
         ring = matched.pose.corners[::-1]  # the picture's corners run clockwise, a polygon's counter-clockwise
-        yield _feature(geometries.polygon(ring), self._fix("footprint", matched, None))
+        yield feature_of(geometries.polygon(ring), self._fix("footprint", matched, None))
 
     def to_geojson(self) -> Feature:
         """A FeatureCollection of the points, and beside them the frames that have no place."""
         failures = [failure.model_dump(mode="json") for failure in self.failures]
         return {"type": "FeatureCollection", "features": self.points(), "failures": failures}
 
-    def _facts(self, frame: Frame) -> dict[str, Any]:
-        return {
-            "flight_id": self.flight.flight_id,
-            "frame_index": frame.index,
-            "filename": frame.filename,
-            "taken_at": frame.time and frame.time.isoformat(),
-        }
-
     def _fix(self, kind: str, matched: MatchedFrame, point: str | None) -> dict[str, Any]:
         pose = matched.pose
         return {
             "kind": kind,
             **({"point": point} if point else {}),
-            **self._facts(matched.frame),
+            **frame_properties(self.flight, matched.frame),
             **matched.question,
             "heading_deg": pose.heading_deg % 360.0,
             "heading_sd_deg": pose.heading_sd_deg,
@@ -143,7 +135,17 @@ class FlightFeatures:
 
     def _point(self, location: LonLat, properties: dict[str, Any]) -> Feature:
         in_grid = self._grid.position(*location).model_dump() if self._grid else {}
-        return _feature(geometries.point(location), properties | in_grid)
+        return feature_of(geometries.point(location), properties | in_grid)
+
+
+def frame_properties(flight: Flight, frame: Frame) -> dict[str, Any]:
+    """What every feature of a frame says of it."""
+    return {
+        "flight_id": flight.flight_id,
+        "frame_index": frame.index,
+        "filename": frame.filename,
+        "taken_at": frame.time and frame.time.isoformat(),
+    }
 
 
 def layer_text(features: Iterable[Feature]) -> str:
@@ -152,7 +154,7 @@ def layer_text(features: Iterable[Feature]) -> str:
     return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'
 
 
-def _feature(geometry: dict[str, Any], properties: dict[str, Any]) -> Feature:
+def feature_of(geometry: dict[str, Any] | None, properties: dict[str, Any]) -> Feature:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 

@@ -1,4 +1,5 @@
-"""A flight's newest runs as JSON, GeoJSON, KML and CSV files, each written whole or not at all."""
+"""A flight's newest runs as JSON, GeoJSON, KML and CSV files, and its stored tracks as files of their own, each written
+whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,18 +13,24 @@ from typing import TYPE_CHECKING, Any
 from coarseloc.core import files, ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
-from coarseloc.store import Database, flights, runs
+from coarseloc.store import Database, flights, localizations, runs
 from coarseloc.store.localizations import BEST_PLACE
 from coarseloc.store.runs import StoredRun
+from search.export import track_features
 from search.export.features import LAYERS, FlightFeatures, layer_text
 from search.export.formats import Document, csv_row, to_csv
+from search.export.gpx import track_gpx
 from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
-from search.export.kml import flight_kml
+from search.export.kml import flight_kml, track_kml
+from search.export.nmea import track_nmea
+from search.export.tracks import FlightTrack, flight_tracks
 
 if TYPE_CHECKING:
     from search.export.grid import ProjectedGrid
 
-FORMATS = ("json", "geojson", "kml", "csv")
+FORMATS = ("json", "geojson", "kml", "csv")  # of runs
+TRACK_FORMATS = ("track-geojson", "track-kml", "gpx", "nmea")
+_WITHOUT_UTC = ("track-geojson", "track-kml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +46,18 @@ class ExportSummary:
     unmatched: int = 0  # of those: searched, but without a fix, where fixes were asked for
     crs: str | None = None  # of x and y
     crs_accuracy_m: float | None = None  # of the transformation from WGS84, as PROJ states it
+    tracks: int = 0
+    notices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         unsearched = self.failures - self.unmatched
         failed = f", {unsearched} could not be searched" if unsearched else ""
         unmatched = f", {self.unmatched} have no fix" if self.unmatched else ""
         grid = f"; x and y in {self.crs}, {self._accuracy()}" if self.crs else ""
-        counts = f"{self.records} records of flight {self.flight_id} in {self.files} files"
+        tracks = f"{self.tracks} track{'s' if self.tracks > 1 else ''}" if self.tracks else ""
+        records = f"{self.records} records" if self.runs or not tracks else ""
+        what = " and ".join(filter(None, (records, tracks)))
+        counts = f"{what} of flight {self.flight_id} in {self.files} files"
         return f"{counts} to {self.folder}{failed}{unmatched}{grid}"
 
     def _accuracy(self) -> str:
@@ -63,59 +75,42 @@ def export(
     out_dir: Path,
     *,
     single: bool = False,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     reference_set: str | None = None,
     method: str = BEST_PLACE,
     crs: str | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
-    """Write the newest finished run of each reference set, backbone, heading and filter.
+    """Write a flight's newest runs (`FORMATS`) and stored tracks (`TRACK_FORMATS`); without `formats`, what it has of
+    them, but for what needs UTC.
 
-    "json": `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
+    Runs are the newest finished ones of each reference set, backbone, heading and filter. "json":
+    `<flight>_<frame>_<backbone>.json` each, in a folder per reference set where there are several, or one
     `<flight>.json` with `single`; "geojson": truth, estimates and fixes as points, and where frames were looked for in
     metres a file for each of `LAYERS`; "kml" and "csv": one file. Frames without a record are in the CSV, in the
-    KML and GeoJSON as failures, in the single document and in the count. crs: positions in this projected CRS too.
-    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, folder not writable).
+    KML and GeoJSON as failures, in the single document and in the count. Tracks are those of `flight_tracks`:
+    `<flight>_track.…`, with the reference set's name where there are several. crs: positions in this projected CRS too.
+    Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, no UTC for a format that
+    needs it, folder not writable), before anything is written where it can be known then.
     """
-    if unknown := set(formats) - set(FORMATS):
-        raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {', '.join(FORMATS)}")
+    formats = default_formats(db, flight_id, reference_set) if formats is None else formats
+    if unknown := set(formats) - {*FORMATS, *TRACK_FORMATS}:
+        known = ", ".join((*FORMATS, *TRACK_FORMATS))
+        raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {known}")
     grid = projected_grid(crs)
-    newest = newest_runs(db, flight_id, reference_set)
+    newest = newest_runs(db, flight_id, reference_set) if set(formats) & set(FORMATS) else []
+    tracks = flight_tracks(db, flight_id, reference_set, method) if set(formats) & set(TRACK_FORMATS) else []
+    track_texts = _track_texts(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
-    name = ids.file_name(flight.flight_id)
-    file_name = _file_names(newest)
-    document, features = Document(flight), FlightFeatures(flight, grid)
-    texts = [document.head()]
-    rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for completed, frame_info in enumerate(_all_infos(db, thumbnails, flight, newest, method, grid), start=1):
-            rows.append(csv_row(flight, frame_info, grid))
-            features.add(frame_info)
-            counts["failures" if frame_info.info is None else "records"] += 1
-            counts["unmatched"] += frame_info.info is None and frame_info.result.fix is not None
-            if "json" in formats and single:
-                texts.append(document.add(frame_info))
-            elif "json" in formats and frame_info.info is not None:
-                counts["files"] += 1
-                write_json(out_dir / file_name(frame_info), frame_info.info.to_json())
-            if progress:
-                progress(completed, len(newest) * len(flight.frames), "frames")
-        if single and "json" in formats:
-            counts["files"] += 1
-            _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
-        if "geojson" in formats:
-            counts["files"] += 1
-            write_json(out_dir / f"{name}.geojson", features.to_geojson())
-            counts["files"] += _write_layers(out_dir, name, features)
-        if "kml" in formats:
-            counts["files"] += 1
-            _write(out_dir / f"{name}.kml", flight_kml(features))
-        if "csv" in formats:
-            counts["files"] += 1
-            _write(out_dir / f"{name}.csv", to_csv(rows))
+        if newest:
+            infos = _all_infos(db, thumbnails, flight, newest, method, grid)
+            counts = _write_runs(out_dir, flight, newest, infos, formats, single, grid, progress)
+        for name, text in track_texts.items():
+            _write(out_dir / name, text)
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
@@ -126,10 +121,92 @@ def export(
         len(newest),
         counts["records"],
         counts["failures"],
-        counts["files"],
+        counts["files"] + len(track_texts),
         counts["unmatched"],
         grid.crs if grid else None,
         grid.accuracy_m if grid else None,
+        len(tracks),
+        _track_notices(tracks, formats),
+    )
+
+
+def default_formats(db: Database, flight_id: str, reference_set: str | None = None) -> tuple[str, ...]:
+    """The formats that a flight has something for, but for those that need UTC; all of runs where it has nothing."""
+    with db.read() as session:
+        flights.find_flight(session, flight_id)
+        has_runs = bool(runs.latest_runs(session, flight_id, reference_set))
+        newest = localizations.newest_tracks(session, flight_id)
+    has_tracks = any(reference_set in (None, stored.reference_set) for stored in newest)
+    return (*(FORMATS if has_runs or not has_tracks else ()), *(_WITHOUT_UTC if has_tracks else ()))
+
+
+def _write_runs(
+    out_dir: Path,
+    flight: Flight,
+    newest: Sequence[StoredRun],
+    infos: Iterator[FrameInfo],
+    formats: Sequence[str],
+    single: bool,
+    grid: ProjectedGrid | None,
+    progress: Progress | None,
+) -> Counter[str]:
+    """Write the files of runs; count records, failures, unmatched, files."""
+    name, file_name = ids.file_name(flight.flight_id), _file_names(newest)
+    document, features = Document(flight), FlightFeatures(flight, grid)
+    texts = [document.head()]
+    rows: list[dict[str, Any]] = []
+    counts: Counter[str] = Counter()
+    for completed, frame_info in enumerate(infos, start=1):
+        rows.append(csv_row(flight, frame_info, grid))
+        features.add(frame_info)
+        counts["failures" if frame_info.info is None else "records"] += 1
+        counts["unmatched"] += frame_info.info is None and frame_info.result.fix is not None
+        if "json" in formats and single:
+            texts.append(document.add(frame_info))
+        elif "json" in formats and frame_info.info is not None:
+            counts["files"] += 1
+            write_json(out_dir / file_name(frame_info), frame_info.info.to_json())
+        if progress:
+            progress(completed, len(newest) * len(flight.frames), "frames")
+    if single and "json" in formats:
+        counts["files"] += 1
+        _write(out_dir / f"{name}.json", "".join([*texts, document.tail()]))
+    if "geojson" in formats:
+        counts["files"] += 1
+        write_json(out_dir / f"{name}.geojson", features.to_geojson())
+        counts["files"] += _write_layers(out_dir, name, features)
+    if "kml" in formats:
+        counts["files"] += 1
+        _write(out_dir / f"{name}.kml", flight_kml(features))
+    if "csv" in formats:
+        counts["files"] += 1
+        _write(out_dir / f"{name}.csv", to_csv(rows))
+    return counts
+
+
+def _track_texts(tracks: Sequence[FlightTrack], formats: Sequence[str], grid: ProjectedGrid | None) -> dict[str, str]:
+    """{file's name: its text} of tracks. Raises InputError where a format needs UTC and it is not known."""
+    texts: dict[str, str] = {}
+    for name, track in zip(_track_names(tracks), tracks, strict=True):
+        if "track-geojson" in formats:
+            texts[f"{name}.geojson"] = layer_text(track_features.lines(track))
+            texts[f"{name}_points.geojson"] = layer_text(track_features.points(track, grid))
+            texts[f"{name}_ellipses.geojson"] = layer_text(track_features.ellipses(track))
+        if "track-kml" in formats:
+            texts[f"{name}.kml"] = track_kml(track)
+        if "gpx" in formats:
+            texts[f"{name}.gpx"] = track_gpx(track)
+        if "nmea" in formats:
+            texts[f"{name}.nmea"] = track_nmea(track)
+    return texts
+
+
+def _track_notices(tracks: Sequence[FlightTrack], formats: Sequence[str]) -> tuple[str, ...]:
+    if "track-kml" not in formats or all(track.has_utc for track in tracks):
+        return ()
+    return (
+        "the track's KML has lines without times, since nothing says how far the frames' times are from UTC: "
+        "--utc-offset with `coarseloc track` or `search` tells that",
     )
 
 
@@ -184,6 +261,20 @@ def _file_names(stored_runs: Sequence[StoredRun]) -> Callable[[FrameInfo], str]:
 def _file_suffix(run: StoredRun) -> str:
     angle = run.parameters["angle_deg"]
     return ids.slug(run.spec.backbone) + ("" if angle is None else f"_{angle:03d}")
+
+
+def _track_names(tracks: Sequence[FlightTrack]) -> list[str]:
+    """`<flight>_track`; of several tracks with what they differ in: the reference set's name, the evidence, their
+    number."""
+    names = [f"{ids.file_name(track.flight.flight_id)}_track" for track in tracks]
+    for labels in (
+        [ids.slug(track.stored.reference_set) for track in tracks],
+        [ids.slug(track.evidence) for track in tracks],
+        [str(track.stored.id) for track in tracks],
+    ):
+        if len(set(names)) < len(tracks):
+            names = [f"{name}_{label}" for name, label in zip(names, labels, strict=True)]
+    return names
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,16 @@ def point(location: LonLat) -> dict[str, Any]:
     return {"type": "Point", "coordinates": position(location)}
 
 
-def line(start: LonLat, end: LonLat) -> dict[str, Any]:
-    """The line between two positions the short way round, in two parts across the antimeridian."""
-    ends = unwrapped([start, end])
-    parts = [[position(corner) for corner in piece[:2]] for piece in _cut(ends)]
+def line(*locations: LonLat) -> dict[str, Any]:
+    """The line through positions, each step the short way round, in a part on each side of the antimeridian."""
+    parts: list[list[list[float]]] = [[position(locations[0])]]
+    for step in pairwise(locations):
+        for piece in _cut(unwrapped(step)):
+            start, end = (position(corner) for corner in piece[:2])
+            if abs(start[0] - parts[-1][-1][0]) > 180.0:
+                parts.append([start])
+            parts[-1].append(end)
+    parts = [part for part in parts if len(part) > 1]
     if len(parts) == 1:
         return {"type": "LineString", "coordinates": parts[0]}
     return {"type": "MultiLineString", "coordinates": parts}

@@ -1,16 +1,19 @@
-"""A flight as KML 2.2, for Google Earth: a folder for the truth, one for each backbone, one for its fixes. Pure."""
+"""A flight as KML 2.2, for Google Earth: a folder for the truth, one for each backbone, one for its fixes; and a track
+as another file, with times. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
 from coarseloc.core.types import Frame
-from search.export import geometries
+from search.export import geometries, track_features
 from search.export.features import Feature, FlightFeatures, MatchedFrame
 from search.export.records import FrameFailure
+from search.export.tracks import FlightTrack, TrackFrame
 
 PictureHref = Callable[[Frame], str]
 
@@ -45,10 +48,57 @@ def flight_kml(features: FlightFeatures, picture_href: PictureHref = file_href) 
         *(_fixes(f"fixes: {encoder}", features, frames, picture_href) for encoder, frames in matched.items()),
         *([_folder("failures", map(_failure, features.failures))] if features.failures else []),
     ]
+    return _document(features.flight.flight_id, folders)
+
+
+def track_kml(track: FlightTrack) -> str:
+    """A track: its unbroken runs, one gx:Track each with times in UTC, and its frames' points and 95 % ellipses.
+
+    Where UTC is not known the runs are lines without times: Google Earth would take local times for UTC.
+    """
+    times = track.utc_times("KML") if track.has_utc else {}
+    draw = _timed if track.has_utc else _untimed
+    runs = [run for segment in track.segments() for run in draw(segment, times)]
+    data = _data({"method": track.stored.method, "reference_set": track.stored.reference_set})
+    shape = (
+        f"<gx:MultiTrack>{''.join(runs)}</gx:MultiTrack>"
+        if track.has_utc
+        else (f"<MultiGeometry>{''.join(runs)}</MultiGeometry>")
+    )
+    path = f"<Placemark><name>{track.mode}</name><styleUrl>#aircraft</styleUrl>{data}{shape}</Placemark>\n"
+    placed = (point for point in track_features.points(track) if point["geometry"])
+    folders = [
+        *([path] if runs else []),
+        _folder("points", map(_placemark, placed)),
+        _folder("ellipses", map(_placemark, track_features.ellipses(track)), visible=False),
+    ]
+    return _document(track.flight.flight_id, folders)
+
+
+def _timed(segment: Sequence[TrackFrame], times: Mapping[int, datetime]) -> Iterator[str]:
+    """A gx:Track: all of its times, then as many positions."""
+    placed = [(times[tracked.frame.index], tracked.position) for tracked in segment if tracked.position]
+    whens = "".join(f"<when>{utc_text(time)}</when>" for time, _ in placed)
+    coords = "".join(f"<gx:coord>{' '.join(map(str, geometries.position(place)))} 0</gx:coord>" for _, place in placed)
+    yield f"<gx:Track><altitudeMode>clampToGround</altitudeMode>{whens}{coords}</gx:Track>"
+
+
+def _untimed(segment: Sequence[TrackFrame], times: Mapping[int, datetime]) -> Iterator[str]:
+    locations = [tracked.position for tracked in segment if tracked.position]
+    if len(locations) > 1:
+        yield _geometry(geometries.line(*locations))
+
+
+def utc_text(time: datetime) -> str:
+    """A time in UTC as KML and GPX have it (xsd:dateTime), to a millisecond: `2025-11-24T06:57:12.500Z`."""
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _document(name: str, folders: Iterable[str]) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2" '
         'xmlns:gx="http://www.google.com/kml/ext/2.2"><Document>'
-        f"<name>{_text(features.flight.flight_id)}</name>\n{_STYLES}{''.join(folders)}</Document></kml>\n"
+        f"<name>{xml_text(name)}</name>\n{_STYLES}{''.join(folders)}</Document></kml>\n"
     )
 
 
@@ -70,7 +120,7 @@ def _fixes(name: str, features: FlightFeatures, frames: list[MatchedFrame], pict
 
 def _folder(name: str, members: Iterable[str], visible: bool = True) -> str:
     visibility = "" if visible else "<visibility>0</visibility>"
-    return f"<Folder><name>{_text(name)}</name>{visibility}\n{''.join(members)}</Folder>\n"
+    return f"<Folder><name>{xml_text(name)}</name>{visibility}\n{''.join(members)}</Folder>\n"
 
 
 def _placemark(feature: Feature) -> str:
@@ -94,14 +144,14 @@ def _overlay(matched: MatchedFrame, outline: Feature, picture_href: PictureHref)
     quad = " ".join(_coordinates(geometries.position(c)) for c in (lower_left, lower_right, upper_right, upper_left))
     return (
         f"<GroundOverlay><name>{matched.frame.index}</name><visibility>0</visibility>{_data(outline['properties'])}"
-        f"<Icon><href>{_text(picture_href(matched.frame))}</href></Icon>"
+        f"<Icon><href>{xml_text(picture_href(matched.frame))}</href></Icon>"
         f"<gx:LatLonQuad><coordinates>{quad}</coordinates></gx:LatLonQuad></GroundOverlay>\n"
     )
 
 
 def _data(properties: dict[str, Any]) -> str:
     values = "".join(
-        f'<Data name="{name}"><value>{_text(value)}</value></Data>'
+        f'<Data name="{name}"><value>{xml_text(value)}</value></Data>'
         for name, value in properties.items()
         if value is not None
     )
@@ -126,6 +176,6 @@ def _coordinates(position: list[float]) -> str:
     return ",".join(map(str, position))
 
 
-def _text(value: object) -> str:
+def xml_text(value: object) -> str:
     """Escape a value; characters that XML cannot hold, as a file's name can, become the replacement character."""
     return escape(_NOT_XML.sub("\ufffd", str(value)))

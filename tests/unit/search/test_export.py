@@ -323,8 +323,8 @@ def test_mistakes_are_named(searched, world, tmp_path):
     with pytest.raises(StoreError, match="flight '251124155712' is not known"):
         exported(world)
     searched(["vits16"])
-    with pytest.raises(InputError, match="format gpx is not known"):
-        exported(world, formats=["gpx"])
+    with pytest.raises(InputError, match="format shp is not known"):
+        exported(world, formats=["shp"])
     with pytest.raises(StoreError, match="no finished search against 'elsewhere'"):
         exported(world, reference_set="elsewhere")
     (tmp_path / "file").write_text("in the way")

@@ -1,0 +1,126 @@
+"""A flight's stored tracks, as the files of other programs hold them: which are taken, and where each breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from coarseloc.core.errors import StoreError
+from coarseloc.core.tracks import TrackEstimate, TrackMode
+from coarseloc.core.types import Covariance, Flight, Frame, LonLat
+from coarseloc.store import Database, flights, localizations
+from coarseloc.store.localizations import BEST_PLACE, TRACK, TRACK_SMOOTHED, StoredLocalization
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFrame:
+    """A frame and its estimate; it has a position only where the track claims one."""
+
+    frame: Frame
+    estimate: TrackEstimate
+
+    @property
+    def position(self) -> LonLat | None:
+        return self.estimate.position if self.estimate.claimed else None
+
+    @property
+    def covariance_m2(self) -> Covariance | None:
+        return self.estimate.position_covariance_m2 if self.estimate.claimed else None
+
+    @property
+    def point(self) -> Literal["aircraft", "ground"]:
+        """What `position` is of."""
+        return "ground" if self.estimate.aircraft is None else "aircraft"
+
+    @property
+    def height_msl_m(self) -> float | None:
+        """The aircraft's height above sea level; None where its label is above something else, and for the ground."""
+        label = self.frame.truth
+        return label.altitude_label_m if self.point == "aircraft" and label.altitude_datum == "sea" else None
+
+
+@dataclass(frozen=True, slots=True)
+class FlightTrack:
+    """A stored track: the frames that it answers for, in the flight's order."""
+
+    flight: Flight
+    stored: StoredLocalization
+    frames: tuple[TrackFrame, ...]
+
+    @property
+    def mode(self) -> TrackMode:
+        return "smoothed" if self.stored.method == TRACK_SMOOTHED else "causal"
+
+    @property
+    def evidence(self) -> str:
+        """What told the places: "fixes", "ranks" or "both"."""
+        return str(self.stored.parameters.get("evidence", ""))
+
+    @property
+    def has_utc(self) -> bool:
+        """Whether every frame's time is known, and how far it is from UTC."""
+        timed = all(tracked.frame.time is not None for tracked in self.frames)
+        return timed and self.flight.clock.utc_offset_s is not None
+
+    def utc_times(self, purpose: str) -> dict[int, datetime]:
+        """{frame index: its time in UTC}. Raises InputError where there is none; purpose: what needs it."""
+        return {tracked.frame.index: self.flight.clock.to_utc(tracked.frame.time, purpose) for tracked in self.frames}
+
+    def segments(self) -> list[list[TrackFrame]]:
+        """The unbroken runs of frames with a position.
+
+        A run ends before a frame without one, where the position jumps (`reset_counter` has gone up), where it becomes
+        that of another point (aircraft, ground), and at a frame of the flight that the track does not answer for.
+        """
+        order = {frame.index: place for place, frame in enumerate(self.flight.frames)}
+        segments: list[list[TrackFrame]] = []
+        previous: TrackFrame | None = None
+        for tracked in self.frames:
+            if tracked.position is not None:
+                if previous is None or not _joined(previous, tracked, order):
+                    segments.append([])
+                segments[-1].append(tracked)
+            previous = tracked
+        return segments
+
+
+def _joined(previous: TrackFrame, tracked: TrackFrame, order: dict[int, int]) -> bool:
+    return (
+        previous.position is not None
+        and previous.estimate.reset_counter == tracked.estimate.reset_counter
+        and previous.point == tracked.point
+        and order[tracked.frame.index] == order[previous.frame.index] + 1
+    )
+
+
+def flight_tracks(
+    db: Database, flight_id: str, reference_set: str | None = None, method: str = BEST_PLACE
+) -> list[FlightTrack]:
+    """A flight's newest finished track of each references and evidence: the smoothed one where there is one, else the
+    causal one; that of `method` where it names one of the two. Raises StoreError where there is none."""
+    methods = (method,) if method in (TRACK, TRACK_SMOOTHED) else (TRACK_SMOOTHED, TRACK)
+    with db.read() as session:
+        flight = flights.find_flight(session, flight_id).flight
+        chosen: dict[tuple[str, object], StoredLocalization] = {}
+        newest = localizations.newest_tracks(session, flight_id)
+        for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):
+            if stored.method in methods and reference_set in (None, stored.reference_set):
+                chosen.setdefault((stored.reference_set, stored.parameters.get("evidence")), stored)
+        estimates = {stored.id: localizations.track(session, stored) for stored in chosen.values()}
+    if not chosen:
+        kind = f" {method!r}" if method in (TRACK, TRACK_SMOOTHED) else ""
+        of = f" on {reference_set!r}" if reference_set else ""
+        raise StoreError(f"flight {flight_id} has no finished track{kind}{of}: run `coarseloc track` to its end first")
+    return [
+        FlightTrack(
+            flight,
+            stored,
+            tuple(
+                TrackFrame(frame, estimates[stored.id][frame.index])
+                for frame in flight.frames
+                if frame.index in estimates[stored.id]
+            ),
+        )
+        for stored in sorted(chosen.values(), key=lambda stored: stored.id)
+    ]
