@@ -25,11 +25,11 @@ from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
+from coarseloc.imagery.gimbal import MAX_TILT_DEG
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
 from coarseloc.imagery.label_files import TABLES, Label
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 from coarseloc.imagery.name_times import name_times
-from coarseloc.imagery.xmp import MAX_TILT_DEG
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
 _OTHER_HEADING_DEG = 20.0  # of a label's and a gimbal's: less is wind, which turns the aircraft alone
@@ -235,6 +235,7 @@ class _Truth(NamedTuple):
     source: str  # of their locations: "labels", "csv", "exif" or "none"
     times: dict[TimeSource, Times]  # that labels give
     notices: list[str]
+    gimbals: Poses = {}  # noqa: RUF012  (never changed) of the names whose table tells a gimbal's attitude
 
 
 def _read_truth(
@@ -243,10 +244,21 @@ def _read_truth(
     """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF; then what these lack
     from its XMP."""
     truth = _positioned_truth(path, names, labels_path, facts)
-    gimbals = {name: image.xmp.pose for name, image in facts.items()}
+    gimbals = {name: _or_table_gimbal(image.xmp.pose, truth.gimbals.get(name)) for name, image in facts.items()}
     notices = [*truth.notices, *_gimbal_notices(truth.poses, facts)]
     poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
     return truth._replace(poses=poses, notices=notices)
+
+
+def _or_table_gimbal(of_xmp: Pose, of_table: Pose | None) -> Pose:
+    """What XMP tells of a gimbal, with the attitude that a table tells where XMP has none."""
+    if of_table is None or of_xmp.yaw_deg is not None:
+        return of_xmp
+    return replace(of_table, altitude_label_m=of_xmp.altitude_label_m, altitude_datum=of_xmp.altitude_datum)
+
+
+def _table_gimbals(frame_labels: FrameLabels) -> Poses:
+    return {name: label.gimbal for name, label in frame_labels.items() if label and label.gimbal}
 
 
 def _positioned_truth(
@@ -258,10 +270,11 @@ def _positioned_truth(
     labels, tables = discover_json(folders), discover_tables(folders)
     frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
     poses = _frame_poses(frame_labels, labels, path)
-    notices = _notices(labels, frame_labels, path)
+    notices = [*_notices(labels, frame_labels, path), *_tables_not_understood(tables, path)]
+    gimbals = _table_gimbals(frame_rows)
     times: dict[TimeSource, Times] = {"labels": _label_times(frame_labels), "csv": _label_times(frame_rows)}
     if _has_location(poses):
-        return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows))
+        return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows), gimbals)
     readers: dict[str, Callable[[], Poses]] = {
         "csv": lambda: _frame_poses(frame_rows, tables, path),
         "exif": lambda: {name: facts[name].exif_pose for name in names},
@@ -271,8 +284,8 @@ def _positioned_truth(
         positions = read()
         if _has_location(positions):
             completed = {name: _fill_unknown(positions[name], poses[name]) for name in names}
-            return _Truth(completed, source, times, notices)
-    return _Truth(poses, "none", times, notices)
+            return _Truth(completed, source, times, notices, gimbals)
+    return _Truth(poses, "none", times, notices, gimbals)
 
 
 def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Truth:
@@ -290,7 +303,12 @@ def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Tr
         source if _has_location(poses) else "none",
         {source: _label_times(frame_labels)},
         _notices(labels, frame_labels, path),
+        _table_gimbals(frame_labels),
     )
+
+
+def _tables_not_understood(tables: Labels, path: Path) -> list[str]:
+    return [f"not used: {error}" for file, error in tables.not_understood.items() if file.parent == path]
 
 
 def _with_gimbal(pose: Pose, gimbal: Pose) -> Pose:
@@ -365,6 +383,8 @@ def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]
     own_files = [file for file in labels.files if labels.chosen_by_user or file.parent == path]
     if not labelled:
         return notices + _unused_notices(labels, own_files, frame_labels, path)
+    notes = {f"{label.source}: {label.note}": None for label in frame_labels.values() if label and label.note}
+    notices += notes
     if len(labelled) < len(frame_labels):
         first = next(name for name in frame_labels if name not in labelled)
         files = ", ".join(str(file) for file in dict.fromkeys(label.source for label in frame_labels.values() if label))

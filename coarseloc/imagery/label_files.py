@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,10 +15,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from coarseloc.core import ids
 from coarseloc.core.errors import ImageryError
-from coarseloc.core.types import LonLat, Pose
+from coarseloc.core.types import AltitudeDatum, LonLat, Pose
+from coarseloc.imagery.gimbal import picture_attitude
+from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
 
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".txt")
 MAX_LABEL_BYTES = 200_000_000
+_AROUND_NULL_DEG = 1.0  # of latitude 0, longitude 0: a flight there is around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Label:
     problem: ImageryError | None = None  # why there is no location: "missing-label", "wrong-crs" or "label-conflict"
     source: Path | None = None  # the label file
     time: datetime | None = None  # with a zone where the label gives one
+    gimbal: Pose | None = None  # the picture's attitude by a gimbal, without a place
+    note: str = ""  # what its file's reader took for granted
 
     @property
     def filename(self) -> str:
@@ -56,7 +61,23 @@ class NotLabelsError(ImageryError):
 def read_label_file(path: Path) -> list[Label]:
     """Read the labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError
     where it cannot be read."""
-    return _read_csv(path) if path.suffix.lower() in TABLES else _read_json(path)
+    return _without_null_positions(_read_table(path) if path.suffix.lower() in TABLES else _read_json(path))
+
+
+def _without_null_positions(labels: list[Label]) -> list[Label]:
+    """Take latitude 0, longitude 0 for no position, as receivers write it before they have one, unless other labels of
+    the file lie around it."""
+    null = LonLat(0.0, 0.0)
+    places = {label.pose.location for label in labels if label.pose.location} - {null}
+    if any(max(abs(place.lon), abs(place.lat)) < _AROUND_NULL_DEG for place in places):
+        return labels
+    return [_without_position(label) if label.pose.location == null else label for label in labels]
+
+
+def _without_position(label: Label) -> Label:
+    message = f"the label of {label.filename} says latitude 0, longitude 0, as receivers do before they have a position"
+    problem = ImageryError("missing-label", message)
+    return replace(label, pose=replace(label.pose, location=None), problem=problem)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -196,54 +217,82 @@ def _json_label(image: _Image) -> Label:
     return replace(_label_at(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)
 
 
-# --- CSV and TSV -----------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------
 
 
-_COLUMNS = {
-    "filename": ("filename", "file_name", "file", "imageref", "image", "name", "frame"),
-    "latitude": ("latitude", "lat", "lat_deg", "latitude_deg", "gps_latitude"),
-    "longitude": ("longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude"),
-    "altitude": ("altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m"),
-    "yaw": ("yaw", "yaw_deg", "heading", "heading_deg"),  # not track: a course over ground is no heading
-    "pitch": ("pitch", "pitch_deg"),
-    "roll": ("roll", "roll_deg"),
-    "time": ("timestamp", "time", "datetime", "date_time", "datetimeoriginal", "time_utc"),
-}
-
-
-def _read_csv(path: Path) -> list[Label]:
+def _read_table(path: Path) -> list[Label]:
     """Read a Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
-    file cannot be read. Commas, semicolons or tabs."""
-    text = _read_bytes(path).decode("utf-8", errors="replace")
-    first_line = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    file cannot be read. Commas, semicolons or tabs; see `label_tables`."""
     try:
-        header = {name.strip().casefold(): name for name in rows.fieldnames or () if name}
-        column = {word: next((header[a] for a in aliases if a in header), None) for word, aliases in _COLUMNS.items()}
-        if not all(column[word] for word in ("filename", "latitude", "longitude")):
-            raise NotLabelsError(
-                "unreadable-label",
-                f"{path} has the columns {', '.join(header) or '(none)'}: expected at least a file name, latitude "
-                "and longitude, such as filename,lat_deg,lon_deg",
-            )
-        return [label for row in rows if (label := _csv_label(row, column))]
+        table = read_table(decode_text(_read_bytes(path)))
     except csv.Error as error:
         raise ImageryError("unreadable-label", f"{path} is not a valid CSV: {error}") from None
+    columns = {word: table.column(word) for word in COLUMNS}
+    if not all(columns[word] for word in ("filename", "latitude", "longitude")):
+        raise NotLabelsError(
+            "unreadable-label",
+            f"{path} has the columns {', '.join(table.header[:40]) or '(none)'}: expected at least a file name, "
+            "latitude and longitude, such as filename,lat_deg,lon_deg",
+        )
+    note = table.notice
+    if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
+        note = f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: the gimbal is taken to look straight down"
+    return [replace(label, note=note) for row in table.rows if (label := _table_label(row, columns))]
 
 
-def _csv_label(row: Mapping[str, Any], column: Mapping[str, str | None]) -> Label | None:
-    cells = {word: row.get(name) for word, name in column.items() if name is not None}
-    numbers = {word: parse_number(cells.get(word)) for word in _COLUMNS if word not in ("filename", "time")}
+def _table_label(row: Mapping[str, str], columns: Mapping[str, str | None]) -> Label | None:
+    cells = {word: row.get(name) for word, name in columns.items() if name is not None}
+    numbers = {word: _parse_cell(cells.get(word)) for word in COLUMNS if word not in ("filename", "time")}
     name = _normal_reference(cells["filename"] or "")
     if not name.rpartition("/")[2]:
         return None
-    pose = _pose_without_location(numbers["altitude"], numbers["yaw"], numbers["pitch"], numbers["roll"])
+    altitude_m, datum = _table_altitude(numbers)
+    pose = _pose_without_location(altitude_m, numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
-    label = _label_at(name, pose, numbers["latitude"], numbers["longitude"], usable)
+    label = _label_at(name, replace(pose, altitude_datum=datum), numbers["latitude"], numbers["longitude"], usable)
     time = parse_time(cells.get("time"))
-    is_utc = (column["time"] or "").strip().casefold().endswith("_utc")
-    return replace(label, time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time)
+    is_utc = (columns["time"] or "").endswith("_utc")
+    return replace(
+        label,
+        time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time,
+        gimbal=_gimbal(numbers),
+    )
+
+
+def _table_altitude(numbers: Mapping[str, float | None]) -> tuple[float | None, AltitudeDatum]:
+    if (relative_m := numbers["altitude_above_takeoff"]) is not None:
+        return relative_m, "takeoff"
+    if numbers["altitude"] is None and (sea_m := numbers["altitude_above_sea"]) is not None:
+        return sea_m, "sea"
+    return numbers["altitude"], "unknown"
+
+
+def _gimbal(numbers: Mapping[str, float | None]) -> Pose | None:
+    """The attitude of the picture by a gimbal's columns; without a pitch it is taken to look straight down."""
+    yaw, pitch = numbers["gimbal_yaw"], numbers["gimbal_pitch"]
+    if yaw is None or abs(pitch or 0.0) > 180:
+        return None
+    return picture_attitude(yaw, -90.0 if pitch is None else pitch, numbers["gimbal_roll"] or 0.0)
+
+
+def _parse_cell(cell: str | None) -> float | None:
+    """Parse a number with a decimal point or comma, degrees with minutes and seconds as exiftool writes them, or a
+    number with its unit (`352.1 m Above Sea Level`)."""
+    text = (cell or "").strip()
+    if (number := parse_number(text)) is not None:
+        return number
+    if match := _DEGREES.fullmatch(text):
+        degrees = float(match[1]) + float(match[2] or 0) / 60 + float(match[3] or 0) / 3600
+        return -degrees if (match[4] or "N").upper() in "SW" else degrees
+    match = _WITH_UNIT.fullmatch(text)
+    return parse_number(match[1].replace(",", ".")) if match else None
+
+
+_DEGREES = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(?:deg|°)?\s*(?:(\d+(?:\.\d+)?)\s*['′])?\s*(?:(\d+(?:\.\d+)?)\s*[\"″])?\s*([NSEW])",
+    re.IGNORECASE,
+)
+_WITH_UNIT = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*m(?:\s.*)?)?")
 
 
 # --- labels of either form -------------------------------------------------------------------------

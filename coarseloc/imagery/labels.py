@@ -29,6 +29,7 @@ class Labels:
     files: tuple[Path, ...] = ()  # where they came from
     broken: Mapping[Path, ImageryError] = field(default_factory=dict)  # files that should hold labels, unreadable
     chosen_by_user: bool = False  # for these images
+    not_understood: Mapping[Path, ImageryError] = field(default_factory=dict)  # tables that hold no labels
     _by_name: dict[str, list[Label]] = field(default_factory=dict)
     _by_number: dict[tuple[str, int], list[Label]] = field(default_factory=dict)
     _folders: dict[Path | None, set[str]] = field(default_factory=dict)  # that a file's labels name
@@ -219,14 +220,16 @@ def discover_tables(folders: Iterable[Path]) -> Labels:
 def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
     labels_by_file: dict[Path, list[Label]] = {}
     broken: dict[Path, ImageryError] = {}
+    not_understood: dict[Path, ImageryError] = {}
     for path in (folder / name for folder in folders for name in _file_names(folder, suffixes)):
         try:
             labels_by_file[path] = read_label_file(path)
-        except NotLabelsError:
-            continue
+        except NotLabelsError as error:
+            if path.suffix.lower() in (".csv", ".tsv"):
+                not_understood[path] = error
         except ImageryError as error:
             broken[path] = error
-    return _collect(labels_by_file, broken)
+    return replace(_collect(labels_by_file, broken), not_understood=not_understood)
 
 
 def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:

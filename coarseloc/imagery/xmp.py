@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 from xml.parsers import expat
 
-from coarseloc.core.camera import Camera
 from coarseloc.core.types import AltitudeDatum, Pose
+from coarseloc.imagery.gimbal import picture_attitude
 from coarseloc.imagery.label_files import parse_number, parse_time
 
 MAX_PACKET_BYTES = 1_000_000  # a packet in a JPEG's segment has at most 65,502
-MAX_TILT_DEG = 45.0  # a picture that looks further from straight down is none of the ground below
-
 _DRONE = "http://www.dji.com/drone-dji/1.0/"  # DJI's, and Autel's, under the prefix `drone`
 _TIMES = (
     "http://ns.adobe.com/exif/1.0/ DateTimeOriginal",
     "http://ns.adobe.com/xap/1.0/ CreateDate",
     "http://ns.adobe.com/photoshop/1.0/ DateCreated",
 )
-_GIMBAL = Camera(mount_pitch_deg=90.0)  # a gimbal's nose is the line of sight
 
 
 class XmpFacts(NamedTuple):
@@ -47,11 +45,9 @@ def read_xmp(packet: bytes) -> XmpFacts:
     pose = Pose(altitude_label_m=altitude_m, altitude_datum=datum)
     is_oblique = False
     if yaw is not None and pitch is not None and abs(pitch) <= 180:
-        picture = _GIMBAL.in_aircraft(pitch, roll or 0.0)
-        is_oblique = max(abs(picture.pitch_deg), abs(picture.roll_deg)) > MAX_TILT_DEG
-        if not is_oblique:
-            heading = (yaw + picture.yaw_deg) % 360.0 % 360.0
-            pose = Pose(None, altitude_m, heading, picture.pitch_deg, picture.roll_deg, datum)
+        attitude = picture_attitude(yaw, pitch, roll or 0.0)
+        is_oblique = attitude is None
+        pose = replace(attitude or pose, altitude_label_m=altitude_m, altitude_datum=datum)
     times = (parse_time(properties[name]) for name in _TIMES if name in properties)
     exposure = parse_time(properties.get(f"{_DRONE} UTCAtExposure"))
     utc = exposure and (exposure.replace(tzinfo=UTC) if exposure.tzinfo is None else exposure.astimezone(UTC))

@@ -340,9 +340,18 @@ def test_a_heading_whose_label_lies_elsewhere_is_left_out(capture_tree: WriteCap
 
 
 def test_the_gulf_of_guinea_is_a_legal_place(capture_tree: WriteCaptures) -> None:
-    root = capture_tree(columns=1, rows=1)
-    edit_labels(root, lambda image: image | {"position": {"latitude": 0, "longitude": 0}})
-    assert only(root, footprint_m=100).tiles[0].center == LonLat(0.0, 0.0)
+    assert only(capture_tree(corner=LonLat(0.0, 0.0))).tiles[0].center == LonLat(0.0, 0.0)
+
+
+def test_a_tile_at_latitude_0_longitude_0_far_from_all_others_has_no_position(capture_tree: WriteCaptures) -> None:
+    def without_fix(image: dict[str, Any]) -> dict[str, Any]:
+        return image | {"position": {"latitude": 0, "longitude": 0}} if "_00002." in image["imageref"] else image
+
+    root = capture_tree()
+    edit_labels(root, without_fix)
+    source = only(root)
+    assert [tile.index for tile in source.tiles] == [1, 3, 4, 5, 6] and kinds(source) == {"missing-label": 1}
+    assert "latitude 0, longitude 0" in source.failures[0].message
 
 
 def test_a_folder_of_images_with_another_name_is_listed_and_one_without_images_is_not(

@@ -306,6 +306,62 @@ def test_positions_are_read_under_the_names_tools_give_them(tmp_path: Path, text
     assert labels.read_labels(tmp_path / "truth.csv") == {"a.jpg": Pose(PLACE, 198.3)}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "encoding", "yaw"),
+    [
+        ("out.csv", "SourceFile,GPSLatitude,GPSLongitude,GPSAltitude\n./a.jpg,37.49792,127.02765,52.5", "utf-8", None),
+        (
+            "out.csv",
+            "SourceFile,GPSLatitude,GPSLongitude,GPSAltitude\n"
+            'a.jpg,"37 deg 29\' 52.512"" N","127 deg 1\' 39.54"" E",52.5 m Above Sea Level\n',
+            "utf-8",
+            None,
+        ),
+        ("geo.txt", "EPSG:4326\na.jpg 127.02765 37.49792 52.5 350 0 0\n", "utf-8", 350.0),
+        ("pix4d.csv", "a.jpg,37.49792,127.02765,52.5\nb.jpg,37.5,127.1,52.5\n", "utf-8", None),
+        ("pix4d.csv", "imagename,latitude [decimal degrees],longitude [decimal degrees],altitude [meter]\n"
+         "a.jpg,37.49792,127.02765,52.5\n", "utf-8", None),
+        (
+            "cameras.csv",
+            "# Cameras (1)\n#Label,X/Longitude,Y/Latitude,Z/Altitude,Yaw\na.jpg,127.02765,37.49792,52.5,-10\n",
+            "utf-8",
+            350.0,
+        ),
+        ("좌표.csv", "파일명,위도,경도,고도,방위각\na.jpg,37.49792,127.02765,52.5,350\n", "cp949", 350.0),
+        ("unicode.csv", "filename\tlat\tlon\talt\tyaw\na.jpg\t37.49792\t127.02765\t52.5\t350\n", "utf-16", 350.0),
+        ("excel.csv", "filename;lat;lon;alt\na.jpg;37,49792;127,02765;52,5\n", "utf-8-sig", None),
+    ],
+)  # fmt: skip
+def test_tables_of_other_tools_are_read(tmp_path: Path, name: str, text: str, encoding: str, yaw: float | None) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    (label, *_) = labels.discover_tables([tmp_path]).entries
+    assert label.filename == "a.jpg" and label.pose.location == pytest.approx(PLACE, abs=1e-9)
+    assert (label.pose.altitude_label_m, label.pose.yaw_deg) == (52.5, yaw)
+    assert label.pose.altitude_datum == ("sea" if name == "out.csv" else "unknown")
+    assert ("no header" in label.note) == text.startswith("a.jpg")
+
+
+def test_a_gimbals_columns_are_the_pictures_attitude_and_the_aircrafts_are_not_read(tmp_path: Path) -> None:
+    columns = "Filename,Latitude,Longitude,Gimball_Roll,Gimball_Yaw,Gimball_Pitch,Flight_Yaw"
+    written(tmp_path / "t.csv", f"{columns}\na.jpg,1,2,+0.00,-90.00,-90.00,45\nb.jpg,1,2,0,10,-20,45\n")
+    a, b = labels.open_labels(tmp_path / "t.csv").entries
+    assert a.gimbal is not None and a.gimbal.yaw_deg == pytest.approx(270) and a.pose.yaw_deg is None
+    assert a.gimbal.pitch_deg == pytest.approx(0, abs=1e-9) and b.gimbal is None  # b looks at the horizon
+
+
+def test_a_table_in_metres_and_one_of_another_form_are_not_understood(tmp_path: Path) -> None:
+    written(tmp_path / "geo.txt", "EPSG:32652\na.jpg 325000 4150000 52.5\n")
+    with pytest.raises(ImageryError, match="EPSG:32652"):
+        labels.open_labels(tmp_path / "geo.txt")
+
+
+def test_latitude_0_longitude_0_is_no_position(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,0,0\nb.jpg,0,127\n")
+    a, b = labels.open_labels(tmp_path / "t.csv").entries
+    assert a.pose.location is None and "latitude 0, longitude 0" in str(a.problem)
+    assert b.pose.location == LonLat(127, 0)
+
+
 def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "filename,lat,lon,track_deg\na.jpg,1,2,90\n")
     written(tmp_path / "y.csv", "filename,lat,lon,heading\na.jpg,1,2,-90\n")
@@ -324,7 +380,8 @@ def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
 
 def test_a_csv_without_positions_is_passed_over(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "name,score\na.jpg,1\n")
-    assert labels.discover_tables([tmp_path]) == labels.Labels()
+    unused = labels.discover_tables([tmp_path])
+    assert not unused.entries and "name, score" in str(unused.not_understood[tmp_path / "t.csv"])
     with pytest.raises(ImageryError, match="name, score"):
         labels.open_labels(tmp_path / "t.csv")
 

@@ -1,0 +1,112 @@
+"""Tables of positions as tools write them: which column holds what, where a header or its names say so.
+
+Read are tables with a header under many names (exiftool, Metashape, wildnav, Korean Excel …), Pix4D's without one, and
+ODM's geo.txt in degrees.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import NamedTuple
+
+from coarseloc.imagery.decode import SUFFIXES
+
+COLUMNS = {
+    "filename": (
+        "filename", "file_name", "file", "imageref", "image", "imagename", "image_name", "name", "frame", "sourcefile",
+        "label", "파일명", "파일", "파일이름", "이미지", "사진",
+    ),
+    "latitude": ("latitude", "lat", "lat_deg", "latitude_deg", "gps_latitude", "gpslatitude", "y/latitude", "위도"),
+    "longitude": (
+        "longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude", "gpslongitude", "x/longitude",
+        "경도",
+    ),
+    "altitude": ("altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m", "z/altitude", "고도"),
+    "altitude_above_takeoff": ("relativealtitude", "relative_altitude", "rel_alt"),
+    "altitude_above_sea": ("gpsaltitude", "gps_altitude", "absolutealtitude", "absolute_altitude"),
+    "yaw": ("yaw", "yaw_deg", "heading", "heading_deg", "방위각", "헤딩"),  # not track: a course is no heading
+    "pitch": ("pitch", "pitch_deg", "피치"),
+    "roll": ("roll", "roll_deg", "롤"),
+    "gimbal_yaw": ("gimbalyawdegree", "gimbal_yaw", "gimball_yaw", "gimbal_yaw_deg"),  # wildnav's spelling, too
+    "gimbal_pitch": ("gimbalpitchdegree", "gimbal_pitch", "gimball_pitch", "gimbal_pitch_deg"),
+    "gimbal_roll": ("gimbalrolldegree", "gimbal_roll", "gimball_roll", "gimbal_roll_deg"),
+    "time": ("timestamp", "time", "datetime", "date_time", "datetimeoriginal", "time_utc", "촬영시간", "촬영일시"),
+}  # fmt: skip
+_ODM_DEGREES = re.compile(r"(EPSG:4326|WGS ?84|\+proj=(longlat|latlong)\b.*)", re.IGNORECASE)
+_ODM_CRS = re.compile(r"(EPSG:\d+|WGS ?84( .*)?|\+proj=.*)", re.IGNORECASE)
+_ODM_HEADER = ["filename", "longitude", "latitude", "altitude", "yaw", "pitch", "roll"]
+_PIX4D_HEADER = ["filename", "latitude", "longitude", "altitude"]
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+
+
+class LabelTable(NamedTuple):
+    """A header in lower case, without units, and its rows: {column: cell}."""
+
+    header: list[str]
+    rows: list[dict[str, str]]
+    notice: str = ""  # what was taken for granted
+
+    def column(self, word: str) -> str | None:
+        """The column that holds what a word of `COLUMNS` says."""
+        return next((alias for alias in COLUMNS[word] if alias in self.header), None)
+
+
+def decode_text(data: bytes) -> str:
+    """A table's text: UTF-8, UTF-16 by its mark, or else CP949, as Korean Excel saves it."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode("cp949")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", errors="replace")
+
+
+def read_table(text: str) -> LabelTable:
+    """Read a table; its header is empty where the text holds none of the forms. Raises csv.Error for what no CSV is."""
+    lines = text.splitlines()
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if _ODM_CRS.fullmatch(first):
+        return _odm_table(first, lines[lines.index(next(line for line in lines if line.strip())) + 1 :])
+    start = next((number for number, line in enumerate(lines) if _is_header(line)), 0)
+    body = "\n".join(lines[start:]).lstrip("#")
+    delimiter = max(",;\t", key=body.split("\n", 1)[0].count)
+    rows = list(csv.reader(io.StringIO(body, newline=""), delimiter=delimiter))
+    if not rows:
+        return LabelTable([], [])
+    if _is_image_row(rows[0]):
+        notice = "it has no header: its columns are taken as file, latitude, longitude and altitude, Pix4D's order"
+        return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), notice)
+    header = [_normal_column(cell) for cell in rows[0]]
+    return LabelTable(header, _as_dicts(header, rows[1:]))
+
+
+def _is_header(line: str) -> bool:
+    return bool(line.strip()) and (not line.startswith("#") or line.casefold().startswith("#label"))
+
+
+def _normal_column(cell: str) -> str:
+    """A column's name in lower case, without a unit in brackets."""
+    return re.sub(r"\s+", "_", re.sub(r"[\[(].*?[\])]", "", cell.strip().casefold()).strip())
+
+
+def _as_dicts(header: list[str], rows: list[list[str]]) -> list[dict[str, str]]:
+    return [dict(zip(header, row, strict=False)) for row in rows]
+
+
+def _is_image_row(row: list[str]) -> bool:
+    cells = [cell.strip() for cell in row]
+    return (
+        len(cells) >= 3 and cells[0].lower().endswith(SUFFIXES) and all(_NUMBER.fullmatch(cell) for cell in cells[1:3])
+    )
+
+
+def _odm_table(crs: str, lines: list[str]) -> LabelTable:
+    if not _ODM_DEGREES.fullmatch(crs):
+        return LabelTable([f"(ODM's, in {crs}: expected EPSG:4326)"], [])
+    return LabelTable(_ODM_HEADER, _as_dicts(_ODM_HEADER, [line.split() for line in lines]))
