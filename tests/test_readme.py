@@ -111,6 +111,7 @@ def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch:
             "search",
             "export",
             "localize",
+            "track",
             "boresight",
             "lookup",
             "evaluate",
