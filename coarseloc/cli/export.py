@@ -23,7 +23,7 @@ from search.export.files import FORMATS, TRACK_FORMATS
     "formats",
     type=click.Choice((*FORMATS, *TRACK_FORMATS)),
     multiple=True,
-    help="Of runs, or of tracks (track-… gpx nmea). [what the flight has, but gpx and nmea, which need UTC]",
+    help="Of runs, or of tracks (track-… gpx nmea mcap). [what the flight has, but for these three, which need UTC]",
 )
 @click.option("--crs", metavar="EPSG:CODE", help="Positions as x and y of this projected CRS too.")
 @method_option
@@ -40,7 +40,7 @@ def export(
     as_json: bool,
 ) -> None:
     """FLIGHT for other programs: its newest runs as CoarseLocalizationInfo (JSON per frame and backbone), GeoJSON, KML
-    and CSV; its stored tracks, searched or not, as GeoJSON, KML, GPX and NMEA 0183."""
+    and CSV; its stored tracks, searched or not, as GeoJSON, KML, GPX, NMEA 0183 and MCAP."""
     summary = workspace.export(
         flight_id(flight), out_dir, single=single, formats=formats or None, crs=crs, method=method
     )

@@ -22,6 +22,7 @@ from search.export.formats import Document, csv_row, to_csv
 from search.export.gpx import track_gpx
 from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
 from search.export.kml import flight_kml, track_kml
+from search.export.mcap import track_mcap
 from search.export.nmea import track_nmea
 from search.export.tracks import FlightTrack, flight_tracks
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from search.export.grid import ProjectedGrid
 
 FORMATS = ("json", "geojson", "kml", "csv")  # of runs
-TRACK_FORMATS = ("track-geojson", "track-kml", "gpx", "nmea")
+TRACK_FORMATS = ("track-geojson", "track-kml", "gpx", "nmea", "mcap")
 _WITHOUT_UTC = ("track-geojson", "track-kml")
 
 
@@ -100,7 +101,7 @@ def export(
     grid = projected_grid(crs)
     newest = newest_runs(db, flight_id, reference_set) if set(formats) & set(FORMATS) else []
     tracks = flight_tracks(db, flight_id, reference_set, method) if set(formats) & set(TRACK_FORMATS) else []
-    track_texts = _track_texts(tracks, formats, grid)
+    track_contents = _track_contents(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
     counts: Counter[str] = Counter()
@@ -109,8 +110,8 @@ def export(
         if newest:
             infos = _all_infos(db, thumbnails, flight, newest, method, grid)
             counts = _write_runs(out_dir, flight, newest, infos, formats, single, grid, progress)
-        for name, text in track_texts.items():
-            _write(out_dir / name, text)
+        for name, content in track_contents.items():
+            files.write_bytes(out_dir / name, content)
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; give another --out"
@@ -121,7 +122,7 @@ def export(
         len(newest),
         counts["records"],
         counts["failures"],
-        counts["files"] + len(track_texts),
+        counts["files"] + len(track_contents),
         counts["unmatched"],
         grid.crs if grid else None,
         grid.accuracy_m if grid else None,
@@ -184,9 +185,12 @@ def _write_runs(
     return counts
 
 
-def _track_texts(tracks: Sequence[FlightTrack], formats: Sequence[str], grid: ProjectedGrid | None) -> dict[str, str]:
-    """{file's name: its text} of tracks. Raises InputError where a format needs UTC and it is not known."""
+def _track_contents(
+    tracks: Sequence[FlightTrack], formats: Sequence[str], grid: ProjectedGrid | None
+) -> dict[str, bytes]:
+    """{file's name: its content} of tracks. Raises InputError where a format needs UTC and it is not known."""
     texts: dict[str, str] = {}
+    contents: dict[str, bytes] = {}
     for name, track in zip(_track_names(tracks), tracks, strict=True):
         if "track-geojson" in formats:
             texts[f"{name}.geojson"] = layer_text(track_features.lines(track))
@@ -198,7 +202,9 @@ def _track_texts(tracks: Sequence[FlightTrack], formats: Sequence[str], grid: Pr
             texts[f"{name}.gpx"] = track_gpx(track)
         if "nmea" in formats:
             texts[f"{name}.nmea"] = track_nmea(track)
-    return texts
+        if "mcap" in formats:
+            contents[f"{name}.mcap"] = track_mcap(track)
+    return contents | {name: text.encode() for name, text in texts.items()}
 
 
 def _track_notices(tracks: Sequence[FlightTrack], formats: Sequence[str]) -> tuple[str, ...]:

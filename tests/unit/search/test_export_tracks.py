@@ -1,8 +1,10 @@
-"""A stored track as GeoJSON, KML, GPX and NMEA: nothing is joined across a gap, and nothing is said of a lost frame."""
+"""A stored track as GeoJSON, KML, GPX, NMEA, MCAP: nothing is joined across a gap, no place is said of a lost frame."""
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,8 @@ import pynmea2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
 
 from coarseloc.core import geo
 from coarseloc.core.clock import FlightClock
@@ -24,6 +28,7 @@ from coarseloc.store.localizations import TRACK, StoredLocalization
 from search.export import track_features
 from search.export.gpx import track_gpx
 from search.export.kml import track_kml
+from search.export.mcap import track_mcap
 from search.export.nmea import sentences, track_nmea
 from search.export.tracks import FlightTrack, TrackFrame
 
@@ -181,7 +186,7 @@ def test_gpx_opens_with_a_segment_a_run_and_times_in_utc():
     assert opened.segments[0].points[2].comment.startswith("tracking, dead reckoning, ground")
 
 
-@pytest.mark.parametrize("write", [track_gpx, track_nmea])
+@pytest.mark.parametrize("write", [track_gpx, track_nmea, track_mcap])
 def test_formats_of_utc_are_refused_with_the_reason_where_it_is_not_known(write):
     with pytest.raises(InputError, match=r"needs UTC, and the frames' times \(their labels\) are local"):
         write(track(*BROKEN, clock=FlightClock("labels")))
@@ -266,3 +271,29 @@ def test_a_place_is_read_back_within_two_centimetres(location):
     message = pynmea2.parse(gga, check=True)
     assert (message.longitude, message.latitude) == pytest.approx(location, abs=1e-7)
     assert ":60" not in gga and float(message.lat[2:]) < 60 and float(message.lon[3:]) < 60
+
+
+# --- MCAP ---------------------------------------------------------------------------------------
+
+
+def test_mcap_is_read_by_its_own_reader_with_a_fix_a_frame_and_none_for_a_lost_one():
+    reader = make_reader(io.BytesIO(track_mcap(track(*BROKEN))), decoder_factories=[DecoderFactory()])
+    decoded = list(reader.iter_decoded_messages())
+    assert {(schema.name, channel.topic) for schema, channel, _, _ in decoded} == {
+        ("sensor_msgs/msg/NavSatFix", "/coarseloc/track")
+    }
+    fixes = [fix for _, _, _, fix in decoded]
+    assert [fix.status.status for fix in fixes] == [-1, 0, 0, 0, -1, 0, 0, 0, 0]
+    assert math.isnan(fixes[4].latitude) and fixes[4].position_covariance_type == 0
+    second = fixes[2]
+    assert (second.longitude, second.latitude) == geo.offset(ORIGIN, 180.0, 0.0) and math.isnan(second.altitude)
+    assert list(second.position_covariance) == [9.0, 2.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 1e6]
+    time = datetime(2025, 11, 24, 6, 57, 18, 250_000, tzinfo=UTC)
+    assert (second.header.stamp.sec, second.header.stamp.nanosec) == (int(time.timestamp()), 250_000_000)
+    assert decoded[2][2].log_time == round(time.timestamp() * 1000) * 1_000_000
+
+
+def test_without_the_extra_mcap_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "mcap_ros2.writer", None)
+    with pytest.raises(InputError, match="pip install"):
+        track_mcap(track(*BROKEN))
