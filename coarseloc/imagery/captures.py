@@ -31,6 +31,8 @@ Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_TILES_COMPARED = 200  # of a set, to hold labels' yaws against the folders' angles
+_TURN_LIMIT_DEG = 22.5  # half of what two headings differ by
 _PICTURES_TRIED = 20  # whose size may not be told by their headers
 _SAME_SIDE = 0.03  # of a picture: less is a pixel or two
 _SAME_STRIDE = 0.05
@@ -281,6 +283,7 @@ def _build_source(
         footprint_m, notices = _footprint(list(centres.values()), overlap, height_px / width_px)
     tiling.check_footprint(footprint_m)
     height_m = footprint_m * height_px / width_px
+    notices += _turn_notices(files, labels, turned)
     conflicts = _find_conflicts(located, centres, files, min(footprint_m, height_m) * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
@@ -304,6 +307,33 @@ def _build_source(
     )
     left_out = [*failures, *unlabelled, *(failure for *_, failure in conflicts)]
     return CaptureSource(reference_set, tiles, files, left_out, notices)
+
+
+def _turn_notices(files: Files, labels: Labels, turned: str) -> list[str]:
+    """Say where the labels' yaws contradict the folders' angles; labels that all say one yaw tell nothing."""
+    by_angle: dict[int, list[float]] = defaultdict(list)
+    for of_tile in islice((files[index] for index in sorted(files)), _TILES_COMPARED):
+        for angle, path in of_tile.items():
+            label = labels.find(path)
+            if label and label.pose.yaw_deg is not None:
+                by_angle[angle].append(label.pose.yaw_deg)
+    pairs = [(angle, yaw) for angle, yaws in by_angle.items() for yaw in yaws]
+    if len({round(yaw) for _, yaw in pairs}) < 2:
+        return []
+    apart = [
+        (geo.heading_difference(angle, yaw), geo.heading_difference(-angle, yaw), angle, yaw) for angle, yaw in pairs
+    ]
+    off = [pair for pair in apart if pair[0] > _TURN_LIMIT_DEG]
+    if len(off) <= len(pairs) / 10:
+        return []
+    _, _, angle, yaw = off[0]
+    mirrored = sum(pair[1] <= _TURN_LIMIT_DEG for pair in apart) > 0.9 * len(pairs)
+    other = "cw" if turned == "ccw" else "ccw"
+    advice = f"they fit captures turned the other way: give --turned {other}" if mirrored else "see which is right"
+    return [
+        f"the yaw of {len(off)} of {len(pairs)} labels contradicts the folders' angles (a capture at {angle:03d} says "
+        f"yaw {yaw:g}): the folders' are taken; {advice}"
+    ]
 
 
 def _picture_size(files: Files) -> tuple[int, int]:

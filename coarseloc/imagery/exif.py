@@ -32,6 +32,19 @@ def exif_pose(exif: Exif) -> Pose:
     return Pose(LonLat(lon, lat), altitude and altitude * (sign or 1), altitude_datum=datum)
 
 
+def lacks_hemisphere(exif: Exif) -> bool:
+    """Whether there are a latitude and a longitude, and not the letters that say on which side of 0."""
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    has_numbers = ExifTags.GPS.GPSLatitude in gps and ExifTags.GPS.GPSLongitude in gps
+    letters = _letter(gps.get(ExifTags.GPS.GPSLatitudeRef)), _letter(gps.get(ExifTags.GPS.GPSLongitudeRef))
+    return has_numbers and not (letters[0] in ("N", "S") and letters[1] in ("E", "W"))
+
+
+def _letter(reference: Any) -> str:
+    text = reference.decode("ascii", "replace") if isinstance(reference, bytes) else str(reference or "")
+    return text.strip("\x00 ").upper()[:1] or "?"
+
+
 def exif_time(exif: Exif) -> datetime | None:
     """Read when an image was taken by the camera's clock (DateTimeOriginal with its sub-seconds), with the offset from
     UTC where the image gives one; None where it gives no time."""
@@ -80,5 +93,8 @@ def _signed_degrees(value: Any, reference: Any, negative: str) -> float | None:
     if any(part is None for part in parts):
         return None
     degrees, minutes, seconds = (part or 0.0 for part in parts)
-    sign = -1 if str(reference).strip("\x00 ").upper() == negative else 1
+    letter = _letter(reference)
+    if letter not in ("NS" if negative == "S" else "EW"):
+        return None  # see `lacks_hemisphere`
+    sign = -1 if letter == negative else 1
     return sign * (degrees + minutes / 60 + seconds / 3600)

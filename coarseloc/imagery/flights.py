@@ -22,6 +22,7 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import TimeSource
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
+from coarseloc.imagery.doubts import frames_of_one_camera, radian_notices, unread_kinds
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
@@ -171,8 +172,10 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
     if not names:
         deeper = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir() and any(image_names(folder))]
         hint = f"; images are in its folder(s) {', '.join(deeper[:5])}: give one of these" if deeper else ""
-        raise InputError(f"{path} holds no images (JPEG, PNG, TIFF, WebP){hint}")
-    return list(names.values()), notices
+        unread = "".join(f"; {text}" for text in unread_kinds(path))
+        raise InputError(f"{path} holds no images (JPEG, PNG, TIFF, WebP){hint}{unread}")
+    frames, left_out_notices = frames_of_one_camera(list(names.values()))
+    return frames, [*notices, *left_out_notices, *unread_kinds(path)]
 
 
 def _frame_indexes(flight_id: str, names: Sequence[str]) -> list[int]:
@@ -245,7 +248,13 @@ def _read_truth(
     from its XMP."""
     truth = _positioned_truth(path, names, labels_path, facts)
     gimbals = {name: _or_table_gimbal(image.xmp.pose, truth.gimbals.get(name)) for name, image in facts.items()}
-    notices = [*truth.notices, *_gimbal_notices(truth.poses, facts)]
+    notices = [*truth.notices, *_gimbal_notices(truth.poses, facts), *radian_notices(list(truth.poses.values()))]
+    without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
+    if without_letters and truth.source in ("exif", "none"):
+        notices.append(
+            f"the EXIF positions of {len(without_letters)} frames (first {without_letters[0]}) do not say whether they "
+            "are north or south, east or west (GPSLatitudeRef, GPSLongitudeRef: the hemisphere): not used"
+        )
     poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
     return truth._replace(poses=poses, notices=notices)
 

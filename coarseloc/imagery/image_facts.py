@@ -11,7 +11,7 @@ from PIL import Image
 
 from coarseloc.core.types import Pose
 from coarseloc.imagery.decode import FORMATS
-from coarseloc.imagery.exif import exif_pose, exif_time, gps_time
+from coarseloc.imagery.exif import exif_pose, exif_time, gps_time, lacks_hemisphere
 from coarseloc.imagery.xmp import XmpFacts, read_xmp
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ class ImageFacts(NamedTuple):
     exif_time: datetime | None = None  # by the camera's clock, with a zone where it gives one
     utc: datetime | None = None  # by GPS
     xmp: XmpFacts = XmpFacts()
+    lacks_hemisphere: bool = False  # a position in EXIF without the letters that say on which side of 0
 
 
 def read_image_facts(path: Path) -> ImageFacts:
@@ -35,7 +36,8 @@ def read_image_facts(path: Path) -> ImageFacts:
             xmp = read_xmp(packet) if isinstance(packet, bytes) else XmpFacts()
             pose = _readable(lambda: exif_pose(exif), Pose())
             time = _readable(lambda: exif_time(exif), None)
-            return ImageFacts(pose, time, xmp.utc or _readable(lambda: gps_time(exif), None), xmp)
+            no_letters = _readable(lambda: lacks_hemisphere(exif), False)
+            return ImageFacts(pose, time, xmp.utc or _readable(lambda: gps_time(exif), None), xmp, no_letters)
     except Exception:  # decoding it names the damage
         return ImageFacts()
 

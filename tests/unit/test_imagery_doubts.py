@@ -1,0 +1,130 @@
+"""What a folder holds that is no frame of the flight, and angles that can hardly be so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from coarseloc.core.errors import InputError
+from coarseloc.core.types import Pose
+from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.doubts import radian_notices
+from coarseloc.imagery.flights import open_flight
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for name in names:
+        Image.new("RGB", (8, 8)).save(path / name)
+    return path
+
+
+@pytest.mark.parametrize(("cameras", "main"), [("VTZ", "V"), ("TWZ", "W"), ("TZ", "Z")])
+def test_of_several_cameras_pictures_one_cameras_are_frames_and_it_is_said(
+    tmp_path: Path, cameras: str, main: str
+) -> None:
+    names = [f"DJI_2024050112000{i}_{i:04d}_{camera}.JPG" for i in (1, 2) for camera in cameras]
+    flight = open_flight(folder_of(tmp_path / "f", *names))
+    assert [frame.filename for frame in flight.frames] == [name for name in names if name.endswith(f"_{main}.JPG")]
+    assert any(f"those of _{main} are taken as frames" in notice for notice in flight.notices)
+
+
+def test_one_cameras_letter_is_part_of_the_name(tmp_path: Path) -> None:
+    flight = open_flight(folder_of(tmp_path / "f", "DJI_0001_T.JPG", "DJI_0002_T.JPG"))
+    assert len(flight.frames) == 2 and not any("cameras" in notice for notice in flight.notices)
+
+
+def test_masks_and_thumbnails_beside_their_frames_are_left_out(tmp_path: Path) -> None:
+    flight = open_flight(folder_of(tmp_path / "f", "a1.jpg", "a1_mask.png", "a2.jpg", "a2_thumb.jpg", "b_mask.jpg"))
+    assert [frame.filename for frame in flight.frames] == ["a1.jpg", "a2.jpg", "b_mask.jpg"]
+    assert any(notice.startswith("2 masks or thumbnails") for notice in flight.notices)
+
+
+def test_pictures_of_kinds_that_are_not_read_are_said_but_not_a_raw_beside_its_jpeg(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "f", "a1.jpg")
+    for name in ("a1.dng", "a2.HEIC", "flight.mp4"):
+        (folder / name).write_bytes(b"x")
+    (notice,) = (notice for notice in open_flight(folder).notices if "kinds" in notice)
+    assert notice.startswith("2 files of kinds that are not read") and "1 .heic, 1 .mp4; first a2.HEIC" in notice
+
+
+def test_a_folder_of_nothing_but_unread_kinds_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"holds no images.*1 \.heic"):
+        open_flight(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("yaws", "is_doubted"),
+    [
+        ([0, 1.57, 3.14, -1.57], True),
+        ([0, 90, 180, 270], False),
+        ([0.1, 0.4, -0.3, 0.2], False),  # a straight leg to the north
+        ([0, 1.57, 3.14], False),  # too few
+        ([], False),
+    ],
+)
+def test_yaws_that_all_lie_within_pi_are_doubted(yaws: list[float], is_doubted: bool) -> None:
+    notices = radian_notices([Pose(yaw_deg=yaw % 360) for yaw in yaws])
+    assert bool(notices) == is_doubted and all("radians" in notice for notice in notices)
+
+
+def test_radians_are_told_with_their_range() -> None:
+    (notice,) = radian_notices([Pose(yaw_deg=yaw % 360) for yaw in (-math.pi, 0.0, 1.0, 2.0)])
+    assert "(-3.14 to 2.00)" in notice
+
+
+# --- captures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yaw", "text"),
+    [
+        (lambda angle: -angle % 360, "give --turned ccw"),
+        (lambda angle: angle + 3, None),
+        (lambda angle: 0, None),  # says nothing of the pictures
+        (lambda angle: angle + 45, "see which is right"),
+    ],
+)
+def test_labels_that_contradict_the_folders_angles_are_told_of(
+    capture_tree: Callable[..., Path], edit: Callable[..., None], yaw: Callable[[int], float], text: str | None
+) -> None:
+    root = capture_tree(angles=(0, 90, 180))
+    edit(root / "labels-300.json", lambda name: yaw(int(name.split("_")[4])))
+    (source,) = open_captures(root)
+    assert (text in source.notices[0]) if text else not source.notices
+
+
+@pytest.fixture
+def edit() -> Callable[..., None]:
+    """Write the yaw that a function of the file's name gives into every label."""
+    import json
+
+    def write(path: Path, yaw_of: Callable[[str], float]) -> None:
+        content: dict[str, Any] = json.loads(path.read_text())
+        for image in content["images"]:
+            image["attitude"]["yaw"] = yaw_of(image["imageref"])
+        path.write_text(json.dumps(content))
+
+    return write
+
+
+# --- EXIF -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letters", [{}, {1: "N"}, {1: "?", 3: "E"}])
+def test_an_exif_position_without_its_letters_is_not_used_and_it_is_said(
+    tmp_path: Path, letters: dict[int, str]
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({2: (36.0, 48.0, 14.0), 4: (174.0, 43.0, 35.0)} | letters)
+    (tmp_path / "f").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "f" / "a.jpg", exif=exif)
+    flight = open_flight(tmp_path / "f")
+    assert flight.frames[0].truth.location is None and flight.truth_source == "none"
+    assert any("hemisphere" in notice for notice in flight.notices)
