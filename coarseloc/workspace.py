@@ -770,11 +770,13 @@ class Workspace(DataFolder):
         formats: Sequence[str] | None = None,
         method: str = "best-place",
         crs: str | None = None,
+        utc_offset_s: int | None = None,
     ) -> ExportSummary:
         """Write a flight's newest runs and stored tracks as files for other programs.
 
         formats: some of `FORMATS` (runs) and `TRACK_FORMATS`; None: what the flight has of them, but for what needs
-        UTC. crs: positions as x and y of this projected CRS ("EPSG:32652") too.
+        UTC. crs: positions as x and y of this projected CRS ("EPSG:32652") too. utc_offset_s: of the frames' times, for
+        tracks, in place of what is stored.
         """
         from search.export.files import export
 
@@ -787,6 +789,7 @@ class Workspace(DataFolder):
             formats=formats,
             method=method,
             crs=crs,
+            utc_offset_s=utc_offset_s,
         )
         for text in summary.notices:
             self.notice(text)

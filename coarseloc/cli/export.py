@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from coarseloc.cli.options import flight_id, method_option
+from coarseloc.cli.options import flight_id, method_option, utc_offset_option
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace
 from coarseloc.workspace import Workspace
 from search.export.files import FORMATS, TRACK_FORMATS
@@ -27,6 +27,7 @@ from search.export.files import FORMATS, TRACK_FORMATS
 )
 @click.option("--crs", metavar="EPSG:CODE", help="Positions as x and y of this projected CRS too.")
 @method_option
+@utc_offset_option
 @json_option
 @pass_workspace
 def export(
@@ -37,11 +38,18 @@ def export(
     formats: Sequence[str],
     crs: str | None,
     method: str,
+    utc_offset_s: int | None,
     as_json: bool,
 ) -> None:
     """FLIGHT for other programs: its newest runs as CoarseLocalizationInfo (JSON per frame and backbone), GeoJSON, KML
     and CSV; its stored tracks, searched or not, as GeoJSON, KML, GPX, NMEA 0183 and MCAP."""
     summary = workspace.export(
-        flight_id(flight), out_dir, single=single, formats=formats or None, crs=crs, method=method
+        flight_id(flight),
+        out_dir,
+        single=single,
+        formats=formats or None,
+        crs=crs,
+        method=method,
+        utc_offset_s=utc_offset_s,
     )
     answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))

@@ -139,6 +139,16 @@ class UtcOffset(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return value if isinstance(value, int) else _read(self, parse_utc_offset, value, param, ctx)
 
 
+def utc_offset_option(command: F) -> F:
+    return click.option(
+        "--utc-offset",
+        "utc_offset_s",
+        type=UtcOffset(),
+        metavar="+HH:MM",
+        help="Of the frames' times, which are local. [as EXIF or GPS tells]",
+    )(command)
+
+
 def time_options(command: F) -> F:
     """What a user says of the frames' times, handed to the command as one `time`: before the flight's own [time]."""
 
@@ -149,13 +159,7 @@ def time_options(command: F) -> F:
         return command(*args, time=StatedTime(kwargs.pop("interval_s"), kwargs.pop("utc_offset_s")), **kwargs)
 
     for option in (
-        click.option(
-            "--utc-offset",
-            "utc_offset_s",
-            type=UtcOffset(),
-            metavar="+HH:MM",
-            help="Of the frames' times, which are local. [as EXIF or GPS tells]",
-        ),
+        utc_offset_option,
         click.option(
             "--interval",
             "interval_s",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core import files, ids
+from coarseloc.core.clock import utc_offset_text
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight, Progress
 from coarseloc.store import Database, flights, localizations, runs
@@ -80,6 +81,7 @@ def export(
     reference_set: str | None = None,
     method: str = BEST_PLACE,
     crs: str | None = None,
+    utc_offset_s: int | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Write a flight's newest runs (`FORMATS`) and stored tracks (`TRACK_FORMATS`); without `formats`, what it has of
@@ -91,6 +93,7 @@ def export(
     metres a file for each of `LAYERS`; "kml" and "csv": one file. Frames without a record are in the CSV, in the
     KML and GeoJSON as failures, in the single document and in the count. Tracks are those of `flight_tracks`:
     `<flight>_track.…`, with the reference set's name where there are several. crs: positions in this projected CRS too.
+    utc_offset_s: of the frames' times, for tracks, in place of what is stored.
     Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, no UTC for a format that
     needs it, folder not writable), before anything is written where it can be known then.
     """
@@ -100,7 +103,9 @@ def export(
         raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {known}")
     grid = projected_grid(crs)
     newest = newest_runs(db, flight_id, reference_set) if set(formats) & set(FORMATS) else []
-    tracks = flight_tracks(db, flight_id, reference_set, method) if set(formats) & set(TRACK_FORMATS) else []
+    tracks: list[FlightTrack] = []
+    if set(formats) & set(TRACK_FORMATS):
+        tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s)
     track_contents = _track_contents(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
@@ -127,7 +132,7 @@ def export(
         grid.crs if grid else None,
         grid.accuracy_m if grid else None,
         len(tracks),
-        _track_notices(tracks, formats),
+        _track_notices(tracks, formats, flight.clock.utc_offset_s),
     )
 
 
@@ -207,13 +212,22 @@ def _track_contents(
     return contents | {name: text.encode() for name, text in texts.items()}
 
 
-def _track_notices(tracks: Sequence[FlightTrack], formats: Sequence[str]) -> tuple[str, ...]:
-    if "track-kml" not in formats or all(track.has_utc for track in tracks):
-        return ()
-    return (
-        "the track's KML has lines without times, since nothing says how far the frames' times are from UTC: "
-        "--utc-offset with `coarseloc track` or `search` tells that",
-    )
+def _track_notices(
+    tracks: Sequence[FlightTrack], formats: Sequence[str], stored_offset_s: int | None
+) -> tuple[str, ...]:
+    notices = []
+    offset_s = tracks[0].flight.clock.utc_offset_s if tracks else None
+    if offset_s is not None and stored_offset_s is not None and stored_offset_s != offset_s:
+        notices.append(
+            f"the flight is stored with times {utc_offset_text(stored_offset_s)} of UTC, and "
+            f"{utc_offset_text(offset_s)} is stated: that is taken"
+        )
+    if "track-kml" in formats and not all(track.has_utc for track in tracks):
+        notices.append(
+            "the track's KML has lines without times: nothing says when the frames were taken, or how far that is from "
+            "UTC (--utc-offset)"
+        )
+    return tuple(notices)
 
 
 def projected_grid(crs: str | None) -> ProjectedGrid | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -95,13 +95,22 @@ def _joined(previous: TrackFrame, tracked: TrackFrame, order: dict[int, int]) ->
 
 
 def flight_tracks(
-    db: Database, flight_id: str, reference_set: str | None = None, method: str = BEST_PLACE
+    db: Database,
+    flight_id: str,
+    reference_set: str | None = None,
+    method: str = BEST_PLACE,
+    utc_offset_s: int | None = None,
 ) -> list[FlightTrack]:
     """A flight's newest finished track of each references and evidence: the smoothed one where there is one, else the
-    causal one; that of `method` where it names one of the two. Raises StoreError where there is none."""
+    causal one; that of `method` where it names one of the two.
+
+    utc_offset_s: of the frames' times, in place of the stored one. Raises StoreError where there is no track.
+    """
     methods = (method,) if method in (TRACK, TRACK_SMOOTHED) else (TRACK_SMOOTHED, TRACK)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
+        if utc_offset_s is not None:
+            flight = replace(flight, clock=replace(flight.clock, utc_offset_s=utc_offset_s))
         chosen: dict[tuple[str, object], StoredLocalization] = {}
         newest = localizations.newest_tracks(session, flight_id)
         for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):

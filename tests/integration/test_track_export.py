@@ -106,6 +106,10 @@ def test_without_utc_nothing_is_written_and_kml_says_what_it_lacks(coarseloc, st
     refused = coarseloc("export", FLIGHT, "--out", tmp_path / "out", "--format", "track-kml", "--format", "gpx")
     assert refused.code == 2 and "GPX needs UTC" in refused.err and "--utc-offset" in refused.err
     assert not (tmp_path / "out").exists()
+    stated = coarseloc("export", FLIGHT, "--out", tmp_path / "said", "--format", "gpx", "--utc-offset", "+09:00")
+    assert stated.code == 0 and "stored with times" not in stated.err
+    opened = gpxpy.parse((tmp_path / "said" / f"{FLIGHT}_track.gpx").read_text())
+    assert opened.tracks[0].segments[0].points[0].time.replace(tzinfo=None) == datetime(2025, 11, 24, 6, 0, 2)
     lines = coarseloc("export", FLIGHT, "--out", tmp_path / "out")
     assert lines.code == 0 and "lines without times" in " ".join(lines.err.split())
 
@@ -123,3 +127,10 @@ def test_a_flight_without_a_track_is_refused_with_what_to_do(coarseloc, store_tr
     assert result.code == 2 and "run `coarseloc track` to its end first" in " ".join(result.err.split())
     causal_only = coarseloc("export", FLIGHT, "--out", tmp_path / "out")
     assert causal_only.code == 2 and "no finished search" in " ".join(causal_only.err.split())
+
+
+def test_another_offset_than_the_stored_one_is_taken_and_said(coarseloc, store_track, tmp_path):
+    store_track(BOTH)
+    result = coarseloc("export", FLIGHT, "--out", tmp_path / "out", "--format", "nmea", "--utc-offset", "-03:30")
+    assert "stored with times +00:00 of UTC, and -03:30 is stated: that is taken" in " ".join(result.err.split())
+    assert (tmp_path / "out" / f"{FLIGHT}_track.nmea").read_text().startswith("$GNGGA,183001.00,")
