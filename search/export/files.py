@@ -102,10 +102,11 @@ def export(
         known = ", ".join((*FORMATS, *TRACK_FORMATS))
         raise InputError(f"format {', '.join(sorted(unknown))} is not known: expected some of {known}")
     grid = projected_grid(crs)
-    newest = newest_runs(db, flight_id, reference_set) if set(formats) & set(FORMATS) else []
-    tracks: list[FlightTrack] = []
-    if set(formats) & set(TRACK_FORMATS):
-        tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s)
+    of_runs, of_tracks = set(formats) & set(FORMATS), set(formats) & set(TRACK_FORMATS)
+    if utc_offset_s is not None and not of_tracks:
+        raise InputError(f"--utc-offset is for tracks ({', '.join(TRACK_FORMATS)}), and none is exported: leave it out")
+    newest = newest_runs(db, flight_id, reference_set) if of_runs else []
+    tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s) if of_tracks else []
     track_contents = _track_contents(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight

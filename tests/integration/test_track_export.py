@@ -134,3 +134,5 @@ def test_another_offset_than_the_stored_one_is_taken_and_said(coarseloc, store_t
     result = coarseloc("export", FLIGHT, "--out", tmp_path / "out", "--format", "nmea", "--utc-offset", "-03:30")
     assert "stored with times +00:00 of UTC, and -03:30 is stated: that is taken" in " ".join(result.err.split())
     assert (tmp_path / "out" / f"{FLIGHT}_track.nmea").read_text().startswith("$GNGGA,183001.00,")
+    of_runs = coarseloc("export", FLIGHT, "--out", tmp_path / "csv", "--format", "csv", "--utc-offset", "Z")
+    assert of_runs.code == 2 and "none is exported" in " ".join(of_runs.err.split())
