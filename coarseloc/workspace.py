@@ -579,7 +579,7 @@ class Workspace(DataFolder):
         crs: str | None = None,
         reference_set: str | None = None,
         run_ids: Sequence[int] = (),
-        odometry: Literal["frames", "none"] = "frames",
+        odometry: Literal["frames", "none"] | Path = "frames",
         online: bool = False,
         camera: Camera | None = None,
         near: Near | None = None,
@@ -591,23 +591,25 @@ class Workspace(DataFolder):
         flight: opened, with a map (as of `localize_on_map`); else the id of a recorded one, whose newest run, or
         `run_ids`, says where frames may be. evidence: the order of the hits of that question's newest run of each
         backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or those about the places of both
-        ("both"). odometry: what tells the motion between frames. online: no smoothed track. camera: what comes before
+        ("both"). odometry: what tells the motion between frames: their pictures, a table (`imagery.motion_tables`) or
+        nothing. online: no smoothed track. camera: what comes before
         the flight's own. Stopped, the same call goes on.
         """
+        from coarseloc.imagery.motion_tables import read_motion_table
         from search.export.map_infos import frame_track_info
         from search.tracking.flight_track import TrackRequest, track_flight
-        from search.tracking.frames import odometry_from_frames
 
+        if isinstance(odometry, Path):
+            request = TrackRequest(evidence, "file", read_motion_table(odometry), online)
+        else:
+            request = TrackRequest(evidence, odometry, online=online)
         if odometry == "none":
             self.notice("without odometry the causal track is not to be relied on: take the smoothed one")
-        request = TrackRequest(
-            evidence, odometry, odometry_from_frames if odometry == "frames" else None, online=online
-        )
         if isinstance(flight, Flight):
             stored, options = self._map_track(flight, request, map_path, crs, reference_set, near, map_sd_m, device)
         else:
             stored, options = self._run_track(flight, request, run_ids, camera, map_sd_m, device)
-        places = track_flight(self.db, stored, request=request, **options)
+        places = track_flight(self.db, stored, request=request, notice=self.notice, **options)
         with self._show_progress("track") as progress:
             for count, place in enumerate(places, start=1):
                 yield frame_track_info(stored.flight, place.frame, place.estimate, place.error, place.track_ms)

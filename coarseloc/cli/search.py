@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from coarseloc.cli.options import backbone_options, camera_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Fit, Hit
+from coarseloc.core.types import Fit, Flight, Hit
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
@@ -85,7 +86,13 @@ def search(
             **options,
         )
     ]
-    answer(as_json, runs, lambda: show_runs(runs))
+    answer(as_json, runs, lambda: _show_search(flight, runs))
+
+
+def _show_search(flight: Flight, runs: Sequence[dict[str, Any]]) -> None:
+    show_runs(runs)
+    if runs and len(flight.frames) > 1:
+        out.print(f"frames of one flight tell of each other: `coarseloc track {shlex.quote(runs[0]['flight_id'])}`")
 
 
 def show_runs(runs: Sequence[dict[str, Any]]) -> None:

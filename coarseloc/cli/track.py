@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 @click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
 @click.option(
     "--odometry",
-    type=click.Choice(["frames", "none"]),
+    metavar="frames|none|FILE",
     default="frames",
     show_default=True,
-    help="What tells the motion from frame to frame.",
+    help="What tells the motion from frame to frame; a CSV of metres or speeds says its axes in its columns.",
 )
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
@@ -62,7 +62,7 @@ def track(
     run_ids: tuple[int, ...],
     evidence: Literal["ranks", "fixes", "both"],
     near: str | None,
-    odometry: Literal["frames", "none"],
+    odometry: str,
     online: bool,
     map_sd_m: float | None,
     labels: Path | None,
@@ -94,7 +94,7 @@ def track(
             reference_set=reference_set,
             run_ids=run_ids,
             evidence=evidence,
-            odometry=odometry,
+            odometry=_odometry(odometry),
             online=online,
             camera=camera,
             near=Where.parse({"near": [near]}).near if near else None,
@@ -103,6 +103,12 @@ def track(
         )
     )
     answer(as_json, [record.model_dump(mode="json") for record in records], lambda: _show(records))
+
+
+def _odometry(text: str) -> Literal["frames", "none"] | Path:
+    if text == "frames":
+        return "frames"
+    return "none" if text == "none" else Path(text)
 
 
 def _show(records: Sequence[FrameTrackInfo]) -> None:

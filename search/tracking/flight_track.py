@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from coarseloc.core import geo
 from coarseloc.core.camera import sight_offset_m
+from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import MotionSource, TrackEstimate
 from coarseloc.core.types import Covariance, Frame
+from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.fix import FITTED
 from coarseloc.localize.tracking import odometry as frame_odometry
@@ -23,7 +25,13 @@ from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
 from search.recorder import Recorder
 from search.tracking.filters import Frames, TrackFilter
-from search.tracking.frames import Ground, Odometry, tracked_frames
+from search.tracking.frames import (
+    Ground,
+    Odometry,
+    odometry_from_frames,
+    odometry_from_table,
+    tracked_frames,
+)
 
 Evidence = Literal["ranks", "fixes", "both"]
 
@@ -34,8 +42,7 @@ class TrackRequest:
 
     evidence: Evidence = "fixes"
     source: MotionSource = "frames"
-    odometry: Odometry | None = None
-    odometry_digest: str | None = None  # of a file of motions
+    table: MotionTable | None = None  # of motions, where these are from a file
     online: bool = False  # causal alone: nothing is kept for smoothing
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +55,7 @@ class TrackRequest:
         return {
             "evidence": self.evidence,
             "odometry": self.source,
-            "odometry_digest": self.odometry_digest,
+            "odometry_digest": self.table and self.table.digest,
             "settings": settings,
             "fit_digest": FITTED.digest,
         }
@@ -75,6 +82,7 @@ def track_flight(
     runs: Sequence[int] = (),
     reference_sets: Sequence[Mapping[str, Any]],
     ground_parameters: Mapping[str, Any],
+    notice: Callable[[str], None],
 ) -> Iterator[TrackedPlace]:
     """Track a recorded flight's frames in their order, causal; the smoothed track is stored at the end.
 
@@ -88,10 +96,16 @@ def track_flight(
     frames = stored.flight.frames
     elapsed = stored.flight.clock.elapsed_s([frame.time for frame in frames], [frame.index for frame in frames])
     seconds = {} if elapsed is None else dict(zip((frame.index for frame in frames), elapsed, strict=True))
-    source = tracked_frames(
-        frames, ground, request.odometry, request.source, elapsed_s=lambda frame: seconds.get(frame.index),
-        stored=earlier,
-    )  # fmt: skip
+
+    def elapsed_s(frame: Frame) -> float | None:
+        return seconds.get(frame.index)
+
+    if request.table is not None:
+        _check_table(request.table, stored, elapsed, notice)
+        odometry: Odometry | None = odometry_from_table(request.table, elapsed_s)
+    else:
+        odometry = odometry_from_frames if request.source == "frames" else None
+    source = tracked_frames(frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier)
     filtered = track_filter(source)
     with Recorder(_saving(db, localization)) as recorder:
         started = time.perf_counter()
@@ -118,6 +132,29 @@ def track_flight(
                 ),
             )
             localizations.finish_localization(session, smooth)
+
+
+def _check_table(
+    table: MotionTable, stored: StoredFlight, elapsed: Sequence[float] | None, notice: Callable[[str], None]
+) -> None:
+    """Raises InputError where a file of motions is of no use for a flight; says what of it is not used or guessed."""
+    followers = stored.flight.frames[1:]
+    motions = [motion for frame in followers if (motion := table.motion(frame)) is not None]
+    if not motions:
+        first = next(iter(table.motions))
+        raise InputError(
+            f"{table.path} has rows of {len(table.motions)} frames, such as {first!r}, and none is of this flight, "
+            f"whose first frame is {stored.flight.frames[0].filename}: its file names must be the frames'"
+        )
+    if table.per_second and elapsed is None:
+        raise InputError(
+            f"{table.path} gives speeds, and nothing says how long after each other the frames were taken: give "
+            "--interval SECONDS, or displacements in metres"
+        )
+    if len(motions) < len(followers):
+        notice(f"{table.path} has the motion of {len(motions)} of the {len(followers)} frames after the first")
+    if any(motion.sd is None for motion in motions):
+        notice(f"{table.path} states no errors (sd_m, sd_mps): 1 m and 5 % of each step are taken")
 
 
 def with_aircraft(estimate: TrackEstimate, ground: Ground, frame: Frame) -> TrackEstimate:

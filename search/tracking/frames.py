@@ -3,6 +3,7 @@ twice."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,11 +16,15 @@ from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.tracks import MotionSource
 from coarseloc.core.types import BBox, Floats, Frame, UInt8
 from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.tracking.kalman import PoseMeasurement
-from coarseloc.localize.tracking.motion import Displacement
+from coarseloc.localize.tracking.motion import UNKNOWN_TURN_SD_DEG, Displacement, displacement_covariance
 from coarseloc.localize.tracking.odometry import OdometryFrame, displacement, luma_of_pixels
 from coarseloc.localize.tracking.stored_fixes import share_inside
 from coarseloc.localize.tracking.tracker import LocalPlane, PlaceSearch, TrackedFrame
+
+_TABLE_SD_M, _TABLE_SD_SHARE = 1.0, 0.05  # of a file's displacement, where it does not say
+_TABLE_TURN_SD_DEG, _TABLE_SCALE_SD = 1.0, 0.01
 
 
 class Picture:
@@ -104,6 +109,29 @@ read."""
 def odometry_from_frames(first: Picture, second: Picture) -> Displacement | None:
     """See `Odometry`: from both pictures."""
     return displacement(first.odometry, second.odometry)
+
+
+def odometry_from_table(table: MotionTable, elapsed_s: Callable[[Frame], float | None]) -> Odometry:
+    """See `Odometry`: from a file. elapsed_s: of a frame, by the flight's own clock; speeds need it."""
+
+    def odometry(first: Picture, second: Picture) -> Displacement | None:
+        motion = table.motion(second.frame)
+        if motion is None:
+            return None
+        seconds = 1.0
+        if table.per_second:
+            start, end = elapsed_s(first.frame), elapsed_s(second.frame)
+            if start is None or end is None or end <= start:
+                return None
+            seconds = end - start
+        across, along = motion.across * seconds, motion.along * seconds
+        default_m = _TABLE_SD_M + _TABLE_SD_SHARE * math.hypot(across, along)
+        sd_m = default_m if motion.sd is None else motion.sd * seconds
+        turn_sd_deg = UNKNOWN_TURN_SD_DEG if motion.turn_deg is None else _TABLE_TURN_SD_DEG
+        covariance = displacement_covariance(sd_m, turn_sd_deg, _TABLE_SCALE_SD)
+        return Displacement(across, along, motion.turn_deg or 0.0, 0.0, covariance, axes=table.axes)
+
+    return odometry
 
 
 def tracked_frames(

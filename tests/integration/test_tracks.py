@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -158,6 +159,49 @@ def test_without_odometry_it_is_said_that_only_the_smoothed_track_counts(coarsel
 def test_a_track_is_shown_as_a_table_with_its_states(coarseloc, ground_map, flight):
     result = coarseloc("track", flight, "--map", ground_map)
     assert "tracked" in result.out and "median error" in result.out and "recovered" in result.out
+
+
+def motion_file(path: Path, flight: Path, columns: str, per: float = 1.0) -> Path:
+    """Each frame's motion east and north from the one before, by the truth."""
+    frames = open_flight(flight).frames
+    lines = [columns]
+    for before, frame in itertools.pairwise(frames):
+        east, north = geo.offset_m(before.truth.location, frame.truth.location)
+        lines.append(f"{frame.filename},{east / per:.3f},{north / per:.3f}")
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(("columns", "per", "options"), [
+    ("filename,east_m,north_m", 1.0, ()),
+    ("filename,east_mps,north_mps", 4.0, ("--interval", "4")),
+])  # fmt: skip
+def test_motion_from_a_file_carries_the_track_through_the_cloud(
+    coarseloc, ground_map, flight, tmp_path, columns, per, options
+):
+    file = motion_file(tmp_path / "motion.csv", flight, columns, per)
+    records = coarseloc("track", flight, "--map", ground_map, "--odometry", file, *options, "--json").json
+    assert {record["track"]["odometry"] for record in records} == {"file"}
+    assert all(record["track"]["state"] in ("tracking", "recovered") for record in records)
+    assert max(record["errors"]["track_m"] for record in records) < 20.0
+    speeds = [record["track"]["speed_mps"] for record in records[1:]]
+    assert all(speeds) if options else not any(speeds)
+
+
+def test_what_a_motion_file_does_not_say_is_told(coarseloc, ground_map, flight, tmp_path):
+    def said(text: str, *options: str) -> tuple[int, str]:
+        (tmp_path / "motion.csv").write_text(text)
+        result = coarseloc("track", flight, "--map", ground_map, "--odometry", tmp_path / "motion.csv", *options)
+        return result.code, result.err
+
+    code, err = said("filename,x,y\na.jpg,1,2")
+    assert code == 2 and "east_m and north_m" in err and "filename, x, y" in err
+    code, err = said("filename,east_m,north_m\nother_00002.jpg,1,2")
+    assert code == 2 and "none is of this flight" in err and "'other_00002'" in err
+    code, err = said(f"filename,right_mps,forward_mps\n{FLIGHT}_00002.jpg,0,30")
+    assert code == 2 and "--interval" in err
+    code, err = said(f"filename,right_m,forward_m\n{FLIGHT}_00002.jpg,0,120")
+    assert code == 0 and "1 of the 7 frames" in err and "states no errors" in err
 
 
 @pytest.mark.parametrize(
