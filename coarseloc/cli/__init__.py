@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "export": (
         "export:export",
-        "CoarseLocalizationInfo of FLIGHT's newest runs: JSON per frame and backbone, GeoJSON, KML, CSV.",
+        "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP and more).",
     ),
     "flights": ("flights:flights", "The flights that were searched, with their runs."),
     "evaluate": ("evaluation:evaluate", "Score runs against the truth: FLIGHT means its newest run of each backbone."),

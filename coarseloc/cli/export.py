@@ -41,8 +41,10 @@ def export(
     utc_offset_s: int | None,
     as_json: bool,
 ) -> None:
-    """FLIGHT for other programs: its newest runs as CoarseLocalizationInfo (JSON per frame and backbone), GeoJSON, KML
-    and CSV; its stored tracks, searched or not, as GeoJSON, KML, GPX, NMEA 0183 and MCAP."""
+    """FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP and more).
+
+    Tracks are written whether the flight was searched or not.
+    """
     summary = workspace.export(
         flight_id(flight),
         out_dir,
