@@ -64,3 +64,14 @@ class TrackEstimate:
     def position_covariance_m2(self) -> Covariance | None:
         """Of `position`."""
         return self.aircraft_covariance_m2 or self.ground_covariance_m2
+
+
+def continues(before: TrackEstimate, after: TrackEstimate) -> bool:
+    """Whether a line may join the positions of two frames in a row: both are claimed, of the same point, without a
+    jump between them."""
+    return (
+        before.claimed
+        and after.claimed
+        and before.reset_counter == after.reset_counter
+        and (before.aircraft is None) == (after.aircraft is None)
+    )

@@ -64,13 +64,17 @@ def track_estimates(
     return {index: _estimate(index, mode, row) for index, row in session.execute(query)}
 
 
-def track_evidence(session: Session, localization: int) -> dict[int, dict[str, Any]]:
-    """Read {frame index: the evidence of its causal estimate}."""
+def track_evidence(
+    session: Session, localization: int, frame_indices: Sequence[int] | None = None
+) -> dict[int, dict[str, Any]]:
+    """Read {frame index: the evidence of its causal estimate}, for all frames or some."""
     query = (
         select(FrameRow.index, TrackEstimateRow.evidence)
         .join(FrameRow, FrameRow.id == TrackEstimateRow.frame_id)
         .where(TrackEstimateRow.localization_id == localization, TrackEstimateRow.evidence.is_not(None))
     )
+    if frame_indices is not None:
+        query = query.where(FrameRow.index.in_(frame_indices))
     return {index: evidence for index, evidence in session.execute(query) if evidence is not None}
 
 
