@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
 from search.export.records import FixPointInfo, Location
-from web import fix_texts, language, monitoring, openapi, problems, safety
+from web import fix_texts, language, monitoring, openapi, problems, safety, track_texts
 from web.pages import (
     DatabaseInteger,
     address,
@@ -27,6 +27,7 @@ from web.pages import (
     references,
     rotation,
     search,
+    track_drawing,
 )
 from web.state import WebState
 
@@ -188,4 +189,9 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "no_match_help": fix_texts.no_match_help,
     "not_verified_reason": fix_texts.not_verified_reason,
     "method_text": fix_texts.method_text,
+    "state_text": track_texts.state_text,
+    "evidence_text": track_texts.evidence_text,
+    "lane_text": track_texts.lane_text,
+    "track_sketch": track_drawing.track_sketch,
+    "track_lanes": track_drawing.track_lanes,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coarseloc.core.camera import ALTITUDE_AND_FOV, GIVEN, REFERENCE_FOOTPRINT
 from coarseloc.core.fixes import HALF_A_PIXEL
-from coarseloc.store.localizations import BEST_PLACE, FIX
+from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
 from search.export.fix_infos import NOT_VERIFIED
 from search.export.records import FixInfo
 from web.language import _
@@ -56,4 +56,5 @@ def fix_source(source: str | None) -> str:
 
 
 def method_text(method: str) -> str:
-    return {BEST_PLACE: _("best tile"), FIX: _("fix")}.get(method, method)
+    texts = {BEST_PLACE: _("best tile"), FIX: _("fix"), TRACK: _("track"), TRACK_SMOOTHED: _("smoothed track")}
+    return texts.get(method, method)

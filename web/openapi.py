@@ -57,6 +57,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
     "image": ("The id of an image that was sent, to be looked for.", _TEXT),
     "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
+    "track": ("The key of one of a flight's tracks; by default the newest.", {"type": "integer"}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
@@ -90,7 +91,7 @@ class Operation:
 
 OPERATIONS: dict[str, Operation] = {
     "flights.flights_json": Operation("Flights, newest first", ("page", "lang")),
-    "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "lang"), (404,)),
+    "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "track", "lang"), (404,)),
     "frame.frame_json": Operation(
         "One frame under every backbone", (*_SEARCHES, "model", "rank", "view", "within", "lang"), (404,)
     ),

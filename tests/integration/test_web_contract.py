@@ -12,7 +12,7 @@ import pytest
 from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
-from gallery_sample import Shape, add_embedded, make_gallery, record_rotation
+from gallery_sample import Shape, add_embedded, make_gallery, record_rotation, record_sample_track
 from jsonschema import Draft202012Validator
 from PIL import Image
 
@@ -36,7 +36,7 @@ ADDRESSES = [
     f"/flights/{BLIND_FLIGHT}.json?lang=ko",
     f"/flights/{FLIGHT}/3.json",
     f"/flights/{FLIGHT}.json?model=vitl16sat",
-    f"/flights/{FLIGHT}.json?method=fix",
+    f"/flights/{FLIGHT}.json?method=fix&track=1",
     f"/flights/{FLIGHT}/2.json?method=fix&model=vith16%2B",
     f"/flights/{FLIGHT}/1.json?model=vits16&rank=2&view=blink&within=nan",
     f"/flights/{BLIND_FLIGHT}/3.json",
@@ -74,7 +74,10 @@ EMPTY = [
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: CustomBackbone) -> Iterator[Flask]:
     folder = tmp_path_factory.mktemp("gallery")
-    record_rotation(make_gallery(folder, SHAPE))
+    settings = make_gallery(folder, SHAPE)
+    record_rotation(settings)
+    record_sample_track(settings, FLIGHT)
+    record_sample_track(settings, BLIND_FLIGHT, online=True)
     add_embedded(folder, tiny_backbone)
     app = create_app(_with_toml(folder))
     app.extensions["coarseloc"].vectors.catch_up()

@@ -20,6 +20,7 @@ from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
 from search.evaluation.studies.positions import WITNESSES
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.tracking import gaps
 
 ROOT = Path(web.__file__).parent
 CALLS = ("_", "_n", "translate", "translate_count", "translate_figure")
@@ -56,7 +57,7 @@ def texts_of_reports() -> set[str]:
     texts |= {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
-    for file in (*folder.glob("*.py"), Path(limits.__file__)):
+    for file in (*folder.glob("*.py"), Path(limits.__file__), Path(gaps.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS
             if called and isinstance(node.args[0], ast.Constant):

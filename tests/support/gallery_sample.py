@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from databases import settings_of
 from PIL import Image, ImageDraw
-from recorded_runs import record_fixes, record_run
+from recorded_runs import record_fixes, record_run, record_track
 
 from coarseloc.core import geo
 from coarseloc.core.camera import ALTITUDE_AND_FOV
 from coarseloc.core.config import CustomBackbone, Settings
 from coarseloc.core.fixes import METHOD, FixConditions, FrameFix, NoMatch, NotVerified, Pose2D, RunnerUp
+from coarseloc.core.tracks import AlternativePlace, TrackEstimate, TrackMode, TrackState
 from coarseloc.core.types import (
     Covariance,
     EmbeddingSpec,
@@ -39,9 +40,11 @@ from coarseloc.core.types import (
     View,
 )
 from coarseloc.imagery.decode import content_digest, thumbnail_path, write_thumbnail
-from coarseloc.store import Database, embeddings, open_database, references, studies
+from coarseloc.localize.tracking.motion import Displacement
+from coarseloc.store import Database, embeddings, flights, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.tracking.frames import RecordedEvidence
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
 ANGLES = tuple(range(0, 360, 45))
@@ -163,6 +166,51 @@ def record_rotation(settings: Settings) -> int:
         studies.finish_study(session, study, points, found)
     database.close()
     return study
+
+
+def record_sample_track(settings: Settings, flight_id: str, *, online: bool = False) -> None:
+    """A track of a flight of the sample: acquiring at frame 1, lost in a cloud at 3 and 4, off the map from 9 to 10 and
+    from 15 to 16, and so on; recovered at the frame after. The smoothed track knows the first frame, and no more."""
+    database = open_database(settings.database)
+    with database.read() as session:
+        frames = flights.find_flight(session, flight_id).flight.frames
+    causal, smoothed, evidence = {}, {}, {}
+    for number, frame in enumerate(frames):
+        place = frame.truth.location or geo.offset(ORIGIN, 80.0 * number, 40.0 * number)
+        causal[frame.index] = _track_estimate(frame.index, place, "causal")
+        smoothed[frame.index] = _track_estimate(frame.index, place, "smoothed")
+        cloud = frame.index in (1, 3, 4)
+        evidence[frame.index] = RecordedEvidence(
+            1.0, None if cloud else Displacement(0.0, 80.0, 5.0, 0.0, np.eye(4)), None, None, None
+        )
+    record_track(database, flight_id, causal, {} if online else smoothed, evidence)
+    database.close()
+
+
+def _track_estimate(index: int, place: LonLat, mode: TrackMode) -> TrackEstimate:
+    states: dict[int, TrackState] = {3: "lost", 4: "lost", 5: "recovered"}
+    state: TrackState = "acquiring" if index == 1 and mode == "causal" else states.get(index % 6, "tracking")
+    claimed, beyond = state in ("tracking", "recovered"), state == "lost" and index > 6
+    other = AlternativePlace(geo.offset(place, -300.0, 200.0), 90.0, 0.3)
+    return TrackEstimate(
+        index=index,
+        mode=mode,
+        state=state,
+        ground=geo.offset(place, 3.0 if mode == "causal" else 1.0, -2.0) if claimed else None,
+        ground_covariance_m2=Covariance(16.0, 4.0, 9.0) if claimed else None,
+        heading_deg=45.0 if claimed else None,
+        heading_sd_deg=0.2 if claimed else None,
+        scale=1.01 if claimed else None,
+        speed_mps=None,
+        probability=0.97 if claimed else 0.35,
+        p_off_map=0.8 if beyond else 0.01,
+        p_blind=0.02,
+        odometry="frames",
+        reset_counter=1 + (index + 1) // 6,
+        measured=claimed,
+        searched="nearby" if claimed else "map" if state == "acquiring" else None,
+        alternatives=(other, other) if state == "acquiring" else (),
+    )
 
 
 class _Area:

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from coarseloc.core.fixes import FrameFix
+from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Flight, Floats, Frame, RankedTile, Timing
 from coarseloc.localize.localizer import LocalizedImage
 from coarseloc.localize.places import best_place
-from coarseloc.store import Database, embeddings, fixes, flights, localizations, references, runs
+from coarseloc.store import Database, embeddings, fixes, flights, localizations, references, runs, tracks
 from coarseloc.store.embeddings import StoredSpec
-from coarseloc.store.localizations import FIX
+from coarseloc.store.localizations import FIX, TRACK, TRACK_SMOOTHED
 from coarseloc.store.references import StoredReferenceSet
 from search.flight import FrameOutcome, RunRequest, record_outcomes, start_runs
+from search.tracking.flight_track import TrackRequest
+from search.tracking.frames import RecordedEvidence
 from search.verification import FixRequest
 
 Hits = Sequence[tuple[int, float]]  # (rotated tile, score), best first
@@ -59,6 +62,33 @@ def record_fixes(db: Database, run_id: int, fix_by_frame: Mapping[int, FrameFix]
         localization = localizations.start_localization(session, flight.id, FIX, [run_id], [], FixRequest().to_json())
         fixes.save_fixes(session, localization, [(flight.frame_keys[i], fix) for i, fix in fix_by_frame.items()])
         localizations.finish_localization(session, localization)
+
+
+def record_track(
+    db: Database,
+    flight_id: str,
+    causal: Mapping[int, TrackEstimate],
+    smoothed: Mapping[int, TrackEstimate],
+    evidence: Mapping[int, RecordedEvidence],
+    map_path: str = "/maps/area.tif",
+) -> None:
+    """Store a flight's two tracks, {frame index: estimate}, as tracking on a map does; none where `smoothed` is
+    empty."""
+    with db.write() as session:
+        flight = flights.find_flight(session, flight_id)
+        parameters = TrackRequest().to_json()
+        for method, estimates in ((TRACK, causal), (TRACK_SMOOTHED, smoothed)):
+            if not estimates:
+                continue
+            localization = localizations.start_localization(
+                session, flight.id, method, [], [{"name": map_path}], parameters
+            )
+            rows = [
+                (flight.frame_keys[i], estimate, evidence[i].to_json() if method == TRACK else None)
+                for i, estimate in estimates.items()
+            ]
+            tracks.save_track_estimates(session, localization, rows)
+            localizations.finish_localization(session, localization)
 
 
 def outcome(db: Database, frame: Frame, timing: Timing, hits: Hits) -> FrameOutcome:

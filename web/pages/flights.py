@@ -21,6 +21,7 @@ from web.models import AnswerModel, GroundMap, MapBounds, Url, Verdict, location
 from web.pages import page
 from web.pages.images import frame_url, result_url
 from web.pages.map import map_bounds, run_map
+from web.pages.tracks import TrackView, track_view
 from web.selection import (
     FlightFacts,
     RunFigures,
@@ -83,7 +84,7 @@ class FrameInFlight(AnswerModel):
 
 
 class FlightPage(AnswerModel):
-    """A flight: figures per backbone, and every frame with the chosen backbone's best place and fix."""
+    """A flight: figures per backbone, and every frame with the chosen backbone's best place and fix; and its track."""
 
     flight: FlightFacts
     reference_sets: list[str]
@@ -100,6 +101,7 @@ class FlightPage(AnswerModel):
     model: str | None
     frame_query: str
     frames: list[FrameInFlight]
+    track: TrackView | None = Field(description="null where the flight was not tracked")
 
 
 @page(routes, "/", "flights", twin="/flights.json")
@@ -143,7 +145,8 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
 
 @page(routes, "/flights/<flight_id>", "flight")
 def flight_page(flight_id: str) -> FlightPage:
-    """One flight: a row of figures per backbone, and every frame with the chosen backbone's best place and fix."""
+    """One flight: a row of figures per backbone, every frame with the chosen backbone's best place and fix, and its
+    track."""
     database = current_state().database
     stored = stored_flight(database, flight_id)
     selection = selected_runs(database, flight_id)
@@ -158,6 +161,7 @@ def flight_page(flight_id: str) -> FlightPage:
         model=model,
         frame_query=_frame_query(),
         frames=_frames(stored, answers[model] if model else []),
+        track=track_view(current_state(), stored, selection.runs[model] if model else None),
     )
 
 
