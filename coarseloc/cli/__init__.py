@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "export": (
         "export:export",
-        "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP and more).",
+        "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP …).",
     ),
     "flights": ("flights:flights", "The flights that were searched, with their runs."),
     "evaluate": ("evaluation:evaluate", "Score runs against the truth: FLIGHT means its newest run of each backbone."),

@@ -41,7 +41,7 @@ def export(
     utc_offset_s: int | None,
     as_json: bool,
 ) -> None:
-    """FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP and more).
+    """FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP …).
 
     Tracks are written whether the flight was searched or not.
     """
