@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from coarseloc.core.errors import StoreError
-from coarseloc.core.tracks import TrackEstimate, TrackMode
+from coarseloc.core.tracks import TrackEstimate, TrackMode, continues
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
 from coarseloc.store import Database, flights, localizations
 from coarseloc.store.localizations import BEST_PLACE, TRACK, TRACK_SMOOTHED, StoredLocalization
@@ -86,12 +86,8 @@ class FlightTrack:
 
 
 def _joined(previous: TrackFrame, tracked: TrackFrame, order: dict[int, int]) -> bool:
-    return (
-        previous.position is not None
-        and previous.estimate.reset_counter == tracked.estimate.reset_counter
-        and previous.point == tracked.point
-        and order[tracked.frame.index] == order[previous.frame.index] + 1
-    )
+    neighbours = order[tracked.frame.index] == order[previous.frame.index] + 1
+    return neighbours and continues(previous.estimate, tracked.estimate)
 
 
 def flight_tracks(
