@@ -146,6 +146,11 @@ def delete_localization(session: Session, localization: int) -> None:
     session.delete(session.get_one(LocalizationRow, localization))
 
 
+def reopen_localization(session: Session, localization: int) -> None:
+    """It is unfinished again."""
+    session.get_one(LocalizationRow, localization).finished_at = None
+
+
 def is_unfinished(session: Session, run: int, method: str, parameters: Mapping[str, Any]) -> bool:
     """Whether this run's answer by a method with these parameters was begun and not ended."""
     query = (

@@ -17,9 +17,11 @@ from coarseloc.core.tracks import (
     TrackSearch,
     TrackState,
 )
-from coarseloc.core.types import LonLat
+from coarseloc.core.types import LonLat, batches
 from coarseloc.store.points import point_columns, point_of
 from coarseloc.store.tables import FrameRow, TrackEstimateRow
+
+_KEYS_AT_ONCE = 500  # below the least limit of a database
 
 _PLAIN = (
     "state", "heading_deg", "heading_sd_deg", "scale", "speed_mps", "probability", "p_off_map", "p_blind", "odometry",
@@ -45,8 +47,14 @@ def save_track_estimates(
         )
 
 
-def delete_track_estimates(session: Session, localization: int) -> None:
-    session.execute(delete(TrackEstimateRow).where(TrackEstimateRow.localization_id == localization))
+def delete_track_estimates(session: Session, localization: int, frames: Sequence[int] | None = None) -> None:
+    """Forget a track's estimates, of all frames or of those with these keys."""
+    query = delete(TrackEstimateRow).where(TrackEstimateRow.localization_id == localization)
+    if frames is None:
+        session.execute(query)
+        return
+    for some in batches(frames, _KEYS_AT_ONCE):
+        session.execute(query.where(TrackEstimateRow.frame_id.in_(some)))
 
 
 def track_estimates(

@@ -30,6 +30,7 @@ from search.tracking.frames import (
     Odometry,
     odometry_from_frames,
     odometry_from_table,
+    reusable_evidence,
     tracked_frames,
 )
 
@@ -89,10 +90,6 @@ def track_flight(
     track_filter: of `filters`. runs: whose places are the ground; reference_sets: as they are, {uid and facts}.
     ground_parameters: what decides the ground beside them.
     """
-    parameters = request.to_json() | dict(ground_parameters)
-    with db.write() as session:
-        localization = localizations.start_localization(session, stored.id, TRACK, runs, reference_sets, parameters)
-        earlier = tracks.track_evidence(session, localization)
     frames = stored.flight.frames
     elapsed = stored.flight.clock.elapsed_s([frame.time for frame in frames], [frame.index for frame in frames])
     seconds = {} if elapsed is None else dict(zip((frame.index for frame in frames), elapsed, strict=True))
@@ -105,6 +102,17 @@ def track_flight(
         odometry: Odometry | None = odometry_from_table(request.table, elapsed_s)
     else:
         odometry = odometry_from_frames if request.source == "frames" else None
+    parameters = request.to_json() | dict(ground_parameters)
+    with db.write() as session:
+        localization = localizations.start_localization(session, stored.id, TRACK, runs, reference_sets, parameters)
+        evidence_by_frame = tracks.track_evidence(session, localization)
+        earlier = reusable_evidence(frames, evidence_by_frame)
+        if len(earlier) < len(evidence_by_frame):
+            first = frames[min(len(earlier), len(frames) - 1)]
+            notice(f"frames were added, removed or changed: tracked anew from {first.relative_path} on")
+            stale = [stored.frame_keys[index] for index in evidence_by_frame.keys() - earlier.keys()]
+            tracks.delete_track_estimates(session, localization, stale)
+            localizations.reopen_localization(session, localization)
     source = tracked_frames(frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier)
     filtered = track_filter(source)
     with Recorder(_saving(db, localization)) as recorder:

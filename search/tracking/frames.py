@@ -51,8 +51,12 @@ class Picture:
 
 @dataclass(slots=True)
 class RecordedEvidence:
-    """What a frame's track estimate was made of; measurements are None where that was not looked at."""
+    """What a frame's track estimate was made of; measurements are None where that was not looked at. It holds for
+    this picture after that frame alone."""
 
+    frame_index: int | None = None
+    fingerprint: str | None = None  # of the frame's file
+    after: int | None = None  # index of the frame before
     aspect: float | None = None
     motion: Displacement | None = None
     nearby: Sequence[PoseMeasurement] | None = None
@@ -61,6 +65,9 @@ class RecordedEvidence:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "frame_index": self.frame_index,
+            "fingerprint": self.fingerprint,
+            "after": self.after,
             "aspect": self.aspect,
             "motion": None if self.motion is None else _json(asdict(self.motion)),
             "nearby": _measurements_json(self.nearby),
@@ -72,6 +79,9 @@ class RecordedEvidence:
     def from_json(cls, facts: Mapping[str, Any]) -> RecordedEvidence:
         motion = facts["motion"]
         return cls(
+            facts["frame_index"],
+            facts["fingerprint"],
+            facts["after"],
             facts["aspect"],
             None if motion is None else Displacement(**motion | {"covariance": np.array(motion["covariance"])}),
             _measurements(facts["nearby"]),
@@ -99,6 +109,19 @@ class Ground(Protocol):
     def search(self, picture: Picture) -> PlaceSearch:
         """What looks for a frame. Raises ImageryError where its picture cannot be read."""
         ...
+
+
+def reusable_evidence(frames: Sequence[Frame], stored: Mapping[int, Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """Stored evidence of the flight's first frames, up to one that is new, was changed or follows another one now:
+    what comes after was looked for where that one let expect it."""
+    reusable: dict[int, Mapping[str, Any]] = {}
+    after: int | None = None
+    for frame in frames:
+        facts = stored.get(frame.index)
+        if facts is None or (facts["fingerprint"], facts["after"]) != (frame.fingerprint, after):
+            break
+        reusable[frame.index], after = facts, frame.index
+    return reusable
 
 
 Odometry = Callable[[Picture, Picture], Displacement | None]
@@ -150,9 +173,13 @@ def tracked_frames(
     cannot be read, is looked for nowhere; its record says why.
     """
     before: Picture | None = None
+    after: int | None = None
     for frame in frames:
         earlier = (stored or {}).get(frame.index)
-        evidence = RecordedEvidence() if earlier is None else RecordedEvidence.from_json(earlier)
+        if earlier is None:
+            evidence = RecordedEvidence(frame.index, frame.fingerprint, after)
+        else:
+            evidence = RecordedEvidence.from_json(earlier)
         try:
             picture: Picture | None = Picture(frame, ground.footprint_m(frame), evidence.aspect)
         except InputError as error:
@@ -162,7 +189,7 @@ def tracked_frames(
         footprint_m = picture.footprint_m if picture else before.footprint_m if before else 1.0
         search = _RecordedSearch(ground, picture, footprint_m, evidence)
         yield TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, elapsed_s(frame)), evidence
-        before = picture if evidence.error is None else None
+        before, after = (picture if evidence.error is None else None), frame.index
 
 
 def _look(picture: Picture, before: Picture | None, odometry: Odometry | None, evidence: RecordedEvidence) -> None:
