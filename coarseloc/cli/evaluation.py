@@ -84,7 +84,7 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
         fix_scores = FIX_SCORES if all_scores else [FIX_SCORES_BY_KEY[key] for key in _SHORT_FIX]
         rows += [(_row_title(score), *(_fix_cell(fix, score, all_scores) for fix in fixes)) for score in fix_scores]
     for title, count in _COUNTS.items():
-        rows.append((title, *(getattr(each.counts, count) for each in (*evaluations, *evaluations.whole_maps))))
+        rows.append((title, *(getattr(row.counts, count) for row in (*evaluations, *evaluations.whole_maps))))
     for title, count_fixes in _FIX_COUNTS.items() if evaluations.fixes else ():
         rows.append((title, *("" if fix is None else count_fixes(fix.counts) for fix in fixes)))
     if columns:

@@ -125,8 +125,8 @@ def _show(records: Sequence[FrameTrackInfo]) -> None:
     errors = [record.errors.track_m for record in records if record.errors]
     points = {record.track.point for record in records} - {None}
     if errors:
-        what = "the aircraft" if points == {"aircraft"} else "the ground under the frame's middle"
-        out.print(f"median error {statistics.median(errors):.1f} m, of {what} against the aircraft's truth")
+        point = "the aircraft" if points == {"aircraft"} else "the ground under the frame's middle"
+        out.print(f"median error {statistics.median(errors):.1f} m, of {point} against the aircraft's truth")
     if failures := [record for record in records if record.error]:
         out.print(f"{len(failures)} frames could not be looked at: {failures[0].relative_path}: {failures[0].error}")
 

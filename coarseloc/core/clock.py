@@ -60,9 +60,9 @@ class FlightClock:
     def elapsed_s(self, times: Sequence[datetime | None], indices: Sequence[int]) -> list[float] | None:
         """Seconds of each frame since the first one, of a flight's frames in order; None where nothing tells, so that
         only their order is known. times, indices: of each frame."""
-        known = [time for time in times if time is not None]
-        if known and len(known) == len(times):
-            return [(time - known[0]).total_seconds() for time in known]
+        stated = [time for time in times if time is not None]
+        if stated and len(stated) == len(times):
+            return [(time - stated[0]).total_seconds() for time in stated]
         if self.interval_s is None:
             return None
         steps = interval_steps(indices)

@@ -328,8 +328,8 @@ def _turn_notices(files: Files, labels: Labels, turned: str) -> list[str]:
         return []
     _, _, angle, yaw = off[0]
     mirrored = sum(pair[1] <= _TURN_LIMIT_DEG for pair in apart) > 0.9 * len(pairs)
-    other = "cw" if turned == "ccw" else "ccw"
-    advice = f"they fit captures turned the other way: give --turned {other}" if mirrored else "see which is right"
+    reverse = "cw" if turned == "ccw" else "ccw"
+    advice = f"they fit captures turned the other way: give --turned {reverse}" if mirrored else "see which is right"
     return [
         f"the yaw of {len(off)} of {len(pairs)} labels contradicts the folders' angles (a capture at {angle:03d} says "
         f"yaw {yaw:g}): the folders' are taken; {advice}"

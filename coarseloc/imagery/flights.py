@@ -61,19 +61,19 @@ def open_flight(
     flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
     facts = {name: read_image_facts(path / name) for name in names}
     truth = _read_truth(path, names, labels, facts, conditions.camera)
-    told = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
+    frame_times = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
     frames = [
         Frame(
             index,
             path / name,
             _relative_path(name),
             truth.poses[name],
-            told.times[name],
+            frame_times.times[name],
             fingerprint(path / name),
         )
-        for index, name in zip(_frame_indexes(flight_id, told.names), told.names, strict=True)
+        for index, name in zip(_frame_indexes(flight_id, frame_times.names), frame_times.names, strict=True)
     ]
-    notices += [*file_notices, *told.notices, *truth.notices]
+    notices += [*file_notices, *frame_times.notices, *truth.notices]
     return Flight(
         ids.label(flight_id),
         path,
@@ -83,7 +83,7 @@ def open_flight(
         tuple(map(printable, notices)),
         conditions.camera,
         GPS_SD_M if conditions.truth_sd_m is None else conditions.truth_sd_m,
-        told.clock,
+        frame_times.clock,
     )
 
 
@@ -92,14 +92,14 @@ def open_image(path: Path, *, camera: Camera | None = None, time: StatedTime | N
     conditions, notices = _conditions(path.parent, camera)
     facts = {path.name: read_image_facts(path)}
     stated = StatedTime(None, (time or StatedTime()).over(conditions.time).utc_offset_s)  # an interval is between two
-    told = _told_times([path.name], path.parent.name, facts, {}, stated)
+    frame_times = _told_times([path.name], path.parent.name, facts, {}, stated)
     return Flight(
         path.stem,
         path.parent,
-        (Frame(1, path, path.name, time=told.times[path.name]),),
-        notices=tuple(map(printable, [*notices, *told.notices])),
+        (Frame(1, path, path.name, time=frame_times.times[path.name]),),
+        notices=tuple(map(printable, [*notices, *frame_times.notices])),
         camera=conditions.camera,
-        clock=told.clock,
+        clock=frame_times.clock,
     )
 
 
@@ -119,12 +119,13 @@ def _told_times(
     }
     by_gps = {name: image.utc for name, image in facts.items()}
     number = partial(_frame_indexes, flight_id)
-    told = tell_times(names, sources, by_gps, stated, _started_at(flight_id), number)
-    notices = [*in_names.notices, *told.notices]
-    if told.clock.source == "name":
-        name = next(name for name in told.names if told.times[name])
-        notices.append(f"frames' times are those of their names ({in_names.form}): {name} was taken {told.times[name]}")
-    return told._replace(notices=notices)
+    frame_times = tell_times(names, sources, by_gps, stated, _started_at(flight_id), number)
+    notices = [*in_names.notices, *frame_times.notices]
+    if frame_times.clock.source == "name":
+        name = next(name for name in frame_times.names if frame_times.times[name])
+        first = frame_times.times[name]
+        notices.append(f"frames' times are those of their names ({in_names.form}): {name} was taken {first}")
+    return frame_times._replace(notices=notices)
 
 
 def _conditions(folder: Path, camera: Camera | None) -> tuple[FlightConditions, list[str]]:

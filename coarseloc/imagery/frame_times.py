@@ -138,20 +138,20 @@ def _utc_offset(exif_times: Times, utc_times: Times, stated: StatedTime) -> tupl
     """(local time minus UTC, notices): as stated, else as EXIF says, else as GPS times tell of EXIF's local ones."""
     written = {time.utcoffset() for time in exif_times.values() if time is not None and time.tzinfo is not None}
     notices: list[str] = []
-    told: int | None = None
+    offset_s: int | None = None
     if len(written) > 1:
         texts = sorted(utc_offset_text(round(offset.total_seconds())) for offset in written if offset is not None)
         notices.append(f"EXIF gives several offsets from UTC ({', '.join(texts)})")
     elif written:
-        told = round((written.pop() or timedelta()).total_seconds())
+        offset_s = round((written.pop() or timedelta()).total_seconds())
     else:
-        told, notices = _offset_by_gps(exif_times, utc_times)
+        offset_s, notices = _offset_by_gps(exif_times, utc_times)
     if stated.utc_offset_s is None:
-        return told, notices
-    if told is not None and told != stated.utc_offset_s:
+        return offset_s, notices
+    if offset_s is not None and offset_s != stated.utc_offset_s:
         notices.append(
-            f"the images tell {utc_offset_text(told)} of UTC, and {utc_offset_text(stated.utc_offset_s)} is stated: "
-            "that is taken"
+            f"the images tell {utc_offset_text(offset_s)} of UTC, and {utc_offset_text(stated.utc_offset_s)} is "
+            "stated: that is taken"
         )
     return stated.utc_offset_s, notices
 

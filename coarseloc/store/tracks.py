@@ -53,8 +53,8 @@ def delete_track_estimates(session: Session, localization: int, frames: Sequence
     if frames is None:
         session.execute(query)
         return
-    for some in batches(frames, _KEYS_AT_ONCE):
-        session.execute(query.where(TrackEstimateRow.frame_id.in_(some)))
+    for keys in batches(frames, _KEYS_AT_ONCE):
+        session.execute(query.where(TrackEstimateRow.frame_id.in_(keys)))
 
 
 def track_estimates(

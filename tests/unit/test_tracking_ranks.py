@@ -368,7 +368,7 @@ def test_places_to_register_a_frame_at_are_the_track_s_and_then_the_hits() -> No
     assert places[0] == last.estimate.ground
     assert PLANE.metres(places[1]) == pytest.approx(last.frame.hits[0].rows[0][:2])
     assert len(set(places)) == len(places) <= 10
-    unknown = searched_places(steps[0].estimate, steps[0].frame, PLANE, most=2)
+    unknown = searched_places(steps[0].estimate, steps[0].frame, PLANE, count=2)
     assert len(unknown) == 2
 
 

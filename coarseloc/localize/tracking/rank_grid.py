@@ -450,7 +450,7 @@ def next_windows(
     side = settings.window_cells
     planes = moved.sum((1, 2))  # [W, n, n]
     order = np.argsort(-planes.max((1, 2), initial=0.0), kind="stable")
-    most = settings.most_windows if settled else settings.most_windows - 2  # leaving room for this frame's hits
+    limit = settings.most_windows if settled else settings.most_windows - 2  # leaving room for this frame's hits
     moves = [WindowMove(None)] * len(moved)
     chosen: list[Ints] = []
     for place, number in enumerate(order.tolist()):
@@ -458,8 +458,8 @@ def next_windows(
         if not total > 0 or (settled and place and total < settings.least_window):
             continue
         corner = corners[number] + _drift(planes[number], side)
-        near = [index for index, other in enumerate(chosen) if np.abs(corner - other).max() <= side // 3]
-        if not near and len(chosen) >= most:
+        near = [index for index, former in enumerate(chosen) if np.abs(corner - former).max() <= side // 3]
+        if not near and len(chosen) >= limit:
             continue
         if not near:
             chosen.append(corner)

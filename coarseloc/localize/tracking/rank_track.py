@@ -83,7 +83,7 @@ class SparseMass:
 @dataclass(frozen=True, slots=True, eq=False)
 class RankStep:
     """A frame's causal estimate, and what smoothing needs beside it: how its mass came from the frame before, its
-    evidence, and the mass itself, `mass` without windows of which `kept` has the largest cells."""
+    evidence, and the mass itself, `mass` without windows of which `sparse` has the largest cells."""
 
     estimate: TrackEstimate
     frame: RankedFrame
@@ -91,7 +91,7 @@ class RankStep:
     grid_step: GridStep = field(repr=False)
     evidence: RankEvidence = field(repr=False)
     mass: GridMass = field(repr=False)
-    kept: SparseMass | None = field(repr=False)
+    sparse: SparseMass | None = field(repr=False)
 
 
 def track_ranks(
@@ -113,15 +113,15 @@ def smoothed_ranks(
     masses: list[_PlacedMass] = []
     message: tuple[Floats, float] | None = None
     for step in reversed(steps):
-        if step.kept is None:
+        if step.sparse is None:
             raise ValueError("steps without their mass: expected a track whose settings keep it")
-        forward = replace(step.mass, windows=step.kept.windows())
+        forward = replace(step.mass, windows=step.sparse.windows())
         if message is None:
             message = np.ones_like(forward.windows), 1.0
-        both = _normalised(
+        product = _normalised(
             replace(forward, windows=forward.windows * message[0], elsewhere=forward.elsewhere * message[1])
         )
-        masses.append(_placed(both, grid, settings))
+        masses.append(_placed(product, grid, settings))
         weighted = _weighted(message[0], step.frame, step.evidence, forward, step.grid_step, grid, settings)
         windows, elsewhere = rank_grid.pulled_back(weighted, message[1], step.grid_step, settings.filter)
         largest = max(float(windows.max(initial=0.0)), elsewhere)
@@ -135,13 +135,13 @@ def smoothed_ranks(
     return estimates
 
 
-def searched_places(estimate: TrackEstimate, frame: RankedFrame, plane: LocalPlane, most: int = 10) -> list[LonLat]:
+def searched_places(estimate: TrackEstimate, frame: RankedFrame, plane: LocalPlane, count: int = 10) -> list[LonLat]:
     """Where to register a frame of a map too large to look at whole: where its track has it, then its hits' places."""
     tracked = [estimate.ground, *(place.location for place in estimate.alternatives)]
     rows = sorted((row for hits in frame.hits for row in hits.rows.tolist()), key=lambda row: row[3])
     places = [place for place in tracked if place is not None]
     places += [plane.location(east, north) for east, north in dict.fromkeys((row[0], row[1]) for row in rows)]
-    return places[:most]
+    return places[:count]
 
 
 class _RankTracker:
@@ -174,8 +174,8 @@ class _RankTracker:
         self._motion = frame.motion or self._motion
         self._before = estimate, frame
         bare = replace(self._mass, windows=np.zeros((0, *self._mass.windows.shape[1:])))
-        kept = _sparse(self._mass.windows, settings.least_cell) if self._settings.keeps_mass else None
-        return RankStep(estimate, frame, registers, grid_step, evidence, bare, kept)
+        sparse = _sparse(self._mass.windows, settings.least_cell) if self._settings.keeps_mass else None
+        return RankStep(estimate, frame, registers, grid_step, evidence, bare, sparse)
 
     def _pushed(self, moved: Floats, motion: GridMotion | None, evidence: RankEvidence) -> tuple[GridStep, GridMass]:
         """The next frame's windows, and the mass in them before its evidence."""
@@ -189,8 +189,8 @@ class _RankTracker:
         mass = GridMass(np.zeros((len(corners), 2, bins, side, side)), corners, 0.0, carry, turned_deg)
         covered = rank_grid.covered_cells(mass, self._grid)
         entries = covered.sum((1, 2, 3)) / (bins * self._grid.cells)
-        most = settings.begins if self._before is None else settings.enters
-        entries *= most * min(1.0, 1.0 / max(float(entries.sum()), 1e-12))
+        share = settings.begins if self._before is None else settings.enters
+        entries *= share * min(1.0, 1.0 / max(float(entries.sum()), 1e-12))
         grid_step = GridStep(motion, moves, entries, covered)
         windows, elsewhere = rank_grid.pushed(before, moved, grid_step, settings)
         return grid_step, replace(mass, windows=windows, elsewhere=elsewhere)
@@ -339,8 +339,8 @@ def _estimate(
         probability, placed.p_off_map, placed.p_blind, frame.motion_source, resets,
         bool(evidence.hits) and placed.p_blind < 0.5, None,
         tuple(
-            AlternativePlace(plane.location(*other.mean.tolist()), other.heading_deg, other.probability)
-            for other in placed.modes[1 if claims else 0 :]
+            AlternativePlace(plane.location(*mode.mean.tolist()), mode.heading_deg, mode.probability)
+            for mode in placed.modes[1 if claims else 0 :]
         ),
     )  # fmt: skip
     if not claims or best is None:
