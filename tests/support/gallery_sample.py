@@ -180,9 +180,8 @@ def record_sample_track(settings: Settings, flight_id: str, *, online: bool = Fa
         causal[frame.index] = _track_estimate(frame.index, place, "causal")
         smoothed[frame.index] = _track_estimate(frame.index, place, "smoothed")
         cloud = frame.index in (1, 3, 4)
-        evidence[frame.index] = RecordedEvidence(
-            1.0, None if cloud else Displacement(0.0, 80.0, 5.0, 0.0, np.eye(4)), None, None, None
-        )
+        motion = None if cloud else Displacement(0.0, 80.0, 5.0, 0.0, np.eye(4))
+        evidence[frame.index] = RecordedEvidence(aspect=1.0, motion=motion)
     record_track(database, flight_id, causal, {} if online else smoothed, evidence)
     database.close()
 
