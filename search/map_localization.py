@@ -203,11 +203,11 @@ class _MapPart:
                 f"the map does not reach {near.lat:.5f}, {near.lon:.5f} within {near.radius_m:g} m: it "
                 f"covers longitudes {west:.5f} to {east:.5f} and latitudes {south:.5f} to {north:.5f}"
             )
-        self.source, self.gsd_m, self.bounds = source, source.gsd_m, clipped
+        self._source, self.gsd_m, self.bounds = source, source.gsd_m, clipped
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """See `WindowSource`."""
-        return self.source.window(center, side_m, gsd_m)
+        return self._source.window(center, side_m, gsd_m)
 
 
 def _clipped(bounds: BBox, near: Near) -> BBox | None:

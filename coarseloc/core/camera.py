@@ -245,6 +245,11 @@ def sight_offset_m(pitch_deg: float, roll_deg: float, height_m: float) -> tuple[
     return -height_m * math.tan(roll) / math.cos(pitch), height_m * math.tan(pitch)
 
 
+def tilt_lever_m(height_m: float, tilt_sd_deg: float) -> float:
+    """What an error of the line of sight's tilt moves its point on flat ground by, in metres."""
+    return height_m * math.tan(math.radians(tilt_sd_deg))
+
+
 def camera_from_json(facts: Mapping[str, Any]) -> Camera:
     """Of `dataclasses.asdict(camera)`, as stored beside what was looked for with it."""
     distortion, legs = facts.get("distortion"), facts.get("boresights")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coarseloc.core import geo
-from coarseloc.core.camera import BoresightLeg, Camera, sight_offset_m
+from coarseloc.core.camera import BoresightLeg, Camera, sight_offset_m, tilt_lever_m
 from coarseloc.core.fixes import FixConditions, FrameFix, Pose2D
 from coarseloc.core.types import Bools, Covariance, Floats, Frame, LonLat, Pose
 
@@ -150,7 +150,7 @@ def ground_truth(
     if abs(2 * height_m * tangent / conditions.footprint_m - 1) > ALTITUDE_AGREES:
         return None
     right_m, forward_m = sight_offset_m(attitude.pitch_deg, attitude.roll_deg, height_m)
-    lever_sd_m = height_m * math.tan(math.radians(attitude.sd_deg))
+    lever_sd_m = tilt_lever_m(height_m, attitude.sd_deg)
     return SightedGround(geo.offset(location, *geo.turned_m(right_m, forward_m, yaw_deg)), lever_sd_m)
 
 

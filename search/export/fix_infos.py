@@ -34,7 +34,7 @@ def fix_info(fix: FrameFix | None) -> FixInfo:
         reason=None,
         ground=point_info(pose.ground, pose.ground_covariance_m2),
         aircraft=point_info(pose.aircraft, pose.aircraft_covariance_m2),
-        heading_deg=pose.heading_deg % 360.0 % 360.0,  # once would leave 360 of a hair below 0
+        heading_deg=heading_info(pose.heading_deg),
         heading_sd_deg=pose.heading_sd_deg,
         tilt_deg=pose.tilt_deg,
         scale=pose.scale,
@@ -48,10 +48,15 @@ def fix_info(fix: FrameFix | None) -> FixInfo:
         runner_up=None
         if runner_up is None
         else RunnerUpInfo(
-            **runner_up.location._asdict(), heading_deg=runner_up.heading_deg % 360.0 % 360.0, score=runner_up.score
+            **runner_up.location._asdict(), heading_deg=heading_info(runner_up.heading_deg), score=runner_up.score
         ),
         conditions=conditions,
     )
+
+
+def heading_info(degrees: float) -> float:
+    """A heading in [0, 360)."""
+    return degrees % 360.0 % 360.0  # once would leave 360 of a hair below 0
 
 
 def fix_errors_info(errors: FixErrors | None) -> FixErrorsInfo | None:

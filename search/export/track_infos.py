@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coarseloc.core.tracks import TrackEstimate
 from search.answers import TrackErrors
-from search.export.fix_infos import point_info
+from search.export.fix_infos import heading_info, point_info
 from search.export.records import AlternativeInfo, TrackErrorsInfo, TrackInfo
 
 
@@ -14,7 +14,7 @@ def track_info(estimate: TrackEstimate) -> TrackInfo:
     alternatives = [
         AlternativeInfo(
             **place.location._asdict(),
-            heading_deg=_heading(place.heading_deg),
+            heading_deg=heading_info(place.heading_deg),
             probability=_share(place.probability),
         )
         for place in estimate.alternatives
@@ -24,7 +24,7 @@ def track_info(estimate: TrackEstimate) -> TrackInfo:
         mode=estimate.mode,
         point=None if location is None else "ground" if estimate.aircraft is None else "aircraft",
         location=location,
-        heading_deg=None if estimate.heading_deg is None else _heading(estimate.heading_deg),
+        heading_deg=None if estimate.heading_deg is None else heading_info(estimate.heading_deg),
         heading_sd_deg=estimate.heading_sd_deg,
         speed_mps=estimate.speed_mps,
         probability=_share(estimate.probability),
@@ -39,10 +39,6 @@ def track_info(estimate: TrackEstimate) -> TrackInfo:
 
 def track_errors_info(errors: TrackErrors | None) -> TrackErrorsInfo | None:
     return None if errors is None else TrackErrorsInfo(track_m=errors.location_m, heading_error_deg=errors.heading_deg)
-
-
-def _heading(degrees: float) -> float:
-    return degrees % 360.0 % 360.0  # once would leave 360 of a hair below 0
 
 
 def _share(probability: float) -> float:

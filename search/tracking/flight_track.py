@@ -3,14 +3,13 @@ of the flight). Frames are saved as they come, with what they were made of: stop
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from coarseloc.core import geo
-from coarseloc.core.camera import sight_offset_m
+from coarseloc.core.camera import sight_offset_m, tilt_lever_m
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import MotionSource, TrackEstimate
 from coarseloc.core.types import Covariance, Frame
@@ -174,7 +173,7 @@ def with_aircraft(estimate: TrackEstimate, ground: Ground, frame: Frame) -> Trac
     height_m = ground.footprint_m(frame) * (estimate.scale or 1.0) / (2 * half_fov_tan)
     right_m, forward_m = sight_offset_m(attitude.pitch_deg, attitude.roll_deg, height_m)
     east_m, north_m = geo.turned_m(right_m, forward_m, estimate.heading_deg or 0.0)
-    lever_m2 = (height_m * math.tan(math.radians(attitude.sd_deg))) ** 2
+    lever_m2 = tilt_lever_m(height_m, attitude.sd_deg) ** 2
     return replace(
         estimate,
         aircraft=geo.offset(estimate.ground, -east_m, -north_m),

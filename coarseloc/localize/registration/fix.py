@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from coarseloc.core import geo, ids
-from coarseloc.core.camera import CameraAttitude
+from coarseloc.core.camera import CameraAttitude, tilt_lever_m
 from coarseloc.core.fixes import METHOD, Corners, NoMatch, Pose2D, RunnerUp
 from coarseloc.core.types import Covariance, Floats
 from coarseloc.localize.registration.geometry import FrameGeometry, attitude_of, nadir_offset_m, tilt_deg, to_ground
@@ -157,7 +157,7 @@ def _pose(
     if nadir is not None and geometry.height_m is not None:
         east, north = best.window.from_ground_axes() @ nadir
         aircraft = geo.offset(best.location, float(east), float(north))
-        lever = geometry.height_m * best.pose.scale * math.tan(math.radians(tilt_sd))
+        lever = tilt_lever_m(geometry.height_m * best.pose.scale, tilt_sd)
         aircraft_covariance = _covariance(covariance + lever**2 * np.eye(2))
     return Pose2D(
         best.location,
