@@ -36,6 +36,7 @@ from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
+    from coarseloc.localize.tracking.tracker import LocalPlane
     from ingest.worker import IngestEngine, IngestSummary
     from search.boresight import FlightBoresight
     from search.evaluation.evaluate import Evaluations
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from search.mirror import Mirror
     from search.mirror_index import MirrorIndex
     from search.speed import Speed
+    from search.tracking.cascade import Cascade
     from search.tracking.flight_track import TrackRequest
 
 
@@ -581,6 +583,7 @@ class Workspace(DataFolder):
         run_ids: Sequence[int] = (),
         odometry: Literal["frames", "none"] | Path = "frames",
         online: bool = False,
+        cascade: tuple[str, str] | None = None,
         camera: Camera | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
@@ -592,17 +595,20 @@ class Workspace(DataFolder):
         `run_ids`, says where frames may be. evidence: the order of the hits of that question's newest run of each
         backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or those about the places of both
         ("both"). odometry: what tells the motion between frames: their pictures, a table (`imagery.motion_tables`) or
-        nothing. online: no smoothed track. camera: what comes before
-        the flight's own. Stopped, the same call goes on.
+        nothing. online: no smoothed track. cascade: (small, large) backbones, where ranks are evidence: the hits of
+        the small one's run, and of the large one only while the place is not sure. camera: what comes before the
+        flight's own. Stopped, the same call goes on.
         """
         from coarseloc.imagery.motion_tables import read_motion_table
         from search.export.map_infos import frame_track_info
         from search.tracking.flight_track import TrackRequest, track_flight
 
         if isinstance(odometry, Path):
-            request = TrackRequest(evidence, "file", read_motion_table(odometry), online)
+            request = TrackRequest(evidence, "file", read_motion_table(odometry), online, cascade)
         else:
-            request = TrackRequest(evidence, odometry, online=online)
+            request = TrackRequest(evidence, odometry, online=online, cascade=cascade)
+        if cascade and evidence == "fixes":
+            raise InputError("--cascade is of the hits of backbones: give --evidence ranks or both with it")
         if odometry == "none":
             self.notice("without odometry the causal track is not to be relied on: take the smoothed one")
         if isinstance(flight, Flight):
@@ -612,7 +618,9 @@ class Workspace(DataFolder):
         places = track_flight(self.db, stored, request=request, notice=self.notice, **options)
         with self._show_progress("track") as progress:
             for count, place in enumerate(places, start=1):
-                yield frame_track_info(stored.flight, place.frame, place.estimate, place.error, place.track_ms)
+                yield frame_track_info(
+                    stored.flight, place.frame, place.estimate, place.error, place.track_ms, place.larger_ms
+                )
                 if progress:
                     progress(count, len(stored.flight.frames), "frames")
 
@@ -678,7 +686,9 @@ class Workspace(DataFolder):
 
         with self.db.read() as session:
             stored = flights.find_flight(session, flight_id)
-        chosen = self._tracked_runs(stored, run_ids, several=request.evidence != "fixes")
+        chosen = self._tracked_runs(
+            stored, run_ids, several=request.evidence != "fixes", backbone=request.cascade and request.cascade[0]
+        )
         ground, parameters = run_ground(
             self.db, chosen[-1], camera_of(stored.flight.path, camera), map_sd_m=map_sd_m,
             device=str(resolve_device(device or self.settings.device)),
@@ -688,10 +698,12 @@ class Workspace(DataFolder):
             track_filter: Callable[..., Any] = partial(by_fixes, ground=ground, online=request.online)
         else:
             ranks = run_ranks(self.db, chosen, ground.plane, self.notice)
+            cascade = request.cascade and self._cascade(stored, chosen[-1], request.cascade[1], ground.plane, device)
+            options: dict[str, Any] = {"ranks": ranks, "online": request.online, "cascade": cascade}
             if request.evidence == "ranks":
-                track_filter = partial(by_ranks, ranks=ranks, plane=ground.plane, online=request.online)
+                track_filter = partial(by_ranks, plane=ground.plane, **options)
             elif ground.has_maps:
-                track_filter = partial(by_both, ranks=ranks, ground=ground, online=request.online)
+                track_filter = partial(by_both, ground=ground, **options)
             else:
                 raise InputError("--evidence both needs the references' imagery, which cannot be opened: take ranks")
         return stored, {
@@ -702,14 +714,65 @@ class Workspace(DataFolder):
             "ground_parameters": parameters,
         }
 
-    def _tracked_runs(self, stored: StoredFlight, run_ids: Sequence[int], *, several: bool) -> list[StoredRun]:
+    def _cascade(
+        self, stored: StoredFlight, run: StoredRun, name: str, plane: LocalPlane, device: str | None
+    ) -> Cascade:
+        """A larger backbone for a run's frames: of its own run of the same question, else embedded when it is asked."""
+        from search.export.infos import newest_runs
+        from search.tracking.cascade import embedded_cascade, recorded_cascade
+
+        larger = self._backbone(name)
+        if larger == run.spec.backbone:
+            raise InputError(f"--cascade names {larger} twice: expected a small backbone and a larger one")
+        for other in reversed(newest_runs(self.db, stored.flight.flight_id)):
+            if other.question == run.question and other.spec.backbone == larger:
+                self.notice(f"the hits of {larger} are those of run {other.id}; its times are of then")
+                return recorded_cascade(self.db, other, plane)
+        with self.db.read() as session:
+            sets = [found for found in references.reference_sets(session) if found.uid in run.set_uids]
+        if len(sets) < len(run.set_uids):
+            raise InputError(
+                f"the references of run {run.id} are gone: {larger} cannot search them. Search the flight anew"
+            )
+        (spec,) = self.stored_specs(sets, [larger])
+        heading = run.parameters.get("angle_deg")
+        where = Where.from_json(run.parameters["where"])
+        if heading is not None:
+            where = replace(where, angles=(heading,))
+
+        def opened() -> tuple[Backbone, MirrorIndex]:
+            encoder = Encoders(self.settings, device).load_matching(spec.embedding_spec)
+            return encoder, self.exact_index(sets, spec, where)
+
+        frames = {frame.index: frame for frame in stored.flight.frames}
+        return embedded_cascade(larger, opened, frames, plane, run.parameters["k"])
+
+    def _backbone(self, name: str) -> str:
+        """A backbone's own name, of any spelling that the table knows. Raises InputError where it has none."""
+        from coarseloc.embedding import specs
+
+        return specs.row(name, specs.table(self.settings.backbones)).name
+
+    def _tracked_runs(
+        self, stored: StoredFlight, run_ids: Sequence[int], *, several: bool, backbone: str | None = None
+    ) -> list[StoredRun]:
         """The runs asked for; else the newest, with those of other backbones that were asked the same where several
-        serve."""
+        serve. backbone: the one whose run alone is meant."""
         from search.export.infos import newest_runs
 
         flight_id = stored.flight.flight_id
         if not run_ids:
             newest = newest_runs(self.db, flight_id)
+            if backbone is not None:
+                name = self._backbone(backbone)
+                by_backbone = [run for run in newest if run.spec.backbone == name]
+                if not by_backbone:
+                    names = ", ".join(sorted({run.spec.backbone for run in newest}))
+                    raise InputError(
+                        f"flight {flight_id} has no search by {name}, only by {names}: a cascade begins with a run of "
+                        "its small backbone"
+                    )
+                return by_backbone[-1:]
             latest = newest[-1]
             return [run for run in newest if run.question == latest.question] if several else [latest]
         with self.db.read() as session:

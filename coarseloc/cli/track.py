@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="What tells the motion from frame to frame; a CSV of metres or speeds says its axes in its columns.",
 )
+@click.option(
+    "--cascade",
+    metavar="SMALL,LARGE",
+    help="With ranks: the hits of SMALL's run, and LARGE asked only while the place is not sure.",
+)
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
@@ -63,6 +68,7 @@ def track(
     evidence: Literal["ranks", "fixes", "both"],
     near: str | None,
     odometry: str,
+    cascade: str | None,
     online: bool,
     map_sd_m: float | None,
     labels: Path | None,
@@ -96,6 +102,7 @@ def track(
             evidence=evidence,
             odometry=_odometry(odometry),
             online=online,
+            cascade=_cascade(cascade) if cascade else None,
             camera=camera,
             near=Where.parse({"near": [near]}).near if near else None,
             map_sd_m=map_sd_m,
@@ -109,6 +116,13 @@ def _odometry(text: str) -> Literal["frames", "none"] | Path:
     if text == "frames":
         return "frames"
     return "none" if text == "none" else Path(text)
+
+
+def _cascade(text: str) -> tuple[str, str]:
+    small, comma, large = (part.strip() for part in text.partition(","))
+    if not (small and comma and large) or "," in large:
+        raise InputError(f"--cascade {text}: expected two backbones, small and large, such as vits16,vitl16")
+    return small, large
 
 
 def _show(records: Sequence[FrameTrackInfo]) -> None:
@@ -127,6 +141,13 @@ def _show(records: Sequence[FrameTrackInfo]) -> None:
     if errors:
         point = "the aircraft" if points == {"aircraft"} else "the ground under the frame's middle"
         out.print(f"median error {statistics.median(errors):.1f} m, of {point} against the aircraft's truth")
+    if asked_ms := [record.larger_ms for record in records if record.larger_ms is not None]:
+        unasked = len(records) - len(asked_ms)
+        out.print(
+            f"the larger backbone was asked for {len(asked_ms)} of {len(records)} frames, {sum(asked_ms) / 1e3:.1f} s; "
+            f"the {unasked} others, at the median of these, would have taken "
+            f"{unasked * statistics.median(asked_ms) / 1e3:.1f} s"
+        )
     if failures := [record for record in records if record.error]:
         out.print(f"{len(failures)} frames could not be looked at: {failures[0].relative_path}: {failures[0].error}")
 

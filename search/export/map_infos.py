@@ -62,7 +62,12 @@ def map_localization_info(
 
 
 def frame_track_info(
-    flight: Flight, frame: Frame, estimate: TrackEstimate, error: str | None, track_ms: float | None
+    flight: Flight,
+    frame: Frame,
+    estimate: TrackEstimate,
+    error: str | None,
+    track_ms: float | None,
+    larger_ms: float | None = None,
 ) -> FrameTrackInfo:
     """The record of a frame of a track."""
     return FrameTrackInfo(
@@ -76,6 +81,7 @@ def frame_track_info(
         truth=truth_info(frame.truth, flight.truth_source),
         errors=track_errors_info(track_errors(estimate, frame.truth)),
         track_ms=track_ms,
+        larger_ms=larger_ms,
     )
 
 

@@ -434,6 +434,9 @@ class FrameTrackInfo(_Record):
     truth: TruthInfo | None = Field(description="null where it is unknown")
     errors: TrackErrorsInfo | None = Field(description="null where the truth or the location is unknown")
     track_ms: float | None = Field(ge=0, description="decoding included; null where the evidence was stored before")
+    larger_ms: float | None = Field(
+        None, ge=0, description="embedding and search by the larger backbone of a cascade; null where it was not asked"
+    )
 
 
 SCHEMAS: dict[str, type[BaseModel]] = {

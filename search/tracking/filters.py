@@ -9,6 +9,7 @@ from coarseloc.core.tracks import TrackEstimate
 from coarseloc.localize.tracking.rank_track import RankedFrame, RankStep, searched_places, smoothed_ranks, track_ranks
 from coarseloc.localize.tracking.smoothing import smoothed
 from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, LocalPlane, TrackedFrame, track
+from search.tracking.cascade import Cascade
 from search.tracking.frames import Ground, RecordedEvidence
 from search.tracking.grounds import RunGround
 from search.tracking.ranks import RunRanks
@@ -39,36 +40,64 @@ def by_fixes(frames: Frames, ground: Ground, *, online: bool) -> TrackFilter:
     return TrackFilter(estimates(), lambda: smoothed(steps, ground.plane, settings))
 
 
-def by_ranks(frames: Frames, ranks: RunRanks, plane: LocalPlane, *, online: bool) -> TrackFilter:
-    """The order of each frame's hits and its motion alone: a stride's accuracy, and no imagery of the map."""
+def by_ranks(
+    frames: Frames, ranks: RunRanks, plane: LocalPlane, *, online: bool, cascade: Cascade | None = None
+) -> TrackFilter:
+    """The order of each frame's hits and its motion alone: a stride's accuracy, and no imagery of the map.
+
+    cascade: of a larger backbone than the ranks are of, for frames that follow one whose place is not sure.
+    """
     settings = replace(ranks.settings, keeps_mass=not online)
     steps: list[RankStep] = []
 
     def estimates() -> Iterator[tuple[TrackEstimate, RecordedEvidence]]:
         source = _Split(frames)
-        for step in track_ranks((_ranked(frame, ranks) for frame in source), ranks.grid, plane, settings):
+        before: TrackEstimate | None = None
+
+        def ranked_frames() -> Iterator[RankedFrame]:
+            for number, frame in enumerate(source):
+                _escalate(number, frame, source.evidence, before, cascade)
+                yield _ranked(frame, ranks, source.evidence)
+
+        for step in track_ranks(ranked_frames(), ranks.grid, plane, settings):
             if not online:
                 steps.append(step)
+            before = step.estimate
             yield step.estimate, source.evidence
 
     return TrackFilter(estimates(), lambda: smoothed_ranks(steps, ranks.grid, plane, settings))
 
 
-def by_both(frames: Frames, ranks: RunRanks, ground: RunGround, *, online: bool) -> TrackFilter:
-    """By fixes; where a frame is looked for anew, that is among the places of its hits and of the rank filter."""
+def by_both(
+    frames: Frames, ranks: RunRanks, ground: RunGround, *, online: bool, cascade: Cascade | None = None
+) -> TrackFilter:
+    """By fixes; where a frame is looked for anew, that is among the places of its hits and of the rank filter.
+
+    cascade: see `by_ranks`; it is the track by fixes that is sure or not.
+    """
+    before: TrackEstimate | None = None
 
     def with_places() -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
         source = _Split(frames)
         settings = replace(ranks.settings, keeps_mass=False)
-        ranked: list[TrackedFrame] = []
-        steps = track_ranks(_drained(ranked, ranks), ranks.grid, ground.plane, settings)
-        for frame in source:
-            ranked.append(frame)
+        ranked: list[RankedFrame] = []
+        steps = track_ranks(_drained(ranked), ranks.grid, ground.plane, settings)
+        for number, frame in enumerate(source):
+            _escalate(number, frame, source.evidence, before, cascade)
+            ranked.append(_ranked(frame, ranks, source.evidence))
             step = next(steps)
             ground.look_at(frame.index, searched_places(step.estimate, step.frame, ground.plane))
             yield frame, source.evidence
 
-    return by_fixes(with_places(), ground, online=online)
+    fixed = by_fixes(with_places(), ground, online=online)
+
+    def estimates() -> Iterator[tuple[TrackEstimate, RecordedEvidence]]:
+        nonlocal before
+        for estimate, evidence in fixed.estimates:
+            before = estimate
+            yield estimate, evidence
+
+    return TrackFilter(estimates(), fixed.smooth)
 
 
 class _Split:
@@ -84,13 +113,28 @@ class _Split:
             yield frame
 
 
-def _drained(frames: list[TrackedFrame], ranks: RunRanks) -> Iterator[RankedFrame]:
+def _drained(frames: list[RankedFrame]) -> Iterator[RankedFrame]:
     """Each frame that is put in, as it is."""
     while frames:
-        yield _ranked(frames.pop(), ranks)
+        yield frames.pop()
 
 
-def _ranked(frame: TrackedFrame, ranks: RunRanks) -> RankedFrame:
-    return RankedFrame(
-        frame.index, frame.footprint_m, ranks.hits.get(frame.index, ()), frame.motion, frame.motion_source, frame.time_s
-    )
+def _escalate(
+    number: int,
+    frame: TrackedFrame,
+    evidence: RecordedEvidence,
+    before: TrackEstimate | None,
+    cascade: Cascade | None,
+) -> None:
+    """The larger backbone's answer into a frame's record, where it is needed and not there. number: from 0, of the
+    track's frames; a later one that does not register with the frame before is no evidence by any backbone."""
+    registers = number == 0 or frame.motion is not None or frame.motion_source != "frames"
+    if cascade is not None and registers and evidence.larger is None and cascade.escalates(before):
+        evidence.larger = cascade.answer(frame.index)
+
+
+def _ranked(frame: TrackedFrame, ranks: RunRanks, evidence: RecordedEvidence) -> RankedFrame:
+    hits = ranks.hits.get(frame.index, ())
+    if evidence.larger is not None and evidence.larger.hits is not None:
+        hits = (*hits, evidence.larger.hits)
+    return RankedFrame(frame.index, frame.footprint_m, hits, frame.motion, frame.motion_source, frame.time_s)

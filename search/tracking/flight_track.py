@@ -44,6 +44,7 @@ class TrackRequest:
     source: MotionSource = "frames"
     table: MotionTable | None = None  # of motions, where these are from a file
     online: bool = False  # causal alone: nothing is kept for smoothing
+    cascade: tuple[str, str] | None = None  # a small backbone, and a larger one that is asked where that is not sure
 
     def to_json(self) -> dict[str, Any]:
         """All that decides the track beside flight and ground; `online` does not."""
@@ -52,7 +53,8 @@ class TrackRequest:
             settings["ranks"] = asdict(rank_track.DEFAULTS)
         if self.evidence != "ranks":
             settings["tracker"] = asdict(DEFAULTS)
-        return {
+        cascade = {} if self.cascade is None else {"cascade": list(self.cascade)}
+        return cascade | {
             "evidence": self.evidence,
             "odometry": self.source,
             "odometry_digest": self.table and self.table.digest,
@@ -64,12 +66,13 @@ class TrackRequest:
 @dataclass(frozen=True, slots=True)
 class TrackedPlace:
     """One frame's estimate as soon as it is known; `error`: why its picture could not be looked at. `track_ms`: None
-    where the evidence was stored before."""
+    where the evidence was stored before. `larger_ms`: of the larger backbone, where a cascade asked it."""
 
     frame: Frame
     estimate: TrackEstimate
     error: str | None
     track_ms: float | None
+    larger_ms: float | None = None
 
 
 def track_flight(
@@ -121,7 +124,8 @@ def track_flight(
             track_ms = None if frame.index in earlier else ms_since(started)
             if track_ms is not None:
                 recorder.add((stored.frame_keys[frame.index], estimate, evidence.to_json()))
-            yield TrackedPlace(frame, estimate, evidence.error, track_ms)
+            larger_ms = None if evidence.larger is None else evidence.larger.total_ms
+            yield TrackedPlace(frame, estimate, evidence.error, track_ms, larger_ms)
             started = time.perf_counter()
     with db.write() as session:
         localizations.finish_localization(session, localization)

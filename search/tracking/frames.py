@@ -20,6 +20,7 @@ from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.tracking.kalman import PoseMeasurement
 from coarseloc.localize.tracking.motion import UNKNOWN_TURN_SD_DEG, Displacement, displacement_covariance
 from coarseloc.localize.tracking.odometry import OdometryFrame, displacement, luma_of_pixels
+from coarseloc.localize.tracking.rank_grid import RankedHits
 from coarseloc.localize.tracking.stored_fixes import share_inside
 from coarseloc.localize.tracking.tracker import LocalPlane, PlaceSearch, TrackedFrame
 
@@ -49,6 +50,15 @@ class Picture:
         return OdometryFrame(luma_of_pixels(self.pixels), self.footprint_m)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LargerAnswer:
+    """What a larger backbone says of a frame: its hits, None where there are none, and the milliseconds that it takes,
+    as `Timing.total_ms`."""
+
+    hits: RankedHits | None
+    total_ms: float
+
+
 @dataclass(slots=True)
 class RecordedEvidence:
     """What a frame's track estimate was made of; measurements are None where that was not looked at. It holds for
@@ -61,6 +71,7 @@ class RecordedEvidence:
     motion: Displacement | None = None
     nearby: Sequence[PoseMeasurement] | None = None
     everywhere: Sequence[PoseMeasurement] | None = None
+    larger: LargerAnswer | None = None  # None where it was not asked for
     error: str | None = None  # why its picture could not be looked at
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +83,7 @@ class RecordedEvidence:
             "motion": None if self.motion is None else _json(asdict(self.motion)),
             "nearby": _measurements_json(self.nearby),
             "everywhere": _measurements_json(self.everywhere),
+            "larger": _larger_json(self.larger),
             "error": self.error,
         }
 
@@ -86,6 +98,7 @@ class RecordedEvidence:
             None if motion is None else Displacement(**motion | {"covariance": np.array(motion["covariance"])}),
             _measurements(facts["nearby"]),
             _measurements(facts["everywhere"]),
+            _larger(facts.get("larger")),  # tracks stored before there were cascades have none
             facts["error"],
         )
 
@@ -252,6 +265,20 @@ def _measurements(facts: Sequence[Mapping[str, Any]] | None) -> list[PoseMeasure
         PoseMeasurement(np.array(row["mean"]), np.array(row["covariance"]), row["log_ratio"], row["strong"])
         for row in facts
     ]
+
+
+def _larger_json(answer: LargerAnswer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    hits = answer.hits and {"rows": answer.hits.rows.tolist(), "references": answer.hits.references}
+    return {"hits": hits, "total_ms": answer.total_ms}
+
+
+def _larger(facts: Mapping[str, Any] | None) -> LargerAnswer | None:
+    if facts is None:
+        return None
+    hits = facts["hits"] and RankedHits(np.array(facts["hits"]["rows"]), facts["hits"]["references"])
+    return LargerAnswer(hits, facts["total_ms"])
 
 
 def _json(facts: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Floats, LonLat
+from coarseloc.core.types import Floats, LonLat, RankedTile
 from coarseloc.localize.tracking.rank_grid import RankedHits, ReferenceGrid, reference_grid
 from coarseloc.localize.tracking.rank_track import DEFAULTS, RankTrackSettings
 from coarseloc.localize.tracking.tracker import LocalPlane
@@ -28,6 +28,14 @@ class RunRanks:
     hits: Mapping[int, tuple[RankedHits, ...]]
     grid: ReferenceGrid
     settings: RankTrackSettings
+
+
+def ranked_hits(hits: Sequence[RankedTile], plane: LocalPlane, references: int) -> RankedHits:
+    """The first hits of a frame, at least one, as a rank filter takes them. references: of how many."""
+    rows = [
+        (*plane.metres(hit.tile.center), float(hit.tile.angle_deg), float(hit.rank)) for hit in hits[:_MOST_PER_FRAME]
+    ]
+    return RankedHits(np.array(rows), references)
 
 
 def run_ranks(
@@ -50,11 +58,7 @@ def run_ranks(
         for run in stored_runs:
             for result in runs.results(session, run.id):
                 if result.hits:
-                    rows = [
-                        (*plane.metres(hit.tile.center), float(hit.tile.angle_deg), float(hit.rank))
-                        for hit in result.hits[:_MOST_PER_FRAME]
-                    ]
-                    ranked = RankedHits(np.array(rows), run.references)
+                    ranked = ranked_hits(result.hits, plane, run.references)
                     hits[result.frame.index] = (*hits.get(result.frame.index, ()), ranked)
     centres = np.array([plane.metres(LonLat(lon, lat)) for lon, lat in places[:, :2].tolist()])
     stride_m = facts.footprint_m * (1.0 - facts.overlap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,14 @@ from textured_maps import textured_map
 
 import coarseloc as cl
 from coarseloc.core import geo
+from coarseloc.core.config import CustomBackbone
+from coarseloc.core.errors import InputError
 from coarseloc.imagery.flights import open_flight
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.store import localizations, runs
 from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
 from search.export.records import FrameTrackInfo
+from search.tracking import cascade as cascades
 from search.tracking import frames as track_frames
 
 FLIGHT, FRAMES, FOOTPRINT_M, CLOUD = "251124155712", 8, 300.0, 5
@@ -224,6 +228,8 @@ def test_what_a_motion_file_does_not_say_is_told(coarseloc, ground_map, flight, 
     [
         (("--map", "area.tif", "--run", "1"), "not both"),
         (("--near", "127,37.5,500"), "go with --map or --reference-set"),
+        (("--cascade", "tiny,demo"), "give --evidence ranks or both"),
+        (("--cascade", "tiny", "--evidence", "ranks"), "expected two backbones"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(coarseloc, flight, options, message):
@@ -357,3 +363,72 @@ def test_each_evidence_is_a_track_of_its_own(workspace: cl.Workspace):
 def test_ranks_on_a_map_alone_are_refused(coarseloc, ground_map, flight):
     result = coarseloc("track", flight, "--map", ground_map, "--evidence", "ranks")
     assert result.code == 2 and "needs hits" in result.err
+
+
+# --- a cascade of two backbones -----------------------------------------------------------------
+
+
+QUARTERS = cl.Where(angles=(0, 90, 180, 270))
+
+
+@pytest.fixture
+def cascade_workspace(
+    searched: Path, ground_map: Path, flight: Path, tmp_path: Path, tiny_backbone: CustomBackbone
+) -> Iterator[cl.Workspace]:
+    """References embedded by `demo` and a small backbone; the flight is searched by the small one among some of them,
+    as run 2."""
+    shutil.copytree(searched, tmp_path / "data")
+    with cl.open(tmp_path / "data", device="cpu", input_px=96, backbones=(tiny_backbone,)) as opened:
+        opened.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["tiny"])
+        opened.search(flight, backbones=["tiny"], where=QUARTERS, verify=False)
+        yield opened
+
+
+def test_a_cascade_asks_the_larger_backbone_while_the_place_is_not_sure(
+    cascade_workspace: cl.Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    alone = tracked(cascade_workspace, evidence="ranks", run_ids=[2])
+    small = tracked(cascade_workspace, evidence="ranks", cascade=("tiny", "demo"))
+    by_index = {record.frame_index: record for record in small}
+    # a frame that registers with nothing is no evidence by any backbone
+    assert {index for index, record in by_index.items() if record.larger_ms is None} == {CLOUD, CLOUD + 1}
+    assert [record.track for record in small] != [record.track for record in alone]
+    monkeypatch.setattr(cascades, "decode", lambda path: pytest.fail(f"{path} was embedded again"))
+    again = tracked(cascade_workspace, evidence="ranks", cascade=("tiny", "demo"))
+    assert [record.track for record in again] == [record.track for record in small]
+
+
+def test_a_cascade_by_fixes_asks_nothing_once_it_tracks_and_says_what_it_saved(
+    cascade_workspace: cl.Workspace, coarseloc, monkeypatch: pytest.MonkeyPatch
+):
+    records = tracked(cascade_workspace, evidence="both", cascade=("tiny", "demo"))
+    folder, backbone = cascade_workspace.settings.data_dir, cascade_workspace.settings.backbones[0]
+    (folder / "coarseloc.toml").write_text(f'[[backbones]]\nname = "tiny"\npath = "{backbone.path}"\n')
+    monkeypatch.setenv("COARSELOC_DATA_DIR", str(folder))
+    shown = " ".join(coarseloc("track", FLIGHT, "--evidence", "both", "--cascade", "tiny,demo").out.split())
+    assert re.search(r"larger backbone was asked for [1-4] of 8 frames, [\d.]+ s; the [4-7] others", shown)
+    asked = {record.frame_index for record in records if record.larger_ms is not None}
+    states = [record.track.state for record in records]
+    assert states[1] == "tracking" and asked == {
+        record.frame_index
+        for record, before in zip(records, ["lost", *states], strict=False)
+        if before not in ("tracking", "recovered") and record.frame_index not in (CLOUD, CLOUD + 1)
+    }
+
+
+def test_a_cascade_takes_the_larger_backbones_run_where_there_is_one(cascade_workspace: cl.Workspace, flight: Path):
+    embedded = tracked(cascade_workspace, evidence="ranks", cascade=("tiny", "demo"))
+    notices: list[str] = []
+    cascade_workspace.notice = notices.append
+    cascade_workspace.search(flight, backbones=["demo"], where=QUARTERS, verify=False)
+    with cascade_workspace.db.write() as session:
+        for stored in localizations.newest_tracks(session, FLIGHT):
+            localizations.delete_localization(session, stored.id)
+    recorded = tracked(cascade_workspace, evidence="ranks", cascade=("tiny", "demo"))
+    assert any("the hits of demo are those of run 3" in text for text in notices)
+    assert [record.track for record in recorded] == [record.track for record in embedded]
+
+
+def test_a_cascade_without_a_run_of_its_small_backbone_is_refused(workspace: cl.Workspace):
+    with pytest.raises(InputError, match="no search by vits16, only by demo"):
+        tracked(workspace, evidence="ranks", cascade=("vits16", "demo"))

@@ -327,20 +327,18 @@ def likelihoods(
     return np.where(covered, np.exp(logarithm), 1.0)
 
 
-def window_positions(mass: GridMass, number: int) -> Floats:
-    """float64 [H, n, n, 2]: (east, north) of a window's cells, in cells from the grid's origin."""
+def window_axes(mass: GridMass, number: int) -> Floats:
+    """float64 [H, 2, n]: where a window's columns lie east and its rows north, in cells from the grid's origin."""
     side = mass.windows.shape[-1]
-    east, north = np.meshgrid(np.arange(side), np.arange(side))
-    cells = np.stack([east, north], -1) + mass.corners[number]
-    return np.asarray(cells[None] + mass.carry[:, None, None])
+    return np.asarray(mass.corners[number][:, None] + np.arange(side) + mass.carry[:, :, None])
 
 
 def covered_cells(mass: GridMass, grid: ReferenceGrid) -> Bools:
     """bool [W, H, n, n]."""
     covered = np.zeros((len(mass.windows), *mass.windows.shape[2:]), np.bool_)
     for number in range(len(covered)):
-        positions = window_positions(mass, number)
-        covered[number] = grid.covers(positions[..., 0], positions[..., 1])
+        axes = window_axes(mass, number)
+        covered[number] = grid.covers(axes[:, 0, None, :], axes[:, 1, :, None])
     return covered
 
 

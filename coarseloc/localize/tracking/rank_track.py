@@ -273,19 +273,24 @@ def _modes(mass: GridMass, grid: ReferenceGrid, settings: RankTrackSettings) -> 
             return
         window, row, column = np.unravel_index(int(sums.argmax()), sums.shape)
         number = int(window)
-        positions = rank_grid.window_positions(mass, number)
+        axes = rank_grid.window_axes(mass, number)
         middle = np.array([column, row], float) + mass.corners[number]
         inside = np.zeros(cells.shape[1:], np.bool_)
+        positions = np.zeros((0, 2))
         for _ in range(3):  # the lattice of a heading lies up to half a cell beside the window's
-            inside = np.square(positions - middle).sum(-1) <= radius**2
-            if not float(cells[number][inside].sum()) > 0:
+            away2 = np.square(axes - middle[:, None])
+            inside = away2[:, 0, None, :] + away2[:, 1, :, None] <= radius**2
+            heading, north, east = np.nonzero(inside)
+            weights = cells[number][inside]
+            if not float(weights.sum()) > 0:
                 return
-            middle = np.average(positions[inside], axis=0, weights=cells[number][inside])
+            positions = np.stack([axes[heading, 0, east], axes[heading, 1, north]], -1)
+            middle = np.average(positions, axis=0, weights=weights)
         weights = cells[number][inside]
         probability = float(weights.sum())
         if probability < settings.least_alternative:
             return
-        away = (positions[inside] - middle) * grid.cell_m
+        away = (positions - middle) * grid.cell_m
         covariance = (away * weights[:, None]).T @ away / probability + grid.cell_m**2 / 12 * np.eye(2)
         per_heading = (cells[number] * inside).sum((1, 2))
         heading_deg, heading_sd_deg = _mean_heading(per_heading, mass.turned_deg)

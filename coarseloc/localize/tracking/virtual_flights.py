@@ -48,7 +48,7 @@ def learned_ellipse_factor(
     vectors: unit rows float32 [N, D] of the rotated tiles; tiles: float64 [N, 3], their (east m, north m, heading °).
     """
     rng = np.random.default_rng(seed)
-    plain = replace(settings, ellipse_factor=1.0, keeps_mass=False)
+    plain = replace(settings, ellipse_factor=1.0, most_alternatives=0, keeps_mass=False)
     squares: list[float] = []
     for _ in range(flights):
         path = _path(tiles, grid, frames, rng)
