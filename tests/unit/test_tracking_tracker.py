@@ -176,6 +176,16 @@ def test_a_track_is_recovered_on_the_second_clear_frame_after_cloud() -> None:
     assert max(errors_m(estimates[:20] + estimates[50:], states)) < 5.0
 
 
+def test_a_frame_that_is_not_where_guesses_let_expect_it_is_looked_for_on_the_whole_map_at_once() -> None:
+    states = truths(8)
+    searches = [ToySearch(state) for state in states]
+    searches[7].nearby = None
+    frames = cut(flight(searches), 4, 6)
+    estimates = estimates_of(track(frames, PLANE))
+    assert [estimate.claimed for estimate in estimates] == [True] * 4 + [False] * 3 + [True]
+    assert searches[7].searches == ["nearby", "map"] and searches[3].searches == ["nearby"]
+
+
 def test_one_frame_that_does_not_register_is_coasted_over_and_not_claimed() -> None:
     frames = flight([ToySearch(state) for state in truths(30)])
     frames[10] = replace(frames[10], motion=None)

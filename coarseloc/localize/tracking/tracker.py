@@ -1,7 +1,8 @@
 """A flight's track out of motion and fixes, one estimate a frame, causal; and the smoothed one after it. Pure numpy.
 
 Where to look: around the heaviest hypothesis while its probability is at least a half; on the whole map below that,
-after three misses in a row, after a strong measurement that is none of it, or once nobody knows within 0.6 footprints;
+after three misses in a row, after a first one once several displacements were guessed, after a strong measurement that
+is none of it, or once nobody knows within 0.6 footprints;
 nowhere off the map, and for a frame that does not register with the one before: cloud registers with nothing, and costs
 no search and no false match.
 
@@ -92,6 +93,7 @@ class TrackerSettings:
     dropped: float = 0.7  # below which it no longer is
     searched_nearby: float = 0.5  # below it the whole map is searched
     most_misses: int = 3  # in a row, before the whole map is searched
+    most_guessed: int = 1  # displacements, after more of which one miss is enough
     most_sd_footprints: float = 0.6  # of a place that is looked for nearby
     least_coverage: float = 0.6  # of a frame on the map that is looked for
     most_coasted: int = 1
@@ -173,7 +175,10 @@ class _Tracker:
                     return None, FrameEvidence()
                 if best.misses < settings.most_misses:
                     measurements = frame.search.around(best.mean, best.covariance)
-                    if not any(self._contradicts(best, measurement) for measurement in measurements):
+                    contradicted = any(self._contradicts(best, measurement) for measurement in measurements)
+                    if not contradicted and (
+                        best.coasted <= settings.most_guessed or self._confirmed(best, measurements)
+                    ):
                         return "nearby", FrameEvidence(measurements, frozenset([0]))
         measurements = frame.search.everywhere()
         # The middle of a wide one may lie off the map where the frame does not.
@@ -200,6 +205,13 @@ class _Tracker:
     def _contradicts(self, hypothesis: PoseHypothesis, measurement: PoseMeasurement) -> bool:
         """Whether a place that nothing but the right one gives is none of a hypothesis: its odometry was wrong."""
         return measurement.strong and not kalman.within_gate(hypothesis, measurement, self._settings.filter)
+
+    def _confirmed(self, hypothesis: PoseHypothesis, measurements: Sequence[PoseMeasurement]) -> bool:
+        """Whether a place that is more likely right than wrong may be a hypothesis's: after guesses it need not be."""
+        return any(
+            measurement.log_ratio > 0.0 and kalman.within_gate(hypothesis, measurement, self._settings.filter)
+            for measurement in measurements
+        )
 
     def _sd_m(self, hypothesis: PoseHypothesis) -> float:
         """Along the longer axis of its place's ellipse."""
