@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from coarseloc.checks import FolderChecks
 from coarseloc.core import config, ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Fit, Flight, Frame, Near, TileSource, UInt8
-from coarseloc.data_folder import DataFolder
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
 from coarseloc.store import embeddings, flights, references, runs
@@ -93,7 +93,7 @@ class _StudyBench:
     environment: Mapping[str, Any]
 
 
-class Workspace(DataFolder):
+class Workspace(FolderChecks):
     """One data folder and its use cases. Stores open when first asked for; close it, or use it in a `with`."""
 
     def __enter__(self) -> Workspace:

@@ -63,6 +63,10 @@ COMMANDS = {
         "studies:altitude",
         "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
     ),
+    "localizability": (
+        "localizability:localizability",
+        "Where the ground of SET tells where it is, and where it has twins: its views as queries against the others.",
+    ),
     "references": ("ingest:references", "The reference sets that are here."),
     "backbones": ("admin:backbones", "Each encoder, and where its weights were found or how to get them."),
     "serve": ("admin:serve", "The web pages."),

@@ -1,19 +1,25 @@
-"""Write a north-up RGB array as a georeferenced, tiled GeoTIFF."""
+"""Write georeferenced GeoTIFFs: a north-up RGB array, and values of places as a raster of a map's own CRS."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from coarseloc.core import files
+from coarseloc.core import files, geo
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import LonLat, UInt8
+from coarseloc.core.types import Floats, LonLat, UInt8
+from coarseloc.imagery.raster import Raster
+
+_CELLS_PER_STRIDE = 2  # a side: so many show each place alike in a grid that is turned against the raster's
+_CELLS_AT_ONCE = 2**22  # distances to places, in memory
 
 
 def utm_epsg(center: LonLat) -> int:
@@ -42,3 +48,54 @@ def write_rgb(path: Path, pixels: UInt8, *, center: LonLat, gsd_m: float) -> Pat
         raster.write(pixels.transpose(2, 0, 1))
         raster.build_overviews([level for level in levels if min(height, width) // level > 0], Resampling.average)
     return path
+
+
+def write_places(
+    path: Path,
+    lon: Floats,
+    lat: Floats,
+    values: Mapping[str, Floats],
+    *,
+    stride_m: float,
+    like: Path | None = None,
+    crs: str | None = None,
+) -> Path:
+    """Write a float32 band for each of `values`, [P] of P places: every cell has its nearest place's, nan (nodata)
+    where none lies within a stride.
+
+    lon, lat: [P]. stride_m: between places. like: a raster whose CRS is taken, `crs` if that says so; WGS84 without.
+    """
+    target = CRS.from_epsg(4326) if like is None else Raster(like, crs).crs
+    wgs84 = CRS.from_epsg(4326)
+    middle = LonLat(float(lon[len(lon) // 2]), float(lat[len(lat) // 2]))
+    corners = [middle, geo.offset(middle, stride_m, 0.0), geo.offset(middle, 0.0, stride_m)]
+    (x0, x1, x2), (y0, y1, y2) = transform(wgs84, target, *map(list, zip(*corners, strict=True)))
+    cell_x, cell_y = (math.hypot(*step) / _CELLS_PER_STRIDE for step in ((x1 - x0, y1 - y0), (x2 - x0, y2 - y0)))
+    xs, ys = (np.asarray(axis) for axis in transform(wgs84, target, lon.tolist(), lat.tolist()))
+    half = _CELLS_PER_STRIDE / 2
+    west, north = xs.min() - half * cell_x, ys.max() + half * cell_y
+    width, height = round((xs.max() - west) / cell_x + half), round((north - ys.min()) / cell_y + half)
+    nearest, cells = _nearest((xs - west) / cell_x, (north - ys) / cell_y, width, height)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as partial, rasterio.open(
+        partial, "w", driver="GTiff", width=width, height=height, count=len(values), dtype="float32", crs=target,
+        transform=Affine(cell_x, 0.0, west, 0.0, -cell_y, north), nodata=np.nan, compress="deflate",
+    ) as raster:  # fmt: skip
+        for band, (name, of_places) in enumerate(values.items(), start=1):
+            near = cells <= _CELLS_PER_STRIDE / math.sqrt(2) + 0.01  # half a place's diagonal
+            raster.write(np.where(near, of_places[nearest], np.nan).astype(np.float32), band)
+            raster.set_band_description(band, name)
+    return path
+
+
+def _nearest(x: Floats, y: Floats, width: int, height: int) -> tuple[np.ndarray, Floats]:
+    """(the nearest place of each cell int [height, width], how many cells away it lies), places given in cells."""
+    places, distances = [], []
+    column = np.arange(width)[None, :, None] + 0.5
+    rows = max(1, _CELLS_AT_ONCE // (width * len(x)))
+    for top in range(0, height, rows):
+        row = np.arange(top, min(top + rows, height))[:, None, None] + 0.5
+        apart = np.hypot(column - x, row - y)
+        places.append(apart.argmin(axis=2))
+        distances.append(apart.min(axis=2))
+    return np.concatenate(places), np.concatenate(distances)

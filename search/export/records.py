@@ -439,11 +439,67 @@ class FrameTrackInfo(_Record):
     )
 
 
+class TwinInfo(_Record):
+    """A place and another one, far from it, that looks more or nearly as much like it as its own surroundings do."""
+
+    location: Location
+    twin_location: Location
+    distance_m: float = Field(ge=0)
+    score: float = Field(description="cosine of the two most alike views")
+    margin: float = Field(description="the best right answer's cosine less that; below 0 the twin comes first")
+
+
+class GroundInfo(_Record):
+    """What one backbone recognises of a set's ground, each view a query against all the others."""
+
+    backbone: str
+    how: str = Field(description="input size and precision")
+    views: int = Field(ge=0)
+    places: int = Field(ge=0)
+    ground_share: float = Field(ge=0, le=1, description="of the ground: the mean over places of their views' share")
+    places_always: int = Field(ge=0, description="recognised at every heading")
+    places_never: int = Field(ge=0, description="recognised at none")
+    shares: dict[str, float] = Field(description="{what may not answer: share of views whose best answer is right}")
+    share_by_heading: dict[int, float]
+    median_error_m: float | None
+    p90_error_m: float | None
+    search_s: float = Field(ge=0, description="all views searched among all")
+    twins: list[TwinInfo] = Field(description="the worst first, each place once")
+
+
+class GainInfo(_Record):
+    """What more headings, a further backbone or altitude buys: the same queries without it and with it."""
+
+    kind: Literal["heading", "backbone", "altitude"]
+    name: str
+    queries: int = Field(ge=0)
+    share_without: float = Field(ge=0, le=1)
+    share_with: float = Field(ge=0, le=1)
+
+
+class LocalizabilityInfo(_Record):
+    """How well the ground of a reference set tells where it is."""
+
+    model_config = ConfigDict(title="LocalizabilityInfo")
+
+    schema_version: Literal["1.0"]
+    reference_set: str
+    footprint_m: float = Field(gt=0, description="an answer is right within it, centre to centre")
+    stride_m: float = Field(gt=0)
+    headings: list[int]
+    excluded: Literal["view", "place", "neighbours"] = Field(description="what may not answer a view")
+    backbones: list[GroundInfo]
+    gains: list[GainInfo]
+    not_measured: list[str] = Field(description="kinds of gains for which nothing is stored")
+    rasters: list[str] = Field(description="GeoTIFFs written")
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
     "coarse-localization-flight.v1.schema.json": FlightLocalizations,
     "map-localization-info.v1.schema.json": MapLocalizationInfo,
     "frame-track-info.v1.schema.json": FrameTrackInfo,
+    "localizability-info.v1.schema.json": LocalizabilityInfo,
 }
 
 

@@ -1,0 +1,37 @@
+"""The commands that doubt a map or a flight, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import rasterio
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+def check(document, name):
+    jsonschema.Draft202012Validator(json.loads((SCHEMAS / name).read_text(encoding="utf-8"))).validate(document)
+
+
+def test_localizability_of_captures_says_shares_and_writes_rasters_and_a_page(coarseloc, ingested, tmp_path):
+    page, rasters = tmp_path / "page.html", tmp_path / "rasters"
+    answer = coarseloc("localizability", "--geotiff", rasters, "--html", page, "--lang", "ko", "--json").json
+    check(answer, "localizability-info.v1.schema.json")
+    (ground,) = answer["backbones"]
+    assert ground["views"] == 12 and ground["places"] == 6 and set(ground["share_by_heading"]) == {"0", "45"}
+    assert answer["footprint_m"] == pytest.approx(300, abs=0.01)
+    assert answer["not_measured"] == ["backbone", "altitude"]
+    assert [gain["kind"] for gain in answer["gains"]] == ["heading"]
+    for path in answer["rasters"]:
+        with rasterio.open(path) as raster:
+            assert raster.crs.to_epsg() == 4326 and raster.height == 4
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 2 and "예상 오차" in text and "http" not in text.split("<style>")[0]
+
+
+def test_localizability_of_an_unknown_set_names_those_that_are_here(coarseloc, ingested):
+    result = coarseloc("localizability", "elsewhere")
+    assert result.code == 2 and "captures-300m-50" in result.err
