@@ -29,7 +29,7 @@ def test_localizability_of_captures_says_shares_and_writes_rasters_and_a_page(co
         with rasterio.open(path) as raster:
             assert raster.crs.to_epsg() == 4326 and raster.height == 4
     text = page.read_text(encoding="utf-8")
-    assert text.count("<svg") == 2 and "예상 오차" in text and "http" not in text.split("<style>")[0]
+    assert text.count("<svg") == 2 and "예상 오차" in text and "src=\"http" not in text
 
 
 def test_localizability_of_an_unknown_set_names_those_that_are_here(coarseloc, ingested):
