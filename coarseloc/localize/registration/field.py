@@ -72,21 +72,28 @@ def _gradient(planes: Tensor, step: int) -> tuple[Tensor, Tensor]:
 
 def _blur(planes: Tensor, sigma_px: float) -> Tensor:
     """[B, 1, H, W] by a separable Gaussian; borders are reflected, repeatedly where the image is smaller than it."""
-    taps = _taps(sigma_px).to(planes.device)
+    taps = _taps(sigma_px)
     reach = len(taps) // 2
     for axis in (-1, -2):
-        moved = planes.transpose(axis, -1)
-        moved = moved[..., _reflected(moved.shape[-1], reach).to(planes.device)]
-        planes = _convolved(moved, taps.view(1, 1, 1, -1)).transpose(axis, -1)
+        indices = _reflected(planes.shape[axis], reach).to(planes.device)
+        planes = _convolved(planes.index_select(axis, indices), taps, axis)
     return planes
 
 
-def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
-    """[B, 1, H, W - taps + 1], in true fp32: cuDNN's default, TF32, has three digits."""
-    if not planes.is_cuda:
-        return functional.conv2d(planes, kernel)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        return functional.conv2d(planes, kernel)
+def _convolved(planes: Tensor, taps: Tensor, axis: int) -> Tensor:
+    """[B, 1, H, W], shorter by taps - 1 along the axis: by taps that are symmetric, in true fp32."""
+    if planes.is_cuda:
+        kernel = taps.to(planes.device).view((1, 1, 1, -1) if axis == -1 else (1, 1, -1, 1))
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            return functional.conv2d(planes, kernel)  # cuDNN's default, TF32, has three digits
+    # Sums of shifted planes take a half to a tenth of conv2d's time on a CPU.
+    reach, length = len(taps) // 2, planes.shape[axis] - len(taps) + 1
+    weights = taps.tolist()
+    smooth: Tensor = planes.narrow(axis, reach, length) * weights[reach]
+    for tap in range(reach):
+        both = planes.narrow(axis, tap, length) + planes.narrow(axis, 2 * reach - tap, length)
+        smooth.add_(both, alpha=weights[tap])
+    return smooth
 
 
 def _broad_blur(planes: Tensor, sigma_px: float) -> Tensor:

@@ -1,8 +1,9 @@
 """Frames of a track registered on a map: in one window about where they are expected, or on all of it. Imports torch.
 
 About an expected place one scale is correlated, the expected one, and headings counted from the expected one: half as
-many are as good, and a second round of places in doubt is left to the filter. The window reaches as far as a search's
-candidates do, so that the probability fitted for those holds: what else is in it is what a place has to stand out from.
+many are as good, so are two rounds at the finest resolution, and a second round of places in doubt is left to the
+filter. The window reaches as far as a search's candidates do, so that the probability fitted for those holds: what else
+is in it is what a place has to stand out from.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from coarseloc.localize.tracking.kalman import EAST, HEADING, LOG_SCALE, NORTH, 
 from coarseloc.localize.tracking.stored_fixes import PlacedFrame, share_inside
 from coarseloc.localize.tracking.tracker import LocalPlane
 
-NEARBY = replace(DEFAULTS, hypotheses=Hypotheses(scales=(1.0,), headings=24), refined=2, doubtful_score=0.0)
+NEARBY = replace(
+    DEFAULTS, hypotheses=Hypotheses(scales=(1.0,), headings=24), refined=2, doubtful_score=0.0, finest_rounds=2
+)
 
 STRONG_NEARBY, STRONG_ON_MAP = 20 / 21, 0.9  # probabilities that nothing but the right place is known to have
 
