@@ -1,4 +1,4 @@
-"""Use cases that doubt: whether a map tells where it is."""
+"""Use cases that doubt: whether a map tells where it is, whether a flight's labels are right."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.ids import slug
 from coarseloc.data_folder import DataFolder
-from coarseloc.store import references
+from coarseloc.store import references, runs
 
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
     from coarseloc.store.references import StoredReferenceSet
+    from search.evaluation.truth_check import TruthCheck
     from search.localizability import Exclusion, Localizability
 
 _MAP_PICTURES = 600  # captures that a page's map is laid together from: more are thinned out
@@ -69,6 +70,39 @@ class FolderChecks(DataFolder):
             for text in texts:
                 self.notice(text)
         return measured, rasters
+
+    def check_truth(
+        self, flight_id: str, *, csv: Path | None = None, report: ReportRequest | None = None
+    ) -> TruthCheck:
+        """Hold a recorded flight's labels against what its runs, whole-map answers and tracks say of the imagery.
+
+        csv: a table to correct with, which `--labels` reads. report: a page. Nothing that is stored is changed.
+        """
+        from search.evaluation import truth_check
+
+        check = truth_check.check_truth(self.db, flight_id)
+        if csv is not None:
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            csv.write_text(truth_check.to_csv(check), encoding="utf-8")
+        if report is not None:
+            from search.evaluation.report.truth_check import write_truth_check
+
+            with self._show_progress("report") as progress:
+                texts = write_truth_check(
+                    check, self._ground_of_flight(flight_id), report.file, language=report.language,
+                    figures=report.figures, note=report.note, progress=progress,
+                )  # fmt: skip
+            for text in texts:
+                self.notice(text)
+        return check
+
+    def _ground_of_flight(self, flight_id: str) -> WindowSource | None:
+        """The map of the first set that the flight's newest run searched and that is still here."""
+        with self.db.read() as session:
+            newest = runs.latest_runs(session, flight_id)
+            live = {stored.uid: stored for stored in references.reference_sets(session)}
+        searched = [live[uid] for uid in (newest[-1].set_uids if newest else ()) if uid in live]
+        return self._ground(searched[0]) if searched else None
 
     def _write_rasters(self, stored: StoredReferenceSet, measured: Localizability, folder: Path) -> list[Path]:
         from coarseloc.imagery.geotiff import write_places

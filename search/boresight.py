@@ -10,6 +10,7 @@ from typing import Any
 from coarseloc.core import geo
 from coarseloc.core.camera import BoresightLeg, Camera
 from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.fixes import FrameFix
 from coarseloc.core.types import Frame
 from coarseloc.localize.boresight import LEG_FRAMES, Boresight, Sight, estimate_boresight
 from coarseloc.store import Database, runs
@@ -64,7 +65,9 @@ def flight_boresight(db: Database, flight_id: str, camera: Camera, run_id: int |
             "in the flight's flight.toml"
         )
     run, results = _verified_run(db, flight_id, run_id)
-    sights = {result.frame: sight for result in results if (sight := _sight(result, camera, tangent)) is not None}
+    sights = {
+        result.frame: sight for result in results if (sight := sight_of(result.frame, result.fix, camera, tangent))
+    }
     if len(sights) < LEG_FRAMES:
         raise InputError(
             f"{len(sights)} frames of flight {flight_id} have both a fix and a true position in run {run.id}: expected "
@@ -84,9 +87,9 @@ def _verified_run(db: Database, flight_id: str, run_id: int | None) -> tuple[Sto
     raise StoreError(f"no run of flight {flight_id} has a frame that matches the map: run `coarseloc search` first")
 
 
-def _sight(result: FrameResult, camera: Camera, half_fov_tan: float) -> Sight | None:
-    """None without a fix or a truth."""
-    truth, fix = result.frame.truth, result.fix
+def sight_of(frame: Frame, fix: FrameFix | None, camera: Camera, half_fov_tan: float) -> Sight | None:
+    """A frame's fix held against its truth; None without either."""
+    truth = frame.truth
     if fix is None or fix.pose is None or fix.conditions is None or truth.location is None:
         return None
     pose = fix.pose
@@ -94,4 +97,4 @@ def _sight(result: FrameResult, camera: Camera, half_fov_tan: float) -> Sight | 
     attitude = camera.attitude(truth.pitch_deg, truth.roll_deg)
     pitch, roll = (0.0, 0.0) if attitude is None else (attitude.pitch_deg, attitude.roll_deg)
     offset_m = geo.offset_m(truth.location, pose.ground)
-    return Sight(result.frame.index, offset_m, pose.heading_deg, height_m, pitch, roll)
+    return Sight(frame.index, offset_m, pose.heading_deg, height_m, pitch, roll)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from coarseloc.core import files, ids
+from coarseloc.core import files, geo, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
@@ -127,7 +127,7 @@ def off_map_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet]
     if 2 * int(off_map.sum()) <= len(truths):
         return []
     names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
-    away = _distance(float(np.median(nearest_m[off_map])))
+    away = geo.distance_text(float(np.median(nearest_m[off_map])))
     return [
         f"{int(off_map.sum())} of the {len(truths)} frames whose position is known ({flight.truth_source}) lie where "
         f"no reference of {names} shows the ground, the nearest centre {away} away: is it the right reference set? "
@@ -159,10 +159,6 @@ def _shape(width: int, height: int) -> str:
     exact = Fraction(width, height)
     rounded = exact.limit_denominator(20)
     return f"{'' if rounded == exact else 'about '}{rounded.numerator}:{rounded.denominator}"
-
-
-def _distance(metres: float) -> str:
-    return f"{metres:.0f} m" if metres < 1000 else f"{metres / 1000:,.0f} km"
 
 
 # --- the frames ---------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ COMMANDS = {
         "studies:altitude",
         "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
     ),
+    "truth-check": (
+        "truth_check:truth_check",
+        "Frames of FLIGHT whose label the imagery contradicts, and what is wrong with all labels together.",
+    ),
     "localizability": (
         "localizability:localizability",
         "Where the ground of SET tells where it is, and where it has twins: its views as queries against the others.",

@@ -74,6 +74,11 @@ def turned_m(right_m: Metres, forward_m: Metres, heading_deg: float) -> tuple[Me
     return right_m * cos + forward_m * sin, forward_m * cos - right_m * sin
 
 
+def distance_text(metres: float) -> str:
+    """Metres, or kilometres from one on: "75 m", "11,147 km"."""
+    return f"{metres:.0f} m" if metres < 1000 else f"{metres / 1000:,.0f} km"
+
+
 def square(center: LonLat, side_m: float) -> BBox:
     """The north-up square of `side_m` metres around a centre."""
     return rectangle(center, side_m, side_m)

@@ -163,6 +163,21 @@ class _Row:
     heading_error_deg: float
 
 
+def held_against_truth(
+    truth: Pose, pose: Pose2D, conditions: FixConditions, sight: SightedGround | None, truth_sd_m: float
+) -> tuple[Floats, float, float]:
+    """(the pose's ground point less the truth's, (east, north) metres [2]; the truth's variance, per axis; metres
+    within which it is the right place). truth: of known location."""
+    location = truth.location if sight is None else sight.location
+    if location is None:
+        raise ValueError("a truth without a location")
+    exact = truth_sd_m == 0.0  # a simulated attitude is as exact as its position
+    variance = truth_sd_m**2 + (0.0 if sight is None or exact else sight.lever_sd_m**2)
+    share = RIGHT_WITH_LEVER if sight is None else RIGHT_FOOTPRINTS
+    tolerance_m = math.sqrt((share * conditions.footprint_m) ** 2 + TRUTH_CHI2 * variance)
+    return _offset_m(location, pose.ground), variance, tolerance_m
+
+
 _UNKNOWN = np.full(2, np.nan), np.full((2, 2), np.nan)
 
 
@@ -172,11 +187,7 @@ def _row(
     location = truth.location
     if pose is None or location is None:
         return _Row(False, False, _UNKNOWN, _UNKNOWN, math.nan)
-    exact = truth_sd_m == 0.0  # a simulated attitude is as exact as its position
-    ground_variance = truth_sd_m**2 + (0.0 if sight is None or exact else sight.lever_sd_m**2)
-    ground_m = _offset_m(location if sight is None else sight.location, pose.ground)
-    share = RIGHT_WITH_LEVER if sight is None else RIGHT_FOOTPRINTS
-    tolerance_m = math.sqrt((share * conditions.footprint_m) ** 2 + TRUTH_CHI2 * ground_variance)
+    ground_m, ground_variance, tolerance_m = held_against_truth(truth, pose, conditions, sight, truth_sd_m)
     aircraft = _UNKNOWN
     if pose.aircraft is not None and pose.aircraft_covariance_m2 is not None:
         aircraft = _offset_m(location, pose.aircraft), _matrix(pose.aircraft_covariance_m2, truth_sd_m**2)

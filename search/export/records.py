@@ -494,12 +494,97 @@ class LocalizabilityInfo(_Record):
     rasters: list[str] = Field(description="GeoTIFFs written")
 
 
+class WitnessStatementInfo(_Record):
+    """Where one witness puts a frame."""
+
+    witness: str
+    kind: Literal["fix", "whole-map", "track", "best-place", "beside"]
+    location: Location
+    distance_m: float | None = Field(description="from what the label says; null without a label")
+    tolerance_m: float = Field(description="within which it agrees with the label")
+    probability: float | None
+    heading_deg: float | None
+
+
+class LabelInfo(_Record):
+    """One frame's label and what its witnesses make of it."""
+
+    frame_index: int
+    relative_path: str
+    verdict: Literal["not contradicted", "contradicted", "cannot say"]
+    reason: str
+    label: Location | None
+    proposal: Location | None = Field(description="where the imagery puts a contradicted frame")
+    heading_off_deg: float | None = Field(description="the imagery's heading less the label's yaw")
+    heading_contradicted: bool
+    testimonies: list[WitnessStatementInfo]
+
+
+class LegOffsetInfo(_Record):
+    """By how much the imagery lies beyond the labels on one leg: medians of its frames."""
+
+    first: int
+    last: int
+    frames: int
+    heading_deg: float
+    east_m: float
+    north_m: float
+    right_m: float
+    forward_m: float
+    sd_m: float
+    constant: bool = Field(description="more than chance")
+    pitch_deg: float | None = Field(description="the same as an angle of the camera, as of `coarseloc boresight`")
+    roll_deg: float | None
+
+
+class ExplanationInfo(_Record):
+    """Labels undone in one way, held against the imagery."""
+
+    name: str
+    sentence: str
+    values: dict[str, float]
+    median_m: float
+    share_within: float = Field(description="of the frames, within their tolerance")
+    frames: int
+    accepted: bool
+    tied: bool = Field(description="with the accepted one before it")
+
+
+class HeadingOffsetInfo(_Record):
+    """What the imagery's headings lie beyond the labels' yaws."""
+
+    median_deg: float
+    scatter_deg: float
+    frames: int
+    mirrored: bool = Field(description="yaws count counterclockwise")
+
+
+class TruthCheckInfo(_Record):
+    """A flight's labels held against the imagery."""
+
+    model_config = ConfigDict(title="TruthCheckInfo")
+
+    schema_version: Literal["1.0"]
+    flight_id: str
+    truth_source: str
+    counts: dict[str, int] = Field(description="{verdict: frames}")
+    witnesses: list[str]
+    off_map: int = Field(description="labels where no reference shows the ground")
+    nearest_m: float | None = Field(description="of these, the median distance to the nearest reference")
+    map_shift_m: tuple[float, float] | None = Field(description="[east, north] of the map from the labels")
+    heading: HeadingOffsetInfo | None
+    legs: list[LegOffsetInfo]
+    explanations: list[ExplanationInfo] = Field(description="the labels as they are first, then those that hold")
+    frames: list[LabelInfo]
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
     "coarse-localization-flight.v1.schema.json": FlightLocalizations,
     "map-localization-info.v1.schema.json": MapLocalizationInfo,
     "frame-track-info.v1.schema.json": FrameTrackInfo,
     "localizability-info.v1.schema.json": LocalizabilityInfo,
+    "truth-check-info.v1.schema.json": TruthCheckInfo,
 }
 
 

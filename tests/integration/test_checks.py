@@ -29,9 +29,22 @@ def test_localizability_of_captures_says_shares_and_writes_rasters_and_a_page(co
         with rasterio.open(path) as raster:
             assert raster.crs.to_epsg() == 4326 and raster.height == 4
     text = page.read_text(encoding="utf-8")
-    assert text.count("<svg") == 2 and "예상 오차" in text and "src=\"http" not in text
+    assert text.count("<svg") == 2 and "예상 오차" in text and 'src="http' not in text
 
 
 def test_localizability_of_an_unknown_set_names_those_that_are_here(coarseloc, ingested):
     result = coarseloc("localizability", "elsewhere")
     assert result.code == 2 and "captures-300m-50" in result.err
+
+
+def test_truth_check_of_a_flight_that_was_never_fixed_cannot_say(coarseloc, ingested, flight, tmp_path):
+    unknown = coarseloc("truth-check", flight)
+    assert unknown.code == 2 and "251124155712" in unknown.err
+    assert coarseloc("search", flight, "--no-verify").code == 0
+    page, corrections = tmp_path / "page.html", tmp_path / "labels.csv"
+    answer = coarseloc("truth-check", flight, "--html", page, "--csv", corrections, "--lang", "ko", "--json").json
+    check(answer, "truth-check-info.v1.schema.json")
+    assert answer["counts"] == {"not contradicted": 0, "contradicted": 0, "cannot say": 4}
+    assert answer["witnesses"] == ["best place (run 1, tiny)"] and answer["off_map"] == 0
+    assert len(corrections.read_text().splitlines()) == 5 and "영상" in page.read_text(encoding="utf-8")
+    assert coarseloc("search", flight, "--labels", corrections, "--no-verify", "--json").json[0]["frames"] == 4

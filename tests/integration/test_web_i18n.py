@@ -14,8 +14,10 @@ import web
 from coarseloc.i18n import LANGUAGES, dictionary
 from search.evaluation import report
 from search.evaluation.fix_scores import FIX_SCORES
+from search.evaluation.label_shifts import SENTENCES
 from search.evaluation.report.localizability import EXCLUDED, NOT_MEASURED
 from search.evaluation.report.rotation import ONE_HEADING_INDEX
+from search.evaluation.report.truth_check import VERDICT_TEXTS
 from search.evaluation.scores import SCORES
 from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
@@ -56,7 +58,7 @@ def texts_of_reports() -> set[str]:
     folder = Path(report.__file__).parent
     texts = {score.title for score in (*SCORES, *FIX_SCORES)}
     texts |= {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
-    texts |= {*EXCLUDED.values(), *NOT_MEASURED.values()}
+    texts |= {*EXCLUDED.values(), *NOT_MEASURED.values(), *SENTENCES.values(), *VERDICT_TEXTS.values()}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__), Path(gaps.__file__)):
