@@ -35,6 +35,7 @@ from coarseloc.store.runs import StoredRun
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
+    from coarseloc.core.tracks import TrackEvidence
     from coarseloc.core.windows import WindowSource
     from coarseloc.localize.tracking.tracker import LocalPlane
     from ingest.worker import IngestEngine, IngestSummary
@@ -576,7 +577,7 @@ class Workspace(FolderChecks):
         self,
         flight: Flight | str,
         *,
-        evidence: Literal["ranks", "fixes", "both"] = "fixes",
+        evidence: TrackEvidence = "fixes",
         map_path: Path | None = None,
         crs: str | None = None,
         reference_set: str | None = None,

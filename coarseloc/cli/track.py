@@ -15,6 +15,7 @@ from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, tab
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
+from coarseloc.core.tracks import TrackEvidence
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
 
@@ -65,7 +66,7 @@ def track(
     crs: str | None,
     reference_set: str | None,
     run_ids: tuple[int, ...],
-    evidence: Literal["ranks", "fixes", "both"],
+    evidence: TrackEvidence,
     near: str | None,
     odometry: str,
     cascade: str | None,

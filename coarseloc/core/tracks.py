@@ -11,6 +11,7 @@ TrackState = Literal["acquiring", "tracking", "lost", "recovered"]
 MotionSource = Literal["frames", "file", "none"]
 TrackMode = Literal["causal", "smoothed"]
 TrackSearch = Literal["nearby", "map"]
+TrackEvidence = Literal["ranks", "fixes", "both"]
 
 
 @dataclass(frozen=True, slots=True)

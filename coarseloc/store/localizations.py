@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.fixes import FrameFix, Pose2D
-from coarseloc.core.tracks import TrackEstimate, TrackMode
+from coarseloc.core.tracks import TrackEstimate, TrackEvidence, TrackMode
 from coarseloc.core.types import Covariance, Estimate, LonLat
 from coarseloc.store import fixes, tracks
 from coarseloc.store.snapshots import TileSnapshot, snapshots
@@ -47,6 +47,17 @@ class StoredLocalization:
     def question(self) -> str:
         """Equal for answers of whole maps that can replace each other: the same references and place filter."""
         return ids.digest({"sets": sorted(self.set_uids), "where": self.parameters.get("where")})
+
+    @property
+    def evidence(self) -> TrackEvidence:
+        """What told the places of a track: every track is stored with it."""
+        evidence: TrackEvidence = self.parameters["evidence"]
+        return evidence
+
+    @property
+    def track_mode(self) -> TrackMode:
+        """Whether a track is causal or smoothed."""
+        return _TRACK_MODES[self.method]
 
 
 def start_localization(
@@ -203,7 +214,7 @@ def newest_tracks(session: Session, flight_id: str) -> list[StoredLocalization]:
     condition = and_(LocalizationRow.method.in_(_TRACK_MODES), FlightRow.flight_id == ids.label(flight_id))
     finished = [stored for stored in _localizations(session, condition) if stored.finished_at is not None]
     newest = {
-        (stored.method, stored.reference_set, stored.parameters.get("evidence")): stored
+        (stored.method, stored.reference_set, stored.evidence): stored
         for stored in sorted(finished, key=lambda stored: stored.finished_at or now())
     }
     return sorted(newest.values(), key=lambda stored: stored.id)
@@ -211,7 +222,7 @@ def newest_tracks(session: Session, flight_id: str) -> list[StoredLocalization]:
 
 def track(session: Session, stored: StoredLocalization) -> dict[int, TrackEstimate]:
     """Read {frame index: estimate} of a stored track, in the flight's order."""
-    return tracks.track_estimates(session, stored.id, _TRACK_MODES[stored.method])
+    return tracks.track_estimates(session, stored.id, stored.track_mode)
 
 
 def methods(session: Session, run: int) -> list[str]:

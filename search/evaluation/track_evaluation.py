@@ -65,17 +65,13 @@ class TrackEvaluation:
     losses: Sequence[int | None]  # of each loss, frames until it was recovered; None: it was not
 
     @property
-    def evidence(self) -> str:
-        return str(self.localization.parameters.get("evidence", "fixes"))
-
-    @property
     def label(self) -> str:
         """Method and evidence: `track, ranks`."""
-        return f"{self.localization.method}, {self.evidence}"
+        return f"{self.localization.method}, {self.localization.evidence}"
 
     @property
     def false_claim_m(self) -> float:
-        return FALSE_CLAIM_M[self.evidence]
+        return FALSE_CLAIM_M[self.localization.evidence]
 
     @cached_property
     def scores(self) -> Mapping[str, IntervalEstimate]:
@@ -101,7 +97,7 @@ class TrackEvaluation:
         return {
             "flight_id": self.localization.flight_id,
             "method": self.localization.method,
-            "evidence": self.evidence,
+            "evidence": self.localization.evidence,
             "odometry": self.localization.parameters.get("odometry"),
             "reference_set": self.localization.reference_set,
             "counts": {"frames": self.frames, "without_truth": self.without_truth, "judged": len(self.judged.error_m)},

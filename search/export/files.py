@@ -290,7 +290,7 @@ def _track_names(tracks: Sequence[FlightTrack]) -> list[str]:
     names = [f"{ids.file_name(track.flight.flight_id)}_track" for track in tracks]
     for labels in (
         [ids.slug(track.stored.reference_set) for track in tracks],
-        [ids.slug(track.evidence) for track in tracks],
+        [ids.slug(track.stored.evidence) for track in tracks],
         [str(track.stored.id) for track in tracks],
     ):
         if len(set(names)) < len(tracks):

@@ -23,7 +23,7 @@ def track_gpx(track: FlightTrack) -> str:
         f"<trkseg>\n{''.join(_point(tracked, times[tracked.frame.index]) for tracked in segment)}</trkseg>\n"
         for segment in track.segments()
     )
-    source = " ".join(filter(None, (track.mode, track.evidence, "on", track.stored.reference_set)))
+    source = " ".join(filter(None, (track.stored.track_mode, track.stored.evidence, "on", track.stored.reference_set)))
     started = f"<time>{utc_text(min(times.values()))}</time>" if times else ""
     return (
         f"{_HEAD}<metadata><name>{xml_text(track.flight.flight_id)}</name>{started}</metadata>\n"

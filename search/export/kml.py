@@ -65,7 +65,7 @@ def track_kml(track: FlightTrack) -> str:
         if track.has_utc
         else (f"<MultiGeometry>{''.join(runs)}</MultiGeometry>")
     )
-    path = f"<Placemark><name>{track.mode}</name><styleUrl>#aircraft</styleUrl>{data}{shape}</Placemark>\n"
+    path = f"<Placemark><name>{track.stored.track_mode}</name><styleUrl>#aircraft</styleUrl>{data}{shape}</Placemark>\n"
     placed = (point for point in track_features.points(track) if point["geometry"])
     folders = [
         *([path] if runs else []),

@@ -76,7 +76,8 @@ def _frame(track: FlightTrack, tracked: TrackFrame) -> dict[str, Any]:
 
 
 def _source(track: FlightTrack) -> dict[str, Any]:
-    return {"mode": track.mode, "reference_set": track.stored.reference_set, "evidence": track.evidence}
+    stored = track.stored
+    return {"mode": stored.track_mode, "reference_set": stored.reference_set, "evidence": stored.evidence}
 
 
 def _error_m(tracked: TrackFrame) -> float | None:

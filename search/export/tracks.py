@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from coarseloc.core.errors import StoreError
-from coarseloc.core.tracks import TrackEstimate, TrackMode, continues
+from coarseloc.core.tracks import TrackEstimate, continues
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
 from coarseloc.store import Database, flights, localizations
 from coarseloc.store.localizations import BEST_PLACE, TRACK, TRACK_SMOOTHED, StoredLocalization
@@ -47,15 +47,6 @@ class FlightTrack:
     flight: Flight
     stored: StoredLocalization
     frames: tuple[TrackFrame, ...]
-
-    @property
-    def mode(self) -> TrackMode:
-        return "smoothed" if self.stored.method == TRACK_SMOOTHED else "causal"
-
-    @property
-    def evidence(self) -> str:
-        """What told the places: "fixes", "ranks" or "both"."""
-        return str(self.stored.parameters.get("evidence", ""))
 
     @property
     def has_utc(self) -> bool:
@@ -111,7 +102,7 @@ def flight_tracks(
         newest = localizations.newest_tracks(session, flight_id)
         for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):
             if stored.method in methods and reference_set in (None, stored.reference_set):
-                chosen.setdefault((stored.reference_set, stored.parameters.get("evidence")), stored)
+                chosen.setdefault((stored.reference_set, stored.evidence), stored)
         estimates = {stored.id: localizations.track(session, stored) for stored in chosen.values()}
     if not chosen:
         kind = f" {method!r}" if method in (TRACK, TRACK_SMOOTHED) else ""

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from coarseloc.core import geo
 from coarseloc.core.camera import sight_offset_m, tilt_lever_m
 from coarseloc.core.errors import InputError
-from coarseloc.core.tracks import MotionSource, TrackEstimate
+from coarseloc.core.tracks import MotionSource, TrackEstimate, TrackEvidence
 from coarseloc.core.types import Covariance, Frame
 from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.localizer import ms_since
@@ -33,14 +33,12 @@ from search.tracking.frames import (
     tracked_frames,
 )
 
-Evidence = Literal["ranks", "fixes", "both"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrackRequest:
     """What a flight is tracked with."""
 
-    evidence: Evidence = "fixes"
+    evidence: TrackEvidence = "fixes"
     source: MotionSource = "frames"
     table: MotionTable | None = None  # of motions, where these are from a file
     online: bool = False  # causal alone: nothing is kept for smoothing

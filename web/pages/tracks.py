@@ -12,7 +12,7 @@ from flask import g, request
 from pydantic import Field
 
 from coarseloc.core import geo
-from coarseloc.core.tracks import MotionSource, TrackEstimate, continues
+from coarseloc.core.tracks import MotionSource, TrackEstimate, TrackEvidence, continues
 from coarseloc.core.types import Frame, LonLat
 from coarseloc.i18n import translator
 from coarseloc.store import Database, localizations, tracks
@@ -31,7 +31,7 @@ class TrackChoice(AnswerModel):
     """One of a flight's tracks; `key` chooses it in an address (`?track=`)."""
 
     key: int
-    evidence: str | None = Field(description="ranks, fixes or both")
+    evidence: TrackEvidence
     map: str = Field(description="the reference sets, or the file, that it was tracked on")
 
 
@@ -148,7 +148,7 @@ def _view(
 def _choice(track: StoredLocalization) -> TrackChoice:
     """Its map's name; of a file, without the folder that it lies in."""
     name = track.reference_set if track.set_uids else Path(track.reference_set).name
-    return TrackChoice(key=track.id, evidence=track.parameters.get("evidence"), map=name)
+    return TrackChoice(key=track.id, evidence=track.evidence, map=name)
 
 
 def _points(frames: Sequence[Frame], estimates: Mapping[int, TrackEstimate]) -> dict[int, TrackPoint]:
