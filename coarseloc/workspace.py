@@ -37,6 +37,8 @@ from coarseloc.vectors.protocol import VectorStore
 if TYPE_CHECKING:
     from coarseloc.core.tracks import TrackEvidence
     from coarseloc.core.windows import WindowSource
+    from coarseloc.live.session import LiveOutput, LiveRequest, LiveSession
+    from coarseloc.live.sources import FrameSource
     from coarseloc.localize.tracking.tracker import LocalPlane
     from ingest.worker import IngestEngine, IngestSummary
     from search.boresight import FlightBoresight
@@ -531,8 +533,9 @@ class Workspace(FolderChecks):
         near: Near | None,
         map_sd_m: float | None,
         device: str | None,
+        read: Callable[[Frame], UInt8] | None = None,
     ) -> tuple[MapLocalizer, StoredReferenceSet | None]:
-        """(a map opened for a flight's frames, the reference set that it is the source of)."""
+        """(a map opened for a flight's frames, the reference set that it is the source of). read: gives pixels."""
         from coarseloc.embedding.device import resolve_device
         from search.map_localization import MapLocalizer
 
@@ -547,6 +550,7 @@ class Workspace(FolderChecks):
             map_sd_m=facts.map_sd_m if facts and map_sd_m is None else map_sd_m,
             boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
             device=str(resolve_device(device or self.settings.device)),
+            read=read,
         )
         return localizer, stored_set
 
@@ -786,6 +790,46 @@ class Workspace(FolderChecks):
         if len(chosen) > 1 and not several:
             raise InputError("--evidence fixes takes the places of one run: give one --run")
         return chosen
+
+    def live(
+        self,
+        source: FrameSource,
+        *,
+        map_path: Path | None = None,
+        crs: str | None = None,
+        reference_set: str | None = None,
+        near: Near | None = None,
+        map_sd_m: float | None = None,
+        device: str | None = None,
+        request: LiveRequest | None = None,
+        open_outputs: Callable[[], Sequence[LiveOutput]] = list,
+    ) -> LiveSession:
+        """Track a flight while it is flown, on a map (as of `localize_on_map`): iterate over what this returns.
+
+        Its records are kept as JSON lines in the data folder too, where the page Live reads them. open_outputs: called
+        once all else is known to be right; what it returns is closed when the session ends.
+        """
+        from coarseloc.live.outputs import JsonLines
+        from coarseloc.live.recordings import new_recording
+        from coarseloc.live.session import HeldPictures, LiveRequest, LiveSession
+        from coarseloc.localize.flight_scale import FIRST_FRAMES
+        from search.tracking.grounds import MapGround
+
+        flight, pictures = source.flight, HeldPictures()
+        localizer, _ = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device, pictures.read)
+        for text in flight.notices:
+            self.notice(text)
+        request = request or LiveRequest()
+        if request.odometry == "none":
+            self.notice("without odometry the causal track is not to be relied on")
+
+        def open_ground(first: Sequence[Frame]) -> MapGround:
+            self._fit_widths(localizer, first)
+            return MapGround(localizer)
+
+        outputs = [*open_outputs(), JsonLines(new_recording(self.settings.data_dir, flight.flight_id))]
+        trial_frames = FIRST_FRAMES if flight.camera.footprint_m is None else 1
+        return LiveSession(source, open_ground, pictures, request, outputs, self.notice, trial_frames)
 
     def boresight(
         self, flight_id: str, *, run_id: int | None = None, camera: Camera | None = None, apply: bool = False

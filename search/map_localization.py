@@ -15,7 +15,7 @@ from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, map_error
 from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
-from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.decode import read_frame, read_image
 from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.flight_scale import FrameWidths
@@ -76,9 +76,11 @@ class MapLocalizer:
         map_sd_m: float | None = None,
         boresights: Mapping[str, BoresightLeg] = MappingProxyType({}),
         device: str = "cpu",
+        read: Callable[[Frame], UInt8] | None = None,
     ) -> None:
         """source: the map's windows. name: of the map, for the records. reference_footprint_m: the width to expect of
         a frame where nothing else says. near: look for frames around here alone. boresights: by frames' relative paths.
+        read: gives a frame's pixels, RGB uint8 [H, W, 3]; by default its file's.
 
         Raises InputError where the map does not reach there.
         """
@@ -87,6 +89,7 @@ class MapLocalizer:
         self._widths = FrameWidths(FootprintRule(camera, reference_footprint_m), self._localize, _answer)
         self._boresights = boresights
         self.device = device
+        self._read = read or read_frame
         self.map = MapFacts(name, source.gsd_m, self.source.bounds, *map_error(source.gsd_m, map_sd_m))
         self._windows_of: tuple[FrameGeometry, RegistrationSettings] | None = None  # whose windows of the map are kept
         self._windows: list[CandidateWindow] = []
@@ -126,7 +129,7 @@ class MapLocalizer:
     def _localize(self, frame: Frame, width: FootprintWidth, settings: RegistrationSettings) -> MapLocalization:
         started = time.perf_counter()
         try:
-            pixels = read_image(frame.path)
+            pixels = self._read(frame)
         except ImageryError as error:
             return MapLocalization(frame, None, *width, ms_since(started), 0.0, str(error))
         decode_ms, started = ms_since(started), time.perf_counter()

@@ -41,6 +41,10 @@ COMMANDS = {
         "track:track",
         "One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.",
     ),
+    "live": (
+        "live:live",
+        "Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.",
+    ),
     "boresight": (
         "boresight:boresight",
         "The constant angle between the camera and the vertical on each leg of FLIGHT, and the map's shift.",

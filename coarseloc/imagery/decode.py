@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from coarseloc.core import files
 from coarseloc.core.errors import ImageryError
-from coarseloc.core.types import UInt8
+from coarseloc.core.types import Frame, UInt8
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # MPO, as drones write it, is opened as JPEG
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -47,6 +47,11 @@ def read_image(path: Path) -> UInt8:
     "missing-file", "empty", "not-an-image", "unreadable", "too-large" or "unsupported".
     """
     return read_with_ground(path).pixels
+
+
+def read_frame(frame: Frame) -> UInt8:
+    """Read a flight's frame from its file, as `read_image`."""
+    return read_image(frame.path)
 
 
 def read_with_ground(path: Path) -> DecodedImage:

@@ -57,16 +57,16 @@ def open_flight(
     """
     path = resolve(path)
     names, notices = _frame_names(path)
-    conditions, file_notices = _conditions(path, camera)
-    flight_id = path.parent.name if path.name.lower() in _GENERIC and path.parent.name else path.name
+    conditions, file_notices = read_conditions(path, camera)
+    flight_id = folder_flight_id(path)
     facts = {name: read_image_facts(path / name) for name in names}
-    truth = _read_truth(path, names, labels, facts, conditions.camera)
+    truth = read_truth(path, names, labels, facts, conditions.camera)
     frame_times = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
     frames = [
         Frame(
             index,
             path / name,
-            _relative_path(name),
+            relative_path(name),
             truth.poses[name],
             frame_times.times[name],
             fingerprint(path / name),
@@ -78,7 +78,7 @@ def open_flight(
         ids.label(flight_id),
         path,
         tuple(frames),
-        _started_at(flight_id),
+        started_at(flight_id),
         truth.source,
         tuple(map(printable, notices)),
         conditions.camera,
@@ -89,7 +89,7 @@ def open_flight(
 
 def open_image(path: Path, *, camera: Camera | None = None, time: StatedTime | None = None) -> Flight:
     """Open one image as a flight of its own, with the camera of its folder and no truth."""
-    conditions, notices = _conditions(path.parent, camera)
+    conditions, notices = read_conditions(path.parent, camera)
     facts = {path.name: read_image_facts(path)}
     stated = StatedTime(None, (time or StatedTime()).over(conditions.time).utc_offset_s)  # an interval is between two
     frame_times = _told_times([path.name], path.parent.name, facts, {}, stated)
@@ -119,7 +119,7 @@ def _told_times(
     }
     by_gps = {name: image.utc for name, image in facts.items()}
     number = partial(_frame_indexes, flight_id)
-    frame_times = tell_times(names, sources, by_gps, stated, _started_at(flight_id), number)
+    frame_times = tell_times(names, sources, by_gps, stated, started_at(flight_id), number)
     notices = [*in_names.notices, *frame_times.notices]
     if frame_times.clock.source == "name":
         name = next(name for name in frame_times.names if frame_times.times[name])
@@ -128,7 +128,7 @@ def _told_times(
     return frame_times._replace(notices=notices)
 
 
-def _conditions(folder: Path, camera: Camera | None) -> tuple[FlightConditions, list[str]]:
+def read_conditions(folder: Path, camera: Camera | None) -> tuple[FlightConditions, list[str]]:
     """(what the flight.toml of a folder says below what its user says of the camera, notices)."""
     file, notices = find_flight_toml(folder)
     conditions = FlightConditions(Camera()) if file is None else read_flight_toml(file)
@@ -154,7 +154,7 @@ def fingerprint(path: Path) -> str:
     return f"{size}-{hashlib.blake2b(ends, digest_size=16).hexdigest()}"
 
 
-def _relative_path(name: str) -> str:
+def relative_path(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # not stripped: of two files that differ in a space each is a frame
 
 
@@ -168,7 +168,7 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
     for name in sorted(image_names(path), key=natural_order):
         if not is_utf8(name):
             notices.append(f"{printable(name)} is left out: its name is not UTF-8. Rename the file.")
-        elif (first := names.setdefault(_relative_path(name), name)) is not name:
+        elif (first := names.setdefault(relative_path(name), name)) is not name:
             notices.append(f"{name} is there twice, in two spellings of Unicode: {first!a} is taken, {name!a} left out")
     if not names:
         deeper = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir() and any(image_names(folder))]
@@ -181,12 +181,12 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
 
 def _frame_indexes(flight_id: str, names: Sequence[str]) -> list[int]:
     """Assign a distinct frame index to each name, in order: its own number, or the next free one."""
-    numbers = _numbers_in_names(flight_id, names)
+    numbers = numbers_in_names(flight_id, names)
     free_numbers = count(max((number for number in numbers if number is not None), default=0) + 1)
     return [next(free_numbers) if number is None else number for number in numbers]
 
 
-def _numbers_in_names(flight_id: str, names: Sequence[str]) -> list[int | None]:
+def numbers_in_names(flight_id: str, names: Sequence[str]) -> list[int | None]:
     """Parse the number in each name; None where there is none, or where an earlier name has it.
 
     `<flight>_<n>` wherever there is such a name. Else the last digits of the commonest kind of name (`DJI_0001`,
@@ -216,7 +216,12 @@ def _drop_repeats(numbers: Sequence[int | None]) -> list[int | None]:
     return [number if positions[number] == position else None for position, number in enumerate(numbers)]
 
 
-def _started_at(flight_id: str) -> datetime | None:
+def folder_flight_id(folder: Path) -> str:
+    """Name the flight of a folder: as it is called, or as the folder around "frames" is."""
+    return folder.parent.name if folder.name.lower() in _GENERIC and folder.parent.name else folder.name
+
+
+def started_at(flight_id: str) -> datetime | None:
     """Parse the local start time in an id YYMMDDhhmmss; None for ids of other forms."""
     if not re.fullmatch(r"\d{12}", flight_id, re.ASCII):
         return None
@@ -234,7 +239,14 @@ FrameLabels = Mapping[str, Label | None]
 """A frame's name → its label."""
 
 
-class _Truth(NamedTuple):
+class LabelFiles(NamedTuple):
+    """The labels that a flight's poses come from, JSON and tables."""
+
+    labels: Labels
+    tables: Labels
+
+
+class FlightTruth(NamedTuple):
     poses: Poses  # of every name
     source: str  # of their locations: "labels", "csv", "exif" or "none"
     times: dict[TimeSource, Times]  # that labels give
@@ -242,12 +254,17 @@ class _Truth(NamedTuple):
     gimbals: Poses = {}  # noqa: RUF012  (never changed) of the names whose table tells a gimbal's attitude
 
 
-def _read_truth(
-    path: Path, names: Sequence[str], labels_path: Path | None, facts: Mapping[str, ImageFacts], camera: Camera
-) -> _Truth:
+def read_truth(
+    path: Path,
+    names: Sequence[str],
+    labels_path: Path | None,
+    facts: Mapping[str, ImageFacts],
+    camera: Camera,
+    files: LabelFiles | None = None,
+) -> FlightTruth:
     """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF; then what these lack
-    from its XMP."""
-    truth = _positioned_truth(path, names, labels_path, facts)
+    from its XMP. files: in place of those that are looked for."""
+    truth = _positioned_truth(path, names, labels_path, facts, files)
     gimbals = {name: _or_table_gimbal(image.xmp.pose, truth.gimbals.get(name)) for name, image in facts.items()}
     notices = [*truth.notices, *_gimbal_notices(truth.poses, facts), *radian_notices(list(truth.poses.values()))]
     without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
@@ -271,20 +288,29 @@ def _table_gimbals(frame_labels: FrameLabels) -> Poses:
     return {name: label.gimbal for name, label in frame_labels.items() if label and label.gimbal}
 
 
+def label_files(path: Path) -> LabelFiles:
+    """Read the labels inside a flight's folder and beside it."""
+    folders = [path, path.parent]
+    return LabelFiles(discover_json(folders), discover_tables(folders))
+
+
 def _positioned_truth(
-    path: Path, names: Sequence[str], labels_path: Path | None, facts: Mapping[str, ImageFacts]
-) -> _Truth:
+    path: Path,
+    names: Sequence[str],
+    labels_path: Path | None,
+    facts: Mapping[str, ImageFacts],
+    files: LabelFiles | None,
+) -> FlightTruth:
     if labels_path is not None:
         return _truth_from_file(path, names, labels_path)
-    folders = [path, path.parent]
-    labels, tables = discover_json(folders), discover_tables(folders)
+    labels, tables = files or label_files(path)
     frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
     poses = _frame_poses(frame_labels, labels, path)
     notices = [*_notices(labels, frame_labels, path), *_tables_not_understood(tables, path)]
     gimbals = _table_gimbals(frame_rows)
     times: dict[TimeSource, Times] = {"labels": _label_times(frame_labels), "csv": _label_times(frame_rows)}
     if _has_location(poses):
-        return _Truth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows), gimbals)
+        return FlightTruth(poses, "labels", times, notices + _contradiction_notices(frame_labels, frame_rows), gimbals)
     readers: dict[str, Callable[[], Poses]] = {
         "csv": lambda: _frame_poses(frame_rows, tables, path),
         "exif": lambda: {name: facts[name].exif_pose for name in names},
@@ -294,11 +320,11 @@ def _positioned_truth(
         positions = read()
         if _has_location(positions):
             completed = {name: _fill_unknown(positions[name], poses[name]) for name in names}
-            return _Truth(completed, source, times, notices, gimbals)
-    return _Truth(poses, "none", times, notices, gimbals)
+            return FlightTruth(completed, source, times, notices, gimbals)
+    return FlightTruth(poses, "none", times, notices, gimbals)
 
 
-def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Truth:
+def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> FlightTruth:
     labels = open_labels(labels_path)
     frame_labels = _labels_by_frame(labels, path, names)
     if not any(frame_labels.values()):
@@ -308,7 +334,7 @@ def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> _Tr
         )
     poses = _frame_poses(frame_labels, labels, path)
     source: Literal["labels", "csv"] = "csv" if labels_path.suffix.lower() in TABLES else "labels"
-    return _Truth(
+    return FlightTruth(
         poses,
         source if _has_location(poses) else "none",
         {source: _label_times(frame_labels)},

@@ -439,6 +439,22 @@ class FrameTrackInfo(_Record):
     )
 
 
+class LiveFrameInfo(FrameTrackInfo):
+    """One frame of a flight that is tracked while it is flown."""
+
+    model_config = ConfigDict(title="LiveFrameInfo")
+
+    sequence: int = Field(ge=1, description="counts all that came: what is missing was dropped or could not be read")
+    dropped: int = Field(ge=0, description="frames dropped so far, since they would have been late")
+    captured_at: datetime | None = Field(description="taken_at in UTC; null where it or its offset is not known")
+    arrived_at: datetime = Field(description="UTC, by the clock of the machine that tracks")
+    estimated_at: datetime = Field(description="UTC, by the same clock")
+    age_s: float = Field(ge=0, description="from arrival to estimate")
+    capture_age_s: float | None = Field(
+        description="from captured_at to estimated_at, two machines' clocks: may be off by their difference"
+    )
+
+
 class TwinInfo(_Record):
     """A place and another one, far from it, that looks more or nearly as much like it as its own surroundings do."""
 
@@ -585,6 +601,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "frame-track-info.v1.schema.json": FrameTrackInfo,
     "localizability-info.v1.schema.json": LocalizabilityInfo,
     "truth-check-info.v1.schema.json": TruthCheckInfo,
+    "live-frame-info.v1.schema.json": LiveFrameInfo,
 }
 
 

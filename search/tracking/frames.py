@@ -15,7 +15,7 @@ from coarseloc.core.camera import Camera, CameraAttitude
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.tracks import MotionSource
 from coarseloc.core.types import BBox, Floats, Frame, UInt8
-from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.decode import read_frame
 from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.tracking.kalman import PoseMeasurement
 from coarseloc.localize.tracking.motion import UNKNOWN_TURN_SD_DEG, Displacement, displacement_covariance
@@ -31,15 +31,21 @@ _TABLE_TURN_SD_DEG, _TABLE_SCALE_SD = 1.0, 0.01
 class Picture:
     """One frame's pixels, read when something first asks for them, and its expected width on the ground."""
 
-    def __init__(self, frame: Frame, footprint_m: float, aspect: float | None = None) -> None:
-        """aspect: height over width, where it is known without reading."""
+    def __init__(
+        self,
+        frame: Frame,
+        footprint_m: float,
+        aspect: float | None = None,
+        read: Callable[[Frame], UInt8] | None = None,
+    ) -> None:
+        """aspect: height over width, where it is known without reading. read: gives pixels, by default the file's."""
         self.frame, self.footprint_m = frame, footprint_m
-        self._aspect = aspect
+        self._aspect, self._read = aspect, read or read_frame
 
     @cached_property
     def pixels(self) -> UInt8:
         """RGB uint8 [H, W, 3]. Raises ImageryError where the file cannot be read."""
-        return read_image(self.frame.path)
+        return self._read(self.frame)
 
     @property
     def aspect(self) -> float:
@@ -178,12 +184,13 @@ def tracked_frames(
     *,
     elapsed_s: Callable[[Frame], float | None] = lambda _: None,
     stored: Mapping[int, Mapping[str, Any]] | None = None,
+    read: Callable[[Frame], UInt8] | None = None,
 ) -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
     """Frames in their order for a tracker, each with the record that fills as it is looked for.
 
     odometry: None where only the order is known. elapsed_s: of a frame, by the flight's own clock. stored: evidence of
-    frames by their index, that is taken instead of looking again. A frame whose width nothing says, or whose picture
-    cannot be read, is looked for nowhere; its record says why.
+    frames by their index, that is taken instead of looking again. read: gives a frame's pixels, by default its file's.
+    A frame whose width nothing says, or whose picture cannot be read, is looked for nowhere; its record says why.
     """
     before: Picture | None = None
     after: int | None = None
@@ -194,7 +201,7 @@ def tracked_frames(
         else:
             evidence = RecordedEvidence.from_json(earlier)
         try:
-            picture: Picture | None = Picture(frame, ground.footprint_m(frame), evidence.aspect)
+            picture: Picture | None = Picture(frame, ground.footprint_m(frame), evidence.aspect, read)
         except InputError as error:
             picture, evidence.error = None, str(error)
         if earlier is None and picture is not None:

@@ -112,7 +112,7 @@ def test_the_same_command_gives_the_same_track_without_reading_a_picture(
 ):
     options = ("track", flight, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--json")
     first = coarseloc(*options).json
-    monkeypatch.setattr(track_frames, "read_image", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(track_frames, "read_frame", lambda frame: pytest.fail(f"{frame.path} was read again"))
     again = coarseloc(*options).json
     assert all(record.pop("track_ms") is None for record in again)
     assert all(record.pop("track_ms") > 0 for record in first)

@@ -1,0 +1,225 @@
+"""`coarseloc live`: a flight tracked while it is flown."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from coarseloc.cli.options import camera_options, time_options
+from coarseloc.cli.terminal import err, json_option, out, pass_workspace
+from coarseloc.core.camera import Camera
+from coarseloc.core.errors import InputError
+from coarseloc.core.filters import Where
+from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.workspace import Workspace
+
+if TYPE_CHECKING:
+    from coarseloc.live.session import LiveOutput, LiveSummary
+    from coarseloc.live.sources import FrameSource
+    from search.export.records import LiveFrameInfo
+
+
+class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """Seconds above 0, or `none`, which is 0 within."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        if value == "none":
+            return 0.0
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0.0 < seconds < 1e6:
+            self.fail(f"{value!r}: expected seconds, such as 2, or none", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option("--source", required=True, metavar="DIR|VIDEO|-", help="What frames come from; - is standard input.")
+@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
+@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
+@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
+@click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
+@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
+@click.option("--odometry", type=click.Choice(["frames", "none"]), default="frames", show_default=True)
+@click.option("--labels", type=click.Path(path_type=Path), help="Truth, altitudes and times (JSON or CSV).")
+@click.option("--flight-id", help="The flight's name in the records. [the folder's, the video's, or live]")
+@camera_options
+@time_options
+@click.option(
+    "--max-age",
+    "max_age_s",
+    type=MaxAge(),
+    default="2",
+    show_default=True,
+    metavar="SECONDS|none",
+    help="A frame older than this is dropped where a newer one waits; none: every frame is tracked, however late.",
+)
+@click.option("--from-start", is_flag=True, help="Of a folder, what lies there already comes first.")
+@click.option("--idle-stop", "idle_stop_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Of a folder: end "
+              "when nothing came for so long.")  # fmt: skip
+@click.option(
+    "--clock",
+    type=click.Choice(["capture", "arrival"]),
+    default="capture",
+    show_default=True,
+    help="A frame's time in UTC: of its capture, or of its arrival by this machine's clock.",
+)
+@click.option("--out", "json_files", multiple=True, type=click.Path(path_type=Path), help="JSON lines, appended.")
+@click.option(
+    "--nmea",
+    multiple=True,
+    metavar="tcp|udp:[HOST:]PORT",
+    help="NMEA 0183; on this machine alone unless HOST is given.",
+)
+@click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
+@json_option
+@pass_workspace
+def live(
+    workspace: Workspace,
+    source: str,
+    map_path: Path | None,
+    crs: str | None,
+    reference_set: str | None,
+    near: str | None,
+    map_sd_m: float | None,
+    odometry: Literal["frames", "none"],
+    labels: Path | None,
+    flight_id: str | None,
+    camera: Camera,
+    time: StatedTime,
+    max_age_s: float,
+    from_start: bool,
+    idle_stop_s: float | None,
+    clock: Literal["capture", "arrival"],
+    json_files: tuple[Path, ...],
+    nmea: tuple[str, ...],
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.
+
+    Frames come from a folder that fills, a video (as fast as it was filmed; extra video), or lines of standard input:
+    paths, or JSON with path, taken_at, altitude, yaw. They are looked for on --map or --reference-set, as by `coarseloc
+    track --online`; no embedding is needed. Without --footprint-m the first five frames are waited for, to try their
+    width. --json writes a record a line as they come. Ctrl-C ends it, with whole files and a summary.
+    """
+    from coarseloc.live.session import LiveRequest
+
+    if (from_start or idle_stop_s is not None) and not Path(source).is_dir():
+        raise InputError("--from-start and --idle-stop go with a folder as --source")
+    circle = Where.parse({"near": [near]}).near if near else None
+    session = workspace.live(
+        _source(source, flight_id, labels, camera, time, from_start, idle_stop_s),
+        map_path=map_path,
+        crs=crs,
+        reference_set=reference_set,
+        near=circle,
+        map_sd_m=map_sd_m,
+        device=device,
+        request=LiveRequest(max_age_s or None, clock, odometry),
+        open_outputs=lambda: _outputs(json_files, nmea, workspace.notice),
+    )
+    with _interrupts(session.stop) as is_interrupted, closing(iter(session)) as estimates:
+        for estimate in estimates:
+            if as_json:
+                sys.stdout.write(estimate.record.model_dump_json() + "\n")
+                sys.stdout.flush()
+            else:
+                out.print(_line(estimate.record), markup=False)
+    for line in _summary_lines(session.summary):
+        (err if as_json else out).print(line, markup=False)
+    if is_interrupted():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Stop after the frame under way by Ctrl-C or SIGTERM, at once by the second; yields whether there was one."""
+    numbers: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if numbers:
+            raise KeyboardInterrupt
+        numbers.append(number)
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(numbers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _source(
+    text: str,
+    flight_id: str | None,
+    labels: Path | None,
+    camera: Camera,
+    time: StatedTime,
+    from_start: bool,
+    idle_stop_s: float | None,
+) -> FrameSource:
+    from coarseloc.imagery.arriving import ArrivingFlight
+    from coarseloc.live.sources import FolderSource, LineSource
+
+    path = Path(text)
+    if text == "-":
+        arriving = ArrivingFlight(None, flight_id=flight_id, labels=labels, camera=camera, time=time)
+        return LineSource(arriving, sys.stdin.fileno())
+    if path.is_dir():
+        arriving = ArrivingFlight(path.resolve(), flight_id=flight_id, labels=labels, camera=camera, time=time)
+        return FolderSource(arriving, path.resolve(), from_start=from_start, idle_stop_s=idle_stop_s)
+    raise InputError(f"--source {text} is not there: expected a folder that fills, a video, or - for standard input")
+
+
+def _outputs(json_files: Sequence[Path], nmea: Sequence[str], notice: Callable[[str], None]) -> list[LiveOutput]:
+    """Opened in their order. Raises InputError where one cannot be."""
+    from coarseloc.live.endpoints import EndpointAddress
+    from coarseloc.live.outputs import JsonLines, NmeaOutput
+
+    addresses = [EndpointAddress.parse(text) for text in nmea]
+    outputs: list[LiveOutput] = [JsonLines(path) for path in json_files]
+    outputs += [NmeaOutput(address.open("NMEA", notice)) for address in addresses]
+    return outputs
+
+
+def _line(record: LiveFrameInfo) -> str:
+    track = record.track
+    place = "–"
+    if track.location is not None:
+        ellipse = track.location.ellipse_95
+        place = f"{track.location.lat:.7f}, {track.location.lon:.7f} ± {ellipse.major_m:.1f} m"
+        if track.heading_deg is not None:
+            place += f", {track.heading_deg:.1f}°"
+    dropped = f", {record.dropped} dropped" if record.dropped else ""
+    error = f" ({record.error})" if record.error else ""
+    return (
+        f"{record.frame_index:5d} {track.state:<9} {place}, p {track.probability:.3f}, {record.age_s:.2f} s old"
+        f"{dropped}{error}"
+    )
+
+
+def _summary_lines(summary: LiveSummary) -> Iterator[str]:
+    states = summary.states
+    yield (
+        f"{summary.arrived} frames came: {summary.estimated} were tracked ("
+        f"{states['tracking'] + states['recovered']} with a position, {states['acquiring']} before the first had one, "
+        f"{states['lost']} lost), {summary.dropped} dropped as too late, {summary.unreadable} could not be read"
+    )
+    if summary.median_age_s is not None:
+        yield f"from arrival to estimate: median {summary.median_age_s:.2f} s, largest {summary.largest_age_s:.2f} s"
+    if summary.untimed:
+        yield f"{summary.untimed} frames have no time in UTC: outputs that need it do not hold them"
+    yield from summary.remarks

@@ -1,0 +1,159 @@
+"""`coarseloc live`: the estimates of `coarseloc track --online`, as frames come, to real readers of each format."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonschema
+import pynmea2
+import pytest
+from textured_maps import textured_map
+
+from coarseloc.simulate.flight import simulate_flight
+from search.export.records import LiveFrameInfo, json_schema
+
+FLIGHT, FRAMES, FOOTPRINT_M = "251124155712", 4, 300.0
+OPTIONS = ("--footprint-m", FOOTPRINT_M)
+REPLAY = ("--from-start", "--max-age", "none", "--idle-stop", "0.2", *OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def ground_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return textured_map(tmp_path_factory.mktemp("map") / "map.tif", seed=1)
+
+
+@pytest.fixture(scope="module")
+def flight(ground_map: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames with times in UTC, two seconds apart."""
+    folder = simulate_flight(
+        ground_map, tmp_path_factory.mktemp("flights"), flight_id=FLIGHT, frames=FRAMES, footprint_m=FOOTPRINT_M,
+        side_px=160, seed=5,
+    ).path  # fmt: skip
+    labels = json.loads((folder / "labels.json").read_text())
+    for number, image in enumerate(labels["images"]):
+        image["timestamp"] = f"2025-11-24T15:57:{12 + 2 * number:02d}+09:00"
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return folder
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def start(state: Path, source: str | Path, ground_map: Path, *options: object, **pipes: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", "from coarseloc.cli import main; main()", "live", "--source", source, "--map",
+               ground_map, *OPTIONS, *options]  # fmt: skip
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
+    return subprocess.Popen([*map(str, command)], env=environment, text=True, **pipes)
+
+
+def until(reached: Callable[[], object], seconds: float = 60.0) -> None:
+    due = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < due, "it did not come to that"
+        time.sleep(0.02)
+
+
+def test_its_estimates_are_those_of_track_online_and_each_says_how_old_it_is(coarseloc, ground_map, flight, state):
+    began = datetime.now(UTC)
+    result = coarseloc("live", "--source", flight, "--map", ground_map, *REPLAY, "--json")
+    records = lines(result.out)
+    track = coarseloc("track", flight, "--map", ground_map, "--online", *OPTIONS, "--json").json
+    shared = ("frame_index", "flight_id", "relative_path", "taken_at", "track", "truth", "errors", "error")
+    assert [[record[key] for key in shared] for record in records] == [
+        [record[key] for key in shared] for record in track
+    ]
+    assert track[-1]["track"]["state"] == "tracking" and track[-1]["track"]["speed_mps"] > 10
+    schema = json.loads(json_schema(LiveFrameInfo))
+    for number, record in enumerate(records):
+        jsonschema.validate(record, schema)
+        assert (record["sequence"], record["dropped"]) == (number + 1, 0)
+        arrived, estimated = (datetime.fromisoformat(record[key]) for key in ("arrived_at", "estimated_at"))
+        assert began < arrived < estimated
+        assert record["age_s"] == pytest.approx((estimated - arrived).total_seconds(), abs=0.05)
+        captured = datetime(2025, 11, 24, 6, 57, 12 + 2 * number, tzinfo=UTC)
+        assert datetime.fromisoformat(record["captured_at"]) == captured
+        assert record["capture_age_s"] == pytest.approx((estimated - captured).total_seconds(), abs=0.01)
+    assert "4 frames came: 4 were tracked (4 with a position" in " ".join(result.err.split())
+    (recording,) = (state / "live").iterdir()
+    assert recording.read_text() == result.out and recording.name.endswith(f"_{FLIGHT}.jsonl")
+
+
+def test_a_folder_that_fills_is_followed_until_ctrl_c_which_leaves_whole_files(state, ground_map, flight, tmp_path):
+    incoming, out = tmp_path / "incoming", tmp_path / "out.jsonl"
+    incoming.mkdir()
+    shutil.copy(flight / "labels.json", incoming)
+    process = start(
+        state, incoming, ground_map, "--out", out, "--nmea", "tcp:0", "--flight-id", FLIGHT,
+        stdout=subprocess.PIPE, stderr=(tmp_path / "err").open("w"),
+    )  # fmt: skip
+    until(lambda: "is served at tcp:" in (tmp_path / "err").read_text())
+    port = int((tmp_path / "err").read_text().split("is served at tcp:127.0.0.1:")[1].split()[0])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        until(lambda: list((state / "live").glob("*.jsonl")))
+        for index in (1, 2):
+            shutil.copy(flight / f"{FLIGHT}_{index:05d}.jpg", incoming)
+        (incoming / f"{FLIGHT}_00002b.jpg").write_bytes(b"no picture")
+        shutil.copy(flight / f"{FLIGHT}_00003.jpg", incoming)
+        until(lambda: out.exists() and len(out.read_text().splitlines()) == 3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        sentences = client.makefile("r", encoding="ascii").read()
+    records = lines(out.read_text())
+    assert [(record["frame_index"], record["sequence"]) for record in records] == [(1, 1), (2, 2), (3, 4)]
+    said, err = process.stdout.read(), (tmp_path / "err").read_text()
+    assert "4 frames came: 3 were tracked" in said and "1 could not be read" in said
+    assert f"{FLIGHT}_00002b.jpg" in err
+    messages = [pynmea2.parse(line) for line in sentences.splitlines()]
+    assert [message.sentence_type for message in messages] == ["GGA", "RMC", "GST"] * 3
+    for record, (gga, rmc, _) in zip(records, zip(*[iter(messages)] * 3, strict=True), strict=True):
+        location = record["track"]["location"]
+        assert (gga.latitude, gga.longitude) == pytest.approx((location["lat"], location["lon"]), abs=2e-7)
+        assert (gga.gps_qual, gga.altitude) == (8, None)
+        assert rmc.datetime == datetime.fromisoformat(record["captured_at"])
+
+
+def test_lines_of_standard_input_are_tracked_to_their_end(coarseloc, ground_map, flight, tmp_path, monkeypatch):
+    first, second = (flight / f"{FLIGHT}_{index:05d}.jpg" for index in (1, 2))
+    (tmp_path / "lines").write_text(f"{first}\n{json.dumps({'path': str(second)})}\nabsent.jpg")
+    with (tmp_path / "lines").open() as announced:
+        monkeypatch.setattr(sys, "stdin", announced)
+        result = coarseloc("live", "--source", "-", "--map", ground_map, *OPTIONS, "--json", "--max-age", "none")
+    records = lines(result.out)
+    assert [record["track"]["state"] for record in records] == ["tracking"] * 2
+    assert all(record["flight_id"] == "live" and record["captured_at"] is None for record in records)
+    assert "left out: absent.jpg" in result.err and "3 frames came: 2 were tracked" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--nmea", "tcp:0"), "NMEA needs the time of every frame in UTC"),
+        (("--nmea", "10110"), "is no endpoint"),
+        (("--max-age", "0"), "expected seconds, such as 2, or none"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_tracked(
+    coarseloc, ground_map, flight, tmp_path, state, options, message
+):
+    shutil.copy(flight / f"{FLIGHT}_00001.jpg", tmp_path / f"{FLIGHT}_00001.jpg")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / f"{FLIGHT}_00001.jpg").rename(tmp_path / "frames" / f"{FLIGHT}_00001.jpg")
+    result = coarseloc("live", "--source", tmp_path / "frames", "--map", ground_map, *REPLAY, *options)
+    assert result.code == 2 and message in " ".join(result.err.split())
+    assert [path.read_text() for path in state.glob("live/*")] in ([], [""])
+
+
+def test_a_source_that_is_not_there_is_refused(coarseloc, ground_map, tmp_path):
+    result = coarseloc("live", "--source", tmp_path / "nowhere", "--map", ground_map)
+    assert result.code == 2 and "expected a folder that fills, a video, or -" in result.err
