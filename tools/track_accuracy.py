@@ -4,6 +4,7 @@
     python tools/track_accuracy.py report --work /tmp/tracks
 
 Each flight is photographed over a raster whose west alone is the map, so that legs lead off it; 30 frames are of cloud.
+Some begin in the middle of a lake whose ripples stand still from frame to frame and are other ones on the map.
 Its odometry and its Top-10 of the `demo` backbone are kept in WORK/evidence-<flight>.json. `collect` flies it by each
 method and writes WORK/rows-<flight>-<method>.json; what is there already is left out. Methods: "ranks" (the grid
 filter on the Top-10's ranks), "fixes" (the Kalman tracker on registrations of whole maps) and "both" (the same on
@@ -17,6 +18,7 @@ import argparse
 import functools
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.warp
 import torch
 from fix_accuracy import ALTITUDE_M, frame_truth, written
 from PIL import Image, ImageFilter
@@ -59,6 +62,7 @@ Row = dict[str, Any]
 
 TOP_K = 10
 CLOUD_FRAMES = 30
+LAKE_FRAMES = 12  # whose middles lie 0.95 footprints from a lake's shore at least
 FALSE_FIXES_M, FALSE_RANKS_M = 100.0, 300.0  # a claim farther off is false
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -76,6 +80,8 @@ class TrackSet:
     map_share: float = 0.65  # of the raster's width
     night: bool = False
     step_footprints: float = 0.2
+    cloud_frames: int = CLOUD_FRAMES
+    lake_frames: int = 0  # the first ones
 
     @property
     def flight_id(self) -> str:
@@ -84,8 +90,13 @@ class TrackSet:
     @property
     def cloud(self) -> range:
         """Frames, numbered from 0."""
-        start = (self.frames - CLOUD_FRAMES) // 2
-        return range(start, start + CLOUD_FRAMES)
+        start = (self.frames - self.cloud_frames) // 2
+        return range(start, start + self.cloud_frames)
+
+    @property
+    def hidden(self) -> set[int]:
+        """Frames that show cloud, or water alone."""
+        return {*self.cloud, *range(self.lake_frames)}
 
 
 def track_sets(work: Path, naip: Path | None, quick: bool) -> Iterator[TrackSet]:
@@ -94,26 +105,67 @@ def track_sets(work: Path, naip: Path | None, quick: bool) -> Iterator[TrackSet]
     def area(seed: int, season: int) -> Path:
         return work / f"wide-{seed}-{season}.tif"
 
-    for seed in (331,) if quick else (331, 332):
+    for seed in (341,) if quick else (341, 342):
         yield TrackSet("generated, own season", area(seed, 0), area(seed, 0), 400.0, seed, frames)
-    for seed in (333,) if quick else (333, 334):
+    for seed in (343,) if quick else (343, 344):
         yield TrackSet("generated, other season", area(seed, 0), area(seed, 1), 400.0, seed, frames)
     if naip is not None:
         older, newer = (next(naip.glob(f"*_{year}*.tif")) for year in ("2018", "2020"))
-        for seed in (335,) if quick else (335, 336):
+        for seed in (345,) if quick else (345, 346):
             yield TrackSet("NAIP 2018→2020", older, newer, 640.0, seed, frames, 0.7)
-        yield TrackSet("NAIP, steps of 0.4 footprints", older, newer, 640.0, 337, 80, 0.7, step_footprints=0.4)
-    yield TrackSet("generated, night", area(338, 0), area(338, 0), 400.0, 338, 80, night=True)
-    yield TrackSet("wrong map", area(338, 0), area(331, 0), 400.0, 339, 80)
+        yield TrackSet("NAIP, steps of 0.4 footprints", older, newer, 640.0, 347, 80, 0.7, step_footprints=0.4)
+    yield TrackSet("generated, night", area(348, 0), area(348, 0), 400.0, 348, 80, night=True)
+    yield TrackSet("wrong map", area(348, 0), area(341, 0), 400.0, 349, 80)
+    for seed in range(351, 353 if quick else 359):
+        older, newer = (work / f"lake-{seed}-{season}.tif" for season in (0, 1))
+        yield TrackSet(
+            "generated, starts in a lake", older, newer, 400.0, seed, 40, cloud_frames=0, lake_frames=LAKE_FRAMES
+        )
 
 
 def provided(path: Path) -> Path:
     """A raster, painted where it is a generated area that is not there yet."""
     kind, _, numbers = path.stem.partition("-")
-    if kind != "wide":
+    if kind not in ("wide", "lake"):
         return path
     seed, season = map(int, numbers.split("-"))
+    if kind == "lake":
+        return written(path, lambda partial: write_lake(partial, seed, season))
     return written(path, lambda partial: write_area(partial, seed, width_m=4600, height_m=3000, season=season))
+
+
+def write_lake(path: Path, seed: int, season: int) -> None:
+    """An area with a lake where a flight of this seed begins; its ripples are the season's."""
+    dry = provided(path.parent / f"wide-{seed}-0.tif")
+    with tempfile.TemporaryDirectory() as folder:
+        begins = simulate_flight(
+            dry, Path(folder), flight_id=f"{seed}", frames=LAKE_FRAMES, footprint_m=400.0, seed=seed,
+            altitude_m=ALTITUDE_M, step_footprints=0.2,
+        ).frames  # fmt: skip
+    with rasterio.open(provided(path.parent / f"wide-{seed}-{season}.tif")) as source:
+        pixels, profile, interpretation = source.read(), source.profile, source.colorinterp
+        middles = np.array([frame.truth.location for frame in begins])
+        east, north = rasterio.warp.transform("EPSG:4326", source.crs, middles[:, 0], middles[:, 1])
+        rows, columns = rasterio.transform.rowcol(source.transform, east, north)
+        metres_px = source.res[0]
+    down, across = np.mgrid[: pixels.shape[1], : pixels.shape[2]]
+    shore = np.random.default_rng([seed, 5]).uniform(380.0, 420.0, len(rows))
+    lake = np.zeros(pixels.shape[1:], bool)
+    for row, column, radius_m in zip(rows, columns, shore, strict=True):
+        lake |= np.hypot(down - row, across - column) * metres_px < radius_m
+    rng = np.random.default_rng([seed, season, 7])
+    ripples = noise(rng, lake.shape, 2, 6.0) + noise(rng, lake.shape, 24, 8.0)
+    for band, shade in zip(pixels[:3], (38, 58, 66), strict=True):
+        band[lake] = np.clip(shade + ripples[lake], 0, 255).astype(np.uint8)
+    with rasterio.open(path, "w", **profile) as target:
+        target.colorinterp = interpretation
+        target.write(pixels)
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], cell_px: int, sd: float) -> np.ndarray:
+    """float32 [H, W], smooth below a cell."""
+    cells = rng.normal(0, sd, (shape[0] // cell_px + 2, shape[1] // cell_px + 2)).astype(np.float32)
+    return np.asarray(Image.fromarray(cells).resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
 def map_of(work: Path, group: TrackSet) -> Path:
@@ -349,7 +401,7 @@ def rows_of(
         truth, hit = flight.truths[number], flight.evidence[number]["hits"][0]
         rows.append(
             {
-                "set": group.name, "seed": group.seed, "frame": number, "cloud": number in group.cloud,
+                "set": group.name, "seed": group.seed, "frame": number, "hidden": number in group.hidden,
                 "on_map": flight.coverage(number) >= TRACKER.least_coverage and group.name != "wrong map",
                 "top1_m": math.dist(hit[:2], truth), "state": estimate.state, "searched": estimate.searched,
                 "causal": claim_of(estimate, flight.plane, truth), "smoothed": claim_of(later, flight.plane, truth),
@@ -412,9 +464,9 @@ def report_table(tables: dict[tuple[str, str], list[list[Row]]]) -> list[str]:
 
 def cells(flights: Sequence[Sequence[Row]], method: str) -> list[str]:
     rows = [row for flight in flights for row in flight]
-    clear = [row for row in rows if row["on_map"] and not row["cloud"]]
+    clear = [row for row in rows if row["on_map"] and not row["hidden"]]
     false_m = FALSE_RANKS_M if method == "ranks" else FALSE_FIXES_M
-    away = [row["causal"]["error_m"] for row in rows if row["causal"] and not row["on_map"] and not row["cloud"]]
+    away = [row["causal"]["error_m"] for row in rows if row["causal"] and not row["on_map"] and not row["hidden"]]
     nees = [row["causal"]["nees"] for row in rows if row["causal"]]
     inside = intervals.share(np.array(nees) <= CHI2_95) if nees else None
     tracked = [row["ms"] for row in rows if row["searched"] == "nearby" or method == "ranks"]
@@ -455,8 +507,11 @@ def false_share(rows: Sequence[Row], mode: str, false_m: float) -> str:
 def frames_to_recover(flight: Sequence[Row]) -> int | None:
     """From the first clear frame after the cloud to the first claim, counted from 0; None where that frame lies off the
     map, or nothing was claimed before the cloud."""
-    last = max(row["frame"] for row in flight if row["cloud"])
-    before = any(row["causal"] for row in flight[: last - CLOUD_FRAMES])
+    clouds = [row["frame"] for row in flight if row["hidden"]]
+    if not clouds:
+        return None
+    last = clouds[-1]
+    before = any(row["causal"] for row in flight[: clouds[0]])
     after = flight[last + 1 :]
     if not before or not after or not after[0]["on_map"]:
         return None
