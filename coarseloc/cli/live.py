@@ -20,6 +20,7 @@ from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
+    from coarseloc.live.mavlink import Autopilot, ExtraMessage
     from coarseloc.live.session import LiveOutput, LiveSummary
     from coarseloc.live.sources import FrameSource
     from search.export.records import LiveFrameInfo
@@ -82,6 +83,22 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     metavar="tcp|udp:[HOST:]PORT",
     help="NMEA 0183; on this machine alone unless HOST is given.",
 )
+@click.option("--mavlink", multiple=True, metavar="udp|tcp:[HOST:]PORT", help="MAVLink 2 (extra mavlink).")
+@click.option(
+    "--autopilot",
+    type=click.Choice(["px4", "ardupilot"]),
+    default="px4",
+    show_default=True,
+    help="Of --mavlink: GLOBAL_POSITION_SENSOR, or the command EXTERNAL_POSITION_ESTIMATE.",
+)
+@click.option(
+    "--mavlink-message",
+    "mavlink_messages",
+    multiple=True,
+    type=click.Choice(["odometry", "vision-position", "gps-input"]),
+    help="Beside that; gps-input takes a satellite receiver's place.",
+)
+@click.option("--mavlink-system", type=click.IntRange(1, 255), default=1, show_default=True, help="Of the vehicle.")
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
 @json_option
 @pass_workspace
@@ -104,6 +121,10 @@ def live(
     clock: Literal["capture", "arrival"],
     json_files: tuple[Path, ...],
     nmea: tuple[str, ...],
+    mavlink: tuple[str, ...],
+    autopilot: Autopilot,
+    mavlink_messages: tuple[ExtraMessage, ...],
+    mavlink_system: int,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -118,6 +139,12 @@ def live(
 
     if (from_start or idle_stop_s is not None) and not Path(source).is_dir():
         raise InputError("--from-start and --idle-stop go with a folder as --source")
+    if mavlink_messages and not mavlink:
+        raise InputError("--mavlink-message goes with --mavlink")
+
+    def outputs() -> list[LiveOutput]:
+        return _outputs(json_files, nmea, mavlink, autopilot, mavlink_messages, mavlink_system, workspace.notice)
+
     circle = Where.parse({"near": [near]}).near if near else None
     session = workspace.live(
         _source(source, flight_id, labels, camera, time, from_start, idle_stop_s),
@@ -128,7 +155,7 @@ def live(
         map_sd_m=map_sd_m,
         device=device,
         request=LiveRequest(max_age_s or None, clock, odometry),
-        open_outputs=lambda: _outputs(json_files, nmea, workspace.notice),
+        open_outputs=outputs,
     )
     with _interrupts(session.stop) as is_interrupted, closing(iter(session)) as estimates:
         for estimate in estimates:
@@ -184,14 +211,30 @@ def _source(
     raise InputError(f"--source {text} is not there: expected a folder that fills, a video, or - for standard input")
 
 
-def _outputs(json_files: Sequence[Path], nmea: Sequence[str], notice: Callable[[str], None]) -> list[LiveOutput]:
+def _outputs(
+    json_files: Sequence[Path],
+    nmea: Sequence[str],
+    mavlink: Sequence[str],
+    autopilot: Autopilot,
+    mavlink_messages: Sequence[ExtraMessage],
+    mavlink_system: int,
+    notice: Callable[[str], None],
+) -> list[LiveOutput]:
     """Opened in their order. Raises InputError where one cannot be."""
     from coarseloc.live.endpoints import EndpointAddress
+    from coarseloc.live.mavlink import MavlinkOutput, mavlink_dialect
     from coarseloc.live.outputs import JsonLines, NmeaOutput
 
-    addresses = [EndpointAddress.parse(text) for text in nmea]
+    nmea_addresses = [EndpointAddress.parse(text) for text in nmea]
+    mavlink_addresses = [EndpointAddress.parse(text) for text in mavlink]
+    if mavlink:
+        mavlink_dialect()  # before anything is opened
     outputs: list[LiveOutput] = [JsonLines(path) for path in json_files]
-    outputs += [NmeaOutput(address.open("NMEA", notice)) for address in addresses]
+    outputs += [NmeaOutput(address.open("NMEA", notice)) for address in nmea_addresses]
+    outputs += [
+        MavlinkOutput(address.open("MAVLink", notice), autopilot, mavlink_messages, mavlink_system, notice)
+        for address in mavlink_addresses
+    ]
     return outputs
 
 

@@ -122,6 +122,7 @@ class LiveSession:
         self._entered_s = 0.0
         self._first: Frame | None = None
         self._ages_s: list[float] = []
+        self._ground_said = False
         self.summary = LiveSummary()
 
     def stop(self) -> None:
@@ -236,7 +237,18 @@ class LiveSession:
         self.summary.states[plain.state] += 1
         self.summary.untimed += utc is None and any(output.utc_purpose for output in self._outputs)
         self._ages_s.append(age_s)
+        self._say_ground(TrackFrame(frame, plain))
         return LiveEstimate(TrackFrame(frame, plain), record, utc, flight)
+
+    def _say_ground(self, tracked: TrackFrame) -> None:
+        """Say once where outputs that mean the aircraft get the ground's position."""
+        purposes = sorted({output.utc_purpose for output in self._outputs if output.utc_purpose})
+        if purposes and not self._ground_said and tracked.position is not None and tracked.point == "ground":
+            self._ground_said = True
+            self._notice(
+                f"{' and '.join(purposes)}: positions are of the ground under the frame's middle, since the camera's "
+                "field of view (--fov-deg) or attitude is not known: a tilt puts them beside the aircraft"
+            )
 
     def _sum_up(self) -> None:
         summary = self.summary
