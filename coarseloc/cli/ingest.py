@@ -106,7 +106,11 @@ def orthophoto(
     name: str | None,
     **options: Any,
 ) -> None:
-    """A GeoTIFF in any CRS, cut into tiles on the fly and turned to each heading."""
+    """A raster in any CRS, cut into tiles on the fly and turned to each heading.
+
+    FILE is a GeoTIFF, VRT, JPEG 2000, ERDAS IMAGINE (.img), GeoPackage or MBTiles, a TIFF, JPEG or PNG with a world
+    file (and --crs), or a folder of sheets, which are read as one map.
+    """
     from coarseloc.imagery.orthophoto import open_orthophoto
 
     source = open_orthophoto(

@@ -171,9 +171,8 @@ def _side_px(tile_px: int | None, footprint_m: float, gsd_m: float) -> int:
 
 def _cut_fingerprint(raster: Raster, reference_set: ReferenceSet) -> str:
     """Digest what decides a tile's pixels beside its place: the file, and how it is cut."""
-    status = raster.path.stat()
     keys = ("tile_px", "bands", "stretch")
     cut = {key: reference_set.parameters[key] for key in keys}
     cut |= {key: reference_set.parameters[key] for key in _DOUBTED if key in reference_set.parameters}
     cut |= {"footprint_m": reference_set.footprint_m, "version": _CUT_VERSION}
-    return f"{status.st_size}:{status.st_mtime_ns}:{ids.digest(cut)[:16]}"
+    return f"{raster.files_state}:{ids.digest(cut)[:16]}"

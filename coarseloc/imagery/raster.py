@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -28,14 +26,15 @@ from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits, undeclared_alpha, value_range
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
-from coarseloc.imagery.file_kinds import conversion_advice, foreign_kind
-from coarseloc.imagery.mosaic_parts import MissingPart, missing_parts
+from coarseloc.imagery.mosaic_parts import MissingPart
+from coarseloc.imagery.raster_files import WORLD_FILES, declared_crs, files_state, open_raster, raster_files
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 
 _OVERVIEW_PX = 1024
 _SPECK_PX = 5
+_LARGE_PICTURE_PX = 25_000_000
 
 
 class Raster:
@@ -46,21 +45,24 @@ class Raster:
         """crs: what the user says that its CRS is, such as EPSG:5174; the file's own by default."""
         self.path = path
         self._handles = threading.local()
-        self._vrt = ""
-        self._missing_parts: tuple[MissingPart, ...] = ()
-        if _is_vrt(path):
-            _check_file(path)
-            self._vrt, self._missing_parts = missing_parts(path)
+        self._files = raster_files(path, crs)
+        self._missing_parts = self._files.missing
         with _gdal(path):
             dataset = self._dataset
             self.width, self.height = dataset.width, dataset.height
-            self.crs = CRS.from_wkt(chosen_crs(crs)) if crs else dataset.crs
-            _check_placed(path, dataset, self.crs)
+            declared, crs_notice = declared_crs(dataset, path)
+            self.crs = _check_placed(
+                path, dataset, CRS.from_wkt(chosen_crs(crs)) if crs else declared, self._files.driver
+            )
+            self.files_state = files_state(path, dataset)
             self._to_crs = Affine(*tuple(dataset.transform)[:6])
             self._to_pixel = Affine(*tuple(~dataset.transform)[:6])
             self._middle_lon = _middle_of_wide_longitudes(self._to_crs, self.width, self.height, self.crs)
-        self.notices = _missing_notices(path, self._missing_parts)
-        self.notices += self._check_place(None if crs is None else crs.strip().upper(), dataset.crs)
+        self.notices = [*self._files.notices, *_missing_notices(path, self._missing_parts)]
+        if crs_notice and not crs:
+            self.notices.append(crs_notice)
+        self.notices += _slow_notices(path, dataset)
+        self.notices += self._check_place(None if crs is None else crs.strip().upper(), declared)
         with _gdal(path):
             self.colours, band_notices = choose_bands(dataset, path.name)
             self.notices += band_notices
@@ -290,7 +292,7 @@ class Raster:
     @property
     def _dataset(self) -> DatasetReader:
         if not hasattr(self._handles, "dataset"):
-            self._handles.dataset = _open(self.path, self._vrt)
+            self._handles.dataset = open_raster(self._files.name, self._files.driver)
         dataset: DatasetReader = self._handles.dataset
         return dataset
 
@@ -310,56 +312,36 @@ def _gdal(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a GeoTIFF: {error}. Is the file whole?") from error
+        raise InputError(f"{path} cannot be read as a raster: {error}. Is the file whole?") from error
 
 
-def _is_vrt(path: Path) -> bool:
-    return path.suffix.lower() == ".vrt"
-
-
-def _check_file(path: Path) -> None:
-    """Raise InputError unless a path names a file that may be a raster, with what it is instead."""
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {state}: expected a GeoTIFF file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): expected a GeoTIFF file")
-    kind = None if _is_vrt(path) else foreign_kind(path)
-    if kind is not None:
-        raise InputError(f"{path} is {kind}: expected a GeoTIFF. {conversion_advice(path, kind)}")
-
-
-def _open(path: Path, vrt: str) -> DatasetReader:
-    """vrt: the XML of a VRT, read instead of its file."""
-    _check_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_placed says it better
-        # Named, so that no other of GDAL's drivers is tried on a file of unknown content; COG is GTiff.
-        return rasterio.open(vrt, driver="VRT") if vrt else rasterio.open(path, driver="GTiff")
-
-
-def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None) -> None:
-    """Raise InputError unless the raster says where on the Earth it lies."""
+def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None, driver: str) -> CRS:
+    """Return a raster's CRS. Raises InputError unless it says where on the Earth it lies."""
     name = path.name
     if dataset.transform.is_identity and dataset.gcps[0]:
         raise InputError(f"{name} has ground control points only: warp it first (gdalwarp -t_srs EPSG:4326 …)")
-    if crs is None:
-        raise InputError(
-            f"{name} has no coordinate reference system: expected a georeferenced GeoTIFF. If you know its "
-            "CRS, give it by --crs EPSG:…, or write it into the file (gdal_edit.py -a_srs EPSG:… FILE, or "
-            "rio edit-info --crs EPSG:… FILE)."
-        )
+    kind = {"PNG": " (a PNG picture)", "JPEG": " (a JPEG picture)"}.get(driver, "")
+    world_file = f"{path.stem}.{WORLD_FILES[driver]}" if driver in WORLD_FILES else "a world file"
     if dataset.transform.is_degenerate:
         raise InputError(f"{name} has pixels of no size (geotransform {tuple(dataset.transform)[:6]})")
     if dataset.transform.is_identity:
+        system = "" if crs else ", nor a coordinate reference system"
         raise InputError(
-            f"{name} has no geotransform (pixel size and corner): expected a georeferenced GeoTIFF. Export it "
-            "again with its georeference, or beside a world file."
+            f"{name}{kind} has no geotransform (pixel size and corner){system}: expected a georeferenced raster. "
+            f"Export it again with its georeference, or lay its world file ({world_file}) beside it and say the CRS by "
+            "--crs EPSG:… (gdal_translate -a_srs EPSG:… -a_ullr WEST NORTH EAST SOUTH "
+            f"{name} {path.stem}-placed.tif writes both)."
+        )
+    if crs is None:
+        raise InputError(
+            f"{name}{kind} has no coordinate reference system: expected a georeferenced raster. If you know its "
+            f"CRS, give it by --crs EPSG:…, as {path.stem}.prj beside it, or write it into the file (gdal_edit.py "
+            "-a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)."
         )
     west, south, east, north = _box(Affine(*tuple(dataset.transform)[:6]), dataset.width, dataset.height)
     far_x, far_y = max(abs(west), abs(east)), max(abs(south), abs(north))
     if not crs.is_geographic or (far_x <= 360.01 and far_y <= 90.01 and east - west <= 360.01):
-        return
+        return crs
     reach = (
         f"{name} declares {crs.to_string()[:60]}, whose unit is the degree, but reaches from ({west:.1f}, {south:.1f}) "
         f"to ({east:.1f}, {north:.1f})"
@@ -398,6 +380,15 @@ def _missing_notices(path: Path, parts: Sequence[MissingPart]) -> list[str]:
     return [
         f"{path.name}: {len(files)} of its parts cannot be opened, such as {files[0]}: tiles that reach into them are "
         "listed as failures"
+    ]
+
+
+def _slow_notices(path: Path, dataset: DatasetReader) -> list[str]:
+    if dataset.driver not in ("PNG", "JPEG") or dataset.width * dataset.height <= _LARGE_PICTURE_PX:
+        return []
+    return [
+        f"{path.name} is one large {dataset.driver} picture, which each tile decodes from its beginning: "
+        f"gdal_translate -of COG {path.name} {path.stem}.tif makes it fast"
     ]
 
 

@@ -146,10 +146,8 @@ def test_a_raster_far_from_where_its_grid_is_for_is_told_of(tiff: Write) -> None
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x89PNG\r\n\x1a\n", "a PNG picture.*gdal_translate"),
-        (b"EHFA_HEADER_TAG\0", "ERDAS.*gdal_translate"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000.*gdal_translate"),
-        (b"SQLite format 3\0" + b"\0" * 52 + b"GPKG", "GeoPackage.*gdal_translate"),
+        (b"msid", "MrSID.*gdal_translate"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5.*gdal_translate"),
         (b"PK\x03\x04", "ZIP archive.*Unpack"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         (b"\n<!DOCTYPE html><html>", "HTML page"),
