@@ -80,9 +80,7 @@ def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[
     mapped: dict[str, Tensor] = {}
     for key in expected.keys() - set(_LOCAL_NORM):
         mapped.update(_to_transformers_names(key, original, source))
-    not_finite = sorted(key for key, tensor in mapped.items() if not torch.isfinite(tensor).all())
-    if not_finite:
-        raise WeightsError(f"{source} holds numbers that are not finite in {', '.join(not_finite[:3])}: copy it again")
+    refuse_infinite(mapped, source)
     return mapped
 
 
@@ -166,6 +164,24 @@ def config_values(spec: BackboneSpec) -> dict[str, Any]:
         "proj_bias": True,
         "mlp_bias": True,
     }
+
+
+def refuse_incomplete(path: Path, name: str, missing: list[str], extra: list[str], misshapen: list[str]) -> None:
+    """Raise WeightsError where a folder's tensors are not those of the model of this name."""
+    faults = [
+        list_keys(fault, keys)
+        for fault, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
+        if keys
+    ]
+    if faults:
+        raise WeightsError(f"{path} does not hold all of {name}: {'; '.join(faults)}. Copy it again")
+
+
+def refuse_infinite(tensors: Tensors, source: str) -> None:
+    """Raise WeightsError where a number is infinite or none."""
+    not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
+    if not_finite:
+        raise WeightsError(f"{source} holds numbers that are not finite in {', '.join(not_finite[:3])}: copy it again")
 
 
 def list_keys(fault: str, keys: list[str]) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
-from coarseloc.embedding import fused_vit, kernels, preprocess
+from coarseloc.embedding import dinov3, fused_vit, kernels, preprocess
 from coarseloc.embedding.device import torch_threads
 from coarseloc.embedding.loading import load_model
-from coarseloc.embedding.weights import LocatedWeights
+from coarseloc.embedding.weights import LocatedWeights, check_normalisation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of what is between linear maps
 CPU_BATCH_TOKENS = 512  # about: two images of 224 px. More leave the cache, and gain nothing
@@ -43,15 +43,14 @@ def load_engine(
     weights: LocatedWeights, spec: EmbeddingSpec, device: torch.device, threads: int | None = None
 ) -> EncoderEngine:
     """Load the fused forward of a DINOv3 ViT, transformers' own of any other model; `threads` on a CPU, default all."""
-    model = load_model(weights)
+    check_normalisation(weights)
     dtype = DTYPES[spec.precision]
-    if model.config.model_type != "dinov3_vit" or model.config.hidden_act not in ("gelu", "silu"):
+    if not dinov3.is_dinov3(weights):
         if spec.precision == "int8":
             raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
-        return TransformersEngine(model, spec, device, weights.spec.patch, dtype)
-    fused = fused_vit.fold(
-        model.state_dict(), model.config, spec, kernels.choose(device, spec.precision), dtype, device
-    )
+        return TransformersEngine(load_model(weights), spec, device, weights.spec.patch, dtype)
+    vit = dinov3.load(weights)
+    fused = fused_vit.fold(vit.state, vit.config, spec, kernels.choose(device, spec.precision), dtype, device)
     if device.type == "cuda":
         return CudaEngine(fused, spec, device)
     return CpuEngine(fused, spec, threads or torch_threads())

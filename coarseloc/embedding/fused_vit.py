@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from coarseloc.core.types import EmbeddingSpec
+from coarseloc.embedding.dinov3 import VitConfig
 from coarseloc.embedding.kernels import Kernels, Linear
 
 NormAffine = tuple[Tensor | None, Tensor | None]  # a LayerNorm's scale and shift; None where they are folded
@@ -155,16 +155,14 @@ class FusedVit:
 
 def fold(
     state: Mapping[str, Tensor],
-    config: Any,
+    config: VitConfig,
     spec: EmbeddingSpec,
     kernels: Kernels,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> FusedVit:
-    """A DINOv3ViTModel's float32 state dict and config → FusedVit in `dtype` on `device`."""
-    reader = _FoldingReader(
-        {key.removeprefix("model."): value for key, value in state.items()}, config, kernels, dtype, device
-    )
+    """A DINOv3 ViT's float32 tensors and config → FusedVit in `dtype` on `device`."""
+    reader = _FoldingReader(state, config, kernels, dtype, device)
     d, last = config.hidden_size, config.num_hidden_layers - 1
     weight, bias = reader.qkv(last)
     prefix = torch.cat([reader.state["embeddings.cls_token"], reader.state["embeddings.register_tokens"]], dim=1)[0]
@@ -189,7 +187,7 @@ class _FoldingReader:
     """Reads transformers' tensors, folds what is constant, and packs the result."""
 
     state: Mapping[str, Tensor]
-    config: Any
+    config: VitConfig
     kernels: Kernels
     dtype: torch.dtype
     device: torch.device | str

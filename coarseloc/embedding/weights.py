@@ -200,6 +200,25 @@ def _last(value: Any) -> Any:
     return value[-1] if isinstance(value, list) and value else value
 
 
+def check_normalisation(weights: LocatedWeights) -> None:
+    """Raise WeightsError where the folder states another mean or std than the row: that error would be silent."""
+    path = weights.path / "preprocessor_config.json"
+    if weights.spec.is_dinov3 or not path.is_file():
+        return
+    stated = read_json(path)
+    for key, ours in (("image_mean", weights.spec.mean), ("image_std", weights.spec.std)):
+        theirs = stated.get(key)
+        if theirs is not None and not _is_close(theirs, ours):
+            raise WeightsError(
+                f"{path} states {key} {theirs}, the [[backbones]] row of {weights.spec.name} has {list(ours)}: "
+                f"correct {key.removeprefix('image_')} in the row"
+            )
+
+
+def _is_close(theirs: Any, ours: tuple[float, float, float]) -> bool:
+    return len(theirs) == 3 and all(abs(a - b) < 1e-3 for a, b in zip(theirs, ours, strict=True))
+
+
 # --- the hub ----------------------------------------------------------------------------------------
 
 

@@ -3,20 +3,28 @@
 import numpy as np
 import pytest
 import torch
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from coarseloc.core.types import Backbone
 from coarseloc.embedding import checkpoint
 from coarseloc.embedding.backbone import load_backbone
-from coarseloc.embedding.loading import build_empty
-from coarseloc.embedding.specs import BACKBONES, table
+from coarseloc.embedding.dinov3 import VitConfig, tensor_shapes
+from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
 from coarseloc.embedding.weights import require
+
+
+def empty(spec: BackboneSpec) -> DINOv3ViTModel:
+    """A row's architecture on the meta device: names and shapes without numbers."""
+    with torch.device("meta"):
+        return DINOv3ViTModel(DINOv3ViTConfig(**checkpoint.config_values(spec)))
+
 
 SIX = [spec for spec in BACKBONES.values() if spec.is_dinov3]
 
 
 @pytest.mark.parametrize("spec", SIX, ids=lambda spec: spec.name)
 def test_a_row_builds_the_architecture_it_states(spec):
-    model = build_empty(spec)
+    model = empty(spec)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters / 1e6 == pytest.approx(spec.params_m, abs=0.0006)
     assert model.config.hidden_size == spec.dim
@@ -28,8 +36,9 @@ def test_an_original_checkpoint_fills_every_tensor_of_the_true_architecture(spec
     # Expanded zeros take no memory, whatever their shape.
     original = {key: torch.zeros(()).expand(shape) for key, shape in checkpoint.original_shapes(spec).items()}
     mapped = checkpoint.to_transformers(original, spec, "here")
-    expected = {key.removeprefix("model."): tensor.shape for key, tensor in build_empty(spec).state_dict().items()}
+    expected = {key.removeprefix("model."): tensor.shape for key, tensor in empty(spec).state_dict().items()}
     assert {key: tensor.shape for key, tensor in mapped.items()} == expected
+    assert tensor_shapes(VitConfig(**checkpoint.config_values(spec))) == expected
 
 
 @pytest.fixture(params=["fake", "loaded"])

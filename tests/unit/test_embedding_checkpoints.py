@@ -1,18 +1,25 @@
 """Meta's .pth files and Hugging Face folders into models: the same numbers, and nothing missing unnoticed."""
 
+import json
 import pickle
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import DINOv3ViTConfig
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import WeightsError
-from coarseloc.embedding import checkpoint
+from coarseloc.embedding import checkpoint, dinov3
+from coarseloc.embedding.backbone import embedding_spec
+from coarseloc.embedding.dinov3 import VitConfig, VitWeights
+from coarseloc.embedding.engine import EncoderEngine, load_engine
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
 from coarseloc.embedding.weights import LocatedWeights, require
@@ -81,17 +88,57 @@ def original(spec, folder) -> dict[str, torch.Tensor]:
     return to_original(load_file(folder / "model.safetensors"), spec)
 
 
-def _load_pth(spec: BackboneSpec, tensors: object, path: Path) -> torch.nn.Module:
+def _load_pth(spec: BackboneSpec, tensors: object, path: Path) -> VitWeights:
     torch.save(tensors, path)
-    return load_model(LocatedWeights(spec, "pth", path))
+    return dinov3.load(LocatedWeights(spec, "pth", path))
 
 
-def test_an_original_checkpoint_gives_the_same_model_as_the_folder(spec, folder, original, tmp_path):
+def test_an_original_checkpoint_gives_the_same_model_as_the_folder_and_transformers(spec, folder, original, tmp_path):
     ours = _load_pth(spec, original, tmp_path / "m.pth")
-    theirs = load_model(LocatedWeights(spec, "folder", folder))
-    pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    assert not ours.training
-    assert torch.equal(ours(pixels).last_hidden_state, theirs(pixels).last_hidden_state)
+    theirs = dinov3.load(LocatedWeights(spec, "folder", folder))
+    model = load_model(LocatedWeights(spec, "folder", folder))
+    oracle = {key.removeprefix("model."): tensor for key, tensor in model.state_dict().items()}
+    assert ours.config == theirs.config
+    assert ours.state.keys() == theirs.state.keys() == oracle.keys()
+    for name, tensor in oracle.items():
+        assert torch.equal(ours.state[name], tensor) and torch.equal(theirs.state[name], tensor)
+    assert all(getattr(model.config, name) == value for name, value in ours.config)
+
+
+def test_what_config_json_leaves_out_is_as_transformers_has_it():
+    theirs = DINOv3ViTConfig()
+    assert {name: getattr(theirs, name) for name, _ in VitConfig()} == dict(VitConfig())
+
+
+@pytest.mark.parametrize("biases", [{}, {"key_bias": True, "query_bias": False}, {"mlp_bias": False}])
+def test_a_laboratorys_own_dinov3_has_the_tensors_that_transformers_gives_it(biases, make_dinov3, tmp_path):
+    row = CustomBackbone(name="ours", path=make_dinov3(tmp_path / "m", seed=4, num_register_tokens=0, **biases))
+    vit = dinov3.load(require(table([row])["ours"], tmp_path))
+    saved = load_file(tmp_path / "m" / "model.safetensors")
+    assert vit.state.keys() == saved.keys()
+    assert all(torch.equal(vit.state[name], saved[name]) for name in saved)
+
+
+def test_sharded_folders_and_tensors_saved_within_another_model_are_read(spec, folder):
+    whole = dinov3.load(LocatedWeights(spec, "folder", folder)).state
+    shards: dict[str, dict[str, torch.Tensor]] = {"model-1.safetensors": {}, "model-2.safetensors": {}}
+    for number, (name, tensor) in enumerate(whole.items()):
+        shards[f"model-{number % 2 + 1}.safetensors"][f"dinov3_vit.model.{name}"] = tensor
+    for name, tensors in shards.items():
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+    weight_map = {key: name for name, tensors in shards.items() for key in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+    again = dinov3.load(LocatedWeights(spec, "folder", folder)).state
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_weights_that_are_replaced_while_they_are_used_change_nothing(spec, folder):
+    state = dinov3.load(LocatedWeights(spec, "folder", folder)).state
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    path = folder / "model.safetensors"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
 
 
 def test_names_make_the_round_trip(spec, folder, original):
@@ -102,8 +149,8 @@ def test_names_make_the_round_trip(spec, folder, original):
 
 
 def test_half_precision_checkpoints_are_widened(spec, original, tmp_path):
-    model = _load_pth(spec, {key: value.bfloat16() for key, value in original.items()}, tmp_path / "m.pth")
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    vit = _load_pth(spec, {key: value.bfloat16() for key, value in original.items()}, tmp_path / "m.pth")
+    assert {tensor.dtype for tensor in vit.state.values()} == {torch.float32}
 
 
 def test_a_missing_tensor_is_refused(spec, original, tmp_path):
@@ -204,14 +251,14 @@ def _change(folder: Path, change) -> None:
 def test_a_folder_that_is_not_complete_is_refused(change, message, spec, folder):
     _change(folder, change)
     with pytest.raises(WeightsError, match=message):
-        load_model(LocatedWeights(spec, "folder", folder))
+        dinov3.load(LocatedWeights(spec, "folder", folder))
 
 
 def test_a_truncated_folder_is_refused(spec, folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="truncated or damaged"):
-        load_model(LocatedWeights(spec, "folder", folder))
+        dinov3.load(LocatedWeights(spec, "folder", folder))
 
 
 def test_a_folder_of_another_architecture_is_refused(spec, make_dinov3, tmp_path):
@@ -222,7 +269,12 @@ def test_a_folder_of_another_architecture_is_refused(spec, make_dinov3, tmp_path
         gated = {"use_gated_mlp": spec.gated, "hidden_act": "silu" if spec.gated else "gelu"}
         path = make_dinov3(tmp_path / message[:5], **gated, **changes)
         with pytest.raises(WeightsError, match=message):
-            load_model(LocatedWeights(spec, "folder", path))
+            dinov3.load(LocatedWeights(spec, "folder", path))
+
+
+def _engine(row: CustomBackbone) -> EncoderEngine:
+    weights = require(table([row])["ours"], row.path)
+    return load_engine(weights, embedding_spec(weights, input_px=32), torch.device("cpu"))
 
 
 def test_a_custom_folder_that_states_another_mean_is_refused(tiny_dinov3, tmp_path):
@@ -230,9 +282,9 @@ def test_a_custom_folder_that_states_another_mean_is_refused(tiny_dinov3, tmp_pa
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
     row = CustomBackbone(name="ours", path=folder)
     with pytest.raises(WeightsError, match=r"states image_mean \[0.5, 0.5, 0.5\].*has \[0.485"):
-        load_model(require(table([row])["ours"], tmp_path))
+        _engine(row)
     row = CustomBackbone(name="ours", path=folder, mean=(0.5,) * 3, std=(0.5,) * 3)
-    assert load_model(require(table([row])["ours"], tmp_path)) is not None
+    assert _engine(row) is not None
 
 
 def test_an_unknown_model_type_is_refused(tmp_path):
@@ -243,6 +295,37 @@ def test_an_unknown_model_type_is_refused(tmp_path):
         load_model(require(table([row])["ours"], tmp_path))
 
 
+def test_a_config_that_makes_no_sense_is_refused_by_its_field(spec, folder):
+    path = folder / "config.json"
+    for changes, message in (
+        ({"layer_norm_eps": "small"}, "layer_norm_eps"),
+        ({"patch_size": [16, 14]}, "patch_size"),
+        ({"num_attention_heads": 5}, "multiple of 4 for each head"),
+    ):
+        stated = json.loads(path.read_text())
+        (folder / "other").mkdir(exist_ok=True)
+        (folder / "other" / "config.json").write_text(json.dumps(stated | changes))
+        with pytest.raises(WeightsError, match=message):
+            dinov3.load(LocatedWeights(replace(spec, hub_id=None), "folder", folder / "other"))
+
+
+def test_numbers_of_a_folder_that_are_not_finite_are_refused(spec, folder):
+    _change(folder, lambda state: state["norm.bias"].fill_(torch.inf))
+    with pytest.raises(WeightsError, match=r"not finite in norm\.bias"):
+        dinov3.load(LocatedWeights(spec, "folder", folder))
+
+
 def test_loading_prints_nothing(spec, folder, capfd):
-    load_model(LocatedWeights(spec, "folder", folder))
+    dinov3.load(LocatedWeights(spec, "folder", folder))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_dinov3_is_read_and_run_without_transformers(spec, folder, original, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)  # an import of it fails
+    torch.save(original, tmp_path / "m.pth")
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    vectors = []
+    for weights in (LocatedWeights(spec, "folder", folder), LocatedWeights(spec, "pth", tmp_path / "m.pth")):
+        engine = load_engine(weights, embedding_spec(weights, input_px=32), torch.device("cpu"))
+        vectors.append(engine.pooled(images))
+    np.testing.assert_array_equal(*vectors)

@@ -9,8 +9,8 @@ import torch
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
+from coarseloc.embedding import dinov3, fused_vit, kernels
 from coarseloc.embedding import engine as engines
-from coarseloc.embedding import fused_vit, kernels
 from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, normalise_rows
 from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
@@ -62,7 +62,8 @@ def test_the_fused_forward_equals_that_of_transformers(architecture, kernel, sid
     pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
         plain = model((pixels / 255 - mean) / std)
-        folded = fused_vit.fold(model.state_dict(), model.config, spec, kernel)
+        vit = dinov3.load(architecture)
+        folded = fused_vit.fold(vit.state, vit.config, spec, kernel)
         tokens, cls = folded.tokens(pixels), folded.class_token(pixels)
     assert (_unit(tokens) - _unit(plain.last_hidden_state)).abs().max() < 1e-5
     assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
