@@ -1,4 +1,5 @@
-"""Use cases that doubt: whether a map tells where it is, whether a flight's labels are right."""
+"""Use cases that doubt: whether a map and a flight are worth hours, whether a map tells where it is, whether a flight's
+labels are right."""
 
 from __future__ import annotations
 
@@ -7,17 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coarseloc.core.errors import InputError
+from coarseloc.core.camera import Camera
+from coarseloc.core.errors import CoarselocError, InputError, WeightsError
 from coarseloc.core.filters import Where
 from coarseloc.core.ids import slug
+from coarseloc.core.types import EmbeddingSpec, TileSource, View
 from coarseloc.data_folder import DataFolder
-from coarseloc.store import references, runs
+from coarseloc.embedding.encoders import Encoders
+from coarseloc.store import embeddings, references, runs
+from coarseloc.store.references import StoredCapture
 
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
     from coarseloc.store.references import StoredReferenceSet
     from search.evaluation.truth_check import TruthCheck
     from search.localizability import Exclusion, Localizability
+    from search.preflight.findings import Finding
+    from search.preflight.preflight import Preflight
 
 _MAP_PICTURES = 600  # captures that a page's map is laid together from: more are thinned out
 
@@ -32,8 +39,172 @@ class ReportRequest:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How maps named by their files are cut, or captures read, as at an ingest."""
+
+    footprint_m: float | None = None
+    altitude_m: float | None = None
+    fov_deg: float | None = None
+    overlap: float = 0.5
+    angles: Sequence[int] = (0, 45, 90, 135, 180, 225, 270, 315)  # `rotation.HEADINGS`, which imports Pillow
+    crs: str | None = None
+    tile_px: int | None = None
+    labels: Path | None = None
+    turned: str = "cw"
+
+
 class FolderChecks(DataFolder):
     """What a workspace says of maps and flights without placing anything."""
+
+    def preflight(
+        self,
+        names: Sequence[str] = (),
+        flight_dir: Path | None = None,
+        *,
+        options: SourceOptions | None = None,
+        backbones: Sequence[str] = (),
+        encoders: Encoders | None = None,
+        camera: Camera | None = None,
+        flight_labels: Path | None = None,
+        measured: bool = True,
+        report: ReportRequest | None = None,
+    ) -> Preflight:
+        """Look at maps and a flight before an ingest and a search, and weigh what they cost; nothing is recorded.
+
+        names: GeoTIFFs, roots of captures or stored reference sets; all that are stored by default. backbones: as of
+        `ingest`. measured: read a few tiles and embed them, which takes seconds a backbone. What cannot be opened is a
+        finding of its own, "no".
+        """
+        from coarseloc.embedding.device import resolve_device
+        from coarseloc.imagery.flights import open_flight
+        from search.preflight.findings import Finding
+        from search.preflight.preflight import run_preflight
+
+        encoders = encoders or Encoders(self.settings)
+        refusals: list[Finding] = []
+        flight = None
+        if flight_dir is not None:
+            try:
+                flight = open_flight(flight_dir, labels=flight_labels, camera=camera)
+            except CoarselocError as error:
+                refusals.append(Finding("flight", "no", "unopened", {"reason": str(error)}))
+        sources: list[TileSource] = []
+        for name in names or [summary.reference_set.name for summary in self.reference_summaries()]:
+            try:
+                sources += self._named_source(name, options or SourceOptions())
+            except CoarselocError as error:
+                refusals.append(Finding("map", "no", "unopened", {"reason": str(error)}))
+        if not sources and not refusals and flight is None:
+            raise InputError(
+                "nothing to look at: name GeoTIFFs, folders of captures or reference sets, or a --flight; there is no "
+                "reference set yet"
+            )
+        specs, found = self._asked_specs(encoders, backbones, sources)
+        with self._show_progress("preflight"):
+            result = run_preflight(
+                self.db, sources, flight, specs, encoders.load, refusals=[*refusals, *found],
+                data_dir=self.settings.data_dir, thumbnails=self.settings.thumbnails,
+                device=str(resolve_device(encoders.device)), measured=measured,
+            )  # fmt: skip
+        if report is not None:
+            from search.evaluation.report.preflight import write_preflight
+
+            grounds = [self._ground_of_source(source) for source in sources]
+            for text in write_preflight(
+                result, grounds, report.file, language=report.language, figures=report.figures, note=report.note
+            ):
+                self.notice(text)
+        return result
+
+    def _named_source(self, name: str, options: SourceOptions) -> Sequence[TileSource]:
+        """A stored set by its name, as it was ingested; else a file or a folder."""
+        from coarseloc.imagery.captures import open_captures
+        from coarseloc.imagery.orthophoto import open_orthophoto
+
+        with self.db.read() as session:
+            stored = {stored.name: stored.reference_set for stored in references.reference_sets(session)}
+        path = Path(name)
+        if name in stored and not path.exists():
+            facts = stored[name]
+            if facts.kind == "captures":
+                opened = open_captures(Path(facts.source), footprint_m=facts.footprint_m)
+                return [source for source in opened if source.reference_set.name == name] or opened
+            return [
+                open_orthophoto(
+                    Path(facts.source), name=name, footprint_m=facts.footprint_m, altitude_m=facts.altitude_m,
+                    overlap=facts.overlap, angles=facts.angles, tile_px=facts.parameters.get("tile_px"),
+                    crs=facts.parameters.get("crs"),
+                )
+            ]  # fmt: skip
+        if path.is_dir():
+            return open_captures(path, labels=options.labels, footprint_m=options.footprint_m, turned=options.turned)
+        if not path.exists():
+            raise InputError(
+                f"{name} is no file, no folder and no reference set; here are {', '.join(stored) or 'none'}"
+            )
+        return [
+            open_orthophoto(
+                path, footprint_m=options.footprint_m, altitude_m=options.altitude_m,
+                fov_deg=None if options.footprint_m else options.fov_deg, overlap=options.overlap,
+                angles=options.angles, tile_px=options.tile_px, crs=options.crs,
+            )
+        ]  # fmt: skip
+
+    def _asked_specs(
+        self, encoders: Encoders, names: Sequence[str], sources: Sequence[TileSource]
+    ) -> tuple[list[EmbeddingSpec], list[Finding]]:
+        """(the specs of the backbones asked for whose weights are here, what is to be said of each); of stored sets
+        those that they are embedded with, where none is asked for."""
+        from search.preflight.findings import Finding
+
+        with self.db.read() as session:
+            ids = {stored.name: stored.id for stored in references.reference_sets(session)}
+            of_sets = [
+                embeddings.specs(session, ids[source.reference_set.name])
+                for source in sources
+                if source.reference_set.name in ids
+            ]
+        known = {stored.backbone: stored for stored_specs in of_sets for stored in stored_specs} if not names else {}
+        if not names and not known:
+            try:
+                specs = encoders.specs([])
+            except WeightsError as error:
+                return [], [Finding("weights", "no", "no-backbone", {"reason": str(error)})]
+            return specs, [Finding("weights", "ok", "weights", {"backbone": spec.backbone}) for spec in specs]
+        asked = list(dict.fromkeys(names)) or list(known)
+        absent = {name: missing for name in asked if (missing := encoders.missing(name)) is not None}
+        here = [name for name in asked if name not in absent]
+        findings = [Finding("weights", "ok", "weights", {"backbone": name}) for name in here]
+        for name, missing in absent.items():
+            values = {"backbone": name, "reason": missing.reason, "remedy": missing.remedy}
+            findings.append(Finding("weights", "doubtful" if here else "no", "no-weights", values))
+        specs = [
+            encoders.spec(name, stored.input_px, stored.precision, stored.fit)
+            if (stored := known.get(name))
+            else encoders.spec(name)
+            for name in here
+        ]
+        return specs, findings
+
+    def _ground_of_source(self, source: TileSource) -> WindowSource | None:
+        """What a map looks like, for a page."""
+        from search.evaluation.report.ground_map import read_small
+        from search.map_localization import reference_map
+
+        step = -(-len(source.tiles) // _MAP_PICTURES) or 1
+        captures = []
+        if source.reference_set.kind == "captures":
+            for tile in source.tiles[::step]:
+                angle = source.angles_of(tile)[0]
+                view = next(iter(source.views(tile, [angle])), None)
+                if isinstance(view, View) and view.path is not None:
+                    captures.append(StoredCapture(str(view.path), tile, angle))
+        try:
+            return reference_map(source.reference_set, captures, read_small)
+        except InputError as error:
+            self.notice(f"the page's map has no picture of the ground: {error}")
+            return None
 
     def localizability(
         self,

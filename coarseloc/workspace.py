@@ -136,6 +136,7 @@ class Workspace(FolderChecks):
         """
         from coarseloc.vectors import sync
         from ingest import worker
+        from search.preflight.doubts import ingest_doubts
 
         encoders = encoders or Encoders(self.settings)
         encoder_specs = encoders.specs(backbones)
@@ -145,7 +146,7 @@ class Workspace(FolderChecks):
             for text in self._vanished_sets(sources):
                 self.notice(text)
             for source in sources:
-                for text in source.notices:
+                for text in (*source.notices, *ingest_doubts(source, encoder_specs, self.settings.data_dir)):
                     self.notice(text)
                 with self._show_progress(f"ingest {source.reference_set.name}") as progress:
                     summary = worker.run(
@@ -218,6 +219,7 @@ class Workspace(FolderChecks):
         """
         from search.evaluation.summary import summarize_run
         from search.flight import run_search, shape_notices
+        from search.preflight.doubts import search_doubts
         from search.verification import FixRequest, open_reference_maps, verify_run
 
         if not isinstance(flight, Flight):
@@ -236,6 +238,8 @@ class Workspace(FolderChecks):
         sets = self.reference_sets(where)
         encoders = encoders or Encoders(self.settings)
         camera = camera.over(flight.camera) if camera else flight.camera
+        for text in search_doubts(replace(flight, camera=camera), [stored.reference_set for stored in sets]):
+            notice(text)
         request = FixRequest(camera, verified_places, map_sd_m) if verify else None
         maps = open_reference_maps(self.db, sets, map_sd_m) if verify else {}
         for reference in maps.values():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coarseloc.core import geo
+from coarseloc.core import geo, ids
 from coarseloc.core.types import EmbeddingSpec, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_digests
 from coarseloc.store import Session, embeddings, references
@@ -75,24 +75,7 @@ def make_plan(
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
     rotated_tiles = references.rotated_tiles(session, stored.id)
     embedded = {spec.id: embeddings.embedded_contents(session, stored.id, spec.id) for spec in stored_specs}
-    cut = source.reference_set.kind == "orthophoto"
-    pictured = thumbnail_digests(thumbnails) if cut and rotated_tiles else set()
-
-    def is_up_to_date(tile: Tile, angle: int) -> bool:
-        stored_tile = rotated_tiles.get((tile.index, angle))
-        return (
-            stored_tile is not None
-            and stored_tile.source_fingerprint == source.source_fingerprint(tile, angle)
-            and (not cut or stored_tile.content_digest in pictured)
-            and all(embedded[spec.id].get(stored_tile.id) == stored_tile.content_digest for spec in stored_specs)
-        )
-
-    work, views = [], 0
-    for tile in source.tiles:
-        angles = source.angles_of(tile)
-        views += len(angles)
-        if missing := tuple(angle for angle in angles if not is_up_to_date(tile, angle)):
-            work.append(Work(tile, missing))
+    work, views = missing_work(source, stored_specs, rotated_tiles, embedded, thumbnails)
     to_read = sum(len(w.angles) for w in work)
     return Plan(
         stored,
@@ -106,6 +89,49 @@ def make_plan(
         removed,
         keep_missing,
     )
+
+
+def missing_work(
+    source: TileSource,
+    specs: Sequence[StoredSpec],
+    rotated_tiles: Mapping[tuple[int, int], StoredRotatedTile],
+    embedded: Mapping[int, Mapping[int, str]],
+    thumbnails: Path,
+) -> tuple[list[Work], int]:
+    """(what must be read, the views that the source holds); arguments as of `Plan`."""
+    cut = source.reference_set.kind == "orthophoto"
+    pictured = thumbnail_digests(thumbnails) if cut and rotated_tiles else set()
+
+    def is_up_to_date(tile: Tile, angle: int) -> bool:
+        stored_tile = rotated_tiles.get((tile.index, angle))
+        return (
+            stored_tile is not None
+            and stored_tile.source_fingerprint == source.source_fingerprint(tile, angle)
+            and (not cut or stored_tile.content_digest in pictured)
+            and all(embedded[spec.id].get(stored_tile.id) == stored_tile.content_digest for spec in specs)
+        )
+
+    work, views = [], 0
+    for tile in source.tiles:
+        angles = source.angles_of(tile)
+        views += len(angles)
+        if missing := tuple(angle for angle in angles if not is_up_to_date(tile, angle)):
+            work.append(Work(tile, missing))
+    return work, views
+
+
+def count_missing(session: Session, source: TileSource, spec: EmbeddingSpec, thumbnails: Path) -> int:
+    """How many embeddings an ingest would make under a spec; nothing is recorded. A view whose file has changed counts,
+    whatever is in it."""
+    sets = {stored.name: stored for stored in references.reference_sets(session)}
+    stored = sets.get(ids.label(source.reference_set.name))
+    stored_spec = next((known for known in embeddings.specs(session) if known.digest == spec.digest), None)
+    if stored is None or stored_spec is None:
+        return sum(len(source.angles_of(tile)) for tile in source.tiles)
+    embedded = {stored_spec.id: embeddings.embedded_contents(session, stored.id, stored_spec.id)}
+    rotated_tiles = references.rotated_tiles(session, stored.id)
+    work, _ = missing_work(source, [stored_spec], rotated_tiles, embedded, thumbnails)
+    return sum(len(tile_work.angles) for tile_work in work)
 
 
 def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSource, keep_missing: bool) -> int:

@@ -16,8 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coarseloc.core import files, geo, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
@@ -119,17 +117,13 @@ def find_spec(db: Database, reference_set: StoredReferenceSet, spec: EmbeddingSp
 def off_map_notices(flight: Flight, reference_sets: Sequence[StoredReferenceSet], places: Floats) -> list[str]:
     """Say where most frames of known position lie off the references: it may be the wrong map. places: float64 [P, 6],
     as searched."""
-    truths = np.array([frame.truth.location for frame in flight.frames if frame.truth.location]).reshape(-1, 2)
-    if not len(truths):
-        return []
-    on_map, nearest_m = metrics.map_coverage(truths[:, 0], truths[:, 1], places)
-    off_map = ~on_map
-    if 2 * int(off_map.sum()) <= len(truths):
+    overlap = metrics.map_overlap(flight.frames, places)
+    if overlap.nearest_m is None or overlap.share_off <= 0.5:
         return []
     names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
-    away = geo.distance_text(float(np.median(nearest_m[off_map])))
+    away = geo.distance_text(overlap.nearest_m)
     return [
-        f"{int(off_map.sum())} of the {len(truths)} frames whose position is known ({flight.truth_source}) lie where "
+        f"{overlap.off_map} of the {overlap.known} frames whose position is known ({flight.truth_source}) lie where "
         f"no reference of {names} shows the ground, the nearest centre {away} away: is it the right reference set? "
         "Their best places are wrong, and no fix should match"
     ]

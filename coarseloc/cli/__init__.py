@@ -24,6 +24,10 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 # tests/integration/test_cli.py holds the sentences against the commands' own.
 COMMANDS = {
     "demo": ("demo:demo", "Make an area and a flight, ingest, search, export, and say how to see more."),
+    "preflight": (
+        "preflight:preflight",
+        "Before hours are spent: whether maps and a flight fit, what speaks against it, and what it would cost.",
+    ),
     "ingest": ("ingest:ingest", "Embed reference tiles and store them."),
     "search": (
         "search:search",

@@ -32,7 +32,7 @@ class Encoders:
     ) -> None:
         self._settings = settings
         self._rows = specs.table(settings.backbones)
-        self._device, self._precision = device or settings.device, precision or "fp32"
+        self.device, self._precision = device or settings.device, precision or "fp32"
         self._input_px, self._fit = input_px or settings.input_px, fit or settings.fit
         self._allow_hub = allow_hub
         self._weights: dict[str, LocatedWeights] = {}
@@ -63,7 +63,7 @@ class Encoders:
             input_px=spec.input_px,
             precision=spec.precision,
             fit=spec.fit,
-            device=self._device,
+            device=self.device,
             cache_dir=self._settings.data_dir / CACHE,
         )
 

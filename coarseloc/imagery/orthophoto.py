@@ -42,6 +42,7 @@ class OrthophotoSource:
         self.tiles = tiles
         self.failures: Sequence[Failure] = ()
         self.notices: Sequence[str] = raster.notices
+        self.crs = raster.crs.to_string()[:120]  # an authority's code, or the beginning of its WKT
         self._raster = raster
         self._affines = {tile.index: row for tile, row in zip(tiles, affines, strict=True)}
         self._side_px = side_px

@@ -6,12 +6,13 @@ heading are scored apart. Frames without truth are NaN in whatever needs it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from coarseloc.core import geo
-from coarseloc.core.types import Bools, Floats
+from coarseloc.core.types import Bools, Floats, Frame
 
 _CHUNK = 256  # frames held against all places at a time
 
@@ -81,6 +82,27 @@ def map_coverage(truth_lon: Floats, truth_lat: Floats, places: Floats) -> tuple[
         distances = geo.distance_m(lon, lat, places[:, 0], places[:, 1])
         nearest[i : i + _CHUNK] = distances.min(axis=1, initial=np.inf)
     return inside, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class MapOverlap:
+    """Frames of known position against the ground that references show."""
+
+    known: int  # frames whose position is known
+    off_map: int  # of these, on ground that no place shows
+    nearest_m: float | None  # of those off the map, the median distance to the nearest place's centre
+
+    @property
+    def share_off(self) -> float:
+        return self.off_map / self.known if self.known else 0.0
+
+
+def map_overlap(frames: Iterable[Frame], places: Floats) -> MapOverlap:
+    """Count frames on and off the ground of places, float64 [P, 6] as of `map_coverage`."""
+    truths = np.array([frame.truth.location for frame in frames if frame.truth.location]).reshape(-1, 2)
+    on_map, nearest_m = map_coverage(truths[:, 0], truths[:, 1], places)
+    off_map = ~on_map
+    return MapOverlap(len(truths), int(off_map.sum()), float(np.median(nearest_m[off_map])) if off_map.any() else None)
 
 
 def _best(values: Floats) -> Floats:

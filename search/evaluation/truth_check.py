@@ -341,12 +341,11 @@ def _beside(flight: Flight, best_fixes: Mapping[int, ConfidentFix]) -> dict[int,
 
 def _coverage(session: Session, newest: Sequence[StoredRun], flight: Flight) -> tuple[int, float | None]:
     """(labels where none of the runs' references shows the ground, the median metres from these to the nearest)."""
-    truths = np.array([frame.truth.location for frame in flight.frames if frame.truth.location]).reshape(-1, 2)
-    if not newest or not len(truths):
+    if not newest:
         return 0, None
     places = np.concatenate([snapshots.search_map(session, key) for key in {run.search_map for run in newest}])
-    on_map, nearest_m = metrics.map_coverage(truths[:, 0], truths[:, 1], places)
-    return int((~on_map).sum()), None if on_map.all() else float(np.median(nearest_m[~on_map]))
+    overlap = metrics.map_overlap(flight.frames, places)
+    return overlap.off_map, overlap.nearest_m
 
 
 # --- a frame's verdict ------------------------------------------------------------------------------

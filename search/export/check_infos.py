@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coarseloc.core.types import LonLat
+from coarseloc.localize.metrics import MapOverlap
 from search.export.records import (
+    EncoderCostInfo,
     ExplanationInfo,
+    FindingInfo,
+    FlightInfo,
     GainInfo,
     GroundInfo,
     HeadingOffsetInfo,
@@ -18,14 +22,86 @@ from search.export.records import (
     LegOffsetInfo,
     LocalizabilityInfo,
     Location,
+    PreflightInfo,
+    SourceInfo,
     TruthCheckInfo,
     TwinInfo,
     WitnessStatementInfo,
 )
 from search.localizability import BackboneLocalizability, Localizability, TwinPair, twin_pairs
+from search.preflight.flight_facts import FlownFacts
+from search.preflight.map_facts import SampledTiles, SourceFacts
+from search.preflight.preflight import Preflight
 
 if TYPE_CHECKING:
     from search.evaluation.truth_check import CheckedFrame, LegOffset, TruthCheck
+
+
+def preflight_info(preflight: Preflight) -> PreflightInfo:
+    """As JSON holds it."""
+    samples: list[SampledTiles | None] = [*preflight.samples] or [None] * len(preflight.sources)
+    return PreflightInfo(
+        schema_version="1.0",
+        verdict=preflight.verdict,
+        findings=[
+            FindingInfo(
+                topic=finding.topic,
+                level=finding.level,
+                key=finding.key,
+                sentence=finding.sentence(),
+                values=finding.values,
+            )
+            for finding in preflight.findings
+        ],
+        notes=list(preflight.notes),
+        sources=[_source_info(facts, sample) for facts, sample in zip(preflight.sources, samples, strict=True)],
+        flight=None if preflight.flight is None else _flight_info(preflight.flight, preflight.overlap),
+        backbones=[
+            EncoderCostInfo(
+                backbone=cost.backbone,
+                dim=cost.dim,
+                embeddings=cost.embeddings,
+                views=cost.views,
+                embed_ms=None if cost.embed_s is None else 1e3 * cost.embed_s,
+                frame_ms=None if cost.frame_s is None else 1e3 * cost.frame_s,
+            )
+            for cost in preflight.encoders
+        ],
+        ingest_minutes=preflight.ingest_minutes,
+        search_minutes=preflight.search_minutes,
+        disk_needed_bytes=preflight.disk_needed_bytes,
+        disk_free_bytes=preflight.disk_free_bytes,
+    )
+
+
+def _source_info(facts: SourceFacts, sample: SampledTiles | None) -> SourceInfo:
+    values = {name: value for name, value in asdict(facts).items() if name != "box"}
+    return SourceInfo(
+        **values,
+        bbox=facts.box,
+        sampled=None if sample is None else len(sample.tiles),
+        blank=None if sample is None else len(sample.blank),
+        plain=None if sample is None else len(sample.plain),
+    )
+
+
+def _flight_info(facts: FlownFacts, overlap: MapOverlap | None) -> FlightInfo:
+    return FlightInfo(
+        flight_id=facts.flight_id,
+        path=facts.path,
+        frames=facts.frames,
+        truth_source=facts.truth_source,
+        known_positions=facts.known,
+        known_yaws=facts.yaws,
+        known_altitudes=facts.altitudes,
+        time_source=facts.time_source,
+        span_s=facts.span_s,
+        interval_s=facts.interval_s,
+        footprint_m=facts.footprint_m,
+        footprint_source=facts.footprint_source,
+        off_map=None if overlap is None else overlap.off_map,
+        nearest_m=None if overlap is None else overlap.nearest_m,
+    )
 
 
 def localizability_info(measured: Localizability, rasters: Sequence[Path] = ()) -> LocalizabilityInfo:

@@ -594,11 +594,99 @@ class TruthCheckInfo(_Record):
     frames: list[LabelInfo]
 
 
+PreflightLevel = Literal["ok", "doubtful", "no"]
+
+
+class FindingInfo(_Record):
+    """One reason of a verdict."""
+
+    topic: str = Field(description="map, flight, overlap, weights, cost or disk")
+    level: PreflightLevel
+    key: str
+    sentence: str
+    values: dict[str, Any]
+
+
+class SourceInfo(_Record):
+    """A map as tiles, before an ingest."""
+
+    name: str
+    kind: str
+    path: str
+    crs: str | None
+    gsd_m: float | None = Field(description="of an orthophoto")
+    picture_px: int | None = Field(description="a tile's side")
+    footprint_m: float
+    altitude_m: float | None
+    overlap: float
+    headings: list[int]
+    tiles: int
+    views: int
+    outside: int = Field(description="places with less than half of ground")
+    holes: int = Field(description="places of the grid in the box around all that are missing")
+    uneven: int = Field(description="places that lack some headings")
+    bbox: BBoxArray
+    ground_km2: float
+    failures: dict[str, int]
+    sampled: int | None = Field(description="tiles that were read; null where nothing was measured")
+    blank: int | None
+    plain: int | None = Field(description="almost without contrast")
+
+
+class FlightInfo(_Record):
+    """A flight before a search."""
+
+    flight_id: str
+    path: str
+    frames: int
+    truth_source: str
+    known_positions: int
+    known_yaws: int
+    known_altitudes: int = Field(description="above ground")
+    time_source: str | None
+    span_s: float | None
+    interval_s: float | None
+    footprint_m: float | None
+    footprint_source: str | None
+    off_map: int | None = Field(description="frames of known position where no tile shows the ground")
+    nearest_m: float | None
+
+
+class EncoderCostInfo(_Record):
+    """What one backbone has to do."""
+
+    backbone: str
+    dim: int
+    embeddings: int
+    views: int
+    embed_ms: float | None = Field(description="of one view in a batch; null where it was not measured")
+    frame_ms: float | None = Field(description="of one frame alone")
+
+
+class PreflightInfo(_Record):
+    """What is to be expected of maps and a flight, and why."""
+
+    model_config = ConfigDict(title="PreflightInfo")
+
+    schema_version: Literal["1.0"]
+    verdict: PreflightLevel
+    findings: list[FindingInfo]
+    notes: list[str] = Field(description="what readers chose, doubted or left unused")
+    sources: list[SourceInfo]
+    flight: FlightInfo | None
+    backbones: list[EncoderCostInfo] = Field(description="of those asked for, whose weights are here")
+    ingest_minutes: float | None
+    search_minutes: float | None = Field(description="beside the fixes")
+    disk_needed_bytes: int
+    disk_free_bytes: int
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "coarse-localization-info.v1.schema.json": CoarseLocalizationInfo,
     "coarse-localization-flight.v1.schema.json": FlightLocalizations,
     "map-localization-info.v1.schema.json": MapLocalizationInfo,
     "frame-track-info.v1.schema.json": FrameTrackInfo,
+    "preflight-info.v1.schema.json": PreflightInfo,
     "localizability-info.v1.schema.json": LocalizabilityInfo,
     "truth-check-info.v1.schema.json": TruthCheckInfo,
     "live-frame-info.v1.schema.json": LiveFrameInfo,

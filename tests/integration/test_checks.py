@@ -48,3 +48,32 @@ def test_truth_check_of_a_flight_that_was_never_fixed_cannot_say(coarseloc, inge
     assert answer["witnesses"] == ["best place (run 1, tiny)"] and answer["off_map"] == 0
     assert len(corrections.read_text().splitlines()) == 5 and "영상" in page.read_text(encoding="utf-8")
     assert coarseloc("search", flight, "--labels", corrections, "--no-verify", "--json").json[0]["frames"] == 4
+
+
+def test_preflight_of_captures_and_their_flight_is_ok_and_records_nothing(coarseloc, flight, tmp_path):
+    page = tmp_path / "page.html"
+    arguments = ("--flight", flight, "--backbone", "tiny", "--html", page, "--lang", "ko")
+    answer = coarseloc("preflight", tmp_path / "captures", *arguments, "--json").json
+    check(answer, "preflight-info.v1.schema.json")
+    assert [source["tiles"] for source in answer["sources"]] == [6] and answer["flight"]["off_map"] == 0
+    (backbone,) = answer["backbones"]
+    assert (backbone["embeddings"], backbone["views"]) == (12, 12) and backbone["embed_ms"] > 0
+    assert answer["ingest_minutes"] > 0 and answer["disk_free_bytes"] > answer["disk_needed_bytes"] > 0
+    assert "사전 점검" in page.read_text(encoding="utf-8")
+    assert coarseloc("references", "list", "--json").json == []
+
+
+def test_preflight_of_a_stored_set_counts_only_what_is_missing(coarseloc, ingested, flight):
+    answer = coarseloc("preflight", "captures-300m-50", "--quick", "--json").json
+    assert [(b["backbone"], b["embeddings"], b["embed_ms"]) for b in answer["backbones"]] == [("tiny", 0, None)]
+
+
+def test_preflight_says_no_for_a_wrong_map_missing_weights_and_what_cannot_be_opened(coarseloc, ingested, flight):
+    labels = flight / "labels.json"
+    labels.write_text(labels.read_text().replace('"longitude": 127.', '"longitude": 12.'))
+    far = coarseloc("preflight", "--flight", flight, "--quick")
+    assert far.code == 2 and "4 of 4 frames lie where no reference shows the ground" in far.err
+    missing = coarseloc("preflight", "--backbone", "vitl16sat", "--quick")
+    assert missing.code == 2 and "The weights of vitl16sat are not here" in " ".join(missing.err.split())
+    gone = coarseloc("preflight", "elsewhere.tif", "--quick")
+    assert gone.code == 2 and "elsewhere.tif is no file" in gone.err

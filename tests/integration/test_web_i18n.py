@@ -12,9 +12,9 @@ from jinja2.ext import extract_from_ast
 
 import web
 from coarseloc.i18n import LANGUAGES, dictionary
-from search.evaluation import report
+from search.evaluation import label_shifts, report
 from search.evaluation.fix_scores import FIX_SCORES
-from search.evaluation.label_shifts import SENTENCES
+from search.evaluation.report import preflight
 from search.evaluation.report.localizability import EXCLUDED, NOT_MEASURED
 from search.evaluation.report.rotation import ONE_HEADING_INDEX
 from search.evaluation.report.truth_check import VERDICT_TEXTS
@@ -23,6 +23,7 @@ from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
 from search.evaluation.studies.positions import WITNESSES
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.preflight import findings
 from search.tracking import gaps
 
 ROOT = Path(web.__file__).parent
@@ -58,7 +59,9 @@ def texts_of_reports() -> set[str]:
     folder = Path(report.__file__).parent
     texts = {score.title for score in (*SCORES, *FIX_SCORES)}
     texts |= {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
-    texts |= {*EXCLUDED.values(), *NOT_MEASURED.values(), *SENTENCES.values(), *VERDICT_TEXTS.values()}
+    texts |= {*EXCLUDED.values(), *NOT_MEASURED.values(), *VERDICT_TEXTS.values()}
+    texts |= {*label_shifts.SENTENCES.values(), *findings.SENTENCES.values()}
+    texts |= {*preflight.VERDICTS.values(), *preflight.LEVEL_TEXTS.values(), *preflight.TOPICS.values()}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
     for file in (*folder.glob("*.py"), Path(limits.__file__), Path(gaps.__file__)):
