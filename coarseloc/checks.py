@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from search.preflight.findings import Finding
     from search.preflight.preflight import Preflight
 
+_SHEETS = (".tif", ".tiff", ".jp2", ".img")  # a folder that holds such files is one map of several sheets
 _MAP_PICTURES = 600  # captures that a page's map is laid together from: more are thinned out
 
 
@@ -137,7 +138,7 @@ class FolderChecks(DataFolder):
                     crs=facts.parameters.get("crs"),
                 )
             ]  # fmt: skip
-        if path.is_dir():
+        if path.is_dir() and not any(file.suffix.lower() in _SHEETS for file in path.iterdir()):
             return open_captures(path, labels=options.labels, footprint_m=options.footprint_m, turned=options.turned)
         if not path.exists():
             raise InputError(
@@ -281,7 +282,7 @@ class FolderChecks(DataFolder):
         facts = stored.reference_set
         source = Path(facts.source)
         is_raster = facts.kind == "orthophoto"
-        if is_raster and not source.is_file():
+        if is_raster and not source.exists():
             self.notice(f"{source} is gone: the rasters are in WGS84 degrees (EPSG:4326), not in its CRS")
         paths = []
         for backbone in measured.backbones:
@@ -299,7 +300,7 @@ class FolderChecks(DataFolder):
             }
             for kind, values in bands.items():
                 path = folder / f"{slug(stored.name)}-{slug(backbone.backbone)}-{kind}.tif"
-                like = source if is_raster and source.is_file() else None
+                like = source if is_raster and source.exists() else None
                 crs = facts.parameters.get("crs")
                 paths.append(
                     write_places(path, places.lon, places.lat, values, stride_m=measured.stride_m, like=like, crs=crs)

@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import rasterio
+
+from coarseloc.core.types import LonLat
+from coarseloc.imagery.geotiff import write_rgb
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -77,3 +81,14 @@ def test_preflight_says_no_for_a_wrong_map_missing_weights_and_what_cannot_be_op
     assert missing.code == 2 and "The weights of vitl16sat are not here" in " ".join(missing.err.split())
     gone = coarseloc("preflight", "elsewhere.tif", "--quick")
     assert gone.code == 2 and "elsewhere.tif is no file" in gone.err
+
+
+def test_preflight_takes_a_folder_of_sheets_as_one_map_and_says_what_is_doubtful_of_it(coarseloc, tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 255, (50, 50, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    write_rgb(tmp_path / "sheets" / "a.tif", pixels, center=LonLat(127.03, 37.5), gsd_m=2.0)
+    arguments = (tmp_path / "sheets", "--footprint-m", 200, "--backbone", "tiny", "--quick")
+    answer = coarseloc("preflight", *arguments, "--json").json
+    assert answer["verdict"] == "doubtful" and answer["sources"][0]["crs"] == "EPSG:32652"
+    assert [finding["key"] for finding in answer["findings"] if finding["level"] != "ok"] == ["coarse"]
+    ingest = coarseloc("ingest", "orthophoto", *arguments[:-1], "--angles", "0")
+    assert "preflight: doubtful: A tile of" in " ".join(ingest.err.split())

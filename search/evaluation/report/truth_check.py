@@ -77,7 +77,9 @@ def findings(check: TruthCheck, translate: Translator) -> list[str]:
         )
     for explanation in check.accepted:
         template = (
-            translate("Told apart from that by nothing here: {sentence} ({before} m becomes {after} m in the median).")
+            translate(
+                "The flight does not tell it apart from this: {sentence} ({before} m becomes {after} m in the median)."
+            )
             if explanation.tied
             else translate(
                 "What explains the labels: {sentence} ({before} m becomes {after} m in the median, {n} frames)."
@@ -86,7 +88,7 @@ def findings(check: TruthCheck, translate: Translator) -> list[str]:
         texts.append(
             template.format(
                 sentence=explanation.sentence(translate), n=explanation.frames,
-                before=f"{check.explanations[0].median_m:,.3g}", after=f"{explanation.median_m:,.3g}",
+                before=_metres(check.explanations[0].median_m), after=_metres(explanation.median_m),
             )
         )  # fmt: skip
     constant = [leg for leg in check.legs if leg.constant]
@@ -118,6 +120,10 @@ def off_map_texts(check: TruthCheck, translate: Translator) -> list[str]:
         "{n} labels lie where no reference shows the ground, the nearest centre {distance} away: is it the right map?"
     )
     return [text.format(n=check.off_map, distance=geo.distance_text(check.nearest_m or 0.0))]
+
+
+def _metres(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _sections(
@@ -260,7 +266,7 @@ def _explanation_table(check: TruthCheck, translate: Translator) -> Table:
     rows = [
         [
             explanation.sentence(translate),
-            f"{explanation.median_m:,.3g}" if explanation.median_m < 1e5 else geo.distance_text(explanation.median_m),
+            _metres(explanation.median_m),
             f"{explanation.share_within:.0%}",
             translate("tied") if explanation.tied else translate("yes") if explanation.accepted else "–",
             str(explanation.frames),
