@@ -391,15 +391,19 @@ class Workspace(FolderChecks):
 
     @contextmanager
     def _indexes(self, exact: bool, sets: Sequence[StoredReferenceSet], where: Where) -> Iterator[Callable[..., Any]]:
-        """Open what specs are searched in: exact mirrors, or the vector store, brought up to the database first."""
+        """Open what specs are searched in: exact mirrors, or the vector store, brought up to the database for each."""
         if exact:
             yield lambda spec: self.exact_index(sets, spec, where)
             return
         from coarseloc.vectors import sync
 
         with self.vectors() as store:
-            sync.drain(self.db, store)
-            yield lambda spec: self.filtered_index(store, spec, where)
+
+            def index_of(spec: StoredSpec) -> FilteredIndex:
+                sync.drain(self.db, store, only=spec)
+                return self.filtered_index(store, spec, where)
+
+            yield index_of
 
     def exact_index(
         self,
@@ -420,7 +424,7 @@ class Workspace(FolderChecks):
         from coarseloc.vectors import sync
         from search.filtered_index import FilteredIndex
 
-        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store), where, self.notice)
+        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store, only=spec), where, self.notice)
 
     def speeds(
         self,

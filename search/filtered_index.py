@@ -93,7 +93,7 @@ class FilteredIndex:
     def _query(self, query: Float32, k: int) -> list[tuple[str, float]]:
         collection = self.spec.collection
         try:
-            if collection not in self.store.collections():
+            if not self.store.has(collection):
                 raise VectorStoreError(
                     f"the vector store {self.store.location} holds nothing of {self.spec.backbone} yet, "
                     f"{self._pending()} embeddings are pending: run `coarseloc ingest` or `coarseloc rebuild`"

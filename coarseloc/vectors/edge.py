@@ -61,6 +61,11 @@ class EdgeStore:
                     self._find(path.name)
             return sorted(self._open)
 
+    def has(self, collection: str) -> bool:
+        """Whether the collection is there and sound; it alone is opened."""
+        with self._opening:
+            return self._find(collection) is not None
+
     @property
     def needs_rebuild(self) -> list[str]:
         """Collections that were put aside as damaged and have not been made anew since."""

@@ -17,6 +17,10 @@ class VectorStore(Protocol):
 
     def collections(self) -> list[str]: ...
 
+    def has(self, collection: str) -> bool:
+        """Whether the collection is there and sound; no other one is looked at."""
+        ...
+
     def ensure(self, collection: str, dim: int) -> None:
         """Create the collection with its payload indexes; raise VectorStoreError if it exists with another dim."""
         ...

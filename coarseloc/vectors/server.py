@@ -83,6 +83,10 @@ class ServerStore:
             names = [description.name for description in self._client.get_collections().collections]
         return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
 
+    def has(self, collection: str) -> bool:
+        with clear_errors(self.location, f"looking for {collection}"):
+            return bool(self._client.collection_exists(self._name(collection)))
+
     def ensure(self, collection: str, dim: int) -> None:
         """Create the collection with its payload indexes where it lacks; VectorStoreError if its dim is another."""
         name = self._name(collection)

@@ -52,12 +52,15 @@ class Miscount:
     rows: Tally
 
 
-def drain(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
-    """Write every pending embedding to the store and record that it is there."""
+def drain(
+    db: Database, store: VectorStore, progress: Progress | None = None, *, only: StoredSpec | None = None
+) -> DrainSummary:
+    """Write every pending embedding, or those of one spec, to the store and record that they are there."""
     summary = DrainSummary()
     with db.read() as session:
-        total = sum(embeddings.pending_counts(session).values())
-        specs = embeddings.specs(session)
+        specs = embeddings.specs(session) if only is None else [only]
+        pending = embeddings.pending_counts(session)
+    total = sum(pending.get(spec.collection, 0) for spec in specs)
     for spec in specs:
         if _is_lost(db, store, spec):
             summary.rebuilt.append(spec.collection)
@@ -72,7 +75,7 @@ def drain(db: Database, store: VectorStore, progress: Progress | None = None) ->
 
 def _is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
     """Test whether the database has points in a collection that the store lacks."""
-    if spec.collection in store.collections():
+    if store.has(spec.collection):
         return False
     with db.read() as session:
         return embeddings.has_indexed(session, spec.id)
@@ -126,7 +129,7 @@ def _compare(db: Database, store: VectorStore, spec: StoredSpec, sample: int) ->
     with db.read() as session:
         indexed = embeddings.indexed_points(session, spec.id)
         live = set(embeddings.point_ids(session, spec.id))
-    stored = set(store.ids(collection)) if collection in store.collections() else set()
+    stored = set(store.ids(collection)) if store.has(collection) else set()
     missing = sorted(indexed - stored)
     orphaned = sorted(stored - live)
     shared = sorted(indexed & stored)

@@ -210,10 +210,11 @@ def test_a_dropped_collection_is_gone_alone_and_may_be_made_anew(
     shared.ensure(name, DIM)
     shared.upsert(name, make_points(8))
     assert {name, collection} <= set(shared.collections())
+    assert shared.has(name) and shared.has(collection)
     assert shared.count(collection) == 0
     shared.drop(name)
     shared.drop(name)
-    assert name not in shared.collections()
+    assert name not in shared.collections() and not shared.has(name)
     assert collection in shared.collections()
     for use in (shared.count, shared.ids, lambda gone: shared.upsert(gone, make_points(8))):
         with pytest.raises(VectorStoreError, match=name):

@@ -181,6 +181,18 @@ def test_a_damaged_collection_is_put_aside_and_named(folder: Path, damage: Calla
         assert later.needs_rebuild == [NAME]
 
 
+def test_asking_for_one_collection_opens_no_other(folder: Path, make_points: MakePoints) -> None:
+    with EdgeStore(folder) as store:
+        store.ensure("other", DIM)
+        store.upsert("other", make_points(3))
+        store.flush("other")
+    (folder / NAME / "edge_config.json").write_bytes(b"\xff")  # it would be put aside
+    with EdgeStore(folder) as store:
+        assert store.has("other") and store.count("other") == 3 and not store.has("a-third")
+        assert (folder / NAME).is_dir()
+        assert not store.has(NAME) and store.needs_rebuild == [NAME]
+
+
 def test_nobody_goes_on_upserting_as_if_the_damaged_points_were_there(folder: Path, make_points: MakePoints) -> None:
     (folder / NAME / "edge_config.json").write_bytes(b"\xff")
     with EdgeStore(folder) as store:

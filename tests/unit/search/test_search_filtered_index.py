@@ -96,7 +96,7 @@ def test_a_store_that_is_down_is_named_with_what_goes_on_without_it(world, fake_
     class Down:
         location = "http://qdrant:6333"
 
-        def collections(self):
+        def has(self, collection):
             raise VectorStoreUnavailable("http://qdrant:6333 does not answer.")
 
     spec = world.embed(fake_backbone)
