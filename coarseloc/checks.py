@@ -4,7 +4,7 @@ labels are right."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,12 @@ class ReportRequest:
     note: str | None = None
 
 
+def _headings() -> Sequence[int]:
+    from coarseloc.core.rotation import HEADINGS  # it imports Pillow, which most commands do not need
+
+    return HEADINGS
+
+
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """How maps named by their files are cut, or captures read, as at an ingest."""
@@ -48,7 +54,7 @@ class SourceOptions:
     altitude_m: float | None = None
     fov_deg: float | None = None
     overlap: float = 0.5
-    angles: Sequence[int] = (0, 45, 90, 135, 180, 225, 270, 315)  # `rotation.HEADINGS`, which imports Pillow
+    angles: Sequence[int] = field(default_factory=_headings)
     crs: str | None = None
     tile_px: int | None = None
     labels: Path | None = None

@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.options import Angles, Overlap, backbone_options
+from coarseloc.cli.options import backbone_options, cut_options
 from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Fit, TileSource
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import IngestResult
@@ -81,15 +80,7 @@ def captures(
 
 @ingest.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground.")
-@click.option("--altitude-m", type=click.FloatRange(min=0, min_open=True), help="Height above ground to stand for.")
-@click.option("--fov-deg", type=click.FloatRange(0, 180, min_open=True, max_open=True), help="Camera's field of view.")
-@click.option("--overlap", type=Overlap(), default="50", show_default=True, help="Of neighbouring tiles, percent.")
-@click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]")
-@click.option("--crs", metavar="EPSG:CODE", help="The file's CRS, where it says none, too little or another.")
-@click.option(
-    "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
-)
+@cut_options
 @_ingest_options
 @pass_workspace
 def orthophoto(

@@ -93,6 +93,35 @@ def report_options(command: F) -> F:
     return command
 
 
+def cut_options(command: F) -> F:
+    """How an orthophoto is cut into tiles."""
+    from coarseloc.core.rotation import HEADINGS  # it imports Pillow, which commands that cut nothing do not need
+
+    for option in (
+        click.option(
+            "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
+        ),
+        click.option("--crs", metavar="EPSG:CODE", help="The file's CRS, where it says none, too little or another."),
+        click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]"),
+        click.option(
+            "--overlap", type=Overlap(), default="50", show_default=True, help="Of neighbouring tiles, percent."
+        ),
+        click.option(
+            "--fov-deg",
+            type=click.FloatRange(0, 180, min_open=True, max_open=True),
+            help="Camera's field of view.",
+        ),
+        click.option(
+            "--altitude-m", type=click.FloatRange(min=0, min_open=True), help="Height above ground to stand for."
+        ),
+        click.option(
+            "--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def camera_options(command: F) -> F:
     """What a user says of the camera, handed to the command as one `camera`: it comes before the flight's own table."""
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coarseloc.checks import ReportRequest, SourceOptions
-from coarseloc.cli.options import Angles, Overlap, backbone_options, report_options
+from coarseloc.cli.options import backbone_options, cut_options, report_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
-from coarseloc.core.rotation import HEADINGS
 from coarseloc.core.types import Fit
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.workspace import Workspace
@@ -28,13 +27,7 @@ _STYLES = {"ok": "green", "doubtful": "yellow", "no": "red"}
 @click.option("--flight", "flight_dir", type=click.Path(path_type=Path), help="A flight's folder.")
 @click.option("--flight-labels", type=click.Path(path_type=Path), help="Its labels, where they are elsewhere.")
 @click.option("--quick", is_flag=True, help="Headers, labels and the database alone: no tile is read.")
-@click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground.")
-@click.option("--altitude-m", type=click.FloatRange(min=0, min_open=True), help="Height above ground to stand for.")
-@click.option("--fov-deg", type=click.FloatRange(0, 180, min_open=True, max_open=True), help="Camera's field of view.")
-@click.option("--overlap", type=Overlap(), default="50", show_default=True, help="Of neighbouring tiles, percent.")
-@click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]")
-@click.option("--crs", metavar="EPSG:CODE", help="The file's CRS, where it says none, too little or another.")
-@click.option("--tile-px", type=click.IntRange(min=16), help="Side of a cut tile.")
+@cut_options
 @click.option("--labels", type=click.Path(path_type=Path), help="Label JSON of captures, where it is elsewhere.")
 @click.option("--turned", type=click.Choice(["cw", "ccw"]), default="cw", help="Sense of the folders' angles.")
 @click.option("--html", "file", type=click.Path(path_type=Path), help="Write a page with a map here.")
