@@ -400,7 +400,7 @@ class Workspace(FolderChecks):
         with self.vectors() as store:
 
             def index_of(spec: StoredSpec) -> FilteredIndex:
-                sync.drain(self.db, store, only=spec)
+                sync.drain(self.db, store, spec=spec)
                 return self.filtered_index(store, spec, where)
 
             yield index_of
@@ -424,7 +424,7 @@ class Workspace(FolderChecks):
         from coarseloc.vectors import sync
         from search.filtered_index import FilteredIndex
 
-        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store, only=spec), where, self.notice)
+        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store, spec=spec), where, self.notice)
 
     def speeds(
         self,
@@ -737,12 +737,12 @@ class Workspace(FolderChecks):
         larger = self._backbone(name)
         if larger == run.spec.backbone:
             raise InputError(f"--cascade names {larger} twice: expected a small backbone and a larger one")
-        for other in reversed(newest_runs(self.db, stored.flight.flight_id)):
-            if other.question == run.question and other.spec.backbone == larger:
-                self.notice(f"the hits of {larger} are those of run {other.id}; its times are of then")
-                return recorded_cascade(self.db, other, plane)
+        for candidate in reversed(newest_runs(self.db, stored.flight.flight_id)):
+            if candidate.question == run.question and candidate.spec.backbone == larger:
+                self.notice(f"the hits of {larger} are those of run {candidate.id}; its times are of then")
+                return recorded_cascade(self.db, candidate, plane)
         with self.db.read() as session:
-            sets = [found for found in references.reference_sets(session) if found.uid in run.set_uids]
+            sets = [searched for searched in references.reference_sets(session) if searched.uid in run.set_uids]
         if len(sets) < len(run.set_uids):
             raise InputError(
                 f"the references of run {run.id} are gone: {larger} cannot search them. Search the flight anew"

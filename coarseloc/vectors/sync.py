@@ -53,20 +53,20 @@ class Miscount:
 
 
 def drain(
-    db: Database, store: VectorStore, progress: Progress | None = None, *, only: StoredSpec | None = None
+    db: Database, store: VectorStore, progress: Progress | None = None, *, spec: StoredSpec | None = None
 ) -> DrainSummary:
     """Write every pending embedding, or those of one spec, to the store and record that they are there."""
     summary = DrainSummary()
     with db.read() as session:
-        specs = embeddings.specs(session) if only is None else [only]
+        specs = embeddings.specs(session) if spec is None else [spec]
         pending = embeddings.pending_counts(session)
-    total = sum(pending.get(spec.collection, 0) for spec in specs)
-    for spec in specs:
-        if _is_lost(db, store, spec):
-            summary.rebuilt.append(spec.collection)
+    total = sum(pending.get(stored.collection, 0) for stored in specs)
+    for stored in specs:
+        if _is_lost(db, store, stored):
+            summary.rebuilt.append(stored.collection)
             with db.write() as session:
-                embeddings.forget_indexed(session, spec.id)
-        _drain_spec(db, store, spec, summary, progress, total)
+                embeddings.forget_indexed(session, stored.id)
+        _drain_spec(db, store, stored, summary, progress, total)
     if summary.deleted:
         with db.write() as session:
             references.drop_removed(session)

@@ -91,8 +91,8 @@ def _convolved(planes: Tensor, taps: Tensor, axis: int) -> Tensor:
     weights = taps.tolist()
     smooth: Tensor = planes.narrow(axis, reach, length) * weights[reach]
     for tap in range(reach):
-        both = planes.narrow(axis, tap, length) + planes.narrow(axis, 2 * reach - tap, length)
-        smooth.add_(both, alpha=weights[tap])
+        pair = planes.narrow(axis, tap, length) + planes.narrow(axis, 2 * reach - tap, length)
+        smooth.add_(pair, alpha=weights[tap])
     return smooth
 
 
