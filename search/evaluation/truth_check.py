@@ -28,6 +28,7 @@ from coarseloc.core.types import Flight, Floats, Frame, LonLat
 from coarseloc.localize import metrics
 from coarseloc.localize.boresight import LEG_FRAMES, LegBoresight, Sight, estimate_boresight
 from coarseloc.store import Database, Session, fixes, flights, localizations, runs, snapshots
+from coarseloc.store.localizations import TRACK_SMOOTHED, StoredLocalization
 from coarseloc.store.runs import StoredRun
 from search.boresight import sight_of
 from search.evaluation.evaluated_fixes import (
@@ -191,7 +192,7 @@ def check_truth(db: Database, flight_id: str) -> TruthCheck:
             name = f"whole map of {stored_map.reference_set}"
             _add_fixes(fixes.fixes(session, stored_map.id), camera, name, "whole-map", flight, by_index, fix_rows)
         widths = _widths(fix_rows)
-        for stored_track in tracks:
+        for stored_track in _distinct_tracks(tracks):
             name = f"{stored_track.method} on {stored_track.reference_set} ({stored_track.parameters.get('evidence')})"
             for index, estimate in localizations.track(session, stored_track).items():
                 testimony = _of_track(name, estimate, by_index[index], flight, widths)
@@ -295,6 +296,15 @@ def _of_track(
     truth = frame.truth.location
     apart = None if truth is None else float(geo.distance_m(*truth, *location))
     return WitnessStatement(name, "track", location, apart, tolerance, estimate.probability, estimate.heading_deg)
+
+
+def _distinct_tracks(tracks: Sequence[StoredLocalization]) -> list[StoredLocalization]:
+    """Of the causal and the smoothed track of the same evidence the smoothed one: they are no two witnesses."""
+    by_question = {
+        (stored.reference_set, stored.parameters.get("evidence")): stored
+        for stored in sorted(tracks, key=lambda stored: stored.method == TRACK_SMOOTHED)
+    }
+    return list(by_question.values())
 
 
 def _widths(fix_rows: Mapping[int, Sequence[ConfidentFix]]) -> dict[int, float]:
