@@ -23,6 +23,7 @@ from web.pages import (
     flights,
     frame,
     images,
+    live,
     map,
     references,
     rotation,
@@ -31,7 +32,7 @@ from web.pages import (
 )
 from web.state import WebState
 
-_FEATURES = (flights, frame, search, compare, rotation, references, export, map, images, monitoring, openapi)
+_FEATURES = (flights, frame, live, search, compare, rotation, references, export, map, images, monitoring, openapi)
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 

@@ -62,6 +62,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "model": ("The backbone, by its key.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
     "rank": ("The hit of `model` that is compared with the query; none by default.", {"type": "integer"}),
+    "session": ("A live session's name; by default the newest.", _TEXT),
     "set": ("A reference set's name.", _TEXT),
     "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
@@ -95,6 +96,7 @@ OPERATIONS: dict[str, Operation] = {
     "frame.frame_json": Operation(
         "One frame under every backbone", (*_SEARCHES, "model", "rank", "view", "within", "lang"), (404,)
     ),
+    "live.live_json": Operation("A flight that is tracked while it is flown", ("session", "lang"), (404,)),
     "compare.compare_json": Operation("Backbones beside each other", ("flight", *_SEARCHES, "lang"), (404,)),
     "rotation.rotation_json": Operation("A rotation study", ("study", "turn", "lang")),
     "references.references_json": Operation("Reference sets", ("lang",)),

@@ -27,7 +27,7 @@ FLIGHT, BLIND_FLIGHT = SHAPE.flights  # truth is known of the first one only
 FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("flights.flights", "flights.flights_plural", "flights.flight", "frame.frame", "search.search", "compare.compare"),
     *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
-    *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure"),
+    *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
 }
 ADDRESSES = [
     "/flights.json",
@@ -45,6 +45,7 @@ ADDRESSES = [
     f"/flights/{FLIGHT}/export.json",
     f"/flights/{FLIGHT}/export.geojson",
     f"/flights/{BLIND_FLIGHT}/export.geojson",
+    "/live.json",
     "/search.json",
     "/search.json?reference-set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",
     f"/search.json?flight={FLIGHT}&frame=2&model=tiny&reference-set=drawn-200m",

@@ -128,8 +128,8 @@ def _view(
         choices=[],
         chosen=_choice(causal),
         odometry=next(iter(estimates.values())).odometry,
-        causal=_figures(points),
-        smoothed=_figures(smooth_points) if smooth else None,
+        causal=track_figures(points),
+        smoothed=track_figures(smooth_points) if smooth else None,
         gaps=[TrackGapView(**asdict(gap), text=gap_text(gap, translator(g.language))) for gap in gaps],
         frames=[
             FrameOnTrack(
@@ -176,7 +176,8 @@ def _jumps_m(frames: Sequence[Frame], places: Mapping[int, LonLat]) -> dict[int,
     }
 
 
-def _figures(points: Mapping[int, TrackPoint]) -> TrackFigures:
+def track_figures(points: Mapping[int, TrackPoint]) -> TrackFigures:
+    """Count and judge a track's points by any key."""
     errors_m = [point.errors.track_m for point in points.values() if point.errors]
     return TrackFigures(
         placed=sum(point.info.location is not None for point in points.values()),
