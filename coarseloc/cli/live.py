@@ -70,6 +70,15 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 @click.option("--idle-stop", "idle_stop_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Of a folder: end "
               "when nothing came for so long.")  # fmt: skip
 @click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of a video: from one frame that is tracked to the next.",
+)
+@click.option(
     "--clock",
     type=click.Choice(["capture", "arrival"]),
     default="capture",
@@ -118,6 +127,7 @@ def live(
     max_age_s: float,
     from_start: bool,
     idle_stop_s: float | None,
+    every_s: float,
     clock: Literal["capture", "arrival"],
     json_files: tuple[Path, ...],
     nmea: tuple[str, ...],
@@ -139,6 +149,8 @@ def live(
 
     if (from_start or idle_stop_s is not None) and not Path(source).is_dir():
         raise InputError("--from-start and --idle-stop go with a folder as --source")
+    if labels is not None and Path(source).is_file():
+        raise InputError("--labels goes with a folder or standard input: a video has the subtitle beside it")
     if mavlink_messages and not mavlink:
         raise InputError("--mavlink-message goes with --mavlink")
 
@@ -147,7 +159,7 @@ def live(
 
     circle = Where.parse({"near": [near]}).near if near else None
     session = workspace.live(
-        _source(source, flight_id, labels, camera, time, from_start, idle_stop_s),
+        _source(source, flight_id, labels, camera, time, from_start, idle_stop_s, every_s, paced=max_age_s > 0),
         map_path=map_path,
         crs=crs,
         reference_set=reference_set,
@@ -197,6 +209,8 @@ def _source(
     time: StatedTime,
     from_start: bool,
     idle_stop_s: float | None,
+    every_s: float,
+    paced: bool,
 ) -> FrameSource:
     from coarseloc.imagery.arriving import ArrivingFlight
     from coarseloc.live.sources import FolderSource, LineSource
@@ -208,6 +222,12 @@ def _source(
     if path.is_dir():
         arriving = ArrivingFlight(path.resolve(), flight_id=flight_id, labels=labels, camera=camera, time=time)
         return FolderSource(arriving, path.resolve(), from_start=from_start, idle_stop_s=idle_stop_s)
+    if path.is_file():
+        from coarseloc.live.video import VideoSource
+
+        path = path.resolve()
+        arriving = ArrivingFlight(path.parent, flight_id=flight_id or path.stem, camera=camera, time=time)
+        return VideoSource(arriving, path, every_s=every_s, paced=paced)
     raise InputError(f"--source {text} is not there: expected a folder that fills, a video, or - for standard input")
 
 

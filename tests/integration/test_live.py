@@ -14,9 +14,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import av
 import jsonschema
 import pynmea2
 import pytest
+from PIL import Image
 from textured_maps import textured_map
 
 from coarseloc.simulate.flight import simulate_flight
@@ -133,6 +135,27 @@ def test_lines_of_standard_input_are_tracked_to_their_end(coarseloc, ground_map,
     assert [record["track"]["state"] for record in records] == ["tracking"] * 2
     assert all(record["flight_id"] == "live" and record["captured_at"] is None for record in records)
     assert "left out: absent.jpg" in result.err and "3 frames came: 2 were tracked" in result.err
+
+
+def test_a_video_is_tracked_with_the_times_of_its_subtitle(coarseloc, ground_map, flight, tmp_path):
+    blocks = [
+        f"{second + 1}\n00:00:{second:02d},000 --> 00:00:{second + 1:02d},000\n2025-11-24 15:57:{12 + second}\n"
+        for second in range(3)
+    ]
+    (tmp_path / "clip.srt").write_text("\n".join(blocks))
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1, options={"q": "2"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 160, 160, "yuv420p", 8_000_000
+        for index in (1, 2, 3):
+            image = Image.open(flight / f"{FLIGHT}_{index:05d}.jpg").convert("RGB")
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+    result = coarseloc("live", "--source", tmp_path / "clip.mp4", "--map", ground_map, "--max-age", "none",
+                       "--utc-offset", "+09:00", *OPTIONS, "--json")  # fmt: skip
+    records = lines(result.out)
+    assert [record["track"]["state"] for record in records] == ["tracking"] * 3, result.err
+    assert [record["captured_at"] for record in records] == [f"2025-11-24T06:57:{12 + second}Z" for second in range(3)]
+    assert {record["flight_id"] for record in records} == {"clip"}
 
 
 @pytest.mark.parametrize(
