@@ -875,8 +875,8 @@ class Workspace(FolderChecks):
 
         with self._show_progress("report") as progress:
             return write_report(
-                evaluations, self.settings.thumbnails, file, whole_maps=evaluations.whole_maps, progress=progress,
-                **options,
+                evaluations, self.settings.thumbnails, file, whole_maps=evaluations.whole_maps,
+                tracks=evaluations.tracks, progress=progress, **options,
             )  # fmt: skip
 
     def export(

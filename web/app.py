@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -14,7 +14,8 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
 from search.export.records import FixPointInfo, Location
-from web import fix_texts, language, monitoring, openapi, problems, safety, track_texts
+from search.tracking import texts
+from web import fix_texts, language, monitoring, openapi, problems, safety
 from web.pages import (
     DatabaseInteger,
     address,
@@ -190,9 +191,9 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "no_match_help": fix_texts.no_match_help,
     "not_verified_reason": fix_texts.not_verified_reason,
     "method_text": fix_texts.method_text,
-    "state_text": track_texts.state_text,
-    "evidence_text": track_texts.evidence_text,
-    "lane_text": track_texts.lane_text,
+    "state_text": partial(texts.state_text, translate=language.translate),
+    "evidence_text": partial(texts.evidence_text, translate=language.translate),
+    "lane_text": partial(texts.lane_text, translate=language.translate),
     "track_sketch": track_drawing.track_sketch,
     "track_lanes": track_drawing.track_lanes,
 }

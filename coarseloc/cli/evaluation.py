@@ -90,7 +90,7 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
     if columns:
         table("", *columns, rows=rows)
     if evaluations.tracks:
-        _print_tracks(evaluations.tracks)
+        _print_tracks(evaluations.tracks, all_scores)
     notes = ["n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score")]
     if any(fix.counts.judged for fix in evaluations.fixes):
         notes.append(
@@ -104,15 +104,19 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
     out.print("\n".join(notes))
 
 
-def _print_tracks(tracks: Sequence[TrackEvaluation]) -> None:
-    """A column per stored track; of false claims the exact 95 % upper bound beside the share."""
+def _print_tracks(tracks: Sequence[TrackEvaluation], with_intervals: bool) -> None:
+    """A column per stored track; of false claims the exact 95 % upper bound beside the share. with_intervals: of
+    blocks of consecutive frames."""
     from search.evaluation.track_evaluation import TRACK_SCORES
 
     def text(track: TrackEvaluation, score: TrackScore) -> str:
-        estimate, form = track.scores[score.key], FORMS[score.unit].format
-        return _estimate_text(estimate, form, estimate.n, with_interval=False) + (
-            f" [≤ {form(estimate.high)}], n {estimate.n}" if score.key == "track_false_claims" and estimate.n else ""
-        )
+        estimate, block = track.scores[score.key], track.block_intervals.get(score.key)
+        value = _estimate_text(estimate, score.text, estimate.n, with_interval=False)
+        if block is None:
+            return value + (f" [≤ {score.text(estimate.high)}], n {estimate.n}" if estimate.n else "")
+        if not with_intervals or math.isnan(block.low):
+            return value
+        return f"{value} [{score.text(block.low)}, {score.text(block.high)}], blocks of {block.block}"
 
     rows: list[tuple[object, ...]] = [
         (f"{score.title} ({_DIRECTIONS[score.better]})", *(text(track, score) for track in tracks))

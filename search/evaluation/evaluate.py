@@ -33,7 +33,7 @@ from search.evaluation.fix_evaluation import (
     number_json,
 )
 from search.evaluation.fix_scores import FIX_SCORES, FixScore
-from search.evaluation.intervals import LEVEL, MIN_N_EFF, RESAMPLES, IntervalEstimate
+from search.evaluation.intervals import LEVEL, MIN_N_EFF, RESAMPLES, BlockInterval, IntervalEstimate
 from search.evaluation.track_evaluation import TRACK_SCORES, TrackEvaluation, TrackScore, evaluate_tracks
 from search.export.fix_infos import fix_info
 from search.export.infos import errors_info, estimate_info
@@ -278,6 +278,7 @@ def _margin(result: FrameResult) -> float:
 
 _CSV_COLUMNS = (
     "flight", "reference_set", "run", "backbone", "score", "unit", "better", "value", "low", "high", "n", "n_eff",
+    "block_low", "block_high", "block_frames",
 )  # fmt: skip
 
 
@@ -298,7 +299,8 @@ def to_csv(evaluations: Evaluations) -> str:
     for track in evaluations.tracks:
         facts = (track.localization.flight_id, track.localization.reference_set, "", track.label)
         for score in TRACK_SCORES:
-            writer.writerow((*facts, *_score_cells(score, track.scores[score.key])))
+            block = track.block_intervals.get(score.key)
+            writer.writerow((*facts, *_score_cells(score, track.scores[score.key], block)))
     return text.getvalue()
 
 
@@ -306,12 +308,16 @@ def _fix_score_rows(fixes: FixEvaluation) -> list[tuple[object, ...]]:
     return [_score_cells(score, fixes.scores[score.key]) for score in FIX_SCORES]
 
 
-def _score_cells(score: scores.Score | FixScore | TrackScore, estimate: IntervalEstimate) -> tuple[object, ...]:
-    value, low, high, n_eff = (
-        "" if math.isnan(number) else repr(number)
-        for number in (estimate.value, estimate.low, estimate.high, estimate.n_eff)
-    )
-    return score.key, score.unit, score.better, value, low, high, estimate.n, n_eff
+def _score_cells(
+    score: scores.Score | FixScore | TrackScore, estimate: IntervalEstimate, block: BlockInterval | None = None
+) -> tuple[object, ...]:
+    value, low, high, n_eff = map(_number_cell, (estimate.value, estimate.low, estimate.high, estimate.n_eff))
+    block_cells = ("", "", "") if block is None else (_number_cell(block.low), _number_cell(block.high), block.block)
+    return score.key, score.unit, score.better, value, low, high, estimate.n, n_eff, *block_cells
+
+
+def _number_cell(number: float) -> str:
+    return "" if math.isnan(number) else repr(number)
 
 
 def save_evaluations(db: Database, evaluations: Sequence[Evaluation], whole_maps: Sequence[FixEvaluation] = ()) -> None:

@@ -142,15 +142,7 @@ class FixEvaluation:
                 {"threshold": threshold, "precision": precision, "recall": number_json(recall)}
                 for threshold, precision, recall in zip(*(column.tolist() for column in curve), strict=True)
             ],
-            "reliability": [
-                {
-                    "low": group.low,
-                    "high": group.high,
-                    "mean_probability": group.mean_probability,
-                    "right": estimate_json(group.right),
-                }
-                for group in self.reliability
-            ],
+            "reliability": reliability_json(self.reliability),
         }
 
 
@@ -216,6 +208,19 @@ def estimate_json(estimate: IntervalEstimate) -> dict[str, Any]:
         "n": estimate.n,
         "n_eff": number_json(estimate.n_eff),
     }
+
+
+def reliability_json(bins: Sequence[ReliabilityBin]) -> list[dict[str, Any]]:
+    """Stated probability against the share that is right, a row each bin."""
+    return [
+        {
+            "low": group.low,
+            "high": group.high,
+            "mean_probability": group.mean_probability,
+            "right": estimate_json(group.right),
+        }
+        for group in bins
+    ]
 
 
 def number_json(value: float) -> float | None:

@@ -64,11 +64,8 @@ class FixScore:
         return self.estimator is share_upper_bound
 
     def text(self, value: float) -> str:
-        """A value in its unit: centimetres beside kilometres."""
-        if self.unit in ("%", "ms"):
-            return f"{value:.1%}" if self.unit == "%" else f"{value:.0f}"
-        decimals = 3 if abs(value) < 0.1 else 2 if abs(value) < 10 else 1
-        return f"{value:,.{decimals}f}"
+        """A value in its unit."""
+        return value_text(value, self.unit)
 
     def evaluate(self, fixes: EvaluatedFixes) -> IntervalEstimate:
         """The score with its 95 % interval, its number of frames and their effective number."""
@@ -83,6 +80,14 @@ class ReliabilityBin:
     high: float
     mean_probability: float
     right: IntervalEstimate
+
+
+def value_text(value: float, unit: str) -> str:
+    """A value in its unit: centimetres beside kilometres."""
+    if unit in ("%", "ms"):
+        return f"{value:.1%}" if unit == "%" else f"{value:.0f}"
+    decimals = 3 if abs(value) < 0.1 else 2 if abs(value) < 10 else 1
+    return f"{value:,.{decimals}f}"
 
 
 # --- metrics of single frames -------------------------------------------------------------------
@@ -149,14 +154,19 @@ def correlation(fixes: EvaluatedFixes) -> float:
 def reliability(fixes: EvaluatedFixes) -> list[ReliabilityBin]:
     """Stated probability against the share that is right, in bins of equal width; empty bins are left out."""
     known = fixes.select(judged(fixes))
-    index = _bin_index(known.probability)
+    return reliability_bins(known.probability, known.right, correlation(fixes))
+
+
+def reliability_bins(probability: Floats, right: Bools, correlation: float) -> list[ReliabilityBin]:
+    """[n], [n] → the bins that hold something. correlation: the frames' length, nan where it is unknown."""
+    index = _bin_index(probability)
     bins = []
     for i in range(RELIABILITY_BINS):
         inside = index == i
         if inside.any():
-            right = share(known.right[inside].astype(np.float64), correlation(fixes))
-            mean_probability = float(known.probability[inside].mean())
-            bins.append(ReliabilityBin(i / RELIABILITY_BINS, (i + 1) / RELIABILITY_BINS, mean_probability, right))
+            right_share = share(right[inside].astype(np.float64), correlation)
+            mean_probability = float(probability[inside].mean())
+            bins.append(ReliabilityBin(i / RELIABILITY_BINS, (i + 1) / RELIABILITY_BINS, mean_probability, right_share))
     return bins
 
 

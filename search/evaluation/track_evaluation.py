@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.fixes import CHI2_95
-from coarseloc.core.tracks import TrackEstimate
-from coarseloc.core.types import Floats, Frame
-from coarseloc.store import Session, flights, localizations
+from coarseloc.core.types import Floats
+from coarseloc.store import Session, flights, localizations, tracks
 from coarseloc.store.localizations import StoredLocalization
 from search.evaluation import intervals
-from search.evaluation.fix_evaluation import estimate_json
-from search.evaluation.intervals import IntervalEstimate
+from search.evaluation.fix_evaluation import estimate_json, number_json, reliability_json
+from search.evaluation.fix_scores import ReliabilityBin, reliability_bins, value_text
+from search.evaluation.intervals import BlockInterval, IntervalEstimate
+from search.export.tracks import FlightTrack, TrackFrame, load_track
+from search.tracking.gaps import TrackGap, track_gaps
 
 FALSE_CLAIM_M = {"fixes": 100.0, "both": 100.0, "ranks": 300.0}  # a claim farther off than this is false
 WITHIN_M = (25.0, 50.0, 100.0)
@@ -32,6 +34,10 @@ class TrackScore:
     title: str
     unit: str
     better: str  # "lower", "higher" or "nominal"
+
+    def text(self, value: float) -> str:
+        """A value in its unit."""
+        return value_text(value, self.unit)
 
 
 TRACK_SCORES = (
@@ -49,6 +55,7 @@ class TrackedFrames:
     """Frames with truth, in the flight's order. `error_m`, `nees` [F]: nan where nothing is claimed."""
 
     claimed: Floats  # 0 or 1
+    probability: Floats  # that the track states
     error_m: Floats  # great circle, of the estimate's position
     nees: Floats  # normalised error squared, of two dimensions, the truth's own error included
 
@@ -57,12 +64,19 @@ class TrackedFrames:
 class TrackEvaluation:
     """A stored track with its scores."""
 
-    localization: StoredLocalization
-    frames: int
-    without_truth: int
+    track: FlightTrack
+    gaps: Sequence[TrackGap]  # of a causal track, and why
     judged: TrackedFrames
     acquired_after: int | None  # frames until the first claim; None: there is none
     losses: Sequence[int | None]  # of each loss, frames until it was recovered; None: it was not
+
+    @property
+    def localization(self) -> StoredLocalization:
+        return self.track.stored
+
+    @property
+    def without_truth(self) -> int:
+        return len(self.track.frames) - len(self.judged.error_m)
 
     @property
     def label(self) -> str:
@@ -76,21 +90,47 @@ class TrackEvaluation:
     @cached_property
     def scores(self) -> Mapping[str, IntervalEstimate]:
         """{score's key: estimate}, of `TRACK_SCORES`."""
-        judged = self.judged
-        correlation = intervals.correlation_length(judged.error_m[~np.isnan(judged.error_m)])
-        holds = np.where(np.isnan(judged.nees), np.nan, judged.nees <= CHI2_95)
-        is_false = np.where(np.isnan(judged.error_m), np.nan, judged.error_m > self.false_claim_m)
-        values: dict[str, Callable[[], IntervalEstimate]] = {
-            "track_error_median": partial(intervals.median, judged.error_m, correlation),
-            "track_error_p90": partial(intervals.p90, judged.error_m, correlation),
-            "track_claimed": partial(intervals.share, judged.claimed, correlation),
-            "track_false_claims": partial(intervals.share_upper_bound, is_false),
-            "track_coverage@95": partial(intervals.share, holds, correlation),
+        errors_m = self.judged.error_m
+        is_false = np.where(np.isnan(errors_m), np.nan, errors_m > self.false_claim_m)
+        return {
+            "track_error_median": intervals.median(errors_m, self._correlation),
+            "track_error_p90": intervals.p90(errors_m, self._correlation),
+            "track_false_claims": intervals.share_upper_bound(is_false),
+            **{key: intervals.share(values, self._correlation) for key, values in self._shares.items()},
         }
-        for metres in WITHIN_M:
-            near = (np.nan_to_num(judged.error_m, nan=math.inf) <= metres).astype(np.float64)
-            values[f"track_within@{metres:g}"] = partial(intervals.share, near, correlation)
-        return {key: evaluate() for key, evaluate in values.items()}
+
+    @cached_property
+    def block_intervals(self) -> Mapping[str, BlockInterval]:
+        """{score's key: its interval from blocks of consecutive frames}; false claims have their exact bound alone."""
+        errors_m = self.judged.error_m
+        quantiles = {"track_error_median": 0.5, "track_error_p90": 0.9}
+        return {
+            **{key: _block_quantile(errors_m, q) for key, q in quantiles.items()},
+            **{key: intervals.block_bootstrap(values, _nan_mean, values) for key, values in self._shares.items()},
+        }
+
+    @cached_property
+    def reliability(self) -> Sequence[ReliabilityBin]:
+        """The claims' stated probability against the share of them that are not false."""
+        errors_m = self.judged.error_m
+        claimed = ~np.isnan(errors_m)
+        right = errors_m[claimed] <= self.false_claim_m
+        return reliability_bins(self.judged.probability[claimed], right, self._correlation)
+
+    @cached_property
+    def _correlation(self) -> float:
+        return intervals.correlation_length(self.judged.error_m[~np.isnan(self.judged.error_m)])
+
+    @cached_property
+    def _shares(self) -> Mapping[str, Floats]:
+        """{score's key: 0 or 1 of each frame [F]}, nan where it does not count."""
+        judged = self.judged
+        distances_m = np.nan_to_num(judged.error_m, nan=math.inf)
+        return {
+            **{f"track_within@{metres:g}": (distances_m <= metres).astype(np.float64) for metres in WITHIN_M},
+            "track_claimed": judged.claimed,
+            "track_coverage@95": np.where(np.isnan(judged.nees), np.nan, judged.nees <= CHI2_95),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Every score with its interval, n and n_eff."""
@@ -100,7 +140,11 @@ class TrackEvaluation:
             "evidence": self.localization.evidence,
             "odometry": self.localization.parameters.get("odometry"),
             "reference_set": self.localization.reference_set,
-            "counts": {"frames": self.frames, "without_truth": self.without_truth, "judged": len(self.judged.error_m)},
+            "counts": {
+                "frames": len(self.track.frames),
+                "without_truth": self.without_truth,
+                "judged": len(self.judged.error_m),
+            },
             "false_claim_m": self.false_claim_m,
             "acquired_after": self.acquired_after,
             "losses": list(self.losses),
@@ -110,9 +154,12 @@ class TrackEvaluation:
                     "unit": score.unit,
                     "better": score.better,
                     **estimate_json(self.scores[score.key]),
+                    "block_bootstrap": _block_json(self.block_intervals.get(score.key)),
                 }
                 for score in TRACK_SCORES
             },
+            "reliability": reliability_json(self.reliability),
+            "gaps": [asdict(gap) for gap in self.gaps],
         }
 
 
@@ -130,16 +177,46 @@ def evaluate_tracks(
 
 def _evaluation(session: Session, stored: StoredLocalization) -> TrackEvaluation:
     flight = flights.find_flight(session, stored.flight_id).flight
-    estimates = localizations.track(session, stored)
-    tracked = [(frame, estimates[frame.index]) for frame in flight.frames if frame.index in estimates]
-    claims = [estimate.claimed for _, estimate in tracked]
-    with_truth = [(frame, estimate) for frame, estimate in tracked if frame.truth.location is not None]
-    errors = np.array([_error(frame, estimate, flight.truth_sd_m) for frame, estimate in with_truth]).reshape(-1, 2)
+    track = load_track(session, flight, stored)
+    claims = [tracked.estimate.claimed for tracked in track.frames]
+    with_truth = [tracked for tracked in track.frames if tracked.frame.truth.location is not None]
+    errors = np.array([_error(tracked, flight.truth_sd_m) for tracked in with_truth]).reshape(-1, 2)
     judged = TrackedFrames(
-        np.array([float(estimate.claimed) for _, estimate in with_truth]), errors[:, 0], errors[:, 1]
+        np.array([float(tracked.estimate.claimed) for tracked in with_truth]),
+        np.array([tracked.estimate.probability for tracked in with_truth]),
+        errors[:, 0],
+        errors[:, 1],
     )
     acquired = claims.index(True) if True in claims else None
-    return TrackEvaluation(stored, len(tracked), len(tracked) - len(with_truth), judged, acquired, losses(claims))
+    return TrackEvaluation(track, _gaps(session, track), judged, acquired, losses(claims))
+
+
+def _gaps(session: Session, track: FlightTrack) -> list[TrackGap]:
+    if track.stored.track_mode == "smoothed":
+        return []
+    estimates = [tracked.estimate for tracked in track.frames]
+    unplaced = [estimate.index for estimate in estimates if not estimate.claimed]
+    return track_gaps(estimates, tracks.track_evidence(session, track.stored.id, unplaced))
+
+
+def _block_quantile(values: Floats, q: float) -> BlockInterval:
+    """Of values [n], nan where there is none."""
+    if np.isnan(values).all():
+        return BlockInterval(math.nan, math.nan, 0)
+    below = np.where(np.isnan(values), np.nan, values <= np.nanquantile(values, q))
+    return intervals.block_bootstrap(values, lambda samples: np.nanquantile(samples, q, axis=1), below)
+
+
+def _nan_mean(samples: Floats) -> Floats:
+    """[B, n] → [B]; nan where a sample has no value."""
+    counts = (~np.isnan(samples)).sum(axis=1)
+    return np.where(counts > 0, np.nansum(samples, axis=1) / np.maximum(counts, 1), np.nan)
+
+
+def _block_json(interval: BlockInterval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {"low": number_json(interval.low), "high": number_json(interval.high), "block_frames": interval.block}
 
 
 def losses(claims: Sequence[bool]) -> list[int | None]:
@@ -155,9 +232,9 @@ def losses(claims: Sequence[bool]) -> list[int | None]:
     return gaps if gap is None else [*gaps, None]
 
 
-def _error(frame: Frame, estimate: TrackEstimate, truth_sd_m: float) -> tuple[float, float]:
+def _error(tracked: TrackFrame, truth_sd_m: float) -> tuple[float, float]:
     """(metres, normalised error squared) of a claim; nan without one."""
-    truth, position, covariance = frame.truth.location, estimate.position, estimate.position_covariance_m2
+    truth, position, covariance = tracked.frame.truth.location, tracked.position, tracked.covariance_m2
     if truth is None or position is None or covariance is None:
         return math.nan, math.nan
     offset = np.array(geo.offset_m(truth, position))

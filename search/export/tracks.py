@@ -9,7 +9,7 @@ from typing import Literal
 from coarseloc.core.errors import StoreError
 from coarseloc.core.tracks import TrackEstimate, continues
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
-from coarseloc.store import Database, flights, localizations
+from coarseloc.store import Database, Session, flights, localizations
 from coarseloc.store.localizations import BEST_PLACE, TRACK, TRACK_SMOOTHED, StoredLocalization
 
 
@@ -103,20 +103,18 @@ def flight_tracks(
         for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):
             if stored.method in methods and reference_set in (None, stored.reference_set):
                 chosen.setdefault((stored.reference_set, stored.evidence), stored)
-        estimates = {stored.id: localizations.track(session, stored) for stored in chosen.values()}
-    if not chosen:
+        stored_tracks = [
+            load_track(session, flight, stored) for stored in sorted(chosen.values(), key=lambda stored: stored.id)
+        ]
+    if not stored_tracks:
         kind = f" {method!r}" if method in (TRACK, TRACK_SMOOTHED) else ""
         of = f" on {reference_set!r}" if reference_set else ""
         raise StoreError(f"flight {flight_id} has no finished track{kind}{of}: run `coarseloc track` to its end first")
-    return [
-        FlightTrack(
-            flight,
-            stored,
-            tuple(
-                TrackFrame(frame, estimates[stored.id][frame.index])
-                for frame in flight.frames
-                if frame.index in estimates[stored.id]
-            ),
-        )
-        for stored in sorted(chosen.values(), key=lambda stored: stored.id)
-    ]
+    return stored_tracks
+
+
+def load_track(session: Session, flight: Flight, stored: StoredLocalization) -> FlightTrack:
+    """A flight's stored track."""
+    estimates = localizations.track(session, stored)
+    frames = (frame for frame in flight.frames if frame.index in estimates)
+    return FlightTrack(flight, stored, tuple(TrackFrame(frame, estimates[frame.index]) for frame in frames))

@@ -1,4 +1,4 @@
-"""Where a track has no position, and why: in a code, and in a sentence. Pure."""
+"""Where a track has no position, and why. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any, Literal
 
 from coarseloc.core.tracks import TrackEstimate
-from coarseloc.i18n import Translator
 
 GapCause = Literal["unreadable", "no-motion", "off-map", "blind", "not-found", "ambiguous", "unsure"]
 
@@ -65,23 +64,3 @@ def _cause(estimate: TrackEstimate, evidence: Mapping[str, Any], *, is_first: bo
     if estimate.searched is not None and not estimate.measured and not estimate.alternatives:
         return "not-found"
     return "ambiguous" if len(estimate.alternatives) > 1 else "unsure"
-
-
-def gap_text(gap: TrackGap, translate: Translator) -> str:
-    """A gap in two sentences: where the track was lost and why, and where it was found again."""
-    cause = {
-        "unreadable": translate("its picture cannot be read"),
-        "no-motion": translate("it registers with nothing before it (cloud, or no overlap)"),
-        "off-map": translate("it lies off the map"),
-        "blind": translate("the ground is not recognised (water, cloud, another season)"),
-        "not-found": translate("it was looked for on the map and found nowhere"),
-        "ambiguous": translate("it may be at {places} places"),
-        "unsure": translate("no place is sure enough"),
-    }[gap.cause]
-    head = translate("Not placed from frame {start} on") if gap.acquiring else translate("Lost at frame {start}")
-    if gap.found_index is None:
-        end = translate("Never placed.") if gap.acquiring else translate("Not found again.")
-    else:
-        end = translate("Placed at frame {found}.") if gap.acquiring else translate("Found again at frame {found}.")
-    text = f"{head}: {cause}. {end}"
-    return text.format(start=gap.start_index, found=gap.found_index, places=gap.alternatives)

@@ -316,6 +316,9 @@ def test_tracks_are_evaluated_beside_the_run_they_are_of(workspace: cl.Workspace
     assert (causal.acquired_after, causal.losses) == (0, [2])
     rows = [row for row in evaluations.to_json() if "track" in row]
     assert [row["track"]["method"] for row in rows] == [TRACK, TRACK_SMOOTHED]
+    (group,) = rows[0]["track"]["reliability"]
+    assert group["right"]["value"] == 1.0 and group["right"]["n"] == len(CLEAR) and group["low"] >= 0.7
+    assert rows[0]["track"]["gaps"][0]["start_index"] == CLOUD and rows[1]["track"]["gaps"] == []
 
 
 def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, ground_map, flight, tmp_path):
@@ -323,6 +326,12 @@ def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, g
     result = coarseloc("evaluate", FLIGHT, "--csv", tmp_path / "scores.csv")
     assert result.code == 0 and "track: claims that are false" in result.out and "n 6" in result.out
     assert "track_error_median" in (tmp_path / "scores.csv").read_text()
+    page = tmp_path / "report.html"
+    assert coarseloc("report", FLIGHT, "--out", page, "--lang", "ko").code == 0
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="([a-z0-9-]+)"', text) == ["tracks", "track-1-belief", "track-1-ground"]
+    assert f"프레임 {CLOUD}에서 놓침: " in text
+    assert re.search(r"<small>≤ 39.3%</small><small>n 6</small>", text), "none of six is not none"
 
 
 # --- ranks --------------------------------------------------------------------------------------

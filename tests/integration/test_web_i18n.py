@@ -23,8 +23,9 @@ from search.evaluation.studies import limits
 from search.evaluation.studies.altitude import CROPPED, NEAREST, PYRAMID, SINGLE
 from search.evaluation.studies.positions import WITNESSES
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.evaluation.track_evaluation import TRACK_SCORES
 from search.preflight import findings
-from search.tracking import gaps
+from search.tracking import texts as track_texts
 
 ROOT = Path(web.__file__).parent
 CALLS = ("_", "_n", "translate", "translate_count", "translate_figure")
@@ -57,14 +58,14 @@ def placeholders(text: str) -> set[str]:
 def texts_of_reports() -> set[str]:
     """From the sources, so that a text shown only in rare cases is not forgotten."""
     folder = Path(report.__file__).parent
-    texts = {score.title for score in (*SCORES, *FIX_SCORES)}
+    texts = {score.title for score in (*SCORES, *FIX_SCORES, *TRACK_SCORES)}
     texts |= {ONE_HEADING, FOUR_HEADINGS, EIGHT_HEADINGS, EIGHT_QUERIES, KNOWN_YAW}
     texts |= {*EXCLUDED.values(), *NOT_MEASURED.values(), *VERDICT_TEXTS.values()}
     texts |= {*label_shifts.SENTENCES.values(), *findings.SENTENCES.values()}
     texts |= {*preflight.VERDICTS.values(), *preflight.LEVEL_TEXTS.values(), *preflight.TOPICS.values()}
     texts |= {SINGLE, PYRAMID, NEAREST, CROPPED, ONE_HEADING_INDEX, *WITNESSES.values()}
     texts |= set(re.findall(r"translate\('([^']+)'\)", (folder / "page.html.j2").read_text(encoding="utf-8")))
-    for file in (*folder.glob("*.py"), Path(limits.__file__), Path(gaps.__file__)):
+    for file in (*folder.glob("*.py"), Path(limits.__file__), Path(track_texts.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS
             if called and isinstance(node.args[0], ast.Constant):

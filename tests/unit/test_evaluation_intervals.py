@@ -16,6 +16,8 @@ from search.evaluation import intervals, rejection
 from search.evaluation.intervals import (
     MIN_N_EFF,
     IntervalEstimate,
+    block_bootstrap,
+    block_length,
     bootstrap,
     correlation_length,
     mean,
@@ -216,3 +218,43 @@ def test_resampling_is_deterministic_and_works_in_pieces(monkeypatch: pytest.Mon
     assert whole == bootstrap(values, statistic=reduce)
     monkeypatch.setattr(intervals, "_MAX_RESAMPLED_ROWS", 700)
     assert bootstrap(values, statistic=reduce) == whole
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def walk(n: int, keep: float, seed: int) -> Floats:
+    """float64 [n], standard normal, each value `keep` of the one before."""
+    steps = np.random.default_rng(seed).normal(size=n + 200)
+    values = np.zeros(n + 200)
+    for i in range(1, n + 200):
+        values[i] = keep * values[i - 1] + math.sqrt(1 - keep * keep) * steps[i]
+    return values[200:]
+
+
+def average(samples: Floats) -> Floats:
+    return np.asarray(np.nanmean(samples, axis=1))
+
+
+def test_blocks_are_longer_where_frames_are_more_alike() -> None:
+    lengths = [np.median([block_length(walk(300, keep, seed)) for seed in range(9)]) for keep in (0.0, 0.5, 0.8)]
+    assert lengths[0] <= 3 < lengths[1] + 1 < lengths[2] <= 30
+    assert block_length(np.ones(50)) == block_length(np.arange(5.0)) == 0
+
+
+def test_an_interval_of_blocks_is_as_wide_as_the_correlation_makes_it() -> None:
+    """The mean of an autoregression has 1.96 sqrt((1 + 0.5) / (1 - 0.5) / n) to each side."""
+    widths = []
+    for seed in range(20):
+        values = walk(400, 0.5, seed)
+        interval = block_bootstrap(values, average, values)
+        assert interval == block_bootstrap(values, average, values), "deterministic"
+        widths.append(interval.high - interval.low)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * math.sqrt(3 / 400), rel=0.15)
+
+
+def test_frames_without_a_value_stay_in_their_blocks_and_few_blocks_have_no_interval() -> None:
+    values = np.where(np.arange(200) % 2, walk(200, 0.0, 1), np.nan)
+    interval = block_bootstrap(values, average, values)
+    assert interval.low < np.nanmean(values) < interval.high
+    assert math.isnan(block_bootstrap(values[:20], average, walk(20, 0.9, 2)).low)

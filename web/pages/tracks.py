@@ -22,7 +22,8 @@ from coarseloc.store.runs import StoredRun
 from search.answers import track_errors
 from search.export.records import Location, TrackErrorsInfo, TrackInfo
 from search.export.track_infos import track_errors_info, track_info
-from search.tracking.gaps import GapCause, gap_text, track_gaps
+from search.tracking.gaps import GapCause, track_gaps
+from search.tracking.texts import gap_text
 from web.models import AnswerModel, location_of
 from web.state import WebState
 

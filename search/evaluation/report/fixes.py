@@ -20,7 +20,15 @@ from coarseloc.core.types import Floats, Frame
 from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
 from search.evaluation.fix_evaluation import POINTS, FixEvaluation
-from search.evaluation.fix_scores import COVERAGES, FIX_SCORES, FIX_SCORES_BY_KEY, FixPoint, FixScore, distance_m
+from search.evaluation.fix_scores import (
+    COVERAGES,
+    FIX_SCORES,
+    FIX_SCORES_BY_KEY,
+    FixPoint,
+    FixScore,
+    ReliabilityBin,
+    distance_m,
+)
 from search.evaluation.intervals import IntervalEstimate
 from search.evaluation.report import pictures, style
 from search.evaluation.report.page import Section, Table
@@ -221,24 +229,31 @@ def plot_coverage(fixes: Sequence[PlottedFixes], translate: Translator) -> Figur
 
 def plot_probability(fixes: Sequence[PlottedFixes], translate: Translator) -> Figure:
     figure, (reliability, rejection) = style.new_figure(1, 2, 3.7)
-    reliability.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1.2)
     for plotted in fixes:
-        bins = plotted.evaluation.reliability
-        for i, group in enumerate(bins):
-            label = plotted.label if i == 0 else None
-            _plot_estimate(reliability, group.mean_probability, group.right, plotted.index, label)
-        xy = [group.mean_probability for group in bins], [group.right.value for group in bins]
-        reliability.plot(*xy, color=style.colour(plotted.index), linewidth=0.8, alpha=0.6)
+        plot_reliability(reliability, plotted.evaluation.reliability, plotted.index, plotted.label)
         curve = plotted.evaluation.precision_recall
         if len(curve.recall):
             look = style.line(plotted.index) | {"marker": style.marker(plotted.index) if len(curve.recall) < 12 else ""}
             rejection.plot(curve.recall, curve.precision, label=plotted.label, **look)
-    reliability.set(
-        xlabel=translate("stated probability"), ylabel=translate("share right"), xlim=(-0.04, 1.04), ylim=(-0.06, 1.06)
-    )
+    frame_reliability(reliability, translate)
     rejection.set(xlabel=translate("recall"), ylabel=translate("precision"), xlim=(0, 1.02), ylim=(-0.02, 1.05))
     style.legend_above(reliability)
     return figure
+
+
+def plot_reliability(ax: Axes, bins: Sequence[ReliabilityBin], index: int, label: str) -> None:
+    """The share that is right over the stated probability, in the colours of series `index`."""
+    for i, group in enumerate(bins):
+        _plot_estimate(ax, group.mean_probability, group.right, index, label if i == 0 else None)
+    xy = [group.mean_probability for group in bins], [group.right.value for group in bins]
+    ax.plot(*xy, color=style.colour(index), linewidth=0.8, alpha=0.6)
+
+
+def frame_reliability(ax: Axes, translate: Translator) -> None:
+    """Axes for `plot_reliability`, with the line that an honest probability lies on."""
+    ax.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1.2, zorder=1)
+    ax.set(xlabel=translate("stated probability"), ylabel=translate("share right"), xlim=(-0.04, 1.04))
+    ax.set_ylim(-0.06, 1.06)
 
 
 def _plot_estimate(ax: Axes, x: float, estimate: IntervalEstimate, index: int, label: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Frame, Progress, ReferenceSet
+from coarseloc.core.types import Frame, Progress, ReferenceSet, T
 from coarseloc.i18n import Translator, translator
 from coarseloc.localize import metrics
 from search.evaluation import scores
@@ -28,10 +28,13 @@ from search.evaluation.report.page import (
     write_page,
 )
 from search.evaluation.report.plotted_run import PlottedRun, estimate_text, group_by_timing, plotted_runs
+from search.evaluation.report.tracks import make_sections as make_track_sections
+from search.evaluation.report.tracks import map_name
 
 if TYPE_CHECKING:
     from search.evaluation.evaluate import Evaluation
     from search.evaluation.fix_evaluation import FixEvaluation
+    from search.evaluation.track_evaluation import TrackEvaluation
 
 K = 10
 WORST_COUNT = 6  # frames of largest error
@@ -43,6 +46,7 @@ def write_report(
     out: Path,
     *,
     whole_maps: Sequence[FixEvaluation] = (),
+    tracks: Sequence[TrackEvaluation] = (),
     language: str = "en",
     figures: Path | None = None,
     frame: int | None = None,
@@ -51,20 +55,21 @@ def write_report(
 ) -> list[str]:
     """Write runs as one HTML file with all their figures; returns notices for the user.
 
-    `whole_maps`: what whole maps give without any backbone. `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
+    `whole_maps`: what whole maps give without any backbone. `tracks`: of the flights. `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
     `note`: a line put above everything. Raises InputError for a frame that no run has.
     """
     translate = translator(language)
     runs = plotted_runs(evaluations)
-    if not any(len(run.scores) for run in runs) and not any(whole_map.answers for whole_map in whole_maps):
+    answered = any(len(run.scores) for run in runs) or any(whole_map.answers for whole_map in whole_maps)
+    if not answered and not tracks:
         raise InputError("no frame of these runs was answered: there is nothing to report; see `coarseloc flights`")
     translate_figures, notices = figures_translator(language, figures)
     shown_frame = _find_frame(runs, frame)
-    sections = _sections(runs, whole_maps, shown_frame, thumbnails, translate, translate_figures)
+    sections = _sections(runs, whole_maps, tracks, shown_frame, thumbnails, translate, translate_figures)
     page = Page(
-        title=translate("Localization report: {flights}").format(flights=_flights(runs, whole_maps)),
+        title=translate("Localization report: {flights}").format(flights=_flights(runs, whole_maps, tracks)),
         lead=_summary_paragraph(runs, translate) if runs else [],
-        facts=_facts(runs, translate) if runs else _whole_map_facts(whole_maps, translate),
+        facts=_facts(runs, translate) if runs else _facts_without_runs(whole_maps, tracks, translate),
         sections=sections,
         warnings=_warnings(runs, note, translate),
         language=language,
@@ -80,6 +85,7 @@ def write_report(
 def _sections(
     runs: Sequence[PlottedRun],
     whole_maps: Sequence[FixEvaluation],
+    tracks: Sequence[TrackEvaluation],
     shown_frame: Frame | None,
     thumbnails: Path,
     translate: Translator,
@@ -91,6 +97,7 @@ def _sections(
         sections += _with_figures_in(accuracy.make_sections, with_truth, translate, translate_figures)
         sections += _with_figures_in(confidence.make_sections, with_truth, translate, translate_figures)
     sections += _with_figures_in(partial(_fix_sections, whole_maps), runs, translate, translate_figures)
+    sections += _with_figures_in(make_track_sections, tracks, translate, translate_figures)
     if runs:
         sections += _with_figures_in(timing.make_sections, runs, translate, translate_figures)
     if shown_frame:
@@ -130,18 +137,18 @@ def _fix_sections(
 
 
 def _with_figures_in(
-    make_sections: Callable[[Sequence[PlottedRun], Translator], list[Section]],
-    runs: Sequence[PlottedRun],
+    make_sections: Callable[[Sequence[T], Translator], list[Section]],
+    answers: Sequence[T],
     translate: Translator,
     translate_figures: Translator,
 ) -> list[Section]:
     """Sections whose figures are in another language than their text, for lack of a font."""
-    sections = make_sections(runs, translate)
+    sections = make_sections(answers, translate)
     if translate is translate_figures:
         return sections
     return [
         replace(section, draw=drawn.draw)
-        for section, drawn in zip(sections, make_sections(runs, translate_figures), strict=True)
+        for section, drawn in zip(sections, make_sections(answers, translate_figures), strict=True)
     ]
 
 
@@ -258,20 +265,28 @@ def _warnings(runs: Sequence[PlottedRun], note: str | None, translate: Translato
     return warnings
 
 
-def _flights(runs: Sequence[PlottedRun], whole_maps: Sequence[FixEvaluation]) -> str:
+def _flights(
+    runs: Sequence[PlottedRun], whole_maps: Sequence[FixEvaluation] = (), tracks: Sequence[TrackEvaluation] = ()
+) -> str:
     flight_ids = [run.stored.flight_id for run in runs] + [whole_map.flight_id for whole_map in whole_maps]
+    flight_ids += [track.localization.flight_id for track in tracks]
     return ", ".join(dict.fromkeys(flight_ids))
 
 
-def _whole_map_facts(whole_maps: Sequence[FixEvaluation], translate: Translator) -> list[tuple[str, str]]:
-    """Of whole maps alone, where no run is reported."""
+def _facts_without_runs(
+    whole_maps: Sequence[FixEvaluation], tracks: Sequence[TrackEvaluation], translate: Translator
+) -> list[tuple[str, str]]:
+    """Of whole maps and tracks alone, where no run is reported."""
     environments = [whole_map.localization.parameters["environment"] for whole_map in whole_maps]
     devices = [" · ".join(str(environment.get(key, "?")) for key in ("device", "cpu")) for environment in environments]
+    sets = [whole_map.reference_set for whole_map in whole_maps] + [map_name(track) for track in tracks]
+    frames = {whole_map.flight_id: whole_map.counts.frames for whole_map in whole_maps}
+    frames |= {track.localization.flight_id: len(track.track.frames) for track in tracks}
     return [
-        (translate("Flights"), _flights((), whole_maps)),
-        (translate("Reference sets"), "; ".join(dict.fromkeys(whole_map.reference_set for whole_map in whole_maps))),
-        (translate("Frames"), ", ".join(str(whole_map.counts.frames) for whole_map in whole_maps)),
-        (translate("Device"), "; ".join(dict.fromkeys(devices))),
+        (translate("Flights"), _flights((), whole_maps, tracks)),
+        (translate("Reference sets"), "; ".join(dict.fromkeys(sets))),
+        (translate("Frames"), ", ".join(map(str, frames.values()))),
+        *([(translate("Device"), "; ".join(dict.fromkeys(devices)))] if devices else []),
     ]
 
 
@@ -289,7 +304,7 @@ def _facts(runs: Sequence[PlottedRun], translate: Translator) -> list[tuple[str,
     frames = translate("{frames}, of which {failed} failed and {without} have no truth; {off} are off the map")
     times = translate("after {n} warm-up calls, the device synchronised; {how}")
     return [
-        (translate("Flights"), _flights(runs, ())),
+        (translate("Flights"), _flights(runs)),
         (
             translate("Reference sets"),
             "; ".join(_reference_set_text(reference_set, translate) for reference_set in sets.values()),

@@ -9,7 +9,8 @@ import pytest
 from coarseloc.core.tracks import AlternativePlace, TrackEstimate
 from coarseloc.core.types import LonLat
 from coarseloc.i18n import translator
-from search.tracking.gaps import gap_text, track_gaps
+from search.tracking.gaps import track_gaps
+from search.tracking.texts import gap_text
 
 HERE = LonLat(127.0, 37.5)
 MOVED: dict[str, Any] = {"motion": {"right_m": 0.0}, "error": None}
