@@ -56,7 +56,7 @@ class TrackPair:
 
 
 def make_sections(tracks: Sequence[TrackEvaluation], translate: Translator) -> list[Section]:
-    """None where there is no track."""
+    """None of them where there is no track."""
     if not tracks:
         return []
     with_truth = [track for track in tracks if len(track.judged.error_m)]
@@ -223,8 +223,8 @@ def plot_belief(pair: TrackPair, translate: Translator) -> Figure:
     step = float(np.median(np.diff(list(at.values())))) if len(at) > 1 else 1.0
     for name, ax in zip(lanes, axes, strict=True):
         ax.set_ylabel(lane_text(name, translate), rotation=0, ha="right", va="center")
-        for track in pair.both:
-            _draw_lane(ax, name, track, at, step)
+        for row, track in enumerate(pair.both):
+            _draw_lane(ax, name, track, row, at, step)
         if name not in ("state", "error"):
             ax.set(ylim=(-0.05, 1.05), yticks=[0, 1])
         elif name == "error":
@@ -255,12 +255,12 @@ def plot_belief(pair: TrackPair, translate: Translator) -> Figure:
     return figure
 
 
-def _draw_lane(ax: Axes, name: str, track: TrackEvaluation, at: dict[int, float], step: float) -> None:
+def _draw_lane(ax: Axes, name: str, track: TrackEvaluation, row: int, at: dict[int, float], step: float) -> None:
+    """row: of the track among the states."""
     mode, frames = track.localization.track_mode, track.track.frames
     colour, dash, width = _LOOKS[mode]
     xs = [at[tracked.frame.index] for tracked in frames]
     if name == "state":
-        row = 0 if mode == "causal" else len(ax.collections) and 1
         for state, run in groupby(zip(xs, frames, strict=True), key=lambda pair: pair[1].estimate.state):
             spans = [x for x, _ in run]
             ax.broken_barh(
