@@ -89,10 +89,10 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 @click.option(
     "--nmea",
     multiple=True,
-    metavar="tcp|udp:[HOST:]PORT",
-    help="NMEA 0183; on this machine alone unless HOST is given.",
+    metavar="tcp|udp:[HOST:]PORT|serial:DEVICE[:BAUD]",
+    help="NMEA 0183; on this machine alone unless HOST is given. Serial ports: extra serial.",
 )
-@click.option("--mavlink", multiple=True, metavar="udp|tcp:[HOST:]PORT", help="MAVLink 2 (extra mavlink).")
+@click.option("--mavlink", multiple=True, metavar="udp|tcp:…|serial:…", help="MAVLink 2 (extra mavlink).")
 @click.option(
     "--autopilot",
     type=click.Choice(["px4", "ardupilot"]),

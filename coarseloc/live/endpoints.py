@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class EndpointAddress:
     def open(self, purpose: str, notice: Notice) -> Endpoint:
         """Raises InputError where that cannot be had. purpose: what is sent there, for messages."""
         if self.kind == "serial":
-            return _serial(self, purpose)
+            return SerialPort(self, purpose, notice)
         if not _is_loopback(self.host):
             notice(f"{purpose} goes beyond this machine ({self}): whoever is on that network can read it")
         return TcpClients(self, purpose, notice) if self.kind == "tcp" else UdpAddress(self, purpose, notice)
@@ -158,8 +159,40 @@ class UdpAddress:
         return [f"{self._lost} datagrams of {self._purpose} were not sent"] if self._lost else []
 
 
-def _serial(address: EndpointAddress, purpose: str) -> Endpoint:
-    raise InputError(f"{purpose} cannot go to {address}: serial ports are not supported")
+class SerialPort:
+    """A serial port; what does not fit into its buffer at once is left out. An extra: `serial`."""
+
+    def __init__(self, address: EndpointAddress, purpose: str, notice: Notice) -> None:
+        try:
+            import serial
+        except ModuleNotFoundError:
+            raise InputError("a serial port needs the extra `serial`: pip install 'pyserial>=3.5,<4'") from None
+        try:
+            self._port = serial.Serial(address.host, address.number, write_timeout=0)
+        except (OSError, ValueError) as error:  # SerialException is an OSError
+            raise InputError(f"{purpose} cannot go to {address}: {error}. Correct the device or its rate") from None
+        self._purpose, self._notice, self._lost = purpose, notice, 0
+
+    def send(self, data: bytes) -> None:
+        """See `Endpoint`."""
+        try:
+            # pyserial's own write would try again and again while the buffer is full.
+            written = os.write(self._port.fileno(), data) if os.name == "posix" else self._port.write(data)
+            reason = "" if written == len(data) else "it does not keep up"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            if not self._lost:
+                self._notice(f"{self._purpose} to {self._port.port}: {reason}; each frame is tried")
+            self._lost += 1
+
+    def close(self) -> None:
+        """See `Endpoint`."""
+        self._port.close()
+
+    def remarks(self) -> list[str]:
+        """See `Endpoint`."""
+        return [f"{self._lost} frames of {self._purpose} were not sent whole"] if self._lost else []
 
 
 def _is_loopback(host: str) -> bool:

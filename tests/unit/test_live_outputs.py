@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import sys
+import tty
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +109,27 @@ def test_a_client_that_does_not_read_is_dropped_and_the_others_get_every_byte():
     server.close()
     assert server.remarks() == ["1 slow clients of NMEA were dropped"]
     assert len([text for text in notices if "does not keep up" in text]) == 1
+
+
+def test_a_serial_port_carries_the_bytes_and_is_not_waited_for_when_nobody_reads(monkeypatch: pytest.MonkeyPatch):
+    device, port = os.openpty()
+    tty.setraw(port)
+    address = EndpointAddress("serial", os.ttyname(port), 57_600)
+    notices: list[str] = []
+    serial_port = address.open("NMEA", notices.append)
+    serial_port.send(b"$GNGGA,1\r\n")
+    assert os.read(device, 100) == b"$GNGGA,1\r\n" and serial_port.remarks() == []
+    for _ in range(40):
+        serial_port.send(bytes(1000))
+    assert "were not sent whole" in serial_port.remarks()[0] and len(notices) == 1
+    serial_port.close()
+    with pytest.raises(InputError, match="cannot go to serial:/dev/nowhere:57600"):
+        EndpointAddress.parse("serial:/dev/nowhere").open("NMEA", notices.append)
+    monkeypatch.setitem(sys.modules, "serial", None)
+    with pytest.raises(InputError, match="extra `serial`"):
+        address.open("NMEA", notices.append)
+    os.close(device)
+    os.close(port)
 
 
 def test_a_taken_port_is_refused_and_a_host_beyond_this_machine_is_said():
