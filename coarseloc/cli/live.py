@@ -108,6 +108,8 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     help="Beside that; gps-input takes a satellite receiver's place.",
 )
 @click.option("--mavlink-system", type=click.IntRange(1, 255), default=1, show_default=True, help="Of the vehicle.")
+@click.option("--mcap", "mcap_files", multiple=True, type=click.Path(path_type=Path), help="A new file for ROS 2 and "
+              "Foxglove (extra mcap).")  # fmt: skip
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
 @json_option
 @pass_workspace
@@ -135,6 +137,7 @@ def live(
     autopilot: Autopilot,
     mavlink_messages: tuple[ExtraMessage, ...],
     mavlink_system: int,
+    mcap_files: tuple[Path, ...],
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -155,7 +158,10 @@ def live(
         raise InputError("--mavlink-message goes with --mavlink")
 
     def outputs() -> list[LiveOutput]:
-        return _outputs(json_files, nmea, mavlink, autopilot, mavlink_messages, mavlink_system, workspace.notice)
+        from coarseloc.live.outputs import McapOutput
+
+        opened = _outputs(json_files, nmea, mavlink, autopilot, mavlink_messages, mavlink_system, workspace.notice)
+        return [*opened, *(McapOutput(path) for path in mcap_files)]
 
     circle = Where.parse({"near": [near]}).near if near else None
     session = workspace.live(

@@ -9,6 +9,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.live.endpoints import Endpoint
 from coarseloc.live.session import LiveEstimate
 from search.export import nmea
+from search.export.mcap import NavSatFixWriter, require_mcap
 
 
 class JsonLines:
@@ -33,6 +34,39 @@ class JsonLines:
     def close(self) -> None:
         """See `LiveOutput`."""
         os.close(self._descriptor)
+
+    def remarks(self) -> list[str]:
+        """See `LiveOutput`."""
+        return []
+
+
+class McapOutput:
+    """An MCAP file of a NavSatFix a frame; it is whole when the session has ended."""
+
+    utc_purpose: str | None = "MCAP"
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError where the file cannot be written or is there already, or without the extra `mcap`."""
+        require_mcap()
+        try:
+            self._file = path.open("xb")
+        except FileExistsError:
+            raise InputError(
+                f"{path} is there already, and MCAP files are not appended to: give another name"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}; give another file") from None
+        self._writer = NavSatFixWriter(self._file)
+
+    def write(self, estimate: LiveEstimate) -> None:
+        """See `LiveOutput`."""
+        if estimate.utc is not None:
+            self._writer.write(estimate.tracked, estimate.utc, estimate.record.sequence)
+
+    def close(self) -> None:
+        """See `LiveOutput`."""
+        self._writer.finish()
+        self._file.close()
 
     def remarks(self) -> list[str]:
         """See `LiveOutput`."""

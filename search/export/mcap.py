@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from coarseloc.core.errors import InputError
 from search.export.tracks import FlightTrack, TrackFrame
@@ -55,23 +55,44 @@ def track_mcap(track: FlightTrack) -> bytes:
 
     Raises InputError where that is not known, and where the extra `mcap` is not installed.
     """
+    require_mcap()
+    times = track.utc_times("MCAP")
+    content = io.BytesIO()
+    writer = NavSatFixWriter(content)
+    for sequence, tracked in enumerate(track.frames):
+        writer.write(tracked, times[tracked.frame.index], sequence)
+    writer.finish()
+    return content.getvalue()
+
+
+def require_mcap() -> None:
+    """Raises InputError where the extra `mcap` is not installed."""
     try:
-        from mcap_ros2.writer import Writer
+        import mcap_ros2.writer  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(
             "MCAP needs the extra `mcap`: pip install 'mcap>=1.4,<2' 'mcap-ros2-support>=0.6,<1'"
         ) from None
-    times = track.utc_times("MCAP")
-    content = io.BytesIO()
-    writer = Writer(content)
-    schema = writer.register_msgdef("sensor_msgs/msg/NavSatFix", _DEFINITION)
-    for sequence, tracked in enumerate(track.frames):
-        since_epoch_ns = _since_epoch_ns(times[tracked.frame.index])
-        writer.write_message(
-            TOPIC, schema, nav_sat_fix(tracked, since_epoch_ns), log_time=since_epoch_ns, sequence=sequence
-        )
-    writer.finish()
-    return content.getvalue()
+
+
+class NavSatFixWriter:
+    """An MCAP file of NavSatFix messages, whole once it is finished."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        from mcap_ros2.writer import Writer
+
+        self._writer = Writer(content)
+        self._schema = self._writer.register_msgdef("sensor_msgs/msg/NavSatFix", _DEFINITION)
+
+    def write(self, tracked: TrackFrame, time: datetime, sequence: int) -> None:
+        """A frame's message. time: in UTC."""
+        since_epoch_ns = _since_epoch_ns(time)
+        message = nav_sat_fix(tracked, since_epoch_ns)
+        self._writer.write_message(TOPIC, self._schema, message, log_time=since_epoch_ns, sequence=sequence)
+
+    def finish(self) -> None:
+        """Write what ends the file."""
+        self._writer.finish()
 
 
 def nav_sat_fix(tracked: TrackFrame, since_epoch_ns: int) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
 from pymavlink import mavutil
 from pymavlink.dialects.v20 import common as mavlink
 
@@ -22,6 +24,7 @@ from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat, Pose
 from coarseloc.live.endpoints import EndpointAddress, TcpClients
 from coarseloc.live.mavlink import MavlinkOutput, mavlink_dialect
+from coarseloc.live.outputs import McapOutput
 from coarseloc.live.session import LiveEstimate
 from search.export.map_infos import frame_track_info
 from search.export.records import LiveFrameInfo
@@ -140,6 +143,24 @@ def test_a_taken_port_is_refused_and_a_host_beyond_this_machine_is_said():
     notices: list[str] = []
     EndpointAddress.parse("udp:192.0.2.1:14550").open("MAVLink", notices.append).close()
     assert "beyond this machine" in notices[0]
+
+
+# --- MCAP, as its reader reads it ---------------------------------------------------------------
+
+
+def test_an_mcap_file_is_whole_when_it_is_closed_and_never_written_over(tmp_path: Path):
+    output = McapOutput(tmp_path / "a.mcap")
+    output.write(live_estimate())
+    output.write(live_estimate(None))
+    output.close()
+    with (tmp_path / "a.mcap").open("rb") as file:
+        reader = make_reader(file, decoder_factories=[DecoderFactory()])
+        (_, _, message, known), (*_, lost) = reader.iter_decoded_messages()
+    assert (known.latitude, known.longitude, known.position_covariance[0]) == (PLACE.lat, PLACE.lon, 4.0)
+    assert message.log_time == round(CAPTURED.timestamp()) * 10**9
+    assert lost.status.status == -1 and math.isnan(lost.latitude)
+    with pytest.raises(InputError, match="is there already"):
+        McapOutput(tmp_path / "a.mcap")
 
 
 # --- MAVLink, as pymavlink reads it -------------------------------------------------------------
