@@ -597,6 +597,7 @@ class Workspace(FolderChecks):
         odometry: Literal["frames", "none"] | Path = "frames",
         online: bool = False,
         cascade: tuple[str, str] | None = None,
+        yaw: Literal["labels", "none"] = "none",
         camera: Camera | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
@@ -609,17 +610,18 @@ class Workspace(FolderChecks):
         backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or those about the places of both
         ("both"). odometry: what tells the motion between frames: their pictures, a table (`imagery.motion_tables`) or
         nothing. online: no smoothed track. cascade: (small, large) backbones, where ranks are evidence: the hits of
-        the small one's run, and of the large one only while the place is not sure. camera: what comes before the
-        flight's own. Stopped, the same call goes on.
+        the small one's run, and of the large one only while the place is not sure. yaw: the labels', as evidence of
+        ranks and of turns that odometry does not tell. camera: what comes before the flight's own. Stopped, the same
+        call goes on.
         """
         from coarseloc.imagery.motion_tables import read_motion_table
         from search.export.map_infos import frame_track_info
         from search.tracking.flight_track import TrackRequest, track_flight
 
         if isinstance(odometry, Path):
-            request = TrackRequest(evidence, "file", read_motion_table(odometry), online, cascade)
+            request = TrackRequest(evidence, "file", read_motion_table(odometry), online, cascade, yaw == "labels")
         else:
-            request = TrackRequest(evidence, odometry, online=online, cascade=cascade)
+            request = TrackRequest(evidence, odometry, online=online, cascade=cascade, takes_yaw=yaw == "labels")
         if cascade and evidence == "fixes":
             raise InputError("--cascade is of the hits of backbones: give --evidence ranks or both with it")
         if odometry == "none":

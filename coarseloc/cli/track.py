@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     metavar="SMALL,LARGE",
     help="With ranks: the hits of SMALL's run, and LARGE asked only while the place is not sure.",
 )
+@click.option(
+    "--yaw",
+    type=click.Choice(["labels", "none"]),
+    default="none",
+    show_default=True,
+    help="The labels' yaw as evidence: of ranks, and of turns that odometry does not tell.",
+)
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
@@ -70,6 +77,7 @@ def track(
     near: str | None,
     odometry: str,
     cascade: str | None,
+    yaw: Literal["labels", "none"],
     online: bool,
     map_sd_m: float | None,
     labels: Path | None,
@@ -104,6 +112,7 @@ def track(
             odometry=_odometry(odometry),
             online=online,
             cascade=_cascade(cascade) if cascade else None,
+            yaw=yaw,
             camera=camera,
             near=Where.parse({"near": [near]}).near if near else None,
             map_sd_m=map_sd_m,

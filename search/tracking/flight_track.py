@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from coarseloc.core import geo
+from coarseloc.core import geo, ids
 from coarseloc.core.camera import sight_offset_m, tilt_lever_m
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import MotionSource, TrackEstimate, TrackEvidence
-from coarseloc.core.types import Covariance, Frame
+from coarseloc.core.types import Covariance, Flight, Frame
 from coarseloc.imagery.motion_tables import MotionTable
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.fix import FITTED
@@ -43,6 +43,7 @@ class TrackRequest:
     table: MotionTable | None = None  # of motions, where these are from a file
     online: bool = False  # causal alone: nothing is kept for smoothing
     cascade: tuple[str, str] | None = None  # a small backbone, and a larger one that is asked where that is not sure
+    takes_yaw: bool = False  # of the labels
 
     def to_json(self) -> dict[str, Any]:
         """All that decides the track beside flight and ground; `online` does not."""
@@ -103,6 +104,9 @@ def track_flight(
     else:
         odometry = odometry_from_frames if request.source == "frames" else None
     parameters = request.to_json() | dict(ground_parameters)
+    headings = labelled_headings(stored.flight, ground) if request.takes_yaw else {}
+    if request.takes_yaw:
+        parameters["headings"] = ids.digest({str(index): heading for index, heading in headings.items()})
     with db.write() as session:
         localization = localizations.start_localization(session, stored.id, TRACK, runs, reference_sets, parameters)
         evidence_by_frame = tracks.track_evidence(session, localization)
@@ -113,7 +117,9 @@ def track_flight(
             stale = [stored.frame_keys[index] for index in evidence_by_frame.keys() - earlier.keys()]
             tracks.delete_track_estimates(session, localization, stale)
             localizations.reopen_localization(session, localization)
-    source = tracked_frames(frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier)
+    source = tracked_frames(
+        frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier, headings=headings
+    )
     filtered = track_filter(source)
     with Recorder(_saving(db, localization)) as recorder:
         started = time.perf_counter()
@@ -141,6 +147,21 @@ def track_flight(
                 ),
             )
             localizations.finish_localization(session, smooth)
+
+
+def labelled_headings(flight: Flight, ground: Ground) -> dict[int, float]:
+    """{frame index: what its upper edge faces in degrees, as the labels and the camera's mounting say}.
+
+    Raises InputError where no label says a yaw.
+    """
+    headings = {
+        frame.index: ground.camera.frame_heading_deg(frame.truth.yaw_deg, frame.truth.pitch_deg, frame.truth.roll_deg)
+        for frame in flight.frames
+    }
+    known = {index: heading for index, heading in headings.items() if heading is not None}
+    if not known:
+        raise InputError(f"--yaw labels: no label of flight {flight.flight_id} says a yaw. Leave the option away")
+    return known
 
 
 def _check_table(

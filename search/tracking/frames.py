@@ -185,12 +185,14 @@ def tracked_frames(
     elapsed_s: Callable[[Frame], float | None] = lambda _: None,
     stored: Mapping[int, Mapping[str, Any]] | None = None,
     read: Callable[[Frame], UInt8] | None = None,
+    headings: Mapping[int, float] | None = None,
 ) -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
     """Frames in their order for a tracker, each with the record that fills as it is looked for.
 
     odometry: None where only the order is known. elapsed_s: of a frame, by the flight's own clock. stored: evidence of
     frames by their index, that is taken instead of looking again. read: gives a frame's pixels, by default its file's.
-    A frame whose width nothing says, or whose picture cannot be read, is looked for nowhere; its record says why.
+    headings: in degrees, by frame index, where labels' are taken. A frame whose width nothing says, or whose picture
+    cannot be read, is looked for nowhere; its record says why.
     """
     before: Picture | None = None
     after: int | None = None
@@ -208,7 +210,9 @@ def tracked_frames(
             _look(picture, before, odometry, evidence)
         footprint_m = picture.footprint_m if picture else before.footprint_m if before else 1.0
         search = _RecordedSearch(ground, picture, footprint_m, evidence)
-        yield TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, elapsed_s(frame)), evidence
+        heading_deg = (headings or {}).get(frame.index)
+        tracked = TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, elapsed_s(frame), heading_deg)
+        yield tracked, evidence
         before, after = (picture if evidence.error is None else None), frame.index
 
 

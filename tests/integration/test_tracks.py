@@ -359,6 +359,27 @@ def test_both_registers_at_the_places_that_ranks_say(workspace: cl.Workspace):
     assert [record.track for record in again] == [record.track for record in records]
 
 
+def test_labels_yaw_is_evidence_of_ranks_and_another_question(workspace: cl.Workspace, flight: Path):
+    plain = tracked(workspace, evidence="ranks")
+    labelled = tracked(workspace, evidence="ranks", yaw="labels")
+    yaws = {frame.index: frame.truth.yaw_deg for frame in open_flight(flight).frames}
+    for record in (labelled[0], labelled[2]):
+        best = max(record.track.alternatives, key=lambda place: place.probability)
+        assert geo.heading_difference(best.heading_deg, yaws[record.frame_index]) < 10.0
+    assert [record.track for record in labelled] != [record.track for record in plain]
+    with workspace.db.read() as session:
+        newest = localizations.newest_tracks(session, FLIGHT)
+    assert all("headings" in stored.parameters for stored in newest)
+    assert [record.track for record in tracked(workspace, evidence="ranks")] == [record.track for record in plain]
+
+
+def test_yaw_of_labels_that_say_none_is_refused(coarseloc, ground_map, flight, tmp_path):
+    unlabelled = shutil.copytree(flight, tmp_path / "unlabelled", ignore=shutil.ignore_patterns("labels.json"))
+    options = ("--map", ground_map, "--footprint-m", FOOTPRINT_M, "--yaw", "labels")
+    result = coarseloc("track", unlabelled, *options)
+    assert result.code == 2 and "no label of flight unlabelled says a yaw" in result.err
+
+
 def test_each_evidence_is_a_track_of_its_own(workspace: cl.Workspace):
     for evidence in ("ranks", "fixes"):
         tracked(workspace, evidence=evidence)

@@ -186,6 +186,17 @@ def test_a_frame_that_is_not_where_guesses_let_expect_it_is_looked_for_on_the_wh
     assert searches[7].searches == ["nearby", "map"] and searches[3].searches == ["nearby"]
 
 
+def test_a_labels_yaw_tells_the_turn_that_no_odometry_does() -> None:
+    states = truths(8, turn_deg=25.0)
+    plain = cut(flight([ToySearch(state) for state in states], turn_deg=25.0), 4, 5)
+    labelled = [replace(frame, heading_deg=float(states[frame.index][2]) + 5.0) for frame in plain]  # off by as much
+    without, within = (list(track(frames, PLANE))[5].lineage for frames in (plain, labelled))
+    assert without is not None and within is not None
+    errors = [abs(geo.signed_difference_deg(step.mean[2], states[5][2])) for step in (without, within)]
+    assert errors[1] < 3.0 < 20.0 < errors[0]
+    assert within.covariance[2, 2] < 2 * 3.1**2 < 200.0 < without.covariance[2, 2]
+
+
 def test_one_frame_that_does_not_register_is_coasted_over_and_not_claimed() -> None:
     frames = flight([ToySearch(state) for state in truths(30)])
     frames[10] = replace(frames[10], motion=None)

@@ -13,6 +13,7 @@ from coarseloc.core.types import Floats
 MotionAxes = Literal["frame", "ground"]
 
 UNKNOWN_TURN_SD_DEG, _GUESSED_SCALE_SD = 12.0, 0.03
+_LABEL_TURN_SD_DEG = 3.0  # between two labels' yaws: what a compass is off by is the same in both, or nearly
 _GUESSED_SHIFT_SD = (0.15, 0.35)  # the larger: in footprints, in lengths of the last step
 _UNKNOWN_SHIFT_SD = 0.5  # footprints, where no step is known yet
 
@@ -48,12 +49,16 @@ def displacement_covariance(shift_sd_m: float, turn_sd_deg: float, log_scale_sd:
     return np.diag(np.square([shift_sd_m, shift_sd_m, turn_sd_deg, log_scale_sd]))
 
 
-def guessed_displacement(latest: Displacement | None, footprint_m: float) -> Displacement:
-    """A displacement like the latest one that is known, with what an aircraft may do meanwhile."""
+def guessed_displacement(
+    latest: Displacement | None, footprint_m: float, turn_deg: float | None = None
+) -> Displacement:
+    """A displacement like the latest one that is known, with what an aircraft may do meanwhile. turn_deg: where labels
+    tell it."""
+    turn_sd_deg = UNKNOWN_TURN_SD_DEG if turn_deg is None else _LABEL_TURN_SD_DEG
     if latest is None:
-        covariance = displacement_covariance(_UNKNOWN_SHIFT_SD * footprint_m, UNKNOWN_TURN_SD_DEG, _GUESSED_SCALE_SD)
-        return Displacement(0.0, 0.0, 0.0, 0.0, covariance)
+        covariance = displacement_covariance(_UNKNOWN_SHIFT_SD * footprint_m, turn_sd_deg, _GUESSED_SCALE_SD)
+        return Displacement(0.0, 0.0, turn_deg or 0.0, 0.0, covariance)
     in_footprints, in_steps = _GUESSED_SHIFT_SD
     sd_m = max(in_footprints * footprint_m, in_steps * latest.length_m)
-    covariance = displacement_covariance(sd_m, UNKNOWN_TURN_SD_DEG, _GUESSED_SCALE_SD)
-    return replace(latest, turn_deg=0.0, log_scale=0.0, covariance=covariance, quality=None)
+    covariance = displacement_covariance(sd_m, turn_sd_deg, _GUESSED_SCALE_SD)
+    return replace(latest, turn_deg=turn_deg or 0.0, log_scale=0.0, covariance=covariance, quality=None)

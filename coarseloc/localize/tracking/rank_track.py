@@ -31,7 +31,14 @@ from coarseloc.localize.tracking.rank_grid import (
     RankSettings,
     ReferenceGrid,
 )
-from coarseloc.localize.tracking.tracker import LocalPlane, located_estimate, seconds_between, speed_mps, track_state
+from coarseloc.localize.tracking.tracker import (
+    LocalPlane,
+    labelled_turn_deg,
+    located_estimate,
+    seconds_between,
+    speed_mps,
+    track_state,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,8 @@ class _RankTracker:
         motion: GridMotion | None = None
         registers = self._before is None or frame.motion is not None or frame.motion_source != "frames"
         if self._before is not None:
-            displacement = frame.motion or guessed_displacement(self._motion, frame.footprint_m)
+            turn_deg = labelled_turn_deg(self._before[1].heading_deg, frame.heading_deg)
+            displacement = frame.motion or guessed_displacement(self._motion, frame.footprint_m, turn_deg)
             motion = rank_grid.grid_motion(displacement, before.carry, before.turned_deg, self._grid.cell_m, settings)
         evidence = RankEvidence()
         if registers:

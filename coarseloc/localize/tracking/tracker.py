@@ -75,7 +75,7 @@ class FrameSearch(PlaceSearch, Protocol):
 @dataclass(frozen=True, slots=True)
 class TrackedFrame:
     """One frame of a flight. `motion`: from the frame before, None where that is not known, and of the first one.
-    `time_s`: of the flight's own clock, None where nobody knows."""
+    `time_s`: of the flight's own clock, None where nobody knows. `heading_deg`: a label's, where these are taken."""
 
     index: int
     footprint_m: float
@@ -83,6 +83,7 @@ class TrackedFrame:
     motion: Displacement | None = None
     motion_source: MotionSource = "frames"
     time_s: float | None = None
+    heading_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,10 @@ class _Tracker:
         self._ever_claimed = False
 
     def step(self, frame: TrackedFrame) -> CausalStep:
-        motion = (
-            None if self._previous is None else frame.motion or guessed_displacement(self._motion, frame.footprint_m)
-        )
-        if motion is not None:
+        motion: Displacement | None = None
+        if self._previous is not None:
+            turn_deg = labelled_turn_deg(self._previous.heading_deg, frame.heading_deg)
+            motion = frame.motion or guessed_displacement(self._motion, frame.footprint_m, turn_deg)
             measured = frame.motion is not None
             mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
             self._mixture = kalman.tethered(mixture, self._settings.scale_tether_sd)
@@ -307,6 +308,11 @@ def located_estimate(
         heading_sd_deg=math.sqrt(float(covariance[HEADING, HEADING])),
         scale=math.exp(float(mean[LOG_SCALE])),
     )
+
+
+def labelled_turn_deg(before_deg: float | None, after_deg: float | None) -> float | None:
+    """Between two labels' headings; None where either is unknown."""
+    return None if before_deg is None or after_deg is None else float(geo.signed_difference_deg(before_deg, after_deg))
 
 
 def seconds_between(first_s: float | None, second_s: float | None) -> float | None:
