@@ -35,7 +35,7 @@ from coarseloc.store.runs import StoredRun
 from coarseloc.vectors.protocol import VectorStore
 
 if TYPE_CHECKING:
-    from coarseloc.core.tracks import TrackEvidence
+    from coarseloc.core.tracks import MotionSource, TrackEvidence
     from coarseloc.core.windows import WindowSource
     from coarseloc.live.session import LiveOutput, LiveRequest, LiveSession
     from coarseloc.live.sources import FrameSource
@@ -598,6 +598,7 @@ class Workspace(FolderChecks):
         online: bool = False,
         cascade: tuple[str, str] | None = None,
         yaw: Literal["labels", "none"] = "none",
+        speed_mps: tuple[float, float] | None = None,
         camera: Camera | None = None,
         near: Near | None = None,
         map_sd_m: float | None = None,
@@ -611,17 +612,16 @@ class Workspace(FolderChecks):
         ("both"). odometry: what tells the motion between frames: their pictures, a table (`imagery.motion_tables`) or
         nothing. online: no smoothed track. cascade: (small, large) backbones, where ranks are evidence: the hits of
         the small one's run, and of the large one only while the place is not sure. yaw: the labels', as evidence of
-        ranks and of turns that odometry does not tell. camera: what comes before the flight's own. Stopped, the same
-        call goes on.
+        ranks and of turns that odometry does not tell. speed_mps: (least, most) over ground, for motion that odometry
+        does not tell. camera: what comes before the flight's own. Stopped, the same call goes on.
         """
         from coarseloc.imagery.motion_tables import read_motion_table
         from search.export.map_infos import frame_track_info
         from search.tracking.flight_track import TrackRequest, track_flight
 
-        if isinstance(odometry, Path):
-            request = TrackRequest(evidence, "file", read_motion_table(odometry), online, cascade, yaw == "labels")
-        else:
-            request = TrackRequest(evidence, odometry, online=online, cascade=cascade, takes_yaw=yaw == "labels")
+        table = read_motion_table(odometry) if isinstance(odometry, Path) else None
+        source: MotionSource = "file" if isinstance(odometry, Path) else odometry
+        request = TrackRequest(evidence, source, table, online, cascade, yaw == "labels", speed_mps)
         if cascade and evidence == "fixes":
             raise InputError("--cascade is of the hits of backbones: give --evidence ranks or both with it")
         if odometry == "none":

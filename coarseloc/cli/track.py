@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The labels' yaw as evidence: of ranks, and of turns that odometry does not tell.",
 )
+@click.option("--speed", metavar="LO:HI", help="Metres a second over ground, for motion that odometry does not tell.")
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
 @click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
@@ -78,6 +80,7 @@ def track(
     odometry: str,
     cascade: str | None,
     yaw: Literal["labels", "none"],
+    speed: str | None,
     online: bool,
     map_sd_m: float | None,
     labels: Path | None,
@@ -113,6 +116,7 @@ def track(
             online=online,
             cascade=_cascade(cascade) if cascade else None,
             yaw=yaw,
+            speed_mps=_speed(speed) if speed else None,
             camera=camera,
             near=Where.parse({"near": [near]}).near if near else None,
             map_sd_m=map_sd_m,
@@ -133,6 +137,16 @@ def _cascade(text: str) -> tuple[str, str]:
     if not (small and comma and large) or "," in large:
         raise InputError(f"--cascade {text}: expected two backbones, small and large, such as vits16,vitl16")
     return small, large
+
+
+def _speed(text: str) -> tuple[float, float]:
+    try:
+        least, most = (float(part) for part in text.split(":"))
+    except ValueError:
+        least, most = math.nan, math.nan
+    if not 0 <= least < most < math.inf:
+        raise InputError(f"--speed {text}: expected the least and the most in metres a second, such as 10:35")
+    return least, most
 
 
 def _show(records: Sequence[FrameTrackInfo]) -> None:

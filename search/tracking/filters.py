@@ -138,5 +138,6 @@ def _ranked(frame: TrackedFrame, ranks: RunRanks, evidence: RecordedEvidence) ->
     if evidence.larger is not None and evidence.larger.hits is not None:
         hits = (*hits, evidence.larger.hits)
     return RankedFrame(
-        frame.index, frame.footprint_m, hits, frame.motion, frame.motion_source, frame.time_s, frame.heading_deg
-    )
+        frame.index, frame.footprint_m, hits, frame.motion, frame.motion_source, frame.time_s, frame.heading_deg,
+        length_bounds_m=frame.length_bounds_m,
+    )  # fmt: skip

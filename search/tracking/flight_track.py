@@ -44,6 +44,7 @@ class TrackRequest:
     online: bool = False  # causal alone: nothing is kept for smoothing
     cascade: tuple[str, str] | None = None  # a small backbone, and a larger one that is asked where that is not sure
     takes_yaw: bool = False  # of the labels
+    speed_mps: tuple[float, float] | None = None  # (least, most) over ground
 
     def to_json(self) -> dict[str, Any]:
         """All that decides the track beside flight and ground; `online` does not."""
@@ -52,8 +53,8 @@ class TrackRequest:
             settings["ranks"] = asdict(rank_track.DEFAULTS)
         if self.evidence != "ranks":
             settings["tracker"] = asdict(DEFAULTS)
-        cascade = {} if self.cascade is None else {"cascade": list(self.cascade)}
-        return cascade | {
+        options = {"cascade": self.cascade, "speed_mps": self.speed_mps}
+        return {name: list(value) for name, value in options.items() if value is not None} | {
             "evidence": self.evidence,
             "odometry": self.source,
             "odometry_digest": self.table and self.table.digest,
@@ -98,6 +99,11 @@ def track_flight(
     def elapsed_s(frame: Frame) -> float | None:
         return seconds.get(frame.index)
 
+    if request.speed_mps is not None and elapsed is None:
+        raise InputError(
+            "--speed needs to know how long after each other the frames were taken, and nothing says it: give "
+            "--interval SECONDS"
+        )
     if request.table is not None:
         _check_table(request.table, stored, elapsed, notice)
         odometry: Odometry | None = odometry_from_table(request.table, elapsed_s)
@@ -118,8 +124,9 @@ def track_flight(
             tracks.delete_track_estimates(session, localization, stale)
             localizations.reopen_localization(session, localization)
     source = tracked_frames(
-        frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier, headings=headings
-    )
+        frames, ground, odometry, request.source, elapsed_s=elapsed_s, stored=earlier, headings=headings,
+        speed_mps=request.speed_mps,
+    )  # fmt: skip
     filtered = track_filter(source)
     with Recorder(_saving(db, localization)) as recorder:
         started = time.perf_counter()

@@ -22,7 +22,7 @@ from coarseloc.localize.tracking.motion import UNKNOWN_TURN_SD_DEG, Displacement
 from coarseloc.localize.tracking.odometry import OdometryFrame, displacement, luma_of_pixels
 from coarseloc.localize.tracking.rank_grid import RankedHits
 from coarseloc.localize.tracking.stored_fixes import share_inside
-from coarseloc.localize.tracking.tracker import LocalPlane, PlaceSearch, TrackedFrame
+from coarseloc.localize.tracking.tracker import LocalPlane, PlaceSearch, TrackedFrame, seconds_between
 
 _TABLE_SD_M, _TABLE_SD_SHARE = 1.0, 0.05  # of a file's displacement, where it does not say
 _TABLE_TURN_SD_DEG, _TABLE_SCALE_SD = 1.0, 0.01
@@ -186,16 +186,19 @@ def tracked_frames(
     stored: Mapping[int, Mapping[str, Any]] | None = None,
     read: Callable[[Frame], UInt8] | None = None,
     headings: Mapping[int, float] | None = None,
+    speed_mps: tuple[float, float] | None = None,
 ) -> Iterator[tuple[TrackedFrame, RecordedEvidence]]:
     """Frames in their order for a tracker, each with the record that fills as it is looked for.
 
     odometry: None where only the order is known. elapsed_s: of a frame, by the flight's own clock. stored: evidence of
     frames by their index, that is taken instead of looking again. read: gives a frame's pixels, by default its file's.
-    headings: in degrees, by frame index, where labels' are taken. A frame whose width nothing says, or whose picture
+    headings: in degrees, by frame index, where labels' are taken. speed_mps: (least, most) over ground, for motion that
+    odometry does not tell. A frame whose width nothing says, or whose picture
     cannot be read, is looked for nowhere; its record says why.
     """
     before: Picture | None = None
     after: int | None = None
+    before_s: float | None = None
     for frame in frames:
         earlier = (stored or {}).get(frame.index)
         if earlier is None:
@@ -211,8 +214,12 @@ def tracked_frames(
         footprint_m = picture.footprint_m if picture else before.footprint_m if before else 1.0
         search = _RecordedSearch(ground, picture, footprint_m, evidence)
         heading_deg = (headings or {}).get(frame.index)
-        tracked = TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, elapsed_s(frame), heading_deg)
+        time_s = elapsed_s(frame)
+        apart_s = seconds_between(before_s, time_s)
+        bounds_m = None if speed_mps is None or apart_s is None else (speed_mps[0] * apart_s, speed_mps[1] * apart_s)
+        tracked = TrackedFrame(frame.index, footprint_m, search, evidence.motion, source, time_s, heading_deg, bounds_m)
         yield tracked, evidence
+        before_s = time_s
         before, after = (picture if evidence.error is None else None), frame.index
 
 

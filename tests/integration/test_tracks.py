@@ -230,10 +230,12 @@ def test_what_a_motion_file_does_not_say_is_told(coarseloc, ground_map, flight, 
         (("--near", "127,37.5,500"), "go with --map or --reference-set"),
         (("--cascade", "tiny,demo"), "give --evidence ranks or both"),
         (("--cascade", "tiny", "--evidence", "ranks"), "expected two backbones"),
+        (("--map", "MAP", "--footprint-m", "300", "--speed", "30:10"), "such as 10:35"),
+        (("--map", "MAP", "--footprint-m", "300", "--speed", "10:30"), "give --interval SECONDS"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(coarseloc, flight, options, message):
-    result = coarseloc("track", flight, *options)
+def test_options_that_do_not_go_together_are_refused(coarseloc, ground_map, flight, options, message):
+    result = coarseloc("track", flight, *(ground_map if option == "MAP" else option for option in options))
     assert result.code == 2 and message in result.err
 
 

@@ -15,7 +15,7 @@ from coarseloc.core.fixes import NoMatch, NotVerified, Pose2D
 from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Covariance, Floats, LonLat
 from coarseloc.localize.tracking.kalman import PoseMeasurement, moved_state
-from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
+from coarseloc.localize.tracking.motion import Displacement, displacement_covariance, guessed_displacement
 from coarseloc.localize.tracking.smoothing import smoothed, smoothed_lineage
 from coarseloc.localize.tracking.stored_fixes import StoredFixSearch, share_inside
 from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, LocalPlane, TrackedFrame, track
@@ -195,6 +195,20 @@ def test_a_labels_yaw_tells_the_turn_that_no_odometry_does() -> None:
     errors = [abs(geo.signed_difference_deg(step.mean[2], states[5][2])) for step in (without, within)]
     assert errors[1] < 3.0 < 20.0 < errors[0]
     assert within.covariance[2, 2] < 2 * 3.1**2 < 200.0 < without.covariance[2, 2]
+
+
+@pytest.mark.parametrize(("bounds_m", "length_m"), [(None, 80.0), ((100.0, 120.0), 100.0), ((0.0, 50.0), 50.0)])
+def test_a_speed_bounds_a_step_that_no_odometry_tells(bounds_m, length_m) -> None:
+    guess = guessed_displacement(motion(), WIDTH_M, None, bounds_m)
+    assert guess.length_m == pytest.approx(length_m)
+    free = guessed_displacement(motion(), WIDTH_M)
+    assert (guess.covariance[0, 0] < free.covariance[0, 0]) == (bounds_m is not None)
+
+
+def test_a_first_step_of_known_speed_is_as_far_in_every_direction() -> None:
+    guess = guessed_displacement(None, WIDTH_M, None, (20.0, 60.0))
+    assert guess.length_m == 0.0
+    assert guess.covariance[0, 0] + guess.covariance[1, 1] == pytest.approx(60.0**2)
 
 
 def test_one_frame_that_does_not_register_is_coasted_over_and_not_claimed() -> None:

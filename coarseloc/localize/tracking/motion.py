@@ -50,15 +50,32 @@ def displacement_covariance(shift_sd_m: float, turn_sd_deg: float, log_scale_sd:
 
 
 def guessed_displacement(
-    latest: Displacement | None, footprint_m: float, turn_deg: float | None = None
+    latest: Displacement | None,
+    footprint_m: float,
+    turn_deg: float | None = None,
+    length_bounds_m: tuple[float, float] | None = None,
 ) -> Displacement:
     """A displacement like the latest one that is known, with what an aircraft may do meanwhile. turn_deg: where labels
-    tell it."""
+    tell it. length_bounds_m: (least, most), where a speed tells them."""
+    least_m, most_m = length_bounds_m or (0.0, math.inf)
     turn_sd_deg = UNKNOWN_TURN_SD_DEG if turn_deg is None else _LABEL_TURN_SD_DEG
     if latest is None:
-        covariance = displacement_covariance(_UNKNOWN_SHIFT_SD * footprint_m, turn_sd_deg, _GUESSED_SCALE_SD)
+        # In any direction: of a ring's radius each axis has the root of a half.
+        sd_m = _UNKNOWN_SHIFT_SD * footprint_m if length_bounds_m is None else most_m / math.sqrt(2)
+        covariance = displacement_covariance(sd_m, turn_sd_deg, _GUESSED_SCALE_SD)
         return Displacement(0.0, 0.0, turn_deg or 0.0, 0.0, covariance)
     in_footprints, in_steps = _GUESSED_SHIFT_SD
     sd_m = max(in_footprints * footprint_m, in_steps * latest.length_m)
-    covariance = displacement_covariance(sd_m, turn_sd_deg, _GUESSED_SCALE_SD)
-    return replace(latest, turn_deg=turn_deg or 0.0, log_scale=0.0, covariance=covariance, quality=None)
+    length_m = min(max(latest.length_m, least_m), most_m)
+    if length_bounds_m is not None:
+        sd_m = min(sd_m, max((most_m - least_m) / 2, in_steps * length_m))
+    factor = length_m / latest.length_m if latest.length_m > 0 else 1.0
+    return replace(
+        latest,
+        across_m=latest.across_m * factor,
+        along_m=latest.along_m * factor,
+        turn_deg=turn_deg or 0.0,
+        log_scale=0.0,
+        covariance=displacement_covariance(sd_m, turn_sd_deg, _GUESSED_SCALE_SD),
+        quality=None,
+    )

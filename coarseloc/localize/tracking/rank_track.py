@@ -44,7 +44,8 @@ from coarseloc.localize.tracking.tracker import (
 @dataclass(frozen=True, slots=True)
 class RankedFrame:
     """One frame of a flight. `hits`: its Top-K of each backbone, in metres of the track's plane. `motion`: from the
-    frame before, None where that is not known, and of the first one. `heading_deg`, `heading_sd_deg`: a label's yaw."""
+    frame before, None where that is not known, and of the first one. `heading_deg`, `heading_sd_deg`: a label's yaw.
+    `length_bounds_m`: see `TrackedFrame`."""
 
     index: int
     footprint_m: float
@@ -54,6 +55,7 @@ class RankedFrame:
     time_s: float | None = None
     heading_deg: float | None = None
     heading_sd_deg: float = 5.0
+    length_bounds_m: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,9 @@ class _RankTracker:
         registers = self._before is None or frame.motion is not None or frame.motion_source != "frames"
         if self._before is not None:
             turn_deg = labelled_turn_deg(self._before[1].heading_deg, frame.heading_deg)
-            displacement = frame.motion or guessed_displacement(self._motion, frame.footprint_m, turn_deg)
+            displacement = frame.motion or guessed_displacement(
+                self._motion, frame.footprint_m, turn_deg, frame.length_bounds_m
+            )
             motion = rank_grid.grid_motion(displacement, before.carry, before.turned_deg, self._grid.cell_m, settings)
         evidence = RankEvidence()
         if registers:

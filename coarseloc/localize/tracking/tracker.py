@@ -75,7 +75,8 @@ class FrameSearch(PlaceSearch, Protocol):
 @dataclass(frozen=True, slots=True)
 class TrackedFrame:
     """One frame of a flight. `motion`: from the frame before, None where that is not known, and of the first one.
-    `time_s`: of the flight's own clock, None where nobody knows. `heading_deg`: a label's, where these are taken."""
+    `time_s`: of the flight's own clock, None where nobody knows. `heading_deg`: a label's, where these are taken.
+    `length_bounds_m`: (least, most) of its displacement, where a speed tells them."""
 
     index: int
     footprint_m: float
@@ -84,6 +85,7 @@ class TrackedFrame:
     motion_source: MotionSource = "frames"
     time_s: float | None = None
     heading_deg: float | None = None
+    length_bounds_m: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,9 @@ class _Tracker:
         motion: Displacement | None = None
         if self._previous is not None:
             turn_deg = labelled_turn_deg(self._previous.heading_deg, frame.heading_deg)
-            motion = frame.motion or guessed_displacement(self._motion, frame.footprint_m, turn_deg)
+            motion = frame.motion or guessed_displacement(
+                self._motion, frame.footprint_m, turn_deg, frame.length_bounds_m
+            )
             measured = frame.motion is not None
             mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
             self._mixture = kalman.tethered(mixture, self._settings.scale_tether_sd)
