@@ -234,7 +234,7 @@ class DataFolder:
         return self.db.back_up(path)
 
     def diagnose(self) -> Diagnosis:
-        """Check versions, device, FAISS, stores, pending embeddings and the disk."""
+        """Check versions, device, FAISS, stores, every byte of the mirrors, pending embeddings and the disk."""
         checks: dict[str, Any] = {"coarseloc": __version__, "python": platform.python_version(), "cpus": os.cpu_count()}
         problems: list[str] = []
 
@@ -252,6 +252,7 @@ class DataFolder:
         check("data folder", self._data_folder)
         check("database", self._database)
         check("vector store", self._vector_store)
+        check("mirrors", self._mirrors)
         check("pending", self._pending)
         checks["weights found"] = ", ".join(entry.name for entry in self.backbones() if entry.path) or "none"
         return Diagnosis(checks, problems)
@@ -278,6 +279,12 @@ class DataFolder:
         with self.vectors() as store:
             counts = {name: store.count(name) for name in store.collections()}
             return f"{store.backend} at {store.location}: {counts or 'empty'}"
+
+    def _mirrors(self) -> str:
+        from search.mirror import check_mirrors
+
+        sound, unread = check_mirrors(self.settings.mirrors)
+        return "; ".join([f"{sound} sound, every byte read", *unread])
 
     def _pending(self) -> str:
         with self.db.read() as session:

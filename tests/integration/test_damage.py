@@ -156,6 +156,18 @@ def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coa
     assert searched() == before
 
 
+def test_doctor_names_a_mirror_with_a_flipped_bit_and_the_next_search_mends_it(searched, coarseloc, state):
+    before = searched()
+    (file,) = state.glob("mirrors/*/*/rotated_tile_ids.npy")
+    content = bytearray(file.read_bytes())
+    content[-8] ^= 1  # the key of another rotated tile, so another place
+    file.write_bytes(content)
+    diagnosis = coarseloc("doctor")
+    assert diagnosis.code == 2 and "mirrors" in diagnosis.err and file.name in diagnosis.out.replace("\n", "")
+    assert searched() == before
+    assert coarseloc("doctor", "--json").json["mirrors"] == "1 sound, every byte read"
+
+
 def test_a_deleted_shard_is_replayed_and_said_to_be(coarseloc, ingested, flight, state):
     asked = ["lookup", flight / "251124155712_00001.jpg", "--json"]
     before = coarseloc(*asked).json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import threading
 import weakref
 from itertools import chain
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from whole import whole
 
+from coarseloc.core import ids
 from coarseloc.core.errors import StaleMirror, StoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Near
 from coarseloc.store import matrix, references
+from search import faiss_vectors
 from search import mirror as module
 from search.exact_index import ExactIndex
 from search.mirror import open_mirror
@@ -145,6 +148,7 @@ def test_a_mirror_of_another_dimension_is_refused(opened):
     path = open_().folder / "schema.json"
     facts = json.loads(path.read_text())
     facts["schema"]["dim"] = 8
+    facts["digest"] = ids.digest({key: value for key, value in facts.items() if key != "digest"})
     path.write_text(json.dumps(facts))
     with pytest.raises(StaleMirror, match="dim is 8, the database has 16"):
         open_(rebuild=False)
@@ -158,7 +162,7 @@ def test_an_open_mirror_goes_on_answering_after_it_was_replaced(opened, fake_bac
     world.embed(fake_backbone, range(3), shift=10)
     assert open_().built
     np.testing.assert_array_equal(before.index.vectors, vectors)
-    with pytest.raises(StaleMirror, match="built anew while it was open"):
+    with pytest.raises(StaleMirror, match="built anew or damaged while it was open"):
         before.selection(Where(angles=(0,)))
 
 
@@ -229,3 +233,109 @@ def test_a_folder_that_cannot_be_written_says_so(world, fake_backbone):
     world.mirrors.write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
         open_mirror(world.db, world.mirrors, world.reference_set, spec)
+
+
+# --- single bits --------------------------------------------------------------------------------
+
+FILES = (
+    "index.faiss",
+    "index.half.faiss",
+    "rotated_tile_ids.npy",
+    "point_ids.npy",
+    "columns.npz",
+    "schema.json",
+)
+
+
+def flip(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_anywhere_in_a_file_is_found_and_named(opened, monkeypatch, name):
+    _, _, open_ = opened
+    monkeypatch.setattr(faiss_vectors, "_HALF_FROM", 1)
+    monkeypatch.setattr(module, "_RECENT_S", -1.0)  # remembering what was read must not hide what is written after it
+    path = open_().folder / name
+    content = path.read_bytes()
+    bits = np.random.default_rng(18).choice(len(content) * 8, 100, replace=False)
+    for bit in map(int, bits):
+        path.write_bytes(content)
+        open_(rebuild=False)
+        path.write_bytes(flip(content, bit))
+        with pytest.raises(StaleMirror, match=r"mirror \S+ is damaged: "):
+            open_(rebuild=False)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_mirror_with_a_flipped_bit_is_built_anew_and_answers_as_before(opened, monkeypatch, name):
+    _, _, open_ = opened
+    monkeypatch.setattr(faiss_vectors, "_HALF_FROM", 1)
+    mirror = open_()
+    queries = mirror.index.vectors[:3].copy()
+    before = mirror.index.search(queries, 5)
+    path = mirror.folder / name
+    path.write_bytes(flip(path.read_bytes(), path.stat().st_size * 4))
+    said = []
+    rebuilt = open_(notice=said.append)
+    assert rebuilt.built and name in said[0] + " schema.json" and said[0].endswith("Building it anew.")
+    again = open_(rebuild=False)
+    assert again.selection(Where(angles=(90,))).rows.tolist() == [1, 5, 9, 13, 17, 21]
+    for expected, actual in zip(before, again.index.search(queries, 5), strict=True):
+        np.testing.assert_array_equal(expected, actual)
+
+
+def test_a_bit_flipped_in_the_columns_after_opening_is_found_at_the_first_filter(opened):
+    _, _, open_ = opened
+    open_()
+    mirror = open_()
+    path = mirror.folder / "columns.npz"
+    path.write_bytes(flip(path.read_bytes(), 999))
+    with pytest.raises(StaleMirror, match="built anew or damaged while it was open"):
+        mirror.selection(Where(angles=(90,)))
+
+
+def test_an_unchanged_file_is_read_once_a_process(opened, monkeypatch):
+    _, _, open_ = opened
+    monkeypatch.setattr(module, "_RECENT_S", -1.0)
+    open_()
+    open_()
+    monkeypatch.setattr(module, "file_digest", lambda path: pytest.fail(f"{path} was read again"))
+    assert not open_(rebuild=False).built
+
+
+def test_a_file_written_a_moment_ago_is_read_again(opened):
+    """Its next change may leave its times the same."""
+    _, _, open_ = opened
+    path = open_().folder / "point_ids.npy"
+    open_()
+    assert path not in module._known
+
+
+def test_a_mirror_without_digests_is_built_anew_and_said_to_be(opened):
+    _, _, open_ = opened
+    path = open_().folder / "schema.json"
+    facts = json.loads(path.read_text())
+    del facts["digest"], facts["xxh3_128"]
+    facts["schema"]["format"] = 3
+    path.write_text(json.dumps(facts))
+    said = []
+    assert open_(notice=said.append).built
+    assert "format 3, whose files carry no digests" in said[0] and "Building it anew" in said[0]
+
+
+def test_every_mirror_is_checked_whatever_was_read_before(opened, monkeypatch):
+    world, _, open_ = opened
+    monkeypatch.setattr(module, "_RECENT_S", -1.0)
+    path = open_().folder / "rotated_tile_ids.npy"
+    open_()
+    assert module.check_mirrors(world.mirrors) == (1, [])
+    facts = path.stat()
+    module._known[path] = ((0,), "a digest that is not its own")
+    assert module.check_mirrors(world.mirrors) == (1, [])
+    path.write_bytes(flip(path.read_bytes(), 1500))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    with pytest.raises(StoreError, match=r"rotated_tile_ids\.npy are not those written"):
+        module.check_mirrors(world.mirrors)
