@@ -891,12 +891,13 @@ class Workspace(FolderChecks):
         method: str = "best-place",
         crs: str | None = None,
         utc_offset_s: int | None = None,
+        dem: Path | None = None,
     ) -> ExportSummary:
         """Write a flight's newest runs and stored tracks as files for other programs.
 
         formats: some of `FORMATS` (runs) and `TRACK_FORMATS`; None: what the flight has of them, but for what needs
         UTC. crs: positions as x and y of this projected CRS ("EPSG:32652") too. utc_offset_s: of the frames' times, for
-        tracks, in place of what is stored.
+        tracks, in place of what is stored. dem: heights of the ground above sea level, for tracks.
         """
         from search.export.files import export
 
@@ -910,6 +911,7 @@ class Workspace(FolderChecks):
             method=method,
             crs=crs,
             utc_offset_s=utc_offset_s,
+            dem=dem,
         )
         for text in summary.notices:
             self.notice(text)

@@ -26,6 +26,9 @@ from search.export.files import FORMATS, TRACK_FORMATS
     help="Of runs, or of tracks (track-… gpx nmea mcap). [what the flight has, but for these three, which need UTC]",
 )
 @click.option("--crs", metavar="EPSG:CODE", help="Positions as x and y of this projected CRS too.")
+@click.option(
+    "--dem", type=click.Path(path_type=Path), help="Heights of the ground above sea level (GeoTIFF, m), for tracks."
+)
 @method_option
 @utc_offset_option
 @json_option
@@ -37,6 +40,7 @@ def export(
     single: bool,
     formats: Sequence[str],
     crs: str | None,
+    dem: Path | None,
     method: str,
     utc_offset_s: int | None,
     as_json: bool,
@@ -53,5 +57,6 @@ def export(
         crs=crs,
         method=method,
         utc_offset_s=utc_offset_s,
+        dem=dem,
     )
     answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))

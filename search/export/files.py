@@ -25,7 +25,7 @@ from search.export.infos import FrameInfo, frame_infos, group_by_question, newes
 from search.export.kml import flight_kml, track_kml
 from search.export.mcap import track_mcap
 from search.export.nmea import track_nmea
-from search.export.tracks import FlightTrack, flight_tracks
+from search.export.tracks import FlightTrack, flight_tracks, with_terrain
 
 if TYPE_CHECKING:
     from search.export.grid import ProjectedGrid
@@ -82,6 +82,7 @@ def export(
     method: str = BEST_PLACE,
     crs: str | None = None,
     utc_offset_s: int | None = None,
+    dem: Path | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Write a flight's newest runs (`FORMATS`) and stored tracks (`TRACK_FORMATS`); without `formats`, what it has of
@@ -93,7 +94,7 @@ def export(
     metres a file for each of `LAYERS`; "kml" and "csv": one file. Frames without a record are in the CSV, in the
     KML and GeoJSON as failures, in the single document and in the count. Tracks are those of `flight_tracks`:
     `<flight>_track.…`, with the reference set's name where there are several. crs: positions in this projected CRS too.
-    utc_offset_s: of the frames' times, for tracks, in place of what is stored.
+    utc_offset_s: of the frames' times, for tracks, in place of what is stored. dem: heights of the ground, for tracks.
     Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, no UTC for a format that
     needs it, folder not writable), before anything is written where it can be known then.
     """
@@ -105,8 +106,12 @@ def export(
     of_runs, of_tracks = set(formats) & set(FORMATS), set(formats) & set(TRACK_FORMATS)
     if utc_offset_s is not None and not of_tracks:
         raise InputError(f"--utc-offset is for tracks ({', '.join(TRACK_FORMATS)}), and none is exported: leave it out")
+    if dem is not None and not of_tracks:
+        raise InputError(f"--dem is for tracks ({', '.join(TRACK_FORMATS)}), and none is exported: leave it out")
     newest = newest_runs(db, flight_id, reference_set) if of_runs else []
     tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s) if of_tracks else []
+    if dem is not None:
+        tracks = [with_terrain(track, dem) for track in tracks]
     track_contents = _track_contents(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
@@ -222,6 +227,13 @@ def _track_notices(
         notices.append(
             f"the flight is stored with times {utc_offset_text(stored_offset_s)} of UTC, and "
             f"{utc_offset_text(offset_s)} is stated: that is taken"
+        )
+    placed = [tracked for track in tracks for tracked in track.frames if tracked.position is not None]
+    flat = sum(tracked.height_msl_m is None for tracked in placed)
+    if flat and any(tracked.terrain_m is not None for tracked in placed):
+        notices.append(
+            f"{flat} of {len(placed)} places have no height: no terrain beneath them, or a label whose altitude is not "
+            "above the ground"
         )
     if "track-kml" in formats and not all(track.has_utc for track in tracks):
         notices.append(

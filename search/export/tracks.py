@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
-from coarseloc.core.errors import StoreError
+from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.tracks import TrackEstimate, continues
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
+from coarseloc.imagery.terrain import terrain_heights_m
 from coarseloc.store import Database, Session, flights, localizations
 from coarseloc.store.localizations import BEST_PLACE, TRACK, TRACK_SMOOTHED, StoredLocalization
 
@@ -19,6 +21,7 @@ class TrackFrame:
 
     frame: Frame
     estimate: TrackEstimate
+    terrain_m: float | None = None  # the ground's height above sea level beneath the position
 
     @property
     def position(self) -> LonLat | None:
@@ -35,9 +38,16 @@ class TrackFrame:
 
     @property
     def height_msl_m(self) -> float | None:
-        """The aircraft's height above sea level; None where its label is above something else, and for the ground."""
+        """The height of `point` above sea level, by the label, else the terrain; None where neither tells it: a label
+        above take-off, or above nobody knows what, does not."""
         label = self.frame.truth
-        return label.altitude_label_m if self.point == "aircraft" and label.altitude_datum == "sea" else None
+        if self.point == "ground":
+            return self.terrain_m
+        if label.altitude_datum == "sea":
+            return label.altitude_label_m
+        if self.terrain_m is None or label.altitude_datum != "ground" or label.altitude_label_m is None:
+            return None
+        return self.terrain_m + label.altitude_label_m
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,19 @@ class FlightTrack:
                 segments[-1].append(tracked)
             previous = tracked
         return segments
+
+
+def with_terrain(track: FlightTrack, dem: Path) -> FlightTrack:
+    """With the ground's heights beneath its positions. Raises InputError where the file gives none."""
+    places = [tracked.position for tracked in track.frames if tracked.position is not None]
+    heights = terrain_heights_m(dem, places)
+    if places and not any(height is not None for height in heights):
+        raise InputError(f"{dem} has no height where the track lies: is it of this area?")
+    remaining = iter(heights)
+    frames = (
+        tracked if tracked.position is None else replace(tracked, terrain_m=next(remaining)) for tracked in track.frames
+    )
+    return replace(track, frames=tuple(frames))
 
 
 def _joined(previous: TrackFrame, tracked: TrackFrame, order: dict[int, int]) -> bool:

@@ -11,12 +11,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import gpxpy
+import numpy as np
 import pynmea2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
+from rasterio.transform import from_origin
+from terrain_rasters import write_dem
 
 from coarseloc.core import geo
 from coarseloc.core.clock import FlightClock
@@ -30,7 +33,7 @@ from search.export.gpx import track_gpx
 from search.export.kml import track_kml
 from search.export.mcap import track_mcap
 from search.export.nmea import sentences, track_nmea
-from search.export.tracks import FlightTrack, TrackFrame
+from search.export.tracks import FlightTrack, TrackFrame, with_terrain
 
 ORIGIN, START = LonLat(127.03, 37.5), datetime(2025, 11, 24, 15, 57, 12, 250_000)
 SEOUL = FlightClock("labels", utc_offset_s=9 * 3600)
@@ -208,6 +211,20 @@ def test_a_height_is_written_only_where_it_is_of_the_aircraft_above_the_sea(datu
 
 
 # --- KML ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("datum", "aircraft_m", "ground_m"), [("ground", 512.5, 100.0), ("sea", 412.5, 100.0), ("takeoff", None, 100.0)]
+)
+def test_terrain_gives_heights_above_the_sea(datum, aircraft_m, ground_m, tmp_path):
+    dem = write_dem(tmp_path / "dem.tif", np.full((200, 200), 100.0), transform=from_origin(126.95, 37.6, 0.001, 0.001))
+    pose = Pose(ORIGIN, altitude_label_m=412.5, altitude_datum=datum)
+    flying = estimate(1, aircraft=ORIGIN, aircraft_covariance_m2=COVARIANCE)
+    frames = with_terrain(track(flying, estimate(2), estimate(3, "lost"), pose=pose), dem).frames
+    assert [tracked.height_msl_m for tracked in frames] == [aircraft_m, ground_m, None]
+    away = write_dem(tmp_path / "away.tif", np.full((5, 5), 100.0), transform=from_origin(10.0, 50.0, 0.001, 0.001))
+    with pytest.raises(InputError, match="no height where the track lies"):
+        with_terrain(track(flying), away)
 
 
 def test_kml_has_a_track_with_as_many_times_as_places_for_each_run():
