@@ -164,7 +164,7 @@ def _show(records: Sequence[FrameTrackInfo]) -> None:
     points = {record.track.point for record in records} - {None}
     if errors:
         point = "the aircraft" if points == {"aircraft"} else "the ground under the frame's middle"
-        out.print(f"median error {statistics.median(errors):.1f} m, of {point} against the aircraft's truth")
+        out.print(f"median error {statistics.median(errors):.2f} m, of {point} against the aircraft's truth")
     if asked_ms := [record.larger_ms for record in records if record.larger_ms is not None]:
         unasked = len(records) - len(asked_ms)
         out.print(
@@ -190,6 +190,6 @@ def _row(record: FrameTrackInfo) -> tuple[object, ...]:
         "" if track.heading_deg is None else f"{track.heading_deg:.2f}",
         "" if track.speed_mps is None else f"{track.speed_mps:.1f}",
         f"{track.probability:.3f}",
-        f"{record.errors.track_m:.1f}" if record.errors else "",
+        f"{record.errors.track_m:.2f}" if record.errors else "",
         track_ms,
     )
