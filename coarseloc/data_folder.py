@@ -118,7 +118,7 @@ class DataFolder:
     def only_ingest(self) -> Iterator[None]:
         """Hold the lock of ingests: two at once would embed the same tiles twice."""
         folder = self.settings.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_private_folder(folder)
         message = f"another ingest is at work in {folder}: wait for it, or stop it and run this again"
         with files.locked(folder / "ingest.lock", message):
             yield

@@ -360,7 +360,7 @@ def _lock(folder: Path, timeout_s: float | None = None) -> Iterator[None]:
     """Hold the lock of this mirror: one process at a time checks or builds it."""
     path = folder.with_name(f"{folder.name}.lock")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.make_private_folder(folder.parent)
     except OSError as error:
         raise StoreError(f"the folder {folder.parent} cannot be written: {error.strerror}") from None
     timeout_s = LOCK_TIMEOUT_S if timeout_s is None else timeout_s

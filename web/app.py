@@ -45,9 +45,10 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app = Flask("web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = safety.MAX_UPLOAD_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = 100_000
-    app.config["TRUSTED_HOSTS"] = safety.trusted_hosts(host, settings.trusted_hosts)
+    app.config["HOST_NAMES"] = safety.trusted_hosts(host, settings.trusted_hosts)
     beyond = host is not None and not safety.is_loopback(host)
-    app.config["WRITE_TOKEN"] = settings.token.get_secret_value() if beyond and settings.token else None
+    token = settings.token.get_secret_value() if beyond and settings.token else None
+    app.config["TOKEN_GUARD"] = safety.TokenGuard(token)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -210,7 +210,11 @@ def register(app: Flask) -> None:
         return response
 
     def show() -> Response:
-        return Response(generate_latest(registry), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            generate_latest(registry),
+            content_type="text/plain; version=0.0.4; charset=utf-8",
+            headers={"Cache-Control": "no-store"},
+        )
 
     app.after_request(count)
     app.add_url_rule("/metrics", "metrics", show)

@@ -46,7 +46,7 @@ _PROBLEMS = {
     413: "The image is too large.",
     415: "This is not an image that is read here.",
     422: "The image file is damaged.",
-    429: "Too many images are being embedded or wait for it.",
+    429: "Too many images are being embedded or wait for it, or too many wrong tokens were given.",
     503: "The database cannot be used just now.",
 }
 _QUERY: dict[str, tuple[str, Schema]] = {

@@ -22,10 +22,10 @@ from typing import Any, cast
 import uvicorn
 
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import ConfigError, InputError
+from coarseloc.core.errors import InputError
 from web.app import create_app
 from web.connection import Connection, Limits
-from web.safety import MAX_UPLOAD_BYTES, is_loopback
+from web.safety import MAX_UPLOAD_BYTES, check_token
 from web.wsgi import Application, WsgiBridge
 
 # Bodies: above the application's own limit, whose answer is the better explained one. Far larger bodies are refused
@@ -46,13 +46,10 @@ def serve(
 ) -> None:
     """Serve the pages until interrupted, terminated, or `stop` is set; arguments as of `serve_wsgi`.
 
-    Raises ConfigError for an address beyond this machine without a token, InputError where the port is taken.
+    Raises ConfigError for an address beyond this machine without a token of 16 characters, InputError where the port
+    is taken.
     """
-    if not is_loopback(host) and settings.token is None:
-        raise ConfigError(
-            f"{host} is reachable from other machines, and uploads would be open to all of them: "
-            "set COARSELOC_TOKEN to a secret, or serve on 127.0.0.1"
-        )
+    check_token(settings.token.get_secret_value() if settings.token else None, host)
     app = create_app(settings, host=host)
 
     def begin(url: str) -> None:

@@ -51,6 +51,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone (0700); those there stay as they are."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # where a file is in its place: FileExistsError
+
+
 def hold_lock(path: Path, message: Callable[[], str], timeout_s: float = 0.0) -> BaseFileLock:
     """Lock `path` for this process until the lock is released or the process dies.
 

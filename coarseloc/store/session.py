@@ -222,7 +222,7 @@ def _clear_errors(engine: Engine) -> Iterator[None]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_private_folder(folder)
     except OSError as error:
         raise StoreError(
             f"folder {folder} cannot be made: {error.strerror}. Set COARSELOC_DATA_DIR to a writable folder."

@@ -190,7 +190,7 @@ def _hold_folder(folder: Path) -> BaseFileLock:
         )
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_private_folder(folder)
         lock = files.hold_lock(folder / ".lock", in_use)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
         owner = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}

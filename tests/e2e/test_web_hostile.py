@@ -155,9 +155,9 @@ def test_a_burst_of_uploads_is_queued_shortly_and_the_rest_told_when_to_come_bac
 
 
 def test_beyond_this_machine_writes_need_the_token_and_reads_do_not(start_server, gallery_dir, server):
-    second = start_server(gallery_dir, "--host", "0.0.0.0", COARSELOC_TOKEN="s3cret")
+    second = start_server(gallery_dir, "--host", "0.0.0.0", COARSELOC_TOKEN="s3cret-of-16-char")
     assert ask(second, "GET", "/flights.json")[0] == 200
     assert upload(second, png())[0] == 401
     assert upload(second, png(), Authorization="Bearer wrong")[0] == 401
-    assert upload(second, png(), Authorization="Bearer s3cret")[0] == 201
-    assert upload(second, png(), Cookie="coarseloc_token=s3cret")[0] == 201
+    assert upload(second, png(), Authorization="Bearer s3cret-of-16-char")[0] == 201
+    assert upload(second, png(), Cookie="coarseloc_token=s3cret-of-16-char")[0] == 201

@@ -208,7 +208,9 @@ def test_a_foreign_host_is_refused(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}]
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}]
+    + [{"Origin": text} for text in ("http://[", "http://[::1", "http://[x]/", "//", "", "http://localhost:99999999")],
 )
 def test_a_write_from_another_site_is_refused(client: FlaskClient, headers: dict[str, str]) -> None:
     answer = client.post("/token", data={"token": "x"}, headers=headers)
