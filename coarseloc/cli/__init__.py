@@ -7,6 +7,7 @@ line, nothing half written), 130 interrupted (what was done is kept, the same co
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 
 from coarseloc import __version__
+from coarseloc.core import ids
 from coarseloc.core.errors import CoarselocError
 
 # The machine's troubles, wherever they strike: the user's to mend, like bad input.
@@ -149,10 +151,12 @@ def main() -> None:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(ids.visible(shown.getvalue()), err=True, nl=False)
         code = 2
     except CoarselocError as error:
-        click.echo(f"coarseloc: {error}", err=True)
+        click.echo(ids.visible(f"coarseloc: {error}"), err=True)
         code = 2
     except KeyboardInterrupt:
         click.echo("coarseloc: interrupted; the same command goes on", err=True)

@@ -36,7 +36,7 @@ def backbones(workspace: Workspace, as_json: bool) -> None:
         table("backbone", "M params", "dim", "pretraining", "weights", rows=rows)
         for listing in listings:
             if not listing.path:
-                out.print(f"\n[bold]{listing.name}[/bold]: {listing.remedy}")
+                out.print(f"\n{listing.name}: {listing.remedy}")
         out.print(f"\n{LICENCE_NOTE}")
 
     answer(as_json, [asdict(listing) for listing in listings], show)
@@ -57,7 +57,7 @@ def serve(workspace: Workspace, host: str, port: int, access_log: bool) -> None:
 
     _ = workspace.db  # migrates the embedded default, or says what is wrong, before anything listens
     settings = workspace.settings
-    serve_pages(settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at [bold]{url}[/bold]"))
+    serve_pages(settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at {url}"))
 
 
 @click.command()
@@ -91,8 +91,9 @@ def reconcile(workspace: Workspace, sample: int, as_json: bool) -> None:
             out.print(f"{sum(comparison.pending.values())} embeddings are pending: `coarseloc drain`")
         for miscount in comparison.miscounts:
             out.print(
-                f"[yellow]the tally of {miscount.reference_set} in {miscount.collection} said {miscount.found.live} "
-                f"embeddings and there are {miscount.rows.live}: mended, and its mirror will be built anew[/yellow]"
+                f"the tally of {miscount.reference_set} in {miscount.collection} said {miscount.found.live} "
+                f"embeddings and there are {miscount.rows.live}: mended, and its mirror will be built anew",
+                style="yellow",
             )
         out.print("differences found" if comparison.differing else "no differences")
 

@@ -49,7 +49,7 @@ def bench(workspace: Workspace, /, folder: Path | None, as_json: bool, **options
             raise InputError(f"{folder} holds no images: expected a folder of frames")
     rows = []
     for speed in workspace.speeds(images=images, **options):
-        err.print(f"{speed.backbone} at {speed.input_px} px: {speed.total_ms:.4g} ms", markup=False)
+        err.print(f"{speed.backbone} at {speed.input_px} px: {speed.total_ms:.4g} ms")
         rows.append(speed)
     facts = {
         "machine": machine(rows[0].device, rows[0].backend),

@@ -62,7 +62,7 @@ def _show(flight: FlightBoresight, file: Path | None) -> None:
         east, north = estimate.shift_m
         out.print(f"the map lies {east:+.1f} m east, {north:+.1f} m north of the truth (± {estimate.shift_sd_m:.1f} m)")
     if jumps := sum(leg.jump for leg in estimate.legs):
-        out.print(f"[yellow]the camera moved {jumps} times: see the legs marked jump[/yellow]")
+        out.print(f"the camera moved {jumps} times: see the legs marked jump", style="yellow")
     if estimate.unused:
         out.print(f"{len(estimate.unused)} frames on turns and short legs say nothing")
     out.print(f"written to {file}" if file else "nothing is changed: --apply writes the legs into flight.toml")

@@ -46,16 +46,16 @@ def demo(context: click.Context, fresh: bool) -> None:
     from coarseloc.imagery.orthophoto import open_orthophoto
 
     encoders = Encoders(workspace.settings, input_px=INPUT_PX)
-    out.print("\n[bold]2. Ingest[/bold]: the area as reference tiles, turned to eight headings, embedded")
+    out.print("\n2. Ingest: the area as reference tiles, turned to eight headings, embedded")
     source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
     show_ingest(workspace.ingest(source, ["demo"], encoders=encoders))
-    out.print("\n[bold]3. Search[/bold]: the flight's frames against them")
+    out.print("\n3. Search: the flight's frames against them")
     where = Where(reference_sets=("demo",))
     runs = workspace.search(open_flight(flight), where=where, backbones=["demo"], encoders=encoders)
     show_runs([run.facts() for run in runs])
     results = folder / "results"
     exported = workspace.export(FLIGHT_ID, results)
-    out.print(f"\n[bold]4. Export[/bold]: {exported}")
+    out.print(f"\n4. Export: {exported}")
     out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
     out.print("  make serve                           the pages, at http://127.0.0.1:8000")
     out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, KML, CSV")
@@ -68,7 +68,7 @@ def _area(folder: Path) -> Path:
     """The orthophoto that references are cut from, and that the flight will see in other light and colours."""
     from coarseloc.simulate.terrain import write_area
 
-    out.print("[bold]1. Make[/bold]: an area of 3 × 2.4 km and a flight over it, in another season's light, with truth")
+    out.print("1. Make: an area of 3 × 2.4 km and a flight over it, in another season's light, with truth")
     path = folder / "area.tif"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

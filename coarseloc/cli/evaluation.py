@@ -212,7 +212,7 @@ def report(
     evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
     options = {"language": language, "figures": figures, "frame": frame, "note": note}
     for notice in workspace.report(evaluations, file, **options):
-        err.print(f"[yellow]{notice}[/yellow]")
+        err.print(notice, style="yellow")
     size = file.stat().st_size
     facts = {"file": str(file), "bytes": size, "runs": [evaluation.run.id for evaluation in evaluations]}
     answer(as_json, facts, lambda: out.print(f"wrote {file} ({size / 1e6:.1f} MB) of {len(evaluations)} runs"))

@@ -164,7 +164,7 @@ def show_ingest(result: IngestResult) -> None:
     for summary in result.summaries:
         embedded = ", ".join(f"{count} by {name}" for name, count in summary.embedded.items()) or "none"
         out.print(
-            f"[bold]{summary.reference_set}[/bold]: {summary.views} views, {summary.up_to_date} up to date, "
+            f"{summary.reference_set}: {summary.views} views, {summary.up_to_date} up to date, "
             f"{summary.read} read; embeddings made: {embedded}"
             + (f"; removed: {summary.removed}" if summary.removed else "")
         )
@@ -172,9 +172,9 @@ def show_ingest(result: IngestResult) -> None:
             out.print("  seconds: " + ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items()))
         if summary.failures:
             kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
-            out.print(f"  [yellow]failures: {kinds}[/yellow] (`coarseloc ingest failures`)")
+            out.print(f"  failures: {kinds} (`coarseloc ingest failures`)", style="yellow")
     if result.drained is None:
-        err.print(f"[yellow]{result.note}[/yellow]")
+        err.print(result.note, style="yellow")
         return
     show_drained(result.drained)
 
@@ -182,7 +182,7 @@ def show_ingest(result: IngestResult) -> None:
 def show_drained(drained: DrainSummary) -> None:
     """What a drain brought over, and what it had to replay."""
     for collection in drained.rebuilt:
-        err.print(f"[yellow]collection {collection} was lost and has been replayed from the database[/yellow]")
+        err.print(f"collection {collection} was lost and has been replayed from the database", style="yellow")
     out.print(f"vector store: {drained.upserted} points written, {drained.deleted} deleted")
 
 

@@ -181,9 +181,9 @@ def live(
                 sys.stdout.write(estimate.record.model_dump_json() + "\n")
                 sys.stdout.flush()
             else:
-                out.print(_line(estimate.record), markup=False)
+                out.print(_line(estimate.record))
     for line in _summary_lines(session.summary):
-        (err if as_json else out).print(line, markup=False)
+        (err if as_json else out).print(line)
     if is_interrupted():
         raise KeyboardInterrupt
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from coarseloc.checks import ReportRequest, SourceOptions
 from coarseloc.cli.options import backbone_options, cut_options, report_options
@@ -81,12 +82,11 @@ def preflight(
 
 def _show(result: Preflight, file: Path | None) -> None:
     rows = [
-        (finding.topic, f"[{_STYLES[finding.level]}]{finding.level}[/]", finding.sentence())
-        for finding in result.findings
+        (finding.topic, Text(finding.level, _STYLES[finding.level]), finding.sentence()) for finding in result.findings
     ]
     table("about", "", "", rows=rows)
     for text in result.notes:
-        out.print(f"note: {text}", markup=False)
-    out.print(f"verdict: [bold {_STYLES[result.verdict]}]{result.verdict}[/]")
+        out.print(f"note: {text}")
+    out.print(Text.assemble("verdict: ", (result.verdict, f"bold {_STYLES[result.verdict]}")))
     if file:
         out.print(f"wrote {file}")

@@ -143,7 +143,7 @@ def _present(workspace: Workspace, result: StudyResult, report: StudyReport) -> 
     if report.file:
         options = {"language": report.language, "figures": report.figures, "note": report.note}
         for notice in workspace.report_study(result, report.file, **options):
-            err.print(f"[yellow]{notice}[/yellow]")
+            err.print(notice, style="yellow")
     facts = {
         "study": result.study.id,
         "kind": result.study.kind,
@@ -197,7 +197,7 @@ def _show_strategies(result: StudyResult, file: Path | None) -> None:
         "ms: of one frame, without decoding, median of single calls after a warm-up; views of a turned frame at once"
     )
     for line in limits.sentences(result):
-        out.print(f"[yellow]{line}[/yellow]", highlight=False)
+        out.print(line, style="yellow")
     out.print(f"study {result.study.id}" + (f"; wrote {file}" if file else ""))
 
 

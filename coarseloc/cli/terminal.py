@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from coarseloc.core import ids
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,15 +26,24 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False)
+
+class VisibleConsole(Console):
+    """A console that prints what it is given as it is: no markup unless asked for, no control characters."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=ids.visible(segment.text))
+
+
+out = VisibleConsole(markup=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = VisibleConsole(markup=False, stderr=True, highlight=False)
 
 
 def workspace_on_terminal(settings: Settings) -> Workspace:
     """The workspace of one invocation: progress, notices and log records go to stderr."""
     handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    return Workspace(settings, progress_bar, lambda text: err.print(f"[yellow]{escape(text)}[/yellow]"))
+    return Workspace(settings, progress_bar, lambda text: err.print(text, style="yellow"))
 
 
 pass_workspace = click.make_pass_decorator(Workspace)
@@ -52,13 +63,13 @@ def answer(as_json: bool, facts: Mapping[str, Any] | Sequence[Any], show: Callab
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """Print rows; columns whose values are all numbers stand to the right."""
+    """Print rows, of values or styled `Text`; columns whose values are all numbers stand to the right."""
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         grid.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*("" if value is None else str(value) for value in row))
+        grid.add_row(*("" if value is None else value if isinstance(value, Text) else str(value) for value in row))
     out.print(grid)
 
 

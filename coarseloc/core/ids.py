@@ -44,9 +44,27 @@ def set_name(text: str) -> str:
     return spaced.strip("-.") or "unnamed"
 
 
+# C0 and C1, which terminals obey, line ends, marks that turn the direction of writing, and halves of characters.
+_CONTROL = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+
+
 def file_name(text: str) -> str:
-    """A label as a file's or folder's name: what no file system takes becomes an underscore, the rest stays."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", label(text)).strip(". ") or "_"
+    """A label as a file's or folder's name: what no file system takes, and control characters, become underscores."""
+    return re.sub(rf'[{_CONTROL}/\\:*?"<>|]', "_", label(text)).strip(". ") or "_"
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: every control character but a line's end and a tab becomes U+FFFD."""
+    return re.sub(rf"(?![\n\t])[{_CONTROL}]", "\ufffd", text)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell of a CSV: a text without control characters, which the csv module does not quote, and with an apostrophe
+    before what a spreadsheet would take for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def digest(facts: Mapping[str, Any]) -> str:

@@ -289,19 +289,23 @@ def to_csv(evaluations: Evaluations) -> str:
     writer.writerow(_CSV_COLUMNS)
     for evaluation in evaluations:
         run = evaluation.run
-        cells = (run.flight_id, run.reference_set.name, run.id, evaluation.label)
+        cells = (*_cells(run.flight_id, run.reference_set.name), run.id, evaluation.label)
         writer.writerows((*cells, *_score_cells(score, evaluation.scores[score.key])) for score in scores.SCORES)
         if evaluation.fixes:
             writer.writerows((*cells, *row) for row in _fix_score_rows(evaluation.fixes))
     for whole_map in evaluations.whole_maps:
-        cells_without_run = (whole_map.flight_id, whole_map.reference_set, "", NO_BACKBONE)
+        cells_without_run = (*_cells(whole_map.flight_id, whole_map.reference_set), "", NO_BACKBONE)
         writer.writerows((*cells_without_run, *row) for row in _fix_score_rows(whole_map))
     for track in evaluations.tracks:
-        facts = (track.localization.flight_id, track.localization.reference_set, "", track.label)
+        facts = (*_cells(track.localization.flight_id, track.localization.reference_set), "", track.label)
         for score in TRACK_SCORES:
             block = track.block_intervals.get(score.key)
             writer.writerow((*facts, *_score_cells(score, track.scores[score.key], block)))
     return text.getvalue()
+
+
+def _cells(*names: str | None) -> tuple[Any, ...]:
+    return tuple(ids.spreadsheet_cell(name) for name in names)
 
 
 def _fix_score_rows(fixes: FixEvaluation) -> list[tuple[object, ...]]:

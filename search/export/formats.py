@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from coarseloc.core import ids
 from coarseloc.core.types import Flight
 from search.answers import fix_errors
 from search.export.fix_infos import fix_info
@@ -144,5 +145,5 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: ids.spreadsheet_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()

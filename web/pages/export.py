@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context, url_for
 from pydantic import Field
@@ -147,7 +148,11 @@ def _infos(
 
 
 def _attachment(response: Response, filename: str) -> Response:
-    response.headers.set("Content-Disposition", "attachment", filename=filename)
+    """Name the file that a browser saves, in characters beyond Latin-1 too (RFC 6266)."""
+    name = ids.file_name(filename)
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    names = {"filename": plain} if plain == name else {"filename": plain, "filename*": f"UTF-8''{quote(name, safe='')}"}
+    response.headers.set("Content-Disposition", "attachment", **names)
     return response
 
 
