@@ -19,10 +19,10 @@ from werkzeug.routing import Rule
 
 from coarseloc import __version__, i18n
 from coarseloc.core.filters import KEYS
-from search.export.files import FORMATS
+from search.export.files import FORMATS, TRACK_FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
 from web.monitoring import Readiness
-from web.pages.export import GeoJsonFeatures
+from web.pages.export import TRACK_MEDIA, GeoJsonFeatures
 from web.pages.images import SIZES
 from web.pages.map import GroundPlaces
 from web.pages.search import UploadReceipt
@@ -75,6 +75,7 @@ _FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("export.whole", "suffix"): {"enum": list(FORMATS)},
+    ("export.tracks", "suffix"): {"enum": list(TRACK_FORMATS)},
     ("export.schema", "name"): {"enum": list(SCHEMAS)},
 }
 
@@ -106,7 +107,7 @@ OPERATIONS: dict[str, Operation] = {
     "search.search_json": Operation(
         "Look for an image among the references", ("image", "flight", "frame", *_FACETS, "lang"), (404, 429)
     ),
-    "export.export_json": Operation("The files of a flight's searches", (*_SEARCHES, "lang"), (404,)),
+    "export.export_json": Operation("The files of a flight's searches and tracks", (*_SEARCHES, "lang"), (404,)),
     "export.whole": Operation(
         "A flight's searches as one file",
         (*_SEARCHES, "crs"),
@@ -117,6 +118,9 @@ OPERATIONS: dict[str, Operation] = {
             "application/vnd.google-earth.kml+xml": None,
             "text/csv": None,
         },
+    ),
+    "export.tracks": Operation(
+        "A flight's stored tracks in one format", ("method", "lang"), (404,), dict.fromkeys(TRACK_MEDIA.values())
     ),
     "export.record": Operation("One frame under one backbone", (), (404,), CoarseLocalizationInfo),
     "export.schema": Operation("A record's JSON Schema", (), (404,), {"application/schema+json": None}),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from coarseloc.core import files, ids
 from coarseloc.core.clock import utc_offset_text
@@ -23,7 +23,7 @@ from search.export.formats import Document, csv_row, to_csv
 from search.export.gpx import track_gpx
 from search.export.infos import FrameInfo, frame_infos, group_by_question, newest_runs
 from search.export.kml import flight_kml, track_kml
-from search.export.mcap import track_mcap
+from search.export.mcap import require_mcap, track_mcap
 from search.export.nmea import track_nmea
 from search.export.tracks import FlightTrack, flight_tracks, with_terrain
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FORMATS = ("json", "geojson", "kml", "csv")  # of runs
 TRACK_FORMATS = ("track-geojson", "track-kml", "gpx", "nmea", "mcap")
 _WITHOUT_UTC = ("track-geojson", "track-kml")
+
+TrackRefusal = Literal["no-track", "no-time", "no-utc", "no-extra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def export(
     tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s) if of_tracks else []
     if dem is not None:
         tracks = [with_terrain(track, dem) for track in tracks]
-    track_contents = _track_contents(tracks, formats, grid)
+    contents = track_contents(tracks, formats, grid)
     with db.read() as session:
         flight = flights.find_flight(session, flight_id).flight
     counts: Counter[str] = Counter()
@@ -121,7 +123,7 @@ def export(
         if newest:
             infos = _all_infos(db, thumbnails, flight, newest, method, grid)
             counts = _write_runs(out_dir, flight, newest, infos, formats, single, grid, progress)
-        for name, content in track_contents.items():
+        for name, content in contents.items():
             files.write_bytes(out_dir / name, content)
     except OSError as error:
         raise InputError(
@@ -133,7 +135,7 @@ def export(
         len(newest),
         counts["records"],
         counts["failures"],
-        counts["files"] + len(track_contents),
+        counts["files"] + len(contents),
         counts["unmatched"],
         grid.crs if grid else None,
         grid.accuracy_m if grid else None,
@@ -196,7 +198,7 @@ def _write_runs(
     return counts
 
 
-def _track_contents(
+def track_contents(
     tracks: Sequence[FlightTrack], formats: Sequence[str], grid: ProjectedGrid | None
 ) -> dict[str, bytes]:
     """{file's name: its content} of tracks. Raises InputError where a format needs UTC and it is not known."""
@@ -216,6 +218,24 @@ def _track_contents(
         if "mcap" in formats:
             contents[f"{name}.mcap"] = track_mcap(track)
     return contents | {name: text.encode() for name, text in texts.items()}
+
+
+def track_refusal(tracks: Sequence[FlightTrack], format_name: str) -> TrackRefusal | None:
+    """Why `track_contents` would not write these tracks in a format, without writing them; None where it would."""
+    if not tracks:
+        return "no-track"
+    if format_name in _WITHOUT_UTC:
+        return None
+    if any(tracked.frame.time is None for track in tracks for tracked in track.frames):
+        return "no-time"
+    if not all(track.has_utc for track in tracks):
+        return "no-utc"
+    if format_name == "mcap":
+        try:
+            require_mcap()
+        except InputError:
+            return "no-extra"
+    return None
 
 
 def _track_notices(

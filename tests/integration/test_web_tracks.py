@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from coarseloc.core import geo
 from coarseloc.core.clock import FlightClock
 from coarseloc.core.types import Flight, Frame, Pose
 from coarseloc.store import flights, open_database
+from search.export.files import TRACK_FORMATS, export
 from web import create_app
 from web.pages.track_drawing import track_lanes, track_sketch
 from web.pages.tracks import TrackView
@@ -23,6 +27,8 @@ SHAPE = Shape(columns=3, rows=3, frames=12, dim=8)
 FLIGHT, BLIND_FLIGHT = SHAPE.flights
 UNSEARCHED = "251126080000"  # tracked on a map, never searched
 UNTRACKED = "251126090000"
+TIMED = "251126100000"  # its frames have times in UTC
+LOCAL = "251126110000"  # they have local times
 HTML = {"Accept": "text/html"}
 
 
@@ -37,7 +43,23 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         )
         with database.write() as session:
             flights.save_flight(session, Flight(name, folder / name, frames, clock=FlightClock("interval", None, 2.0)))
+    for name, utc_offset_s in ((TIMED, 9 * 3600), (LOCAL, None)):
+        frames = tuple(
+            Frame(
+                n,
+                Path(f"{n}.jpg"),
+                f"{n}.jpg",
+                Pose(geo.offset(ORIGIN, 60.0 * n, 0.0)),
+                time=datetime(2025, 11, 26, 10) + timedelta(seconds=n),
+            )
+            for n in range(1, 13)
+        )
+        flight = Flight(name, folder / name, frames, clock=FlightClock("name", utc_offset_s))
+        with database.write() as session:
+            flights.save_flight(session, flight)
     database.close()
+    record_sample_track(settings, TIMED)
+    record_sample_track(settings, LOCAL)
     record_sample_track(settings, FLIGHT)
     record_sample_track(settings, BLIND_FLIGHT, online=True)
     record_sample_track(settings, UNSEARCHED)
@@ -145,3 +167,35 @@ def test_figures_are_of_the_frames_with_a_position(client: FlaskClient) -> None:
     assert (track.causal.placed, track.smoothed and track.smoothed.placed) == (7, 8)
     assert track.causal.median_error_m == pytest.approx(13**0.5, rel=0.01)
     assert track.smoothed and track.smoothed.median_error_m == pytest.approx(5**0.5, rel=0.01)
+
+
+def test_the_export_page_offers_a_flights_tracks_or_says_why_not(client: FlaskClient) -> None:
+    rows = {row["format"]: row for row in client.get(f"/flights/{UNSEARCHED}/export-page.json").json["tracks"]}
+    assert list(rows) == list(TRACK_FORMATS)
+    refused = {name: row["refusal"] for name, row in rows.items() if row["file"] is None}
+    assert refused == {"gpx": "no-time", "nmea": "no-time", "mcap": "no-time"}
+    page = client.get(f"/flights/{UNSEARCHED}/export?lang=ko", headers=HTML).text
+    assert rows["track-kml"]["file"] in page and "모든 프레임의 촬영 시각을 알 수 없습니다" in page
+    assert client.get(f"/flights/{UNSEARCHED}/tracks.gpx").status_code == 400
+    local = {row["format"]: row for row in client.get(f"/flights/{LOCAL}/export-page.json").json["tracks"]}
+    assert local["gpx"]["refusal"] == "no-utc" and "--utc-offset" in local["gpx"]["text"]
+    none = client.get(f"/flights/{UNTRACKED}/export-page.json").json["tracks"]
+    assert {row["refusal"] for row in none} == {"no-track"}
+    assert [client.get(f"/flights/{UNTRACKED}/tracks.{name}").status_code for name in ("gpx", "exe")] == [404, 404]
+
+
+def test_downloaded_tracks_are_the_files_of_the_command_line(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
+    state = app.extensions["coarseloc"]
+    formats = [name for name in TRACK_FORMATS if client.get(f"/flights/{TIMED}/tracks.{name}").status_code == 200]
+    assert {"track-geojson", "track-kml", "gpx", "nmea"} <= set(formats)
+    export(state.database, state.settings.thumbnails, TIMED, tmp_path, formats=formats)
+    downloads: dict[str, bytes] = {}
+    for name in formats:
+        answer = client.get(f"/flights/{TIMED}/tracks.{name}")
+        if answer.content_type == "application/zip":
+            with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+                downloads |= {entry: archive.read(entry) for entry in archive.namelist()}
+        else:
+            downloads[answer.headers["Content-Disposition"].split("filename=")[1].strip('"')] = answer.data
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert downloads == written and len(written) == len(formats) + 2

@@ -1,9 +1,11 @@
-"""Export a flight's searches for other programs: CoarseLocalizationInfo, GeoJSON, KML and CSV."""
+"""Export a flight's searches (CoarseLocalizationInfo, GeoJSON, KML, CSV) and its stored tracks for other programs."""
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
+import zipfile
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +15,22 @@ from flask import Blueprint, Response, jsonify, request, stream_with_context, ur
 from pydantic import Field
 
 from coarseloc.core import ids
+from coarseloc.core.errors import StoreError
 from coarseloc.store.flights import StoredFlight
 from search.export.features import FlightFeatures
-from search.export.files import FORMATS, projected_grid
+from search.export.files import (
+    FORMATS,
+    TRACK_FORMATS,
+    TrackRefusal,
+    projected_grid,
+    track_contents,
+    track_refusal,
+)
 from search.export.formats import Document, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
 from search.export.kml import flight_kml
 from search.export.records import SCHEMAS, FrameFailure, Heading, json_schema
+from search.export.tracks import FlightTrack, flight_tracks
 from web.language import _
 from web.models import AnswerModel
 from web.pages import address, page
@@ -43,9 +54,27 @@ if TYPE_CHECKING:
 
 routes = Blueprint("export", __name__)
 
+TRACK_MEDIA = {
+    ".geojson": "application/geo+json",
+    ".kml": "application/vnd.google-earth.kml+xml",
+    ".gpx": "application/gpx+xml",
+    ".nmea": "text/plain",
+    ".mcap": "application/octet-stream",
+    ".zip": "application/zip",
+}
+
+
+class TrackFile(AnswerModel):
+    """A format of a flight's stored tracks: where it is, or why it is not."""
+
+    format: str
+    file: str | None = Field(description="its address; null where it is refused")
+    refusal: TrackRefusal | None
+    text: str | None = Field(description="the refusal in words, and what to do")
+
 
 class ExportPage(AnswerModel):
-    """The formats of a flight's searches, each with its address, and the first frame's record."""
+    """The formats of a flight's searches and tracks, each with its address, and the first frame's record."""
 
     flight: NamedFlight
     reference_sets: list[str]
@@ -57,6 +86,7 @@ class ExportPage(AnswerModel):
     models: list[RunView]
     records: int = Field(ge=0)
     files: dict[str, str]
+    tracks: list[TrackFile]
     schemas: dict[str, str]
     preview: dict[str, Any] | None = Field(description="a CoarseLocalizationInfo")
 
@@ -81,6 +111,7 @@ def export_page(flight_id: str) -> ExportPage:
         files={
             suffix: address("export.whole", {"flight_id": flight_id, "suffix": suffix}, query) for suffix in FORMATS
         },
+        tracks=_track_files(flight_id, request.args.get("method")),
         schemas={name: url_for("export.schema", name=name) for name in SCHEMAS},
         preview=preview.to_json() if preview else None,
     )
@@ -122,6 +153,66 @@ def whole(flight_id: str, suffix: str) -> Response:
     response = Response(stream_with_context(write(stored, infos, grid)), content_type=content_type)
     response.headers["Cache-Control"] = "no-cache"
     return _attachment(response, f"{flight_id}.{suffix}")
+
+
+@routes.get("/flights/<flight_id>/tracks.<suffix>")
+def tracks(flight_id: str, suffix: str) -> Response:
+    """The flight's stored tracks as `coarseloc export --format` writes them; several files in one archive."""
+    if suffix not in TRACK_FORMATS:
+        known = ", ".join(TRACK_FORMATS)
+        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=known))
+    stored_flight(current_state().database, flight_id)
+    stored_tracks = _tracks(flight_id)
+    if refusal := track_refusal(stored_tracks, suffix):
+        raise Problem(404 if refusal == "no-track" else 400, _refusal_text(refusal))
+    contents = track_contents(stored_tracks, [suffix], None)
+    if len(contents) == 1:
+        ((name, content),) = contents.items()
+    else:
+        name, content = f"{ids.file_name(flight_id)}_{suffix}.zip", _archive(contents)
+    response = Response(content, content_type=TRACK_MEDIA[name[name.rindex(".") :]])
+    response.headers["Cache-Control"] = "no-cache"
+    return _attachment(response, name)
+
+
+def _tracks(flight_id: str) -> list[FlightTrack]:
+    """Those that the chosen method names, by default the smoothed ones; none where none is stored."""
+    try:
+        return flight_tracks(current_state().database, flight_id, method=chosen_method())
+    except StoreError:
+        return []
+
+
+def _track_files(flight_id: str, method: str | None) -> list[TrackFile]:
+    stored_tracks = _tracks(flight_id)
+    rows = []
+    for name in TRACK_FORMATS:
+        refusal = track_refusal(stored_tracks, name)
+        url = address("export.tracks", {"flight_id": flight_id, "suffix": name}, {"method": method})
+        text = _refusal_text(refusal) if refusal else None
+        rows.append(TrackFile(format=name, file=None if refusal else url, refusal=refusal, text=text))
+    return rows
+
+
+def _refusal_text(refusal: TrackRefusal) -> str:
+    texts = {
+        "no-track": _("This flight has no finished track of this kind: run coarseloc track to its end first."),
+        "no-time": _("This format needs times, and nothing says when every frame was taken."),
+        "no-utc": _(
+            "This format needs UTC, and how far the frames' times are from it is not known: "
+            "export by coarseloc export with --utc-offset."
+        ),
+        "no-extra": _("The server lacks the extra mcap: install coarseloc[mcap] on it."),
+    }
+    return texts[refusal]
+
+
+def _archive(contents: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        for name, content in contents.items():
+            files.writestr(name, content)
+    return archive.getvalue()
 
 
 @routes.get("/schemas/<name>")
