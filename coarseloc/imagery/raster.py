@@ -333,10 +333,14 @@ def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None, driver: s
             f"{name} {path.stem}-placed.tif writes both)."
         )
     if crs is None:
+        advice = (
+            f"a copy, as a picture cannot hold it (gdal_translate -a_srs EPSG:… {name} {path.stem}-placed.tif)"
+            if kind
+            else "the file (gdal_edit.py -a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)"
+        )
         raise InputError(
             f"{name}{kind} has no coordinate reference system: expected a georeferenced raster. If you know its "
-            f"CRS, give it by --crs EPSG:…, as {path.stem}.prj beside it, or write it into the file (gdal_edit.py "
-            "-a_srs EPSG:… FILE, or rio edit-info --crs EPSG:… FILE)."
+            f"CRS, give it by --crs EPSG:…, as {path.stem}.prj beside it, or write it into {advice}."
         )
     west, south, east, north = _box(Affine(*tuple(dataset.transform)[:6]), dataset.width, dataset.height)
     far_x, far_y = max(abs(west), abs(east)), max(abs(south), abs(north))
