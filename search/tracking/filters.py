@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from coarseloc.core.tracks import TrackEstimate
+from coarseloc.localize.tracking.motion import registers
 from coarseloc.localize.tracking.rank_track import RankedFrame, RankStep, searched_places, smoothed_ranks, track_ranks
 from coarseloc.localize.tracking.smoothing import smoothed
 from coarseloc.localize.tracking.tracker import DEFAULTS, CausalStep, LocalPlane, TrackedFrame, track
@@ -127,9 +128,9 @@ def _escalate(
     cascade: Cascade | None,
 ) -> None:
     """The larger backbone's answer into a frame's record, where it is needed and not there. number: from 0, of the
-    track's frames; a later one that does not register with the frame before is no evidence by any backbone."""
-    registers = number == 0 or frame.motion is not None or frame.motion_source != "frames"
-    if cascade is not None and registers and evidence.larger is None and cascade.escalates(before):
+    track's frames; one that does not register is no evidence by any backbone."""
+    is_evidence = registers(frame.motion, frame.motion_source, is_first=number == 0)
+    if cascade is not None and is_evidence and evidence.larger is None and cascade.escalates(before):
         evidence.larger = cascade.answer(frame.index)
 
 

@@ -199,14 +199,14 @@ def test_a_labels_yaw_tells_the_turn_that_no_odometry_does() -> None:
 
 @pytest.mark.parametrize(("bounds_m", "length_m"), [(None, 80.0), ((100.0, 120.0), 100.0), ((0.0, 50.0), 50.0)])
 def test_a_speed_bounds_a_step_that_no_odometry_tells(bounds_m, length_m) -> None:
-    guess = guessed_displacement(motion(), WIDTH_M, None, bounds_m)
+    guess = guessed_displacement(motion(), WIDTH_M, length_bounds_m=bounds_m)
     assert guess.length_m == pytest.approx(length_m)
     free = guessed_displacement(motion(), WIDTH_M)
     assert (guess.covariance[0, 0] < free.covariance[0, 0]) == (bounds_m is not None)
 
 
 def test_a_first_step_of_known_speed_is_as_far_in_every_direction() -> None:
-    guess = guessed_displacement(None, WIDTH_M, None, (20.0, 60.0))
+    guess = guessed_displacement(None, WIDTH_M, length_bounds_m=(20.0, 60.0))
     assert guess.length_m == 0.0
     assert guess.covariance[0, 0] + guess.covariance[1, 1] == pytest.approx(60.0**2)
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from coarseloc.core import geo
+from coarseloc.core.tracks import MotionSource
 from coarseloc.core.types import Floats
 
 MotionAxes = Literal["frame", "ground"]
@@ -49,14 +51,24 @@ def displacement_covariance(shift_sd_m: float, turn_sd_deg: float, log_scale_sd:
     return np.diag(np.square([shift_sd_m, shift_sd_m, turn_sd_deg, log_scale_sd]))
 
 
+def registers(motion: Displacement | None, source: MotionSource, *, is_first: bool) -> bool:
+    """Whether a frame is worth a look: a flight's first one, one that registers with the frame before (cloud registers
+    with nothing), and any where motion is not told by pictures."""
+    return is_first or motion is not None or source != "frames"
+
+
 def guessed_displacement(
     latest: Displacement | None,
     footprint_m: float,
-    turn_deg: float | None = None,
+    headings_deg: tuple[float | None, float | None] = (None, None),
     length_bounds_m: tuple[float, float] | None = None,
 ) -> Displacement:
-    """A displacement like the latest one that is known, with what an aircraft may do meanwhile. turn_deg: where labels
-    tell it. length_bounds_m: (least, most), where a speed tells them."""
+    """A displacement like the latest one that is known, with what an aircraft may do meanwhile. headings_deg: of both
+    frames, where labels tell them. length_bounds_m: (least, most), where a speed tells them."""
+    before_deg, after_deg = headings_deg
+    turn_deg: float | None = None
+    if before_deg is not None and after_deg is not None:
+        turn_deg = float(geo.signed_difference_deg(before_deg, after_deg))
     least_m, most_m = length_bounds_m or (0.0, math.inf)
     turn_sd_deg = UNKNOWN_TURN_SD_DEG if turn_deg is None else _LABEL_TURN_SD_DEG
     if latest is None:

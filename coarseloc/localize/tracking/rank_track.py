@@ -19,7 +19,7 @@ from coarseloc.core import geo
 from coarseloc.core.tracks import AlternativePlace, MotionSource, TrackEstimate, TrackMode
 from coarseloc.core.types import Floats, LonLat
 from coarseloc.localize.tracking import rank_grid
-from coarseloc.localize.tracking.motion import Displacement, guessed_displacement
+from coarseloc.localize.tracking.motion import Displacement, guessed_displacement, registers
 from coarseloc.localize.tracking.rank_grid import (
     BLIND,
     SEEING,
@@ -31,14 +31,7 @@ from coarseloc.localize.tracking.rank_grid import (
     RankSettings,
     ReferenceGrid,
 )
-from coarseloc.localize.tracking.tracker import (
-    LocalPlane,
-    labelled_turn_deg,
-    located_estimate,
-    seconds_between,
-    speed_mps,
-    track_state,
-)
+from coarseloc.localize.tracking.tracker import LocalPlane, located_estimate, seconds_between, speed_mps, track_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +159,15 @@ class _RankTracker:
     def step(self, frame: RankedFrame) -> RankStep:
         settings, before = self._settings.filter, self._mass
         motion: GridMotion | None = None
-        registers = self._before is None or frame.motion is not None or frame.motion_source != "frames"
+        is_evidence = registers(frame.motion, frame.motion_source, is_first=self._before is None)
         if self._before is not None:
-            turn_deg = labelled_turn_deg(self._before[1].heading_deg, frame.heading_deg)
+            headings_deg = self._before[1].heading_deg, frame.heading_deg
             displacement = frame.motion or guessed_displacement(
-                self._motion, frame.footprint_m, turn_deg, frame.length_bounds_m
+                self._motion, frame.footprint_m, headings_deg, frame.length_bounds_m
             )
             motion = rank_grid.grid_motion(displacement, before.carry, before.turned_deg, self._grid.cell_m, settings)
         evidence = RankEvidence()
-        if registers:
+        if is_evidence:
             evidence = rank_grid.rank_evidence(frame.hits, self._hits, settings)
             self._hits = frame.hits
         moved = rank_grid.spread(before.windows, motion, settings)
@@ -182,12 +175,12 @@ class _RankTracker:
         weighted = _weighted(mass.windows, frame, evidence, mass, grid_step, self._grid, self._settings)
         self._mass = _normalised(replace(mass, windows=weighted))
         placed = _placed(self._mass, self._grid, self._settings)
-        estimate = _estimate(frame, "causal", placed, registers, evidence, self._before, self._plane, self._settings)
+        estimate = _estimate(frame, "causal", placed, is_evidence, evidence, self._before, self._plane, self._settings)
         self._motion = frame.motion or self._motion
         self._before = estimate, frame
         bare = replace(self._mass, windows=np.zeros((0, *self._mass.windows.shape[1:])))
         sparse = _sparse(self._mass.windows, settings.least_cell) if self._settings.keeps_mass else None
-        return RankStep(estimate, frame, registers, grid_step, evidence, bare, sparse)
+        return RankStep(estimate, frame, is_evidence, grid_step, evidence, bare, sparse)
 
     def _pushed(self, moved: Floats, motion: GridMotion | None, evidence: RankEvidence) -> tuple[GridStep, GridMass]:
         """The next frame's windows, and the mass in them before its evidence."""
@@ -287,8 +280,7 @@ def _modes(mass: GridMass, grid: ReferenceGrid, settings: RankTrackSettings) -> 
         number = int(window)
         axes = rank_grid.window_axes(mass, number)
         middle = np.array([column, row], float) + mass.corners[number]
-        inside = np.zeros(cells.shape[1:], np.bool_)
-        positions = np.zeros((0, 2))
+        inside, weights, positions = np.zeros(cells.shape[1:], np.bool_), np.zeros(0), np.zeros((0, 2))
         for _ in range(3):  # the lattice of a heading lies up to half a cell beside the window's
             away2 = np.square(axes - middle[:, None])
             inside = away2[:, 0, None, :] + away2[:, 1, :, None] <= radius**2
@@ -298,7 +290,6 @@ def _modes(mass: GridMass, grid: ReferenceGrid, settings: RankTrackSettings) -> 
                 return
             positions = np.stack([axes[heading, 0, east], axes[heading, 1, north]], -1)
             middle = np.average(positions, axis=0, weights=weights)
-        weights = cells[number][inside]
         probability = float(weights.sum())
         if probability < settings.least_alternative:
             return

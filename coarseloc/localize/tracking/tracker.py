@@ -2,9 +2,8 @@
 
 Where to look: around the heaviest hypothesis while its probability is at least a half; on the whole map below that,
 after three misses in a row, after a first one once several displacements were guessed, after a strong measurement that
-is none of it, or once nobody knows within 0.6 footprints;
-nowhere off the map, and for a frame that does not register with the one before: cloud registers with nothing, and costs
-no search and no false match.
+is none of it, or once nobody knows within 0.6 footprints; nowhere off the map, and for a frame that does not register
+with the one before: cloud registers with nothing, and costs no search and no false match.
 
 What is claimed: a probability of 0.9, kept down to 0.7, of a lineage that holds a strong measurement (frames that
 overlap repeat their errors: weak ones add up to certainty over a lake), after at most one guessed displacement, and up
@@ -36,7 +35,7 @@ from coarseloc.localize.tracking.kalman import (
     PoseMeasurement,
     PoseMixture,
 )
-from coarseloc.localize.tracking.motion import Displacement, guessed_displacement
+from coarseloc.localize.tracking.motion import Displacement, guessed_displacement, registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +143,9 @@ class _Tracker:
     def step(self, frame: TrackedFrame) -> CausalStep:
         motion: Displacement | None = None
         if self._previous is not None:
-            turn_deg = labelled_turn_deg(self._previous.heading_deg, frame.heading_deg)
+            headings_deg = self._previous.heading_deg, frame.heading_deg
             motion = frame.motion or guessed_displacement(
-                self._motion, frame.footprint_m, turn_deg, frame.length_bounds_m
+                self._motion, frame.footprint_m, headings_deg, frame.length_bounds_m
             )
             measured = frame.motion is not None
             mixture = kalman.predict(self._mixture, motion, measured=measured, settings=self._settings.filter)
@@ -168,7 +167,7 @@ class _Tracker:
     def _look(self, frame: TrackedFrame) -> tuple[TrackSearch | None, FrameEvidence]:
         """The frame looked for where its hypotheses say."""
         settings, hypotheses = self._settings, self._mixture.hypotheses
-        if frame.motion is None and frame.motion_source == "frames" and self._previous is not None:
+        if not registers(frame.motion, frame.motion_source, is_first=self._previous is None):
             return None, FrameEvidence()
         on_map = [frame.search.coverage(hypothesis.mean) >= settings.least_coverage for hypothesis in hypotheses]
         most_m = settings.most_sd_footprints * frame.footprint_m
@@ -312,11 +311,6 @@ def located_estimate(
         heading_sd_deg=math.sqrt(float(covariance[HEADING, HEADING])),
         scale=math.exp(float(mean[LOG_SCALE])),
     )
-
-
-def labelled_turn_deg(before_deg: float | None, after_deg: float | None) -> float | None:
-    """Between two labels' headings; None where either is unknown."""
-    return None if before_deg is None or after_deg is None else float(geo.signed_difference_deg(before_deg, after_deg))
 
 
 def seconds_between(first_s: float | None, second_s: float | None) -> float | None:
