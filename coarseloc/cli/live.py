@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, time_options
+from coarseloc.cli.options import camera_options, near_place, time_options
 from coarseloc.cli.terminal import err, json_option, out, pass_workspace
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
-from coarseloc.core.filters import Where
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
 
@@ -163,13 +162,12 @@ def live(
         opened = _outputs(json_files, nmea, mavlink, autopilot, mavlink_messages, mavlink_system, workspace.notice)
         return [*opened, *(McapOutput(path) for path in mcap_files)]
 
-    circle = Where.parse({"near": [near]}).near if near else None
     session = workspace.live(
         _source(source, flight_id, labels, camera, time, from_start, idle_stop_s, every_s, paced=max_age_s > 0),
         map_path=map_path,
         crs=crs,
         reference_set=reference_set,
-        near=circle,
+        near=near_place(near),
         map_sd_m=map_sd_m,
         device=device,
         request=LiveRequest(max_age_s or None, clock, odometry),

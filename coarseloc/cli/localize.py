@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from coarseloc.cli.options import camera_options, time_options
+from coarseloc.cli.options import camera_options, near_place, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
-from coarseloc.core.filters import Where
 from coarseloc.core.types import Flight
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
@@ -64,7 +63,7 @@ def localize(
     A flight's answers on a --reference-set are stored as well: the same command goes on with them, and `coarseloc
     evaluate`, `report` and the page Compare show them as the row "no backbone".
     """
-    circle = Where.parse({"near": [near]}).near if near else None
+    circle = near_place(near)
     flight = _flight(source, labels, flight_id, camera, time)
     records = []
     for record in workspace.localize_on_map(

@@ -14,7 +14,7 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import FITS
+from coarseloc.core.types import FITS, Near
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -80,6 +80,11 @@ def method_option(command: F) -> F:
     return click.option(
         "--method", default="best-place", show_default=True, help="The method whose answers are taken."
     )(command)
+
+
+def near_place(text: str | None) -> Near | None:
+    """Read LON,LAT,METRES, as of the filter of that name. Raises InputError."""
+    return Where.parse({"near": [text]}).near if text else None
 
 
 def report_options(command: F) -> F:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, flight_id, time_options
+from coarseloc.cli.options import camera_options, flight_id, near_place, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
-from coarseloc.core.filters import Where
 from coarseloc.core.tracks import TrackEvidence
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import Workspace
@@ -118,7 +117,7 @@ def track(
             yaw=yaw,
             speed_mps=_speed(speed) if speed else None,
             camera=camera,
-            near=Where.parse({"near": [near]}).near if near else None,
+            near=near_place(near),
             map_sd_m=map_sd_m,
             device=device,
         )

@@ -68,6 +68,12 @@ def offset_m(origin: LonLat, location: LonLat) -> tuple[float, float]:
     return float(signed_difference_deg(origin.lon, location.lon)) * per_lon, (location.lat - origin.lat) * per_lat
 
 
+def local_metres(middle: LonLat, lon: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
+    """(east, north) of a middle, on the plane that touches the Earth there; arrays of any shape."""
+    per_lon, per_lat = metres_per_degree(middle.lat)
+    return signed_difference_deg(middle.lon, lon) * per_lon, (np.asarray(lat) - middle.lat) * per_lat
+
+
 def turned_m(right_m: Metres, forward_m: Metres, heading_deg: float) -> tuple[Metres, Metres]:
     """(east, north) metres of what lies so far to the right of and ahead of somebody who faces a heading."""
     cos, sin = math.cos(math.radians(heading_deg)), math.sin(math.radians(heading_deg))

@@ -5,6 +5,7 @@ transformers initialises missing tensors at random and only logs it; here that i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,7 @@ def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, An
             f"{weights.path}/config.json is not understood by transformers: {checkpoint.first_line(error)}"
         ) from error
     try:
-        return _from_pretrained(AutoModel, weights.path, config=config)
+        return _from_pretrained(AutoModel, weights.path, config)
     except Exception as error:  # a config.json may ask for any shape, and safetensors has a class of its own
         if type(error).__name__ != "SafetensorError":
             raise WeightsError(f"{weights.path} cannot be loaded: {checkpoint.first_line(error)}") from error
@@ -46,7 +47,7 @@ def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, An
         ) from error
 
 
-def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _from_pretrained(model_class: Any, folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Call `from_pretrained` without its progress bar and warnings; returns (model, report of its tensors)."""
     from transformers.utils import logging
 
@@ -55,13 +56,13 @@ def _from_pretrained(model_class: Any, source: Any, **arguments: Any) -> tuple[P
     logging.disable_progress_bar()
     try:
         loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
-            source,
+            folder,
+            config=config,
             local_files_only=True,
             dtype=torch.float32,
             attn_implementation="sdpa",
             ignore_mismatched_sizes=True,  # so that the report names them; they are refused below
             output_loading_info=True,
-            **arguments,
         )
         return loaded
     finally:

@@ -105,7 +105,7 @@ def _undone(flight: WitnessedFlight) -> Iterator[tuple[str, dict[str, float], Fl
         if (np.abs(undone[:, 1]) <= 90).all():
             yield name, {}, undone
     middle = LonLat(float(np.median(lon)), float(np.median(lat)))
-    east, north = _metres(middle, flight.label)
+    east, north = geo.local_metres(middle, *flight.label.T)
     turned = {"east-north": (north, east), "east-mirrored": (-east, north), "north-mirrored": (east, -north)}
     for name, (to_east, to_north) in turned.items():
         yield name, {}, _degrees(middle, to_east, to_north)
@@ -128,7 +128,7 @@ def _best_time(
     count = len(flight.label)
     frames = np.arange(count, dtype=float)
     reach = min(_MOST_SHIFT, count // 3)
-    seen_east, seen_north = _metres(middle, flight.seen)
+    seen_east, seen_north = geo.local_metres(middle, *flight.seen.T)
     best = (np.inf, 0.0)
     for shift in np.arange(-reach * _SHIFT_STEPS, reach * _SHIFT_STEPS + 1) / _SHIFT_STEPS:
         at = np.asarray(flight.witnessed) + shift
@@ -175,12 +175,6 @@ def _beyond_label(flight: WitnessedFlight) -> Floats:
     per_lon, per_lat = geo.degree_lengths(at[:, 1])
     east = geo.signed_difference_deg(at[:, 0], flight.seen[:, 0]) * per_lon
     return np.stack([east, (flight.seen[:, 1] - at[:, 1]) * per_lat], axis=1)
-
-
-def _metres(middle: LonLat, positions: Floats) -> tuple[Floats, Floats]:
-    per_lon, per_lat = geo.metres_per_degree(middle.lat)
-    east = geo.signed_difference_deg(middle.lon, positions[:, 0]) * per_lon
-    return east, (positions[:, 1] - middle.lat) * per_lat
 
 
 def _degrees(middle: LonLat, east: Floats, north: Floats) -> Floats:

@@ -193,7 +193,7 @@ def check_truth(db: Database, flight_id: str) -> TruthCheck:
             _add_fixes(fixes.fixes(session, stored_map.id), camera, name, "whole-map", flight, by_index, fix_rows)
         widths = _widths(fix_rows)
         for stored_track in _distinct_tracks(tracks):
-            name = f"{stored_track.method} on {stored_track.reference_set} ({stored_track.parameters.get('evidence')})"
+            name = f"{stored_track.method} on {stored_track.reference_set} ({stored_track.evidence})"
             for index, estimate in localizations.track(session, stored_track).items():
                 testimony = _of_track(name, estimate, by_index[index], flight, widths)
                 if testimony is not None:
@@ -301,7 +301,7 @@ def _of_track(
 def _distinct_tracks(tracks: Sequence[StoredLocalization]) -> list[StoredLocalization]:
     """Of the causal and the smoothed track of the same evidence the smoothed one: they are no two witnesses."""
     by_question = {
-        (stored.reference_set, stored.parameters.get("evidence")): stored
+        (stored.reference_set, stored.evidence): stored
         for stored in sorted(tracks, key=lambda stored: stored.method == TRACK_SMOOTHED)
     }
     return list(by_question.values())

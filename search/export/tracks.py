@@ -111,10 +111,26 @@ def flight_tracks(
     method: str = BEST_PLACE,
     utc_offset_s: int | None = None,
 ) -> list[FlightTrack]:
+    """As `finished_tracks`. Raises StoreError where there is no track."""
+    finished = finished_tracks(db, flight_id, reference_set, method, utc_offset_s)
+    if not finished:
+        kind = f" {method!r}" if method in (TRACK, TRACK_SMOOTHED) else ""
+        of = f" on {reference_set!r}" if reference_set else ""
+        raise StoreError(f"flight {flight_id} has no finished track{kind}{of}: run `coarseloc track` to its end first")
+    return finished
+
+
+def finished_tracks(
+    db: Database,
+    flight_id: str,
+    reference_set: str | None = None,
+    method: str = BEST_PLACE,
+    utc_offset_s: int | None = None,
+) -> list[FlightTrack]:
     """A flight's newest finished track of each references and evidence: the smoothed one where there is one, else the
     causal one; that of `method` where it names one of the two.
 
-    utc_offset_s: of the frames' times, in place of the stored one. Raises StoreError where there is no track.
+    utc_offset_s: of the frames' times, in place of the stored one.
     """
     methods = (method,) if method in (TRACK, TRACK_SMOOTHED) else (TRACK_SMOOTHED, TRACK)
     with db.read() as session:
@@ -126,14 +142,7 @@ def flight_tracks(
         for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):
             if stored.method in methods and reference_set in (None, stored.reference_set):
                 chosen.setdefault((stored.reference_set, stored.evidence), stored)
-        stored_tracks = [
-            load_track(session, flight, stored) for stored in sorted(chosen.values(), key=lambda stored: stored.id)
-        ]
-    if not stored_tracks:
-        kind = f" {method!r}" if method in (TRACK, TRACK_SMOOTHED) else ""
-        of = f" on {reference_set!r}" if reference_set else ""
-        raise StoreError(f"flight {flight_id} has no finished track{kind}{of}: run `coarseloc track` to its end first")
-    return stored_tracks
+        return [load_track(session, flight, stored) for stored in sorted(chosen.values(), key=lambda stored: stored.id)]
 
 
 def load_track(session: Session, flight: Flight, stored: StoredLocalization) -> FlightTrack:

@@ -30,7 +30,6 @@ class EncoderCost:
     """What one backbone has to do."""
 
     backbone: str
-    weights: bool
     dim: int
     embeddings: int  # to be made
     views: int
@@ -57,7 +56,7 @@ def encoder_cost(
         embed_s = _seconds(lambda: encoder.embed_many(pictures)) / len(pictures) if pictures else None
         alone = [_seconds(lambda picture=picture: encoder.embed_many([picture])) for picture in frames]  # type: ignore[misc]
         frame_s = float(np.median(alone)) if alone else None
-    return EncoderCost(spec.backbone, True, spec.dim, missing, views, embed_s, frame_s)
+    return EncoderCost(spec.backbone, spec.dim, missing, views, embed_s, frame_s)
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -71,9 +70,8 @@ def _seconds(call: Callable[[], object]) -> float:
 def cost_findings(costs: Sequence[EncoderCost], minutes: float | None, device: str, views: int) -> Iterator[Finding]:
     """How many embeddings, how long. minutes: of the ingest; views: that it was measured on."""
     for cost in costs:
-        if cost.weights:
-            values = {"backbone": cost.backbone, "n": cost.embeddings, "views": cost.views}
-            yield Finding("cost", "ok", "embeddings", values)
+        values = {"backbone": cost.backbone, "n": cost.embeddings, "views": cost.views}
+        yield Finding("cost", "ok", "embeddings", values)
     if minutes is not None and any(cost.embeddings for cost in costs):
         is_long = minutes > _LONG_MINUTES
         values = {"ingest": duration_text(60 * minutes), "device": device, "n": views}
@@ -82,11 +80,10 @@ def cost_findings(costs: Sequence[EncoderCost], minutes: float | None, device: s
 
 def ingest_minutes(costs: Sequence[EncoderCost], read_s: float, is_gpu: bool) -> float | None:
     """None where a backbone was not measured. On a GPU reading hides behind embedding; a CPU's cores do both."""
-    measured = [cost for cost in costs if cost.weights]
-    if not measured or any(cost.embed_s is None for cost in measured):
+    if not costs or any(cost.embed_s is None for cost in costs):
         return None
-    embed = sum(cost.embeddings * (cost.embed_s or 0.0) for cost in measured)
-    reading = max(cost.embeddings for cost in measured) * read_s / READERS
+    embed = sum(cost.embeddings * (cost.embed_s or 0.0) for cost in costs)
+    reading = max(cost.embeddings for cost in costs) * read_s / READERS
     return (max(embed, reading) if is_gpu else embed + reading) / 60
 
 

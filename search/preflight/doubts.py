@@ -19,7 +19,7 @@ def ingest_doubts(source: TileSource, specs: Sequence[EmbeddingSpec], folder: Pa
     findings = [finding for finding in map_findings(facts) if finding.key != "unusable"]  # the ingest counts these
     for spec in specs:
         findings += magnified_findings(spec, facts)
-    costs = [EncoderCost(spec.backbone, True, spec.dim, facts.views, facts.views, None, None) for spec in specs]
+    costs = [EncoderCost(spec.backbone, spec.dim, facts.views, facts.views, None, None) for spec in specs]
     findings += disk_findings(disk_bytes(costs, THUMBNAIL_BYTES), disk_free(folder))
     return _line(findings)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from PIL import Image
 
 from coarseloc.core import geo
 from coarseloc.core.types import BBox, EmbeddingSpec, Failure, Floats, Tile, TileSource, UInt8
-from coarseloc.imagery.decode import THUMBNAIL_PX, blank_colour
+from coarseloc.imagery.decode import blank_colour, thumbnail_jpeg
 from coarseloc.imagery.orthophoto import OrthophotoSource
 from ingest.worker import BATCH_VIEWS
 from search.preflight.findings import Finding, Level
@@ -48,6 +47,11 @@ class SourceFacts:
     box: BBox
     ground_km2: float
     failures: dict[str, int]  # {kind: how many}
+
+    @property
+    def native_px(self) -> float | None:
+        """A tile's side at the map's own resolution; None where nothing tells it."""
+        return self.footprint_m / self.gsd_m if self.gsd_m else self.picture_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,8 @@ def map_findings(facts: SourceFacts) -> Iterator[Finding]:
     }
     key = "crs" if facts.kind == "orthophoto" else "captures"
     yield Finding("map", "ok", key, {**size, "crs": facts.crs})
-    native_px = facts.footprint_m / facts.gsd_m if facts.gsd_m else facts.picture_px
-    if native_px is not None and native_px < _LEAST_TILE_PX:
-        yield Finding("map", "doubtful", "coarse", {**size, "px": f"{native_px:.0f}"})
+    if facts.native_px is not None and facts.native_px < _LEAST_TILE_PX:
+        yield Finding("map", "doubtful", "coarse", {**size, "px": f"{facts.native_px:.0f}"})
     yield Finding(
         "map", "ok", "cover",
         {
@@ -198,16 +201,12 @@ def _luma_sd(pixels: UInt8) -> float:
 
 def _thumbnail_bytes(pixels: UInt8) -> int:
     """What a view's thumbnail takes of a disk."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return -(-buffer.tell() // BLOCK_BYTES) * BLOCK_BYTES
+    return -(-len(thumbnail_jpeg(pixels)) // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def magnified_findings(spec: EmbeddingSpec, facts: SourceFacts) -> Iterator[Finding]:
     """Whether an encoder looks at more pixels than a map has."""
-    native_px = facts.footprint_m / facts.gsd_m if facts.gsd_m else facts.picture_px
+    native_px = facts.native_px
     if native_px is not None and 2 * native_px < spec.input_px:
         values = {"backbone": spec.backbone, "input": spec.input_px, "name": facts.name, "px": f"{native_px:.0f}"}
         yield Finding("map", "doubtful", "magnified", values)

@@ -15,7 +15,6 @@ from flask import Blueprint, Response, jsonify, request, stream_with_context, ur
 from pydantic import Field
 
 from coarseloc.core import ids
-from coarseloc.core.errors import StoreError
 from coarseloc.store.flights import StoredFlight
 from search.export.features import FlightFeatures
 from search.export.files import (
@@ -30,7 +29,7 @@ from search.export.formats import Document, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
 from search.export.kml import flight_kml
 from search.export.records import SCHEMAS, FrameFailure, Heading, json_schema
-from search.export.tracks import FlightTrack, flight_tracks
+from search.export.tracks import FlightTrack, finished_tracks
 from web.language import _
 from web.models import AnswerModel
 from web.pages import address, page
@@ -177,10 +176,7 @@ def tracks(flight_id: str, suffix: str) -> Response:
 
 def _tracks(flight_id: str) -> list[FlightTrack]:
     """Those that the chosen method names, by default the smoothed ones; none where none is stored."""
-    try:
-        return flight_tracks(current_state().database, flight_id, method=chosen_method())
-    except StoreError:
-        return []
+    return finished_tracks(current_state().database, flight_id, method=chosen_method())
 
 
 def _track_files(flight_id: str, method: str | None) -> list[TrackFile]:

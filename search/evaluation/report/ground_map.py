@@ -41,8 +41,7 @@ class GroundDrawing:
 
     def metres(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """(east, north) of the middle."""
-        per_lon, per_lat = geo.metres_per_degree(self.middle.lat)
-        return geo.signed_difference_deg(self.middle.lon, lon) * per_lon, (np.asarray(lat) - self.middle.lat) * per_lat
+        return geo.local_metres(self.middle, lon, lat)
 
     def figure(self, translate: Translator) -> tuple[Figure, Axes]:
         """A figure with the ground in it, its axes in metres."""

@@ -125,8 +125,8 @@ def test_frames_that_cannot_be_read_are_told(tmp_path):
 
 def test_minutes_and_disk_follow_from_what_was_measured():
     costs = [
-        EncoderCost("a", True, 1000, 6000, 8000, 0.010, 0.02),
-        EncoderCost("b", True, 500, 3000, 8000, 0.020, 0.04),
+        EncoderCost("a", 1000, 6000, 8000, 0.010, 0.02),
+        EncoderCost("b", 500, 3000, 8000, 0.020, 0.04),
     ]
     assert cost.ingest_minutes(costs, 0.02, is_gpu=False) == pytest.approx((60 + 60 + 60) / 60)
     assert cost.ingest_minutes(costs, 0.02, is_gpu=True) == pytest.approx(2.0)
