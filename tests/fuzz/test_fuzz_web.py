@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -14,6 +15,7 @@ from gallery_sample import Shape, make_gallery
 from hostile import fuzzed, mutated, survives
 from hypothesis import strategies as st
 from PIL import Image
+from werkzeug.test import TestResponse
 
 from web import create_app
 
@@ -33,7 +35,8 @@ ODD = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sample
 KNOWN = st.sampled_from(["251124155712", "1", "2", "vits16", "full", "view", "json", "CoarseLocalizationInfo"])
 QUERY_NAMES = st.sampled_from(
     ["model", "set", "asked", "size", "v", "lang", "theme", "image", "flight", "frame", "by", "angle", "angles", "bbox",
-     "near", "altitude", "overlap", "k", "q", "page", "sort", "a", "b", "west", "south", "east", "north", "side"]
+     "near", "altitude", "overlap", "k", "q", "page", "sort", "a", "b", "west", "south", "east", "north", "side",
+     "session"]
 )  # fmt: skip
 QUERIES = st.lists(st.tuples(QUERY_NAMES | ODD, ODD | KNOWN), max_size=4)
 
@@ -52,13 +55,22 @@ def addresses(draw: st.DrawFn, app: Flask) -> str:
     return f"/{path.lstrip('/')}?{urlencode(draw(QUERIES))}"
 
 
+def _content(answer: TestResponse) -> bytes:
+    """An answer's body; of a stream of events, which has no end, its first part."""
+    if answer.mimetype != "text/event-stream":
+        return answer.data
+    with closing(answer):
+        return next(answer.iter_encoded())
+
+
 @fuzzed(data=st.data(), html=st.booleans())
 def test_addresses_and_queries(app, data, html):
     address = data.draw(addresses(app))
     with survives():
         answer = app.test_client().get(address, headers={"Accept": "text/html" if html else "application/json"})
-        assert answer.status_code < 500 or answer.status_code == 503, f"{address}: {answer.text[:500]}"
-        assert b"Traceback" not in answer.data
+        content = _content(answer)
+        assert answer.status_code < 500 or answer.status_code == 503, f"{address}: {content[:500]!r}"
+        assert b"Traceback" not in content
 
 
 @fuzzed(data=st.data())

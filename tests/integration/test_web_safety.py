@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import stat
 import threading
@@ -155,20 +156,18 @@ def test_pages_are_served_at_an_address_of_the_sixth_version(tmp_path: Path) -> 
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    statuses, stop = [], threading.Event()
-
-    def ask(url: str) -> None:
+    urls, stop = queue.Queue[str](), threading.Event()
+    # In a thread of its own: a browser's tests leave their event loop running in this one.
+    server = threading.Thread(target=serve, args=(settings_of(tmp_path), "::1", 0, 2, urls.put, stop), daemon=True)
+    server.start()
+    try:
+        url = urls.get(timeout=30)
+        assert url.startswith("http://[::1]:")
+        statuses = []
         for path in ("healthz", "flights.json"):
             with urllib.request.urlopen(url + path, timeout=20) as answer:
                 statuses.append(answer.status)
+    finally:
         stop.set()
-
-    def ready(url: str) -> None:
-        assert url.startswith("http://[::1]:")
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
-
-    deadline = threading.Timer(30, stop.set)
-    deadline.start()
-    serve(settings_of(tmp_path), "::1", 0, 2, ready, stop)
-    deadline.cancel()
+        server.join(30)
     assert statuses == [200, 200]
