@@ -71,7 +71,7 @@ def main() -> None:
     claims = 0
     started = time.process_time()
     with cl.open(state, device="cpu") as workspace:
-        for record in workspace.track(open_flight(flight), map_path=area, online=arguments.online):
+        for record in workspace.track(open_flight(flight), map_request=cl.MapRequest(area), online=arguments.online):
             now = time.process_time()
             cpu_ms.append((now - started) * 1e3)
             started = now

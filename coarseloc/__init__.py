@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coarseloc.core.filters import Where
     from coarseloc.core.types import BBox, Estimate, Flight, Frame, Hit, LonLat, Near
     from coarseloc.results import Answer, Run, Runs
-    from coarseloc.workspace import Workspace
+    from coarseloc.workspace import MapRequest, Workspace
     from coarseloc.workspace import open_captures as captures
     from coarseloc.workspace import open_flight as flight
     from coarseloc.workspace import open_orthophoto as orthophoto
@@ -28,7 +28,7 @@ _HOMES = {
     "captures": "coarseloc.workspace:open_captures",
     "orthophoto": "coarseloc.workspace:open_orthophoto",
     "flight": "coarseloc.workspace:open_flight",
-    "Workspace": "coarseloc.workspace:Workspace",
+    **{name: f"coarseloc.workspace:{name}" for name in ("MapRequest", "Workspace")},
     **{name: f"coarseloc.results:{name}" for name in ("Answer", "Run", "Runs")},
     "Where": "coarseloc.core.filters:Where",
     **{
@@ -37,8 +37,8 @@ _HOMES = {
     },
 }
 __all__ = [
-    "Answer", "BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "Near", "Run", "Runs", "Where", "Workspace",
-    "captures", "flight", "open", "orthophoto",
+    "Answer", "BBox", "Estimate", "Flight", "Frame", "Hit", "LonLat", "MapRequest", "Near", "Run", "Runs", "Where",
+    "Workspace", "captures", "flight", "open", "orthophoto",
 ]  # fmt: skip
 
 

@@ -66,6 +66,21 @@ def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Works
 
 
 @dataclass(frozen=True, slots=True)
+class MapRequest:
+    """The map that frames are looked for on: a GeoTIFF in any CRS, or the source of a reference set.
+
+    sd_m: its registration error, per axis; by default as the set was ingested, else half a ground sample distance, but
+    of a track 1 m at least.
+    """
+
+    path: Path | None = None
+    crs: str | None = None  # of the GeoTIFF, where its file does not say it rightly
+    reference_set: str | None = None
+    near: Near | None = None  # look around here alone
+    sd_m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyRequest:
     """What every study is asked, of rotation or of altitude."""
 
@@ -335,16 +350,13 @@ class Workspace(FolderChecks):
             flight, store = flights.open_image(Path(source), camera=stated), False
         else:
             flight, store = flights.open_flight(Path(source), labels=labels, camera=stated), True
-        records = self.localize_on_map(
-            flight,
-            map_path=None if map_path is None else Path(map_path),
+        request = MapRequest(
+            None if map_path is None else Path(map_path),
             reference_set=reference_set,
             near=None if near is None else Near(*near),
-            map_sd_m=map_sd_m,
-            device=device,
-            store=store,
+            sd_m=map_sd_m,
         )
-        return Fixes(records)
+        return Fixes(self.localize_on_map(flight, request, device=device, store=store))
 
     def lookup(self, image: str | Path | UInt8, **options: Any) -> dict[str, Answer]:
         """Find the references most like a picture among those that match, by Qdrant, {backbone: answer}.
@@ -463,38 +475,32 @@ class Workspace(FolderChecks):
     def localize_on_map(
         self,
         flight: Flight,
+        map_request: MapRequest,
         *,
-        map_path: Path | None = None,
-        crs: str | None = None,
-        reference_set: str | None = None,
-        near: Near | None = None,
-        map_sd_m: float | None = None,
         device: str | None = None,
         previous: Mapping[int, MapLocalizationInfo] | None = None,
         store: bool = False,
     ) -> Iterator[MapLocalizationInfo]:
         """Find a flight's frames on a whole map, without any embedding: a record as soon as a frame is looked for.
 
-        map_path: a GeoTIFF in any CRS (crs: what it is, where the file does not say so rightly); or reference_set: the
-        source of one, whose footprint a frame is then expected to have where the flight's camera does not say. A width
-        that is not given is tried on the first frames, and scanned where it does not fit. near: look around here alone.
-        map_sd_m: the map's own registration error; by default as the set was ingested, else half a ground sample
-        distance. previous: records of an earlier, interrupted run by
-        frame index; those of the same question are given back as they are. store: keep the answers on a reference set,
-        to go on with, and for `evaluate` to hold beside those of backbones; `previous` is not looked at then.
+        On a reference set's source a frame is expected to have its footprint where the flight's camera does not say. A
+        width that is not given is tried on the first frames, and scanned where it does not fit. previous: records of an
+        earlier, interrupted run by frame index; those of the same question are given back as they are. store: keep the
+        answers on a reference set, to go on with, and for `evaluate` to hold beside those of backbones; `previous` is
+        not looked at then.
         """
         from search.environment import machine
         from search.export.map_infos import map_localization_info
         from search.whole_map import localize_flight
 
-        localizer, stored_set = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device)
+        localizer, stored_set = self._map_localizer(flight, map_request, device)
         for text in flight.notices:
             self.notice(text)
         if store and stored_set:
             facts = machine(localizer.device, "")
             environment = {key: facts[key] for key in ("device", "cpu")}
             answers = localize_flight(
-                self.db, flight, stored_set, localizer, near=near, environment=environment,
+                self.db, flight, stored_set, localizer, near=map_request.near, environment=environment,
                 fit_widths=self._fit_widths, notice=self.notice,
             )  # fmt: skip
             records: Iterator[MapLocalizationInfo] = (
@@ -533,55 +539,45 @@ class Workspace(FolderChecks):
             self.notice(text)
 
     def _map_localizer(
-        self,
-        flight: Flight,
-        map_path: Path | None,
-        crs: str | None,
-        reference_set: str | None,
-        near: Near | None,
-        map_sd_m: float | None,
-        device: str | None,
-        read: Callable[[Frame], UInt8] | None = None,
+        self, flight: Flight, request: MapRequest, device: str | None, read: Callable[[Frame], UInt8] | None = None
     ) -> tuple[MapLocalizer, StoredReferenceSet | None]:
         """(a map opened for a flight's frames, the reference set that it is the source of). read: gives pixels."""
         from coarseloc.embedding.device import resolve_device
         from search.map_localization import MapLocalizer
 
-        source, name, stored_set = self._map_source(map_path, crs, reference_set)
+        source, name, stored_set = self._map_source(request)
         facts = stored_set.reference_set if stored_set else None
         localizer = MapLocalizer(
             source,
             name,
             flight.camera,
             reference_footprint_m=facts.footprint_m if facts else None,
-            near=near,
-            map_sd_m=facts.map_sd_m if facts and map_sd_m is None else map_sd_m,
+            near=request.near,
+            map_sd_m=facts.map_sd_m if facts and request.sd_m is None else request.sd_m,
             boresights=flight.camera.boresights_by_path([frame.relative_path for frame in flight.frames]),
             device=str(resolve_device(device or self.settings.device)),
             read=read,
         )
         return localizer, stored_set
 
-    def _map_source(
-        self, map_path: Path | None, crs: str | None, reference_set: str | None
-    ) -> tuple[WindowSource, str, StoredReferenceSet | None]:
+    def _map_source(self, request: MapRequest) -> tuple[WindowSource, str, StoredReferenceSet | None]:
         """(the map's windows, its name for records, the reference set that it is the source of)."""
         from coarseloc.imagery.windows import OrthophotoWindows
         from search.map_localization import reference_map
 
-        if (map_path is None) == (reference_set is None):
+        if (request.path is None) == (request.reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")
-        if map_path is None and crs is not None:
+        if request.path is None and request.crs is not None:
             raise InputError(
                 "--crs is of the file that --map names: a reference set keeps the CRS it was ingested with"
             )
-        if map_path is not None:
-            windows = OrthophotoWindows(map_path, crs)
+        if request.path is not None:
+            windows = OrthophotoWindows(request.path, request.crs)
             for text in windows.notices:
                 self.notice(text)
-            return windows, str(map_path), None
+            return windows, str(request.path), None
         with self.db.read() as session:
-            stored = references.find_reference_set(session, reference_set)
+            stored = references.find_reference_set(session, request.reference_set)
             captures = references.captures(session, stored.id)
         return reference_map(stored.reference_set, captures), f"reference set {stored.name}", stored
 
@@ -589,10 +585,8 @@ class Workspace(FolderChecks):
         self,
         flight: Flight | str,
         *,
+        map_request: MapRequest | None = None,
         evidence: TrackEvidence = "fixes",
-        map_path: Path | None = None,
-        crs: str | None = None,
-        reference_set: str | None = None,
         run_ids: Sequence[int] = (),
         odometry: Literal["frames", "none"] | Path = "frames",
         online: bool = False,
@@ -600,20 +594,19 @@ class Workspace(FolderChecks):
         yaw: Literal["labels", "none"] = "none",
         speed_mps: tuple[float, float] | None = None,
         camera: Camera | None = None,
-        near: Near | None = None,
-        map_sd_m: float | None = None,
         device: str | None = None,
     ) -> Iterator[FrameTrackInfo]:
         """Track a flight: a causal record as soon as each frame is looked for; both tracks are stored.
 
-        flight: opened, with a map (as of `localize_on_map`); else the id of a recorded one, whose newest run, or
-        `run_ids`, says where frames may be. evidence: the order of the hits of that question's newest run of each
-        backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or those about the places of both
-        ("both"). odometry: what tells the motion between frames: their pictures, a table (`imagery.motion_tables`) or
-        nothing. online: no smoothed track. cascade: (small, large) backbones, where ranks are evidence: the hits of
-        the small one's run, and of the large one only while the place is not sure. yaw: the labels', as evidence of
-        ranks and of turns that odometry does not tell. speed_mps: (least, most) over ground, for motion that odometry
-        does not tell. camera: what comes before the flight's own. Stopped, the same call goes on.
+        flight: opened, to be looked for on a map; else the id of a recorded one, whose newest run, or `run_ids`, says
+        where frames may be, and of whose maps `map_request` states the error alone. evidence: the order of the hits of
+        that question's newest run of each backbone, or of `run_ids` ("ranks"); registrations on the map ("fixes"); or
+        those about the places of both ("both"). odometry: what tells the motion between frames: their pictures, a table
+        (`imagery.motion_tables`) or nothing. online: no smoothed track. cascade: (small, large) backbones, where ranks
+        are evidence: the hits of the small one's run, and of the large one only while the place is not sure. yaw: the
+        labels', as evidence of ranks and of turns that odometry does not tell. speed_mps: (least, most) over ground,
+        for motion that odometry does not tell. camera: what comes before the flight's own. Stopped, the same call goes
+        on.
         """
         from coarseloc.imagery.motion_tables import read_motion_table
         from search.export.map_infos import frame_track_info
@@ -621,15 +614,16 @@ class Workspace(FolderChecks):
 
         table = read_motion_table(odometry) if isinstance(odometry, Path) else None
         source: MotionSource = "file" if isinstance(odometry, Path) else odometry
+        map_request = map_request or MapRequest()
         request = TrackRequest(evidence, source, table, online, cascade, yaw == "labels", speed_mps)
         if cascade and evidence == "fixes":
             raise InputError("--cascade is of the hits of backbones: give --evidence ranks or both with it")
         if odometry == "none":
             self.notice("without odometry the causal track is not to be relied on: take the smoothed one")
         if isinstance(flight, Flight):
-            stored, options = self._map_track(flight, request, map_path, crs, reference_set, near, map_sd_m, device)
+            stored, options = self._map_track(flight, request, map_request, device)
         else:
-            stored, options = self._run_track(flight, request, run_ids, camera, map_sd_m, device)
+            stored, options = self._run_track(flight, request, run_ids, camera, map_request.sd_m, device)
         places = track_flight(self.db, stored, request=request, notice=self.notice, **options)
         with self._show_progress("track") as progress:
             for count, place in enumerate(places, start=1):
@@ -640,15 +634,7 @@ class Workspace(FolderChecks):
                     progress(count, len(stored.flight.frames), "frames")
 
     def _map_track(
-        self,
-        flight: Flight,
-        request: TrackRequest,
-        map_path: Path | None,
-        crs: str | None,
-        reference_set: str | None,
-        near: Near | None,
-        map_sd_m: float | None,
-        device: str | None,
+        self, flight: Flight, request: TrackRequest, map_request: MapRequest, device: str | None
     ) -> tuple[StoredFlight, dict[str, Any]]:
         """(a flight, recorded; what it is tracked on: a map)."""
         from coarseloc.imagery.flights import fingerprint
@@ -661,19 +647,19 @@ class Workspace(FolderChecks):
                 f"--evidence {request.evidence} needs hits: search the flight and track it by its id. On a map alone "
                 "there are fixes"
             )
-        localizer, stored_set = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device)
+        localizer, stored_set = self._map_localizer(flight, map_request, device)
         self._fit_widths(localizer, flight.frames)
         with self.db.write() as session:
             stored = flights.save_flight(session, flight)
         for text in (*flight.notices, *stored.notices):
             self.notice(text)
-        parameters = map_parameters(localizer, near)
+        parameters = map_parameters(localizer, map_request.near)
         if stored_set is not None:
             parameters["sets"] = [stored_set.uid]
             facts = {"uid": stored_set.uid, **asdict(stored_set.reference_set)}
         else:
-            assert map_path is not None  # noqa: S101 - a map or a set was opened
-            parameters["map"] = fingerprint(map_path)
+            assert map_request.path is not None  # noqa: S101 - a map or a set was opened
+            parameters["map"] = fingerprint(map_request.path)
             facts = {"name": localizer.map.name}
         ground = MapGround(localizer)
         return stored, {
@@ -804,17 +790,13 @@ class Workspace(FolderChecks):
     def live(
         self,
         source: FrameSource,
+        map_request: MapRequest,
         *,
-        map_path: Path | None = None,
-        crs: str | None = None,
-        reference_set: str | None = None,
-        near: Near | None = None,
-        map_sd_m: float | None = None,
         device: str | None = None,
         request: LiveRequest | None = None,
         open_outputs: Callable[[], Sequence[LiveOutput]] = list,
     ) -> LiveSession:
-        """Track a flight while it is flown, on a map (as of `localize_on_map`): iterate over what this returns.
+        """Track a flight while it is flown, on a map: iterate over what this returns.
 
         Its records are kept as JSON lines in the data folder too, where the page Live reads them. open_outputs: called
         once all else is known to be right; what it returns is closed when the session ends.
@@ -826,7 +808,7 @@ class Workspace(FolderChecks):
         from search.tracking.grounds import MapGround
 
         flight, pictures = source.flight, HeldPictures()
-        localizer, _ = self._map_localizer(flight, map_path, crs, reference_set, near, map_sd_m, device, pictures.read)
+        localizer, _ = self._map_localizer(flight, map_request, device, pictures.read)
         for text in flight.notices:
             self.notice(text)
         request = request or LiveRequest()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, near_place, time_options
+from coarseloc.cli.options import camera_options, map_options, time_options
 from coarseloc.cli.terminal import err, json_option, out, pass_workspace
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.workspace import Workspace
+from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
     from coarseloc.live.mavlink import Autopilot, ExtraMessage
@@ -46,11 +46,7 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 @click.command()
 @click.option("--source", required=True, metavar="DIR|VIDEO|-", help="What frames come from; - is standard input.")
-@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
-@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
-@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
-@click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
-@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
+@map_options(default_sd="as ingested, else 1 m")
 @click.option("--odometry", type=click.Choice(["frames", "none"]), default="frames", show_default=True)
 @click.option("--labels", type=click.Path(path_type=Path), help="Truth, altitudes and times (JSON or CSV).")
 @click.option("--flight-id", help="The flight's name in the records. [the folder's, the video's, or live]")
@@ -115,11 +111,7 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 def live(
     workspace: Workspace,
     source: str,
-    map_path: Path | None,
-    crs: str | None,
-    reference_set: str | None,
-    near: str | None,
-    map_sd_m: float | None,
+    map_request: MapRequest,
     odometry: Literal["frames", "none"],
     labels: Path | None,
     flight_id: str | None,
@@ -164,11 +156,7 @@ def live(
 
     session = workspace.live(
         _source(source, flight_id, labels, camera, time, from_start, idle_stop_s, every_s, paced=max_age_s > 0),
-        map_path=map_path,
-        crs=crs,
-        reference_set=reference_set,
-        near=near_place(near),
-        map_sd_m=map_sd_m,
+        map_request,
         device=device,
         request=LiveRequest(max_age_s or None, clock, odometry),
         open_outputs=outputs,

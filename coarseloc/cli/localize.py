@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from coarseloc.cli.options import camera_options, near_place, time_options
+from coarseloc.cli.options import camera_options, map_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Flight
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.workspace import Workspace
+from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
     from search.export.records import MapLocalizationInfo
@@ -25,13 +25,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", metavar="IMAGE|FLIGHT_DIR", type=click.Path(path_type=Path))
-@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS.")
-@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
-@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
+@map_options(default_sd="as ingested, else half a pixel")
 @camera_options
 @time_options
-@click.option("--near", metavar="LON,LAT,METRES", help="Look around here alone.")
-@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [half a pixel]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
 @click.option("--flight-id", help="The flight's name in the records. [the folder's]")
 @click.option("--out", "out_dir", type=click.Path(path_type=Path), help="Folder for one JSON a frame.")
@@ -41,13 +37,9 @@ if TYPE_CHECKING:
 def localize(
     workspace: Workspace,
     source: Path,
-    map_path: Path | None,
-    crs: str | None,
-    reference_set: str | None,
+    map_request: MapRequest,
     camera: Camera,
     time: StatedTime,
-    near: str | None,
-    map_sd_m: float | None,
     labels: Path | None,
     flight_id: str | None,
     out_dir: Path | None,
@@ -63,16 +55,11 @@ def localize(
     A flight's answers on a --reference-set are stored as well: the same command goes on with them, and `coarseloc
     evaluate`, `report` and the page Compare show them as the row "no backbone".
     """
-    circle = near_place(near)
     flight = _flight(source, labels, flight_id, camera, time)
     records = []
     for record in workspace.localize_on_map(
         flight,
-        map_path=map_path,
-        crs=crs,
-        reference_set=reference_set,
-        near=circle,
-        map_sd_m=map_sd_m,
+        map_request,
         device=device,
         previous=_written(out_dir, flight) if out_dir else None,
         store=not source.is_file(),

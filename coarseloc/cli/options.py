@@ -14,7 +14,8 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import FITS, Near
+from coarseloc.core.types import FITS
+from coarseloc.workspace import MapRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -82,9 +83,37 @@ def method_option(command: F) -> F:
     )(command)
 
 
-def near_place(text: str | None) -> Near | None:
-    """Read LON,LAT,METRES, as of the filter of that name. Raises InputError."""
-    return Where.parse({"near": [text]}).near if text else None
+def map_options(*, default_sd: str) -> Callable[[F], F]:
+    """The map that frames are looked for on, handed to the command as one `map_request`.
+
+    default_sd: its registration error where nobody states it, as help says it.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def with_map(*args: Any, map_path: Path | None, near: str | None, map_sd_m: float | None, **kwargs: Any) -> Any:
+            circle = Where.parse({"near": [near]}).near if near else None
+            request = MapRequest(map_path, kwargs.pop("crs"), kwargs.pop("reference_set"), circle, map_sd_m)
+            return command(*args, map_request=request, **kwargs)
+
+        for option in (
+            click.option(
+                "--map-sd-m", type=click.FloatRange(min=0), help=f"The map's registration error. [{default_sd}]"
+            ),
+            click.option("--near", metavar="LON,LAT,METRES", help="Look around here alone."),
+            click.option(
+                "--reference-set",
+                help="Instead of --map: the orthophoto or the captures that this set was made from.",
+            ),
+            click.option(
+                "--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another."
+            ),
+            click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF in any CRS."),
+        ):
+            with_map = option(with_map)
+        return with_map  # type: ignore[return-value]
+
+    return decorate
 
 
 def report_options(command: F) -> F:

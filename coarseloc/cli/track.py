@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, flight_id, near_place, time_options
+from coarseloc.cli.options import camera_options, flight_id, map_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import TrackEvidence
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.workspace import Workspace
+from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
     from search.export.records import FrameTrackInfo
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("flight", metavar="FLIGHT")
-@click.option("--map", "map_path", type=click.Path(path_type=Path), help="A GeoTIFF: no search is needed before.")
-@click.option("--crs", metavar="EPSG:CODE", help="The map's CRS, where its file says none, too little or another.")
-@click.option("--reference-set", help="Instead of --map: the orthophoto or the captures that this set was made from.")
+@map_options(default_sd="as ingested, else 1 m")
 @click.option(
     "--run", "run_ids", type=int, multiple=True, help="Without a map: the search run whose places are taken. [newest]"
 )
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="The order of a search's hits, registrations on the map, or registrations about the places of both.",
 )
-@click.option("--near", metavar="LON,LAT,METRES", help="Track around here alone.")
 @click.option(
     "--odometry",
     metavar="frames|none|FILE",
@@ -60,7 +57,6 @@ if TYPE_CHECKING:
 )
 @click.option("--speed", metavar="LO:HI", help="Metres a second over ground, for motion that odometry does not tell.")
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
-@click.option("--map-sd-m", type=click.FloatRange(min=0), help="The map's registration error. [as ingested, else 1 m]")
 @click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
 @camera_options
 @time_options
@@ -70,18 +66,14 @@ if TYPE_CHECKING:
 def track(
     workspace: Workspace,
     flight: str,
-    map_path: Path | None,
-    crs: str | None,
-    reference_set: str | None,
+    map_request: MapRequest,
     run_ids: tuple[int, ...],
     evidence: TrackEvidence,
-    near: str | None,
     odometry: str,
     cascade: str | None,
     yaw: Literal["labels", "none"],
     speed: str | None,
     online: bool,
-    map_sd_m: float | None,
     labels: Path | None,
     camera: Camera,
     time: StatedTime,
@@ -98,17 +90,15 @@ def track(
     """
     from coarseloc.imagery.flights import open_flight
 
-    on_map = map_path is not None or reference_set is not None
+    on_map = map_request.path is not None or map_request.reference_set is not None
     if on_map and run_ids:
         raise InputError("give a map (--map, --reference-set) or a run (--run), not both")
-    if not on_map and (near or crs or labels):
+    if not on_map and (map_request.near or map_request.crs or labels):
         raise InputError("--near, --crs and --labels go with --map or --reference-set: a run says them itself")
     records = list(
         workspace.track(
             open_flight(Path(flight), labels=labels, camera=camera, time=time) if on_map else flight_id(flight),
-            map_path=map_path,
-            crs=crs,
-            reference_set=reference_set,
+            map_request=map_request,
             run_ids=run_ids,
             evidence=evidence,
             odometry=_odometry(odometry),
@@ -117,8 +107,6 @@ def track(
             yaw=yaw,
             speed_mps=_speed(speed) if speed else None,
             camera=camera,
-            near=near_place(near),
-            map_sd_m=map_sd_m,
             device=device,
         )
     )

@@ -120,17 +120,17 @@ def test_the_same_command_gives_the_same_track_without_reading_a_picture(
 
 
 def test_an_interrupted_track_goes_on_to_the_same_estimates(workspace: cl.Workspace, ground_map, flight):
-    whole = list(workspace.track(open_flight(flight), map_path=ground_map))
+    whole = list(workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map)))
     with workspace.db.write() as session:
         for stored in localizations.newest_tracks(session, FLIGHT):
             localizations.delete_localization(session, stored.id)
-    part = workspace.track(open_flight(flight), map_path=ground_map)
+    part = workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map))
     for _ in range(4):
         next(part)
     part.close()
     with workspace.db.read() as session:
         assert localizations.newest_tracks(session, FLIGHT) == []
-    rest = list(workspace.track(open_flight(flight), map_path=ground_map))
+    rest = list(workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map)))
     assert [record.track for record in rest] == [record.track for record in whole]
     assert [record.track_ms is None for record in rest] == [True] * 4 + [False] * 4
     with workspace.db.read() as session:
