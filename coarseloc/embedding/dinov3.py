@@ -60,8 +60,8 @@ class VitWeights:
     config: VitConfig
 
 
-def is_dinov3(weights: LocatedWeights) -> bool:
-    """Whether these are a DINOv3 ViT's that `load` reads; transformers' own models are others."""
+def is_readable(weights: LocatedWeights) -> bool:
+    """Whether `load` reads these: a DINOv3 ViT's. Other models are transformers'."""
     if weights.kind == "pth":
         return True
     stated = read_json(weights.path / "config.json")

@@ -45,7 +45,7 @@ def load_engine(
     """Load the fused forward of a DINOv3 ViT, transformers' own of any other model; `threads` on a CPU, default all."""
     check_normalisation(weights)
     dtype = DTYPES[spec.precision]
-    if not dinov3.is_dinov3(weights):
+    if not dinov3.is_readable(weights):
         if spec.precision == "int8":
             raise BackboneError(f"precision int8 is there for DINOv3 only, {spec.backbone} is another model: use fp32")
         return TransformersEngine(load_model(weights), spec, device, weights.spec.patch, dtype)
