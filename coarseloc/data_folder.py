@@ -10,13 +10,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from coarseloc import __version__
 from coarseloc.core import files
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import CoarselocError, InputError, StoreError
+from coarseloc.core.errors import CoarselocError, InputError, LockedError, StoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
@@ -106,9 +109,14 @@ class DataFolder:
             del self.__dict__["db"]
 
     @contextmanager
-    def vectors(self) -> Iterator[VectorStore]:
-        """Open the vector store; at the end it is closed and its lock released."""
-        store = configured_store(self.settings, self.db.identity)
+    def vectors(self, patience_s: float = 0.0) -> Iterator[VectorStore]:
+        """Open the vector store; at the end it is closed and its lock released.
+
+        Raises LockedError where another process has the embedded store open for longer than `patience_s`.
+        """
+        locked = retry_if_exception_type(LockedError)
+        patient = Retrying(retry=locked, stop=stop_after_delay(patience_s), wait=wait_fixed(0.1), reraise=True)
+        store = patient(configured_store, self.settings, self.db.identity)
         try:
             yield store
         finally:
@@ -162,6 +170,13 @@ class DataFolder:
         with self.db.read() as session:
             names: Sequence[str | None] = where.reference_sets or (None,)
             return [references.find_reference_set(session, name) for name in names]
+
+    def sets_embedded_by(self, spec: StoredSpec, where: Where) -> list[StoredReferenceSet]:
+        """Read the sets that match as a whole and hold embeddings of this spec."""
+        with self.db.read() as session:
+            sets = references.reference_sets(session)
+            admitted = compress(sets, where.admits([stored.reference_set for stored in sets]))
+            return [s for s in admitted if spec.id in {of_set.id for of_set in embeddings.specs(session, s.id)}]
 
     def stored_specs(
         self,

@@ -35,6 +35,7 @@ class Answer:
     estimate: Estimate | None
     hits: tuple[Hit, ...]
     timing: Timing
+    backend: str  # what ranked the references, such as "faiss-cpu" or "qdrant-edge"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the hits in the shape of every export."""

@@ -10,7 +10,7 @@ run.to_dataframe()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from search.speed import Speed
     from search.tracking.cascade import Cascade
     from search.tracking.flight_track import TrackRequest
+
+
+_LOCK_PATIENCE_S = 2.0  # of a look-up, until the process that has the embedded vectors open is done
 
 
 def open_workspace(data_dir: str | Path | None = None, **settings: Any) -> Workspace:
@@ -361,6 +364,9 @@ class Workspace(FolderChecks):
     def lookup(self, image: str | Path | UInt8, **options: Any) -> dict[str, Answer]:
         """Find the references most like a picture among those that match, by Qdrant, {backbone: answer}.
 
+        Where another process has the embedded store open, the exact mirrors answer: the same references, by FAISS, as
+        `Answer.backend` says.
+
         image: a file, or RGB uint8 [H, W, 3]. Options: where, k, backbone (a name, or several), encoders, input_px,
         precision, fit.
         """
@@ -395,23 +401,31 @@ class Workspace(FolderChecks):
         with self._indexes(exact, sets, where) as index_of:
             for stored in self.stored_specs(sets, names, input_px, precision, fit):
                 encoder = encoders.load_matching(stored.embedding_spec)
-                ((answer,),) = localizer.localize([picture], encoder, [index_of(stored)], k)
+                index = index_of(stored)
+                ((answer,),) = localizer.localize([picture], encoder, [index], k)
                 hits = tuple(to_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])
                 name = stored.backbone
-                answers[name] = Answer(name, answer.estimate, hits, answer.timing)
+                answers[name] = Answer(name, answer.estimate, hits, answer.timing, index.backend)
         return answers
 
     @contextmanager
-    def _indexes(self, exact: bool, sets: Sequence[StoredReferenceSet], where: Where) -> Iterator[Callable[..., Any]]:
+    def _indexes(
+        self, exact: bool, sets: Sequence[StoredReferenceSet], where: Where
+    ) -> Iterator[Callable[[StoredSpec], MirrorIndex | FilteredIndex]]:
         """Open what specs are searched in: exact mirrors, or the vector store, brought up to the database for each."""
-        if exact:
-            yield lambda spec: self.exact_index(sets, spec, where)
-            return
         from coarseloc.vectors import sync
 
-        with self.vectors() as store:
+        with ExitStack() as stack:
+            store = None
+            if not exact:
+                try:
+                    store = stack.enter_context(self.vectors(_LOCK_PATIENCE_S))
+                except LockedError as error:
+                    self.notice(f"{error} FAISS answers meanwhile, exactly: the same references.")
 
-            def index_of(spec: StoredSpec) -> FilteredIndex:
+            def index_of(spec: StoredSpec) -> MirrorIndex | FilteredIndex:
+                if store is None:
+                    return self.exact_index(sets or self.sets_embedded_by(spec, where), spec, where)
                 sync.drain(self.db, store, spec=spec)
                 return self.filtered_index(store, spec, where)
 

@@ -42,6 +42,10 @@ class FilteredIndex:
     notice: Callable[[str], None] = _log.warning
 
     @property
+    def backend(self) -> str:
+        return self.store.backend
+
+    @property
     def headings(self) -> int:
         """See `TileIndex`."""
         return len(self.where.angles) or MOST_HEADINGS

@@ -22,89 +22,104 @@ from coarseloc.core.errors import CoarselocError
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
-# name: (module:function, first sentence of its help). `coarseloc --help` lists them without importing a module;
-# tests/integration/test_cli.py holds the sentences against the commands' own.
-COMMANDS = {
-    "demo": ("demo:demo", "Make an area and a flight, ingest, search, export, and say how to see more."),
-    "preflight": (
-        "preflight:preflight",
-        "Before hours are spent: whether maps and a flight fit, what speaks against it, and what it would cost.",
-    ),
-    "ingest": ("ingest:ingest", "Embed reference tiles and store them."),
-    "search": (
-        "search:search",
-        "Match every frame in FLIGHT_DIR against the references, exactly, and time it; then fix it in metres.",
-    ),
-    "lookup": (
-        "search:lookup",
-        "The references most like IMAGE among those that match the filters, answered by Qdrant.",
-    ),
-    "localize": (
-        "localize:localize",
-        'Where frames lie on a map: metres, heading and an ellipse, or "no match".',
-    ),
-    "track": (
-        "track:track",
-        "One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.",
-    ),
-    "live": (
-        "live:live",
-        "Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.",
-    ),
-    "boresight": (
-        "boresight:boresight",
-        "The constant angle between the camera and the vertical on each leg of FLIGHT, and the map's shift.",
-    ),
-    "export": (
-        "export:export",
-        "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP …).",
-    ),
-    "flights": ("flights:flights", "The flights that were searched, with their runs."),
-    "evaluate": ("evaluation:evaluate", "Score runs against the truth: FLIGHT means its newest run of each backbone."),
-    "report": (
-        "evaluation:report",
-        "One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables.",
-    ),
-    "rotation": (
-        "studies:rotation",
-        "How stable embeddings stay when the aircraft turns, and which way to be robust to it pays.",
-    ),
-    "altitude": (
-        "studies:altitude",
-        "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
-    ),
-    "truth-check": (
-        "truth_check:truth_check",
-        "Frames of FLIGHT whose label the imagery contradicts, and what is wrong with all labels together.",
-    ),
-    "localizability": (
-        "localizability:localizability",
-        "Where the ground of SET tells where it is, and where it has twins: its views as queries against the others.",
-    ),
-    "references": ("ingest:references", "The reference sets that are here."),
-    "backbones": ("admin:backbones", "Each encoder, and where its weights were found or how to get them."),
-    "serve": ("admin:serve", "The web pages."),
-    "drain": ("admin:drain", "Bring the vector store up to the database; ingest does this by itself where it can."),
-    "reconcile": (
-        "admin:reconcile",
-        "Compare the vector store with the database and the database's tallies with its rows, and say what differs.",
-    ),
-    "rebuild": ("admin:rebuild", "Drop the vector store's collections and replay the database into new ones."),
-    "migrate": (
-        "admin:migrate",
-        "Bring the database's schema to this version's; the embedded default does this by itself.",
-    ),
-    "backup": ("admin:backup", "Write the embedded database as of now to FILE, while others use it."),
-    "doctor": (
-        "admin:doctor",
-        "Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold.",
-    ),
-    "bench": ("bench:bench", "How fast your backbones are on your device, at each input size."),
-    "simulate": (
-        "simulate:simulate",
-        "Make test material with known truth: an area, a flight over it, a capture tree.",
-    ),
+# {group: {name: (module:function, first sentence of its help)}}. `coarseloc --help` lists them without importing a
+# module; tests/integration/test_cli.py holds the sentences against the commands' own.
+GROUPS = {
+    "Start": {
+        "demo": ("demo:demo", "Make an area and a flight, ingest, search, export, and say how to see more."),
+        "simulate": (
+            "simulate:simulate",
+            "Make test material with known truth: an area, a flight over it, a capture tree.",
+        ),
+        "preflight": (
+            "preflight:preflight",
+            "Before hours are spent: whether maps and a flight fit, what speaks against it, and what it would cost.",
+        ),
+        "backbones": ("admin:backbones", "Each encoder, and where its weights were found or how to get them."),
+    },
+    "References": {
+        "ingest": ("ingest:ingest", "Embed reference tiles and store them."),
+        "references": ("ingest:references", "The reference sets that are here."),
+        "localizability": (
+            "localizability:localizability",
+            "Where the ground of SET tells where it is, and where it has twins: its views as queries against the "
+            "others.",
+        ),
+    },
+    "Flights": {
+        "search": (
+            "search:search",
+            "Match every frame in FLIGHT_DIR against the references, exactly, and time it; then fix it in metres.",
+        ),
+        "track": (
+            "track:track",
+            "One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.",
+        ),
+        "localize": ("localize:localize", 'Where frames lie on a map: metres, heading and an ellipse, or "no match".'),
+        "live": (
+            "live:live",
+            "Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.",
+        ),
+        "lookup": (
+            "search:lookup",
+            "The references most like IMAGE among those that match the filters, answered by Qdrant.",
+        ),
+        "boresight": (
+            "boresight:boresight",
+            "The constant angle between the camera and the vertical on each leg of FLIGHT, and the map's shift.",
+        ),
+    },
+    "Results": {
+        "flights": ("flights:flights", "The flights that were searched, with their runs."),
+        "export": (
+            "export:export",
+            "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP …).",
+        ),
+        "evaluate": (
+            "evaluation:evaluate",
+            "Score runs against the truth: FLIGHT means its newest run of each backbone.",
+        ),
+        "report": (
+            "evaluation:report",
+            "One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables.",
+        ),
+        "truth-check": (
+            "truth_check:truth_check",
+            "Frames of FLIGHT whose label the imagery contradicts, and what is wrong with all labels together.",
+        ),
+        "serve": ("admin:serve", "The web pages."),
+    },
+    "Studies": {
+        "rotation": (
+            "studies:rotation",
+            "How stable embeddings stay when the aircraft turns, and which way to be robust to it pays.",
+        ),
+        "altitude": (
+            "studies:altitude",
+            "How stable embeddings stay when the aircraft climbs, and what a pyramid of references buys.",
+        ),
+        "bench": ("bench:bench", "How fast your backbones are on your device, at each input size."),
+    },
+    "Upkeep": {
+        "doctor": (
+            "admin:doctor",
+            "Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold.",
+        ),
+        "backup": ("admin:backup", "Write the embedded database as of now to FILE, while others use it."),
+        "migrate": (
+            "admin:migrate",
+            "Bring the database's schema to this version's; the embedded default does this by itself.",
+        ),
+        "drain": ("admin:drain", "Bring the vector store up to the database; ingest does this by itself where it can."),
+        "reconcile": (
+            "admin:reconcile",
+            "Compare the vector store with the database and the database's tallies with its rows, and say what "
+            "differs.",
+        ),
+        "rebuild": ("admin:rebuild", "Drop the vector store's collections and replay the database into new ones."),
+    },
 }
+COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
 
 
 class LazyGroup(click.Group):
@@ -121,13 +136,10 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        limit = formatter.width - 6 - max(map(len, COMMANDS))
-        rows = [
-            (name, click.Command(name, help=sentence).get_short_help_str(limit))
-            for name, (_, sentence) in COMMANDS.items()
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        width = max(map(len, COMMANDS))
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(width), sentence) for name, (_, sentence) in commands.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

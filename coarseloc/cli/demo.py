@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -10,18 +11,22 @@ import click
 
 from coarseloc.cli.ingest import show_ingest
 from coarseloc.cli.search import show_runs
-from coarseloc.cli.terminal import out, progress_bar, workspace_on_terminal
+from coarseloc.cli.terminal import next_step, out, progress_bar, workspace_on_terminal
 from coarseloc.core import config
+from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.workspace import Workspace
 
-FOLDER = Path("demo-data")
+REFERENCE_SET = "demo"
 SEED = 2025
 FOOTPRINT_M = 400.0
 FLIGHT_ID = "251124155712"
 FRAMES = 48
 INPUT_PX = 224  # the model card's
+_OF_THE_DEMONSTRATION = {
+    "area.tif", "area.partial.tif", "flights", "results", "ingest.lock", "mirrors", "thumbnails", "uploads", "vectors",
+}  # fmt: skip
 
 
 @click.command()
@@ -30,14 +35,13 @@ INPUT_PX = 224  # the model card's
 def demo(context: click.Context, fresh: bool) -> None:
     """Make an area and a flight, ingest, search, export, and say how to see more.
 
-    Works in ./demo-data unless --data-dir says otherwise. Run again, it goes on or finds all done.
+    Works in ./demo-data unless --data-dir or COARSELOC_DATA_DIR says otherwise. Run again, it goes on or finds all
+    done.
     """
-    chosen = context.parent and context.parent.params["data_dir"]
-    folder = Path(chosen or FOLDER).absolute()
+    named = context.find_root().params["data_dir"]
+    folder = (config.named_data_dir(named) or config.DEMO_FOLDER).expanduser().absolute()
     if fresh and folder.exists():
-        with Workspace(config.load(folder)).vectors():  # a server at work in it is told of, not pulled from under
-            pass
-        shutil.rmtree(folder)
+        _remove(folder)
     workspace = workspace_on_terminal(config.load(folder))
     started = time.perf_counter()
     area = _area(folder)
@@ -47,21 +51,42 @@ def demo(context: click.Context, fresh: bool) -> None:
 
     encoders = Encoders(workspace.settings, input_px=INPUT_PX)
     out.print("\n2. Ingest: the area as reference tiles, turned to eight headings, embedded")
-    source = open_orthophoto(area, name="demo", footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
+    source = open_orthophoto(area, name=REFERENCE_SET, footprint_m=FOOTPRINT_M, altitude_m=300, overlap=0.5)
     show_ingest(workspace.ingest(source, ["demo"], encoders=encoders))
     out.print("\n3. Search: the flight's frames against them")
-    where = Where(reference_sets=("demo",))
+    where = Where(reference_sets=(REFERENCE_SET,))
     runs = workspace.search(open_flight(flight), where=where, backbones=["demo"], encoders=encoders)
     show_runs([run.facts() for run in runs])
     results = folder / "results"
     exported = workspace.export(FLIGHT_ID, results)
     out.print(f"\n4. Export: {exported}")
-    out.print(f"\nAll in {time.perf_counter() - started:.0f} s. To see more:")
-    out.print("  make serve                           the pages, at http://127.0.0.1:8000")
-    out.print(f"  ls {_short(results)}                 CoarseLocalizationInfo, GeoJSON, KML, CSV")
-    out.print(
-        f"  .venv/bin/coarseloc --data-dir {_short(folder)} lookup {_short(flight)}/{FLIGHT_ID}_00001.jpg --angle 90"
-    )
+    out.print(f"\nAll in {time.perf_counter() - started:.0f} s, in {_short(folder)}. To see more:")
+    here = _short(folder)
+    next_step("serve", data_dir=here, note="the pages, at http://127.0.0.1:8000")
+    next_step("track", FLIGHT_ID, data_dir=here, note="the flight as one track")
+    image = f"{_short(flight)}/{FLIGHT_ID}_00001.jpg"
+    next_step("lookup", image, "--angle", "90", data_dir=here, note="one image, filtered")
+    out.print(f"CoarseLocalizationInfo, GeoJSON, KML and CSV are in {_short(results)}.")
+    out.print(f"To do all that follows in this folder: export COARSELOC_DATA_DIR={shlex.quote(str(folder))}")
+
+
+def _remove(folder: Path) -> None:
+    """Remove the demonstration. Raises InputError where the folder holds anything of the user's own."""
+    entries = {path.name for path in folder.iterdir()}
+    own = {name for name in entries if not name.startswith((".", config.DATABASE_FILE))} - _OF_THE_DEMONSTRATION
+    if config.is_data_folder(folder):
+        workspace = Workspace(config.load(folder))
+        own |= {summary.reference_set.name for summary in workspace.reference_summaries()} - {REFERENCE_SET}
+        own |= {listed.flight.flight.flight_id for listed in workspace.flights()} - {FLIGHT_ID}
+        with workspace.vectors():  # a server at work in it is told of, not pulled from under
+            pass
+        workspace.close()
+    if own:
+        raise InputError(
+            f"{folder} holds more than the demonstration: {', '.join(sorted(own))}. --fresh would remove that too: "
+            "remove the folder yourself, or name another with --data-dir"
+        )
+    shutil.rmtree(folder)
 
 
 def _area(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coarseloc.cli.options import flight_id, method_option, report_options
-from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, err, json_option, next_step, out, pass_workspace, table
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ def evaluate(
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
         csv_file.write_text(to_csv(evaluations), encoding="utf-8")
-    answer(as_json, evaluations.to_json(), lambda: _print_scores(evaluations, all_scores))
+
+    def show() -> None:
+        _print_scores(evaluations, all_scores)
+        next_step("report", *map(flight_id, names), "--out", "report.html", note="these and their figures, to read")
+
+    answer(as_json, evaluations.to_json(), show)
 
 
 _SHORT = ("error_median", "error_mean", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "pdm@10",

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from coarseloc.cli.options import flight_id, method_option, utc_offset_option
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace
+from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace
 from coarseloc.workspace import Workspace
 from search.export.files import FORMATS, TRACK_FORMATS
 
@@ -59,4 +59,9 @@ def export(
         utc_offset_s=utc_offset_s,
         dem=dem,
     )
-    answer(as_json, asdict(summary), lambda: out.print(f"wrote {summary}"))
+
+    def show() -> None:
+        out.print(f"wrote {summary}")
+        next_step("report", flight_id(flight), "--out", "report.html", note="one file of figures and tables, to read")
+
+    answer(as_json, asdict(summary), show)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, next_step, pass_workspace, print_none_here, table
 from coarseloc.workspace import Workspace
 
 
@@ -40,4 +40,12 @@ def flights(workspace: Workspace, as_json: bool) -> None:
         for f in facts
     ]
     columns = ("flight", "frames", "truth", "backbones", "folder")
-    answer(as_json, facts, lambda: table(*columns, rows=rows) if rows else out.print("no flight yet"))
+
+    def show() -> None:
+        if not rows:
+            print_none_here(workspace, "flight", "search one with `coarseloc search`")
+            return
+        table(*columns, rows=rows)
+        next_step("evaluate", facts[-1]["flight_id"], note="how good its runs are; without truth: `export`, `track`")
+
+    answer(as_json, facts, show)

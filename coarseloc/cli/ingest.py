@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from coarseloc.cli.options import backbone_options, cut_options
-from coarseloc.cli.terminal import answer, err, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import (
+    answer,
+    err,
+    json_option,
+    next_step,
+    out,
+    pass_workspace,
+    print_none_here,
+    table,
+)
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Fit, TileSource
@@ -148,7 +157,7 @@ def _run(
         "reference_sets": [summary.facts() for summary in result.summaries],
         "vector_store": {"note": result.note} if result.drained is None else asdict(result.drained),
     }
-    answer(as_json, facts, lambda: show_ingest(result))
+    answer(as_json, facts, lambda: _show(result))
     if any(summary.interrupted for summary in result.summaries):
         raise KeyboardInterrupt
     for summary in result.summaries:
@@ -157,6 +166,14 @@ def _run(
                 f"none of the {summary.views} images of {summary.reference_set!r} could be used: "
                 "`coarseloc ingest failures` says why for each"
             )
+
+
+def _show(result: IngestResult) -> None:
+    show_ingest(result)
+    sets = [("--reference-set", summary.reference_set) for summary in result.summaries if not summary.interrupted]
+    if sets:
+        words = [word for option in sets for word in option]
+        next_step("search", "FLIGHT_FOLDER", *words, note="its frames against these references")
 
 
 def show_ingest(result: IngestResult) -> None:
@@ -226,7 +243,14 @@ def list_(workspace: Workspace, as_json: bool) -> None:
         for f in facts
     ]
     columns = ("name", "kind", "altitude m", "overlap", "footprint m", "views", "embeddings")
-    answer(as_json, facts, lambda: table(*columns, rows=rows) if rows else out.print("no reference set yet"))
+
+    def show() -> None:
+        if rows:
+            table(*columns, rows=rows)
+        else:
+            print_none_here(workspace, "reference set", "make one with `coarseloc ingest captures` or `orthophoto`")
+
+    answer(as_json, facts, show)
 
 
 @references.command()

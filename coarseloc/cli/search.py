@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import click
 
 from coarseloc.cli.options import backbone_options, camera_options, time_options, where_options
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Fit, Flight, Hit
+from coarseloc.core.types import Fit, Flight
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.results import Answer
 from coarseloc.workspace import Workspace
 
 
@@ -92,7 +92,9 @@ def search(
 def _show_search(flight: Flight, runs: Sequence[dict[str, Any]]) -> None:
     show_runs(runs)
     if runs and len(flight.frames) > 1:
-        out.print(f"frames of one flight tell of each other: `coarseloc track {shlex.quote(runs[0]['flight_id'])}`")
+        next_step("track", runs[0]["flight_id"], note="frames of one flight tell of each other")
+    if runs:
+        next_step("export", runs[0]["flight_id"], "--out", "results", note="records for other programs")
 
 
 def show_runs(runs: Sequence[dict[str, Any]]) -> None:
@@ -181,19 +183,19 @@ def lookup(
         precision=precision,
         fit=fit,
     )
-    facts = {name: [_with_tile(row) for row in result.rows()] for name, result in answers.items()}
-    answer(as_json, facts, lambda: _show_hits({name: result.hits for name, result in answers.items()}))
+    facts = {name: [_row(row, result.backend) for row in result.rows()] for name, result in answers.items()}
+    answer(as_json, facts, lambda: _show_hits(answers))
 
 
-def _with_tile(row: dict[str, Any]) -> dict[str, Any]:
-    """A hit in its one shape, and the `tile` that scripts have read from this command before there was one."""
-    return row | {
-        "tile": {name: value for name, value in row.items() if name not in ("rank", "score", "path", "filename")}
-    }
+def _row(row: dict[str, Any], backend: str) -> dict[str, Any]:
+    """A hit in its one shape, who ranked it, and the `tile` that scripts have read from this command before."""
+    tile = {name: value for name, value in row.items() if name not in ("rank", "score", "path", "filename")}
+    return row | {"tile": tile, "backend": backend}
 
 
-def _show_hits(hits_by_backbone: Mapping[str, Sequence[Hit]]) -> None:
-    for backbone, hits in hits_by_backbone.items():
+def _show_hits(answers: Mapping[str, Answer]) -> None:
+    for backbone, result in answers.items():
+        hits = result.hits
         if not hits:
             out.print(f"{backbone}: no reference matches the filters")
             continue
@@ -210,5 +212,5 @@ def _show_hits(hits_by_backbone: Mapping[str, Sequence[Hit]]) -> None:
             )
             for hit in hits
         ]
-        title = f"{backbone}: score falls by {drop:.4f} from rank 1 to {len(hits)} (filtered · Qdrant, exact)"
+        title = f"{backbone}: score falls by {drop:.4f} from rank 1 to {len(hits)} (exact, by {result.backend})"
         table("rank", "score", "tile", "heading", "lat", "lon", "file", rows=rows, title=title)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from coarseloc.cli.options import Angles, Overlap
-from coarseloc.cli.terminal import out, progress_bar
+from coarseloc.cli.terminal import next_step, out, progress_bar
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import HEADINGS
 
@@ -36,6 +36,7 @@ def area(file: Path, **options: Any) -> None:
         raise InputError(f"{file} is there already: choose another name, or remove it")
     file.parent.mkdir(parents=True, exist_ok=True)
     out.print(f"wrote {write_area(file, **options)}")
+    next_step("simulate", "flight", file, "--out", "flights", "--footprint-m", 400, note="a flight over it, with truth")
 
 
 @simulate.command()
@@ -58,6 +59,7 @@ def flight(orthophoto: Path, out_dir: Path, plain: bool, **options: Any) -> None
             orthophoto, out_dir, changes=Changes.none() if plain else None, progress=progress, **options
         )
     out.print(f"wrote {simulated.path} with {len(simulated.frames)} frames")
+    next_step("search", simulated.path, note="once references are ingested")
 
 
 @simulate.command()
@@ -89,3 +91,4 @@ def captures(
     with progress_bar("images") as progress:
         folders = write_captures(source, out_root, stamp=stamp, progress=progress)
     out.print(f"wrote {len(folders)} captures of {len(source.tiles)} images under {out_root}")
+    next_step("ingest", "captures", out_root, note="as reference tiles")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -18,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coarseloc.core import ids
+from coarseloc.core.config import DEMO_FOLDER, is_data_folder
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,6 +41,9 @@ class VisibleConsole(Console):
 
 out = VisibleConsole(markup=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = VisibleConsole(markup=False, stderr=True, highlight=False)
+
+
+PROGRESS_EVERY_S = 10.0  # of lines, where there is no terminal
 
 
 def workspace_on_terminal(settings: Settings) -> Workspace:
@@ -63,19 +70,71 @@ def answer(as_json: bool, facts: Mapping[str, Any] | Sequence[Any], show: Callab
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """Print rows, of values or styled `Text`; columns whose values are all numbers stand to the right."""
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-        grid.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if value is None else value if isinstance(value, Text) else str(value) for value in row))
-    out.print(grid)
+    """Print rows, of values or styled `Text`; columns whose values are all numbers stand to the right.
+
+    Columns beyond the terminal's width stand below, behind the first column again.
+    """
+    texts = [
+        [
+            Text() if value is None else value if isinstance(value, Text) else Text(ids.visible(str(value)))
+            for value in row
+        ]
+        for row in rows
+    ]
+    widths = [max([cell_len(name), *(row[i].cell_len for row in texts)]) for i, name in enumerate(columns)]
+    for part in _parts_that_fit(widths, out.width):
+        grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for i in part:
+            numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+            grid.add_column(columns[i], justify="right" if numeric else "left", overflow="fold")
+        for row in texts:
+            grid.add_row(*(row[i] for i in part))
+        if part[-1] >= len(part):  # not the first
+            out.print()
+        out.print(grid)
+        title = None
+
+
+def _cell(value: object) -> Text:
+    return value if isinstance(value, Text) else Text("" if value is None else ids.visible(str(value)))
+
+
+def _parts_that_fit(widths: Sequence[int], limit: int) -> list[list[int]]:
+    """Columns side by side, two spaces between them: as many as fit, each part behind the first column."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        side_by_side = [*parts[-1], i]
+        if len(parts[-1]) > 1 and sum(widths[j] + 2 for j in side_by_side) - 2 > limit:
+            parts.append([0, i])
+        else:
+            parts[-1] = side_by_side
+    return parts
+
+
+def next_step(*words: object, note: str, data_dir: object = None) -> None:
+    """End a summary with the command that a user would run next, for the same data folder."""
+    named_dir, config_file = map(click.get_current_context().find_root().params.get, ("data_dir", "config_file"))
+    named = [("--data-dir", data_dir or named_dir), ("--config", config_file)]
+    options = [str(word) for option, value in named if value is not None for word in (option, value)]
+    command = shlex.join(["coarseloc", *options, *map(str, words)])
+    out.print(Text.assemble("next: ", (command, "cyan"), (f"  # {note}", "dim")))
+
+
+def print_none_here(workspace: Workspace, what: str, command: str) -> None:
+    """Say that nothing is stored, where, and how it comes to be."""
+    folder = workspace.settings.data_dir
+    out.print(f"no {what} in {folder} yet: {command}")
+    demo = DEMO_FOLDER.absolute()
+    if demo != folder and is_data_folder(demo):
+        out.print(f"the demonstration's are in another data folder: coarseloc --data-dir {DEMO_FOLDER} …")
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[types.Progress]:
-    """A bar on stderr with count, rate and time left; silent where stderr is no terminal."""
+    """A bar on stderr with count, rate and time left; where stderr is no terminal, a line now and then."""
+    if not err.is_terminal:
+        yield _progress_lines(label)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -84,7 +143,7 @@ def progress_bar(label: str) -> Iterator[types.Progress]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(label, total=None, rate="")
 
         def advance(completed: int, total: int, unit: str) -> None:
@@ -92,3 +151,27 @@ def progress_bar(label: str) -> Iterator[types.Progress]:
             bar.update(task, completed=completed, total=total, rate=f"{speed:.1f} {unit}/s" if speed else unit)
 
         yield advance
+
+
+def _progress_lines(label: str) -> types.Progress:
+    """For logs and jobs: `search: 120 of 4800 frames, 12.3 a second, 6 min left`. What is soon done says nothing."""
+    began = printed = time.monotonic()
+    done_before: int | None = None
+
+    def advance(completed: int, total: int, unit: str) -> None:
+        nonlocal printed, done_before
+        if done_before is None:  # an earlier run's, which took no time of this one
+            done_before = completed
+        now = time.monotonic()
+        if now - printed < PROGRESS_EVERY_S:
+            return
+        printed = now
+        rate = (completed - done_before) / (now - began)
+        left = f", {rate:.3g} a second, {_duration((total - completed) / rate)} left" if rate > 0 else ""
+        err.print(f"{label}: {completed} of {total} {unit}{left}", soft_wrap=True)
+
+    return advance
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from coarseloc.cli.options import camera_options, flight_id, map_options, time_options
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import TrackEvidence
@@ -161,6 +161,9 @@ def _show(records: Sequence[FrameTrackInfo]) -> None:
         )
     if failures := [record for record in records if record.error]:
         out.print(f"{len(failures)} frames could not be looked at: {failures[0].relative_path}: {failures[0].error}")
+    if records:
+        note = "the track for other programs: GPX, KML, NMEA, MCAP"
+        next_step("export", records[0].flight_id, "--out", "results", "--format", "track-geojson", note=note)
 
 
 def _row(record: FrameTrackInfo) -> tuple[object, ...]:

@@ -23,6 +23,9 @@ from pydantic_settings import (
 from coarseloc.core.errors import ConfigError
 from coarseloc.core.types import Fit
 
+DATABASE_FILE = "coarseloc.db"  # the embedded default's, in the data folder
+DEMO_FOLDER = Path("demo-data")  # of `coarseloc demo`, in the working directory
+
 
 class CustomBackbone(BaseModel):
     """A `[[backbones]]` row of coarseloc.toml: a laboratory's own Hugging Face vision model."""
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL; the embedded default is a SQLite file in the data folder."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'coarseloc.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir / DATABASE_FILE}"
 
     @property
     def mirrors(self) -> Path:
@@ -86,10 +89,21 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file))
 
 
+def is_data_folder(folder: Path) -> bool:
+    """Whether an embedded database has been made in a folder."""
+    return (folder / DATABASE_FILE).is_file()
+
+
+def named_data_dir(data_dir: Path | None = None) -> Path | None:
+    """The data folder that `--data-dir` or else COARSELOC_DATA_DIR names; None where neither does."""
+    environment = os.environ.get("COARSELOC_DATA_DIR")
+    return data_dir or (Path(environment) if environment else None)
+
+
 def load(data_dir: Path | None = None, config_file: Path | None = None) -> Settings:
     """Read the environment and the file (`--config`, `COARSELOC_CONFIG`, or `coarseloc.toml` in the data
     folder where there is one). Raises ConfigError naming the setting, what it held and what it may hold."""
-    folder = data_dir or Path(os.environ.get("COARSELOC_DATA_DIR") or Settings.model_fields["data_dir"].default)
+    folder = named_data_dir(data_dir) or Settings.model_fields["data_dir"].default
     folder = folder.expanduser().absolute()
     named = config_file or (Path(env) if (env := os.environ.get("COARSELOC_CONFIG")) else None)
     if named and not named.is_file():

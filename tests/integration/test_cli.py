@@ -124,6 +124,27 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested,
     assert "total = embed + search" in found.out and "tiny" in found.out
 
 
+def test_each_summary_ends_with_the_next_command_for_the_same_data_folder(coarseloc, ingested, flight, state, tmp_path):
+    found = coarseloc("--data-dir", state, "search", flight, "--no-verify")
+    assert f"next: coarseloc --data-dir {state} track 251124155712" in found.out
+    assert "next: coarseloc search FLIGHT_FOLDER --reference-set captures-300m-50" in coarseloc(
+        "ingest", "captures", ingested, "--backbone", "tiny"
+    ).out
+
+
+def test_an_empty_data_folder_is_named_and_so_is_the_demonstration(coarseloc, state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = coarseloc("--data-dir", tmp_path / "new", "references", "list")
+    assert f"no reference set in {tmp_path / 'new'} yet" in found.out and "demo-data" not in found.out
+    open_database(f"sqlite:///{tmp_path}/demo-data/coarseloc.db").close()
+    assert "coarseloc --data-dir demo-data" in coarseloc("--data-dir", tmp_path / "new", "flights").out
+
+
+def test_a_fresh_demonstration_never_removes_what_is_not_the_demonstrations(coarseloc, ingested, state):
+    found = coarseloc("demo", "--fresh")  # the data folder that COARSELOC_DATA_DIR names
+    assert found.code == 2 and "captures-300m-50" in found.err and (state / "coarseloc.db").exists()
+
+
 # --- misuse ---------------------------------------------------------------------------------------
 
 
@@ -192,7 +213,7 @@ def test_two_ingests_at_once_are_refused(coarseloc, flight, state, tmp_path):
     assert found.code == 2 and "another ingest is at work" in found.err
 
 
-def test_an_ingest_beside_the_owner_of_the_vector_store_writes_sql_and_says_what_is_pending(
+def test_beside_the_owner_of_the_vector_store_ingest_says_what_is_pending_and_lookup_asks_faiss(
     coarseloc, flight, state, tmp_path
 ):
     db = open_database(database_url(state))
@@ -207,11 +228,16 @@ def test_an_ingest_beside_the_owner_of_the_vector_store_writes_sql_and_says_what
     try:
         found = coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny")
         assert found.code == 0 and "12 embeddings are pending" in found.err
-        refused = coarseloc("lookup", flight / "251124155712_00001.jpg")
-        assert refused.code == 2 and str(owner.pid) in refused.err
+        image = flight / "251124155712_00001.jpg"
+        meanwhile = coarseloc("lookup", image, "--angle", "45", "--json")
+        assert str(owner.pid) in meanwhile.err and "FAISS answers meanwhile" in " ".join(meanwhile.err.split())
     finally:
         owner.communicate("")
     assert coarseloc("drain", "--json").json["upserted"] == 12
+    by_faiss, by_qdrant = meanwhile.json["tiny"], coarseloc("lookup", image, "--angle", "45", "--json").json["tiny"]
+    assert {hit["backend"] for hit in by_faiss} == {"faiss-cpu"}
+    assert {hit["backend"] for hit in by_qdrant} == {"qdrant-edge"}
+    assert [hit["tile_id"] for hit in by_faiss] == [hit["tile_id"] for hit in by_qdrant]
 
 
 def test_reconcile_finds_nothing_then_something_and_rebuild_mends_it(coarseloc, ingested, state):

@@ -166,7 +166,7 @@ def search_page() -> SearchPage:
     answer, trouble, problem = None, None, None
     if query and spec:
         try:
-            answer, trouble = _answer(state, query, spec, sets, where)
+            answer, trouble = _answer(state, query, spec, where)
         except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
             problem = str(error)
     elif spec:
@@ -306,9 +306,7 @@ class Ranking:
     references: int | None  # how many were looked at, where that is known
 
 
-def _answer(
-    state: WebState, query: SearchedImage, spec: StoredSpec, sets: Sequence[StoredReferenceSet], where: Where
-) -> tuple[LookupAnswer, str | None]:
+def _answer(state: WebState, query: SearchedImage, spec: StoredSpec, where: Where) -> tuple[LookupAnswer, str | None]:
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, embedded_before = _embed(state, query, spec)
     by = request.args.get("by", "auto")
@@ -320,7 +318,7 @@ def _answer(
         except CoarselocError as error:
             trouble = str(error)
     if ranking is None:
-        ranking = rank_by_faiss(state, spec, embedded.vector, fitting_sets(sets, where), where)
+        ranking = rank_by_faiss(state, spec, embedded.vector, where)
     add_timing("embed", embedded.embed_ms)
     add_timing("search", ranking.search_ms)
     (hits,) = hit_views([ranking.hits[:K]], None, tile_url, state.settings.thumbnails)
@@ -360,12 +358,9 @@ def rank_by_qdrant(state: WebState, spec: StoredSpec, vector: Float32, where: Wh
     return _rank(state.workspace.filtered_index(store, spec, where), vector, "qdrant", store.backend, None)
 
 
-def rank_by_faiss(
-    state: WebState, spec: StoredSpec, vector: Float32, sets: Sequence[StoredReferenceSet], where: Where
-) -> Ranking:
+def rank_by_faiss(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> Ranking:
     """The mirrors of the sets that fit and are embedded by this spec are searched exactly as one, filters and all."""
-    with state.database.read() as session:
-        embedded = [stored for stored in sets if spec.id in {s.id for s in embeddings.specs(session, stored.id)}]
+    embedded = state.workspace.sets_embedded_by(spec, where)
     index = state.workspace.exact_index(embedded, spec, where, lambda stored: _mirror(state, stored, spec))
     return _rank(index, vector, "faiss", index.backend, index.count)
 
