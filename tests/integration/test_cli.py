@@ -127,9 +127,10 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(coarseloc, ingested,
 def test_each_summary_ends_with_the_next_command_for_the_same_data_folder(coarseloc, ingested, flight, state, tmp_path):
     found = coarseloc("--data-dir", state, "search", flight, "--no-verify")
     assert f"next: coarseloc --data-dir {state} track 251124155712" in found.out
-    assert "next: coarseloc search FLIGHT_FOLDER --reference-set captures-300m-50" in coarseloc(
-        "ingest", "captures", ingested, "--backbone", "tiny"
-    ).out
+    assert (
+        "next: coarseloc search FLIGHT_FOLDER --reference-set captures-300m-50"
+        in coarseloc("ingest", "captures", ingested, "--backbone", "tiny").out
+    )
 
 
 def test_an_empty_data_folder_is_named_and_so_is_the_demonstration(coarseloc, state, tmp_path, monkeypatch):
