@@ -96,7 +96,7 @@ def own_data(demo: Path, tiny_dinov3: Path) -> Iterator[tuple[Path, dict[str, st
 
 
 def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch):
-    """All of "Your own data", in their order; the speed table's with two frames instead of twenty."""
+    """All of "Your own data", in their order; the speed table and the study of fewer frames."""
     root, environment = own_data
     _clean_environment(monkeypatch, Path(environment["COARSELOC_DATA_DIR"]))
     monkeypatch.setenv("COARSELOC_DATA_DIR", environment["COARSELOC_DATA_DIR"])
@@ -123,8 +123,7 @@ def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch:
     ]
     for command in commands:
         asked = [word.replace("/data/", f"{root}/") for word in command[1:]]
-        if asked[0] == "bench":
-            asked += ["--frames", "2"]
+        asked += {"bench": ["--frames", "2"], "rotation": ["--frames", "4", "--positions", "1"]}.get(asked[0], [])
         if asked[0] == "serve":
             _serve_and_stop(root, environment)
             continue
