@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -144,14 +145,20 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where all state lives. [COARSELOC_DATA_DIR]")
+@click.option(
+    "--lang", "language", type=click.Choice(["en", "ko"]), help="Of messages and reports. [COARSELOC_LANG, LANG, en]"
+)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings as TOML. [COARSELOC_CONFIG]")
 @click.version_option(__version__, prog_name="coarseloc")
 @click.pass_context
-def cli(context: click.Context, data_dir: Path | None, config_file: Path | None) -> None:
+def cli(context: click.Context, data_dir: Path | None, language: str | None, config_file: Path | None) -> None:
     """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
-    from coarseloc.cli.terminal import workspace_on_terminal
+    from coarseloc.cli.terminal import speak, workspace_on_terminal
     from coarseloc.core import config
+    from coarseloc.i18n.messages import language_of_environment
 
+    context.params["language"] = language or language_of_environment(os.environ)
+    speak(context.params["language"])
     context.obj = workspace_on_terminal(config.load(data_dir, config_file))
     context.call_on_close(context.obj.close)
 
@@ -168,10 +175,14 @@ def main() -> None:
         click.echo(ids.visible(shown.getvalue()), err=True, nl=False)
         code = 2
     except CoarselocError as error:
-        click.echo(ids.visible(f"coarseloc: {error}"), err=True)
+        from coarseloc.cli.terminal import spoken
+
+        click.echo(ids.visible(f"coarseloc: {spoken(str(error))}"), err=True)
         code = 2
     except KeyboardInterrupt:
-        click.echo("coarseloc: interrupted; the same command goes on", err=True)
+        from coarseloc.cli.terminal import spoken
+
+        click.echo(f"coarseloc: {spoken('interrupted; the same command goes on')}", err=True)
         code = 130
     except BrokenPipeError:  # `coarseloc … | head`
         sys.stderr.close()

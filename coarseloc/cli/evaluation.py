@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coarseloc.cli.options import flight_id, method_option, report_options
-from coarseloc.cli.terminal import answer, err, json_option, next_step, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, err, json_option, next_step, out, pass_workspace, spoken, table
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -89,14 +89,16 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
         fix_scores = FIX_SCORES if all_scores else [FIX_SCORES_BY_KEY[key] for key in _SHORT_FIX]
         rows += [(_row_title(score), *(_fix_cell(fix, score, all_scores) for fix in fixes)) for score in fix_scores]
     for title, count in _COUNTS.items():
-        rows.append((title, *(getattr(row.counts, count) for row in (*evaluations, *evaluations.whole_maps))))
+        rows.append((spoken(title), *(getattr(row.counts, count) for row in (*evaluations, *evaluations.whole_maps))))
     for title, count_fixes in _FIX_COUNTS.items() if evaluations.fixes else ():
-        rows.append((title, *("" if fix is None else count_fixes(fix.counts) for fix in fixes)))
+        rows.append((spoken(title), *("" if fix is None else count_fixes(fix.counts) for fix in fixes)))
     if columns:
         table("", *columns, rows=rows)
     if evaluations.tracks:
         _print_tracks(evaluations.tracks, all_scores)
-    notes = ["n is said where it is not all frames on the map" + ("" if all_scores else "; --all shows every score")]
+    notes = ["n is said where it is not all frames on the map"]
+    if not all_scores:
+        notes.append("--all shows every score")
     if any(fix.counts.judged for fix in evaluations.fixes):
         notes.append(
             "of matches that are wrong, [0, …] is the exact 95 % upper bound; an ellipse holds its own share (=)"
@@ -106,7 +108,8 @@ def _print_scores(evaluations: Evaluations, all_scores: bool) -> None:
             "the truth is the aircraft's position: without its pitch, roll, altitude above ground and the camera's "
             "field of view a ground error holds the tilt's lever, and no coverage is said of it"
         )
-    out.print("\n".join(notes))
+    for note in notes:
+        out.print(note)
 
 
 def _print_tracks(tracks: Sequence[TrackEvaluation], with_intervals: bool) -> None:
@@ -124,13 +127,14 @@ def _print_tracks(tracks: Sequence[TrackEvaluation], with_intervals: bool) -> No
         return f"{value} [{score.text(block.low)}, {score.text(block.high)}], blocks of {block.block}"
 
     rows: list[tuple[object, ...]] = [
-        (f"{score.title} ({_DIRECTIONS[score.better]})", *(text(track, score) for track in tracks))
-        for score in TRACK_SCORES
+        (_row_title(score), *(text(track, score) for track in tracks)) for score in TRACK_SCORES
     ]
-    rows.append(("track: false from, m", *(f"{track.false_claim_m:g}" for track in tracks)))
-    rows.append(("track: frames to acquire", *(_frames(track.acquired_after) for track in tracks)))
-    rows.append(("track: frames lost each time", *(", ".join(map(_frames, track.losses)) or "–" for track in tracks)))
-    rows.append(("frames judged", *(len(track.judged.error_m) for track in tracks)))
+    rows.append((spoken("track: false from, m"), *(f"{track.false_claim_m:g}" for track in tracks)))
+    rows.append((spoken("track: frames to acquire"), *(_frames(track.acquired_after) for track in tracks)))
+    rows.append(
+        (spoken("track: frames lost each time"), *(", ".join(map(_frames, track.losses)) or "–" for track in tracks))
+    )
+    rows.append((spoken("frames judged"), *(len(track.judged.error_m) for track in tracks)))
     table("", *(track.label for track in tracks), rows=rows, title="tracks")
 
 
@@ -159,8 +163,8 @@ def _reasons(counts: Mapping[str, int]) -> str:
     return f"{total} ({', '.join(f'{reason} {n}' for reason, n in counts.items())})" if total else "0"
 
 
-def _row_title(score: Score | FixScore) -> str:
-    return f"{score.title} ({_DIRECTIONS[score.better]})"
+def _row_title(score: Score | FixScore | TrackScore) -> str:
+    return f"{spoken(score.title)} ({_DIRECTIONS[score.better]})"
 
 
 _DIRECTIONS = {"lower": "↓", "higher": "↑", "nominal": "="}

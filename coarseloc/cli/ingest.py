@@ -183,10 +183,12 @@ def show_ingest(result: IngestResult) -> None:
         out.print(
             f"{summary.reference_set}: {summary.views} views, {summary.up_to_date} up to date, "
             f"{summary.read} read; embeddings made: {embedded}"
-            + (f"; removed: {summary.removed}" if summary.removed else "")
         )
+        if summary.removed:
+            out.print(f"  removed: {summary.removed}")
         if summary.seconds:
-            out.print("  seconds: " + ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items()))
+            seconds = ", ".join(f"{stage} {s:.1f}" for stage, s in summary.seconds.items())
+            out.print(f"  seconds: {seconds}")
         if summary.failures:
             kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
             out.print(f"  failures: {kinds} (`coarseloc ingest failures`)", style="yellow")

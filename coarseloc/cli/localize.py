@@ -115,11 +115,12 @@ def _show(records: Sequence[MapLocalizationInfo], out_dir: Path | None) -> None:
     )  # fmt: skip
     matches = sum(bool(record.estimate and record.estimate.fix.match) for record in records)
     failures = sum(record.error is not None for record in records)
+    out.print(f"{matches} of {len(records)} frames match the map")
+    if failures:
+        out.print(f"{failures} could not be looked for")
     out.print(
-        f"{matches} of {len(records)} frames match the map"
-        + (f", {failures} could not be looked for" if failures else "")
-        + "; positions are of the ground under the frame's middle, ellipses hold 95 %; errors are of the aircraft "
-        "where its field of view is known, else of the ground"
+        "positions are of the ground under the frame's middle, ellipses hold 95 %; errors are of the aircraft where "
+        "its field of view is known, else of the ground"
     )
     if out_dir:
         out.print(f"wrote {len(records)} records to {out_dir}")

@@ -116,12 +116,18 @@ def map_options(*, default_sd: str) -> Callable[[F], F]:
     return decorate
 
 
+def _language() -> str:
+    return str(click.get_current_context().find_root().params["language"])
+
+
 def report_options(command: F) -> F:
     """How a report reads, beside the file it is written to."""
     for option in (
         click.option("--note", help="A line put above everything, such as what stands in for what."),
         click.option("--figures", type=click.Path(path_type=Path), help="Folder for every figure as PNG and SVG."),
-        click.option("--lang", "language", type=click.Choice(["en", "ko"]), default="en", show_default=True),
+        click.option(
+            "--lang", "language", type=click.Choice(["en", "ko"]), default=_language, help="[as of `coarseloc --lang`]"
+        ),
     ):
         command = option(command)
     return command

@@ -146,7 +146,7 @@ def show_fixes(runs: Sequence[dict[str, Any]]) -> None:
 def _timing_conditions(run: dict[str, Any]) -> str:
     batch, threads = run["batch"], run["threads"]
     batching = "one frame at a time" if batch == 1 else f"batches of up to {batch}, their time divided by their frames"
-    return f"{batching}; threads: " + ", ".join(f"{name} {count}" for name, count in threads.items())
+    return f"{batching}; threads: {', '.join(f'{name} {count}' for name, count in threads.items())}"
 
 
 def _number(value: float | None) -> str:

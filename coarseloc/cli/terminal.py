@@ -22,6 +22,8 @@ from rich.text import Text
 
 from coarseloc.core import ids
 from coarseloc.core.config import DEMO_FOLDER, is_data_folder
+from coarseloc.i18n import DEFAULT, Translator
+from coarseloc.i18n.messages import message_translator
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,7 +34,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class VisibleConsole(Console):
-    """A console that prints what it is given as it is: no markup unless asked for, no control characters."""
+    """A console that prints what it is given as it is: no markup unless asked for, no control characters; messages in
+    the language of `speak`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(spoken(text) if isinstance(text, str) else text for text in objects), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -41,6 +47,20 @@ class VisibleConsole(Console):
 
 out = VisibleConsole(markup=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = VisibleConsole(markup=False, stderr=True, highlight=False)
+
+
+_translate: Translator = message_translator(DEFAULT)
+
+
+def speak(language: str) -> None:
+    """Choose the language of what commands print, for this process. JSON stays as it is."""
+    global _translate
+    _translate = message_translator(language)
+
+
+def spoken(message: str) -> str:
+    """A message in the language of this process."""
+    return _translate(message)
 
 
 PROGRESS_EVERY_S = 10.0  # of lines, where there is no terminal
@@ -74,19 +94,14 @@ def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = N
 
     Columns beyond the terminal's width stand below, behind the first column again.
     """
-    texts = [
-        [
-            Text() if value is None else value if isinstance(value, Text) else Text(ids.visible(str(value)))
-            for value in row
-        ]
-        for row in rows
-    ]
-    widths = [max([cell_len(name), *(row[i].cell_len for row in texts)]) for i, name in enumerate(columns)]
+    names = [spoken(name) for name in columns]
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max([cell_len(name), *(row[i].cell_len for row in texts)]) for i, name in enumerate(names)]
     for part in _parts_that_fit(widths, out.width):
-        grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        grid = Table(title=title and spoken(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
         for i in part:
             numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-            grid.add_column(columns[i], justify="right" if numeric else "left", overflow="fold")
+            grid.add_column(names[i], justify="right" if numeric else "left", overflow="fold")
         for row in texts:
             grid.add_row(*(row[i] for i in part))
         if part[-1] >= len(part):  # not the first
@@ -117,13 +132,13 @@ def next_step(*words: object, note: str, data_dir: object = None) -> None:
     named = [("--data-dir", data_dir or named_dir), ("--config", config_file)]
     options = [str(word) for option, value in named if value is not None for word in (option, value)]
     command = shlex.join(["coarseloc", *options, *map(str, words)])
-    out.print(Text.assemble("next: ", (command, "cyan"), (f"  # {note}", "dim")))
+    out.print(Text.assemble(spoken("next: "), (command, "cyan"), (f"  # {spoken(note)}", "dim")))
 
 
 def print_none_here(workspace: Workspace, what: str, command: str) -> None:
     """Say that nothing is stored, where, and how it comes to be."""
     folder = workspace.settings.data_dir
-    out.print(f"no {what} in {folder} yet: {command}")
+    out.print(f"no {spoken(what)} in {folder} yet: {spoken(command)}")
     demo = DEMO_FOLDER.absolute()
     if demo != folder and is_data_folder(demo):
         out.print(f"the demonstration's are in another data folder: coarseloc --data-dir {DEMO_FOLDER} …")
@@ -144,7 +159,7 @@ def progress_bar(label: str) -> Iterator[types.Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(label, total=None, rate="")
+        task = bar.add_task(spoken(label), total=None, rate="")
 
         def advance(completed: int, total: int, unit: str) -> None:
             speed = bar.tasks[0].speed
@@ -167,8 +182,10 @@ def _progress_lines(label: str) -> types.Progress:
             return
         printed = now
         rate = (completed - done_before) / (now - began)
-        left = f", {rate:.3g} a second, {_duration((total - completed) / rate)} left" if rate > 0 else ""
-        err.print(f"{label}: {completed} of {total} {unit}{left}", soft_wrap=True)
+        text = f"{spoken(label)}: {completed} of {total} {spoken(unit)}"
+        if rate > 0:
+            text = f"{text}, {rate:.3g} a second, {_duration((total - completed) / rate)} left"
+        err.print(text, soft_wrap=True)
 
     return advance
 

@@ -1,0 +1,98 @@
+"""Messages in Korean: each key is a text of the source, each value comes along, and what is not there stays English."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from coarseloc.i18n import dictionary
+from coarseloc.i18n.messages import language_of_environment, message_translator, messages
+
+ROOT = Path(__file__).parents[2]
+VALUE = re.compile(r"\{\d+\}")
+
+
+@cache
+def texts_of_the_source() -> dict[str, set[str]]:
+    """{text: files}, an f-string with its values numbered."""
+    texts: dict[str, set[str]] = {}
+    for path in sorted(
+        path for package in ("coarseloc", "ingest", "search") for path in (ROOT / package).rglob("*.py")
+    ):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                count = iter(range(len(node.values)))
+                text = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else f"{{{next(count)}}}" for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+                text = node.value
+            else:
+                continue
+            texts.setdefault(text, set()).add(path.name)
+    return texts
+
+
+def test_every_message_stands_in_the_source_and_its_korean_has_its_values():
+    for english, korean in messages("ko").items():
+        assert english in texts_of_the_source(), english
+        assert sorted(VALUE.findall(english)) == sorted(VALUE.findall(korean)), english
+        assert re.search("[가-힣]", korean), english
+    assert sorted(messages("ko").keys() & dictionary("ko").keys()) == []  # one text, one Korean
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "ingest", "search", "track", "export", "evaluation", "localize", "terminal"]
+)
+def test_what_the_main_commands_print_is_there_in_korean(command):
+    tree = ast.parse((ROOT / f"coarseloc/cli/{command}.py").read_text(encoding="utf-8"))
+    printed = {
+        id(argument)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "print"
+        for argument in call.args
+    }
+    translate = message_translator("ko")
+    for node in ast.walk(tree):
+        if id(node) in printed and isinstance(node, ast.JoinedStr):
+            count = iter(range(len(node.values)))
+            english = "".join(str(p.value) if isinstance(p, ast.Constant) else f"{next(count)}" for p in node.values)
+        elif id(node) in printed and isinstance(node, ast.Constant):
+            english = str(node.value)
+        else:
+            continue
+        if re.search("[a-z]{3}", english) and "larger backbone" not in english:
+            assert re.search("[가-힣]", translate(english)), english
+
+
+def test_values_are_copied_and_sentences_among_them_translated():
+    translate = message_translator("ko")
+    assert (
+        translate("flight 'track' is not known: expected one of a, b") == "비행 'track'을(를) 모릅니다. 있는 것: a, b"
+    )
+    nested = translate(
+        "doctor found problems with: run 5 is not finished: run the same `coarseloc search` again, it goes on"
+    )
+    assert nested.startswith("doctor가 찾은 문제: 실행 5이(가) 끝나지 않았습니다")
+    assert translate("{} nobody has {0} this") == "{} nobody has {0} this"
+    assert message_translator("en")("no failures") == "no failures"
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ({"LANG": "de_DE", "COARSELOC_LANG": "ko"}, "ko"),
+        ({"LANG": "fr_FR.UTF-8"}, "en"),
+    ],
+)
+def test_the_language_is_the_readers(environment, language):
+    assert language_of_environment(environment) == language
