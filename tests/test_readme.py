@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from databases import environment_of
@@ -30,8 +31,9 @@ PYTHON, SHELL = "python", "sh"
 COMMAND = [sys.executable, "-c", "from coarseloc.cli import main; main()"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(language: str, page: str = README.name) -> list[str]:
+    text = (README.parent / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_its_first_block_is_two_commands_and_its_second_a_notebooks_few_lines():
@@ -43,6 +45,29 @@ def test_its_first_block_is_two_commands_and_its_second_a_notebooks_few_lines():
     assert first[1][0] == PYTHON
     code = [line for line in first[1][1].splitlines() if line.strip() and not line.startswith(("import", "print"))]
     assert len(code) <= 5
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md", "docs/tutorial.md", "docs/ko/tutorial.md"])
+def test_every_command_of_a_page_is_there_with_its_options(page: str):
+    lines = [line for block in blocks(SHELL, page) for line in block.splitlines() if line.startswith("coarseloc ")]
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line.split(" #")[0])[1:]
+        context, command = click.Context(cli), cli
+        while isinstance(command, click.Group):  # options of the group, then the command's name
+            _, rest, _ = command.make_parser(context).parse_args(words)
+            name, words = rest[0], rest[1:]
+            found = command.get_command(context, name)
+            assert found is not None, line
+            command = found
+            context = click.Context(command)
+        command.make_parser(context).parse_args(words)  # raises NoSuchOption
+
+
+def test_the_korean_readme_lists_the_same_backbones():
+    rows = re.compile(r"^\| (\S+) \| ([\d.]+) \| (\d+) \|", re.MULTILINE)
+    english, korean = ((README.parent / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md"))
+    assert rows.findall(english) == rows.findall(korean) != []
 
 
 @pytest.fixture(scope="module")
