@@ -155,7 +155,8 @@ def test_the_build_sees_everything_that_the_wheel_needs_and_no_more() -> None:
     ignore = (ROOT / ".dockerignore").read_text().split()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    needed = {*packages, "pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    build = {"pyproject.toml", "hatch_build.py", "package.json", "package-lock.json"}
+    needed = {*packages, *build, project["project"]["readme"], *project["project"]["license-files"]}
     assert {f"!{path}" for path in needed} <= set(ignore)
     assert "*" in ignore
     for kept in (line[1:] for line in ignore if line.startswith("!")):
