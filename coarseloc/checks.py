@@ -56,6 +56,7 @@ class SourceOptions:
     overlap: float = 0.5
     angles: Sequence[int] = field(default_factory=_headings)
     crs: str | None = None
+    border_is_ground: bool = False
     tile_px: int | None = None
     labels: Path | None = None
     turned: str = "cw"
@@ -142,6 +143,7 @@ class FolderChecks(DataFolder):
                     Path(facts.source), name=name, footprint_m=facts.footprint_m, altitude_m=facts.altitude_m,
                     overlap=facts.overlap, angles=facts.angles, tile_px=facts.parameters.get("tile_px"),
                     crs=facts.parameters.get("crs"),
+                    border_is_ground=bool(facts.parameters.get("border_is_ground")),
                 )
             ]  # fmt: skip
         if path.is_dir() and not any(file.suffix.lower() in _SHEETS for file in path.iterdir()):
@@ -155,6 +157,7 @@ class FolderChecks(DataFolder):
                 path, footprint_m=options.footprint_m, altitude_m=options.altitude_m,
                 fov_deg=None if options.footprint_m else options.fov_deg, overlap=options.overlap,
                 angles=options.angles, tile_px=options.tile_px, crs=options.crs,
+                border_is_ground=options.border_is_ground,
             )
         ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from coarseloc.core import files, geo, ids
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
-from coarseloc.imagery.decode import picture_size
+from coarseloc.imagery.decode import picture_size, why_no_match
 from coarseloc.localize import metrics
 from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
@@ -167,9 +167,14 @@ def search_frames(
         decoded: list[tuple[Frame, TimedImage]] = []
         for frame in frame_batch:
             try:
-                decoded.append((frame, decode(frame.path)))
+                image = decode(frame.path)
             except ImageryError as error:
                 yield FrameOutcome(frame, [], str(error))
+                continue
+            if reason := why_no_match(image.pixels):
+                yield FrameOutcome(frame, [], f"no match: {reason}")
+            else:
+                decoded.append((frame, image))
         for _, same_size in groupby(decoded, key=lambda pair: pair[1].pixels.shape):
             sized_frames, images = zip(*same_size, strict=True)
             for _ in range(0 if warm else WARM_UP):  # caches fill, kernels compile and pages are read before the times

@@ -175,7 +175,11 @@ def reference_map(
     Raises InputError where the source files are gone: thumbnails are no substitute.
     """
     if reference_set.kind == "orthophoto":
-        return OrthophotoWindows(Path(reference_set.source), reference_set.parameters.get("crs"))
+        return OrthophotoWindows(
+            Path(reference_set.source),
+            reference_set.parameters.get("crs"),
+            bool(reference_set.parameters.get("border_is_ground")),
+        )
     missing = [capture.path for capture in captures if not Path(capture.path).is_file()]
     if missing or not captures:
         raise InputError(

@@ -103,6 +103,7 @@ def orthophoto(
     angles: tuple[int, ...],
     tile_px: int | None,
     crs: str | None,
+    border_is_ground: bool,
     name: str | None,
     **options: Any,
 ) -> None:
@@ -123,6 +124,7 @@ def orthophoto(
         angles=angles,
         tile_px=tile_px,
         crs=crs,
+        border_is_ground=border_is_ground,
     )
     _run(workspace, [source], **options)
 

@@ -13,7 +13,8 @@ import numpy as np
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.decode import blank_colour, content_digest, picture_size, read_with_ground
+from coarseloc.imagery.collars import seen_share
+from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -30,7 +31,6 @@ from coarseloc.imagery.labels import Labels, discover_json, open_labels
 Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""
 
-_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _TILES_COMPARED = 200  # of a set, to hold labels' yaws against the folders' angles
 _TURN_LIMIT_DEG = 22.5  # half of what two headings differ by
 _PICTURES_TRIED = 20  # whose size may not be told by their headers
@@ -77,11 +77,13 @@ class CaptureSource:
             except ImageryError as error:
                 yield Failure(str(path), "read", error.kind, str(error))
                 continue
-            colour = blank_colour([pixels])
-            if colour in (_BLACK, _WHITE):  # render not ready
-                yield Failure(str(path), "read", "one-colour", f"it is one colour {colour}: no ground is seen in it")
-            else:
-                yield View(angle, pixels, content_digest(pixels), ground, path)
+            reason = why_no_ground(pixels)  # black or white: a render was not ready
+            if reason is None and ground < MIN_SEEN:
+                reason = f"{1 - ground:.0%} of it is transparent: less than half shows ground"
+            if reason is not None:
+                yield Failure(str(path), "read", "one-colour" if "colour" in reason else "no-ground", reason)
+                continue
+            yield View(angle, pixels, content_digest(pixels), min(ground, seen_share(pixels)), path)
 
 
 def open_captures(

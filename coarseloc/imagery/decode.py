@@ -16,12 +16,15 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from coarseloc.core import files
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Frame, UInt8
+from coarseloc.imagery.collars import seen_share
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # MPO, as drones write it, is opened as JPEG
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 200_000_000
 THUMBNAIL_PX = 192
 _CAMERA_BITS = (8, 10, 12, 14, 16)
+MIN_SEEN = 0.5  # of a picture: one that shows less ground is none of it
+_SPARSE = 16  # of so many pixels one is looked at first
 _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
 _warned_bits: set[int] = set()
 _log = logging.getLogger("coarseloc")
@@ -96,6 +99,23 @@ def blank_colour(pictures: Sequence[UInt8]) -> tuple[int, int, int] | None:
         return None
     red, green, blue = (int(level) for level in np.where(high == 255, high, low))
     return red, green, blue
+
+
+def why_no_ground(picture: UInt8) -> str | None:
+    """Why a picture uint8 [H, W, 3] shows too little ground to be a reference: it is black or white, or a border
+    that is so takes more than half of it. None where it shows enough."""
+    seen = seen_share(picture)
+    if seen == 0.0 and (colour := blank_colour([picture])) is not None:
+        return f"it is one colour {colour}: no ground is seen in it"
+    if seen < MIN_SEEN:
+        return f"{1 - seen:.0%} of it is a black or white border: less than half shows ground"
+    return None
+
+
+def why_no_match(picture: UInt8) -> str | None:
+    """Why a frame uint8 [H, W, 3] can be found nowhere: it shows no ground, or is of one colour, whichever that is."""
+    colour = blank_colour([picture]) if blank_colour([picture[::_SPARSE, ::_SPARSE]]) else None
+    return f"it is one colour {colour}: no ground is seen in it" if colour else why_no_ground(picture)
 
 
 def thumbnail_path(root: Path, digest: str) -> Path:

@@ -17,12 +17,18 @@ from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.decode import blank_colour, content_digest
 from coarseloc.imagery.file_names import resolve
-from coarseloc.imagery.layout import layout_tiles
+from coarseloc.imagery.layout import MIN_GROUND, layout_tiles
 from coarseloc.imagery.raster import Raster
 
 MIN_TILE_PX, MAX_TILE_PX = 64, 1024
 
-_DOUBTED = ("crs", "alpha_band", "ignores_alpha", "value_limits")  # parameters that are there where a file is doubted
+_DOUBTED = (
+    "crs",
+    "alpha_band",
+    "ignores_alpha",
+    "value_limits",
+    "has_collar",
+)  # parameters that are there where a file is doubted
 _CUT_VERSION = 1  # raise it when the same parameters would give other pixels
 
 
@@ -84,6 +90,7 @@ def open_orthophoto(
     angles: Sequence[int] = rotation.HEADINGS,
     tile_px: int | None = None,
     crs: str | None = None,
+    border_is_ground: bool = False,
 ) -> OrthophotoSource:
     """Open a GeoTIFF in any CRS as reference tiles, upright by true north.
 
@@ -91,16 +98,20 @@ def open_orthophoto(
     pixels `tile_px`, or the source's own resolution within 64 … 1024. Tiles lie where the whole unturned
     footprint is inside the raster; those with less than half of ground are left out and counted
     (`parameters["outside"]`). crs: what the file's CRS is, such as EPSG:5174, where it says nothing, too little or
-    another. What was chosen is in the source's `notices`. Raises InputError for a file that cannot be read or placed,
-    and where no tile fits.
+    another. border_is_ground: a black or white border is ground, which it is not otherwise. What was chosen is in
+    the source's `notices`. Raises InputError for a file that cannot be read or placed, and where no tile fits.
     """
     path = resolve(path)
     side_m = _footprint(footprint_m, altitude_m, fov_deg)
     headings = rotation.normalise_headings(angles)
-    raster = Raster(path, crs)
+    raster = Raster(path, crs, border_is_ground)
     gsd_m = raster.metres_per_pixel()
     side_px = _side_px(tile_px, side_m, gsd_m)
     tiles, affines, outside = layout_tiles(raster, side_m, overlap, side_px)
+    if outside:
+        raster.notices.append(
+            f"{outside} of {outside + len(tiles)} places are left out: less than {MIN_GROUND:.0%} of each is ground"
+        )
     parameters: dict[str, Any] = {
         "tile_px": side_px,
         "source_m_per_px": round(gsd_m, 6),
@@ -115,6 +126,8 @@ def open_orthophoto(
         "crs": crs and crs.strip().upper(),
         "alpha_band": raster.alpha_band,
         "ignores_alpha": raster.ignores_alpha,
+        "has_collar": raster.collar is not None,
+        "border_is_ground": border_is_ground,
         "value_limits": limits and [limit if math.isfinite(limit) else None for limit in limits],
     }
     parameters |= {key: value for key, value in doubts.items() if value}

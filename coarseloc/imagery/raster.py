@@ -25,6 +25,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits, undeclared_alpha, value_range
+from coarseloc.imagery.collars import blank, from_border
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
 from coarseloc.imagery.mosaic_parts import MissingPart
 from coarseloc.imagery.raster_files import WORLD_FILES, declared_crs, files_state, open_raster, raster_files
@@ -34,6 +35,8 @@ Float64 = NDArray[np.float64]
 
 _OVERVIEW_PX = 1024
 _SPECK_PX = 5
+_COLLAR_EDGE = 0.02  # of the outermost pixels, which are black or white where there is a collar
+_COLLAR_SHARE = 0.05  # of a raster: less may be a bright roof, a beach or a shadow at its edge
 _LARGE_PICTURE_PX = 25_000_000
 
 
@@ -41,8 +44,9 @@ class Raster:
     """One raster file, checked when opened. Each thread reads through a handle of its own: GDAL's are not
     to be shared. Raises InputError where the file cannot be read or placed on the Earth."""
 
-    def __init__(self, path: Path, crs: str | None = None) -> None:
-        """crs: what the user says that its CRS is, such as EPSG:5174; the file's own by default."""
+    def __init__(self, path: Path, crs: str | None = None, border_is_ground: bool = False) -> None:
+        """crs: what the user says that its CRS is, such as EPSG:5174; the file's own by default. border_is_ground:
+        what is black or white at its border is ground all the same."""
         self.path = path
         self._handles = threading.local()
         self._files = raster_files(path, crs)
@@ -75,6 +79,9 @@ class Raster:
         self.ignores_alpha = False
         self.value_limits: tuple[float, float] | None = None  # outside of them lies nodata that is not declared
         self._doubt_alpha(MaskFlags.alpha in flags)
+        self.collar: Bool | None = None  # a small copy of where its border is black or white
+        if not border_is_ground and self.colours.palette is None:
+            self._find_collar()
         if dtype != np.uint8 and self.colours.palette is None:
             self._choose_stretch()
 
@@ -102,6 +109,37 @@ class Raster:
                 f"{self.path.name}: band {self.alpha_band} is taken as alpha, though it is not called so: it is 0 "
                 "where the colours are blank, and full elsewhere"
             )
+
+    def _find_collar(self) -> None:
+        if self._blank_edge() < _COLLAR_EDGE:
+            return
+        window, shape = self._overview()
+        values, valid = self._read(window, shape, Resampling.nearest)
+        empty = blank(values) & ~self._missing_cells(shape)
+        reached = from_border(empty if valid is None else empty | ~valid)
+        collar = reached & empty if valid is None else reached & empty & valid
+        if collar.mean() < _COLLAR_SHARE:
+            return
+        self.collar = np.asarray(Image.fromarray(reached).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
+        self.notices.append(
+            f"{self.path.name}: {collar.mean():.1%} of it is a black or white border, which the file does not declare "
+            "as nodata: taken as no ground. --border-is-ground takes it as ground"
+        )
+
+    def _blank_edge(self) -> float:
+        """The share of the raster's outermost pixels that are black or white, or no ground."""
+        wide, high = min(self.width, _OVERVIEW_PX), min(self.height, _OVERVIEW_PX)
+        shares = []
+        for window, shape in (
+            (Window(0, 0, self.width, 1), (1, wide)),
+            (Window(0, self.height - 1, self.width, 1), (1, wide)),
+            (Window(0, 0, 1, self.height), (high, 1)),
+            (Window(self.width - 1, 0, 1, self.height), (high, 1)),
+        ):
+            values, valid = self._read(window, shape, Resampling.nearest)
+            empty = blank(values)
+            shares.append(float((empty if valid is None else empty | ~valid).mean()))
+        return sum(shares) / len(shares)
 
     def _choose_stretch(self) -> None:
         values, valid = self._read(*self._overview(), Resampling.nearest)
@@ -220,15 +258,21 @@ class Raster:
         whole, shape = self._overview()
         mask = (
             self._read(whole, shape, Resampling.nearest)[1]
-            if self._is_float or self.value_limits
+            if self._is_float or self.value_limits or self.collar is not None
             else self._mask(whole, shape)
         )
         if mask is not None:
-            for part in self._missing_parts:  # ground all the same: its tiles are told of, one by one
-                scale_x, scale_y = shape[1] / self.width, shape[0] / self.height
-                rows = slice(int(part.top * scale_y), math.ceil(part.bottom * scale_y))
-                mask[rows, int(part.left * scale_x) : math.ceil(part.right * scale_x)] = True
+            mask |= self._missing_cells(shape)  # ground all the same: its tiles are told of, one by one
         return mask
+
+    def _missing_cells(self, shape: tuple[int, int]) -> Bool:
+        """Where in a small copy of the raster parts of a VRT are missing."""
+        cells = np.zeros(shape, np.bool_)
+        scale_x, scale_y = shape[1] / self.width, shape[0] / self.height
+        for part in self._missing_parts:
+            rows = slice(int(part.top * scale_y), math.ceil(part.bottom * scale_y))
+            cells[rows, int(part.left * scale_x) : math.ceil(part.right * scale_x)] = True
+        return cells
 
     def _read_for_view(
         self, to_source: Affine, side_px: int, headings: Iterable[float]
@@ -274,7 +318,19 @@ class Raster:
             inside = self._within_limits(values)
             if not inside.all():
                 valid = inside if valid is None else valid & inside
+        if self.collar is not None:
+            ground = ~(blank(values) & self._on_collar(window, shape))
+            if not ground.all():
+                valid = ground if valid is None else valid & ground
         return values, valid
+
+    def _on_collar(self, window: Window, shape: tuple[int, int]) -> Bool:
+        collar = self.collar if self.collar is not None else np.zeros((1, 1), np.bool_)
+        rows = window.row_off + (np.arange(shape[0]) + 0.5) * window.height / shape[0]
+        columns = window.col_off + (np.arange(shape[1]) + 0.5) * window.width / shape[1]
+        row = (rows * collar.shape[0] / self.height).astype(int).clip(0, collar.shape[0] - 1)
+        column = (columns * collar.shape[1] / self.width).astype(int).clip(0, collar.shape[1] - 1)
+        return np.asarray(collar[row[:, None], column])
 
     def _mask(self, window: Window, shape: tuple[int, int]) -> Bool | None:
         if not self._has_mask:

@@ -33,12 +33,13 @@ def window_side_px(side_m: float, gsd_m: float) -> int:
 class OrthophotoWindows:
     """A `core.windows.WindowSource` that reads one raster. Safe to call from threads."""
 
-    def __init__(self, path: Path, crs: str | None = None) -> None:
-        """crs: what the file's CRS is, where it does not say so rightly; `notices`: what was chosen.
+    def __init__(self, path: Path, crs: str | None = None, border_is_ground: bool = False) -> None:
+        """crs: what the file's CRS is, where it does not say so rightly; border_is_ground: as of `Raster`; `notices`:
+        what was chosen.
 
         Raises InputError where the file cannot be read or placed on the Earth.
         """
-        self._raster = Raster(resolve(path), crs)
+        self._raster = Raster(resolve(path), crs, border_is_ground)
         self.notices: Sequence[str] = self._raster.notices
         self.gsd_m = self._raster.metres_per_pixel()
         width, height = self._raster.width, self._raster.height

@@ -12,7 +12,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 
 from coarseloc.core.types import Failure, LonLat, View
-from coarseloc.imagery.decode import read_image
+from coarseloc.imagery.collars import from_border
+from coarseloc.imagery.decode import read_image, why_no_ground, why_no_match
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.imagery.raster import Raster
 
@@ -101,7 +102,7 @@ def test_rasters_that_leave_no_doubt_keep_their_fingerprint(tiff: Write, bands: 
     assert set(source.reference_set.parameters) == {
         "tile_px", "source_m_per_px", "source_px", "bands", "stretch", "fov_deg", "outside"
     }  # fmt: skip
-    assert list(source.notices) == []
+    assert [notice for notice in source.notices if "places are left out" not in notice] == []
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -160,11 +161,72 @@ def test_colours_of_a_palette_in_sixteen_bits_are_looked_up(tiff: Write) -> None
 def test_tiles_of_one_colour_are_failures_and_no_references(tiff: Write, level: int) -> None:
     values = ground()
     values[:, :, :70] = level
-    source = open_orthophoto(tiff(values), footprint_m=30, overlap=0, angles=[0, 90])
+    source = open_orthophoto(tiff(values), footprint_m=30, overlap=0, angles=[0, 90], border_is_ground=True)
     results = [list(source.views(tile, [0, 90])) for tile in source.tiles]
     failures = [result for result in results if isinstance(result[0], Failure)]
     assert len(failures) == 8 and all(len(result) == 1 and result[0].kind == "one-colour" for result in failures)
     assert sum(isinstance(view, View) for result in results for view in result) == 16
+
+
+def with_collar(level: int, dtype: type = np.uint8, noise: int = 0) -> np.ndarray:
+    """Ground with slanting corners of nothing, a third of it."""
+    values = ground().astype(dtype)
+    y, x = np.mgrid[: values.shape[1], : values.shape[2]]
+    outside = (x + y < 0.7 * values.shape[2]) | (x + y > 1.5 * values.shape[2])
+    speckles = np.random.default_rng(2).integers(0, noise + 1, values.shape)
+    values[:, outside] = abs(level - speckles)[:, outside].astype(dtype)
+    return values
+
+
+@pytest.mark.parametrize(("level", "dtype", "noise"), [(0, np.uint8, 0), (255, np.uint8, 2), (0, np.uint16, 0)])
+def test_a_border_that_is_not_declared_is_no_ground_and_told(tiff: Write, level: int, dtype: type, noise: int) -> None:
+    path = tiff(with_collar(level, dtype, noise))
+    raster = Raster(path)
+    mask = raster.ground_mask()
+    y, x = np.mgrid[: raster.height, : raster.width]
+    inside = (x + y > 0.7 * raster.width + 2) & (x + y < 1.5 * raster.width - 2)
+    outside = (x + y < 0.7 * raster.width - 2) | (x + y > 1.5 * raster.width + 2)
+    assert mask is not None and mask[inside].all() and not mask[outside].any()
+    assert any("black or white border" in notice and "--border-is-ground" in notice for notice in raster.notices)
+    source = open_orthophoto(path, footprint_m=20, overlap=0, angles=[0])
+    assert source.reference_set.parameters["outside"] > 0
+    assert any("places are left out" in notice for notice in source.notices)
+    assert Raster(path, border_is_ground=True).ground_mask() is None
+
+
+def test_speckles_of_compression_beside_a_declared_nodata_are_no_ground(tiff: Write) -> None:
+    raster = Raster(tiff(with_collar(0, noise=2), nodata=0))
+    mask = raster.ground_mask()
+    assert mask is not None and not mask[:20, :20].any()
+
+
+def test_black_inside_a_raster_and_white_in_a_corner_of_it_are_ground(tiff: Write) -> None:
+    values = ground()
+    values[:, 40:70, 40:70] = 0
+    values[:, :20, :28] = 255  # 3.6 %: a bright roof
+    raster = Raster(tiff(values))
+    assert raster.collar is None and raster.ground_mask() is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "level", "reason"),
+    [(64, 0, "one colour"), (40, 0, "62% of it is a black"), (20, 255, None), (64, 128, None)],
+)
+def test_a_capture_of_which_less_than_half_is_ground_is_none(columns: int, level: int, reason: str | None) -> None:
+    picture = np.moveaxis(ground(3)[:, :64, :64], 0, -1).copy()
+    picture[:, :columns] = level
+    why = why_no_ground(picture)
+    assert why is None if reason is None else why is not None and reason in why
+    assert (
+        why_no_match(np.full((64, 64, 3), 128, np.uint8)) == "it is one colour (128, 128, 128): no ground is seen in it"
+    )
+
+
+def test_a_border_is_reached_round_a_corner_and_an_island_is_not() -> None:
+    empty = np.zeros((12, 12), np.bool_)
+    empty[0:6, 2] = empty[5, 2:8] = empty[5:9, 7] = empty[9:11, 3:5] = True
+    reached = from_border(empty)
+    assert reached[8, 7] and not reached[9:11, 3:5].any() and reached.sum() == 14
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
