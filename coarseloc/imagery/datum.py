@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pyproj import CRS, Transformer
@@ -15,6 +16,7 @@ from pyproj.exceptions import CRSError, ProjError
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat
 
+_UTM = re.compile(r"WGS ?84 UTM (?:zone )?(\d{1,2}) ?([NS])", re.IGNORECASE)  # ODM's
 _CODE = re.compile(r"[A-Za-z]+:[A-Za-z0-9_]+")
 _GEOCENTRIC = {(6378137.0, 298.257222101), (6378137.0, 298.257223563)}  # GRS80, WGS84: (semi-major m, 1/flattening)
 _GEOCENTRIC_M = 2.0  # what the datums laid on these two ellipsoids (ETRS89, NAD83, KGD2002, GDA …) differ by at most
@@ -22,6 +24,10 @@ _AROUND_DEG = 1.0  # around a ballpark position: where codes that fit are looked
 _DOUBTED_DEG = 1.0  # outside it: so far, exchanged axes explain it better where they put it inside
 BESIDE_DEG = 3.0  # outside the area that a CRS is for, half a UTM zone: farther is no extended use of it
 _FITTING = 6  # codes that a refusal names
+
+
+ToDegrees = Callable[[float, float], tuple[float, float]]
+"""(easting, northing) → (lon, lat)."""
 
 
 class Axes(NamedTuple):
@@ -59,6 +65,27 @@ def crs_of_code(code: str, expected: str) -> CRS:
         return CRS.from_authority(*code.split(":"))
     except CRSError:
         raise InputError(f"--crs {code} is not known to PROJ: expected {expected}") from None
+
+
+def grid_positions(crs: str) -> ToDegrees:
+    """The way from eastings and northings to WGS84 (lon, lat), inf where there is none, by a CRS as tables name it:
+    EPSG:5186, `WGS84 UTM 52N`, PROJ's or WKT text.
+
+    Raises InputError where PROJ does not know it, or its datum is not tied to WGS84.
+    """
+    text = re.sub(r"^EPSG\s+", "EPSG:", crs.strip(), flags=re.IGNORECASE)
+    if utm := _UTM.fullmatch(text):
+        text = f"+proj=utm +zone={utm[1]}{' +south' if utm[2].upper() == 'S' else ''} +datum=WGS84"
+    try:
+        to_wgs84 = Transformer.from_crs(CRS.from_user_input(text), "EPSG:4326", always_xy=True, allow_ballpark=False)
+    except (CRSError, ProjError) as error:
+        raise InputError(f"positions in {crs[:60]!r} cannot be placed: {error}") from None
+
+    def to_degrees(easting: float, northing: float) -> tuple[float, float]:
+        lon, lat = to_wgs84.transform(easting, northing)
+        return float(lon), float(lat)
+
+    return to_degrees
 
 
 def check_datum(name: str, wkt: str, ballpark: LonLat) -> list[str]:

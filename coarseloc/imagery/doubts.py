@@ -7,11 +7,13 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from coarseloc.core import geo
-from coarseloc.core.types import Pose
+from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.decode import SUFFIXES
 
 _PICTURES = (
@@ -30,11 +32,17 @@ _PICTURES = (
     ".gif",
     ".jp2",
 )
+_WORKBOOKS = (".xlsx", ".xls", ".ods")
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".mts", ".insv")
 _CAMERA = re.compile(r".*_\d{3,}_(?P<camera>[VWZTS]|IR)", re.ASCII)  # DJI's visible, wide, zoom, thermal, spotlight
 _CAMERAS = "VWZSTIR"  # the first of these that is there has the frames
 _DERIVED = re.compile(r"(?P<original>.+)_(mask|thumb|thumbnail|preview)", re.IGNORECASE)
 _FEW_YAWS = 4
+_FEW_PLACES = 4
+_FAR_M, _FAR_TIMES = 5_000.0, 20.0  # from the flight's middle: at least, and times the median frame's distance
+_NADIR_DEG = 10.0  # beside straight down
+_ONE_YAW_DEG = 5.0
+_ROLLING_DEG = 60.0
 _STEADY_RAD = 1.0  # yaws in radians that differ by less may be degrees of one straight leg
 
 
@@ -80,13 +88,76 @@ def unread_kinds(folder: Path) -> list[str]:
     ]
 
 
-def radian_notices(poses: Sequence[Pose]) -> list[str]:
-    """Say where all yaws of a flight that turns lie within ±π: they may be radians."""
-    yaws = [float(geo.signed_difference_deg(0.0, pose.yaw_deg)) for pose in poses if pose.yaw_deg is not None]
-    yaw_range = max(yaws) - min(yaws) if yaws else 0.0
-    if len(yaws) < _FEW_YAWS or max(abs(yaw) for yaw in yaws) > math.pi + 0.01 or yaw_range < _STEADY_RAD:
+def workbook_notices(folder: Path) -> list[str]:
+    """Name the spreadsheets in a flight's folder: labels in them are not read."""
+    names = sorted(
+        path.name for path in folder.iterdir() if path.suffix.lower() in _WORKBOOKS and path.name[0] not in ".~"
+    )
+    return [f"{', '.join(names)}: spreadsheets are not read: save the table as CSV if it holds labels"] if names else []
+
+
+def place_notices(places: Mapping[str, LonLat]) -> list[str]:
+    """Say which frames' positions lie farther from the others than a flight could.
+
+    places: by frame.
+    """
+    if len(places) < _FEW_PLACES:
+        return []
+    lon, lat = (np.array(column) for column in zip(*places.values(), strict=True))
+    middle = LonLat(float(np.median(lon)), float(np.median(lat)))
+    apart_m = geo.distance_m(lon, lat, *middle)
+    limit_m = max(_FAR_M, _FAR_TIMES * float(np.median(apart_m)))
+    far = [name for name, distance in zip(places, apart_m.tolist(), strict=True) if distance > limit_m]
+    if not far:
+        return []
+    place = places[far[0]]
+    exchanged = abs(place.lon) <= 90 and geo.distance_m(place.lat, place.lon, *middle) <= limit_m
+    hint = ": its latitude and longitude seem to be exchanged" if exchanged else ""
+    distance_km = float(geo.distance_m(*place, *middle)) / 1000
+    return [
+        f"the positions of {len(far)} of {len(places)} frames lie more than {limit_m / 1000:.0f} km from the flight's "
+        f"middle (first {far[0]}, at {place.lat:.5f}, {place.lon:.5f}, {distance_km:,.0f} km away{hint}): they "
+        "are taken as they are"
+    ]
+
+
+def roll_notices(poses: Sequence[Pose]) -> list[str]:
+    """Say where a camera that looks straight down by its pitch keeps one yaw and rolls all round: its heading hides in
+    the roll."""
+    nadir = [
+        (pose.yaw_deg, pose.roll_deg)
+        for pose in poses
+        if pose.yaw_deg is not None
+        and pose.roll_deg is not None
+        and abs(abs(pose.pitch_deg or 0.0) - 90.0) < _NADIR_DEG
+    ]
+    if len(nadir) < _FEW_YAWS:
+        return []
+    yaws, rolls = zip(*nadir, strict=True)
+    turn_deg = max(geo.heading_difference(yaws[0], yaw) for yaw in yaws)
+    if turn_deg > _ONE_YAW_DEG or max(rolls) - min(rolls) < _ROLLING_DEG:
         return []
     return [
-        f"every yaw of the {len(yaws)} labelled frames lies within ±π ({min(yaws):.2f} to {max(yaws):.2f}): "
-        "are they radians? They are taken as degrees: convert the labels to degrees if so"
+        f"the {len(nadir)} labels that look straight down (pitch ±90) say one yaw ({yaws[0]:g}) and rolls of "
+        f"{min(rolls):g} to {max(rolls):g}: does the heading hide in the roll? Yaw is taken as it is; "
+        "write yaw + roll as yaw if so"
     ]
+
+
+def radian_notices(poses: Sequence[Pose]) -> list[str]:
+    """Say where all yaws of a flight that turns lie within ±π, or within 0 and 2π: they may be radians."""
+    headings = [pose.yaw_deg for pose in poses if pose.yaw_deg is not None]
+    signed = [float(geo.signed_difference_deg(0.0, heading)) for heading in headings]
+    if len(headings) < _FEW_YAWS:
+        return []
+    for yaws, lowest, highest, turned_rad, limits in (
+        (signed, -math.pi, math.pi, _STEADY_RAD, "±π"),
+        (headings, 0.0, math.tau, math.pi, "0 … 2π"),
+    ):
+        low, high = min(yaws), max(yaws)
+        if low >= lowest - 0.01 and high <= highest + 0.01 and high - low >= turned_rad:
+            return [
+                f"every yaw of the {len(yaws)} labelled frames lies within {limits} ({low:.2f} to {high:.2f}): "
+                "are they radians? They are taken as degrees: convert the labels to degrees if so"
+            ]
+    return []

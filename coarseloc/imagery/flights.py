@@ -22,7 +22,14 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import TimeSource
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
-from coarseloc.imagery.doubts import frames_of_one_camera, radian_notices, unread_kinds
+from coarseloc.imagery.doubts import (
+    frames_of_one_camera,
+    place_notices,
+    radian_notices,
+    roll_notices,
+    unread_kinds,
+    workbook_notices,
+)
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
@@ -266,7 +273,14 @@ def read_truth(
     from its XMP. files: in place of those that are looked for."""
     truth = _positioned_truth(path, names, labels_path, facts, files)
     gimbals = {name: _or_table_gimbal(image.xmp.pose, truth.gimbals.get(name)) for name, image in facts.items()}
-    notices = [*truth.notices, *_gimbal_notices(truth.poses, facts), *radian_notices(list(truth.poses.values()))]
+    notices = [
+        *truth.notices,
+        *_gimbal_notices(truth.poses, facts),
+        *radian_notices(list(truth.poses.values())),
+        *roll_notices(list(truth.poses.values())),
+    ]
+    notices += place_notices({name: pose.location for name, pose in truth.poses.items() if pose.location})
+    notices += workbook_notices(path)
     without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
     if without_letters and truth.source in ("exif", "none"):
         notices.append(

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coarseloc.core import ids
-from coarseloc.core.errors import ImageryError
+from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import AltitudeDatum, LonLat, Pose
+from coarseloc.imagery.datum import ToDegrees, grid_positions
 from coarseloc.imagery.gimbal import picture_attitude
 from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
 
@@ -223,24 +224,48 @@ def _json_label(image: _Image) -> Label:
 def _read_table(path: Path) -> list[Label]:
     """Read a Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
     file cannot be read. Commas, semicolons or tabs; see `label_tables`."""
+    decoded = decode_text(_read_bytes(path))
     try:
-        table = read_table(decode_text(_read_bytes(path)))
+        table = read_table(decoded.text)
     except csv.Error as error:
         raise ImageryError("unreadable-label", f"{path} is not a valid CSV: {error}") from None
     columns = {word: table.column(word) for word in COLUMNS}
-    if not all(columns[word] for word in ("filename", "latitude", "longitude")):
+    is_grid = not (columns["latitude"] and columns["longitude"]) and bool(columns["easting"] and columns["northing"])
+    if not (columns["filename"] and (is_grid or (columns["latitude"] and columns["longitude"]))):
         raise NotLabelsError(
             "unreadable-label",
             f"{path} has the columns {', '.join(table.header[:40]) or '(none)'}: expected at least a file name, "
             "latitude and longitude, such as filename,lat_deg,lon_deg",
         )
-    note = table.notice
+    notes = [decoded.notice, table.notice]
     if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
-        note = f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: the gimbal is taken to look straight down"
-    return [replace(label, note=note) for row in table.rows if (label := _table_label(row, columns))]
+        notes.append(f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: taken to look straight down")
+    rows, to_degrees = table.rows, _to_degrees(path, table.crs) if is_grid else None
+    labels = [label for row in rows if (label := _table_label(row, columns, to_degrees))]
+    if to_degrees:
+        notes.append(f"its eastings and northings are taken in {table.crs[:60]}, as it says")
+    note = "; ".join(filter(None, notes))
+    return [replace(label, note=note) for label in labels]
 
 
-def _table_label(row: Mapping[str, str], columns: Mapping[str, str | None]) -> Label | None:
+def _to_degrees(path: Path, crs: str) -> ToDegrees:
+    """The way from a table's easting and northing to (lon, lat). ImageryError where its CRS is not given or not tied to
+    WGS84."""
+    if not crs:
+        raise ImageryError(
+            "wrong-crs",
+            f"{path} gives eastings and northings and does not say their CRS: write it above the header "
+            "(# CoordinateSystem: EPSG:5186), or export latitude and longitude",
+        )
+    try:
+        return grid_positions(crs)
+    except InputError as error:
+        raise ImageryError("wrong-crs", f"{path}: {error}") from None
+
+
+def _table_label(
+    row: Mapping[str, str], columns: Mapping[str, str | None], to_degrees: ToDegrees | None
+) -> Label | None:
     cells = {word: row.get(name) for word, name in columns.items() if name is not None}
     numbers = {word: _parse_cell(cells.get(word)) for word in COLUMNS if word not in ("filename", "time")}
     name = _normal_reference(cells["filename"] or "")
@@ -249,7 +274,12 @@ def _table_label(row: Mapping[str, str], columns: Mapping[str, str | None]) -> L
     altitude_m, datum = _table_altitude(numbers)
     pose = _pose_without_location(altitude_m, numbers["yaw"], numbers["pitch"], numbers["roll"])
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
-    label = _label_at(name, replace(pose, altitude_datum=datum), numbers["latitude"], numbers["longitude"], usable)
+    lat = _by_letter(numbers["latitude"], cells.get("latitude_letter"))
+    lon = _by_letter(numbers["longitude"], cells.get("longitude_letter"))
+    if to_degrees and numbers["easting"] is not None and numbers["northing"] is not None:
+        lon, lat = to_degrees(numbers["easting"], numbers["northing"])
+        lon, lat = (lon, lat) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
+    label = _label_at(name, replace(pose, altitude_datum=datum), lat, lon, usable)
     time = parse_time(cells.get("time"))
     is_utc = (columns["time"] or "").endswith("_utc")
     return replace(
@@ -257,6 +287,12 @@ def _table_label(row: Mapping[str, str], columns: Mapping[str, str | None]) -> L
         time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time,
         gimbal=_gimbal(numbers),
     )
+
+
+def _by_letter(degrees: float | None, letter: str | None) -> float | None:
+    """Degrees south or west below 0, as a column of hemispheres says (S, South, W, West)."""
+    is_negative = degrees is not None and (letter or "").strip().upper()[:1] in ("S", "W")
+    return -abs(degrees or 0.0) if is_negative else degrees
 
 
 def _table_altitude(numbers: Mapping[str, float | None]) -> tuple[float | None, AltitudeDatum]:

@@ -23,6 +23,12 @@ COLUMNS = {
         "longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude", "gpslongitude", "x/longitude",
         "경도",
     ),
+    "latitude_letter": ("gpslatituderef", "gps_latitude_ref", "latituderef", "latitude_ref", "latref", "lat_ref", "ns"),
+    "longitude_letter": (
+        "gpslongituderef", "gps_longitude_ref", "longituderef", "longitude_ref", "lonref", "lon_ref", "ew",
+    ),
+    "easting": ("x/east", "x/easting", "easting", "east", "x_east"),
+    "northing": ("y/north", "y/northing", "northing", "north", "y_north"),
     "altitude": ("altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m", "z/altitude", "고도"),
     "altitude_above_takeoff": ("relativealtitude", "relative_altitude", "rel_alt"),
     "altitude_above_sea": ("gpsaltitude", "gps_altitude", "absolutealtitude", "absolute_altitude"),
@@ -37,6 +43,9 @@ COLUMNS = {
 _ODM_DEGREES = re.compile(r"(EPSG:4326|WGS ?84|\+proj=(longlat|latlong)\b.*)", re.IGNORECASE)
 _ODM_CRS = re.compile(r"(EPSG:\d+|WGS ?84( .*)?|\+proj=.*)", re.IGNORECASE)
 _ODM_HEADER = ["filename", "longitude", "latitude", "altitude", "yaw", "pitch", "roll"]
+_ODM_GRID_HEADER = ["filename", "easting", "northing", *_ODM_HEADER[3:]]
+_CRS_COMMENT = re.compile(r"#\s*coordinate\s*system:?\s*(.+)", re.IGNORECASE)  # Metashape's
+_NAMED = 8  # columns that a notice names
 _PIX4D_HEADER = ["filename", "latitude", "longitude", "altitude"]
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
@@ -47,24 +56,36 @@ class LabelTable(NamedTuple):
     header: list[str]
     rows: list[dict[str, str]]
     notice: str = ""  # what was taken for granted
+    crs: str = ""  # that its head names, of its eastings and northings
 
     def column(self, word: str) -> str | None:
         """The column that holds what a word of `COLUMNS` says."""
         return next((alias for alias in COLUMNS[word] if alias in self.header), None)
 
 
-def decode_text(data: bytes) -> str:
-    """A table's text: UTF-8, UTF-16 by its mark, or else CP949, as Korean Excel saves it."""
+class TableText(NamedTuple):
+    """A table's text, and what was guessed to read it."""
+
+    text: str
+    notice: str = ""
+
+
+def decode_text(data: bytes) -> TableText:
+    """Decode a table: UTF-8, or UTF-16 by its mark; UTF-16 without one, or CP949 as Korean Excel saves it, is told."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
+        return TableText(data.decode("utf-16", errors="replace"))
+    if data and data.count(0) > len(data) / 4:
+        kind = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+        return TableText(data.decode(kind, errors="replace"), f"it is read as {kind.upper()}, which it does not say")
     try:
-        return data.decode("utf-8-sig")
+        return TableText(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         pass
     try:
-        return data.decode("cp949")
+        return TableText(data.decode("cp949"), "it is no UTF-8: read as CP949, as Korean Excel saves it")
     except UnicodeDecodeError:
-        return data.decode("utf-8", errors="replace")
+        notice = "it is neither UTF-8 nor CP949: letters that are not understood are replaced"
+        return TableText(data.decode("utf-8", errors="replace"), notice)
 
 
 def read_table(text: str) -> LabelTable:
@@ -83,7 +104,18 @@ def read_table(text: str) -> LabelTable:
         notice = "it has no header: its columns are taken as file, latitude, longitude and altitude, Pix4D's order"
         return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), notice)
     header = [_normal_column(cell) for cell in rows[0]]
-    return LabelTable(header, _as_dicts(header, rows[1:]))
+    system = next((match[1] for line in lines[:start] if (match := _CRS_COMMENT.fullmatch(line.strip()))), "")
+    return LabelTable(header, _as_dicts(header, rows[1:]), _unused(header), system)
+
+
+def _unused(header: list[str]) -> str:
+    """Name the columns that are not understood, so that a heading among them is not lost without a word."""
+    known = {alias for aliases in COLUMNS.values() for alias in aliases}
+    unknown = [column for column in header if column and column not in known]
+    if not unknown:
+        return ""
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    return f"its columns {', '.join(unknown[:_NAMED])}{more} are not used"
 
 
 def _is_header(line: str) -> bool:
@@ -107,6 +139,6 @@ def _is_image_row(row: list[str]) -> bool:
 
 
 def _odm_table(crs: str, lines: list[str]) -> LabelTable:
-    if not _ODM_DEGREES.fullmatch(crs):
-        return LabelTable([f"(ODM's, in {crs}: expected EPSG:4326)"], [])
-    return LabelTable(_ODM_HEADER, _as_dicts(_ODM_HEADER, [line.split() for line in lines]))
+    header = _ODM_HEADER if _ODM_DEGREES.fullmatch(crs) else _ODM_GRID_HEADER
+    rows = _as_dicts(header, [line.split() for line in lines])
+    return LabelTable(header, rows, crs="" if header is _ODM_HEADER else crs)

@@ -54,7 +54,7 @@ def read_motion_table(path: Path) -> MotionTable:
     Raises InputError where the file cannot be read, or its columns do not say what moves in which axes.
     """
     try:
-        table = read_table(decode_text(path.read_bytes()))
+        table = read_table(decode_text(path.read_bytes()).text)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except csv.Error as error:

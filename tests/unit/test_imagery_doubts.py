@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import Pose
+from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.captures import open_captures
-from coarseloc.imagery.doubts import radian_notices
+from coarseloc.imagery.doubts import place_notices, radian_notices, roll_notices, workbook_notices
 from coarseloc.imagery.flights import open_flight
 
 
@@ -64,6 +64,8 @@ def test_a_folder_of_nothing_but_unread_kinds_says_so(tmp_path: Path) -> None:
     [
         ([0, 1.57, 3.14, -1.57], True),
         ([0, 90, 180, 270], False),
+        ([0.2, 1.57, 3.14, 4.71, 6.2], True),  # from 0 to 2π
+        ([3.5, 4.5, 5.5, 6.0], False),  # a straight leg again
         ([0.1, 0.4, -0.3, 0.2], False),  # a straight leg to the north
         ([0, 1.57, 3.14], False),  # too few
         ([], False),
@@ -128,3 +130,24 @@ def test_an_exif_position_without_its_letters_is_not_used_and_it_is_said(
     flight = open_flight(tmp_path / "f")
     assert flight.frames[0].truth.location is None and flight.truth_source == "none"
     assert any("hemisphere" in notice for notice in flight.notices)
+
+
+def test_a_position_far_from_the_flight_is_told_and_whether_its_axes_are_exchanged() -> None:
+    places = {f"{i}.jpg": LonLat(11.5 + i / 1000, 48.1) for i in range(5)}
+    assert place_notices(places) == []
+    (notice,) = place_notices({**places, "x.jpg": LonLat(48.1, 11.5)})
+    assert "1 of 6 frames" in notice and "first x.jpg" in notice and "exchanged" in notice
+    (notice,) = place_notices({**places, "x.jpg": LonLat(11.5, 58.1)})
+    assert "1,11" in notice and "exchanged" not in notice
+
+
+@pytest.mark.parametrize(("yaws", "pitch", "is_told"), [((0, 0, 0, 0), -90, True), ((0, 80, 160, 240), -90, False)])
+def test_a_heading_that_hides_in_the_roll_is_told(yaws: tuple[float, ...], pitch: float, is_told: bool) -> None:
+    poses = [Pose(yaw_deg=yaw, pitch_deg=pitch, roll_deg=80.0 * i - 100) for i, yaw in enumerate(yaws)]
+    assert bool(roll_notices(poses)) == is_told
+    assert roll_notices([Pose(yaw_deg=0, pitch_deg=0, roll_deg=roll) for roll in (-80.0, 0.0, 5.0, 80.0)]) == []
+
+
+def test_a_spreadsheet_beside_frames_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.xlsx").write_bytes(b"PK")
+    assert "labels.xlsx: spreadsheets are not read: save the table as CSV" in workbook_notices(tmp_path)[0]

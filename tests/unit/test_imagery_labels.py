@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pyproj import Transformer
 
+from coarseloc.core import geo
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
@@ -349,10 +351,46 @@ def test_a_gimbals_columns_are_the_pictures_attitude_and_the_aircrafts_are_not_r
     assert a.gimbal.pitch_deg == pytest.approx(0, abs=1e-9) and b.gimbal is None  # b looks at the horizon
 
 
-def test_a_table_in_metres_and_one_of_another_form_are_not_understood(tmp_path: Path) -> None:
-    written(tmp_path / "geo.txt", "EPSG:32652\na.jpg 325000 4150000 52.5\n")
-    with pytest.raises(ImageryError, match="EPSG:32652"):
-        labels.open_labels(tmp_path / "geo.txt")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("geo.txt", "EPSG:32652\na.jpg {x:.3f} {y:.3f} 52.5\n"),
+        ("geo.txt", "WGS84 UTM 52N\na.jpg {x:.3f} {y:.3f} 52.5\n"),
+        ("ref.csv", "# CoordinateSystem: EPSG:32652\n#Label,X/East,Y/North,Z/Altitude\na.jpg,{x:.3f},{y:.3f},52.5\n"),
+    ],
+)
+def test_eastings_and_northings_are_placed_by_the_crs_in_the_tables_head(tmp_path: Path, name: str, text: str) -> None:
+    place = LonLat(127.03, 37.50)
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32652", always_xy=True).transform(*place)
+    written(tmp_path / name, text.format(x=x, y=y))
+    (label,) = labels.open_labels(tmp_path / name).entries
+    assert label.pose.location is not None and geo.distance_m(*label.pose.location, *place) < 0.01
+    assert label.pose.altitude_label_m == 52.5 and "as it says" in label.note
+
+
+@pytest.mark.parametrize(
+    ("head", "words"), [("", "do(es)? not say their CRS"), ("# CoordinateSystem: EPSG:99999\n", "cannot be placed")]
+)
+def test_eastings_without_a_crs_that_serves_are_refused(tmp_path: Path, head: str, words: str) -> None:
+    written(tmp_path / "ref.csv", f"{head}label,easting,northing\na.jpg,202650,544510\n")
+    with pytest.raises(ImageryError, match=words):
+        labels.open_labels(tmp_path / "ref.csv")
+
+
+def test_a_column_of_hemispheres_gives_the_signs(tmp_path: Path) -> None:
+    written(
+        tmp_path / "t.csv",
+        "SourceFile,GPSLatitude,GPSLatitudeRef,GPSLongitude,GPSLongitudeRef\na.jpg,37.5,South,57.25,W\n",
+    )
+    assert labels.read_labels(tmp_path / "t.csv")["a.jpg"].location == LonLat(-57.25, -37.5)
+
+
+@pytest.mark.parametrize(("encoding", "words"), [("cp949", "CP949"), ("utf-16-le", "UTF-16-LE"), ("utf-8", "")])
+def test_a_guessed_encoding_and_columns_without_a_use_are_told(tmp_path: Path, encoding: str, words: str) -> None:
+    (tmp_path / "t.csv").write_bytes("파일명,위도,경도,kappa\na.jpg,37.5,127.03,12\n".encode(encoding))
+    (label,) = labels.open_labels(tmp_path / "t.csv").entries
+    assert label.pose.location == LonLat(127.03, 37.5)
+    assert words in label.note and "its columns kappa are not used" in label.note
 
 
 def test_latitude_0_longitude_0_is_no_position(tmp_path: Path) -> None:
