@@ -6,6 +6,8 @@ import hashlib
 import io
 import logging
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,10 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Frame, UInt8
 from coarseloc.imagery.collars import seen_share
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # MPO, as drones write it, is opened as JPEG
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+HEIF_SUFFIXES = (".heic", ".heif")
+READS_HEIF = find_spec("pillow_heif") is not None  # the extra `heic`
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", *(HEIF_SUFFIXES if READS_HEIF else ()))
+_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP"]  # MPO, as drones write it, is opened as JPEG
 MAX_PIXELS = 200_000_000
 THUMBNAIL_PX = 192
 _CAMERA_BITS = (8, 10, 12, 14, 16)
@@ -45,9 +49,9 @@ class DecodedImage(NamedTuple):
 def read_image(path: Path) -> UInt8:
     """Read an image file as uint8 [H, W, 3] RGB, upright by its EXIF orientation, alpha dropped.
 
-    JPEG, PNG, TIFF (its first page) or WebP; grey, palette, CMYK and 16-bit pictures are converted, 16 bits
-    by their full range (65535 → 255). Colour profiles are not applied. Raises ImageryError of kind
-    "missing-file", "empty", "not-an-image", "unreadable", "too-large" or "unsupported".
+    JPEG, PNG, TIFF (its first page), WebP, or HEIC where the extra is installed; grey, palette, CMYK and 16-bit
+    pictures are converted, 16 bits by their full range (65535 → 255). Colour profiles are not applied. Raises
+    ImageryError of kind "missing-file", "empty", "not-an-image", "unreadable", "too-large" or "unsupported".
     """
     return read_with_ground(path).pixels
 
@@ -73,11 +77,36 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> UInt8:
     return _decode(data, name, max_pixels).pixels
 
 
+def open_picture(source: Path | bytes) -> Image.Image:
+    """Open a picture with Pillow: its header is read, no pixel. Only formats that are read here are recognised; HEIC
+    where the extra `heic` is installed. Raises what Pillow raises."""
+    head = source[:12] if isinstance(source, bytes) else _head(source)
+    is_heif = READS_HEIF and head[4:8] == b"ftyp"
+    if is_heif:
+        _register_heif()
+    formats = ["HEIF"] if is_heif else _FORMATS
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+
+
+def _head(path: Path) -> bytes:
+    if not path.name.lower().endswith(HEIF_SUFFIXES):
+        return b""  # one opening less of most files
+    with path.open("rb") as file:
+        return file.read(12)
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif  # a tenth of a second: only where there is such a file
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+
+
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Read (width, height) in pixels, upright by its EXIF orientation, from an image's header; None where it cannot be
     read, which decoding it explains."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
     except Exception:  # damaged headers raise anything
@@ -147,7 +176,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> DecodedImage:
     if not data:
         raise ImageryError("empty", f"{name} is empty (0 bytes): expected an image")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_picture(data) as image:
             _check_size(image, name, max_pixels)
             return _as_rgb(ImageOps.exif_transpose(image), name)
     except ImageryError:

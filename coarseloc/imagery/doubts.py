@@ -14,7 +14,7 @@ import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat, Pose
-from coarseloc.imagery.decode import SUFFIXES
+from coarseloc.imagery.decode import HEIF_SUFFIXES, SUFFIXES
 
 _PICTURES = (
     ".heic",
@@ -77,14 +77,21 @@ def unread_kinds(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         paths = sorted(Path(entry.name) for entry in entries if not entry.name.startswith("."))
     readable = {path.stem for path in paths if path.suffix.lower() in SUFFIXES}
-    unread = [path for path in paths if path.suffix.lower() in _PICTURES + _VIDEOS and path.stem not in readable]
+    unread = [
+        path
+        for path in paths
+        if (suffix := path.suffix.lower()) in _PICTURES + _VIDEOS
+        and suffix not in SUFFIXES
+        and path.stem not in readable
+    ]
     if not unread:
         return []
     counts = Counter(path.suffix.lower() for path in unread)
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    heif = " HEIC with the extra: pip install 'pillow-heif>=0.20'" if counts.keys() & set(HEIF_SUFFIXES) else ""
     return [
         f"{len(unread)} files of kinds that are not read are left out ({kinds}; first {unread[0]}): JPEG, PNG, TIFF "
-        "and WebP are read"
+        f"and WebP are read.{heif}"
     ]
 
 

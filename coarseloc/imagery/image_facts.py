@@ -7,10 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from PIL import Image
-
 from coarseloc.core.types import Pose
-from coarseloc.imagery.decode import FORMATS
+from coarseloc.imagery.decode import open_picture
 from coarseloc.imagery.exif import exif_pose, exif_time, gps_time, lacks_hemisphere
 from coarseloc.imagery.xmp import XmpFacts, read_xmp
 
@@ -30,7 +28,7 @@ class ImageFacts(NamedTuple):
 def read_image_facts(path: Path) -> ImageFacts:
     """Read an image's metadata; nothing is decoded but where the format keeps them behind its pixels (PNG)."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             exif = image.getexif()
             packet = image.info.get("xmp")
             xmp = read_xmp(packet) if isinstance(packet, bytes) else XmpFacts()

@@ -14,10 +14,11 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
+from PIL import ExifTags, Image
 
 from coarseloc.core.errors import ImageryError
 from coarseloc.imagery import decode
+from coarseloc.imagery.flights import open_flight
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's and rasterio's remarks on odd files
 
@@ -120,6 +121,20 @@ def test_every_exif_orientation_is_put_upright(kind: str, orientation: int) -> N
     pixels = decode.decode_image(encoded(stored, kind, exif=exif, **options), "x")
     assert pixels.shape == RGB.shape
     assert_allclose(pixels.astype(int), RGB, atol=8)
+
+
+def test_heic_is_read_with_its_position_and_size(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC is an extra: pip install pillow-heif")
+    pillow_heif.register_heif_opener(thumbnails=False)
+    exif = Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (37.0, 30.0, 0.0), 3: "E", 4: (127.0, 1.0, 48.0)}
+    pixels = np.kron(np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 3, np.ones((16, 8, 3), np.uint8))
+    Image.fromarray(pixels).save(tmp_path / "a.HEIC", quality=100, exif=exif)
+    read = decode.read_image(tmp_path / "a.HEIC")
+    assert read.shape == (128, 64, 3) and np.abs(read.astype(int) - pixels).mean() < 3
+    assert decode.picture_size(tmp_path / "a.HEIC") == (64, 128)
+    (frame,) = open_flight(tmp_path).frames
+    assert frame.truth.location == pytest.approx((127.03, 37.5))
 
 
 def test_alpha_is_dropped_and_its_opaque_share_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, Pose
+from coarseloc.imagery import doubts
 from coarseloc.imagery.captures import open_captures
 from coarseloc.imagery.doubts import place_notices, radian_notices, roll_notices, workbook_notices
 from coarseloc.imagery.flights import open_flight
@@ -47,16 +48,23 @@ def test_masks_and_thumbnails_beside_their_frames_are_left_out(tmp_path: Path) -
 
 def test_pictures_of_kinds_that_are_not_read_are_said_but_not_a_raw_beside_its_jpeg(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "f", "a1.jpg")
-    for name in ("a1.dng", "a2.HEIC", "flight.mp4"):
+    for name in ("a1.dng", "a2.ARW", "flight.mp4"):
         (folder / name).write_bytes(b"x")
     (notice,) = (notice for notice in open_flight(folder).notices if "kinds" in notice)
-    assert notice.startswith("2 files of kinds that are not read") and "1 .heic, 1 .mp4; first a2.HEIC" in notice
+    assert notice.startswith("2 files of kinds that are not read") and "1 .arw, 1 .mp4; first a2.ARW" in notice
 
 
 def test_a_folder_of_nothing_but_unread_kinds_says_so(tmp_path: Path) -> None:
-    (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"holds no images.*1 \.heic"):
+    (tmp_path / "a.dng").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"holds no images.*1 \.dng"):
         open_flight(tmp_path)
+
+
+def test_heic_without_its_extra_is_said_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doubts, "SUFFIXES", tuple(suffix for suffix in doubts.SUFFIXES if suffix != ".heic"))
+    (folder_of(tmp_path / "f", "a1.jpg") / "a2.heic").write_bytes(b"x")
+    (notice,) = doubts.unread_kinds(tmp_path / "f")
+    assert "1 .heic" in notice and "pip install 'pillow-heif" in notice
 
 
 @pytest.mark.parametrize(
