@@ -84,9 +84,13 @@ class ArrivingFlight:
         name = path.name
         facts = {name: read_image_facts(path)}
         try:
-            truth = read_truth(path.parent, [name], None, facts, self.flight.camera, self._labels.read())
+            truth = read_truth(
+                path.parent, [name], None, facts, FlightConditions(self.flight.camera), self._labels.read()
+            )
         except InputError:  # of a position that is not in degrees
-            truth = read_truth(path.parent, [name], None, facts, self.flight.camera, LabelFiles(Labels(), Labels()))
+            truth = read_truth(
+                path.parent, [name], None, facts, FlightConditions(self.flight.camera), LabelFiles(Labels(), Labels())
+            )
         image = facts[name]
         sources: dict[TimeSource, Times] = {
             **truth.times,

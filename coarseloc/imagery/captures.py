@@ -15,6 +15,7 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.collars import seen_share
 from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
+from coarseloc.imagery.doubts import order_notices
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -285,7 +286,7 @@ def _build_source(
         footprint_m, notices = _footprint(list(centres.values()), overlap, height_px / width_px)
     tiling.check_footprint(footprint_m)
     height_m = footprint_m * height_px / width_px
-    notices += _turn_notices(files, labels, turned)
+    notices += [*_turn_notices(files, labels, turned), *order_notices(centres)]
     conflicts = _find_conflicts(located, centres, files, min(footprint_m, height_m) * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]

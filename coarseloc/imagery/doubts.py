@@ -7,14 +7,18 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery.decode import HEIF_SUFFIXES, SUFFIXES
+
+Doubt = Literal["radians", "roll", "far", "exif"]
+"""What may be doubtful about a flight's truth: the unit of yaws, headings in the roll, places far off, EXIF."""
 
 _PICTURES = (
     ".heic",
@@ -40,6 +44,7 @@ _DERIVED = re.compile(r"(?P<original>.+)_(mask|thumb|thumbnail|preview)", re.IGN
 _FEW_YAWS = 4
 _FEW_PLACES = 4
 _FAR_M, _FAR_TIMES = 5_000.0, 20.0  # from the flight's middle: at least, and times the median frame's distance
+_EXIF_APART_M = 50.0  # labels may be corrected positions, a few metres off
 _NADIR_DEG = 10.0  # beside straight down
 _ONE_YAW_DEG = 5.0
 _ROLLING_DEG = 60.0
@@ -125,6 +130,76 @@ def place_notices(places: Mapping[str, LonLat]) -> list[str]:
         f"the positions of {len(far)} of {len(places)} frames lie more than {limit_m / 1000:.0f} km from the flight's "
         f"middle (first {far[0]}, at {place.lat:.5f}, {place.lon:.5f}, {distance_km:,.0f} km away{hint}): they "
         "are taken as they are"
+    ]
+
+
+def truth_notices(
+    poses: Mapping[str, Pose], exif_places: Mapping[str, LonLat], accepted: Collection[Doubt]
+) -> list[str]:
+    """Say what is doubtful about a flight's truth, but for the doubts that its user has answered.
+
+    poses: by frame. exif_places: positions of EXIF by frame, where the truth is not EXIF's own.
+    """
+    places = {name: pose.location for name, pose in poses.items() if pose.location}
+    doubts: dict[Doubt, list[str]] = {
+        "radians": radian_notices(list(poses.values())),
+        "roll": roll_notices(list(poses.values())),
+        "far": place_notices(places),
+        "exif": exif_notices(places, exif_places),
+    }
+    return [
+        f'{notice}. If it is so: accepted = ["{doubt}"] in [truth] of flight.toml'
+        for doubt, notices in doubts.items()
+        if doubt not in accepted
+        for notice in notices
+    ]
+
+
+def exif_notices(labelled: Mapping[str, LonLat], of_exif: Mapping[str, LonLat]) -> list[str]:
+    """Say where labels place frames elsewhere than their pictures' EXIF does. Both by frame."""
+    both = [name for name in labelled if name in of_exif]
+    if not both:
+        return []
+    label, exif = (np.array([places[name] for name in both]) for places in (labelled, of_exif))
+    apart_m = geo.distance_m(*label.T, *exif.T)
+    far = np.flatnonzero(apart_m > _EXIF_APART_M)
+    if not len(far):
+        return []
+    exchanged = (np.abs(label[:, 0]) <= 90) & (geo.distance_m(label[:, 1], label[:, 0], *exif.T) <= _EXIF_APART_M)
+    hint = ": the labels' latitude and longitude seem to be exchanged" if exchanged[far].mean() > 0.5 else ""
+    return [
+        f"the labels of {len(far)} of {len(both)} frames lie more than {_EXIF_APART_M:.0f} m from the position in the "
+        f"picture's EXIF (first {both[far[0]]}, {apart_m[far[0]]:,.0f} m; median {np.median(apart_m[far]):,.0f} m)"
+        f"{hint}: the labels' positions are taken"
+    ]
+
+
+def order_notices(centres: Mapping[int, LonLat]) -> list[str]:
+    """Say where tiles do not follow each other from west to east, and then from north to south, as captures' do.
+
+    centres: by the tile's index.
+    """
+    pairs = [(centres[index], centres[index + 1]) for index in sorted(centres) if index + 1 in centres]
+    if len(pairs) < _FEW_PLACES:
+        return []
+    first, second = np.array(pairs).transpose(1, 2, 0)  # each [2, N]: lon, lat
+    east, north = (second - first) * np.array([[np.cos(np.radians(first[1].mean()))], [1.0]])
+    side = np.argmax(np.abs([east, north]), axis=0)
+    counts = {
+        "east": int(((side == 0) & (east > 0)).sum()),
+        "west": int(((side == 0) & (east < 0)).sum()),
+        "north": int(((side == 1) & (north > 0)).sum()),
+        "south": int(((side == 1) & (north < 0)).sum()),
+    }
+    commonest = max(counts, key=lambda direction: counts[direction])
+    if commonest == "east":
+        return []
+    causes = {"west": "the sign of their longitudes", "north": "exchanged latitudes and longitudes"}
+    cause = causes.get(commonest, "another order, or exchanged axes")
+    return [
+        f"the next tile lies {commonest} of the one before in {counts[commonest]} of {len(pairs)} labels, and is "
+        f"expected east of it (rows from west to east, from north to south): look for {cause}. Positions are taken as "
+        "they are"
     ]
 
 

@@ -16,6 +16,7 @@ from coarseloc.core import files
 from coarseloc.core.camera import BoresightLeg, Camera, Distortion, fov_deg_of
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
+from coarseloc.imagery.doubts import Doubt
 from coarseloc.imagery.frame_times import StatedTime
 
 FILE_NAME = "flight.toml"
@@ -32,6 +33,7 @@ class FlightConditions(NamedTuple):
     camera: Camera
     truth_sd_m: float | None = None  # per axis
     time: StatedTime = StatedTime()
+    accepted: frozenset[Doubt] = frozenset()  # doubts of the truth that are answered: it is so
 
 
 class _Table(BaseModel):
@@ -89,6 +91,7 @@ class TruthTable(_Table):
     """`[truth]`."""
 
     sd_m: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    accepted: list[Doubt] = Field(default=[])
 
 
 class TimeTable(_Table):
@@ -136,7 +139,7 @@ def read_flight_toml(file: Path) -> FlightConditions:
     except ValueError as error:
         raise InputError(f"{file}, [camera]: {error}") from None
     try:
-        return FlightConditions(camera, tables.truth.sd_m, tables.time.stated())
+        return FlightConditions(camera, tables.truth.sd_m, tables.time.stated(), frozenset(tables.truth.accepted))
     except InputError as error:
         raise InputError(f"{file}, `[time] utc_offset`: {error}") from None
 

@@ -24,9 +24,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
 from coarseloc.imagery.doubts import (
     frames_of_one_camera,
-    place_notices,
-    radian_notices,
-    roll_notices,
+    truth_notices,
     unread_kinds,
     workbook_notices,
 )
@@ -67,7 +65,7 @@ def open_flight(
     conditions, file_notices = read_conditions(path, camera)
     flight_id = folder_flight_id(path)
     facts = {name: read_image_facts(path / name) for name in names}
-    truth = read_truth(path, names, labels, facts, conditions.camera)
+    truth = read_truth(path, names, labels, facts, conditions)
     frame_times = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
     frames = [
         Frame(
@@ -266,7 +264,7 @@ def read_truth(
     names: Sequence[str],
     labels_path: Path | None,
     facts: Mapping[str, ImageFacts],
-    camera: Camera,
+    conditions: FlightConditions,
     files: LabelFiles | None = None,
 ) -> FlightTruth:
     """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF; then what these lack
@@ -276,18 +274,23 @@ def read_truth(
     notices = [
         *truth.notices,
         *_gimbal_notices(truth.poses, facts),
-        *radian_notices(list(truth.poses.values())),
-        *roll_notices(list(truth.poses.values())),
+        *truth_notices(
+            truth.poses,
+            {} if truth.source == "exif" else {name: at for name, of in facts.items() if (at := of.exif_pose.location)},
+            conditions.accepted,
+        ),
+        *workbook_notices(path),
     ]
-    notices += place_notices({name: pose.location for name, pose in truth.poses.items() if pose.location})
-    notices += workbook_notices(path)
     without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
     if without_letters and truth.source in ("exif", "none"):
         notices.append(
             f"the EXIF positions of {len(without_letters)} frames (first {without_letters[0]}) do not say whether they "
-            "are north or south, east or west (GPSLatitudeRef, GPSLongitudeRef: the hemisphere): not used"
+            "are north or south, east or west (GPSLatitudeRef, GPSLongitudeRef: the hemisphere): not used. "
+            "If you know: exiftool -GPSLatitudeRef=N -GPSLongitudeRef=E FOLDER"
         )
-    poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
+    poses = {
+        name: _with_gimbal(_of_frame(pose, conditions.camera), gimbals[name]) for name, pose in truth.poses.items()
+    }
     return truth._replace(poses=poses, notices=notices)
 
 

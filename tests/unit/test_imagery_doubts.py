@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,11 +150,51 @@ def test_a_position_far_from_the_flight_is_told_and_whether_its_axes_are_exchang
     assert "1,11" in notice and "exchanged" not in notice
 
 
+def test_labels_far_from_their_pictures_exif_are_told_and_whether_their_axes_are_exchanged() -> None:
+    of_exif = {f"{i}.jpg": LonLat(11.5 + i / 1000, 48.1) for i in range(5)}
+    near = {name: LonLat(place.lon + 0.0001, place.lat) for name, place in of_exif.items()}  # 7 m
+    assert doubts.exif_notices(near, of_exif) == doubts.exif_notices(near, {}) == []
+    (notice,) = doubts.exif_notices({**near, "1.jpg": LonLat(11.6, 48.1)}, of_exif)
+    assert "1 of 5 frames" in notice and "first 1.jpg" in notice and "exchanged" not in notice
+    (notice,) = doubts.exif_notices({name: LonLat(place.lat, place.lon) for name, place in of_exif.items()}, of_exif)
+    assert "5 of 5 frames" in notice and "exchanged" in notice
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (lambda row, column: LonLat(11.5 + column / 500, 48.1 - row / 700), None),
+        (lambda row, column: LonLat(48.1 - row / 700, 11.5 + column / 500), "north .* exchanged latitudes"),
+        (lambda row, column: LonLat(-11.5 - column / 500, 48.1 - row / 700), "west .* sign of their longitudes"),
+        (lambda row, column: LonLat(11.5 + row / 500, 48.1 - column / 700), "south .* another order"),
+    ],
+)
+def test_tiles_that_do_not_follow_each_other_to_the_east_are_told(place, words: str | None) -> None:
+    centres = {row * 6 + column + 1: place(row, column) for row in range(4) for column in range(6)}
+    notices = doubts.order_notices(centres)
+    assert (notices == []) if words is None else re.search(words, notices[0])
+
+
 @pytest.mark.parametrize(("yaws", "pitch", "is_told"), [((0, 0, 0, 0), -90, True), ((0, 80, 160, 240), -90, False)])
 def test_a_heading_that_hides_in_the_roll_is_told(yaws: tuple[float, ...], pitch: float, is_told: bool) -> None:
     poses = [Pose(yaw_deg=yaw, pitch_deg=pitch, roll_deg=80.0 * i - 100) for i, yaw in enumerate(yaws)]
     assert bool(roll_notices(poses)) == is_told
     assert roll_notices([Pose(yaw_deg=0, pitch_deg=0, roll_deg=roll) for roll in (-80.0, 0.0, 5.0, 80.0)]) == []
+
+
+def test_a_doubt_that_its_user_answers_is_said_no_more(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "f", *(f"f_{i}.jpg" for i in range(5)))
+    rows = [f"f_{i}.jpg,48.1,{11.5 if i else 51.5},{i * 0.7}" for i in range(5)]
+    (folder / "labels.csv").write_text("\n".join(["filename,latitude,longitude,yaw", *rows]))
+    far, radians = (
+        next(notice for notice in open_flight(folder).notices if words in notice) for words in ("lie more", "radians")
+    )
+    assert 'accepted = ["far"]' in far and 'accepted = ["radians"]' in radians
+    (folder / "flight.toml").write_text('[truth]\naccepted = ["far", "radians"]\n')
+    assert not [notice for notice in open_flight(folder).notices if "accepted" in notice]
+    (folder / "flight.toml").write_text('[truth]\naccepted = ["what"]\n')
+    with pytest.raises(InputError, match=r"accepted.*'radians'"):
+        open_flight(folder)
 
 
 def test_a_spreadsheet_beside_frames_is_named(tmp_path: Path) -> None:
