@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from coarseloc import __version__
 from coarseloc.core import files
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import CoarselocError, InputError, LockedError, StoreError
+from coarseloc.core.errors import CoarselocError, InputError, LockedError, StoreError, VectorStoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
@@ -291,8 +291,17 @@ class DataFolder:
         return f"{self.db.engine.url!r}, schema {self.db.revision()}"
 
     def _vector_store(self) -> str:
+        from coarseloc.vectors import sync
+
+        with self.db.read() as session:
+            specs = embeddings.specs(session)
         with self.vectors() as store:
             counts = {name: store.count(name) for name in store.collections()}
+            if lost := [spec.collection for spec in specs if sync.is_lost(self.db, store, spec)]:
+                raise VectorStoreError(
+                    f"{store.backend} at {store.location} lacks {', '.join(lost)}, lost or put aside as damaged: "
+                    "`coarseloc drain` writes what is lacking from the database"
+                )
             return f"{store.backend} at {store.location}: {counts or 'empty'}"
 
     def _mirrors(self) -> str:

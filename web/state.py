@@ -23,7 +23,7 @@ from coarseloc.embedding.specs import BackboneSpec, table
 from coarseloc.store import Database, Session, embeddings, gallery
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
-from coarseloc.vectors.sync import drain
+from coarseloc.vectors.sync import drain, is_lost
 from coarseloc.workspace import Workspace
 from web.language import _
 from web.problems import Problem
@@ -149,8 +149,9 @@ class VectorFollower:
             store = self.store()
             store.collections()  # a server that has gone away since says so here
             with self._database.read() as session:
-                behind = embeddings.pending_counts(session)
-            if behind:
+                behind = bool(embeddings.pending_counts(session))
+                specs = embeddings.specs(session)
+            if behind or any(is_lost(self._database, store, spec) for spec in specs):
                 drain(self._database, store, self._check_stop)
             self.trouble = None
         except _Stopped:

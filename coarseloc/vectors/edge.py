@@ -20,7 +20,7 @@ from coarseloc.core.errors import VectorStoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
-from coarseloc.vectors.shard import BrokenShard, Shard
+from coarseloc.vectors.shard import BrokenShard, Shard, UnflushedShard
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,9 @@ class EdgeStore:
     """A VectorStore in a local folder, `folder/<collection>/` each. Threads may share it, processes may not:
     opening takes the folder's lock and raises LockedError where another process holds it.
 
-    A collection is loaded when first used. One that cannot be is renamed `<collection>.broken-<time>` and from
-    then on is not there: whoever drains finds it lacking and replays it from SQL.
+    A collection is loaded when first used, once every byte of it was checked. One that is damaged is renamed
+    `<collection>.broken-<time>`, one whose last writes were cut off is deleted, and from then on neither is there:
+    whoever drains finds it lacking and replays it from SQL.
     """
 
     backend = "qdrant-edge"
@@ -130,18 +131,34 @@ class EdgeStore:
             if shard := self._open.pop(collection, None):
                 shard.close()
             if path.is_dir():
-                dropped = self.folder / f".{collection}.{uuid4().hex[:8]}.dropped"
-                path.rename(dropped)  # gone in one step, whatever happens to the deletion
-                shutil.rmtree(dropped, ignore_errors=True)
+                self._remove(path)
             for broken in self.folder.glob(f"{collection}{_BROKEN}*"):
                 shutil.rmtree(broken, ignore_errors=True)
 
+    def drop_all(self) -> None:
+        """Delete every collection, and what was put aside; none is opened."""
+        for path in [*self.folder.iterdir()]:
+            name = path.name.partition(_BROKEN)[0]
+            if path.is_dir() and is_name(name):
+                self.drop(name)
+
+    def _remove(self, path: Path) -> None:
+        dropped = self.folder / f".{path.name}.{uuid4().hex[:8]}.dropped"
+        path.rename(dropped)  # gone in one step, whatever happens to the deletion
+        shutil.rmtree(dropped, ignore_errors=True)
+
     def close(self) -> None:
-        """Flush nothing, close the shards and let the folder go to other processes."""
+        """Flush and close the shards, and let the folder go to other processes."""
         with self._opening:
-            while self._open:
-                self._open.popitem()[1].close()
-            self._lock.release()
+            try:
+                while self._open:
+                    collection, shard = self._open.popitem()
+                    try:
+                        shard.close()
+                    except VectorStoreError as error:  # unflushed: the next to open it writes it anew from SQL
+                        log.warning("collection %s: %s", collection, error)
+            finally:
+                self._lock.release()
 
     def _shard(self, collection: str) -> Shard:
         """The open shard; VectorStoreError where there is none or it was just found damaged."""
@@ -167,11 +184,16 @@ class EdgeStore:
         if collection not in self._open and path.is_dir():
             try:
                 self._open[collection] = Shard(path)
+            except UnflushedShard as error:
+                log.warning("collection %s: %s: it is written anew from SQL", collection, error)
+                self._remove(path)
             except BrokenShard as error:
                 self._put_aside(path, str(error))
         return self._open.get(collection)
 
     def _put_aside(self, path: Path, reason: str) -> None:
+        for older in self.folder.glob(f"{path.name}{_BROKEN}*"):
+            shutil.rmtree(older, ignore_errors=True)
         aside = path.with_name(f"{path.name}{_BROKEN}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
         path.rename(aside)
         log.warning("collection %s is damaged (%s): put aside as %s, to be rebuilt from SQL", path.name, reason, aside)
@@ -208,5 +230,5 @@ def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         return f"process {owner['pid']} (`{owner['command']}`, since {owner['since']})"
-    except (OSError, ValueError, KeyError):  # it may be writing it just now
+    except (OSError, ValueError, KeyError, TypeError):  # it may be writing it just now
         return "another process"

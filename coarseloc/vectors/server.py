@@ -188,6 +188,11 @@ class ServerStore:
         with clear_errors(self.location, f"dropping {collection}"):
             self._client.delete_collection(self._name(collection))
 
+    def drop_all(self) -> None:
+        """Delete every collection of this database."""
+        for collection in self.collections():
+            self.drop(collection)
+
     def close(self) -> None:
         self._client.close()
 

@@ -62,7 +62,7 @@ def drain(
         pending = embeddings.pending_counts(session)
     total = sum(pending.get(stored.collection, 0) for stored in specs)
     for stored in specs:
-        if _is_lost(db, store, stored):
+        if is_lost(db, store, stored):
             summary.rebuilt.append(stored.collection)
             with db.write() as session:
                 embeddings.forget_indexed(session, stored.id)
@@ -73,7 +73,7 @@ def drain(
     return summary
 
 
-def _is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
+def is_lost(db: Database, store: VectorStore, spec: StoredSpec) -> bool:
     """Test whether the database has points in a collection that the store lacks."""
     if store.has(spec.collection):
         return False
@@ -163,8 +163,7 @@ def recount(db: Database) -> list[Miscount]:
 
 def rebuild(db: Database, store: VectorStore, progress: Progress | None = None) -> DrainSummary:
     """Drop every collection and replay the database into new ones."""
-    for collection in store.collections():
-        store.drop(collection)
+    store.drop_all()
     with db.write() as session:
         for spec in embeddings.specs(session):
             embeddings.forget_indexed(session, spec.id)

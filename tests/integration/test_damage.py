@@ -153,7 +153,7 @@ def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coa
         else:
             file.write_bytes(damaged)
         assert searched() == before, damaged
-        assert file.stat().st_size == len(content)  # built anew
+        assert name == "schema.json" or file.stat().st_size == len(content)  # it tells its time
 
 
 def test_doctor_names_a_mirror_with_a_flipped_bit_and_the_next_search_mends_it(searched, coarseloc, state):
