@@ -66,6 +66,10 @@ def choose_bands(dataset: DatasetReader, name: str) -> tuple[ColourMapping, list
     bands = described or stated or (tuple(visible[:3]) if len(visible) >= 3 else tuple(visible[:1]))
     if described and described != (stated or (1, 2, 3)):
         notices.append(f"{name}: bands {bands} are taken as red, green and blue, as their descriptions say")
+    elif not described and len(bands) == 3 and any(chosen := [dataset.descriptions[band - 1] for band in bands]):
+        notices.append(
+            f"{name}: bands {bands}, described as {', '.join(map(str, chosen))}, are taken as red, green and blue"
+        )
     elif not described and not stated and len(visible) > 3:
         notices.append(
             f"{name} does not say which of its {dataset.count} bands are red, green and blue: bands {bands} are taken"

@@ -36,11 +36,17 @@ _PICTURES = (
     ".gif",
     ".jp2",
 )
-_WORKBOOKS = (".xlsx", ".xls", ".ods")
+_UNREAD_LABELS = (".xlsx", ".xls", ".ods", ".geojson", ".gpx", ".kml", ".gpkg", ".shp")
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".mts", ".insv")
-_CAMERA = re.compile(r".*_\d{3,}_(?P<camera>[VWZTS]|IR)", re.ASCII)  # DJI's visible, wide, zoom, thermal, spotlight
-_CAMERAS = "VWZSTIR"  # the first of these that is there has the frames
-_DERIVED = re.compile(r"(?P<original>.+)_(mask|thumb|thumbnail|preview)", re.IGNORECASE)
+# DJI's visible, wide, zoom, spotlight, thermal, and multispectral; Parrot's; Autel's in front. The first that is there
+# has the frames.
+_CAMERAS = ("RGB", "VIS", "MAX", "V", "W", "D", "Z", "S", "T", "IR", "IRX", "TIR", "THM", "GRE", "RED", "REG", "NIR",
+            "MS_G", "MS_R", "MS_RE", "MS_NIR")  # fmt: skip
+_CAMERA_BEHIND = re.compile(rf".*_\d{{3,}}_({'|'.join(_CAMERAS)})", re.ASCII | re.IGNORECASE)
+_CAMERA_BEFORE = re.compile(r"(RGB|VIS|MAX|IRX?|TIR|THM|NIR)_.*\d", re.ASCII | re.IGNORECASE)
+_DERIVED = re.compile(
+    r"(?P<original>.+)_(masks?|seg|segmentation|labels?|depth|normals?|overlay|thumb|thumbnail|preview)", re.IGNORECASE
+)
 _FEW_YAWS = 4
 _FEW_PLACES = 4
 _FAR_M, _FAR_TIMES = 5_000.0, 20.0  # from the flight's middle: at least, and times the median frame's distance
@@ -61,17 +67,23 @@ def frames_of_one_camera(names: Sequence[str]) -> tuple[list[str], list[str]]:
     ]
     notices = [f"{len(derived)} masks or thumbnails of frames are left out (first {derived[0]})"] if derived else []
     frames = [name for name in names if name not in set(derived)]
+    by_stem: dict[str, list[str]] = defaultdict(list)
     by_camera: dict[str, list[str]] = defaultdict(list)
     for name in frames:
-        if match := _CAMERA.fullmatch(Path(name).stem):
-            by_camera[match["camera"]].append(name)
+        stem = Path(name).stem
+        by_stem[stem.casefold()].append(name)
+        if match := _CAMERA_BEHIND.fullmatch(stem) or _CAMERA_BEFORE.fullmatch(stem):
+            by_camera[match[1].upper()].append(name)
+    twins = [of_stem for of_stem in by_stem.values() if len(of_stem) > 1]
+    if twins:
+        notices.append(f"{len(twins)} names have several suffixes (first {', '.join(twins[0])}): all are frames")
     if len(by_camera) < 2:
         return frames, notices
     main = min(by_camera, key=_CAMERAS.index)
     left_out = {name for camera, of_camera in by_camera.items() if camera != main for name in of_camera}
-    counts = ", ".join(f"{len(of_camera)} _{camera}" for camera, of_camera in sorted(by_camera.items()))
+    counts = ", ".join(f"{len(of_camera)} {camera}" for camera, of_camera in sorted(by_camera.items()))
     notices.append(
-        f"the folder holds pictures of {len(by_camera)} cameras by their names ({counts}): those of _{main} are taken "
+        f"the folder holds pictures of {len(by_camera)} cameras by their names ({counts}): those of {main} are taken "
         f"as frames, {len(left_out)} are left out. Put another camera's into a folder of their own to search them"
     )
     return [name for name in frames if name not in left_out], notices
@@ -100,12 +112,14 @@ def unread_kinds(folder: Path) -> list[str]:
     ]
 
 
-def workbook_notices(folder: Path) -> list[str]:
-    """Name the spreadsheets in a flight's folder: labels in them are not read."""
+def unread_label_notices(folder: Path) -> list[str]:
+    """Name the files in a flight's folder that may hold positions and are of kinds that are not read as labels."""
     names = sorted(
-        path.name for path in folder.iterdir() if path.suffix.lower() in _WORKBOOKS and path.name[0] not in ".~"
+        path.name for path in folder.iterdir() if path.suffix.lower() in _UNREAD_LABELS and path.name[0] not in ".~"
     )
-    return [f"{', '.join(names)}: spreadsheets are not read: save the table as CSV if it holds labels"] if names else []
+    if not names:
+        return []
+    return [f"{', '.join(names)}: not read as labels: save a CSV with filename, latitude and longitude if it holds any"]
 
 
 def place_notices(places: Mapping[str, LonLat]) -> list[str]:

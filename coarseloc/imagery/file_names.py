@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -148,4 +149,5 @@ def natural_order(relative_path: str) -> tuple[list[list[tuple[int, str]]], str]
 
 
 def _tokens(text: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text.casefold())]
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", text).casefold())
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]

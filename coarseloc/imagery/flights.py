@@ -26,7 +26,7 @@ from coarseloc.imagery.doubts import (
     frames_of_one_camera,
     truth_notices,
     unread_kinds,
-    workbook_notices,
+    unread_label_notices,
 )
 from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
@@ -279,7 +279,7 @@ def read_truth(
             {} if truth.source == "exif" else {name: at for name, of in facts.items() if (at := of.exif_pose.location)},
             conditions.accepted,
         ),
-        *workbook_notices(path),
+        *unread_label_notices(path),
     ]
     without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
     if without_letters and truth.source in ("exif", "none"):
@@ -338,6 +338,7 @@ def _positioned_truth(
         if _has_location(positions):
             completed = {name: _fill_unknown(positions[name], poses[name]) for name in names}
             return FlightTruth(completed, source, times, notices, gimbals)
+    notices += _tables_not_understood(labels, path)  # no label JSON, which is as well where others say the positions
     return FlightTruth(poses, "none", times, notices, gimbals)
 
 

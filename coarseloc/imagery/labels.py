@@ -225,7 +225,7 @@ def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
         try:
             labels_by_file[path] = read_label_file(path)
         except NotLabelsError as error:
-            if path.suffix.lower() in (".csv", ".tsv"):
+            if path.suffix.lower() in (".json", ".csv", ".tsv"):
                 not_understood[path] = error
         except ImageryError as error:
             broken[path] = error

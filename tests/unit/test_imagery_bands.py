@@ -168,6 +168,13 @@ def test_tiles_of_one_colour_are_failures_and_no_references(tiff: Write, level: 
     assert sum(isinstance(view, View) for result in results for view in result) == 16
 
 
+def test_bands_whose_descriptions_are_not_understood_are_taken_and_said(tiff: Write) -> None:
+    path = tiff(ground())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("B02", "B03", "B04")
+    assert any("described as B02, B03, B04, are taken as red" in notice for notice in Raster(path).notices)
+
+
 def with_collar(level: int, dtype: type = np.uint8, noise: int = 0) -> np.ndarray:
     """Ground with slanting corners of nothing, a third of it."""
     values = ground().astype(dtype)

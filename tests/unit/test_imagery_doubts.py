@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import doubts
 from coarseloc.imagery.captures import open_captures
-from coarseloc.imagery.doubts import place_notices, radian_notices, roll_notices, workbook_notices
+from coarseloc.imagery.doubts import place_notices, radian_notices, roll_notices, unread_label_notices
 from coarseloc.imagery.flights import open_flight
 
 
@@ -33,7 +34,36 @@ def test_of_several_cameras_pictures_one_cameras_are_frames_and_it_is_said(
     names = [f"DJI_2024050112000{i}_{i:04d}_{camera}.JPG" for i in (1, 2) for camera in cameras]
     flight = open_flight(folder_of(tmp_path / "f", *names))
     assert [frame.filename for frame in flight.frames] == [name for name in names if name.endswith(f"_{main}.JPG")]
-    assert any(f"those of _{main} are taken as frames" in notice for notice in flight.notices)
+    assert any(f"those of {main} are taken as frames" in notice for notice in flight.notices)
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"),
+    [
+        (("MAX_0001.JPG", "IRX_0001.jpg"), ["MAX_0001.JPG"]),  # Autel's thermal twin
+        (("IMG_1601_0001_GRE.TIF", "IMG_1601_0001_NIR.TIF", "IMG_1601_0001_RGB.JPG"), ["IMG_1601_0001_RGB.JPG"]),
+        (("DJI_20240501_0001_D.JPG", "DJI_20240501_0001_MS_NIR.TIF"), ["DJI_20240501_0001_D.JPG"]),
+        (("a_1.png", "a_1_depth.png", "a_1_seg.png"), ["a_1.png"]),
+        (
+            ("비행_1.jpg", unicodedata.normalize("NFD", "비행_2.jpg"), "비행_3.jpg"),
+            ["비행_1.jpg", "비행_2.jpg", "비행_3.jpg"],
+        ),
+    ],
+)
+def test_frames_are_told_from_what_lies_beside_them_and_come_in_order(
+    tmp_path: Path, names: tuple[str, ...], frames: list[str]
+) -> None:
+    flight = open_flight(folder_of(tmp_path / "f", *names))
+    assert [unicodedata.normalize("NFC", frame.filename) for frame in flight.frames] == frames
+    assert (len(frames) == len(names)) or any("left out" in notice for notice in flight.notices)
+
+
+def test_a_json_that_holds_no_labels_is_said_where_nothing_places_the_frames(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "f", "a.jpg", "a.tif")
+    (folder / "labels.json").write_text('[{"file": "a.jpg", "lat": 37.5, "lon": 127}]')
+    notices = open_flight(folder).notices
+    assert any("labels.json is not a label file" in notice for notice in notices)
+    assert any("1 names have several suffixes" in notice for notice in notices)
 
 
 def test_one_cameras_letter_is_part_of_the_name(tmp_path: Path) -> None:
@@ -199,4 +229,4 @@ def test_a_doubt_that_its_user_answers_is_said_no_more(tmp_path: Path) -> None:
 
 def test_a_spreadsheet_beside_frames_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.xlsx").write_bytes(b"PK")
-    assert "labels.xlsx: spreadsheets are not read: save the table as CSV" in workbook_notices(tmp_path)[0]
+    assert "labels.xlsx: not read as labels" in unread_label_notices(tmp_path)[0]

@@ -112,7 +112,8 @@ def test_json_of_another_form_is_refused_when_named_and_passed_over_when_found(t
     path = written(tmp_path / "l.json", content)
     with pytest.raises(ImageryError, match="not a label file"):
         labels.read_labels(path)
-    assert labels.discover_json([tmp_path]) == labels.Labels()
+    discovered = labels.discover_json([tmp_path])
+    assert discovered.entries == () and not discovered.broken and list(discovered.not_understood) == [path]
 
 
 def test_a_missing_label_file_is_refused(tmp_path: Path) -> None:
