@@ -126,7 +126,7 @@ def map_findings(facts: SourceFacts) -> Iterator[Finding]:
         "name": facts.name,
         "px": facts.picture_px or "?",
         "footprint": f"{facts.footprint_m:.0f}",
-        "gsd": f"{facts.gsd_m or 0:.2f}",
+        "gsd": f"{facts.footprint_m / facts.native_px:.2f}" if facts.native_px else "?",
     }
     key = "crs" if facts.kind == "orthophoto" else "captures"
     yield Finding("map", "ok", key, {**size, "crs": facts.crs})
