@@ -16,7 +16,16 @@ from coarseloc.core.tracks import TrackEstimate, TrackEvidence, TrackMode
 from coarseloc.core.types import Covariance, Estimate, LonLat
 from coarseloc.store import fixes, tracks
 from coarseloc.store.snapshots import TileSnapshot, snapshots
-from coarseloc.store.tables import FlightRow, FrameEstimateRow, FrameRow, LocalizationRow, LocalizationRunRow, now
+from coarseloc.store.tables import (
+    FlightRow,
+    FrameEstimateRow,
+    FrameRow,
+    LocalizationRow,
+    LocalizationRunRow,
+    RunRow,
+    SpecRow,
+    now,
+)
 
 BEST_PLACE = "best-place"  # the method that every run answers by
 FIX = "fix"  # of frames looked for on the map in metres, among a run's best places
@@ -42,6 +51,7 @@ class StoredLocalization:
     parameters: Mapping[str, Any]
     created_at: datetime
     finished_at: datetime | None
+    backbones: tuple[str, ...] = ()  # of its runs
 
     @property
     def question(self) -> str:
@@ -53,6 +63,29 @@ class StoredLocalization:
         """What told the places of a track: every track is stored with it."""
         evidence: TrackEvidence = self.parameters["evidence"]
         return evidence
+
+    @property
+    def track_options(self) -> tuple[str, ...]:
+        """What else a track was asked with: the backbones whose ranks are its evidence, and the options of
+        `coarseloc track` that are not their defaults, such as "--yaw labels"."""
+        parameters = self.parameters
+        source, cascade = parameters.get("odometry", "frames"), parameters.get("cascade")
+        file_digest, speed_mps = parameters.get("odometry_digest"), parameters.get("speed_mps")
+        options = [] if cascade or self.evidence == "fixes" else ["+".join(self.backbones)]
+        if cascade:
+            options.append(f"--cascade {','.join(cascade)}")
+        if source != "frames":
+            options.append(f"--odometry {source}" + (f" {file_digest[:6]}" if file_digest else ""))
+        if "headings" in parameters:
+            options.append("--yaw labels")
+        if speed_mps:
+            options.append("--speed {:g}:{:g}".format(*speed_mps))
+        return tuple(filter(None, options))
+
+    @property
+    def track_question(self) -> tuple[str, str, tuple[str, ...]]:
+        """(references, evidence, options): equal for tracks of which a newer one replaces an older one."""
+        return self.reference_set, self.evidence, self.track_options
 
     @property
     def track_mode(self) -> TrackMode:
@@ -132,6 +165,8 @@ def _localizations(session: Session, condition: ColumnElement[bool]) -> list[Sto
         .where(condition)
         .order_by(LocalizationRow.id)
     )
+    rows = session.execute(query).all()
+    backbones = _backbones(session, [row.id for row, _ in rows])
     return [
         StoredLocalization(
             row.id,
@@ -142,9 +177,24 @@ def _localizations(session: Session, condition: ColumnElement[bool]) -> list[Sto
             row.parameters,
             row.created_at,
             row.finished_at,
+            tuple(sorted(backbones.get(row.id, ()))),
         )
-        for row, flight_id in session.execute(query)
+        for row, flight_id in rows
     ]
+
+
+def _backbones(session: Session, localization_keys: Sequence[int]) -> dict[int, set[str]]:
+    """{localization: backbones of its runs}; of those from no run, nothing."""
+    query = (
+        select(LocalizationRunRow.localization_id, SpecRow.backbone)
+        .join(RunRow, RunRow.id == LocalizationRunRow.run_id)
+        .join(SpecRow, SpecRow.id == RunRow.spec_id)
+        .where(LocalizationRunRow.localization_id.in_(localization_keys))
+    )
+    backbones: dict[int, set[str]] = {}
+    for key, backbone in session.execute(query):
+        backbones.setdefault(key, set()).add(backbone)
+    return backbones
 
 
 def finish_localization(session: Session, localization: int) -> None:
@@ -210,11 +260,11 @@ def frame_tracks(
 
 
 def newest_tracks(session: Session, flight_id: str) -> list[StoredLocalization]:
-    """List a flight's newest finished tracks of each method, references and evidence, oldest first."""
+    """List a flight's newest finished track of each method and question, oldest first."""
     condition = and_(LocalizationRow.method.in_(_TRACK_MODES), FlightRow.flight_id == ids.label(flight_id))
     finished = [stored for stored in _localizations(session, condition) if stored.finished_at is not None]
     newest = {
-        (stored.method, stored.reference_set, stored.evidence): stored
+        (stored.method, stored.track_question): stored
         for stored in sorted(finished, key=lambda stored: stored.finished_at or now())
     }
     return sorted(newest.values(), key=lambda stored: stored.id)

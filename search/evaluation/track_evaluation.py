@@ -80,8 +80,9 @@ class TrackEvaluation:
 
     @property
     def label(self) -> str:
-        """Method and evidence: `track, ranks`."""
-        return f"{self.localization.method}, {self.localization.evidence}"
+        """Method, evidence and options: `track, ranks, --yaw labels`."""
+        stored = self.localization
+        return ", ".join((stored.method, stored.evidence, *stored.track_options))
 
     @property
     def false_claim_m(self) -> float:
@@ -138,6 +139,7 @@ class TrackEvaluation:
             "flight_id": self.localization.flight_id,
             "method": self.localization.method,
             "evidence": self.localization.evidence,
+            "options": list(self.localization.track_options),
             "odometry": self.localization.parameters.get("odometry"),
             "reference_set": self.localization.reference_set,
             "counts": {
@@ -166,7 +168,7 @@ class TrackEvaluation:
 def evaluate_tracks(
     session: Session, flight_ids: Iterable[str], reference_set: str | None = None
 ) -> list[TrackEvaluation]:
-    """The newest stored tracks of flights, of each method, references and evidence."""
+    """The newest stored tracks of flights, of each method and question."""
     return [
         _evaluation(session, stored)
         for flight_id in dict.fromkeys(flight_ids)

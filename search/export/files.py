@@ -317,12 +317,13 @@ def _file_suffix(run: StoredRun) -> str:
 
 
 def _track_names(tracks: Sequence[FlightTrack]) -> list[str]:
-    """`<flight>_track`; of several tracks with what they differ in: the reference set's name, the evidence, their
-    number."""
+    """`<flight>_track`; of several tracks with what they differ in: the reference set's name, the evidence, the
+    options, their number."""
     names = [f"{ids.file_name(track.flight.flight_id)}_track" for track in tracks]
     for labels in (
         [ids.slug(track.stored.reference_set) for track in tracks],
         [ids.slug(track.stored.evidence) for track in tracks],
+        [ids.slug(" ".join(track.stored.track_options or ("plain",))) for track in tracks],
         [str(track.stored.id) for track in tracks],
     ):
         if len(set(names)) < len(tracks):

@@ -23,7 +23,8 @@ def track_gpx(track: FlightTrack) -> str:
         f"<trkseg>\n{''.join(_point(tracked, times[tracked.frame.index]) for tracked in segment)}</trkseg>\n"
         for segment in track.segments()
     )
-    source = " ".join(filter(None, (track.stored.track_mode, track.stored.evidence, "on", track.stored.reference_set)))
+    stored = track.stored
+    source = " ".join((stored.track_mode, stored.evidence, "on", stored.reference_set, *stored.track_options))
     started = f"<time>{utc_text(min(times.values()))}</time>" if times else ""
     return (
         f"{_HEAD}<metadata><name>{xml_text(track.flight.flight_id)}</name>{started}</metadata>\n"

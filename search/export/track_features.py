@@ -77,7 +77,12 @@ def _frame(track: FlightTrack, tracked: TrackFrame) -> dict[str, Any]:
 
 def _source(track: FlightTrack) -> dict[str, Any]:
     stored = track.stored
-    return {"mode": stored.track_mode, "reference_set": stored.reference_set, "evidence": stored.evidence}
+    return {
+        "mode": stored.track_mode,
+        "reference_set": stored.reference_set,
+        "evidence": stored.evidence,
+        "options": " ".join(stored.track_options),
+    }
 
 
 def _error_m(tracked: TrackFrame) -> float | None:

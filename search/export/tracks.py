@@ -127,7 +127,7 @@ def finished_tracks(
     method: str = BEST_PLACE,
     utc_offset_s: int | None = None,
 ) -> list[FlightTrack]:
-    """A flight's newest finished track of each references and evidence: the smoothed one where there is one, else the
+    """A flight's newest finished track of each question: the smoothed one where there is one, else the
     causal one; that of `method` where it names one of the two.
 
     utc_offset_s: of the frames' times, in place of the stored one.
@@ -137,11 +137,11 @@ def finished_tracks(
         flight = flights.find_flight(session, flight_id).flight
         if utc_offset_s is not None:
             flight = replace(flight, clock=replace(flight.clock, utc_offset_s=utc_offset_s))
-        chosen: dict[tuple[str, object], StoredLocalization] = {}
+        chosen: dict[tuple[object, ...], StoredLocalization] = {}
         newest = localizations.newest_tracks(session, flight_id)
         for stored in sorted(newest, key=lambda stored: stored.method != methods[0]):
             if stored.method in methods and reference_set in (None, stored.reference_set):
-                chosen.setdefault((stored.reference_set, stored.evidence), stored)
+                chosen.setdefault(stored.track_question, stored)
         return [load_track(session, flight, stored) for stored in sorted(chosen.values(), key=lambda stored: stored.id)]
 
 

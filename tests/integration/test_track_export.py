@@ -44,7 +44,7 @@ def estimates(mode: str) -> list[TrackEstimate]:
 def store_track(state: Path) -> Callable[..., None]:
     """Store the flight of five frames, and tracks of it by methods on a map."""
 
-    def store(methods: Mapping[str, str], name: str = "area", utc_offset_s: int | None = 0) -> None:
+    def store(methods: Mapping[str, str], name: str = "area", utc_offset_s: int | None = 0, **options: object) -> None:
         frames = tuple(
             Frame(i, state / f"{i}.jpg", f"{i}.jpg", time=datetime(2025, 11, 24, 15) + timedelta(seconds=i))
             for i in range(1, len(STATES) + 1)
@@ -54,7 +54,7 @@ def store_track(state: Path) -> Callable[..., None]:
             stored = flights.save_flight(session, flight)
             for method, mode in methods.items():
                 key = localizations.start_localization(
-                    session, stored.id, method, [], [{"name": name}], {"evidence": "fixes", "map": name}
+                    session, stored.id, method, [], [{"name": name}], {"evidence": "fixes", "map": name} | options
                 )
                 rows = [(stored.frame_keys[row.index], row, None) for row in estimates(mode)]
                 tracks.save_track_estimates(session, key, rows)
@@ -99,6 +99,27 @@ def test_tracks_on_two_maps_are_two_files_with_their_names(coarseloc, store_trac
     assert coarseloc("export", FLIGHT, "--out", tmp_path / "out", "--format", "gpx").code == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{FLIGHT}_track_area.gpx", f"{FLIGHT}_track_winter.gpx"]
+
+
+def test_a_track_with_options_stands_beside_the_plain_one_and_a_newer_one_replaces_its_own(
+    coarseloc, store_track, tmp_path
+):
+    store_track(BOTH)
+    store_track(BOTH, speed_mps=[10.0, 40.5], headings="a1")
+    store_track(BOTH, speed_mps=[10.0, 40.5], headings="b2")  # labels that were corrected
+    store_track(BOTH, odometry="file", odometry_digest="3f2a91c4")
+    assert coarseloc("export", FLIGHT, "--out", tmp_path / "out", "--format", "track-geojson").code == 0
+    endings = "plain", "yaw-labels-speed-10-40.5", "odometry-file-3f2a91"
+    names = [f"{FLIGHT}_track_area_fixes_{ending}.geojson" for ending in endings]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= set(names)
+    lines = [json.loads((tmp_path / "out" / name).read_text())["features"][0]["properties"] for name in names]
+    assert [line["options"] for line in lines] == [
+        "", "--yaw labels --speed 10:40.5", "--odometry file 3f2a91",
+    ]  # fmt: skip
+    rows = coarseloc("evaluate", FLIGHT, "--json").json
+    assert [row["track"]["options"] for row in rows[::2]] == [
+        [], ["--yaw labels", "--speed 10:40.5"], ["--odometry file 3f2a91"],
+    ]  # fmt: skip
 
 
 def test_without_utc_nothing_is_written_and_kml_says_what_it_lacks(coarseloc, store_track, tmp_path):

@@ -371,7 +371,7 @@ def test_labels_yaw_is_evidence_of_ranks_and_another_question(workspace: cl.Work
     assert [record.track for record in labelled] != [record.track for record in plain]
     with workspace.db.read() as session:
         newest = localizations.newest_tracks(session, FLIGHT)
-    assert all("headings" in stored.parameters for stored in newest)
+    assert [stored.track_options for stored in newest[::2]] == [("demo",), ("demo", "--yaw labels")]
     assert [record.track for record in tracked(workspace, evidence="ranks")] == [record.track for record in plain]
 
 

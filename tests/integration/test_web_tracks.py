@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -19,16 +21,17 @@ from coarseloc.core.clock import FlightClock
 from coarseloc.core.types import Flight, Frame, Pose
 from coarseloc.store import flights, open_database
 from search.export.files import TRACK_FORMATS, export
+from search.export.records import TrackErrorsInfo
 from web import create_app
 from web.pages.track_drawing import track_lanes, track_sketch
-from web.pages.tracks import TrackView
+from web.pages.tracks import FrameOnTrack, TrackView
 
 SHAPE = Shape(columns=3, rows=3, frames=12, dim=8)
 FLIGHT, BLIND_FLIGHT = SHAPE.flights
 UNSEARCHED = "251126080000"  # tracked on a map, never searched
 UNTRACKED = "251126090000"
 TIMED = "251126100000"  # its frames have times in UTC
-LOCAL = "251126110000"  # they have local times
+LOCAL = "251126110000"  # they have local times, and are more than a page's table holds
 HTML = {"Accept": "text/html"}
 
 
@@ -43,7 +46,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         )
         with database.write() as session:
             flights.save_flight(session, Flight(name, folder / name, frames, clock=FlightClock("interval", None, 2.0)))
-    for name, utc_offset_s in ((TIMED, 9 * 3600), (LOCAL, None)):
+    for name, utc_offset_s, last in ((TIMED, 9 * 3600, 12), (LOCAL, None, 70)):
         frames = tuple(
             Frame(
                 n,
@@ -52,7 +55,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
                 Pose(geo.offset(ORIGIN, 60.0 * n, 0.0)),
                 time=datetime(2025, 11, 26, 10) + timedelta(seconds=n),
             )
-            for n in range(1, 13)
+            for n in range(1, last + 1)
         )
         flight = Flight(name, folder / name, frames, clock=FlightClock("name", utc_offset_s))
         with database.write() as session:
@@ -130,6 +133,49 @@ def test_the_lanes_share_one_axis_of_frames_or_of_time(client: FlaskClient) -> N
     assert (second.x, second.width) == pytest.approx((lost.x, lost.width))
     assert all(tick.text.endswith(" m") for lane in lanes.lanes[4:] for tick in lane.ticks)
     assert lanes.lanes[5].causal.count("M") == 3, "the error is broken where there is no position"
+
+
+def test_a_long_track_is_thinned_where_it_is_drawn_and_loses_no_gap_nor_peak(client: FlaskClient) -> None:
+    track = view(client, FLIGHT)
+    settled, lost = track.frames[5], track.frames[8]
+    rng = np.random.default_rng(0)
+    frames = []
+    for number in range(1800):
+        frame = lost if number in (700, 1400, 1401) else settled
+        blind = 1.0 if number == 900 else float(rng.uniform(0.0, 0.2))
+        info = frame.causal.info.model_copy(update={"p_blind": blind})
+        error_m = 900.0 if number == 500 else float(rng.uniform(1.0, 2.0))
+        errors = None if frame is lost else TrackErrorsInfo(track_m=error_m, heading_error_deg=None)
+        causal = frame.causal.model_copy(update={"info": info, "errors": errors, "continues": frame is settled})
+        frames.append(
+            FrameOnTrack(
+                index=number, elapsed_s=float(number), truth=None, causal=causal, smoothed=None, top1_jump_m=None
+            )
+        )
+    long = track.model_copy(update={"frames": frames, "gaps": [], "smoothed": None})
+    sketch, (*_, blind_lane, error_lane) = track_sketch(long), track_lanes(long).lanes
+    assert sketch is not None and sketch.causal.count("M") == 3 and error_lane.causal.count("M") == 3
+    points = [tuple(map(float, point.split())) for point in re.split("[ML]", blind_lane.causal)[1:]]
+    assert len(points) < 1100 and min(y for _, y in points) == pytest.approx(blind_lane.top, abs=0.05)
+    assert points[-1][0] == pytest.approx(1186.0 - 0.3, abs=0.1), "each run ends where its values do"
+    assert f"{error_lane.top + error_lane.height * (1 - math.log10(900) / 3):.1f}" in error_lane.causal
+
+
+def test_a_place_between_others_of_a_straight_line_is_not_drawn(client: FlaskClient) -> None:
+    track = view(client, UNSEARCHED)
+    sketch = track_sketch(track)
+    assert sketch is not None and sketch.truth.count("L") == 1, "twelve true places on one line"
+
+
+def test_the_table_of_a_long_track_begins_with_some_rows_and_a_link_leads_to_all(client: FlaskClient) -> None:
+    def rows(page: str) -> int:
+        return page.split('id="track-table"')[1].split("</table>")[0].count("<tr>") - 1
+
+    page = client.get(f"/flights/{LOCAL}?lang=ko", headers=HTML).text
+    (link,) = re.findall(r'id="track-rest" href="([^"]*)"', page)
+    assert rows(page) == 60 and "70개 프레임 모두 보기" in page
+    every = client.get(link, headers=HTML).text
+    assert rows(every) == 70 and "track-rest" not in every
 
 
 def test_states_are_told_by_words_and_patterns_beside_their_colours(client: FlaskClient) -> None:

@@ -71,12 +71,13 @@ def record_track(
     smoothed: Mapping[int, TrackEstimate],
     evidence: Mapping[int, RecordedEvidence],
     map_path: str = "/maps/area.tif",
+    request: TrackRequest | None = None,
 ) -> None:
     """Store a flight's two tracks, {frame index: estimate}, as tracking on a map does; none where `smoothed` is
     empty."""
     with db.write() as session:
         flight = flights.find_flight(session, flight_id)
-        parameters = TrackRequest().to_json()
+        parameters = (request or TrackRequest()).to_json()
         for method, estimates in ((TRACK, causal), (TRACK_SMOOTHED, smoothed)):
             if not estimates:
                 continue

@@ -139,7 +139,7 @@ def _track(records: Sequence[LiveFrameInfo]) -> TrackView:
         record.sequence: TrackPoint(info=record.track, errors=record.errors, continues=continues)
         for record, continues in zip(records, joined, strict=True)
     }
-    choice = TrackChoice(key=0, evidence="fixes", map="")
+    choice = TrackChoice(key=0, evidence="fixes", options=[], map="")
     return TrackView(
         choices=[],
         chosen=choice,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,6 +20,8 @@ MOST_RINGS = 160
 LEFT, RIGHT, WIDTH = 124.0, 14.0, 1200.0  # of the lanes
 LANES_TOP = 24.0
 LANE_GAP = 16.0
+COLUMN = 2.0  # drawing units of a lane, in which a curve keeps its highest and its lowest value
+TOLERANCE = 0.3  # drawing units that a line of the sketch may lie off a place
 _LEAST_M = {"jump": 1.0, "error": 0.01}  # where a log axis may begin
 
 
@@ -153,17 +155,14 @@ def _place(point: TrackPoint) -> LonLat | None:
 
 
 def _line(points: Sequence[TrackPoint], xy: Callable[[LonLat], tuple[float, float]]) -> str:
-    """Path data; a lone place is a line of no length, which a round cap draws as a dot."""
-    steps = [
-        ("L" if point.continues else "M", xy(place), number)
-        for number, point in enumerate(points)
-        if (place := _place(point))
-    ]
-    joined = {number for step, _, number in steps if step == "L"}
-    return "".join(
-        f"{step}{x:.1f} {y:.1f}" + ("h0" if step == "M" and number + 1 not in joined else "")
-        for step, (x, y), number in steps
-    )
+    """Path data with a subpath for each unbroken run."""
+    runs: list[list[tuple[float, float]]] = []
+    for before, point in zip([None, *points], points, strict=False):
+        if place := _place(point):
+            if not (point.continues and before is not None and _place(before)):
+                runs.append([])
+            runs[-1].append(xy(place))
+    return "".join(map(_subpath, map(_simplified, runs)))
 
 
 def _truth_line(frames: Sequence[FrameOnTrack], xy: Callable[[LonLat], tuple[float, float]]) -> str:
@@ -171,8 +170,28 @@ def _truth_line(frames: Sequence[FrameOnTrack], xy: Callable[[LonLat], tuple[flo
     for known, run in groupby(frames, key=lambda frame: frame.truth is not None):
         if known:
             places = [xy(LonLat(frame.truth.lon, frame.truth.lat)) for frame in run if frame.truth]
-            parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places))
+            parts.append(_subpath(_simplified(places)))
     return "".join(parts)
+
+
+def _simplified(places: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Without the places that a straight line between others passes within `TOLERANCE`; ends stay (D. Douglas,
+    T. Peucker, Cartographica 10, 1973)."""
+    xy = np.array(places)
+    chosen, spans = {0, len(xy) - 1}, [(0, len(xy) - 1)]
+    while spans:
+        first, last = spans.pop()
+        if last - first < 2:
+            continue
+        along, beside = xy[last] - xy[first], xy[first + 1 : last] - xy[first]
+        share = np.clip(beside @ along / max(along @ along, 1e-12), 0.0, 1.0)
+        off = np.hypot(*(beside - share[:, None] * along).T)
+        farthest = int(off.argmax())
+        if off[farthest] > TOLERANCE:
+            middle = first + 1 + farthest
+            chosen.add(middle)
+            spans += [(first, middle), (middle, last)]
+    return [places[number] for number in sorted(chosen)]
 
 
 def _ellipses(
@@ -312,20 +331,51 @@ def _log_lane(
     ticks = tuple(AxisTick(y(power), f"{10.0**power:,g} m") for power in range(low, high + 1, step))
     if name == "jump":
         floor = f"{top + height:.1f}"
-        bars = [f"M{x:.1f} {floor}V{level:.1f}" for x, level in zip(xs, rows[0], strict=True) if level is not None]
+        levels = [(x, level) for x, level in zip(xs, rows[0], strict=True) if level is not None]
+        highest = [min(column, key=lambda point: point[1]) for column in _columns(levels)]
+        bars = [f"M{x:.1f} {floor}V{level:.1f}" for x, level in highest]
         return TrackLane(name, top, height, ticks, bars="".join(bars))
     return TrackLane(name, top, height, ticks, causal=_curve(xs, rows[0]), smoothed=_curve(xs, rows[1]))
 
 
 def _curve(xs: Sequence[float], ys: Sequence[float | None]) -> str:
-    """Path data, broken where a value is missing; a lone value is a dot."""
-    points = list(zip(xs, ys, strict=True))
+    """Path data, broken where a value is missing. Of values nearer to each other than can be seen the highest and the
+    lowest are drawn; each run begins and ends where its values do."""
+    points = [(x, y) for x, y in zip(xs, ys, strict=True)]
     parts = []
-    for known, run in groupby(points, key=lambda point: point[1] is not None):
+    for known, values in groupby(points, key=lambda point: point[1] is not None):
         if known:
-            texts = [f"{x:.1f} {y:.1f}" for x, y in run]
-            parts.append("M" + "L".join(texts) + ("h0" if len(texts) == 1 else ""))
+            run = [(x, y) for x, y in values if y is not None]
+            extremes = {
+                point
+                for column in _columns(run)
+                for point in (min(column, key=lambda point: point[1]), max(column, key=lambda point: point[1]))
+            }
+            parts.append(_subpath(_without_level(sorted(extremes | {run[0], run[-1]}))))
     return "".join(parts)
+
+
+def _columns(points: Iterable[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
+    """Points that lie in one column of the lanes, of points by rising x."""
+    for _, column in groupby(points, key=lambda point: math.floor(point[0] / COLUMN)):
+        yield list(column)
+
+
+def _without_level(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Without points between two of their own height."""
+    levels = [round(y, 1) for _, y in points]
+    ends = {0, len(points) - 1}
+    return [
+        point
+        for number, point in enumerate(points)
+        if number in ends or not levels[number - 1] == levels[number] == levels[number + 1]
+    ]
+
+
+def _subpath(points: Sequence[tuple[float, float]]) -> str:
+    """Path data of one line; of one point a line of no length, which a round cap draws as a dot."""
+    texts = [f"{x:.1f} {y:.1f}" for x, y in points]
+    return "M" + "L".join(texts) + ("h0" if len(texts) == 1 else "")
 
 
 def _steps(first: float, last: float, by_time: bool) -> list[float]:

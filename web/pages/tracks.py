@@ -33,6 +33,9 @@ class TrackChoice(AnswerModel):
 
     key: int
     evidence: TrackEvidence
+    options: list[str] = Field(
+        description="what else it was asked with: backbones of ranks, options not at their default"
+    )
     map: str = Field(description="the reference sets, or the file, that it was tracked on")
 
 
@@ -149,7 +152,7 @@ def _view(
 def _choice(track: StoredLocalization) -> TrackChoice:
     """Its map's name; of a file, without the folder that it lies in."""
     name = track.reference_set if track.set_uids else Path(track.reference_set).name
-    return TrackChoice(key=track.id, evidence=track.evidence, map=name)
+    return TrackChoice(key=track.id, evidence=track.evidence, options=list(track.track_options), map=name)
 
 
 def _points(frames: Sequence[Frame], estimates: Mapping[int, TrackEstimate]) -> dict[int, TrackPoint]:

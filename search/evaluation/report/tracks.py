@@ -82,18 +82,19 @@ def make_sections(tracks: Sequence[TrackEvaluation], translate: Translator) -> l
 
 
 def _pairs(tracks: Sequence[TrackEvaluation]) -> list[TrackPair]:
-    by_question: dict[tuple[str, str, str], dict[str, TrackEvaluation]] = {}
+    by_question: dict[tuple[object, ...], dict[str, TrackEvaluation]] = {}
     for track in tracks:
         stored = track.localization
-        question = stored.flight_id, stored.reference_set, stored.evidence
-        by_question.setdefault(question, {})[stored.track_mode] = track
+        by_question.setdefault((stored.flight_id, *stored.track_question), {})[stored.track_mode] = track
     return [TrackPair(modes.get("causal"), modes.get("smoothed")) for modes in by_question.values()]
 
 
 def _pair_sections(pair: TrackPair, translate: Translator) -> list[Section]:
     stored = pair.first.localization
     title = translate("Track of {flight}: {evidence}, {map}").format(
-        flight=stored.flight_id, evidence=evidence_text(stored.evidence, translate), map=map_name(pair.first)
+        flight=stored.flight_id,
+        evidence=", ".join((evidence_text(stored.evidence, translate), *stored.track_options)),
+        map=map_name(pair.first),
     )
     gaps = [] if pair.causal is None else pair.causal.gaps
     sections = [
@@ -366,6 +367,7 @@ def _labels(tracks: Sequence[TrackEvaluation], translate: Translator) -> list[st
         ", ".join(
             [
                 evidence_text(track.localization.evidence, translate),
+                *track.localization.track_options,
                 translate(track.localization.track_mode),
                 *([map_name(track)] if maps else []),
                 *([track.localization.flight_id] if flights else []),
