@@ -25,6 +25,7 @@ from web.pages import (
     frame,
     images,
     live,
+    localize,
     map,
     references,
     rotation,
@@ -33,7 +34,9 @@ from web.pages import (
 )
 from web.state import WebState
 
-_FEATURES = (flights, frame, live, search, compare, rotation, references, export, map, images, monitoring, openapi)
+_FEATURES = (
+    flights, frame, live, search, localize, compare, rotation, references, export, map, images, monitoring, openapi,
+)  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 

@@ -24,6 +24,7 @@ from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocaliz
 from web.monitoring import Readiness
 from web.pages.export import TRACK_MEDIA, GeoJsonFeatures
 from web.pages.images import SIZES
+from web.pages.localize import ImageLocalization
 from web.pages.map import GroundPlaces
 from web.pages.search import UploadReceipt
 from web.problems import ProblemDetails
@@ -104,6 +105,9 @@ OPERATIONS: dict[str, Operation] = {
     "map.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
     "map.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
+    "localize.localize": Operation(
+        "Where an image was taken", (*_FACETS, "lang"), (401, 403, 404, 413, 415, 429), ImageLocalization
+    ),
     "search.search_json": Operation(
         "Look for an image among the references", ("image", "flight", "frame", *_FACETS, "lang"), (404, 429)
     ),
@@ -187,6 +191,8 @@ def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, 
         }
     else:
         responses["200"] = success
+    if rule.endpoint == "localize.localize":
+        description |= {"requestBody": _image_body(), "security": [{}, {"token": []}]}
     if rule.endpoint == "map.tiles":
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
     if rule.endpoint == "health.readyz":
@@ -238,6 +244,13 @@ def _upload() -> dict[str, Any]:
     image = {"type": "string", "format": "binary", "description": "JPEG, PNG, TIFF or WebP"}
     schema = {"type": "object", "required": ["image"], "properties": {"image": image, **fields}}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _image_body() -> dict[str, Any]:
+    """The image by itself, or as the part `image` of a form."""
+    part = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
+    content = {media: {"schema": {"type": "string", "format": "binary"}} for media in ("image/jpeg", "image/png")}
+    return {"required": True, "content": {"multipart/form-data": {"schema": part}, **content}}
 
 
 def _schemas(answers: Iterable[Answers]) -> dict[str, Any]:

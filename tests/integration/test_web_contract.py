@@ -173,6 +173,44 @@ def test_a_sent_image_and_its_look_up_are_as_described(
     assert found.json["answer"]["by"] == "qdrant" and found.json["answer"]["hits"]
 
 
+def test_an_image_that_is_posted_is_localized_in_one_answer_and_not_kept(
+    client: FlaskClient, app: Flask, document: dict[str, Any]
+) -> None:
+    file = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(file, "PNG")
+    picture = file.getvalue()
+    path = "/localize?model=tiny&reference-set=drawn-200m&angle=90"
+    kept = list(app.extensions["coarseloc"].uploads.glob("*"))
+    answer = client.post(path, data=picture, content_type="image/png")
+    assert answer.status_code == 200
+    hold_against(document, app, path, answer, "POST")
+    as_form = client.post(path, data={"image": (io.BytesIO(picture), "a.png")})
+    assert as_form.json["hits"] == answer.json["hits"] != [] and as_form.json["estimate"] == answer.json["estimate"]
+    assert {hit["angle_deg"] for hit in answer.json["hits"]} == {90} and answer.json["backend"] == "qdrant-edge"
+    assert answer.json["estimate"]["location"] == answer.json["hits"][0]["location"]
+    timing = answer.json["timing_ms"]
+    assert timing["total_ms"] == pytest.approx(timing["embed_ms"] + timing["search_ms"])
+    assert list(app.extensions["coarseloc"].uploads.glob("*")) == kept
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "status"),
+    [
+        ("?model=none", b"x", 404),
+        ("?reference-set=none", b"x", 404),
+        ("?nead=1", b"x", 400),
+        ("?model=tiny", b"", 400),
+        ("?model=tiny", b"no picture", 415),
+    ],
+)
+def test_what_cannot_be_localized_is_refused_as_described(
+    client: FlaskClient, app: Flask, document: dict[str, Any], query: str, body: bytes, status: int
+) -> None:
+    answer = client.post(f"/localize{query}", data=body, content_type="image/jpeg")
+    assert answer.status_code == status
+    hold_against(document, app, "/localize", answer, "POST")
+
+
 def matching(client: FlaskClient, query: str) -> int:
     """How many references a filter would leave."""
     return client.get(f"/search.json?{query}").json["facets"]["matching"][0]["count"]

@@ -160,7 +160,7 @@ def search_page() -> SearchPage:
     )
     specs.sort(key=lambda spec: (state.backbone_order(spec.backbone), spec.id))
     backbones = [_backbone(state, spec, specs) for spec in specs]
-    spec = _chosen_spec(state, specs)
+    spec = chosen_spec(state, specs, request.args.get("model"))
     query = _query(state)
     store_trouble = state.vectors.trouble
     answer, trouble, problem = None, None, None
@@ -215,9 +215,8 @@ def _query(state: WebState) -> SearchedImage | None:
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
-def _chosen_spec(state: WebState, specs: Sequence[StoredSpec]) -> StoredSpec | None:
-    """The spec that `?model=` names, else the smallest that can embed here, so that a first search is quick."""
-    key = request.args.get("model")
+def chosen_spec(state: WebState, specs: Sequence[StoredSpec], key: str | None) -> StoredSpec | None:
+    """The spec of that key, else the smallest that can embed here, so that a first search is quick."""
     by_key = {_key(spec, specs): spec for spec in specs}
     if key in by_key:
         return by_key[key]
@@ -309,16 +308,7 @@ class Ranking:
 def _answer(state: WebState, query: SearchedImage, spec: StoredSpec, where: Where) -> tuple[LookupAnswer, str | None]:
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, embedded_before = _embed(state, query, spec)
-    by = request.args.get("by", "auto")
-    filtered = where != Where(where.reference_sets)
-    ranking, trouble = None, None
-    if by == "qdrant" or (by != "faiss" and filtered):
-        try:
-            ranking = rank_by_qdrant(state, spec, embedded.vector, where)
-        except CoarselocError as error:
-            trouble = str(error)
-    if ranking is None:
-        ranking = rank_by_faiss(state, spec, embedded.vector, where)
+    ranking, trouble = rank_query(state, spec, embedded.vector, where)
     add_timing("embed", embedded.embed_ms)
     add_timing("search", ranking.search_ms)
     (hits,) = hit_views([ranking.hits[:K]], None, tile_url, state.settings.thumbnails)
@@ -326,7 +316,7 @@ def _answer(state: WebState, query: SearchedImage, spec: StoredSpec, where: Wher
     return LookupAnswer(
         by=ranking.by,
         backend=ranking.backend,
-        filtered=filtered,
+        filtered=_is_filtered(where),
         stood_in=trouble is not None,
         references=ranking.references,
         timing=LookupTiming(
@@ -351,6 +341,22 @@ def _embed(state: WebState, query: SearchedImage, spec: StoredSpec) -> tuple[Emb
 
     embedded = state.memory.recall(("vector", query.view.image, spec.digest), make)
     return embedded, not fresh
+
+
+def rank_query(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> tuple[Ranking, str | None]:
+    """(the references most like a vector; why Qdrant could not answer, where FAISS stood in). `?by=` names who answers,
+    by default Qdrant where there are filters."""
+    by, trouble = request.args.get("by", "auto"), None
+    if by == "qdrant" or (by != "faiss" and _is_filtered(where)):
+        try:
+            return rank_by_qdrant(state, spec, vector, where), None
+        except CoarselocError as error:
+            trouble = str(error)
+    return rank_by_faiss(state, spec, vector, where), trouble
+
+
+def _is_filtered(where: Where) -> bool:
+    return where != Where(where.reference_sets)
 
 
 def rank_by_qdrant(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> Ranking:
