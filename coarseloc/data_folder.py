@@ -19,7 +19,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from coarseloc import __version__
 from coarseloc.core import files
 from coarseloc.core.config import Settings
-from coarseloc.core.errors import CoarselocError, InputError, LockedError, StoreError, VectorStoreError
+from coarseloc.core.errors import (
+    CoarselocError,
+    InputError,
+    LockedError,
+    StoreError,
+    VectorStoreError,
+    VectorStoreUnavailable,
+)
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
@@ -211,6 +218,30 @@ class DataFolder:
 
         with self.only_ingest(), self.vectors() as store:
             return sync.delete_reference_set(self.db, store, name)
+
+    def rename_reference_set(self, name: str, new_name: str) -> None:
+        """Give a set another name, in both stores. Runs made against it keep the old one."""
+        with self.only_ingest(), self.db.write() as session:
+            references.rename_reference_set(session, name, new_name)
+        try:
+            self.drain()
+        except (LockedError, VectorStoreUnavailable) as error:
+            self.notice(f"{error} The new name reaches the vector store with the next `coarseloc drain`.")
+
+    def rename_flight(self, flight_id: str, new_name: str) -> None:
+        """Give a flight another name; all answers for it stay."""
+        with self.db.write() as session:
+            flights.rename_flight(session, flight_id, new_name)
+
+    def flight_results(self, flight_id: str) -> dict[str, int]:
+        """Count what `delete_flight` would delete: {"runs", "hits", "answers"}."""
+        with self.db.read() as session:
+            return flights.flight_results(session, flight_id)
+
+    def delete_flight(self, flight_id: str) -> None:
+        """Delete a flight with all answers for it. Its images stay."""
+        with self.db.write() as session:
+            flights.delete_flight(session, flight_id)
 
     def drain(self) -> DrainSummary:
         """Bring the vector store up to the database."""

@@ -44,6 +44,7 @@ _PROBLEMS = {
     401: "A server that listens beyond its own machine wants its token first.",
     403: "Another site sent this request.",
     404: "Nothing of this name is known.",
+    409: "The server has not what that takes.",
     413: "The image is too large.",
     415: "This is not an image that is read here.",
     422: "The image file is damaged.",
@@ -106,7 +107,7 @@ OPERATIONS: dict[str, Operation] = {
     "map.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
     "localize.localize": Operation(
-        "Where an image was taken", (*_FACETS, "lang"), (401, 403, 404, 413, 415, 429), ImageLocalization
+        "Where an image was taken", (*_FACETS, "lang"), (401, 403, 404, 409, 413, 415, 429), ImageLocalization
     ),
     "search.search_json": Operation(
         "Look for an image among the references", ("image", "flight", "frame", *_FACETS, "lang"), (404, 429)

@@ -71,7 +71,7 @@ GROUPS = {
         ),
     },
     "Results": {
-        "flights": ("flights:flights", "The flights that were searched, with their runs."),
+        "flights": ("flights:flights", "The flights that were searched, with their runs; rename or delete one."),
         "export": (
             "export:export",
             "FLIGHT's newest runs (CoarseLocalizationInfo, GeoJSON, KML, CSV) and stored tracks (GPX, NMEA, MCAP …).",

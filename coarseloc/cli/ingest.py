@@ -259,6 +259,16 @@ def list_(workspace: Workspace, as_json: bool) -> None:
 
 @references.command()
 @click.argument("name")
+@click.argument("new_name")
+@pass_workspace
+def rename(workspace: Workspace, name: str, new_name: str) -> None:
+    """Give a set another name. Runs made against it keep the old one; ingest it with --reference-set from now on."""
+    workspace.rename_reference_set(name, new_name)
+    out.print(f"{name} is {new_name} now; runs made against it keep the name that it had")
+
+
+@references.command()
+@click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_workspace
 def delete(workspace: Workspace, name: str, yes: bool) -> None:

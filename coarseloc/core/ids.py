@@ -6,9 +6,11 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID, uuid5
+
+from coarseloc.core.errors import InputError
 
 # Fixed for all time: changing it would orphan every point ever written.
 NAMESPACE = UUID("5b6f1c1e-3c0e-4a53-9d3f-0c5a7c0de10c")
@@ -35,6 +37,16 @@ def point_id(reference_set: str, tile_index: int, angle_deg: int) -> UUID:
 def label(text: str) -> str:
     """Normalise a name as its user gave it: NFC, without space around it, so that names that look equal are equal."""
     return unicodedata.normalize("NFC", text.strip())
+
+
+def free_label(text: str, taken: Collection[str]) -> str:
+    """A new name as its user gave it. Raises InputError where it is empty, or taken."""
+    name = label(text)
+    if not name:
+        raise InputError("the new name is empty: give it at least a letter")
+    if name in taken:
+        raise InputError(f"{name!r} is taken: choose another name")
+    return name
 
 
 def set_name(text: str) -> str:

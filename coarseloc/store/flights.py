@@ -11,14 +11,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.clock import FlightClock, TimeSource
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import AltitudeDatum, Flight, Frame, LonLat, Pose
-from coarseloc.store.tables import FlightRow, FrameFixRow, FrameResultRow, FrameRow
+from coarseloc.store.tables import (
+    FlightRow,
+    FrameEstimateRow,
+    FrameFixRow,
+    FrameResultRow,
+    FrameRow,
+    HitRow,
+    LocalizationRow,
+    RunRow,
+    SearchMapRow,
+    TileSnapshotRow,
+)
 
 _SAME_POSE = 1e-9  # degrees and metres: less is rounding
 
@@ -45,6 +56,9 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
     row = session.scalar(select(FlightRow).where(FlightRow.flight_id == label))
     notices: list[str] = []
     if row is None:
+        others = session.scalars(select(FlightRow.flight_id).where(FlightRow.path == str(flight.path))).all()
+        if others:
+            notices.append(f"this folder is flight {others[0]} already: --flight-id {others[0]} goes on with that one")
         row = FlightRow(flight_id=label)
         session.add(row)
     elif row.path != str(flight.path):
@@ -101,6 +115,34 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
     return StoredFlight(
         row.id, row.uid, flight, keys, frozenset(frame_row.index for frame_row in rows if frame_row.missing)
     )
+
+
+def rename_flight(session: Session, flight_id: str, new_name: str) -> None:
+    """Give a flight another label. Raises StoreError where it is not known, InputError where the new one is taken."""
+    stored, free = find_flight(session, flight_id), ids.free_label(new_name, flight_ids(session))
+    session.execute(update(FlightRow).where(FlightRow.id == stored.id).values(flight_id=free))
+
+
+def delete_flight(session: Session, flight_id: str) -> None:
+    """Delete a flight with its frames and all answers for it, and what no answer refers to any more. Raises StoreError
+    where it is not known."""
+    session.execute(delete(FlightRow).where(FlightRow.id == find_flight(session, flight_id).id))
+    best = select(FrameEstimateRow.snapshot_id).where(FrameEstimateRow.snapshot_id.is_not(None))
+    unused = TileSnapshotRow.id.not_in(select(HitRow.snapshot_id)) & TileSnapshotRow.id.not_in(best)
+    session.execute(delete(TileSnapshotRow).where(unused))
+    session.execute(delete(SearchMapRow).where(SearchMapRow.id.not_in(select(RunRow.search_map_id))))
+
+
+def flight_results(session: Session, flight_id: str) -> dict[str, int]:
+    """Count what is deleted with a flight, {"runs", "hits", "answers": methods' answers, tracks among them}."""
+    flight_pk = find_flight(session, flight_id).id
+    of_flight = select(RunRow.id).where(RunRow.flight_pk == flight_pk)
+    counts = {
+        "runs": select(func.count()).select_from(RunRow).where(RunRow.flight_pk == flight_pk),
+        "hits": select(func.count()).select_from(HitRow).where(HitRow.run_id.in_(of_flight)),
+        "answers": select(func.count()).select_from(LocalizationRow).where(LocalizationRow.flight_pk == flight_pk),
+    }
+    return {name: session.scalar(query) or 0 for name, query in counts.items()}
 
 
 def frame_of(row: FrameRow) -> Frame:

@@ -143,6 +143,17 @@ def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet
     raise StoreError(f"reference set {name!r} is not known: expected one of {names}")
 
 
+def rename_reference_set(session: Session, name: str, new_name: str) -> None:
+    """Give a set another name; its points become pending, since the vector store holds the name. Runs made against it
+    keep the old one. Raises StoreError where it is not known, InputError where the new one is taken."""
+    stored = find_reference_set(session, name)
+    taken = [other.name for other in reference_sets(session)]
+    free = ids.free_label(new_name, taken)
+    session.execute(update(ReferenceSetRow).where(ReferenceSetRow.id == stored.id).values(name=free))
+    tiles = session.scalars(select(TileRow.id).where(TileRow.reference_set_id == stored.id)).all()
+    mark_tiles_pending(session, tiles)
+
+
 def delete_reference_set(session: Session, reference_set_id: int) -> None:
     """Drop the set with its tiles, embeddings and failures; runs made against it stay, with what they found. The
     vector store must have lost its points before: nothing remembers them afterwards."""

@@ -30,7 +30,7 @@ _INSTRUMENTED = [
     "coarseloc.imagery",
     "coarseloc.cli.options",
     "coarseloc.core.filters",
-    "web.pages.search",
+    "web.lookups",
     "csv",
     "tomllib",
 ]
@@ -46,7 +46,7 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(_INSTRUMENTED, enab
     from coarseloc.core.types import BBox, LonLat, TileFacts
     from coarseloc.imagery.file_names import parse_capture, tile_key
     from coarseloc.imagery.labels import read_labels
-    from web.pages.search import where_of_address
+    from web.lookups import where_of_address
     from web.problems import Problem
 
 LIMITS = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=4096")

@@ -12,12 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_runs import record_run
+from sqlalchemy import text
 
 from coarseloc.core import geo, ids
 from coarseloc.core.clock import FlightClock
-from coarseloc.core.errors import InputError
+from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.filters import Where
 from coarseloc.core.types import EmbeddingSpec, Flight, Frame, LonLat, Pose, ReferenceSet, Tile, Timing, View
 from coarseloc.store import Database, embeddings, flights, references, runs
+from coarseloc.vectors import sync
+from coarseloc.vectors.protocol import VectorStore
 
 PLACE = LonLat(127.0, 37.5)
 SPEC = EmbeddingSpec("fake", 4, "weights", 32, (0.5,) * 3, (0.5,) * 3, "cls")
@@ -200,3 +204,67 @@ def test_a_number_once_given_never_changes_and_no_two_are_alike(
     assert all(then[name] == stored[name] for name in second if name in stored)
     together = stored | then
     assert len(set(together.values())) == len(together)
+
+
+# --- renamed and deleted ----------------------------------------------------------------------------
+
+
+def test_a_renamed_flight_keeps_its_answers_and_its_folder_is_told_of(db: Database, tmp_path: Path):
+    stored = ingest(db, reference_set(), tiles())
+    flown = flight(tmp_path / "flight", ["a_0001.jpg"])
+    recorded(db, flown, stored)
+    with db.write() as session:
+        flights.rename_flight(session, "flight", "  둘째 비행 ")
+        assert flights.flight_ids(session) == ["둘째 비행"] and len(runs.runs(session, "둘째 비행")) == 1
+        with pytest.raises(InputError, match="taken"):
+            flights.rename_flight(session, "둘째 비행", "둘째 비행")
+        with pytest.raises(InputError, match="empty"):
+            flights.rename_flight(session, "둘째 비행", " ")
+        (notice,) = flights.save_flight(session, flown).notices
+    assert "--flight-id 둘째 비행" in notice
+
+
+def test_a_deleted_flight_takes_its_answers_along_and_nothing_of_another(db: Database, tmp_path: Path):
+    stored = ingest(db, reference_set(), tiles())
+    for name in ("one", "two"):
+        recorded(db, flight(tmp_path / name, ["a_0001.jpg"]), stored)
+    tables = ("frames", "search_runs", "hits", "localizations", "frame_estimates", "tile_snapshots", "search_maps")
+
+    def count() -> dict[str, int]:
+        with db.read() as session:
+            return {name: session.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in tables}
+
+    both = count()
+    with db.write() as session:
+        assert flights.flight_results(session, "one") == {"runs": 1, "hits": both["hits"] // 2, "answers": 1}
+        flights.delete_flight(session, "one")
+        assert flights.flight_ids(session) == ["two"]
+    shared = ("tile_snapshots", "search_maps")  # both flights found the same tiles
+    assert count() == {name: n if name in shared else n // 2 for name, n in both.items()}
+    with db.write() as session:
+        flights.delete_flight(session, "two")
+        with pytest.raises(StoreError, match="'two' is not known"):
+            flights.delete_flight(session, "two")
+    assert count() == dict.fromkeys(tables, 0)
+
+
+def test_a_renamed_set_is_itself_in_both_stores_and_its_runs_keep_the_name_that_it_had(
+    db: Database, vectors: VectorStore, tmp_path: Path
+):
+    stored = ingest(db, reference_set("old"), tiles())
+    recorded(db, flight(tmp_path / "flight", ["a_0001.jpg"]), stored)
+    sync.drain(db, vectors)
+    with db.write() as session:
+        references.rename_reference_set(session, "old", "new")
+        with pytest.raises(InputError, match="taken"):
+            references.rename_reference_set(session, "new", "new")
+        assert sum(embeddings.pending_counts(session).values()) == 8
+    sync.drain(db, vectors)
+    (collection,) = vectors.collections()
+    query = np.array([1, 0, 0, 0], np.float32)
+    assert len(vectors.query(collection, query, 10, Where(reference_sets=("new",)))) == 8
+    assert vectors.query(collection, query, 10, Where(reference_sets=("old",))) == []
+    with db.read() as session:
+        (run,) = runs.runs(session, "flight")
+        assert run.reference_set.name == "old"
+        assert references.find_reference_set(session, "new").uid == stored.uid

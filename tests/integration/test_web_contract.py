@@ -197,6 +197,7 @@ def test_an_image_that_is_posted_is_localized_in_one_answer_and_not_kept(
     ("query", "body", "status"),
     [
         ("?model=none", b"x", 404),
+        ("?model=vits16", b"x", 409),
         ("?reference-set=none", b"x", 404),
         ("?nead=1", b"x", 400),
         ("?model=tiny", b"", 400),

@@ -13,10 +13,10 @@ from coarseloc.store import embeddings, references
 from search.export.infos import hit_result, to_hit
 from search.export.records import Result
 from web.language import _
+from web.lookups import K, chosen_spec, rank_query, where_of_address
 from web.models import AnswerModel, EstimateView, estimate_view
 from web.pages import as_json
 from web.pages.images import decode_upload
-from web.pages.search import K, chosen_spec, rank_query, where_of_address
 from web.problems import Problem
 from web.safety import add_timing
 from web.state import current_state
@@ -66,6 +66,8 @@ def localize() -> ImageLocalization:
         raise Problem(404, _("There are no embeddings yet: ingest references first."))
     if key is not None and key not in (spec.backbone, f"{spec.backbone}~{spec.digest[:8]}"):
         raise Problem(404, _("There is no backbone {name}.", name=key))
+    if state.encoders.missing(spec.embedding_spec) is not None:
+        raise Problem(409, _("The weights of {backbone} are not on this server.", backbone=spec.backbone))
     upload = request.files.get("image")
     body = upload.read() if upload else request.get_data()
     if not body:

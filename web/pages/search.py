@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -10,20 +10,18 @@ from typing import Any, Literal
 
 from flask import Blueprint, redirect, request, url_for
 from pydantic import Field
-from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core.errors import CoarselocError
 from coarseloc.core.filters import Where, WhereJson, percent
-from coarseloc.core.types import Float32, RankedTile, UInt8
+from coarseloc.core.types import UInt8
 from coarseloc.imagery.decode import read_image
-from coarseloc.localize.localizer import TileIndex, rank
 from coarseloc.localize.places import best_place
 from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
-from search.mirror import Mirror, open_mirror
 from web.language import _
+from web.lookups import K, chosen_spec, filled_fields, is_filtered, rank_query, spec_key, where_of_address
 from web.models import AnswerModel, EstimateView, GroundMap, HitView, Url, estimate_view, hit_views, json_response
 from web.pages import address, page
 from web.pages.images import decode_upload, find_upload, frame_url, read_upload, save_upload, tile_url
@@ -32,7 +30,6 @@ from web.problems import Problem, accepts_html
 from web.safety import MAX_UPLOAD_BYTES, add_timing
 from web.state import EmbeddedQuery, WebState, current_state
 
-K = 10  # tiles shown
 _QUERY = ("image", "flight", "frame")
 _BESIDE = (*_QUERY, "model", "by", "lang", "theme", "words")  # what the address may say beside its filters
 
@@ -175,7 +172,7 @@ def search_page() -> SearchPage:
     return SearchPage(
         query=query.view if query else None,
         models=backbones,
-        model=_key(spec, specs) if spec else None,
+        model=spec_key(spec, specs) if spec else None,
         facets=facets(sets, counts, where),
         where=where.to_json(),
         by=request.args.get("by", "auto"),
@@ -215,24 +212,10 @@ def _query(state: WebState) -> SearchedImage | None:
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
-def chosen_spec(state: WebState, specs: Sequence[StoredSpec], key: str | None) -> StoredSpec | None:
-    """The spec of that key, else the smallest that can embed here, so that a first search is quick."""
-    by_key = {_key(spec, specs): spec for spec in specs}
-    if key in by_key:
-        return by_key[key]
-    able = [spec for spec in specs if state.encoders.missing(spec.embedding_spec) is None]
-    return able[0] if able else specs[0] if specs else None
-
-
-def _key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
-    name = spec.backbone
-    return name if [stored.backbone for stored in specs].count(name) == 1 else f"{name}~{spec.digest[:8]}"
-
-
 def _backbone(state: WebState, spec: StoredSpec, specs: Sequence[StoredSpec]) -> SearchBackbone:
     row = state.backbones.get(spec.backbone)
     return SearchBackbone(
-        key=_key(spec, specs),
+        key=spec_key(spec, specs),
         backbone=spec.backbone,
         params_m=row.params_m if row else None,
         dim=spec.dim,
@@ -243,23 +226,6 @@ def _backbone(state: WebState, spec: StoredSpec, specs: Sequence[StoredSpec]) ->
 
 
 # --- facets -------------------------------------------------------------------------------------
-
-
-def where_of_address(sets: Sequence[StoredReferenceSet], beside: Collection[str]) -> Where:
-    """The filters of the address, whose other keys may be those `beside`. Raises InputError for what they cannot be,
-    Problem 404 for an unknown set."""
-    where = Where.parse(filled_fields(request.args), beside=beside)
-    names = {stored.name for stored in sets}
-    for name in where.reference_sets:
-        if name not in names:
-            raise Problem(404, _("There is no reference set {name}.", name=name))
-    return where
-
-
-def filled_fields(texts: MultiDict[str, str]) -> dict[str, list[str]]:
-    """Every text of a query or a form; a field that was left blank is none."""
-    lists = {name: [text for text in values if text] for name, values in texts.lists()}
-    return {name: values for name, values in lists.items() if values}
 
 
 def facets(sets: Sequence[StoredReferenceSet], counts: Mapping[tuple[int, int], int], where: Where) -> Facets:
@@ -294,17 +260,6 @@ def fitting_sets(sets: Sequence[StoredReferenceSet], where: Where) -> list[Store
 # --- the answer ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The tiles most like a query, and who ranked them."""
-
-    hits: Sequence[RankedTile]
-    by: Literal["faiss", "qdrant"]
-    backend: str
-    search_ms: float
-    references: int | None  # how many were looked at, where that is known
-
-
 def _answer(state: WebState, query: SearchedImage, spec: StoredSpec, where: Where) -> tuple[LookupAnswer, str | None]:
     """The answer, and why Qdrant could not give it where FAISS stood in."""
     embedded, embedded_before = _embed(state, query, spec)
@@ -316,7 +271,7 @@ def _answer(state: WebState, query: SearchedImage, spec: StoredSpec, where: Wher
     return LookupAnswer(
         by=ranking.by,
         backend=ranking.backend,
-        filtered=_is_filtered(where),
+        filtered=is_filtered(where),
         stood_in=trouble is not None,
         references=ranking.references,
         timing=LookupTiming(
@@ -341,46 +296,3 @@ def _embed(state: WebState, query: SearchedImage, spec: StoredSpec) -> tuple[Emb
 
     embedded = state.memory.recall(("vector", query.view.image, spec.digest), make)
     return embedded, not fresh
-
-
-def rank_query(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> tuple[Ranking, str | None]:
-    """(the references most like a vector; why Qdrant could not answer, where FAISS stood in). `?by=` names who answers,
-    by default Qdrant where there are filters."""
-    by, trouble = request.args.get("by", "auto"), None
-    if by == "qdrant" or (by != "faiss" and _is_filtered(where)):
-        try:
-            return rank_by_qdrant(state, spec, vector, where), None
-        except CoarselocError as error:
-            trouble = str(error)
-    return rank_by_faiss(state, spec, vector, where), trouble
-
-
-def _is_filtered(where: Where) -> bool:
-    return where != Where(where.reference_sets)
-
-
-def rank_by_qdrant(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> Ranking:
-    store = state.vectors.store()
-    return _rank(state.workspace.filtered_index(store, spec, where), vector, "qdrant", store.backend, None)
-
-
-def rank_by_faiss(state: WebState, spec: StoredSpec, vector: Float32, where: Where) -> Ranking:
-    """The mirrors of the sets that fit and are embedded by this spec are searched exactly as one, filters and all."""
-    embedded = state.workspace.sets_embedded_by(spec, where)
-    index = state.workspace.exact_index(embedded, spec, where, lambda stored: _mirror(state, stored, spec))
-    return _rank(index, vector, "faiss", index.backend, index.count)
-
-
-def _rank(
-    index: TileIndex, vector: Float32, by: Literal["faiss", "qdrant"], backend: str, references: int | None
-) -> Ranking:
-    (hits,), search_ms = rank(vector[None], index, K)
-    return Ranking(hits, by, backend, search_ms, references)
-
-
-def _mirror(state: WebState, stored: StoredReferenceSet, spec: StoredSpec) -> Mirror:
-    """Opened once for each state of the embeddings."""
-    with state.database.read() as session:
-        generation = gallery.generation(session)
-    key = ("mirror", stored.uid, spec.id, generation)
-    return state.memory.recall(key, lambda: open_mirror(state.database, state.settings.mirrors, stored, spec))
