@@ -815,6 +815,7 @@ class Workspace(FolderChecks):
         Its records are kept as JSON lines in the data folder too, where the page Live reads them. open_outputs: called
         once all else is known to be right; what it returns is closed when the session ends.
         """
+        from coarseloc.imagery.terrain import terrain_heights_m
         from coarseloc.live.outputs import JsonLines
         from coarseloc.live.recordings import new_recording
         from coarseloc.live.session import HeldPictures, LiveRequest, LiveSession
@@ -828,6 +829,8 @@ class Workspace(FolderChecks):
         request = request or LiveRequest()
         if request.odometry == "none":
             self.notice("without odometry the causal track is not to be relied on")
+        if request.dem is not None:
+            terrain_heights_m(request.dem, [])  # raises where it is of no use, before the flight begins
 
         def open_ground(first: Sequence[Frame]) -> MapGround:
             self._fit_widths(localizer, first)

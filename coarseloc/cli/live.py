@@ -45,7 +45,13 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 @click.command()
-@click.option("--source", required=True, metavar="DIR|VIDEO|-", help="What frames come from; - is standard input.")
+@click.option(
+    "--source",
+    required=True,
+    envvar="COARSELOC_LIVE_SOURCE",
+    metavar="DIR|VIDEO|rtsp://…|-",
+    help="What frames come from; - is standard input. [COARSELOC_LIVE_SOURCE]",
+)
 @map_options(default_sd="as ingested, else 1 m")
 @click.option("--odometry", type=click.Choice(["frames", "none"]), default="frames", show_default=True)
 @click.option("--labels", type=click.Path(path_type=Path), help="Truth, altitudes and times (JSON or CSV).")
@@ -62,8 +68,8 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     help="A frame older than this is dropped where a newer one waits; none: every frame is tracked, however late.",
 )
 @click.option("--from-start", is_flag=True, help="Of a folder, what lies there already comes first.")
-@click.option("--idle-stop", "idle_stop_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Of a folder: end "
-              "when nothing came for so long.")  # fmt: skip
+@click.option("--idle-stop", "idle_stop_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Of a folder or "
+              "a camera: end when nothing came for so long.")  # fmt: skip
 @click.option(
     "--every",
     "every_s",
@@ -71,7 +77,7 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Of a video: from one frame that is tracked to the next.",
+    help="Of a video or a camera: from one frame that is tracked to the next.",
 )
 @click.option(
     "--clock",
@@ -105,6 +111,8 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 @click.option("--mavlink-system", type=click.IntRange(1, 255), default=1, show_default=True, help="Of the vehicle.")
 @click.option("--mcap", "mcap_files", multiple=True, type=click.Path(path_type=Path), help="A new file for ROS 2 and "
               "Foxglove (extra mcap).")  # fmt: skip
+@click.option("--dem", type=click.Path(path_type=Path), help="Heights of the ground above sea level (GeoTIFF, m), for "
+              "--nmea and --mavlink.")  # fmt: skip
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
 @json_option
 @pass_workspace
@@ -129,22 +137,31 @@ def live(
     mavlink_messages: tuple[ExtraMessage, ...],
     mavlink_system: int,
     mcap_files: tuple[Path, ...],
+    dem: Path | None,
     device: str | None,
     as_json: bool,
 ) -> None:
     """Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.
 
-    Frames come from a folder that fills, a video (as fast as it was filmed; extra video), or lines of standard input:
-    paths, or JSON with path, taken_at, altitude, yaw. They are looked for on --map or --reference-set, as by `coarseloc
-    track --online`; no embedding is needed. Without --footprint-m the first five frames are waited for, to try their
-    width. --json writes a record a line as they come. Ctrl-C ends it, with whole files and a summary.
+    Frames come from a folder that fills, a video (as fast as it was filmed; extra video), a camera that is asked for by
+    RTSP (extra video), or lines of standard input: paths, or JSON with path, taken_at, altitude, yaw. They are looked
+    for on --map or --reference-set, as by `coarseloc track --online`; no embedding is needed. Without --footprint-m the
+    first five frames are waited for, to try their width. --json writes a record a line as they come. Ctrl-C ends it,
+    with whole files and a summary.
     """
+    from coarseloc.live.rtsp import is_rtsp
     from coarseloc.live.session import LiveRequest
 
-    if (from_start or idle_stop_s is not None) and not Path(source).is_dir():
-        raise InputError("--from-start and --idle-stop go with a folder as --source")
-    if labels is not None and Path(source).is_file():
-        raise InputError("--labels goes with a folder or standard input: a video has the subtitle beside it")
+    if from_start and not Path(source).is_dir():
+        raise InputError("--from-start goes with a folder as --source")
+    if idle_stop_s is not None and not (Path(source).is_dir() or is_rtsp(source)):
+        raise InputError("--idle-stop goes with a folder or a camera as --source")
+    if labels is not None and (Path(source).is_file() or is_rtsp(source)):
+        raise InputError("--labels goes with a folder or standard input: frames of a video have no file names")
+    if is_rtsp(source) and not max_age_s:
+        raise InputError("--max-age none is for replays: a camera does not wait. Give seconds")
+    if dem is not None and not (nmea or mavlink):
+        raise InputError("--dem gives heights to --nmea and --mavlink, and neither is asked for: leave it out")
     if mavlink_messages and not mavlink:
         raise InputError("--mavlink-message goes with --mavlink")
 
@@ -155,10 +172,12 @@ def live(
         return [*opened, *(McapOutput(path) for path in mcap_files)]
 
     session = workspace.live(
-        _source(source, flight_id, labels, camera, time, from_start, idle_stop_s, every_s, paced=max_age_s > 0),
+        _source(
+            source, flight_id, labels, camera, time, from_start, idle_stop_s, every_s, max_age_s > 0, workspace.notice
+        ),
         map_request,
         device=device,
-        request=LiveRequest(max_age_s or None, clock, odometry),
+        request=LiveRequest(max_age_s or None, clock, odometry, dem),
         open_outputs=outputs,
     )
     with _interrupts(session.stop) as is_interrupted, closing(iter(session)) as estimates:
@@ -203,10 +222,17 @@ def _source(
     idle_stop_s: float | None,
     every_s: float,
     paced: bool,
+    notice: Callable[[str], None],
 ) -> FrameSource:
     from coarseloc.imagery.arriving import ArrivingFlight
+    from coarseloc.live.rtsp import RtspSource, is_rtsp, shown_address, stream_name
     from coarseloc.live.sources import FolderSource, LineSource
 
+    if is_rtsp(text):
+        arriving = ArrivingFlight(None, flight_id=flight_id or stream_name(text), camera=camera, time=time)
+        return RtspSource(arriving, text, every_s=every_s, notice=notice, idle_stop_s=idle_stop_s)
+    if "://" in text:
+        raise InputError(f"--source {shown_address(text)}: of addresses, rtsp:// and rtsps:// are read")
     path = Path(text)
     if text == "-":
         arriving = ArrivingFlight(None, flight_id=flight_id, labels=labels, camera=camera, time=time)
@@ -220,7 +246,9 @@ def _source(
         path = path.resolve()
         arriving = ArrivingFlight(path.parent, flight_id=flight_id or path.stem, camera=camera, time=time)
         return VideoSource(arriving, path, every_s=every_s, paced=paced)
-    raise InputError(f"--source {text} is not there: expected a folder that fills, a video, or - for standard input")
+    raise InputError(
+        f"--source {text} is not there: expected a folder that fills, a video, rtsp://…, or - for standard input"
+    )
 
 
 def _outputs(

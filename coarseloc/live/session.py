@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
+from pathlib import Path
 from typing import Literal, Protocol
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Flight, Frame, UInt8
+from coarseloc.imagery.terrain import terrain_heights_m
 from coarseloc.live.backlog import ArrivedFrame, Backlog
 from coarseloc.live.sources import FrameSource
 from coarseloc.localize.localizer import ms_since
@@ -58,12 +60,13 @@ class LiveRequest:
     """How a flight is tracked live.
 
     max_age_s: of a frame since its arrival, above which it is dropped where a newer one waits; None: none is dropped.
-    clock: what tells outputs the time of a frame in UTC.
+    clock: what tells outputs the time of a frame in UTC. dem: heights of the ground above sea level.
     """
 
     max_age_s: float | None = 2.0
     clock: FrameClock = "capture"
     odometry: Literal["frames", "none"] = "frames"
+    dem: Path | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +125,7 @@ class LiveSession:
         self._entered_s = 0.0
         self._first: Frame | None = None
         self._ages_s: list[float] = []
-        self._ground_said = False
+        self._ground_said = self._no_height_said = False
         self.summary = LiveSummary()
 
     def stop(self) -> None:
@@ -237,8 +240,23 @@ class LiveSession:
         self.summary.states[plain.state] += 1
         self.summary.untimed += utc is None and any(output.utc_purpose for output in self._outputs)
         self._ages_s.append(age_s)
-        self._say_ground(TrackFrame(frame, plain))
-        return LiveEstimate(TrackFrame(frame, plain), record, utc, flight)
+        tracked = self._with_terrain(TrackFrame(frame, plain))
+        self._say_ground(tracked)
+        return LiveEstimate(tracked, record, utc, flight)
+
+    def _with_terrain(self, tracked: TrackFrame) -> TrackFrame:
+        """With the ground's height; the first time that there is none, it is said. A flight goes on without it."""
+        if self._request.dem is None or tracked.position is None:
+            return tracked
+        try:
+            (height_m,) = terrain_heights_m(self._request.dem, [tracked.position])
+            reason = f"{self._request.dem} has none where frame {tracked.frame.index} lies"
+        except InputError as error:
+            height_m, reason = None, str(error)
+        if height_m is None and not self._no_height_said:
+            self._no_height_said = True
+            self._notice(f"heights are left empty where the ground's is not known: {reason}")
+        return replace(tracked, terrain_m=height_m)
 
     def _say_ground(self, tracked: TrackFrame) -> None:
         """Say once where outputs that mean the aircraft get the ground's position."""

@@ -16,11 +16,16 @@ from pathlib import Path
 
 import av
 import jsonschema
+import numpy as np
 import pynmea2
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
+from rtsp_camera import RtspCamera
 from textured_maps import textured_map
 
+from coarseloc.live import rtsp
 from coarseloc.simulate.flight import simulate_flight
 from search.export.records import LiveFrameInfo, json_schema
 
@@ -92,11 +97,16 @@ def test_its_estimates_are_those_of_track_online_and_each_says_how_old_it_is(coa
 
 
 def test_a_folder_that_fills_is_followed_until_ctrl_c_which_leaves_whole_files(state, ground_map, flight, tmp_path):
-    incoming, out = tmp_path / "incoming", tmp_path / "out.jsonl"
+    incoming, out, terrain = tmp_path / "incoming", tmp_path / "out.jsonl", tmp_path / "terrain.tif"
+    with rasterio.open(ground_map) as source, rasterio.open(
+        terrain, "w", driver="GTiff", width=source.width, height=source.height, count=1, dtype="float32",
+        crs=source.crs, transform=source.transform,
+    ) as heights:  # fmt: skip
+        heights.write(np.full((1, source.height, source.width), 123.25, np.float32))
     incoming.mkdir()
     shutil.copy(flight / "labels.json", incoming)
     process = start(
-        state, incoming, ground_map, "--out", out, "--nmea", "tcp:0", "--flight-id", FLIGHT,
+        state, incoming, ground_map, "--out", out, "--nmea", "tcp:0", "--flight-id", FLIGHT, "--dem", terrain,
         stdout=subprocess.PIPE, stderr=(tmp_path / "err").open("w"),
     )  # fmt: skip
     until(lambda: "is served at tcp:" in (tmp_path / "err").read_text())
@@ -121,7 +131,7 @@ def test_a_folder_that_fills_is_followed_until_ctrl_c_which_leaves_whole_files(s
     for record, (gga, rmc, _) in zip(records, zip(*[iter(messages)] * 3, strict=True), strict=True):
         location = record["track"]["location"]
         assert (gga.latitude, gga.longitude) == pytest.approx((location["lat"], location["lon"]), abs=2e-7)
-        assert (gga.gps_qual, gga.altitude) == (8, None)
+        assert (gga.gps_qual, gga.altitude) == (8, 123.25), "of the ground, as the position is"
         assert rmc.datetime == datetime.fromisoformat(record["captured_at"])
 
 
@@ -158,9 +168,33 @@ def test_a_video_is_tracked_with_the_times_of_its_subtitle(coarseloc, ground_map
     assert {record["flight_id"] for record in records} == {"clip"}
 
 
+def test_a_camera_is_followed_over_a_loss_and_its_password_is_nowhere(
+    coarseloc, ground_map, flight, state, monkeypatch, tmp_path
+):
+    pictures = [np.asarray(Image.open(flight / f"{FLIGHT}_{index:05d}.jpg").convert("RGB")) for index in (1, 2, 3)]
+    monkeypatch.setattr(rtsp, "FIRST_PAUSE_S", 0.05)
+    camera = RtspCamera([[pictures[0], *pictures[:2]], [pictures[2]] * 2], user_password="pilot:s3cret")
+    monkeypatch.setenv("COARSELOC_LIVE_SOURCE", f"rtsp://pilot:s3cret@127.0.0.1:{camera.port}/nadir?key=s3cret")
+    dem = tmp_path / "away.tif"
+    with rasterio.open(dem, "w", driver="GTiff", width=2, height=2, count=1, dtype="float32", crs="EPSG:4326",
+                       transform=from_origin(0, 0, 1, 1)) as heights:  # fmt: skip
+        heights.write(np.zeros((1, 2, 2), np.float32))
+    result = coarseloc("live", "--map", ground_map, "--idle-stop", "0.1", "--max-age", "60", *OPTIONS, "--json",
+                       "--dem", dem, "--clock", "arrival", "--nmea", "udp:9")  # fmt: skip
+    records = lines(result.out)
+    assert [record["track"]["state"] for record in records] == ["tracking"] * 3, result.err
+    assert [record["relative_path"] for record in records] == [f"nadir#{number:06d}" for number in (1, 2, 4)]
+    said = " ".join(result.err.split())
+    assert "/nadir is lost: it ended the stream" in said and "is there again after" in said
+    assert said.count("heights are left empty") == 1 and "has none where frame 1 lies" in said
+    written = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+    assert written and not any(b"s3cret" in text for text in [*written, result.out.encode(), result.err.encode()])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--dem", "none.tif"), "--dem gives heights to --nmea and --mavlink"),
         (("--nmea", "tcp:0"), "NMEA needs the time of every frame in UTC"),
         (("--nmea", "10110"), "is no endpoint"),
         (("--max-age", "0"), "expected seconds, such as 2, or none"),
@@ -179,4 +213,6 @@ def test_what_cannot_be_is_refused_before_anything_is_tracked(
 
 def test_a_source_that_is_not_there_is_refused(coarseloc, ground_map, tmp_path):
     result = coarseloc("live", "--source", tmp_path / "nowhere", "--map", ground_map)
-    assert result.code == 2 and "expected a folder that fills, a video, or -" in result.err
+    assert result.code == 2 and "expected a folder that fills, a video, rtsp://…, or -" in " ".join(result.err.split())
+    result = coarseloc("live", "--source", "http://pilot:s3cret@host/a", "--map", ground_map)
+    assert result.code == 2 and "http://host/a" in result.err and "s3cret" not in result.err
