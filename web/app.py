@@ -31,11 +31,13 @@ from web.pages import (
     rotation,
     search,
     track_drawing,
+    upkeep,
 )
 from web.state import WebState
 
 _FEATURES = (
-    flights, frame, live, search, localize, compare, rotation, references, export, map, images, monitoring, openapi,
+    flights, frame, live, search, localize, compare, rotation, references, export, upkeep, map, images, monitoring,
+    openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 

@@ -27,6 +27,7 @@ from web.pages.images import SIZES
 from web.pages.localize import ImageLocalization
 from web.pages.map import GroundPlaces
 from web.pages.search import UploadReceipt
+from web.pages.upkeep import UpkeepReceipt
 from web.problems import ProblemDetails
 from web.state import current_state
 
@@ -103,6 +104,12 @@ OPERATIONS: dict[str, Operation] = {
     "compare.compare_json": Operation("Backbones beside each other", ("flight", *_SEARCHES, "lang"), (404,)),
     "rotation.rotation_json": Operation("A rotation study", ("study", "turn", "lang")),
     "references.references_json": Operation("Reference sets", ("lang",)),
+    "upkeep.flight_upkeep_json": Operation("What goes with a flight", ("lang",), (404,)),
+    "upkeep.rename_flight": Operation("Rename a flight", ("lang",), (401, 403, 404), UpkeepReceipt),
+    "upkeep.delete_flight": Operation("Delete a flight with its answers", ("lang",), (401, 403, 404), UpkeepReceipt),
+    "upkeep.set_upkeep_json": Operation("What goes with a reference set", ("lang",), (404,)),
+    "upkeep.rename_set": Operation("Rename a reference set", ("lang",), (401, 403, 404), UpkeepReceipt),
+    "upkeep.delete_set": Operation("Delete a reference set", ("lang",), (401, 403, 404), UpkeepReceipt),
     "map.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
     "map.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
@@ -192,8 +199,10 @@ def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, 
         }
     else:
         responses["200"] = success
-    if rule.endpoint == "localize.localize":
-        description |= {"requestBody": _image_body(), "security": [{}, {"token": []}]}
+    if body := _BODIES.get(rule.endpoint):
+        description |= {"requestBody": body, "security": [{}, {"token": []}]}
+    if rule.endpoint in _BODIES and rule.endpoint.startswith("upkeep."):
+        responses["303"] = {"description": "Done; the page that shows it, for readers of HTML", "headers": _headers()}
     if rule.endpoint == "map.tiles":
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
     if rule.endpoint == "health.readyz":
@@ -247,11 +256,24 @@ def _upload() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _image_body() -> dict[str, Any]:
-    """The image by itself, or as the part `image` of a form."""
-    part = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
-    content = {media: {"schema": {"type": "string", "format": "binary"}} for media in ("image/jpeg", "image/png")}
-    return {"required": True, "content": {"multipart/form-data": {"schema": part}, **content}}
+def _form(field: str, schema: Schema, media: str = "application/x-www-form-urlencoded") -> dict[str, Any]:
+    form = {"type": "object", "required": [field], "properties": {field: schema}}
+    return {"required": True, "content": {media: {"schema": form}}}
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_IMAGE_ALONE = {media: {"schema": _BINARY} for media in ("image/jpeg", "image/png")}
+_RENAME, _DELETE = _form("name", {"type": "string", "minLength": 1, "maxLength": 200}), _form("sure", {"enum": ["yes"]})
+_BODIES: dict[str, dict[str, Any]] = {  # of what is posted
+    "localize.localize": {
+        "required": True,
+        "content": _form("image", _BINARY, "multipart/form-data")["content"] | _IMAGE_ALONE,
+    },
+    "upkeep.rename_flight": _RENAME,
+    "upkeep.delete_flight": _DELETE,
+    "upkeep.rename_set": _RENAME,
+    "upkeep.delete_set": _DELETE,
+}
 
 
 def _schemas(answers: Iterable[Answers]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("flights.flights", "flights.flights_plural", "flights.flight", "frame.frame", "search.search", "compare.compare"),
     *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
     *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
+    *("upkeep.flight_upkeep", "upkeep.set_upkeep"),
 }
 ADDRESSES = [
     "/flights.json",
@@ -41,6 +42,8 @@ ADDRESSES = [
     f"/flights/{FLIGHT}/1.json?model=vits16&rank=2&view=blink&within=nan",
     f"/flights/{BLIND_FLIGHT}/3.json",
     f"/flights/{FLIGHT}/export-page.json",
+    f"/flights/{FLIGHT}/edit.json",
+    "/references/gangnam-300m/edit.json",
     f"/flights/{FLIGHT}/3/info/1.json",
     f"/flights/{FLIGHT}/export.json",
     f"/flights/{FLIGHT}/export.geojson",
@@ -280,4 +283,29 @@ def test_a_database_that_is_gone_is_a_described_answer_too(
     answer = app.test_client().get("/readyz")
     assert answer.status_code == 503
     hold_against(document, app, "/readyz", answer)
+    app.extensions["coarseloc"].close()
+
+
+def test_flights_and_sets_are_renamed_and_deleted_with_what_goes_along_said_first(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    settings = make_gallery(tmp_path, SHAPE)
+    app = create_app(settings)
+    client, said = app.test_client(), {}
+    for path in (f"/flights/{FLIGHT}", "/references/gangnam-300m"):
+        before = client.get(f"{path}/edit.json")
+        hold_against(document, app, f"{path}/edit.json", before)
+        said[path] = before.json
+        unsure = client.post(before.json["delete_url"])
+        assert unsure.status_code == 400 and client.get(f"{path}/edit.json").status_code == 200
+        renamed = client.post(before.json["rename_url"], data={"name": "새 이름"})
+        hold_against(document, app, before.json["rename_url"], renamed, "POST")
+        assert client.get(f"{path}/edit.json").status_code == 404
+        there = client.get(f"{path.rpartition('/')[0]}/새 이름/edit.json").json
+        deleted = client.post(there["delete_url"], data={"sure": "yes"})
+        hold_against(document, app, there["delete_url"], deleted, "POST")
+        assert client.post(there["delete_url"], data={"sure": "yes"}).status_code == 404
+    assert said[f"/flights/{FLIGHT}"]["runs"] == 6 and said["/references/gangnam-300m"]["embeddings"] > 0
+    page = client.post("/flights/none/delete", data={"sure": "yes"}, headers={"Accept": "text/html"})
+    assert page.status_code == 404 and b"There is no flight none" in page.data
     app.extensions["coarseloc"].close()
