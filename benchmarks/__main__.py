@@ -31,16 +31,28 @@ from coarseloc.cli.terminal import answer, err, json_option, out
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where files are made meanwhile: 2 GB. [the system's own]",
 )
+@click.option("--anyway", is_flag=True, help="Write the page of the whole benchmark though the machine is busy.")
 @json_option
-def bench(quick: bool, part_name: str, folder: Path, table: Path | None, scratch: Path | None, as_json: bool) -> None:
+def bench(
+    quick: bool,
+    part_name: str,
+    folder: Path,
+    table: Path | None,
+    scratch: Path | None,
+    anyway: bool,
+    as_json: bool,
+) -> None:
     """Measure ingest and search on this machine, side by side with what one would do otherwise.
 
     In one process and in interleaved rounds; what counts are the ratios. Stopped at any moment, the parts that are
     done are in the folder. True architectures with random weights: none of yours are needed, nor any data.
     """
-    if machine.load() > 0.5 * machine.cores():
-        err.print(f"this machine is busy (load {machine.load()}): ratios hold roughly, absolute figures do not")
     whole = not (quick or part_name)
+    if machine.load() > 0.5 * machine.cores():
+        by = ", ".join(machine.busiest()) or "none that uses 5 % just now"
+        err.print(f"this machine is busy (load {machine.load()}; {by}): ratios hold roughly, absolute figures do not")
+        if whole and table and not anyway:
+            raise click.UsageError(f"{table} is not written on a busy machine: wait, stop them, or give --anyway")
 
     def keep(results: Results) -> Path:
         path = report.write_json(results, folder, "" if whole else "quick" if quick else "part")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
 from benchmarks.rounds import Contest, Way
 from coarseloc.embedding import kernels
 
 CEILING = "ceiling: "
+_INSTRUCTIONS = ("avx2", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve")
 _PACKAGES = (
     "coarseloc", "torch", "transformers", "timm", "onnxruntime", "faiss-cpu", "faiss-gpu", "numpy", "pillow",
     "qdrant-edge-py", "qdrant-client",
@@ -36,9 +39,30 @@ def facts() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),
         "python": platform.python_version(),
+        "instructions": _instructions(),
+        "threads": _threads(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "commit": _commit(),
     }
+
+
+def _instructions() -> str:
+    """The CPU's instruction sets that decide what is fast here."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().partition("flags")[2].partition("\n")[0].split()) if cpuinfo.exists() else set()
+    return ", ".join(flag for flag in _INSTRUCTIONS if flag in flags) or "unknown"
+
+
+def _threads() -> str:
+    """Each library's threads, and which BLAS it is."""
+    import faiss
+
+    pools = [
+        f"{pool['internal_api']} {pool['num_threads']}"
+        + (f" ({pool['architecture']})" if "architecture" in pool else "")
+        for pool in threadpool_info()
+    ]
+    return f"torch {torch.get_num_threads()}, faiss {faiss.omp_get_max_threads()}; {', '.join(dict.fromkeys(pools))}"
 
 
 def cores() -> int:
@@ -49,6 +73,30 @@ def cores() -> int:
 def load() -> float:
     """Processes that ran or wanted to, over the last minute."""
     return round(os.getloadavg()[0], 2)
+
+
+def busiest(seconds: float = 1.0, count: int = 3) -> list[str]:
+    """Who uses the processors just now, but for this process: `python (4711) 98 %`, at least 5 % each. Linux only."""
+    before = _cpu_times()
+    time.sleep(seconds)
+    ticks = os.sysconf("SC_CLK_TCK") * seconds
+    shares = [
+        ((used - before[process][1]) / ticks, f"{name} ({process})")
+        for process, (name, used) in _cpu_times().items()
+        if process in before and process != os.getpid()
+    ]
+    return [f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True)[:count] if share >= 0.05]
+
+
+def _cpu_times() -> dict[int, tuple[str, int]]:
+    """{process: (its name, clock ticks that it has run)}."""
+    times = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            name, _, rest = file.read_text(errors="replace").partition("(")[2].rpartition(")")
+            fields = rest.split()
+            times[int(file.parent.name)] = (name, int(fields[11]) + int(fields[12]))
+    return times
 
 
 def free_memory() -> int:

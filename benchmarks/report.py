@@ -99,6 +99,8 @@ def machine_rows(records: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("date", f"{facts['date']}, commit {facts['commit']}"),
         ("machine", f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"),
+        ("instructions", facts.get("instructions", "unknown")),
+        ("threads", facts.get("threads", "unknown")),
         ("versions", f"Python {facts['python']}, " + plain_facts(facts["versions"])),
         (
             "load",

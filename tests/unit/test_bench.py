@@ -114,6 +114,19 @@ def test_a_busy_machine_gives_no_verdict() -> None:
     assert report.was_busy(idle | {"load before": 4.0}) and report.was_busy(idle | {"load after": 6.5})
 
 
+def test_the_documentations_page_is_not_written_on_a_busy_machine_and_who_loads_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "load", lambda: 9.0)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            refused = CliRunner().invoke(bench, ["--table", str(tmp_path / "t.md"), "--out", str(tmp_path)])
+        finally:
+            busy.kill()
+    assert refused.exit_code == 2 and "not written on a busy machine" in refused.output
+    assert f"({busy.pid})" in refused.output and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "gflop"),
     [("vits16", 9.4), ("vits16+", 12.2), ("vitb16", 35.9), ("vitl16", 125.7), ("vith16+", 344.2)],
