@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ from coarseloc.core.filters import Where
 from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
-from coarseloc.store import Database, embeddings, flights, open_database, references, runs, tallies
+from coarseloc.store import Database, embeddings, flights, open_database, references, runs, seals, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors import configured_store
@@ -279,8 +280,11 @@ class DataFolder:
         """Write the embedded database as of now to `path`, while others use it; returns the bytes written."""
         return self.db.back_up(path)
 
-    def diagnose(self) -> Diagnosis:
-        """Check versions, device, FAISS, stores, every byte of the mirrors, pending embeddings and the disk."""
+    def diagnose(self, deep: bool = False) -> Diagnosis:
+        """Check versions, device, FAISS, stores, every byte of the mirrors, pending embeddings and the disk.
+
+        deep: every row that answers are read from, every vector of the vector store and every byte of the weights too.
+        """
         checks: dict[str, Any] = {"coarseloc": __version__, "python": platform.python_version(), "cpus": os.cpu_count()}
         problems: list[str] = []
 
@@ -296,10 +300,14 @@ class DataFolder:
         check("device", self._device)
         check("faiss", _faiss)
         check("data folder", self._data_folder)
-        check("database", self._database)
+        check("database", lambda: self._database(deep))
         check("vector store", self._vector_store)
         check("mirrors", self._mirrors)
         check("pending", self._pending)
+        if deep:
+            check("rows", self._rows)
+            check("vectors", self._vectors)
+            check("weights", self._weights)
         checks["weights found"] = ", ".join(entry.name for entry in self.backbones() if entry.path) or "none"
         return Diagnosis(checks, problems)
 
@@ -313,13 +321,13 @@ class DataFolder:
         folder = next(path for path in (data_dir, *data_dir.parents) if path.exists())
         return f"{data_dir} ({shutil.disk_usage(folder).free / 1e9:.1f} GB free)"
 
-    def _database(self) -> str:
-        if damage := self.db.damage():
+    def _database(self, deep: bool) -> str:
+        if damage := self.db.damage(thorough=deep):
             raise StoreError(
-                f"{self.db.engine.url!r} is damaged ({damage}): stop everything that uses it and restore a back-up, "
+                f"{self.db.location} is damaged ({damage}): stop everything that uses it and restore a back-up, "
                 "see docs/operations.md"
             )
-        return f"{self.db.engine.url!r}, schema {self.db.revision()}"
+        return f"{self.db.location}, schema {self.db.revision()}"
 
     def _vector_store(self) -> str:
         from coarseloc.vectors import sync
@@ -340,6 +348,63 @@ class DataFolder:
 
         sound, unread = check_mirrors(self.settings.mirrors)
         return "; ".join([f"{sound} sound, every byte read", *unread])
+
+    def damage(self) -> list[str]:
+        """Name the rows that are not as they were written, each with what mends it."""
+        with self.db.read() as session:
+            damaged = [
+                seals.damage_text(session, kind, owner)
+                for kind, owner in seals.seals(session)
+                if not seals.is_sound(session, kind, owner)
+            ]
+            _, keys, _ = seals.damaged_embeddings(session)
+        if keys:
+            damaged.append(
+                f"{len(keys)} embeddings (first: {keys[0]}) are not as they were written: restore a back-up; without "
+                "one, `coarseloc references delete` and ingest again"
+            )
+        return damaged
+
+    def _rows(self) -> str:
+        if damaged := self.damage():
+            raise StoreError("; ".join(damaged))
+        with self.db.read() as session:
+            if tallies.miscounts(session):
+                raise StoreError("the database's tallies contradict its rows: `coarseloc reconcile` mends them")
+            sealed, unsealed = len(seals.seals(session)), seals.unsealed(session)
+            count, _, undigested = seals.damaged_embeddings(session)
+        unchecked = {f"{kind}s": number for kind, number in unsealed.items()}
+        if undigested:
+            unchecked["embeddings"] = undigested
+        return "; ".join(
+            [
+                f"{sealed} sets, flights, runs and answers and {count - undigested} embeddings as they were written",
+                *(f"{number} {kinds} without a digest" for kinds, number in unchecked.items()),
+            ]
+        )
+
+    def _vectors(self) -> str:
+        from coarseloc.vectors import sync
+
+        with self.vectors() as store:
+            differences = sync.reconcile(self.db, store, sample=sys.maxsize)
+        if differing := [d.collection for d in differences if d.missing or d.orphaned or d.differing]:
+            raise VectorStoreError(f"{', '.join(differing)} differ from the database: `coarseloc rebuild` mends them")
+        return f"{sum(difference.compared for difference in differences)} equal to the database's"
+
+    def _weights(self) -> str:
+        from coarseloc.embedding.encoders import CACHE
+        from coarseloc.embedding.weights import LocatedWeights, find, recheck
+
+        with self.db.read() as session:
+            embedded = {spec.embedding_spec.weights_digest for spec in embeddings.specs(session)}
+        states = []
+        for row in specs.table(self.settings.backbones).values():
+            located = find(row, self.settings.weights)
+            if isinstance(located, LocatedWeights):
+                digest = recheck(located, self.settings.data_dir / CACHE)
+                states.append(f"{row.name} {digest[:12]}" + (", as embedded" if digest in embedded else ""))
+        return "; ".join(states) or "none"
 
     def _pending(self) -> str:
         with self.db.read() as session:

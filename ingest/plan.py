@@ -10,7 +10,7 @@ from pathlib import Path
 from coarseloc.core import geo, ids
 from coarseloc.core.types import EmbeddingSpec, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_digests
-from coarseloc.store import Session, embeddings, references
+from coarseloc.store import Session, embeddings, references, seals
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
 
@@ -67,6 +67,7 @@ def make_plan(
 
     What the set holds and the source no longer gives is removed, unless `keep_missing`."""
     stored = references.save_reference_set(session, source.reference_set, source.tiles)
+    seals.check(session, "set", stored.id)
     _warn_of_moved_tiles(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
     removed = _remove_missing(session, stored, source, keep_missing)

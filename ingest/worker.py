@@ -18,7 +18,7 @@ import numpy as np
 
 from coarseloc.core.types import Backbone, EmbeddingSpec, Failure, Float32, Progress, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
-from coarseloc.store import Database, embeddings, references
+from coarseloc.store import Database, embeddings, references, seals
 from ingest.plan import Plan, Work, make_plan
 
 READERS = 2
@@ -112,6 +112,7 @@ def run(
     summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date, removed=plan.removed)
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:
+        _seal(db, plan)
         return summary
     writer = _Writer(db, plan, summary)
     tried = 0
@@ -124,7 +125,14 @@ def run(
     except KeyboardInterrupt:
         summary.interrupted = True
     writer.commit()
+    _seal(db, plan)
     return summary
+
+
+def _seal(db: Database, plan: Plan) -> None:
+    """Let the set's rows be checked from now on, where they were written to."""
+    with db.write() as session:
+        seals.seal(session, "set", plan.reference_set.id)
 
 
 # --- between plan and commit: the same wherever it runs -------------------------------------------

@@ -14,7 +14,7 @@ from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, RankedTile
 from coarseloc.localize.localizer import MOST_HEADINGS
-from coarseloc.store import Database, embeddings
+from coarseloc.store import Database, embeddings, references, seals
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.vectors.protocol import VectorStore
 from search.neighbors import best_rows, float32_error
@@ -70,6 +70,8 @@ class FilteredIndex:
         points = [str(key) for key in keys]
         with self.db.read() as session:
             rows = embeddings.facts_by_point(session, points)
+            for name in {facts.reference_set for _, facts, *_ in rows.values()}:
+                seals.check(session, "set", references.find_reference_set(session, name).id)
         live = [(float(score), *rows[point]) for score, point in zip(scores, points, strict=True) if point in rows]
         return [
             RankedTile(rank, score, tile, path, digest, key)

@@ -33,7 +33,7 @@ import xxhash
 from coarseloc.core import files, ids
 from coarseloc.core.errors import LockedError, StaleMirror, StoreError
 from coarseloc.core.filters import TileColumns, Where
-from coarseloc.store import Database, tallies
+from coarseloc.store import Database, seals, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
@@ -128,6 +128,7 @@ def open_mirror(
     has no embeddings of this spec, LockedError where another process builds it for more than ten minutes.
     """
     with db.read() as session:
+        seals.check(session, "set", reference_set.id)
         version = tallies.tally(session, reference_set.id, spec.id).version
     expected = _schema(reference_set, spec, version)
     if expected.count == 0:

@@ -32,6 +32,11 @@ def json_response(answer: BaseModel) -> Response:
     return jsonify(answer.model_dump(mode="json"))
 
 
+def file_below(path: str) -> str:
+    """A file's name below its folder's: where on this server the folder lies is nobody's business."""
+    return "/".join(Path(path).parts[-2:])
+
+
 def location_of(place: LonLat) -> Location:
     return Location(lon=place.lon, lat=place.lat)
 
@@ -79,7 +84,7 @@ def hit_views(
     def view(hit: RankedTile, drop: float) -> HitView:
         distance_m, verdict = tile_verdict(truth, hit.tile) if truth else (None, None)
         return HitView(
-            **hit_result(to_hit(hit, thumbnails)).model_dump(),
+            **{**(result := hit_result(to_hit(hit, thumbnails)).model_dump()), "path": file_below(result["path"])},
             drop=drop,
             image=picture_url(hit.key, hit.content_digest),
             image_full=picture_url(hit.key, hit.content_digest, "full"),

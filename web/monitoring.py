@@ -23,6 +23,7 @@ from coarseloc.store import embeddings
 from coarseloc.store.session import head_revision
 from web.models import AnswerModel
 from web.pages import as_json
+from web.problems import without_folders
 from web.state import WebState, current_state
 
 routes = Blueprint("health", __name__)
@@ -102,7 +103,7 @@ def _check_database(state: WebState) -> DatabaseCheck:
     try:
         revision, head = state.database.revision(), head_revision()
     except CoarselocError as error:
-        return DatabaseCheck(status="down", detail=str(error))
+        return DatabaseCheck(status="down", detail=without_folders(str(error)))
     if revision != head:
         detail = f"schema is at {revision}, this version needs {head}: run `coarseloc migrate`"
         return DatabaseCheck(status="down", detail=detail)
@@ -113,7 +114,7 @@ def _check_vectors(state: WebState) -> VectorsCheck:
     """The vector store: whether it can be had, and how far it is behind."""
     with state.database.read() as session:
         pending = sum(embeddings.pending_counts(session).values())
-    trouble = state.vectors.trouble
+    trouble = state.vectors.trouble and without_folders(state.vectors.trouble)
     return VectorsCheck(status="degraded" if trouble or pending else "ok", detail=trouble, pending=pending)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from pathlib import Path
 from typing import Literal
 
-from flask import Flask, Response, g, render_template, request
+from flask import Flask, Response, current_app, g, render_template, request
 from pydantic import Field
 from werkzeug.exceptions import HTTPException, SecurityError
 
@@ -99,10 +100,19 @@ def _details(problem: Problem) -> ProblemDetails:
     )
 
 
+def without_folders(text: str) -> str:
+    """A text without where on this server the data and the weights lie."""
+    settings = current_app.extensions["coarseloc"].settings
+    names = {str(settings.weights): "WEIGHTS", str(settings.data_dir): "DATA", str(Path.home()): "~"}
+    for folder, name in names.items():
+        text = text.replace(folder, name)
+    return text
+
+
 def _respond_to_error(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
-    return _respond(Problem(status, str(error)))
+    return _respond(Problem(status, without_folders(str(error))))
 
 
 def _refuse_host(error: SecurityError) -> Response:

@@ -12,12 +12,13 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
 from coarseloc import __version__
 from coarseloc.core import ids
-from coarseloc.core.errors import CoarselocError
+from coarseloc.core.errors import CoarselocError, StoreError
 
 # The machine's troubles, wherever they strike: the user's to mend, like bad input.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
@@ -135,6 +136,17 @@ class LazyGroup(click.Group):
         module, _, function = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"coarseloc.cli.{module}"), function)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Where it stumbles over rows that are not as they were written, these are named instead."""
+        try:
+            return super().invoke(ctx)
+        except (CoarselocError, click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+            raise
+        except Exception as error:
+            if ctx.obj is None or not (damaged := ctx.obj.damage()):
+                raise
+            raise StoreError(f"the database is damaged: {'; '.join(damaged)}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))

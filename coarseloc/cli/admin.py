@@ -136,11 +136,12 @@ def backup(workspace: Workspace, file: Path) -> None:
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Read every row, vector and weight: minutes on a large data folder.")
 @json_option
 @pass_workspace
-def doctor(workspace: Workspace, as_json: bool) -> None:
+def doctor(workspace: Workspace, deep: bool, as_json: bool) -> None:
     """Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold."""
-    diagnosis = workspace.diagnose()
+    diagnosis = workspace.diagnose(deep)
     answer(as_json, diagnosis.checks, lambda: table("what", "found", rows=list(diagnosis.checks.items())))
     if diagnosis.problems:
         raise StoreError(f"doctor found problems with: {', '.join(diagnosis.problems)}")

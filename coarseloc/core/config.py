@@ -119,7 +119,8 @@ def load(data_dir: Path | None = None, config_file: Path | None = None) -> Setti
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        secret = isinstance(first.get("input"), str) and name in ("qdrant_api_key", "token")
         raise ConfigError(
-            f"setting `{name}` is {first.get('input')!r}: {first['msg']}. "
+            f"setting `{name}` is {'***' if secret else repr(first.get('input'))}: {first['msg']}. "
             f"Correct COARSELOC_{name.upper()} or coarseloc.toml."
         ) from None

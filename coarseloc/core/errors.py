@@ -3,9 +3,24 @@
 Everything under `CoarselocError` is the user's to mend: the command line prints it and exits with 2.
 """
 
+from __future__ import annotations
+
+import re
+
+_IN_URL = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s/@:'\"]*:)[^\s/'\"]*(?=@)")
+_IN_QUERY = re.compile(r"(?P<before>[?&;](?:\w*password|passwd|pwd|passfile|\w*api[-_]?key|token)=)[^&;\s'\"]*", re.I)
+
+
+def without_passwords(text: str) -> str:
+    """A text with the passwords of the URLs in it replaced by three stars."""
+    return _IN_QUERY.sub(r"\g<before>***", _IN_URL.sub(r"\g<before>***", text))
+
 
 class CoarselocError(Exception):
-    """Base of every error that a user can act on."""
+    """Base of every error that a user can act on. Its text holds no password, whatever URLs it names."""
+
+    def __str__(self) -> str:
+        return without_passwords(super().__str__())
 
 
 class ConfigError(CoarselocError):

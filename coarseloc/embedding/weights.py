@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from coarseloc.core import files
+from coarseloc.core import files, ids
 from coarseloc.core.errors import WeightsError
 from coarseloc.embedding.specs import BackboneSpec
 
@@ -264,6 +264,18 @@ def weights_digest(weights: LocatedWeights, cache_dir: Path | None = None) -> st
     return hashlib.sha256("".join(_file_digest(path, cache_dir) for path in paths).encode()).hexdigest()
 
 
+def recheck(weights: LocatedWeights, cache_dir: Path) -> str:
+    """Return `weights_digest` of the bytes as they are now. Raises WeightsError where they differ from what is
+    remembered of files of the same size and time."""
+    remembered, actual = weights_digest(weights, cache_dir), weights_digest(weights)
+    if remembered != actual:
+        raise WeightsError(
+            f"the weights of {weights.spec.name} in {weights.path} are damaged: their bytes have changed while size "
+            "and time have not. Copy them again from where they came from"
+        )
+    return actual
+
+
 def _file_digest(path: Path, cache_dir: Path | None) -> str:
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -274,7 +286,8 @@ def _file_digest(path: Path, cache_dir: Path | None) -> str:
             digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
         if cache_file is not None:
             cache_file.parent.mkdir(parents=True, exist_ok=True)
-            files.write_text(cache_file, json.dumps(digests, indent=1))
+            content = {"digests": digests, "digest": ids.digest(digests)}
+            files.write_text(cache_file, json.dumps(content, indent=1))
     return digests[key]
 
 
@@ -282,6 +295,8 @@ def _cached_digests(cache_file: Path | None) -> dict[str, str]:
     if cache_file is None or not cache_file.is_file():
         return {}
     try:
-        return dict(json.loads(cache_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # a cache: what cannot be read is computed again
+        content = json.loads(cache_file.read_text(encoding="utf-8"))
+        digests = dict(content["digests"])
+        return digests if ids.digest(digests) == content["digest"] else {}
+    except (OSError, ValueError, KeyError, TypeError):  # a cache: what is not as it was written is computed again
         return {}

@@ -16,8 +16,9 @@ from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
+from coarseloc.core.errors import StoreError
 from coarseloc.core.types import BBox, EmbeddingSpec, Fit, Float32, LonLat, Point, TileFacts, batches
-from coarseloc.store import tallies
+from coarseloc.store import seals, tallies
 from coarseloc.store.tables import (
     VECTOR,
     EmbeddingRow,
@@ -127,11 +128,13 @@ def write_embeddings(session: Session, rows: Sequence[tuple[int, int, str, Float
                 "rotated_tile_id": rotated_tile,
                 "spec_id": spec,
                 "content_digest": content_digest,
-                "vector": np.ascontiguousarray(vector, VECTOR).tobytes(),
+                "vector": packed,
                 "generation": generation,
                 "deleted": False,
+                "row_digest": seals.vector_digest(rotated_tile, spec, content_digest, packed),
             }
             for rotated_tile, spec, content_digest, vector in rows
+            for packed in [np.ascontiguousarray(vector, VECTOR).tobytes()]
         ],
         ["rotated_tile_id", "spec_id"],
     )
@@ -223,7 +226,12 @@ def take_pending(session: Session, stored: StoredSpec, limit: int) -> list[Pendi
     query = _with_facts(select(EmbeddingRow)).where(
         EmbeddingRow.spec_id == stored.id, EmbeddingRow.indexed_generation < EmbeddingRow.generation
     )
-    rows = session.execute(query.order_by(EmbeddingRow.id).limit(limit))
+    rows = session.execute(query.order_by(EmbeddingRow.id).limit(limit)).all()
+    for row in rows:
+        embedding: EmbeddingRow = row.EmbeddingRow
+        check_vector(
+            embedding.rotated_tile_id, stored.id, embedding.content_digest, embedding.vector, embedding.row_digest
+        )
     return [
         PendingEmbedding(
             row.EmbeddingRow.id,
@@ -259,6 +267,15 @@ def mark_indexed(session: Session, drained: Sequence[PendingEmbedding]) -> None:
 def forget_indexed(session: Session, spec_id: int) -> None:
     """Make every embedding of a spec pending: its collection was lost or dropped."""
     session.execute(update(EmbeddingRow).where(EmbeddingRow.spec_id == spec_id).values(indexed_generation=0))
+
+
+def check_vector(rotated_tile: int, spec: int, content_digest: str, vector: bytes, digest: int | None) -> None:
+    """Raise StoreError where an embedding's row is not as it was written."""
+    if digest is not None and seals.vector_digest(rotated_tile, spec, content_digest, vector) != digest:
+        raise StoreError(
+            f"the embedding of rotated tile {rotated_tile} is not as it was written: the database is damaged, "
+            "`coarseloc doctor --deep` says where and how to mend it"
+        )
 
 
 # --- reading vectors ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core.fixes import FixConditions, FrameFix, NoMatch, NoMatchReason, NotVerified, Pose2D, RunnerUp
 from coarseloc.core.types import LonLat
+from coarseloc.store import seals
 from coarseloc.store.points import point_columns, point_of
 from coarseloc.store.tables import FrameFixRow, FrameRow
 
@@ -22,11 +23,13 @@ _IN_COLUMNS = (
 
 def save_fixes(session: Session, localization: int, fixes: Iterable[tuple[int, FrameFix]]) -> None:
     """Write fixes, (frame's key, fix). Of a frame without a match no position is written."""
+    seals.unseal(session, "localization", localization)
     session.add_all(FrameFixRow(localization_id=localization, frame_id=frame, **_values(fix)) for frame, fix in fixes)
 
 
 def fixes(session: Session, localization: int, frame_indices: Sequence[int] | None = None) -> dict[int, FrameFix]:
-    """Read {frame index: fix}, for all frames or some."""
+    """Read {frame index: fix}, for all frames or some. Raises StoreError where they are not as they were written."""
+    seals.check(session, "localization", localization)
     query = (
         select(FrameRow.index, FrameFixRow)
         .join(FrameRow, FrameRow.id == FrameFixRow.frame_id)

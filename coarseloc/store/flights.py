@@ -18,6 +18,7 @@ from coarseloc.core import ids
 from coarseloc.core.clock import FlightClock, TimeSource
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import AltitudeDatum, Flight, Frame, LonLat, Pose
+from coarseloc.store import seals
 from coarseloc.store.tables import (
     FlightRow,
     FrameEstimateRow,
@@ -29,6 +30,7 @@ from coarseloc.store.tables import (
     RunRow,
     SearchMapRow,
     TileSnapshotRow,
+    TrackEstimateRow,
 )
 
 _SAME_POSE = 1e-9  # degrees and metres: less is rounding
@@ -61,8 +63,15 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
             notices.append(f"this folder is flight {others[0]} already: --flight-id {others[0]} goes on with that one")
         row = FlightRow(flight_id=label)
         session.add(row)
-    elif row.path != str(flight.path):
-        notices.append(_move_notice(session, row, flight))
+    else:
+        if not seals.is_sound(session, "flight", row.id):
+            notices.append(
+                f"the database is damaged: {seals.damage_text(session, 'flight', row.id)}. They are read anew now; "
+                "hold the frames' numbers against earlier exports"
+            )
+        seals.unseal(session, "flight", row.id)
+        if row.path != str(flight.path):
+            notices.append(_move_notice(session, row, flight))
     row.path, row.started_at, row.truth_source = str(flight.path), flight.started_at, flight.truth_source
     row.truth_sd_m = flight.truth_sd_m
     row.time_source, row.utc_offset_s = flight.clock.source, flight.clock.utc_offset_s
@@ -73,6 +82,7 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
     numbers = frame_indices(flight.frames, {frame_row.relative_path: frame_row.index for frame_row in stored_rows})
     frames = tuple(replace(frame, index=numbers[frame.relative_path]) for frame in flight.frames)
     _write_frames(session, row.id, stored_rows, frames)
+    seals.seal(session, "flight", row.id)
     keys = {frame_row.index: frame_row.id for frame_row in _frame_rows(session, row.id)}
     in_folder = {frame.index for frame in frames}
     stored = replace(flight, flight_id=label, frames=frames)
@@ -97,10 +107,8 @@ def flight_ids(session: Session) -> list[str]:
 
 def find_flight(session: Session, flight_id: str) -> StoredFlight:
     """Read a flight with its frames. Raises StoreError listing the flights there are."""
-    row = session.scalar(select(FlightRow).where(FlightRow.flight_id == ids.label(flight_id)))
-    if row is None:
-        expected = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
-        raise StoreError(f"flight {flight_id!r} is not known: expected one of {expected}")
+    row = session.get_one(FlightRow, _flight_key(session, flight_id))
+    seals.check(session, "flight", row.id)
     rows = _frame_rows(session, row.id)
     flight = Flight(
         row.flight_id,
@@ -117,25 +125,36 @@ def find_flight(session: Session, flight_id: str) -> StoredFlight:
     )
 
 
+def _flight_key(session: Session, flight_id: str) -> int:
+    key = session.scalar(select(FlightRow.id).where(FlightRow.flight_id == ids.label(flight_id)))
+    if key is None:
+        expected = ", ".join(flight_ids(session)) or "none yet: search one with `coarseloc search FLIGHT_DIR`"
+        raise StoreError(f"flight {flight_id!r} is not known: expected one of {expected}")
+    return key
+
+
 def rename_flight(session: Session, flight_id: str, new_name: str) -> None:
     """Give a flight another label. Raises StoreError where it is not known, InputError where the new one is taken."""
     stored, free = find_flight(session, flight_id), ids.free_label(new_name, flight_ids(session))
+    seals.unseal(session, "flight", stored.id)
     session.execute(update(FlightRow).where(FlightRow.id == stored.id).values(flight_id=free))
+    seals.seal(session, "flight", stored.id)
 
 
 def delete_flight(session: Session, flight_id: str) -> None:
     """Delete a flight with its frames and all answers for it, and what no answer refers to any more. Raises StoreError
     where it is not known."""
-    session.execute(delete(FlightRow).where(FlightRow.id == find_flight(session, flight_id).id))
+    session.execute(delete(FlightRow).where(FlightRow.id == _flight_key(session, flight_id)))
     best = select(FrameEstimateRow.snapshot_id).where(FrameEstimateRow.snapshot_id.is_not(None))
     unused = TileSnapshotRow.id.not_in(select(HitRow.snapshot_id)) & TileSnapshotRow.id.not_in(best)
     session.execute(delete(TileSnapshotRow).where(unused))
     session.execute(delete(SearchMapRow).where(SearchMapRow.id.not_in(select(RunRow.search_map_id))))
+    seals.drop_orphans(session)
 
 
 def flight_results(session: Session, flight_id: str) -> dict[str, int]:
     """Count what is deleted with a flight, {"runs", "hits", "answers": methods' answers, tracks among them}."""
-    flight_pk = find_flight(session, flight_id).id
+    flight_pk = _flight_key(session, flight_id)
     of_flight = select(RunRow.id).where(RunRow.flight_pk == flight_pk)
     counts = {
         "runs": select(func.count()).select_from(RunRow).where(RunRow.flight_pk == flight_pk),
@@ -223,7 +242,9 @@ def _write_frames(session: Session, flight_pk: int, stored_rows: Sequence[FrameR
     no results."""
     in_folder = {frame.relative_path for frame in frames}
     has_results = or_(
-        exists().where(FrameResultRow.frame_id == FrameRow.id), exists().where(FrameFixRow.frame_id == FrameRow.id)
+        exists().where(FrameResultRow.frame_id == FrameRow.id),
+        exists().where(FrameFixRow.frame_id == FrameRow.id),
+        exists().where(TrackEstimateRow.frame_id == FrameRow.id),
     )
     session.execute(
         delete(FrameRow).where(

@@ -14,7 +14,7 @@ from coarseloc.core import ids
 from coarseloc.core.fixes import FrameFix, Pose2D
 from coarseloc.core.tracks import TrackEstimate, TrackEvidence, TrackMode
 from coarseloc.core.types import Covariance, Estimate, LonLat
-from coarseloc.store import fixes, tracks
+from coarseloc.store import fixes, seals, tracks
 from coarseloc.store.snapshots import TileSnapshot, snapshots
 from coarseloc.store.tables import (
     FlightRow,
@@ -107,7 +107,10 @@ def start_localization(
         LocalizationRow.flight_pk == flight, LocalizationRow.method == method, LocalizationRow.digest == digest
     )
     if (stored := session.scalar(query)) is not None:
-        return stored
+        if seals.is_sound(session, "localization", stored):
+            return stored
+        delete_localization(session, stored)
+        session.flush()
     row = LocalizationRow(flight_pk=flight, method=method, digest=digest)
     row.reference_sets, row.parameters = [dict(reference_set) for reference_set in reference_sets], dict(parameters)
     session.add(row)
@@ -120,6 +123,7 @@ def save_estimates(
     session: Session, localization: int, estimates: Iterable[tuple[int, Estimate]], snapshot_keys: Mapping[str, int]
 ) -> None:
     """Write estimates, (frame's key, estimate). snapshot_keys: {point id: snapshot} of the tiles they name."""
+    seals.unseal(session, "localization", localization)
     for frame, estimate in estimates:
         covariance = estimate.covariance_m2
         session.add(
@@ -200,15 +204,18 @@ def _backbones(session: Session, localization_keys: Sequence[int]) -> dict[int, 
 def finish_localization(session: Session, localization: int) -> None:
     row = session.get_one(LocalizationRow, localization)
     row.finished_at = row.finished_at or now()
+    seals.seal(session, "localization", localization)
 
 
 def delete_localization(session: Session, localization: int) -> None:
     """Forget an answer with all of its frames."""
+    seals.unseal(session, "localization", localization)
     session.delete(session.get_one(LocalizationRow, localization))
 
 
 def reopen_localization(session: Session, localization: int) -> None:
     """It is unfinished again."""
+    seals.unseal(session, "localization", localization)
     session.get_one(LocalizationRow, localization).finished_at = None
 
 
@@ -294,6 +301,8 @@ def estimates(
     if method in _TRACK_MODES:
         tracked = frame_tracks(session, run, method, frame_indices)
         return {index: (estimate, None) for index, frame in tracked.items() if (estimate := _track_estimate(frame))}
+    if (newest := newest_localization(session, run, method)) is not None:
+        seals.check(session, "localization", newest)
     query = (
         select(FrameRow.index, FrameEstimateRow)
         .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)

@@ -14,7 +14,7 @@ from coarseloc.core import filters, ids
 from coarseloc.core.errors import StoreError
 from coarseloc.core.filters import TileColumns
 from coarseloc.core.types import Float32, ReferenceSet, Tile, TileFacts, batches
-from coarseloc.store import references, tallies
+from coarseloc.store import embeddings, references, tallies
 from coarseloc.store.tables import VECTOR, EmbeddingRow, ReferenceSetRow, RotatedTileRow, SpecRow, TileRow
 
 PART = 4096  # vectors read at a time
@@ -77,15 +77,19 @@ def _halves(point_ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
 
 def _parts(session: Session, spec_id: int, dim: int, rotated_tiles: NDArray[np.int64]) -> Iterator[Float32]:
     for batch in batches(rotated_tiles.tolist(), PART):
-        query = select(EmbeddingRow.rotated_tile_id, EmbeddingRow.vector)
+        query = select(
+            EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest, EmbeddingRow.vector, EmbeddingRow.row_digest
+        )
         query = query.where(EmbeddingRow.rotated_tile_id.in_(batch), EmbeddingRow.spec_id == spec_id)
-        vectors = {key: vector for key, vector in session.execute(query)}
-        for key, vector in vectors.items():
+        vectors = {}
+        for key, content_digest, vector, digest in session.execute(query):
+            vectors[key] = vector
             if len(vector) != dim * VECTOR.itemsize:
                 raise StoreError(
                     f"the embedding of rotated tile {key} has {len(vector)} bytes, expected {dim * VECTOR.itemsize}: "
                     "the database is damaged, run `coarseloc doctor`"
                 )
+            embeddings.check_vector(key, spec_id, content_digest, vector, digest)
         yield np.frombuffer(b"".join(vectors[key] for key in batch), VECTOR).reshape(len(batch), dim)
 
 

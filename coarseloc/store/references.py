@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View, batches
+from coarseloc.store import seals
 from coarseloc.store.embeddings import mark_tiles_pending, mark_views_deleted
 from coarseloc.store.tables import EmbeddingRow, FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
 
@@ -90,6 +91,8 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
     if reference_set.map_sd_m is not None:
         row.map_sd_m = reference_set.map_sd_m
     row.angles = sorted({*row.angles, *reference_set.angles})
+    if row.id is not None and session.is_modified(row):
+        seals.unseal(session, "set", row.id)
     session.flush()
     return reference_set_of(row)
 
@@ -149,7 +152,10 @@ def rename_reference_set(session: Session, name: str, new_name: str) -> None:
     stored = find_reference_set(session, name)
     taken = [other.name for other in reference_sets(session)]
     free = ids.free_label(new_name, taken)
+    seals.check(session, "set", stored.id)
+    seals.unseal(session, "set", stored.id)
     session.execute(update(ReferenceSetRow).where(ReferenceSetRow.id == stored.id).values(name=free))
+    seals.seal(session, "set", stored.id)
     tiles = session.scalars(select(TileRow.id).where(TileRow.reference_set_id == stored.id)).all()
     mark_tiles_pending(session, tiles)
 
@@ -157,6 +163,7 @@ def rename_reference_set(session: Session, name: str, new_name: str) -> None:
 def delete_reference_set(session: Session, reference_set_id: int) -> None:
     """Drop the set with its tiles, embeddings and failures; runs made against it stay, with what they found. The
     vector store must have lost its points before: nothing remembers them afterwards."""
+    seals.unseal(session, "set", reference_set_id)
     session.execute(delete(ReferenceSetRow).where(ReferenceSetRow.id == reference_set_id))
 
 
@@ -170,6 +177,8 @@ def save_tiles(session: Session, reference_set_id: int, tiles: Iterable[Tile]) -
             new.append(_tile_values(reference_set_id, tile))
             if old:
                 moved.append(old[0])
+    if new:
+        seals.unseal(session, "set", reference_set_id)
     upsert(session, TileRow, new, ["reference_set_id", "index"])
     mark_tiles_pending(session, moved)
     keys = select(TileRow.index, TileRow.id).where(TileRow.reference_set_id == reference_set_id)
@@ -249,6 +258,8 @@ def save_views(
 
     point_key: of the reference set.
     """
+    if views:
+        seals.unseal(session, "set", _owner_of(session, next(iter(tile_keys.values()))))
     points = {
         (tile.index, view.angle_deg): str(ids.point_id(point_key, tile.index, view.angle_deg))
         for tile, view, _ in views
@@ -275,6 +286,10 @@ def save_views(
     return {key: primary[point] for key, point in points.items()}
 
 
+def _owner_of(session: Session, tile_key: int) -> int:
+    return session.scalars(select(TileRow.reference_set_id).where(TileRow.id == tile_key)).one()
+
+
 def remove_views(session: Session, reference_set_id: int, rotated_tiles: Iterable[int]) -> None:
     """Mark rotated tiles and their embeddings for deletion, which a drain completes (`drop_removed`); finished runs
     keep what they found. The set loses the angles of which no view is left."""
@@ -283,18 +298,31 @@ def remove_views(session: Session, reference_set_id: int, rotated_tiles: Iterabl
         session.execute(update(RotatedTileRow).where(RotatedTileRow.id.in_(batch)).values(stamp=_REMOVED))
         mark_views_deleted(session, reference_set_id, batch)
     lost = before.keys() - count_views(session, reference_set_id).keys()
-    row = session.get_one(ReferenceSetRow, reference_set_id)
-    row.angles = [angle for angle in row.angles if angle not in lost]
+    if lost:
+        seals.unseal(session, "set", reference_set_id)
+        row = session.get_one(ReferenceSetRow, reference_set_id)
+        row.angles = [angle for angle in row.angles if angle not in lost]
 
 
 def drop_removed(session: Session) -> None:
     """Drop removed rotated tiles whose points the vector store no longer has, and tiles that are left without any."""
     is_embedded = select(EmbeddingRow.id).where(EmbeddingRow.rotated_tile_id == RotatedTileRow.id).exists()
     query = select(RotatedTileRow.id, RotatedTileRow.tile_id).where(RotatedTileRow.stamp == _REMOVED, ~is_embedded)
-    for batch in batches(session.execute(query).all(), 500):
+    removed = session.execute(query).all()
+    owners = set()
+    for batch in batches(removed, 500):
+        owners |= set(
+            session.scalars(select(TileRow.reference_set_id).where(TileRow.id.in_({r.tile_id for r in batch})))
+        )
+    for owner in owners:
+        seals.check(session, "set", owner)
+        seals.unseal(session, "set", owner)
+    for batch in batches(removed, 500):
         session.execute(delete(RotatedTileRow).where(RotatedTileRow.id.in_(row.id for row in batch)))
         is_viewed = select(RotatedTileRow.id).where(RotatedTileRow.tile_id == TileRow.id).exists()
         session.execute(delete(TileRow).where(TileRow.id.in_({row.tile_id for row in batch}), ~is_viewed))
+    for owner in owners:
+        seals.seal(session, "set", owner)
 
 
 def restore_views(session: Session, reference_set_id: int, views: Collection[tuple[int, int]]) -> None:

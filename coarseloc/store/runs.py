@@ -16,7 +16,7 @@ from coarseloc.core.errors import StoreError
 from coarseloc.core.fixes import FrameFix
 from coarseloc.core.tracks import TrackEstimate
 from coarseloc.core.types import Estimate, Frame, RankedTile, ReferenceSet, Timing
-from coarseloc.store import localizations, snapshots
+from coarseloc.store import localizations, seals, snapshots
 from coarseloc.store.embeddings import StoredSpec, stored_spec
 from coarseloc.store.flights import StoredFlight, frame_of
 from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
@@ -160,6 +160,7 @@ def save_frame_result(
     error: str | None = None,
 ) -> None:
     """Record one frame: (snapshot, score) in rank order, or the error."""
+    seals.unseal(session, "run", run)
     session.add(
         FrameResultRow(
             run_id=run,
@@ -179,6 +180,7 @@ def save_frame_result(
 def finish_run(session: Session, run: int) -> None:
     row = session.get_one(RunRow, run)
     row.finished_at = row.finished_at or now()
+    seals.seal(session, "run", run)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -267,7 +269,11 @@ def results(
     method: str = BEST_PLACE,
     with_hits: bool = True,
 ) -> list[FrameResult]:
-    """Read a run's results in the flight's order with the estimates of a method, for all frames or some."""
+    """Read a run's results in the flight's order with the estimates of a method, for all frames or some.
+
+    Raises StoreError where its rows are not as they were written.
+    """
+    seals.check(session, "run", run)
     query = (
         select(FrameRow, FrameResultRow)
         .join(FrameResultRow, FrameResultRow.frame_id == FrameRow.id)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from coarseloc.core import files
-from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.errors import InputError, StoreError, without_passwords
 from coarseloc.store.tables import IdentityRow
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Database:
         with self.read() as session:
             return session.scalars(select(IdentityRow.uid)).one()
 
+    @property
+    def location(self) -> str:
+        """The URL without its passwords, for messages."""
+        return without_passwords(repr(self.engine.url))
+
     def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
         with _clear_errors(self.engine), self.engine.connect() as connection:
@@ -70,12 +75,19 @@ class Database:
                 return None
             return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
-    def damage(self) -> str | None:
-        """What SQLite's own check finds wrong, None where it is sound. A server looks after its pages itself."""
+    def damage(self, thorough: bool = False) -> str | None:
+        """What SQLite's own check finds wrong, None where it is sound. A server looks after its pages itself.
+
+        thorough: its indexes are held against its tables too, and references against what they refer to.
+        """
         if self.engine.dialect.name != "sqlite":
             return None
         with _clear_errors(self.engine), self.engine.connect() as connection:
-            report = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+            pragma = "integrity_check" if thorough else "quick_check"
+            report = [str(line) for (line,) in connection.exec_driver_sql(f"PRAGMA {pragma}(3)")]
+            if thorough and report == ["ok"]:
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                report = [f"row {row[1]} of {row[0]} refers to no {row[2]}" for row in broken[:3]] or report
         return None if report == ["ok"] else "; ".join(" ".join(line.split()) for line in report)
 
     def back_up(self, path: Path) -> int:

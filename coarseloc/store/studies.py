@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import StoreError
+from coarseloc.store import seals
 from coarseloc.store.tables import StudyPartRow, StudyPointRow, StudyRow, now, upsert
 
 KINDS = ("rotation", "altitude", "evaluation")
@@ -67,6 +68,9 @@ def start_study(
         row.environment = dict(environment)
         session.add(row)
         session.flush()
+    elif not seals.is_sound(session, "study", row.id):
+        seals.unseal(session, "study", row.id)
+        row.findings, row.finished_at = {}, None  # it is answered anew
     return _study(row)
 
 
@@ -93,6 +97,7 @@ def load_part(session: Session, study: int, part: str) -> dict[str, NDArray[Any]
 
 def finish_study(session: Session, study: int, points: Iterable[CurvePoint], findings: Mapping[str, Any]) -> None:
     """Write the curves and findings, and delete the parts."""
+    seals.unseal(session, "study", study)
     session.execute(delete(StudyPointRow).where(StudyPointRow.study_id == study))
     session.add_all(
         StudyPointRow(
@@ -110,6 +115,7 @@ def finish_study(session: Session, study: int, points: Iterable[CurvePoint], fin
     session.execute(delete(StudyPartRow).where(StudyPartRow.study_id == study))
     row = session.get_one(StudyRow, study)
     row.findings, row.finished_at = dict(findings), now()
+    seals.seal(session, "study", study)
 
 
 def studies(session: Session, kind: str, run_id: int | None = None) -> list[StoredStudy]:
@@ -131,6 +137,7 @@ def find_study(session: Session, study: int) -> StoredStudy:
 
 def curves(session: Session, study: int, curve: str | None = None) -> list[CurvePoint]:
     """Read a study's points (of one curve, if given), by backbone, curve and x."""
+    seals.check(session, "study", study)
     query = select(StudyPointRow).where(StudyPointRow.study_id == study)
     if curve is not None:
         query = query.where(StudyPointRow.curve == curve)

@@ -160,6 +160,7 @@ class EmbeddingRow(Base):
     indexed_generation: Mapped[int] = mapped_column(BigInteger, default=0)
     deleted: Mapped[bool] = mapped_column(default=False)
     vector: Mapped[bytes] = mapped_column(LargeBinary)  # VECTOR [dim]
+    row_digest: Mapped[int | None] = mapped_column(BigInteger)  # see `seals.vector_digest`; NULL: of earlier versions
 
 
 class TallyRow(Base):
@@ -170,6 +171,15 @@ class TallyRow(Base):
     spec_id: Mapped[int] = _key_of("embedding_specs.id")
     live: Mapped[int]
     newest: Mapped[int] = mapped_column(BigInteger)
+
+
+class SealRow(Base):
+    """The digest of all rows that one answer is read from: see `store.seals`."""
+
+    __tablename__ = "seals"
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    owner: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(32))
 
 
 class FailureRow(Base):

@@ -18,6 +18,7 @@ from coarseloc.core.tracks import (
     TrackState,
 )
 from coarseloc.core.types import LonLat, batches
+from coarseloc.store import seals
 from coarseloc.store.points import point_columns, point_of
 from coarseloc.store.tables import FrameRow, TrackEstimateRow
 
@@ -33,6 +34,7 @@ def save_track_estimates(
     session: Session, localization: int, rows: Iterable[tuple[int, TrackEstimate, Mapping[str, Any] | None]]
 ) -> None:
     """Write estimates: (frame's key, estimate, its evidence as JSON, if any)."""
+    seals.unseal(session, "localization", localization)
     for frame, estimate, evidence in rows:
         session.add(
             TrackEstimateRow(
@@ -49,6 +51,7 @@ def save_track_estimates(
 
 def delete_track_estimates(session: Session, localization: int, frames: Sequence[int] | None = None) -> None:
     """Forget a track's estimates, of all frames or of those with these keys."""
+    seals.unseal(session, "localization", localization)
     query = delete(TrackEstimateRow).where(TrackEstimateRow.localization_id == localization)
     if frames is None:
         session.execute(query)
@@ -60,7 +63,9 @@ def delete_track_estimates(session: Session, localization: int, frames: Sequence
 def track_estimates(
     session: Session, localization: int, mode: TrackMode, frame_indices: Sequence[int] | None = None
 ) -> dict[int, TrackEstimate]:
-    """Read {frame index: estimate} in the flight's order, for all frames or some."""
+    """Read {frame index: estimate} in the flight's order, for all frames or some. Raises StoreError where they are not
+    as they were written."""
+    seals.check(session, "localization", localization)
     query = (
         select(FrameRow.index, TrackEstimateRow)
         .join(FrameRow, FrameRow.id == TrackEstimateRow.frame_id)

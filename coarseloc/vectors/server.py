@@ -11,7 +11,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from coarseloc.core.errors import VectorStoreError
+from coarseloc.core.errors import VectorStoreError, without_passwords
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
@@ -45,7 +45,7 @@ class ServerStore:
         replication_factor: int = 1,
         backoff: Backoff = DEFAULT_BACKOFF,
     ) -> None:
-        self.location = url
+        self.location = without_passwords(url)
         self._prefix = f"{_PREFIX}{short_identity(database)}-"
         self._shard_number = shard_number
         self._replication_factor = replication_factor

@@ -103,6 +103,12 @@ def document(app: Flask) -> dict[str, Any]:
     return app.test_client().get("/api/openapi.json").json
 
 
+def test_no_answer_says_where_on_this_server_files_lie(app: Flask, client: FlaskClient) -> None:
+    folder = str(app.extensions["coarseloc"].settings.data_dir.parent)
+    for address in ADDRESSES:
+        assert folder not in client.get(address).get_data(as_text=True), address
+
+
 def closed(schema: Any) -> Any:
     """The schema with no room for keys that it does not name."""
     if isinstance(schema, list):

@@ -7,6 +7,7 @@ import json
 import unicodedata
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urljoin
@@ -28,10 +29,10 @@ from search.export.files import (
 from search.export.formats import Document, csv_row, to_csv
 from search.export.infos import FrameInfo, frame_infos
 from search.export.kml import flight_kml
-from search.export.records import SCHEMAS, FrameFailure, Heading, json_schema
+from search.export.records import SCHEMAS, CoarseLocalizationInfo, FrameFailure, Heading, json_schema
 from search.export.tracks import FlightTrack, finished_tracks
 from web.language import _
-from web.models import AnswerModel
+from web.models import AnswerModel, file_below
 from web.pages import address, page
 from web.pages.images import frame_url
 from web.problems import Problem
@@ -229,8 +230,19 @@ def _infos(
     """Every frame's, or the one frame's, run by run."""
     state = current_state()
     runs, frames = answering_runs(state.database, selection), None if frame is None else [frame]
-    return frame_infos(
+    infos = frame_infos(
         state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method(), grid=grid
+    )
+    return (replace(frame_info, info=frame_info.info and _without_folders(frame_info.info)) for frame_info in infos)
+
+
+def _without_folders(info: CoarseLocalizationInfo) -> CoarseLocalizationInfo:
+    """The record as it leaves this server: its files by their names below their folders'."""
+    return info.model_copy(
+        update={
+            "query": info.query.model_copy(update={"path": file_below(info.query.path)}),
+            "results": [hit.model_copy(update={"path": file_below(hit.path)}) for hit in info.results],
+        }
     )
 
 

@@ -26,7 +26,7 @@ from web.models import AnswerModel, EstimateView, GroundMap, HitView, Url, estim
 from web.pages import address, page
 from web.pages.images import decode_upload, find_upload, frame_url, read_upload, save_upload, tile_url
 from web.pages.map import ground_map
-from web.problems import Problem, accepts_html
+from web.problems import Problem, accepts_html, without_folders
 from web.safety import MAX_UPLOAD_BYTES, add_timing
 from web.state import EmbeddedQuery, WebState, current_state
 
@@ -165,7 +165,7 @@ def search_page() -> SearchPage:
         try:
             answer, trouble = _answer(state, query, spec, where)
         except CoarselocError as error:  # the facets stay, so that another backbone can be chosen
-            problem = str(error)
+            problem = without_folders(str(error))
     elif spec:
         state.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
     fitting = fitting_sets(sets, where)
@@ -177,7 +177,7 @@ def search_page() -> SearchPage:
         where=where.to_json(),
         by=request.args.get("by", "auto"),
         map=ground_map(state, fitting[0]) if fitting else None,
-        trouble=trouble or store_trouble,
+        trouble=None if (trouble := trouble or store_trouble) is None else without_folders(trouble),
         max_upload=MAX_UPLOAD_BYTES,
         answer=answer,
         problem=problem,
@@ -221,7 +221,7 @@ def _backbone(state: WebState, spec: StoredSpec, specs: Sequence[StoredSpec]) ->
         dim=spec.dim,
         input_px=spec.input_px,
         precision=spec.precision,
-        missing=state.encoders.missing(spec.embedding_spec),
+        missing=(missing := state.encoders.missing(spec.embedding_spec)) and without_folders(missing),
     )
 
 
