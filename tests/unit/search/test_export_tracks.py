@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -187,6 +188,38 @@ def test_gpx_opens_with_a_segment_a_run_and_times_in_utc():
     assert second.time == datetime(2025, 11, 24, 6, 57, 18, 250_000, tzinfo=UTC) and second.elevation is None
     assert (second.longitude, second.latitude) == pytest.approx(geo.offset(ORIGIN, 180.0, 0.0), abs=1e-6)
     assert opened.segments[0].points[2].comment.startswith("tracking, dead reckoning, ground")
+
+
+GPX = "{http://www.topografix.com/GPX/1/1}"
+CHILDREN = {  # in the order of gpx.xsd (http://www.topografix.com/GPX/1/1/gpx.xsd), which is not ours to bring along
+    "gpx": ("metadata", "wpt", "rte", "trk", "extensions"),
+    "metadata": ("name", "desc", "author", "copyright", "link", "time", "keywords", "bounds", "extensions"),
+    "trk": ("name", "cmt", "desc", "src", "link", "number", "type", "extensions", "trkseg"),
+    "trkseg": ("trkpt", "extensions"),
+    "trkpt": ("ele", "time", "magvar", "geoidheight", "name", "cmt", "desc", "src", "link", "sym", "type", "fix", "sat",
+              "hdop", "vdop", "pdop", "ageofdgpsdata", "dgpsid", "extensions"),
+}  # fmt: skip
+REPEATED = {"trk", "trkseg", "trkpt"}
+DECIMAL, DATE_TIME = r"[+-]?\d+(\.\d+)?", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
+
+
+@pytest.mark.parametrize("estimates", [BROKEN, (estimate(1, "lost"), estimate(2, "lost"))])
+def test_gpx_holds_what_its_schema_demands_in_its_order(estimates):
+    pose = Pose(ORIGIN, 412.5, altitude_datum="sea")
+    flying = [replace(e, aircraft=e.ground, aircraft_covariance_m2=e.ground_covariance_m2) for e in estimates]
+    root = ElementTree.fromstring(track_gpx(track(*flying, pose=pose)))
+    assert root.tag == f"{GPX}gpx" and root.get("version") == "1.1" and root.get("creator")
+    for element in root.iter():
+        name, names = element.tag.removeprefix(GPX), [child.tag.removeprefix(GPX) for child in element]
+        order = [CHILDREN[name].index(child) for child in names]
+        assert order == sorted(order) and {n for n in names if names.count(n) > 1} <= REPEATED
+        if name == "trkpt":
+            assert sorted(element.keys()) == ["lat", "lon"]
+            assert re.fullmatch(DECIMAL, element.get("lat")) and -90 <= float(element.get("lat")) <= 90
+            assert re.fullmatch(DECIMAL, element.get("lon")) and -180 <= float(element.get("lon")) < 180
+        assert name != "ele" or re.fullmatch(DECIMAL, element.text)
+        assert name != "time" or re.fullmatch(DATE_TIME, element.text)
+    assert len(list(root.iter(f"{GPX}ele"))) == sum(e.aircraft is not None for e in flying)
 
 
 @pytest.mark.parametrize("write", [track_gpx, track_nmea, track_mcap])
