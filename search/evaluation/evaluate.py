@@ -26,14 +26,13 @@ from search.evaluation.evaluated_frames import EvaluatedFrames
 from search.evaluation.fix_evaluation import (
     NO_BACKBONE,
     FixEvaluation,
-    estimate_json,
     evaluate_run_fixes,
     evaluate_whole_maps,
     is_beside,
-    number_json,
 )
 from search.evaluation.fix_scores import FIX_SCORES, FixScore
 from search.evaluation.intervals import LEVEL, MIN_N_EFF, RESAMPLES, BlockInterval, IntervalEstimate
+from search.evaluation.score_json import estimate_json, number_json, scores_json
 from search.evaluation.track_evaluation import TRACK_SCORES, TrackEvaluation, TrackScore, evaluate_tracks
 from search.export.fix_infos import fix_info
 from search.export.infos import errors_info, estimate_info
@@ -110,15 +109,7 @@ class Evaluation:
             "agreement_within_m": self.agreement_m,
             "interval": _INTERVAL,
             "constants": _CONSTANTS,
-            "scores": {
-                score.key: {
-                    "title": score.title,
-                    "unit": score.unit,
-                    "better": score.better,
-                    **estimate_json(self.scores[score.key]),
-                }
-                for score in scores.SCORES
-            },
+            "scores": scores_json(scores.SCORES, self.scores),
             "hit_curves": {
                 str(k): {str(metres): estimate_json(share) for metres, share in curve.items()}
                 for k, curve in self.hit_curves.items()

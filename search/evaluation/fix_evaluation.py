@@ -24,8 +24,10 @@ from search.evaluation.evaluated_fixes import RIGHT_FOOTPRINTS, RIGHT_WITH_LEVER
 from search.evaluation.fix_scores import FIX_SCORES, FixPoint, ReliabilityBin
 from search.evaluation.intervals import IntervalEstimate, mean_square_region
 from search.evaluation.rejection import PrecisionRecallCurve
+from search.evaluation.score_json import estimate_json, number_json, reliability_json, scores_json
 
 NO_BACKBONE = "no backbone"
+_NOMINAL = {score.key: score.nominal for score in FIX_SCORES}
 POINTS: tuple[FixPoint, ...] = ("ground", "aircraft")
 
 
@@ -124,14 +126,7 @@ class FixEvaluation:
             "right_within": {"footprints": RIGHT_FOOTPRINTS, "footprints_with_lever": RIGHT_WITH_LEVER},
             "counts": asdict(self.counts),
             "scores": {
-                score.key: {
-                    "title": score.title,
-                    "unit": score.unit,
-                    "better": score.better,
-                    "nominal": score.nominal,
-                    **estimate_json(self.scores[score.key]),
-                }
-                for score in FIX_SCORES
+                key: row | {"nominal": _NOMINAL[key]} for key, row in scores_json(FIX_SCORES, self.scores).items()
             },
             "nees_region": {key: [number_json(end) for end in ends] for key, ends in self.nees_regions.items()},
             "distribution": {
@@ -197,32 +192,3 @@ def _on_map(frames: Sequence[Frame], localization: StoredLocalization, places: F
     if places is not None:
         return metrics.map_coverage(lon, lat, places)[0]
     return geo.inside(lon, lat, localization.parameters["bounds"])
-
-
-def estimate_json(estimate: IntervalEstimate) -> dict[str, Any]:
-    """A score's value, interval and counts."""
-    return {
-        "value": number_json(estimate.value),
-        "low": number_json(estimate.low),
-        "high": number_json(estimate.high),
-        "n": estimate.n,
-        "n_eff": number_json(estimate.n_eff),
-    }
-
-
-def reliability_json(bins: Sequence[ReliabilityBin]) -> list[dict[str, Any]]:
-    """Stated probability against the share that is right, a row each bin."""
-    return [
-        {
-            "low": group.low,
-            "high": group.high,
-            "mean_probability": group.mean_probability,
-            "right": estimate_json(group.right),
-        }
-        for group in bins
-    ]
-
-
-def number_json(value: float) -> float | None:
-    """None in place of nan, which JSON lacks."""
-    return None if math.isnan(value) else float(value)

@@ -16,9 +16,9 @@ from coarseloc.core.types import Floats
 from coarseloc.store import Session, flights, localizations, tracks
 from coarseloc.store.localizations import StoredLocalization
 from search.evaluation import intervals
-from search.evaluation.fix_evaluation import estimate_json, number_json, reliability_json
 from search.evaluation.fix_scores import ReliabilityBin, reliability_bins, value_text
 from search.evaluation.intervals import BlockInterval, IntervalEstimate
+from search.evaluation.score_json import block_json, reliability_json, scores_json
 from search.export.tracks import FlightTrack, TrackFrame, load_track
 from search.tracking.gaps import TrackGap, track_gaps
 
@@ -151,14 +151,8 @@ class TrackEvaluation:
             "acquired_after": self.acquired_after,
             "losses": list(self.losses),
             "scores": {
-                score.key: {
-                    "title": score.title,
-                    "unit": score.unit,
-                    "better": score.better,
-                    **estimate_json(self.scores[score.key]),
-                    "block_bootstrap": _block_json(self.block_intervals.get(score.key)),
-                }
-                for score in TRACK_SCORES
+                key: row | {"block_bootstrap": block_json(self.block_intervals.get(key))}
+                for key, row in scores_json(TRACK_SCORES, self.scores).items()
             },
             "reliability": reliability_json(self.reliability),
             "gaps": [asdict(gap) for gap in self.gaps],
@@ -213,12 +207,6 @@ def _nan_mean(samples: Floats) -> Floats:
     """[B, n] → [B]; nan where a sample has no value."""
     counts = (~np.isnan(samples)).sum(axis=1)
     return np.where(counts > 0, np.nansum(samples, axis=1) / np.maximum(counts, 1), np.nan)
-
-
-def _block_json(interval: BlockInterval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    return {"low": number_json(interval.low), "high": number_json(interval.high), "block_frames": interval.block}
 
 
 def losses(claims: Sequence[bool]) -> list[int | None]:
