@@ -153,13 +153,16 @@ class Workspace(FolderChecks):
         keep_missing: views that a source no longer gives stay in its set.
         """
         from coarseloc.vectors import sync
-        from ingest import worker
+        from ingest import precision_choice, worker
         from search.preflight.doubts import ingest_doubts
 
         encoders = encoders or Encoders(self.settings)
+        sources = sources if isinstance(sources, Sequence) else [sources]
+        if encoders.precision == "auto":
+            for spec in encoders.specs(backbones):
+                self.notice(precision_choice.choose_precision(self.db, encoders, spec, sources[0]))
         encoder_specs = encoders.specs(backbones)
         summaries: list[IngestSummary] = []
-        sources = sources if isinstance(sources, Sequence) else [sources]
         with self.only_ingest():
             for text in self._vanished_sets(sources):
                 self.notice(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from coarseloc.cli.options import backbone_options, cut_options
+from coarseloc.cli.options import cut_options, ingest_backbone_options
 from coarseloc.cli.terminal import (
     answer,
     err,
@@ -40,7 +40,7 @@ def _ingest_options(command: Any) -> Any:
     for option in (
         json_option,
         click.option("--allow-hub", is_flag=True, help="Download weights that are not here from the Hugging Face hub."),
-        backbone_options,
+        ingest_backbone_options,
         click.option("--keep-missing", is_flag=True, help="Keep references whose pictures the source no longer holds."),
         click.option("--ray-address", help="A Ray cluster's head, such as host:6379; this machine alone by default."),
         click.option(

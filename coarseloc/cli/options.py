@@ -244,9 +244,19 @@ def time_options(command: F) -> F:
 
 def backbone_options(command: F) -> F:
     """Which encoders, and how they are run."""
+    return _backbone_options(command, ["fp32", "bf16", "int8"], "fp32 by default.")
+
+
+def ingest_backbone_options(command: F) -> F:
+    """The same of new embeddings, whose precision may be chosen by trial."""
+    tried = "fp32 by default; auto: the fastest here that finds the same places on 200 of the views, which is said."
+    return _backbone_options(command, ["fp32", "bf16", "int8", "auto"], tried)
+
+
+def _backbone_options(command: F, precisions: list[str], precision_help: str) -> F:
     for option in (
         click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]"),
-        click.option("--precision", type=click.Choice(["fp32", "bf16", "int8"]), help="fp32 by default."),
+        click.option("--precision", type=click.Choice(precisions), help=precision_help),
         click.option(
             "--fit",
             type=click.Choice(FITS),

@@ -19,7 +19,10 @@ CACHE = "cache"  # in the data folder: the digests of weight files
 
 
 class Encoders:
-    """The encoders that these settings give. Says what is missing before anything is loaded; keeps no model."""
+    """The encoders that these settings give. Says what is missing before anything is loaded; keeps no model.
+
+    A precision "auto" is fp32 until `choose_precision` says another, for each backbone.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,8 @@ class Encoders:
     ) -> None:
         self._settings = settings
         self._rows = specs.table(settings.backbones)
-        self.device, self._precision = device or settings.device, precision or "fp32"
+        self.device, self.precision = device or settings.device, precision or "fp32"
+        self._chosen: dict[str, str] = {}  # {backbone: precision} where that is "auto"
         self._input_px, self._fit = input_px or settings.input_px, fit or settings.fit
         self._allow_hub = allow_hub
         self._weights: dict[str, LocatedWeights] = {}
@@ -50,10 +54,14 @@ class Encoders:
         return backbone.embedding_spec(
             weights,
             input_px=input_px or self._input_px,
-            precision=precision or self._precision,
+            precision=precision or self._chosen.get(weights.spec.name, _without_auto(self.precision)),
             fit=fit or self._fit,
             cache_dir=self._settings.data_dir / CACHE,
         )
+
+    def choose_precision(self, name: str, precision: str) -> None:
+        """Make specs of this backbone in `precision` from now on, where that was "auto"."""
+        self._chosen[specs.row(name, self._rows).name] = precision
 
     def load(self, spec: EmbeddingSpec) -> Backbone:
         from coarseloc.embedding import backbone
@@ -97,6 +105,10 @@ class Encoders:
                 "them, or try `--backbone demo`, the small model that comes with coarseloc"
             )
         return names
+
+
+def _without_auto(precision: str) -> str:
+    return "fp32" if precision == "auto" else precision
 
 
 # --- the list of `coarseloc backbones` --------------------------------------------------------------

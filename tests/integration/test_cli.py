@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from coarseloc.cli import COMMANDS, cli
+from coarseloc.embedding import precision_trial
 from coarseloc.store import open_database
 from coarseloc.vectors import open_store
 
@@ -131,6 +133,19 @@ def test_each_summary_ends_with_the_next_command_for_the_same_data_folder(coarse
         "next: coarseloc search FLIGHT_FOLDER --reference-set captures-300m-50"
         in coarseloc("ingest", "captures", ingested, "--backbone", "tiny").out
     )
+
+
+def test_a_precision_is_chosen_by_trial_said_and_kept_to(coarseloc, flight, tmp_path, monkeypatch):
+    arguments = ("ingest", "captures", tmp_path / "captures", "--backbone", "tiny", "--precision", "auto")
+    monkeypatch.setattr(precision_trial, "PICTURES", 12)
+    said = " ".join(coarseloc(*arguments).err.split())
+    chosen = re.search(r"tiny: (fp32|bf16|int8) is chosen, .*fp32 [\d.]+ ms a picture", said)
+    assert chosen, said
+    again = coarseloc(*arguments, "--json")
+    assert f"tiny: {chosen[1]}, as captures-300m-50 holds already" in " ".join(again.err.split())
+    assert again.json["reference_sets"][0]["up_to_date"] == 12
+    (stored,) = coarseloc("references", "list", "--json").json
+    assert list(stored["embeddings"]) == [f"tiny 32 px {chosen[1]}"]
 
 
 def test_an_empty_data_folder_is_named_and_so_is_the_demonstration(coarseloc, state, tmp_path, monkeypatch):
