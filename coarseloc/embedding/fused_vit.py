@@ -17,7 +17,7 @@ from torch.nn.functional import layer_norm
 
 from coarseloc.core.types import EmbeddingSpec
 from coarseloc.embedding.dinov3 import VitConfig
-from coarseloc.embedding.kernels import Kernels, Linear
+from coarseloc.embedding.kernels import Kernels, Linear, attention
 
 NormAffine = tuple[Tensor | None, Tensor | None]  # a LayerNorm's scale and shift; None where they are folded
 _FOLDED: NormAffine = (None, None)
@@ -90,7 +90,7 @@ class FusedVit:
     def _block(self, x: Tensor, block: Block, rope: Tensor) -> Tensor:
         qkv = self.kernels.linear(self._layer_norm(x, block.norm1), block.qkv)
         q, k, v = self._split_heads(self._apply_rope(qkv, rope), 3)
-        x = x.add_(self.kernels.linear(self.kernels.attention(q, k, v), block.out))
+        x = x.add_(self.kernels.linear(attention(q, k, v), block.out))
         return self._mlp(x, block)
 
     def _last_block(self, x: Tensor, block: Block, rope: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class FusedVit:
         y = self._layer_norm(x, block.norm1)
         (q,) = self._split_heads(self.kernels.linear(y[:, :1], self.last_q), 1)  # RoPE does not turn the class token
         k, v = self._split_heads(self._apply_rope(self.kernels.linear(y, self.last_kv), rope), 2)
-        x = x[:, :1] + self.kernels.linear(self.kernels.attention(q, k, v), block.out)
+        x = x[:, :1] + self.kernels.linear(attention(q, k, v), block.out)
         return self._mlp(x, block)
 
     def _mlp(self, x: Tensor, block: Block) -> Tensor:

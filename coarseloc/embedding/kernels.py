@@ -1,6 +1,6 @@
-"""The three operations that decide the speed of a transformer, by the fastest kernels of the machine.
+"""The operations that decide the speed of a transformer, by the fastest kernels of the machine.
 
-On a CPU in float32, torch's own `linear` and attention go through MKL, which on AMD processors uses half of an
+On a CPU in float32, torch's own `linear` goes through MKL, which on AMD processors uses half of an
 AVX-512 unit and is slower than oneDNN on AVX2 too. The oneDNN operators that torch ships for its compiler
 are called directly: 1.15–2.3 times faster a layer, equal to 1e-6. int8 is a way of its own, of a precision of
 its own: weights per output channel, activations per token, both symmetric.
@@ -19,9 +19,6 @@ from torch.nn.functional import linear as torch_linear
 
 from coarseloc.core.errors import BackboneError
 
-LONG = 512  # tokens from which attention by blocks beats torch's own on a CPU
-BLOCK = 256  # queries at a time, so that their scores stay in the cache
-
 
 class Linear(NamedTuple):
     """x → act(x Wᵀ + b)."""
@@ -31,13 +28,21 @@ class Linear(NamedTuple):
     act: str = "none"  # "none", "gelu", "silu"
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / √C) v by torch's own, of any precision: q [B, H, Q, C], k and v [B, H, T, C] → [B, Q, H·C].
+
+    A way of our own in oneDNN, by blocks of queries, took 1.25 times as long on AVX-512 and up to 11 times beside
+    other work, as its many small products wait for all threads each time.
+    """
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
 class Kernels(NamedTuple):
     """One way to compute; `pack` prepares a weight [N, K] for `linear`."""
 
     name: str
     pack: Callable[[Tensor], Any]
     linear: Callable[[Tensor, Linear], Tensor]  # [..., K] → [..., N]
-    attention: Callable[[Tensor, Tensor, Tensor], Tensor]  # q [B, H, Q, C], k and v [B, H, T, C] → [B, Q, H·C]
     first: Kernels | None = None  # another for the patch projection: int8 would round the image itself
     folds_norms: bool = True  # int8 does not: a weight times a norm's scale has a range that 8 bits hold badly
 
@@ -60,10 +65,6 @@ def _linear(x: Tensor, layer: Linear) -> Tensor:
     return _ACTIVATIONS[layer.act](torch_linear(x, layer.weight, layer.bias))
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
 # --- oneDNN -----------------------------------------------------------------------------------------
 
 _ONEDNN_ACT = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", "")}
@@ -78,26 +79,6 @@ def _onednn_linear(x: Tensor, layer: Linear) -> Tensor:
     act, algorithm = _ONEDNN_ACT[layer.act]
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, act, [], algorithm)
     return output
-
-
-def _onednn_matmul(x: Tensor, weight: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return product
-
-
-def _onednn_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √C) v, a head and a block of queries at a time."""
-    batch, heads, queries, width = q.shape
-    if k.shape[2] < LONG or queries < BLOCK:
-        return _attention(q, k, v)
-    out = q.new_empty(batch, queries, heads, width)
-    for b in range(batch):
-        for h in range(heads):
-            query, key, value = q[b, h] * width**-0.5, k[b, h].contiguous(), v[b, h].t().contiguous()
-            for i in range(0, queries, BLOCK):
-                scores = _onednn_matmul(query[i : i + BLOCK], key)
-                out[b, i : i + BLOCK, h] = _onednn_matmul(torch.softmax(scores, -1, out=scores), value)
-    return out.flatten(2)
 
 
 # --- int8 -------------------------------------------------------------------------------------------
@@ -160,6 +141,6 @@ def _agrees(kernels: Kernels, tolerance: float) -> bool:
         return False
 
 
-TORCH = Kernels("torch", lambda weight: weight, _linear, _attention)
-ONEDNN = Kernels("onednn", _onednn_pack, _onednn_linear, _onednn_attention)
-INT8 = Kernels("int8", _int8_pack, _int8_linear, _onednn_attention, first=ONEDNN, folds_norms=False)
+TORCH = Kernels("torch", lambda weight: weight, _linear)
+ONEDNN = Kernels("onednn", _onednn_pack, _onednn_linear)
+INT8 = Kernels("int8", _int8_pack, _int8_linear, first=ONEDNN, folds_norms=False)
