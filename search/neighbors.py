@@ -100,18 +100,23 @@ def nearest(
     if matching <= _SMALL:
         rows = np.arange(matching) if selection is None else selection.rows
         return best_rows(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
-    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     m = min(matching, k + _SPARE)
-    undecided = np.arange(len(queries))
+    scores, rows = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+    undecided, remaining = np.arange(len(queries)), queries
     for engine_pass in engine.passes(len(queries), m, selection):
-        mth_scores, candidates = engine_pass.candidates(queries[undecided], m)
-        scores[undecided], rows[undecided] = best_rows(vectors, queries[undecided], candidates, k, point_ids)
-        if m == matching:
-            return scores, rows
+        mth_scores, candidates = engine_pass.candidates(remaining, m)
+        found = best_rows(vectors, remaining, candidates, k, point_ids)
         # A row that is not among the candidates may belong among these.
-        undecided = undecided[scores[undecided, -1] <= mth_scores + engine_pass.error]
-        if len(undecided) == 0:
+        is_open = found[0][:, -1] <= mth_scores + engine_pass.error
+        if len(remaining) == len(queries):
+            scores, rows = found
+        else:
+            scores[undecided], rows[undecided] = found
+        if m == matching or not is_open.any():
             return scores, rows
+        undecided, remaining = undecided[is_open], remaining[is_open]
+    if not len(scores):  # an engine without a pass for so many rows
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for query in undecided:
         scores[query], rows[query] = _best_of_all_rows(vectors, queries[query], k, selection, point_ids)
     return scores, rows
@@ -131,7 +136,8 @@ def best_rows(
             scores[q : q + chunk_queries, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
     high, low = (candidates, candidates) if point_ids is None else np.moveaxis(point_ids[candidates], -1, 0)
     best = np.lexsort((low, high, -scores), axis=-1)[:, :k]
-    return np.take_along_axis(scores, best, 1), np.take_along_axis(candidates, best, 1)
+    query = np.arange(len(best))[:, None]
+    return scores[query, best], candidates[query, best]
 
 
 def _best_of_all_rows(
