@@ -92,7 +92,7 @@ def spacing(places: Sequence[LonLat]) -> float:
             f"{len(apart)} place(s) with a position: the footprint cannot be told from the grid's spacing, "
             "which takes two. Give the footprint in metres."
         )
-    step = max(1, len(apart) // _SAMPLE)
+    step = -(-len(apart) // _SAMPLE)
     nearest = [_nearest_m(LonLat(lon, lat), apart) for lon, lat in apart[::step]]
     return float(np.median(nearest))
 
@@ -103,7 +103,7 @@ def strides(places: Sequence[LonLat]) -> tuple[float | None, float | None]:
     medians: list[float | None] = []
     for axis in (0, 1):
         nearest = []
-        for lon, lat in apart[:: max(1, len(apart) // _SAMPLE)]:
+        for lon, lat in apart[:: max(1, -(-len(apart) // _SAMPLE))]:
             offsets = np.abs(_offsets(LonLat(lon, lat), apart))
             in_line = offsets[(offsets[:, 1 - axis] < offsets[:, axis] / 4), axis]
             nearest += [in_line.min()] if len(in_line) else []

@@ -179,8 +179,8 @@ class _Attitude(BaseModel):
 class _Image(BaseModel):
     imageref: str
     timestamp: Time = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
-    position: Annotated[_Position, BeforeValidator(_mapping_or_empty)] = _Position()
-    attitude: Annotated[_Attitude, BeforeValidator(_mapping_or_empty)] = _Attitude()
+    position: Annotated[_Position, BeforeValidator(_mapping_or_empty)] = Field(default_factory=_Position)
+    attitude: Annotated[_Attitude, BeforeValidator(_mapping_or_empty)] = Field(default_factory=_Attitude)
 
 
 def _image_or_none(value: Any) -> Any:

@@ -34,6 +34,7 @@ class Labels:
     _by_number: dict[tuple[str, int], list[Label]] = field(default_factory=dict)
     _folders: dict[Path | None, set[str]] = field(default_factory=dict)  # that a file's labels name
     _subfolders: dict[Path, list[Path]] = field(default_factory=dict)  # folder → folders in it, listed once
+    _by_image: dict[Path, Label | None] = field(default_factory=dict)  # a set's images are asked of several times
 
     def __post_init__(self) -> None:
         for label in self.entries:
@@ -52,7 +53,9 @@ class Labels:
         folder and lies with the image, or was named by the user, or the image's name holds its folder's. Labels that
         contradict each other come as one without a position, whose problem says so.
         """
-        return _reconcile(self._candidates(image), image)
+        if image not in self._by_image:
+            self._by_image[image] = _reconcile(self._candidates(image), image)
+        return self._by_image[image]
 
     def with_name(self, image: Path) -> list[Label]:
         """List the labels with an image's file name, or its name and number, in whatever folder."""
