@@ -22,11 +22,13 @@ Statistic = Callable[[Floats], Floats]
 
 LEVEL = 0.95
 MIN_N_EFF = 30.0  # from here on nine of ten intervals hold the true value: tests/unit/test_evaluation_intervals.py
+MIN_STUDENT_N_EFF = 10.0  # below, the correlation of a short flight is too often taken for less than it is
 RESAMPLES = 1000
 SEED = 20251124
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _WINDOW = 5.0  # in correlation lengths, as Sokal advises
 _MIN_FRAMES = 8  # the correlation of a shorter series is not estimated
+_MIN_TAIL = 3.0  # of n_eff frames
 _MIN_BLOCKS = 20  # fewer make no distribution
 _MAX_RESAMPLED_ROWS = 4_000_000  # rows of resamples held in memory
 
@@ -187,6 +189,67 @@ class BlockInterval(NamedTuple):
     block: int
 
 
+def block_share(values: Floats, correlation: float) -> BlockInterval:
+    """The mean of values [n] in [0, 1], nan where a frame does not count: the wider of the interval from blocks and of
+    Wilson's with Student's factor for n_eff frames.
+
+    Percentiles of blocks alone promise too much of short, strongly correlated flights: they hold neither the doubt
+    about the spread nor the correlation beyond a block. None below `MIN_STUDENT_N_EFF`. correlation: as of `Estimator`.
+    """
+    interval = block_bootstrap(values, _nan_mean, values)
+    values = _without_nan(values)
+    ends = _student_share(_mean(values), _n_eff(values, correlation))
+    return _widened(interval, ends)
+
+
+def block_quantile(values: Floats, correlation: float, *, q: float) -> BlockInterval:
+    """The q-quantile of values [n], nan where a frame has none, as `block_share`: of the shares' ends the order
+    statistics beyond them (Woodruff, JASA 1952). None where fewer than `_MIN_TAIL` of n_eff frames lie beyond the
+    quantile: no order statistic bounds it then."""
+    numbers = np.sort(_without_nan(values))
+    if not len(numbers):
+        return BlockInterval(math.nan, math.nan, 0)
+    below = np.where(np.isnan(values), np.nan, values <= np.quantile(numbers, q))
+    take = np.nanquantile if np.isnan(values).any() else np.quantile  # a tenth of its time
+    interval = block_bootstrap(values, lambda samples: np.asarray(take(samples, q, axis=1)), below)
+    n_eff = _n_eff(_without_nan(below), correlation)
+    if not n_eff * min(q, 1 - q) >= _MIN_TAIL:
+        return interval._replace(low=math.nan, high=math.nan)
+    low, high = _student_share(q, n_eff)
+    if math.isnan(low):
+        return interval._replace(low=math.nan, high=math.nan)
+    last = len(numbers) - 1
+    first_row, last_row = math.floor(low * len(numbers)) - 1, math.ceil(high * len(numbers))
+    return _widened(interval, (float(numbers[max(0, first_row)]), float(numbers[min(last, last_row)])))
+
+
+def _widened(interval: BlockInterval, ends: tuple[float, float]) -> BlockInterval:
+    """To hold `ends`; without an interval from blocks they stand alone, and without them there is none."""
+    if math.isnan(interval.low) or math.isnan(ends[0]):
+        return interval._replace(low=ends[0], high=ends[1])
+    return interval._replace(low=min(interval.low, ends[0]), high=max(interval.high, ends[1]))
+
+
+def _student_share(value: float, n_eff: float) -> tuple[float, float]:
+    """Wilson's interval with Student's factor of n_eff - 1 degrees of freedom; nan below `MIN_STUDENT_N_EFF`."""
+    if not n_eff >= MIN_STUDENT_N_EFF:
+        return math.nan, math.nan
+    freedom, z = n_eff - 1, _Z  # Cornish and Fisher's expansion of Student's quantile, within 1e-4 from 9 on
+    factor = (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+    return _wilson(value, n_eff, factor)
+
+
+def _nan_mean(samples: Floats) -> Floats:
+    """[B, n] → [B]; nan where a sample has no value."""
+    counts = (~np.isnan(samples)).sum(axis=1)
+    return np.where(counts > 0, np.nansum(samples, axis=1) / np.maximum(counts, 1), np.nan)
+
+
 def block_bootstrap(values: Floats, statistic: Statistic, varying: Floats) -> BlockInterval:
     """The percentile interval of `statistic` over 1,000 flights put together from blocks of this one's frames.
 
@@ -281,9 +344,9 @@ def _n_eff(values: Floats, correlation: float | None) -> float:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _wilson(value: float, n: float) -> tuple[float, float]:
-    middle = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
+def _wilson(value: float, n: float, z: float = _Z) -> tuple[float, float]:
+    middle = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
     return min(max(0.0, middle - half), value), max(min(1.0, middle + half), value)  # at 0 and 1 but for rounding
 
 

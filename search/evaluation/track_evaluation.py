@@ -106,8 +106,8 @@ class TrackEvaluation:
         errors_m = self.judged.error_m
         quantiles = {"track_error_median": 0.5, "track_error_p90": 0.9}
         return {
-            **{key: _block_quantile(errors_m, q) for key, q in quantiles.items()},
-            **{key: intervals.block_bootstrap(values, _nan_mean, values) for key, values in self._shares.items()},
+            **{key: intervals.block_quantile(errors_m, self._correlation, q=q) for key, q in quantiles.items()},
+            **{key: intervals.block_share(values, self._correlation) for key, values in self._shares.items()},
         }
 
     @cached_property
@@ -120,7 +120,8 @@ class TrackEvaluation:
 
     @cached_property
     def _correlation(self) -> float:
-        return intervals.correlation_length(self.judged.error_m[~np.isnan(self.judged.error_m)])
+        errors_m = self.judged.error_m
+        return intervals.correlation_length(intervals.ranks(errors_m[~np.isnan(errors_m)]))
 
     @cached_property
     def _shares(self) -> Mapping[str, Floats]:
@@ -193,20 +194,6 @@ def _gaps(session: Session, track: FlightTrack) -> list[TrackGap]:
     estimates = [tracked.estimate for tracked in track.frames]
     unplaced = [estimate.index for estimate in estimates if not estimate.claimed]
     return track_gaps(estimates, tracks.track_evidence(session, track.stored.id, unplaced))
-
-
-def _block_quantile(values: Floats, q: float) -> BlockInterval:
-    """Of values [n], nan where there is none."""
-    if np.isnan(values).all():
-        return BlockInterval(math.nan, math.nan, 0)
-    below = np.where(np.isnan(values), np.nan, values <= np.nanquantile(values, q))
-    return intervals.block_bootstrap(values, lambda samples: np.nanquantile(samples, q, axis=1), below)
-
-
-def _nan_mean(samples: Floats) -> Floats:
-    """[B, n] → [B]; nan where a sample has no value."""
-    counts = (~np.isnan(samples)).sum(axis=1)
-    return np.where(counts > 0, np.nansum(samples, axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def losses(claims: Sequence[bool]) -> list[int | None]:

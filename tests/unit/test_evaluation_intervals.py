@@ -18,6 +18,8 @@ from search.evaluation.intervals import (
     IntervalEstimate,
     block_bootstrap,
     block_length,
+    block_quantile,
+    block_share,
     bootstrap,
     correlation_length,
     mean,
@@ -251,6 +253,34 @@ def test_an_interval_of_blocks_is_as_wide_as_the_correlation_makes_it() -> None:
         assert interval == block_bootstrap(values, average, values), "deterministic"
         widths.append(interval.high - interval.low)
     assert np.mean(widths) == pytest.approx(2 * 1.96 * math.sqrt(3 / 400), rel=0.15)
+
+
+def test_intervals_of_short_correlated_flights_mislead_in_few_of_a_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/metrics.md has the figures of many flights. An interval that is not said misleads nobody."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+    misses, said, wider = 0, 0, 0
+    third = NormalDist().inv_cdf(0.75)
+    for seed, keep in product(range(25), (0.8, 0.95)):
+        values = walk(100, keep, seed + 1000)
+        correlation = correlation_length(ranks(values))
+        below = (values <= third).astype(float)
+        rate, middle = block_share(below, correlation), block_quantile(values, correlation, q=0.5)
+        for interval, true in ((rate, 0.75), (middle, 0.0)):
+            said += not math.isnan(interval.low)
+            misses += not math.isnan(interval.low) and not interval.low <= true <= interval.high
+        plain = block_bootstrap(below, average, below)
+        wider += rate.high - rate.low > plain.high - plain.low + 1e-9
+        assert math.isnan(block_quantile(values, correlation, q=0.9).low), "no order statistic bounds it"
+    assert misses <= 8 and said > 20 and wider > 5, "5 in 100 are asked for"
+
+
+def test_intervals_of_independent_frames_are_hardly_wider_for_it() -> None:
+    values = walk(400, 0.0, 3)
+    below = (values <= np.median(values)).astype(float)
+    plain, widened = block_bootstrap(below, average, below), block_share(below, correlation_length(ranks(values)))
+    assert 1.0 <= (widened.high - widened.low) / (plain.high - plain.low) < 1.3
+    middle = block_quantile(values, 1.0, q=0.5)
+    assert middle.low < np.median(values) < middle.high < middle.low + 0.5
 
 
 def test_frames_without_a_value_stay_in_their_blocks_and_few_blocks_have_no_interval() -> None:

@@ -67,7 +67,8 @@ def make_sections(tracks: Sequence[TrackEvaluation], translate: Translator) -> l
             translate("Causal: each frame by the frames so far; smoothed: each by all of the flight. Shares within metres are "
                 "of all frames: what is not claimed is outside. Left: how near the claims are; right: the claims' stated "
                 "probability against the share that is not false. Intervals are of 95 %, from blocks of so many "
-                "consecutive frames; of false claims it is the exact upper bound.")
+                "consecutive frames, or wider where the frames are worth few independent ones; of false claims it is the "
+                "exact upper bound.")
             if with_truth
             else translate("The position of no frame is known, so that claims cannot be judged."),
             partial(plot_claims, with_truth, translate) if with_truth else None,
