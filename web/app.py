@@ -23,6 +23,7 @@ from web.pages import (
     export,
     flights,
     frame,
+    gallery,
     images,
     live,
     localize,
@@ -36,8 +37,8 @@ from web.pages import (
 from web.state import WebState
 
 _FEATURES = (
-    flights, frame, live, search, localize, compare, rotation, references, export, upkeep, map, images, monitoring,
-    openapi,
+    flights, gallery, frame, live, search, localize, compare, rotation, references, export, upkeep, map, images,
+    monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -196,6 +197,7 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "no_match_text": fix_texts.no_match_text,
     "no_match_help": fix_texts.no_match_help,
     "not_verified_reason": fix_texts.not_verified_reason,
+    "answer_state": fix_texts.answer_state,
     "method_text": fix_texts.method_text,
     "state_text": partial(texts.state_text, translate=language.translate),
     "evidence_text": partial(texts.evidence_text, translate=language.translate),

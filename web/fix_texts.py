@@ -7,6 +7,7 @@ from coarseloc.core.fixes import HALF_A_PIXEL
 from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
 from search.export.fix_infos import NOT_VERIFIED
 from search.export.records import FixInfo
+from search.tracking.texts import state_text
 from web.language import _
 
 
@@ -55,6 +56,20 @@ def fix_source(source: str | None) -> str:
     return texts.get(source or "", source or "–")
 
 
+def answer_state(state: str) -> str:
+    """A state of an answer: where the truth lies of its best tile, whether its fix matches, what its track knows."""
+    names = {
+        "on": _("truth on the tile"),
+        "near": _("truth near the tile"),
+        "far": _("truth far from the tile"),
+        "located": _("truth not known"),
+        "match": _("fix"),
+        "no-match": _("no match"),
+        "unverified": _("not verified"),
+    }
+    return names[state] if state in names else state_text(state, _)
+
+
 def method_text(method: str) -> str:
-    texts = {BEST_PLACE: _("best tile"), FIX: _("fix"), TRACK: _("track"), TRACK_SMOOTHED: _("smoothed track")}
-    return texts.get(method, method)
+    names = {BEST_PLACE: _("best tile"), FIX: _("fix"), TRACK: _("track"), TRACK_SMOOTHED: _("smoothed track")}
+    return names.get(method, method)

@@ -19,6 +19,7 @@ from werkzeug.routing import Rule
 
 from coarseloc import __version__, i18n
 from coarseloc.core.filters import KEYS
+from search.answered_frames import NAMES, NUMBERS
 from search.export.files import FORMATS, TRACK_FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
 from web.monitoring import Readiness
@@ -53,6 +54,7 @@ _PROBLEMS = {
     503: "The database cannot be used just now.",
 }
 _QUERY: dict[str, tuple[str, Schema]] = {
+    "after": ("Where to go on: as `next` of the page before says it.", _TEXT),
     "asked": ("Of searches that asked differently, the one of this key.", _TEXT),
     "by": ("Who answers; by default Qdrant where there are filters.", {"enum": ["auto", "faiss", "qdrant"]}),
     "crs": ("A projected CRS, such as EPSG:32652, that positions are given in too.", _TEXT),
@@ -63,6 +65,9 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "track": ("The key of one of a flight's tracks; by default the newest.", {"type": "integer"}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
+    "pick": ("A row of the gallery by its `key`; may be given several times.", _TEXTS),
+    "sort": ("A column of numbers to sort by, with - the largest first.", _TEXT),
+    "state": ("A state of an answer, such as on, far, match, no-match, lost.", _TEXT),
     "page": ("Which page, from 1.", {"type": "integer", "default": 1}),
     "rank": ("The hit of `model` that is compared with the query; none by default.", {"type": "integer"}),
     "session": ("A live session's name; by default the newest.", _TEXT),
@@ -70,14 +75,21 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "size": ("How large a picture: " + ", ".join(f"{n} {px} px" for n, px in SIZES.items()), {"enum": list(SIZES)}),
     "study": ("A rotation study's number; the newest by default.", {"type": "integer"}),
     "turn": ("Degrees that the dial is turned by.", {"type": "integer", "default": 45}),
-    "view": ("How the comparison is shown.", {"enum": ["side", "blink", "blend"]}),
+    "view": ("How it is shown: side, blink or blend two pictures; grid or table for rows.", _TEXT),
     "within": ("Metres within which estimates agree; 1.05 strides of the references by default.", {"type": "number"}),
+    **{
+        f"{name}-{end}": (f"{'Least' if end == 'from' else 'Most'} of the column {name}.", {"type": "number"})
+        for name in NUMBERS
+        for end in ("from", "to")
+    },
     **{key.name: (f"{key.help} {key.form}, such as {key.example}.", _TEXTS) for key in KEYS.values()},
 }
 _FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")
+_ROWS = (*NAMES, *(f"{name}-{end}" for name in NUMBERS for end in ("from", "to")), "sort")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("export.whole", "suffix"): {"enum": list(FORMATS)},
+    ("export.gallery_rows", "suffix"): {"enum": list(FORMATS)},
     ("export.tracks", "suffix"): {"enum": list(TRACK_FORMATS)},
     ("export.schema", "name"): {"enum": list(SCHEMAS)},
 }
@@ -99,6 +111,27 @@ OPERATIONS: dict[str, Operation] = {
     "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "track", "lang"), (404,)),
     "frame.frame_json": Operation(
         "One frame under every backbone", (*_SEARCHES, "model", "rank", "view", "within", "lang"), (404,)
+    ),
+    "gallery.gallery_json": Operation(
+        "Frames of all flights by what their answers are", (*_ROWS, "after", "size", "view", "lang")
+    ),
+    "export.gallery_rows": Operation(
+        "The gallery's rows as one file, or an archive of one for each flight and method",
+        (*_ROWS, "pick"),
+        (404,),
+        {
+            "application/json": FlightLocalizations,
+            "application/geo+json": GeoJsonFeatures,
+            "application/vnd.google-earth.kml+xml": None,
+            "text/csv": None,
+            "application/zip": None,
+        },
+    ),
+    "export.gallery_report": Operation(
+        "The gallery's rows as one page to read, with pictures inside",
+        (*_ROWS, "pick", "lang"),
+        (404,),
+        {"text/html": None},
     ),
     "live.live_json": Operation("A flight that is tracked while it is flown", ("session", "lang"), (404,)),
     "compare.compare_json": Operation("Backbones beside each other", ("flight", *_SEARCHES, "lang"), (404,)),

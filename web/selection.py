@@ -149,12 +149,12 @@ def selected_runs(database: Database, flight_id: str, run_id: int | None = None)
     reference_sets = list(dict.fromkeys(run.reference_set.name for run in reversed(latest)))
     reference_set = _choose(named.reference_set.name if named else request.args.get("set"), reference_sets)
     of_set = [run for run in latest if run.reference_set.name == reference_set]
-    parameters = {_parameters_key(run): _parameters(run) for run in of_set}
+    parameters = {parameters_key(run): _parameters(run) for run in of_set}
     parameters = dict(sorted(parameters.items(), key=lambda entry: _narrowness(entry[1])))
-    key = _choose(_parameters_key(named) if named else request.args.get("asked"), list(parameters))
+    key = _choose(parameters_key(named) if named else request.args.get("asked"), list(parameters))
     several_k = len({values["k"] for values in parameters.values()}) > 1
     views = [RunParameters(key=k, label=_label(values, several_k), **values) for k, values in parameters.items()]
-    chosen = _runs_by_key([run for run in of_set if _parameters_key(run) == key])
+    chosen = _runs_by_key([run for run in of_set if parameters_key(run) == key])
     of_chosen = list(dict.fromkeys(method for run in chosen.values() for method in methods[run.id]))
     return RunSelection(reference_sets, reference_set, views, key, chosen, of_chosen)
 
@@ -169,7 +169,7 @@ def _parameters(run: StoredRun) -> dict[str, Any]:
     return {"angle_deg": parameters.get("angle_deg"), "where": parameters.get("where") or {}, "k": parameters.get("k")}
 
 
-def _parameters_key(run: StoredRun) -> str:
+def parameters_key(run: StoredRun) -> str:
     return ids.digest(_parameters(run))[:8]
 
 

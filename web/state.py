@@ -217,6 +217,7 @@ class WebState:
     encoders: QueryEncoders
     vectors: VectorFollower
     memory: ResultCache = field(default_factory=ResultCache)
+    answered_frames: ResultCache = field(default_factory=lambda: ResultCache(1))  # the gallery's table, a large one
 
     @classmethod
     def open(cls, settings: Settings) -> WebState:

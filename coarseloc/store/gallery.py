@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
@@ -80,6 +80,18 @@ def frame_path(session: Session, flight_id: str, index: int) -> str | None:
     """Read the path of a frame's file, None where there is no such frame."""
     query = select(FrameRow.path).join(FlightRow, FlightRow.id == FrameRow.flight_pk)
     return session.scalar(query.where(FlightRow.flight_id == ids.label(flight_id), FrameRow.index == index))
+
+
+def frame_files(session: Session, indices_by_flight: Mapping[str, Collection[int]]) -> dict[tuple[str, int], str]:
+    """Read {(flight, frame's index): path of its file} of some frames."""
+    conditions = [
+        (FlightRow.flight_id == flight_id) & FrameRow.index.in_(indices)
+        for flight_id, indices in indices_by_flight.items()
+    ]
+    query = select(FlightRow.flight_id, FrameRow.index, FrameRow.path).join(
+        FrameRow, FrameRow.flight_pk == FlightRow.id
+    )
+    return {(flight, index): path for flight, index, path in session.execute(query.where(or_(false(), *conditions)))}
 
 
 def picture(session: Session, rotated_tile: int) -> TilePicture | None:

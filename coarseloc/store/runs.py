@@ -235,10 +235,15 @@ def latest_runs(session: Session, flight_id: str, reference_set: str | None = No
 
     Parameters leave out the index's version: a run against newer references replaces the older one.
     """
-    newest: dict[str, StoredRun] = {}
     name = None if reference_set is None else ids.label(reference_set)
-    for run in runs(session, flight_id):
-        if run.finished_at is None or (name is not None and run.reference_set.name != name):
+    return newest_runs(run for run in runs(session, flight_id) if name in (None, run.reference_set.name))
+
+
+def newest_runs(of_flight: Iterable[StoredRun]) -> list[StoredRun]:
+    """Choose of a flight's runs, oldest first, those that `latest_runs` lists."""
+    newest: dict[str, StoredRun] = {}
+    for run in of_flight:
+        if run.finished_at is None:
             continue
         parameters = {name: value for name, value in run.parameters.items() if name != "index_version"}
         newest[ids.digest({"sets": sorted(run.set_uids), "spec": run.spec.digest, "asked": parameters})] = run

@@ -27,6 +27,7 @@ FLIGHT, BLIND_FLIGHT = SHAPE.flights  # truth is known of the first one only
 FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("flights.flights", "flights.flights_plural", "flights.flight", "frame.frame", "search.search", "compare.compare"),
     *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
+    "gallery.gallery",
     *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
     *("upkeep.flight_upkeep", "upkeep.set_upkeep"),
 }
@@ -48,6 +49,10 @@ ADDRESSES = [
     f"/flights/{FLIGHT}/export.json",
     f"/flights/{FLIGHT}/export.geojson",
     f"/flights/{BLIND_FLIGHT}/export.geojson",
+    "/gallery.json",
+    "/gallery.json?method=fix&state=match&sort=-error&error-to=50&view=table",
+    "/gallery/export.json?pick=1-1&pick=1-3",
+    "/gallery/export.geojson?method=fix&flight=251124155712",
     "/live.json",
     "/search.json",
     "/search.json?reference-set=drawn-200m&angle=90,180&altitude=100:300&overlap=50&bbox=126,37,128,38",

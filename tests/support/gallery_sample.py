@@ -168,7 +168,7 @@ def record_rotation(settings: Settings) -> int:
     return study
 
 
-def record_sample_track(settings: Settings, flight_id: str, *, online: bool = False) -> None:
+def record_sample_track(settings: Settings, flight_id: str, *, online: bool = False, runs: Sequence[int] = ()) -> None:
     """A track of a flight of the sample: acquiring at frame 1, lost in a cloud at 3 and 4, off the map from 9 to 10 and
     from 15 to 16, and so on; recovered at the frame after. The smoothed track knows the first frame, and no more."""
     database = open_database(settings.database)
@@ -182,7 +182,7 @@ def record_sample_track(settings: Settings, flight_id: str, *, online: bool = Fa
         cloud = frame.index in (1, 3, 4)
         motion = None if cloud else Displacement(0.0, 80.0, 5.0, 0.0, np.eye(4))
         evidence[frame.index] = RecordedEvidence(aspect=1.0, motion=motion)
-    record_track(database, flight_id, causal, {} if online else smoothed, evidence)
+    record_track(database, flight_id, causal, {} if online else smoothed, evidence, runs=runs)
     database.close()
 
 

@@ -72,6 +72,7 @@ def record_track(
     evidence: Mapping[int, RecordedEvidence],
     map_path: str = "/maps/area.tif",
     request: TrackRequest | None = None,
+    runs: Sequence[int] = (),
 ) -> None:
     """Store a flight's two tracks, {frame index: estimate}, as tracking on a map does; none where `smoothed` is
     empty."""
@@ -82,7 +83,7 @@ def record_track(
             if not estimates:
                 continue
             localization = localizations.start_localization(
-                session, flight.id, method, [], [{"name": map_path}], parameters
+                session, flight.id, method, runs, [{"name": map_path}], parameters
             )
             rows = [
                 (flight.frame_keys[i], estimate, evidence[i].to_json() if method == TRACK else None)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote, urljoin
 
-from flask import Blueprint, Response, jsonify, request, stream_with_context, url_for
+from flask import Blueprint, Response, g, jsonify, request, stream_with_context, url_for
 from pydantic import Field
 
 from coarseloc.core import ids
 from coarseloc.store.flights import StoredFlight
+from coarseloc.store.runs import FrameResult, StoredRun
+from search.answered_frames import AnsweredFrames
 from search.export.features import FlightFeatures
 from search.export.files import (
     FORMATS,
@@ -31,7 +36,9 @@ from search.export.infos import FrameInfo, frame_infos
 from search.export.kml import flight_kml
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FrameFailure, Heading, json_schema
 from search.export.tracks import FlightTrack, finished_tracks
-from web.language import _
+from web.fix_texts import answer_state, method_text
+from web.gallery_rows import picked_rows
+from web.language import _, translate
 from web.models import AnswerModel, file_below
 from web.pages import address, page
 from web.pages.images import frame_url
@@ -53,6 +60,9 @@ if TYPE_CHECKING:
     from search.export.grid import ProjectedGrid
 
 routes = Blueprint("export", __name__)
+
+REPORT_ROWS = 200
+MOST_NAMED = 5000  # frames in one statement
 
 TRACK_MEDIA = {
     ".geojson": "application/geo+json",
@@ -134,8 +144,7 @@ def record(flight_id: str, frame: int, run: int) -> Response:
 @routes.get("/flights/<flight_id>/export.<suffix>")
 def whole(flight_id: str, suffix: str) -> Response:
     """The searches that the address names, as one file, written while it is sent."""
-    if suffix not in FORMATS:
-        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(FORMATS)))
+    writer = _writer(suffix)
     grid = projected_grid(request.args.get("crs"))
     stored, selection = _selection(flight_id)
     if not selection.runs:
@@ -143,14 +152,7 @@ def whole(flight_id: str, suffix: str) -> Response:
     infos = _infos(stored, selection, grid=grid)
     if grid is not None:  # a grid that does not serve here is refused before anything is sent
         infos = chain(list(islice(infos, 1)), infos)
-    writers = {
-        "json": (_document, "application/json"),
-        "geojson": (_geojson, "application/geo+json"),
-        "kml": (_kml, "application/vnd.google-earth.kml+xml"),
-        "csv": (_csv, "text/csv; charset=utf-8"),
-    }
-    write, content_type = writers[suffix]
-    response = Response(stream_with_context(write(stored, infos, grid)), content_type=content_type)
+    response = Response(stream_with_context(writer.write(stored, infos, grid)), content_type=writer.content_type)
     response.headers["Cache-Control"] = "no-cache"
     return _attachment(response, f"{flight_id}.{suffix}")
 
@@ -233,11 +235,16 @@ def _infos(
     infos = frame_infos(
         state.database, state.settings.thumbnails, stored.flight, runs, frames, method=chosen_method(), grid=grid
     )
-    return (replace(frame_info, info=frame_info.info and _without_folders(frame_info.info)) for frame_info in infos)
+    return map(_without_folders, infos)
 
 
-def _without_folders(info: CoarseLocalizationInfo) -> CoarseLocalizationInfo:
+def _without_folders(frame_info: FrameInfo) -> FrameInfo:
     """The record as it leaves this server: its files by their names below their folders'."""
+    info = frame_info.info
+    return frame_info if info is None else replace(frame_info, info=_file_names_only(info))
+
+
+def _file_names_only(info: CoarseLocalizationInfo) -> CoarseLocalizationInfo:
     return info.model_copy(
         update={
             "query": info.query.model_copy(update={"path": file_below(info.query.path)}),
@@ -253,6 +260,120 @@ def _attachment(response: Response, filename: str) -> Response:
     names = {"filename": plain} if plain == name else {"filename": plain, "filename*": f"UTF-8''{quote(name, safe='')}"}
     response.headers.set("Content-Disposition", "attachment", **names)
     return response
+
+
+# --- rows of the gallery ------------------------------------------------------------------------
+
+
+@routes.get("/gallery/export.<suffix>")
+def gallery_rows(suffix: str) -> Response:
+    """The gallery's rows that are picked, else all that the address asks for: a file, or an archive of one for each
+    flight and method."""
+    writer = _writer(suffix)
+    groups = _row_groups(*picked_rows())
+    methods = Counter(group.flight_id for group in groups)
+    files = {
+        f"{group.flight_id}_{group.method}.{suffix}" if methods[group.flight_id] > 1 else f"{group.flight_id}.{suffix}":
+        writer.write(_stored(group), _group_infos(group), None)
+        for group in groups
+    }  # fmt: skip
+    if not files:
+        raise Problem(404, _("No frame fits: there is nothing to export."))
+    if len(files) == 1:
+        ((name, content),) = files.items()
+        response = Response(stream_with_context(content), content_type=writer.content_type)
+    else:
+        name = f"gallery_{suffix}.zip"
+        contents = {ids.file_name(inner): "".join(parts).encode() for inner, parts in files.items()}
+        response = Response(_archive(contents), content_type="application/zip")
+    response.headers["Cache-Control"] = "no-cache"
+    return _attachment(response, name)
+
+
+@routes.get("/gallery/report.html")
+def gallery_report() -> Response:
+    """The same rows as one HTML file to read and to print, with pictures inside; so many at most."""
+    from search.evaluation.report.page import Table
+    from search.evaluation.report.picked_frames import PickedFlight, write_picked_frames
+
+    table, rows = picked_rows()
+    if not rows:
+        raise Problem(404, _("No frame fits: there is nothing to export."))
+    notes = [request.full_path.removesuffix("?")]
+    if len(rows) > REPORT_ROWS:
+        notes.append(_("Of {total} rows the first {n}.", total=len(rows), n=REPORT_ROWS))
+        rows = rows[:REPORT_ROWS]
+    titles = (
+        *(_("frame"), _("Backbone"), _("Answer"), _("State"), _("Error"), _("Heading off"), _("Probability")),
+        *(_("Margin"), _("Agree")),
+    )
+    figures: dict[str, list[list[str]]] = {}
+    for row in rows:
+        figures.setdefault(table.text(row, "flight"), []).append(_figure_cells(table, row))
+    results: dict[str, list[tuple[str, FrameResult]]] = {}
+    for group in _row_groups(table, rows):
+        label = method_text(group.method)
+        results.setdefault(group.flight_id, []).extend(
+            (f"{info.run.spec.backbone} · {label}", info.result) for info in _group_infos(group)
+        )
+    picked = [PickedFlight(flight_id, Table(titles, cells), results[flight_id]) for flight_id, cells in figures.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "report.html"
+        thumbnails = current_state().settings.thumbnails
+        write_picked_frames(picked, notes, out, thumbnails, g.language, translate)
+        response = Response(out.read_bytes(), content_type="text/html; charset=utf-8")
+    return _attachment(response, "gallery-report.html")
+
+
+def _figure_cells(table: AnsweredFrames, row: int) -> list[str]:
+    def cell(column: str, form: str, unit: str = "") -> str:
+        value = table.number(row, column)
+        return "–" if value is None else format(value, form) + unit
+
+    agreeing, of = table.agreeing[row].tolist()
+    method, state = table.text(row, "method"), table.text(row, "state")
+    return [
+        *(str(int(table.frame[row])), table.text(row, "model"), method_text(method), answer_state(state)),
+        *(
+            cell("error", ".1f", " m"),
+            cell("heading-off", ".1f", "°"),
+            cell("probability", ".3f"),
+            cell("margin", ".4f"),
+        ),
+        f"{agreeing}/{of}" if of else "–",
+    ]
+
+
+class _RowGroup(NamedTuple):
+    """Rows of one flight by one method."""
+
+    flight_id: str
+    method: str
+    frames: list[tuple[StoredRun, set[int]]]  # of each run
+
+
+def _row_groups(table: AnsweredFrames, rows: Sequence[int]) -> list[_RowGroup]:
+    frames: dict[tuple[str, str], dict[int, set[int]]] = {}
+    for row in rows:
+        group = frames.setdefault((table.text(row, "flight"), table.text(row, "method")), {})
+        group.setdefault(int(table.run[row]), set()).add(int(table.frame[row]))
+    return [
+        _RowGroup(flight_id, method, [(table.runs[number], indices) for number, indices in by_run.items()])
+        for (flight_id, method), by_run in frames.items()
+    ]
+
+
+def _stored(group: _RowGroup) -> StoredFlight:
+    return stored_flight(current_state().database, group.flight_id)
+
+
+def _group_infos(group: _RowGroup) -> Iterator[FrameInfo]:
+    """The records of a group's rows, run by run."""
+    state, flight = current_state(), _stored(group).flight
+    for run, frames in group.frames:
+        named = sorted(frames) if len(frames) <= MOST_NAMED else None  # a statement takes only so many
+        infos = frame_infos(state.database, state.settings.thumbnails, flight, [run], named, method=group.method)
+        yield from (_without_folders(info) for info in infos if info.result.frame.index in frames)
 
 
 # --- the formats --------------------------------------------------------------------------------
@@ -285,6 +406,27 @@ def _features(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedG
 
 def _csv(stored: StoredFlight, infos: Iterator[FrameInfo], grid: ProjectedGrid | None) -> Iterator[str]:
     yield to_csv([csv_row(stored.flight, info, grid) for info in infos])
+
+
+class FileWriter(NamedTuple):
+    """How a format's file is written, in parts."""
+
+    write: Callable[[StoredFlight, Iterator[FrameInfo], ProjectedGrid | None], Iterator[str]]
+    content_type: str
+
+
+_WRITERS = {
+    "json": FileWriter(_document, "application/json"),
+    "geojson": FileWriter(_geojson, "application/geo+json"),
+    "kml": FileWriter(_kml, "application/vnd.google-earth.kml+xml"),
+    "csv": FileWriter(_csv, "text/csv; charset=utf-8"),
+}
+
+
+def _writer(suffix: str) -> FileWriter:
+    if suffix not in _WRITERS:
+        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=", ".join(FORMATS)))
+    return _WRITERS[suffix]
 
 
 # --- what the GeoJSON holds (RFC 7946) ------------------------------------------------------------

@@ -39,8 +39,12 @@ def result_url(snapshot: int, content_digest: str, size: str = "thumb") -> str:
 
 
 def frame_url(flight_id: str, frame: Frame, size: str = "thumb") -> str:
+    return frame_file_url(flight_id, frame.index, frame.path, size)
+
+
+def frame_file_url(flight_id: str, index: int, path: Path, size: str = "thumb") -> str:
     """The mark is of the file's size and time: nothing of its content is read."""
-    return _address("images.frame", flight_id=flight_id, frame=frame.index, size=size, v=_mark(frame.path))
+    return _address("images.frame", flight_id=flight_id, frame=index, size=size, v=_mark(path))
 
 
 def _address(endpoint: str, size: str, **values: Any) -> str:

@@ -27,10 +27,18 @@ SIDE = 112
 
 def hit_strips(frame: Frame, runs: Sequence[PlottedRun], thumbnails: Path, k: int, translate: Translator) -> str:
     """HTML of a frame at the left, one row per run with its first k hits beside it."""
+    labelled = [(run.label, result) for run, result in _results_with_hits(frame, runs)]
+    return labelled_strips(frame, labelled, thumbnails, k, translate)
+
+
+def labelled_strips(
+    frame: Frame, labelled: Sequence[tuple[str, FrameResult]], thumbnails: Path, k: int, translate: Translator
+) -> str:
+    """`hit_strips` of results that have hits, each with its label."""
     rows = []
-    for run, result in _results_with_hits(frame, runs):
+    for label, result in labelled:
         tiles = "".join(_tile(hit, result, thumbnails, translate) for hit in result.hits[:k])
-        head = f'<div class="name">{html.escape(run.label)}<span>{_score_range(result, k)}</span></div>'
+        head = f'<div class="name">{html.escape(label)}<span>{_score_range(result, k)}</span></div>'
         rows.append(f'<div class="strip">{head}{tiles}</div>')
     return f'<div class="frame">{query(frame, translate)}<div>{"".join(rows)}</div></div>'
 

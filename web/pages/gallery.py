@@ -1,0 +1,198 @@
+"""The gallery: frames of all flights, by what their answers are; and two runs of a flight frame by frame."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from flask import Blueprint, request
+from pydantic import Field
+
+from coarseloc.store import gallery, snapshots
+from coarseloc.store.gallery_columns import Keys
+from coarseloc.store.runs import StoredRun
+from coarseloc.store.snapshots import TileSnapshot
+from search.answered_frames import NAMES, AnsweredFrames
+from search.export.files import FORMATS
+from search.export.records import Heading, Location
+from web.gallery_rows import RowChoice, gallery_table, key_text, parse_key, row_choice
+from web.models import AnswerModel, Url
+from web.pages import address, page
+from web.pages.images import frame_file_url, result_url
+from web.selection import parameters_key
+from web.state import current_state
+
+PER_PAGE = 60
+SIZES = (1, 2, 3, 4, 5)  # steps of the slider
+
+routes = Blueprint("gallery", __name__)
+
+
+class GalleryAgreement(AnswerModel):
+    backbones: int
+    of: int
+
+
+class GalleryRow(AnswerModel):
+    """One frame's answer by one backbone and method."""
+
+    key: str = Field(description="names the row in an address (`?pick=`)")
+    flight: str
+    frame: int
+    url: str = Url
+    image: str | None = Url
+    tile: str | None = Field(description="a path on this server: the best tile's picture")
+    tile_heading_deg: int | None
+    model: str
+    method: str
+    reference_set: str
+    state: str = Field(
+        description="of a best tile on, near or far of the truth, located where that is not known; of a fix match, "
+        "no-match or unverified; of a track its state"
+    )
+    location: Location | None
+    heading_deg: float | None = Heading
+    score: float | None
+    margin: float | None
+    probability: float | None
+    error_m: float | None
+    heading_error_deg: float | None
+    agreement: GalleryAgreement | None
+
+
+class NumberBounds(AnswerModel):
+    least: float | None
+    most: float | None
+
+
+class GalleryPage(AnswerModel):
+    """A page of the rows that the address asks for."""
+
+    choices: dict[str, list[str]] = Field(description="the texts of each column that can be asked for")
+    names: dict[str, list[str]] = Field(description="those asked for; none for all")
+    bounds: dict[str, NumberBounds]
+    sort: str = Field(description="a column of numbers, with - the largest first; empty: by flight and frame")
+    view: Literal["grid", "table"]
+    size: int = Field(ge=1, le=len(SIZES))
+    total: int = Field(ge=0, description="rows of all flights")
+    matching: int = Field(ge=0)
+    first: int = Field(ge=0, description="the first row's place among those that match, from 1; 0 without rows")
+    rows: list[GalleryRow]
+    next: str | None = Field(description="a path on this server: the rows that come after")
+    files: dict[str, str] = Field(description="every row that matches, by format")
+    report: str = Url
+
+
+@page(routes, "/gallery", "gallery")
+def gallery_page() -> GalleryPage:
+    """Frames of all flights: filtered, sorted, and in pages that stay where they are when rows come or go."""
+    table, choice = gallery_table(), row_choice()
+    rows = table.order(table.select(choice.names, choice.bounds), choice.sort, choice.descending)
+    start = _start(table, rows, choice)
+    shown = rows[start : start + PER_PAGE]
+    query: dict[str, Any] = request.args.to_dict(flat=False)
+    following = {"after": _after(table, int(shown[-1]), choice)} if start + PER_PAGE < len(rows) else None
+    asked = {name: value for name, value in query.items() if name not in ("after", "lang", "theme", "size", "view")}
+    return GalleryPage(
+        choices={name: sorted(table.choices[name]) for name in NAMES} | {"model": _by_size(table.choices["model"])},
+        names={name: list(values) for name, values in choice.names.items()},
+        bounds={name: NumberBounds(least=low, most=high) for name, (low, high) in choice.bounds.items()},
+        sort=choice.order,
+        view="table" if request.args.get("view") == "table" else "grid",
+        size=min(max(request.args.get("size", 3, int), SIZES[0]), SIZES[-1]),
+        total=len(table.frame),
+        matching=len(rows),
+        first=start + 1 if len(shown) else 0,
+        rows=_views(table, shown),
+        next=None if following is None else address("gallery.gallery", {}, query | following),
+        files={name: address("export.gallery_rows", {"suffix": name}, asked) for name in FORMATS},
+        report=address("export.gallery_report", {}, asked),
+    )
+
+
+def _by_size(backbones: Sequence[str]) -> list[str]:
+    return sorted(backbones, key=current_state().backbone_order)
+
+
+def _start(table: AnsweredFrames, rows: Keys, choice: RowChoice) -> int:
+    """Where `?after=` goes on: a row's key, and its value should the row be gone."""
+    after = request.args.get("after")
+    if not after:
+        return 0
+    key, _separator, value = after.partition("~")
+    try:
+        number = float(value or "nan")
+    except ValueError:
+        number = math.nan
+    return table.position_after(rows, choice.sort, choice.descending, parse_key(key), number)
+
+
+def _after(table: AnsweredFrames, row: int, choice: RowChoice) -> str:
+    value = None if choice.sort is None else table.number(row, choice.sort)
+    return key_text(table.key(row)) + ("" if value is None else f"~{value!r}")
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def _views(table: AnsweredFrames, rows: Keys) -> list[GalleryRow]:
+    indices: dict[str, set[int]] = {}
+    for row in rows.tolist():
+        indices.setdefault(table.text(row, "flight"), set()).add(int(table.frame[row]))
+    with current_state().database.read() as session:
+        files = gallery.frame_files(session, indices)
+        tiles = snapshots.snapshots(session, (key for key in table.snapshot[rows].tolist() if key))
+    queries = _frame_queries(table.runs)
+    return [_view(table, row, files, tiles, queries) for row in rows.tolist()]
+
+
+def _frame_queries(stored_runs: Sequence[StoredRun]) -> dict[int, dict[str, str]]:
+    """{run: what a frame's address says to show it}."""
+    questions = {run.id: (run.flight_id, run.reference_set.name, parameters_key(run)) for run in stored_runs}
+    times = Counter((*questions[run.id], run.spec.backbone) for run in stored_runs)
+    queries = {}
+    for run in stored_runs:
+        _flight, reference_set, asked = question = questions[run.id]
+        backbone = run.spec.backbone
+        model = backbone if times[*question, backbone] == 1 else f"{backbone}~{run.id}"
+        queries[run.id] = {"set": reference_set, "asked": asked, "model": model}
+    return queries
+
+
+def _view(
+    table: AnsweredFrames,
+    row: int,
+    files: Mapping[tuple[str, int], str],
+    tiles: Mapping[int, TileSnapshot],
+    queries: Mapping[int, dict[str, str]],
+) -> GalleryRow:
+    flight, frame, method = table.text(row, "flight"), int(table.frame[row]), table.text(row, "method")
+    run = table.runs[int(table.run[row])]
+    tile = tiles.get(int(table.snapshot[row]))
+    path = files.get((flight, frame))
+    lon, lat, heading = (float(column[row]) for column in (table.lon, table.lat, table.heading_deg))
+    agreeing, of = table.agreeing[row].tolist()
+    return GalleryRow(
+        key=key_text(table.key(row)),
+        flight=flight,
+        frame=frame,
+        url=address("frame.frame", {"flight_id": flight, "frame": frame}, queries[run.id] | {"method": method}),
+        image=None if path is None else frame_file_url(flight, frame, Path(path)),
+        tile=None if tile is None else result_url(tile.id, tile.content_digest),
+        tile_heading_deg=None if tile is None else tile.tile.angle_deg,
+        model=queries[run.id]["model"],
+        method=method,
+        reference_set=run.reference_set.name,
+        state=table.text(row, "state"),
+        location=None if math.isnan(lon) else Location(lon=lon, lat=lat),
+        heading_deg=None if math.isnan(heading) else heading,
+        score=table.number(row, "score"),
+        margin=table.number(row, "margin"),
+        probability=table.number(row, "probability"),
+        error_m=table.number(row, "error"),
+        heading_error_deg=table.number(row, "heading-off"),
+        agreement=GalleryAgreement(backbones=agreeing, of=of) if of else None,
+    )
