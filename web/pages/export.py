@@ -465,8 +465,8 @@ class AnswerProperties(FrameProperties):
 
 class EstimateProperties(AnswerProperties):
     kind: Literal["estimate"]
-    place_id: str
-    heading_deg: float = Heading
+    place_id: str | None = Field(description="of the best tile; null where it is no tile's")
+    heading_deg: float | None = Heading
     score: float
     margin: float | None
     agreement: int
