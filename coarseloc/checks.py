@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coarseloc.core import files
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import CoarselocError, InputError, WeightsError
 from coarseloc.core.filters import Where
@@ -264,7 +265,7 @@ class FolderChecks(DataFolder):
         check = truth_check.check_truth(self.db, flight_id)
         if csv is not None:
             csv.parent.mkdir(parents=True, exist_ok=True)
-            csv.write_text(truth_check.to_csv(check), encoding="utf-8")
+            files.write_text(csv, truth_check.to_csv(check))
         if report is not None:
             from search.evaluation.report.truth_check import write_truth_check
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from coarseloc import __version__
 from coarseloc.core.errors import CoarselocError
+from coarseloc.core.files import RESERVE_BYTES
 from coarseloc.store import embeddings
 from coarseloc.store.session import head_revision
 from web.models import AnswerModel
@@ -60,8 +62,14 @@ class BackbonesCheck(AnswerModel):
     without_weights: list[str]
 
 
+class DiskCheck(AnswerModel):
+    status: Literal["ok", "degraded"]
+    free_bytes: int = Field(ge=0, description="where the data lies; below 128 MiB it is degraded")
+
+
 class ReadinessChecks(AnswerModel):
     database: DatabaseCheck
+    disk: DiskCheck | None = None
     vectors: VectorsCheck | None = None
     mirrors: MirrorsCheck | None = None
     models: BackbonesCheck | None = None
@@ -92,10 +100,11 @@ def _readiness(state: WebState) -> Readiness:
     if database.status == "down":
         return Readiness(status="down", checks=ReadinessChecks(database=database))
     vectors, mirrors, models = _check_vectors(state), _check_mirrors(state), _check_backbones(state)
-    degraded = "degraded" in (vectors.status, models.status)
+    disk = _check_disk(state)
+    degraded = "degraded" in (vectors.status, models.status, disk.status)
     return Readiness(
         status="degraded" if degraded else "ready",
-        checks=ReadinessChecks(database=database, vectors=vectors, mirrors=mirrors, models=models),
+        checks=ReadinessChecks(database=database, disk=disk, vectors=vectors, mirrors=mirrors, models=models),
     )
 
 
@@ -108,6 +117,11 @@ def _check_database(state: WebState) -> DatabaseCheck:
         detail = f"schema is at {revision}, this version needs {head}: run `coarseloc migrate`"
         return DatabaseCheck(status="down", detail=detail)
     return DatabaseCheck(status="ok", revision=revision)
+
+
+def _check_disk(state: WebState) -> DiskCheck:
+    free = shutil.disk_usage(state.settings.data_dir).free
+    return DiskCheck(status="degraded" if free < RESERVE_BYTES else "ok", free_bytes=free)
 
 
 def _check_vectors(state: WebState) -> VectorsCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from http import HTTPStatus
 from pathlib import Path
@@ -109,8 +110,20 @@ def without_folders(text: str) -> str:
     return text
 
 
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is that of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if any(words in str(error) for words in ("disk is full", "No space left", "MiB left")):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _respond_to_error(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    status = 507 if _is_disk_full(error) else status
     log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
     return _respond(Problem(status, without_folders(str(error))))
 
@@ -135,6 +148,9 @@ def _respond_to_http(error: HTTPException) -> Response:
 
 
 def _respond_to_defect(error: Exception) -> Response:
+    if _is_disk_full(error):
+        log.error("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
+        return _respond(Problem(507, _detail(507), title=_title(507)))
     log.exception("%s %s failed (request %s)", request.method, request.path, g.get("request_id"), exc_info=error)
     return _respond(Problem(500, _detail(500), title=_title(500)))
 
@@ -147,6 +163,7 @@ def _title(status: int) -> str | None:
         405: _("This page does not take that"),
         413: _("This file is too large"),
         500: _("Something broke on our side"),
+        507: _("The server's disk is full"),
     }
     return titles.get(status)
 
@@ -155,6 +172,7 @@ def _detail(status: int) -> str:
     details = {
         404: _("The address does not name a flight, frame or picture that is known. Go back to the flights."),
         405: _("The address is right, but this kind of request is not answered here."),
+        507: _("Nothing was lost. Room must be made in the data folder; then try again."),
         413: _("Send an image of at most {n} MB.", n=(request.max_content_length or 0) // 1_000_000),
         500: _("The request failed, and the log of the server says why. Search it for the request id below."),
     }

@@ -11,6 +11,7 @@ import click
 
 from coarseloc.cli.options import flight_id, method_option, report_options
 from coarseloc.cli.terminal import answer, err, json_option, next_step, out, pass_workspace, spoken, table
+from coarseloc.core import files
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def evaluate(
     evaluations = workspace.evaluate(*map(flight_id, names), reference_set=name, method=method, save=True)
     if csv_file:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
-        csv_file.write_text(to_csv(evaluations), encoding="utf-8")
+        files.write_text(csv_file, to_csv(evaluations))
 
     def show() -> None:
         _print_scores(evaluations, all_scores)

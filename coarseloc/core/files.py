@@ -12,15 +12,20 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from coarseloc.core.errors import LockedError
 
+RESERVE_BYTES = 128 * 2**20  # free on the disk of the data: below, what writes much is refused
+PARTIAL = ".part"  # how the names of files that are being written end
+
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, renamed to `path` at the end; after an error it is deleted.
+    """Yield a new, empty file beside `path` to write to, renamed to `path` at the end; after an error it is deleted.
 
-    durable: both the content and the rename survive a power cut.
+    Its name cannot be foretold and nothing of that name was there before: in a folder that others may write to, nobody
+    can lay a link in its place. durable: both the content and the rename survive a power cut.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # unique: threads may write the same file
+    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")  # unique: threads may write the same file
     try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield partial
         if durable:
             sync(partial)
@@ -31,7 +36,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Replace a file's content in one step; see `replacing`."""
     with replacing(path, durable=durable) as partial:
         partial.write_bytes(content)

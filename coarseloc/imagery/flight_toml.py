@@ -162,7 +162,7 @@ def camera_of(folder: Path, camera: Camera | None = None) -> Camera:
 def write_flight_toml(file: Path, *, fov_deg: float, attitude_sd_deg: float, truth_sd_m: float) -> None:
     """Write a camera's field of view, and the errors of the labels' attitude and of the truth."""
     camera = f"[camera]\nfov_deg = {fov_deg!r}\nattitude_sd_deg = {attitude_sd_deg!r}\n"
-    file.write_text(f"{camera}\n[truth]\nsd_m = {truth_sd_m!r}\n", encoding="utf-8")
+    files.write_text(file, f"{camera}\n[truth]\nsd_m = {truth_sd_m!r}\n")
 
 
 def write_boresights(folder: Path, legs: Sequence[BoresightLeg]) -> Path:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
@@ -40,14 +42,23 @@ def write_rgb(path: Path, pixels: UInt8, *, center: LonLat, gsd_m: float) -> Pat
     west, top = round(east - width * gsd_m / 2), round(north + height * gsd_m / 2)
     to_crs = Affine(gsd_m, 0.0, west, 0.0, -gsd_m, top)
     levels = [2**n for n in range(1, max(1, math.ceil(math.log2(max(height, width) / 256))) + 1)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as partial, rasterio.open(
-        partial, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs, transform=to_crs,
+    with _new_raster(
+        path, width=width, height=height, count=3, dtype="uint8", crs=crs, transform=to_crs,
         photometric="RGB", tiled=True, blockxsize=256, blockysize=256, compress="deflate", predictor=2,
     ) as raster:  # fmt: skip
         raster.write(pixels.transpose(2, 0, 1))
         raster.build_overviews([level for level in levels if min(height, width) // level > 0], Resampling.average)
     return path
+
+
+@contextmanager
+def _new_raster(path: Path, **profile: Any) -> Iterator[DatasetWriter]:
+    """Open a GeoTIFF in memory, written to `path` at the end: GDAL does not say of every write that it failed."""
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", **profile) as raster:
+            yield raster
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, memory.getbuffer())
 
 
 def write_places(
@@ -76,9 +87,8 @@ def write_places(
     west, north = xs.min() - half * cell_x, ys.max() + half * cell_y
     width, height = round((xs.max() - west) / cell_x + half), round((north - ys.min()) / cell_y + half)
     nearest, cells = _nearest((xs - west) / cell_x, (north - ys) / cell_y, width, height)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as partial, rasterio.open(
-        partial, "w", driver="GTiff", width=width, height=height, count=len(values), dtype="float32", crs=target,
+    with _new_raster(
+        path, width=width, height=height, count=len(values), dtype="float32", crs=target,
         transform=Affine(cell_x, 0.0, west, 0.0, -cell_y, north), nodata=np.nan, compress="deflate",
     ) as raster:  # fmt: skip
         for band, (name, of_places) in enumerate(values.items(), start=1):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from coarseloc.core import files
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Failure, Pose, Progress, TileSource
 from coarseloc.simulate.flight import write_labels
@@ -45,7 +46,8 @@ def write_captures(
                 folders[angle] = out_root / capture
                 folders[angle].mkdir(parents=True, exist_ok=True)
             file = folders[angle] / f"{capture}_{tile.index:05d}.jpg"
-            Image.fromarray(view.pixels).save(file, quality=quality)
+            with files.replacing(file) as partial:
+                Image.fromarray(view.pixels).save(partial, "JPEG", quality=quality)
             pose = Pose(tile.center, height, float(angle), 0.0, 0.0)
             poses.setdefault(angle, []).append((file.name, pose))
         if progress is not None:

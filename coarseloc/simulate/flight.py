@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from coarseloc.core import files
 from coarseloc.core.camera import Camera, fov_deg_of
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import SIMULATED_SD_M, Flight, Frame, LonLat, Pose, Progress
@@ -77,7 +78,8 @@ def simulate_flight(
             folder.mkdir(parents=True, exist_ok=True)
             picture = develop(photograph(view.pixels, half, to_ground, side_px), rng, changes, season)
             file = folder / f"{flight_id}_{len(photographs) + 1:05d}.jpg"
-            Image.fromarray(picture).save(file, quality=92)
+            with files.replacing(file) as partial:
+                Image.fromarray(picture).save(partial, "JPEG", quality=92)
             truth = Pose(center, round(height, 2), round(yaw, 2), round(float(pitch), 2), round(float(roll), 2))
             photographs.append(Frame(len(photographs) + 1, file, file.name, truth))
             if progress is not None:
@@ -116,7 +118,7 @@ def write_labels(file: Path, poses: list[tuple[str, Pose]]) -> None:
         }
         for name, pose in poses
     ]
-    file.write_text(json.dumps({"images": images}, indent=1), encoding="utf-8")
+    files.write_text(file, json.dumps({"images": images}, indent=1))
 
 
 def _random_stations(raster: Raster, footprint_m: float, rng: Generator) -> Iterator[tuple[LonLat, float]]:

@@ -230,6 +230,11 @@ def _clear_errors(engine: Engine) -> Iterator[None]:
             f"database {engine.url!r}: {str(error.orig).splitlines()[0]}. "
             "Check that it is reachable, on a local disk with space, and not damaged (`coarseloc doctor`)."
         ) from error
+    except UnicodeDecodeError as error:  # SQLite's message quotes what it cannot read, and Python cannot read that
+        raise StoreError(
+            f"database {engine.url!r} is damaged ({error}): stop everything that uses it and restore a back-up, "
+            "see docs/operations.md; `coarseloc doctor` says more"
+        ) from error
 
 
 def _make_folder(folder: Path) -> None:

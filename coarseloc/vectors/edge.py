@@ -216,7 +216,7 @@ def _hold_folder(folder: Path) -> BaseFileLock:
         lock = files.hold_lock(folder / ".lock", in_use)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
         owner = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+        files.write_text(folder / OWNER, json.dumps(owner))
     except OSError as error:
         raise VectorStoreError(
             f"{folder} cannot be used for vectors ({error.strerror or error}): make it writable, or set "

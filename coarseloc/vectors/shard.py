@@ -28,8 +28,6 @@ from coarseloc.vectors.payload import INDEXES, edge_filter, payload
 
 MANIFEST = "coarseloc.json"
 _PAGE = 1_000
-# The engine writes to mapped files: on a full disk the process would die of SIGBUS in the middle of it.
-_RESERVE_BYTES = 128 * 2**20
 # The machine's troubles, not the shard's: a folder is not put aside for them.
 _PASSING = ("Permission denied", "Read-only file", "Too many open", "No space left", "Cannot allocate")
 _PIECE = 1 << 18
@@ -169,11 +167,12 @@ def engine_errors(doing: str) -> Iterator[None]:
 
 
 def _check_space(folder: Path) -> None:
+    """The engine writes to mapped files: on a full disk the process would die of SIGBUS in the middle of it."""
     free = shutil.disk_usage(folder).free
-    if free < _RESERVE_BYTES:
+    if free < files.RESERVE_BYTES:
         raise VectorStoreError(
             f"the disk of {folder} has {free / 2**20:.0f} MiB left, vectors are opened and written only while "
-            f"there are {_RESERVE_BYTES / 2**20:.0f}: make room, or move COARSELOC_DATA_DIR to another disk"
+            f"there are {files.RESERVE_BYTES / 2**20:.0f}: make room, or move COARSELOC_DATA_DIR to another disk"
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import resource
 import shutil
 import sqlite3
@@ -14,6 +16,10 @@ from pathlib import Path
 
 import pytest
 from databases import SERVER
+from textured_maps import textured_map
+
+from coarseloc.core import config
+from web import create_app
 
 pytestmark = pytest.mark.skipif(
     SERVER is not None, reason="of the embedded stores: PostgreSQL looks after its own files"
@@ -110,6 +116,70 @@ def test_a_full_disk_stops_every_other_command_so_too(coarseloc, state, disk, fl
     assert all(after[table] == before[table] for table in ("reference_sets", "tiles", "rotated_tiles"))
     assert coarseloc(*commands(root, flight, state / "out")[name]).code == 0
     assert coarseloc("drain").code == 0 and coarseloc("reconcile").code == 0
+
+
+def fill(state: Path) -> Path:
+    filler = state / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(65536)):
+            pass
+    return filler
+
+
+def test_what_writes_files_of_its_own_leaves_none_half_written_on_a_full_disk(coarseloc, state, disk, flight, tmp_path):
+    disk("size=400m")
+    area = textured_map(tmp_path / "area.tif", 1)
+    assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
+    assert coarseloc("search", flight).code == 0
+    out = state / "out"
+    out.mkdir()
+    written = {
+        "evaluate": ["evaluate", flight.name, "--csv", out / "scores.csv"],
+        "report": ["report", flight.name, "--out", out / "report.html", "--figures", out],
+        "simulate flight": ["simulate", "flight", area, "--out", out, "--footprint-m", 200, "--frames", 2],
+        "simulate area": ["simulate", "area", out / "area.tif", "--width-m", 400, "--height-m", 400],
+        "backup": ["backup", out / "copy.db"],
+        "localize": ["localize", flight, "--map", area, "--footprint-m", 200, "--out", out],
+    }
+    filler = fill(state)
+    for name, command in written.items():
+        done = coarseloc(*command)
+        assert done.code == 2 and re.search("space|full|room|left", done.err), (name, done)
+        assert [path for path in out.rglob("*") if path.is_file()] == [], name
+    filler.unlink()
+    assert coarseloc(*written["evaluate"]).code == 0 and coarseloc("doctor", "--deep").code == 0
+
+
+def test_pages_of_a_server_whose_disk_is_full_say_507_or_answer(coarseloc, state, disk, flight, tmp_path):
+    disk("size=400m")
+    assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
+    assert coarseloc("search", flight).code == 0
+    app = create_app(config.load(state))
+    client = app.test_client()
+    assert client.get("/readyz").json["checks"]["disk"]["status"] == "ok"
+    picture = io.BytesIO((flight / "251124155712_00001.jpg").read_bytes())
+    headers = {"Accept": "application/json", "Origin": "http://localhost"}
+    filler = fill(state)
+    readiness = client.get("/readyz").json
+    assert readiness["status"] == readiness["checks"]["disk"]["status"] == "degraded"
+    refused = client.post("/search", data={"image": (picture, "frame.jpg")}, headers=headers)
+    assert refused.status_code == 507 and "disk" in refused.get_data(as_text=True)
+    for address in app.url_map.iter_rules():
+        path = address.rule.replace("<flight_id>", flight.name).replace("<int:frame>", "1")
+        if "GET" in (address.methods or ()) and "<" not in path and path != "/live/events":
+            code = client.get(path).status_code
+            assert code < 500 or code == 507, (path, code)
+    assert client.get(f"/images/frames/{flight.name}/1.jpg?size=full").status_code == 507
+    filler.unlink()
+    assert client.get(f"/images/frames/{flight.name}/1.jpg?size=full").status_code == 200
+    picture = io.BytesIO((flight / "251124155712_00001.jpg").read_bytes())
+    assert client.post("/search", data={"image": (picture, "frame.jpg")}, headers=headers).status_code in (
+        200,
+        201,
+        303,
+    )
+    assert not list((state / "uploads").glob(".*"))
+    app.extensions["coarseloc"].close()
 
 
 @pytest.mark.parametrize("name", list(commands(Path(), Path(), Path())))

@@ -64,6 +64,16 @@ def test_a_row_that_is_not_as_it_was_written_is_named_and_not_answered_from(
     assert coarseloc("rebuild").code == 0 and coarseloc("doctor", "--deep").code == 0
 
 
+def test_a_schema_that_is_no_text_any_more_ends_in_a_line(coarseloc, ingested, state):
+    with closing(sqlite3.connect(state / "coarseloc.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = (state / "coarseloc.db").read_bytes()
+    (state / "coarseloc.db").write_bytes(content.replace(b"CREATE TABLE counters", b"CREATE TABLE c\xa8unters"))
+    for command in ("flights", "doctor", "export"):
+        done = coarseloc(*([command, "x", "--out", state] if command == "export" else [command]))
+        assert done.code == 2 and "damaged" in done.out + done.err, done
+
+
 def test_a_damaged_label_is_read_anew_by_a_search_and_said(coarseloc, ingested, flight, state):
     assert coarseloc("search", flight).code == 0
     run_sql(state, "UPDATE frames SET lat = lat + 0.001 WHERE id = 1")

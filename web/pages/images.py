@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,11 @@ def frame(flight_id: str, frame: int) -> Response:
 @routes.get("/uploads/<name>.jpg")
 def upload(name: str) -> Response:
     side = SIZES["full" if _size() == "full" else "view"]
-    return send_picture(_rendition(find_upload(current_state().uploads, name), side))
+    source = find_upload(current_state().uploads, name)
+    rendition = source.with_name(f"{name}-{side}.jpg")  # beside it, to go with it
+    if not rendition.exists():
+        write_thumbnail(_read(source), rendition, side)
+    return send_picture(rendition)
 
 
 def _size() -> str:
@@ -154,6 +159,7 @@ def send_picture(path: Path) -> Response:
 
 MAX_PIXELS = 60_000_000
 MAX_UPLOADS = 100
+_CUT_OFF_S = 3600
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -164,10 +170,19 @@ def save_upload(folder: Path, data: bytes) -> str:
     decode_upload(data)
     name = hashlib.sha256(data).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
+    _drop_cut_off(folder)
     # Written anew even where it is there: another process may just be dropping it.
     files.write_bytes(folder / name, data)
     _drop_oldest(folder)
     return name
+
+
+def _drop_cut_off(folder: Path) -> None:
+    """Delete what a server that was killed had begun to write an hour ago and more."""
+    for partial in folder.glob(f".*{files.PARTIAL}"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _CUT_OFF_S:
+                partial.unlink()
 
 
 def decode_upload(data: bytes) -> UInt8:
@@ -210,3 +225,5 @@ def _drop_oldest(folder: Path) -> None:
         uploads.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in uploads[MAX_UPLOADS:]:
             path.unlink(missing_ok=True)
+            for rendition in folder.glob(f"{path.name}-*.jpg"):
+                rendition.unlink(missing_ok=True)

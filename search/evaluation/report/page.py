@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from coarseloc import __version__
+from coarseloc.core import files
 from coarseloc.core.types import Progress
 from coarseloc.embedding import specs
 from coarseloc.i18n import Translator, translator
@@ -67,7 +68,7 @@ def write_page(page: Page, out: Path, figures: Path | None = None, progress: Pro
     """Write a page as one HTML file; with `figures`, each figure as PNG and SVG in that folder too."""
     text = _render(page, figures, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    files.write_text(out, text)
 
 
 def _render(page: Page, figures: Path | None, progress: Progress | None) -> str:

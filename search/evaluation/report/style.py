@@ -23,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from coarseloc.core import files
+
 INK, MUTED, GRID = "#1b1f23", "#5f6b76", "#dde2e7"
 # Okabe and Ito's hues, darkened until each stands 3:1 against white; shapes and dashes say the same again.
 SERIES = ("#0072b2", "#c44e00", "#007a5a", "#a3479a", "#8a6d00", "#3d4f5c", "#c2003f", "#5d4fd6")
@@ -204,6 +206,8 @@ def write_figure(figure: Figure, folder: Path, key: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{key}.{form}" for form in ("png", "svg")]
     for path in paths:
-        with rc_context({"svg.hashsalt": key}):  # without it ids are random, and every run writes another file
-            figure.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+        # Without the salt ids are random, and every run writes another file.
+        with rc_context({"svg.hashsalt": key}), files.replacing(path) as partial:
+            form, metadata = path.suffix[1:], {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(partial, format=form, dpi=150, facecolor="white", metadata=metadata)
     return paths
