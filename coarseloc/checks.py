@@ -21,6 +21,7 @@ from coarseloc.store.references import StoredCapture
 
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
+    from coarseloc.imagery.label_files import StatedLabels
     from coarseloc.store.references import StoredReferenceSet
     from search.evaluation.truth_check import TruthCheck
     from search.localizability import Exclusion, Localizability
@@ -59,7 +60,7 @@ class SourceOptions:
     crs: str | None = None
     border_is_ground: bool = False
     tile_px: int | None = None
-    labels: Path | None = None
+    labels: Path | StatedLabels | None = None
     turned: str = "cw"
 
 
@@ -75,7 +76,7 @@ class FolderChecks(DataFolder):
         backbones: Sequence[str] = (),
         encoders: Encoders | None = None,
         camera: Camera | None = None,
-        flight_labels: Path | None = None,
+        flight_labels: Path | StatedLabels | None = None,
         measured: bool = True,
         report: ReportRequest | None = None,
     ) -> Preflight:
@@ -129,6 +130,7 @@ class FolderChecks(DataFolder):
     def _named_source(self, name: str, options: SourceOptions) -> Sequence[TileSource]:
         """A stored set by its name, as it was ingested; else a file or a folder."""
         from coarseloc.imagery.captures import open_captures
+        from coarseloc.imagery.label_files import StatedLabels
         from coarseloc.imagery.orthophoto import open_orthophoto
 
         with self.db.read() as session:
@@ -137,7 +139,15 @@ class FolderChecks(DataFolder):
         if name in stored and not path.exists():
             facts = stored[name]
             if facts.kind == "captures":
-                opened = open_captures(Path(facts.source), footprint_m=facts.footprint_m)
+                stated = StatedLabels(
+                    crs=facts.parameters.get("label_crs"), accepted=frozenset(facts.parameters.get("accepted", ()))
+                )
+                opened = open_captures(
+                    Path(facts.source),
+                    footprint_m=facts.footprint_m,
+                    turned=facts.parameters.get("turned", "cw"),
+                    labels=stated,
+                )
                 return [source for source in opened if source.reference_set.name == name] or opened
             return [
                 open_orthophoto(

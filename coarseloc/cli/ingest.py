@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coarseloc.cli.options import cut_options, ingest_backbone_options
+from coarseloc.cli.options import cut_options, ingest_backbone_options, with_stated_labels
 from coarseloc.cli.terminal import (
     answer,
     err,
@@ -29,6 +29,9 @@ from coarseloc.vectors.sync import DrainSummary
 from coarseloc.workspace import Workspace
 from ingest.ray_engine import over_ray
 from ingest.worker import in_process
+
+if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
 
 
 @click.group()
@@ -64,6 +67,7 @@ def _ingest_options(command: Any) -> Any:
 @ingest.command()
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--labels", type=click.Path(path_type=Path), help="Label JSON, where it is not in or beside the folders.")
+@with_stated_labels
 @click.option("--footprint-m", type=click.FloatRange(min=0, min_open=True), help="Side of a tile on the ground.")
 @click.option(
     "--turned", type=click.Choice(["cw", "ccw"]), default="cw", show_default=True, help="Sense of the folders' angles."
@@ -74,7 +78,7 @@ def captures(
     workspace: Workspace,
     /,
     root: Path,
-    labels: Path | None,
+    labels: StatedLabels | None,
     footprint_m: float | None,
     turned: Any,
     name: str | None,

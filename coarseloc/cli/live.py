@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, map_options, time_options
+from coarseloc.cli.options import camera_options, label_options, map_options, time_options
 from coarseloc.cli.terminal import err, json_option, out, pass_workspace
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
@@ -19,6 +19,7 @@ from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
     from coarseloc.live.mavlink import Autopilot, ExtraMessage
     from coarseloc.live.session import LiveOutput, LiveSummary
     from coarseloc.live.sources import FrameSource
@@ -54,7 +55,7 @@ class MaxAge(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 )
 @map_options(default_sd="as ingested, else 1 m")
 @click.option("--odometry", type=click.Choice(["frames", "none"]), default="frames", show_default=True)
-@click.option("--labels", type=click.Path(path_type=Path), help="Truth, altitudes and times (JSON or CSV).")
+@label_options
 @click.option("--flight-id", help="The flight's name in the records. [the folder's, the video's, or live]")
 @camera_options
 @time_options
@@ -121,7 +122,7 @@ def live(
     source: str,
     map_request: MapRequest,
     odometry: Literal["frames", "none"],
-    labels: Path | None,
+    labels: StatedLabels | None,
     flight_id: str | None,
     camera: Camera,
     time: StatedTime,
@@ -215,7 +216,7 @@ def _interrupts(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 def _source(
     text: str,
     flight_id: str | None,
-    labels: Path | None,
+    labels: StatedLabels | None,
     camera: Camera,
     time: StatedTime,
     from_start: bool,

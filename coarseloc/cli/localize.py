@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from coarseloc.cli.options import camera_options, map_options, time_options
+from coarseloc.cli.options import camera_options, label_options, map_options, time_options
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core import ids
 from coarseloc.core.camera import Camera
@@ -20,6 +20,7 @@ from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
     from search.export.records import MapLocalizationInfo
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @map_options(default_sd="as ingested, else half a pixel")
 @camera_options
 @time_options
-@click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@label_options
 @click.option("--flight-id", help="The flight's name in the records. [the folder's]")
 @click.option("--out", "out_dir", type=click.Path(path_type=Path), help="Folder for one JSON a frame.")
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
@@ -40,7 +41,7 @@ def localize(
     map_request: MapRequest,
     camera: Camera,
     time: StatedTime,
-    labels: Path | None,
+    labels: StatedLabels | None,
     flight_id: str | None,
     out_dir: Path | None,
     device: str | None,
@@ -70,7 +71,9 @@ def localize(
     answer(as_json, [record.model_dump(mode="json") for record in records], lambda: _show(records, out_dir))
 
 
-def _flight(source: Path, labels: Path | None, flight_id: str | None, camera: Camera, time: StatedTime) -> Flight:
+def _flight(
+    source: Path, labels: StatedLabels | None, flight_id: str | None, camera: Camera, time: StatedTime
+) -> Flight:
     """The flight's folder, or one image as a flight of its own."""
     from coarseloc.imagery.flights import open_flight, open_image
 

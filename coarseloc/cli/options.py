@@ -14,7 +14,7 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import FITS
+from coarseloc.core.types import DOUBTS, FITS
 from coarseloc.workspace import MapRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,6 +198,37 @@ def camera_options(command: F) -> F:
     ):
         with_camera = option(with_camera)
     return with_camera  # type: ignore[return-value]
+
+
+def label_options(command: F) -> F:
+    """What a user says of labels, handed to the command as one `labels`: before the flight's own [truth]."""
+    option = click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where elsewhere.")
+    return option(with_stated_labels(command))
+
+
+def with_stated_labels(command: F) -> F:
+    """How labels are read, beside the file that a command's own --labels names; `labels` is None where nothing is
+    said."""
+
+    @functools.wraps(command)
+    def with_labels(*args: Any, labels: Path | None, **kwargs: Any) -> Any:
+        from coarseloc.imagery.label_files import StatedLabels
+
+        stated = StatedLabels(labels, kwargs.pop("label_crs"), frozenset(kwargs.pop("accepted")))
+        return command(*args, labels=None if stated == StatedLabels() else stated, **kwargs)
+
+    for option in (
+        click.option(
+            "--accept",
+            "accepted",
+            type=click.Choice(DOUBTS),
+            multiple=True,
+            help="Answer a doubt about labels with: it is so. May be given several times.",
+        ),
+        click.option("--label-crs", metavar="EPSG:CODE", help="Of labels whose positions are not WGS84 degrees."),
+    ):
+        with_labels = option(with_labels)
+    return with_labels  # type: ignore[return-value]
 
 
 class UtcOffset(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from coarseloc.checks import ReportRequest, SourceOptions
-from coarseloc.cli.options import backbone_options, cut_options, report_options
+from coarseloc.cli.options import backbone_options, cut_options, report_options, with_stated_labels
 from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
@@ -18,6 +18,7 @@ from coarseloc.embedding.encoders import Encoders
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
     from search.preflight.preflight import Preflight
 
 _STYLES = {"ok": "green", "doubtful": "yellow", "no": "red"}
@@ -30,6 +31,7 @@ _STYLES = {"ok": "green", "doubtful": "yellow", "no": "red"}
 @click.option("--quick", is_flag=True, help="Headers, labels and the database alone: no tile is read.")
 @cut_options
 @click.option("--labels", type=click.Path(path_type=Path), help="Label JSON of captures, where it is elsewhere.")
+@with_stated_labels
 @click.option("--turned", type=click.Choice(["cw", "ccw"]), default="cw", help="Sense of the folders' angles.")
 @click.option("--html", "file", type=click.Path(path_type=Path), help="Write a page with a map here.")
 @report_options
@@ -42,6 +44,7 @@ def preflight(
     sources: tuple[str, ...],
     flight_dir: Path | None,
     flight_labels: Path | None,
+    labels: StatedLabels | None,
     quick: bool,
     file: Path | None,
     language: str,
@@ -66,11 +69,11 @@ def preflight(
     result = workspace.preflight(
         sources,
         flight_dir,
-        options=SourceOptions(**cut),
+        options=SourceOptions(**cut, labels=labels),
         backbones=backbones,
         encoders=Encoders(workspace.settings, device, precision, input_px, fit=fit),
         camera=Camera(fov_deg=cut["fov_deg"]),
-        flight_labels=flight_labels,
+        flight_labels=labels._replace(path=flight_labels) if labels else flight_labels,
         measured=not quick,
         report=ReportRequest(file, language, figures, note) if file else None,
     )

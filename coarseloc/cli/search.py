@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coarseloc.cli.options import backbone_options, camera_options, time_options, where_options
+from coarseloc.cli.options import backbone_options, camera_options, label_options, time_options, where_options
 from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.filters import Where
@@ -17,6 +17,9 @@ from coarseloc.embedding.encoders import Encoders
 from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.results import Answer
 from coarseloc.workspace import Workspace
+
+if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
 
 
 @click.command()
@@ -27,7 +30,7 @@ from coarseloc.workspace import Workspace
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Frames at once, for throughput."
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@label_options
 @click.option("--no-verify", is_flag=True, help="Store the best places alone: no fix in metres.")
 @click.option(
     "--verified-places",
@@ -56,7 +59,7 @@ def search(
     precision: str | None,
     fit: Fit | None,
     device: str | None,
-    labels: Path | None,
+    labels: StatedLabels | None,
     camera: Camera,
     time: StatedTime,
     as_json: bool,

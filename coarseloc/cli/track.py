@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from coarseloc.cli.options import camera_options, flight_id, map_options, time_options
+from coarseloc.cli.options import camera_options, flight_id, label_options, map_options, time_options
 from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
@@ -20,6 +20,7 @@ from coarseloc.imagery.frame_times import StatedTime
 from coarseloc.workspace import MapRequest, Workspace
 
 if TYPE_CHECKING:
+    from coarseloc.imagery.label_files import StatedLabels
     from search.export.records import FrameTrackInfo
 
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 )
 @click.option("--speed", metavar="LO:HI", help="Metres a second over ground, for motion that odometry does not tell.")
 @click.option("--online", is_flag=True, help="Each frame by those before it alone: no smoothed track at the end.")
-@click.option("--labels", type=click.Path(path_type=Path), help="The truth (JSON or CSV), where it is elsewhere.")
+@label_options
 @camera_options
 @time_options
 @click.option("--device", default=None, help="auto, cpu, cuda, cuda:1 … [COARSELOC_DEVICE]")
@@ -74,7 +75,7 @@ def track(
     yaw: Literal["labels", "none"],
     speed: str | None,
     online: bool,
-    labels: Path | None,
+    labels: StatedLabels | None,
     camera: Camera,
     time: StatedTime,
     device: str | None,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +197,12 @@ Fit = Literal["squash", "crop", "pad"]
 """How a picture that is not square becomes the model's square input: both sides are scaled to it, its middle square is
 cut out, or the mean colour is laid around it."""
 FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
+
+Doubt = Literal["radians", "roll", "far", "exif", "turned", "order", "null"]
+"""What may be doubtful about labels, and answered with "it is so": the unit of yaws, headings in the roll, places far
+off the others, places off EXIF's; captures' yaws off the folders' angles, their tiles' order; latitude 0, longitude 0.
+"""
+DOUBTS: tuple[Doubt, ...] = get_args(Doubt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from coarseloc.core import ids
@@ -27,7 +28,7 @@ from coarseloc.imagery.flights import (
 )
 from coarseloc.imagery.frame_times import StatedTime, Times, tell_times
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
-from coarseloc.imagery.label_files import TABLES
+from coarseloc.imagery.label_files import TABLES, StatedLabels, stated_labels
 from coarseloc.imagery.labels import Labels, open_labels
 from coarseloc.imagery.name_times import name_times
 
@@ -47,12 +48,13 @@ class ArrivingFlight:
         folder: Path | None,
         *,
         flight_id: str | None = None,
-        labels: Path | None = None,
+        labels: Path | StatedLabels | None = None,
         camera: Camera | None = None,
         time: StatedTime | None = None,
     ) -> None:
         """folder: where a flight.toml and labels may be, None where frames come from anywhere. flight_id: by default
-        the folder's. labels: a file that is taken in place of the folder's.
+        the folder's. labels: a file that is taken in place of the folder's, and
+        what is said of labels.
 
         Raises InputError and ImageryError where flight.toml or labels cannot be used.
         """
@@ -72,7 +74,8 @@ class ArrivingFlight:
             notices=tuple(notices),
             camera=replace(conditions.camera, boresights=None),
         )
-        self._labels = _ChosenLabels(labels) if labels else _FolderLabels(folder)
+        stated = stated_labels(stated_labels(labels).over(conditions.labels))
+        self._labels = _ChosenLabels(stated.path, stated) if stated.path else _FolderLabels(folder, stated)
         self._names: deque[str] = deque(maxlen=_NAMES_COMPARED)
         self._last_index = 0
 
@@ -83,14 +86,11 @@ class ArrivingFlight:
         """
         name = path.name
         facts = {name: read_image_facts(path)}
+        read = partial(read_truth, path.parent, [name], StatedLabels(), facts, self.flight.camera)
         try:
-            truth = read_truth(
-                path.parent, [name], None, facts, FlightConditions(self.flight.camera), self._labels.read()
-            )
+            truth = read(self._labels.read())
         except InputError:  # of a position that is not in degrees
-            truth = read_truth(
-                path.parent, [name], None, facts, FlightConditions(self.flight.camera), LabelFiles(Labels(), Labels())
-            )
+            truth = read(LabelFiles(Labels(), Labels()))
         image = facts[name]
         sources: dict[TimeSource, Times] = {
             **truth.times,
@@ -169,8 +169,8 @@ def _over(stated: Pose, base: Pose) -> Pose:
 class _ChosenLabels:
     """A label file that the user named, read once."""
 
-    def __init__(self, path: Path) -> None:
-        labels = open_labels(path)
+    def __init__(self, path: Path, stated: StatedLabels) -> None:
+        labels = open_labels(path, stated)
         is_table = path.suffix.lower() in TABLES
         self._files = LabelFiles(Labels(), labels) if is_table else LabelFiles(labels, Labels())
 
@@ -182,8 +182,8 @@ class _FolderLabels:
     """The label files of a folder and of that around it, read again when one of them has changed; one that is just
     being written says what it said before."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, stated: StatedLabels) -> None:
+        self._folder, self._stated = folder, stated
         self._state: list[tuple[str, int, int]] | None = None
         self._files = LabelFiles(Labels(), Labels())
 
@@ -192,7 +192,7 @@ class _FolderLabels:
             return self._files
         state = self._stats(self._folder)
         if state != self._state:
-            files = label_files(self._folder)
+            files = label_files(self._folder, self._stated)
             if not any(path.parent == self._folder for labels in files for path in labels.broken):
                 self._state, self._files = state, files
         return self._files

@@ -12,10 +12,10 @@ import numpy as np
 
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
-from coarseloc.core.types import Failure, LonLat, ReferenceSet, Tile, View
+from coarseloc.core.types import Doubt, Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.collars import seen_share
 from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
-from coarseloc.imagery.doubts import order_notices
+from coarseloc.imagery.doubts import order_notices, unanswered
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -26,7 +26,7 @@ from coarseloc.imagery.file_names import (
     resolve,
     tile_key,
 )
-from coarseloc.imagery.label_files import Label
+from coarseloc.imagery.label_files import Label, StatedLabels, stated_labels
 from coarseloc.imagery.labels import Labels, discover_json, open_labels
 
 Located = dict[int, dict[int, LonLat]]
@@ -91,7 +91,7 @@ def open_captures(
     root: Path,
     *,
     name: str | None = None,
-    labels: Path | None = None,
+    labels: Path | StatedLabels | None = None,
     footprint_m: float | None = None,
     turned: str = "cw",
 ) -> list[CaptureSource]:
@@ -106,7 +106,10 @@ def open_captures(
     """
     root = resolve(root)
     captures, failures = find_captures(root, turned)
-    tile_labels = open_labels(labels) if labels is not None else discover_json(_label_folders(root, captures))
+    stated = stated_labels(labels)
+    tile_labels = (
+        open_labels(stated.path, stated) if stated.path else discover_json(_label_folders(root, captures), stated)
+    )
     failures += [
         Failure(printable(path), "list", error.kind, printable(str(error)))
         for path, error in tile_labels.broken.items()
@@ -117,7 +120,7 @@ def open_captures(
     for suffix, group in groups.items():
         set_name = name if name is not None and len(groups) == 1 else f"{name or ids.set_name(root.name)}-{suffix}"
         try:
-            sources.append(_build_source(root, set_name, group, tile_labels, footprint_m, turned))
+            sources.append(_build_source(root, set_name, group, tile_labels, footprint_m, turned, stated))
         except ImageryError as error:
             refusal = error
             failures.append(Failure(f"{root} ({suffix})", "list", error.kind, str(error)))
@@ -271,7 +274,13 @@ def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:
 
 
 def _build_source(
-    root: Path, name: str, captures: Sequence[Capture], labels: Labels, footprint_m: float | None, turned: str
+    root: Path,
+    name: str,
+    captures: Sequence[Capture],
+    labels: Labels,
+    footprint_m: float | None,
+    turned: str,
+    stated: StatedLabels,
 ) -> CaptureSource:
     """Build the source of one altitude and overlap: list its files, locate its tiles, set its footprint."""
     overlap = captures[0].overlap
@@ -286,7 +295,11 @@ def _build_source(
         footprint_m, notices = _footprint(list(centres.values()), overlap, height_px / width_px)
     tiling.check_footprint(footprint_m)
     height_m = footprint_m * height_px / width_px
-    notices += [*_turn_notices(files, labels, turned), *order_notices(centres)]
+    doubts: dict[Doubt, list[str]] = {
+        "turned": _turn_notices(files, labels, turned),
+        "order": order_notices(centres),
+    }
+    notices += [*_label_notes(files, labels), *unanswered(doubts, stated.accepted)]
     conflicts = _find_conflicts(located, centres, files, min(footprint_m, height_m) * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
@@ -306,10 +319,18 @@ def _build_source(
             "captures": [c.path.name for c in captures],
             "labels": [printable(p) for p in labels.files],
             "picture_px": [width_px, height_px],
+            **({"label_crs": stated.crs} if stated.crs else {}),
+            **({"accepted": sorted(stated.accepted)} if stated.accepted else {}),
         },
     )
     left_out = [*failures, *unlabelled, *(failure for *_, failure in conflicts)]
     return CaptureSource(reference_set, tiles, files, left_out, notices)
+
+
+def _label_notes(files: Files, labels: Labels) -> list[str]:
+    """What was taken for granted to read the labels of a set, by file."""
+    used = (labels.find(path) for by_angle in files.values() for path in by_angle.values())
+    return list(dict.fromkeys(printable(f"{label.source}: {label.note}") for label in used if label and label.note))
 
 
 def _turn_notices(files: Files, labels: Labels, turned: str) -> list[str]:

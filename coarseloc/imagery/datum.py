@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from pyproj import CRS, Transformer
@@ -21,7 +22,9 @@ _CODE = re.compile(r"[A-Za-z]+:[A-Za-z0-9_]+")
 _GEOCENTRIC = {(6378137.0, 298.257222101), (6378137.0, 298.257223563)}  # GRS80, WGS84: (semi-major m, 1/flattening)
 _GEOCENTRIC_M = 2.0  # what the datums laid on these two ellipsoids (ETRS89, NAD83, KGD2002, GDA …) differ by at most
 _AROUND_DEG = 1.0  # around a ballpark position: where codes that fit are looked for
-_DOUBTED_DEG = 1.0  # outside it: so far, exchanged axes explain it better where they put it inside
+# Outside it, where it lies inside with exchanged axes: a word, and a refusal. Between them lie places that the CRS of a
+# neighbouring zone is used for, such as Busan in Korea's central belt.
+_DOUBTED_DEG, _REFUSED_DEG = 1.0, 2.0
 BESIDE_DEG = 3.0  # outside the area that a CRS is for, half a UTM zone: farther is no extended use of it
 _FITTING = 6  # codes that a refusal names
 
@@ -67,9 +70,10 @@ def crs_of_code(code: str, expected: str) -> CRS:
         raise InputError(f"--crs {code} is not known to PROJ: expected {expected}") from None
 
 
+@cache
 def grid_positions(crs: str) -> ToDegrees:
-    """The way from eastings and northings to WGS84 (lon, lat), inf where there is none, by a CRS as tables name it:
-    EPSG:5186, `WGS84 UTM 52N`, PROJ's or WKT text.
+    """The way from eastings and northings to WGS84 (lon, lat): inf where there is none, and degrees beside metres as
+    they are. crs: as tables name it: EPSG:5186, `WGS84 UTM 52N`, PROJ's or WKT text.
 
     Raises InputError where PROJ does not know it, or its datum is not tied to WGS84.
     """
@@ -77,11 +81,14 @@ def grid_positions(crs: str) -> ToDegrees:
     if utm := _UTM.fullmatch(text):
         text = f"+proj=utm +zone={utm[1]}{' +south' if utm[2].upper() == 'S' else ''} +datum=WGS84"
     try:
-        to_wgs84 = Transformer.from_crs(CRS.from_user_input(text), "EPSG:4326", always_xy=True, allow_ballpark=False)
+        system = CRS.from_user_input(text)
+        to_wgs84 = Transformer.from_crs(system, "EPSG:4326", always_xy=True, allow_ballpark=False)
     except (CRSError, ProjError) as error:
         raise InputError(f"positions in {crs[:60]!r} cannot be placed: {error}") from None
 
     def to_degrees(easting: float, northing: float) -> tuple[float, float]:
+        if system.is_projected and abs(easting) <= 180 and abs(northing) <= 90:
+            return easting, northing  # degrees beside metres: no grid begins within 200 m
         lon, lat = to_wgs84.transform(easting, northing)
         return float(lon), float(lat)
 
@@ -133,12 +140,20 @@ def check_area(name: str, wkt: str, middle: LonLat, axes: Axes) -> list[str]:
     served = "{:g}, {:g} to {:g}, {:g} (lon, lat)".format(*bounds)
     to_wgs84 = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     exchanged = LonLat(*to_wgs84.transform(axes.y, axes.x))
-    if not serves(bounds, middle, _DOUBTED_DEG) and serves(bounds, exchanged, 0.0):
+    lies_inside_exchanged = serves(bounds, exchanged, 0.0)
+    if lies_inside_exchanged and not serves(bounds, middle, _REFUSED_DEG):
         raise InputError(
             f"{name}: its axes are exchanged: x holds {axes.x:.6g} and y {axes.y:.6g}, outside the area that "
             f"{crs.name} is for ({served}); with x and y exchanged it lies inside, at {exchanged.lon:.4f}, "
-            f"{exchanged.lat:.4f}. Write it again with x east (longitude) and y north (latitude)."
+            f"{exchanged.lat:.4f}. Write it again with x east (longitude) and y north (latitude). If it does lie at "
+            f"{middle.lon:.4f}, {middle.lat:.4f}: gdalwarp -t_srs EPSG:4326 makes a file that may lie there."
         )
+    if lies_inside_exchanged and not serves(bounds, middle, _DOUBTED_DEG):
+        return [
+            f"{name} lies at {middle.lon:.4f}, {middle.lat:.4f}, outside the area that its CRS {crs.name} is for "
+            f"({served}); with x and y exchanged it would lie inside, at {exchanged.lon:.4f}, {exchanged.lat:.4f}: are "
+            "its axes exchanged? It is taken as it is"
+        ]
     if crs.is_projected and abs(axes.x) <= 360 and abs(axes.y) <= 90 and serves(bounds, LonLat(*axes), 0.0):
         raise InputError(
             f"{name} declares {crs.name}, whose unit is the metre, but its middle is {axes.x:.6g}, {axes.y:.6g}: these "

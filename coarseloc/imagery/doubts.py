@@ -9,16 +9,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from coarseloc.core import geo
-from coarseloc.core.types import LonLat, Pose
+from coarseloc.core.types import Doubt, LonLat, Pose
 from coarseloc.imagery.decode import HEIF_SUFFIXES, SUFFIXES
-
-Doubt = Literal["radians", "roll", "far", "exif"]
-"""What may be doubtful about a flight's truth: the unit of yaws, headings in the roll, places far off, EXIF."""
 
 _PICTURES = (
     ".heic",
@@ -161,8 +157,13 @@ def truth_notices(
         "far": place_notices(places),
         "exif": exif_notices(places, exif_places),
     }
+    return unanswered(doubts, accepted)
+
+
+def unanswered(doubts: Mapping[Doubt, Sequence[str]], accepted: Collection[Doubt]) -> list[str]:
+    """Notices of doubts, but for those that the user has answered, with the option that does."""
     return [
-        f'{notice}. If it is so: accepted = ["{doubt}"] in [truth] of flight.toml'
+        f"{notice}. If it is so: --accept {doubt}"
         for doubt, notices in doubts.items()
         if doubt not in accepted
         for notice in notices

@@ -16,8 +16,9 @@ from coarseloc.core import files
 from coarseloc.core.camera import BoresightLeg, Camera, Distortion, fov_deg_of
 from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
-from coarseloc.imagery.doubts import Doubt
+from coarseloc.core.types import Doubt
 from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.imagery.label_files import StatedLabels
 
 FILE_NAME = "flight.toml"
 
@@ -33,7 +34,7 @@ class FlightConditions(NamedTuple):
     camera: Camera
     truth_sd_m: float | None = None  # per axis
     time: StatedTime = StatedTime()
-    accepted: frozenset[Doubt] = frozenset()  # doubts of the truth that are answered: it is so
+    labels: StatedLabels = StatedLabels()
 
 
 class _Table(BaseModel):
@@ -92,6 +93,10 @@ class TruthTable(_Table):
 
     sd_m: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     accepted: list[Doubt] = Field(default=[])
+    label_crs: str | None = None
+
+    def stated(self) -> StatedLabels:
+        return StatedLabels(None, self.label_crs, frozenset(self.accepted))
 
 
 class TimeTable(_Table):
@@ -139,7 +144,7 @@ def read_flight_toml(file: Path) -> FlightConditions:
     except ValueError as error:
         raise InputError(f"{file}, [camera]: {error}") from None
     try:
-        return FlightConditions(camera, tables.truth.sd_m, tables.time.stated(), frozenset(tables.truth.accepted))
+        return FlightConditions(camera, tables.truth.sd_m, tables.time.stated(), tables.truth.stated())
     except InputError as error:
         raise InputError(f"{file}, `[time] utc_offset`: {error}") from None
 

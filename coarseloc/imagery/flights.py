@@ -33,7 +33,7 @@ from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, re
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
 from coarseloc.imagery.gimbal import MAX_TILT_DEG
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
-from coarseloc.imagery.label_files import TABLES, Label
+from coarseloc.imagery.label_files import TABLES, Label, StatedLabels, stated_labels
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 from coarseloc.imagery.name_times import name_times
 
@@ -45,7 +45,11 @@ _GENERIC = ("images", "frames", "photos")  # such a folder is named after the on
 
 
 def open_flight(
-    path: Path, *, labels: Path | None = None, camera: Camera | None = None, time: StatedTime | None = None
+    path: Path,
+    *,
+    labels: Path | StatedLabels | None = None,
+    camera: Camera | None = None,
+    time: StatedTime | None = None,
 ) -> Flight:
     """Open the flight in a folder: its frames in order, each with its pose and time where these are known.
 
@@ -55,17 +59,18 @@ def open_flight(
     numbered on. Truth comes from `labels` (JSON, CSV), else from label JSON, CSV or EXIF GPS, the first of them that
     places any frame; files are looked for inside the folder and beside it. Attitude and altitude that these lack are
     the gimbal's, where an image's XMP tells them. The camera, the truth's error and what the times lack come from a
-    `flight.toml`; what `camera` and `time` say comes before it. A true yaw is what the frame's upper edge faces: the
-    aircraft's, and the camera's mounting. What was guessed, left unused or contradicts itself is in the flight's
-    `notices`. No image is decoded. Raises InputError for a missing or empty folder, for labels that name none of the
-    frames or give metres for degrees, and for a flight.toml with a key or a value that it cannot have.
+    `flight.toml`; what `labels`, `camera` and `time` say comes before it. A true yaw is what the frame's upper edge
+    faces: the aircraft's, and the camera's mounting. What was guessed, left unused or contradicts itself is in the
+    flight's `notices`. No image is decoded. Raises InputError for a missing or empty folder, for labels that name none
+    of the frames or give metres for degrees, and for a flight.toml with a key or a value that it cannot have.
     """
     path = resolve(path)
     names, notices = _frame_names(path)
     conditions, file_notices = read_conditions(path, camera)
     flight_id = folder_flight_id(path)
     facts = {name: read_image_facts(path / name) for name in names}
-    truth = read_truth(path, names, labels, facts, conditions)
+    stated = stated_labels(stated_labels(labels).over(conditions.labels))
+    truth = read_truth(path, names, stated, facts, conditions.camera)
     frame_times = _told_times(names, flight_id, facts, truth.times, (time or StatedTime()).over(conditions.time))
     frames = [
         Frame(
@@ -262,14 +267,14 @@ class FlightTruth(NamedTuple):
 def read_truth(
     path: Path,
     names: Sequence[str],
-    labels_path: Path | None,
+    stated: StatedLabels,
     facts: Mapping[str, ImageFacts],
-    conditions: FlightConditions,
+    camera: Camera,
     files: LabelFiles | None = None,
 ) -> FlightTruth:
     """Read each frame's pose and time from the labels given, else from label JSON, tables or EXIF; then what these lack
     from its XMP. files: in place of those that are looked for."""
-    truth = _positioned_truth(path, names, labels_path, facts, files)
+    truth = _positioned_truth(path, names, stated, facts, files)
     gimbals = {name: _or_table_gimbal(image.xmp.pose, truth.gimbals.get(name)) for name, image in facts.items()}
     notices = [
         *truth.notices,
@@ -277,7 +282,7 @@ def read_truth(
         *truth_notices(
             truth.poses,
             {} if truth.source == "exif" else {name: at for name, of in facts.items() if (at := of.exif_pose.location)},
-            conditions.accepted,
+            stated.accepted,
         ),
         *unread_label_notices(path),
     ]
@@ -288,9 +293,7 @@ def read_truth(
             "are north or south, east or west (GPSLatitudeRef, GPSLongitudeRef: the hemisphere): not used. "
             "If you know: exiftool -GPSLatitudeRef=N -GPSLongitudeRef=E FOLDER"
         )
-    poses = {
-        name: _with_gimbal(_of_frame(pose, conditions.camera), gimbals[name]) for name, pose in truth.poses.items()
-    }
+    poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
     return truth._replace(poses=poses, notices=notices)
 
 
@@ -305,22 +308,22 @@ def _table_gimbals(frame_labels: FrameLabels) -> Poses:
     return {name: label.gimbal for name, label in frame_labels.items() if label and label.gimbal}
 
 
-def label_files(path: Path) -> LabelFiles:
+def label_files(path: Path, stated: StatedLabels) -> LabelFiles:
     """Read the labels inside a flight's folder and beside it."""
     folders = [path, path.parent]
-    return LabelFiles(discover_json(folders), discover_tables(folders))
+    return LabelFiles(discover_json(folders, stated), discover_tables(folders, stated))
 
 
 def _positioned_truth(
     path: Path,
     names: Sequence[str],
-    labels_path: Path | None,
+    stated: StatedLabels,
     facts: Mapping[str, ImageFacts],
     files: LabelFiles | None,
 ) -> FlightTruth:
-    if labels_path is not None:
-        return _truth_from_file(path, names, labels_path)
-    labels, tables = files or label_files(path)
+    if stated.path is not None:
+        return _truth_from_file(path, names, stated.path, stated)
+    labels, tables = files or label_files(path, stated)
     frame_labels, frame_rows = _labels_by_frame(labels, path, names), _labels_by_frame(tables, path, names)
     poses = _frame_poses(frame_labels, labels, path)
     notices = [*_notices(labels, frame_labels, path), *_tables_not_understood(tables, path)]
@@ -342,8 +345,8 @@ def _positioned_truth(
     return FlightTruth(poses, "none", times, notices, gimbals)
 
 
-def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path) -> FlightTruth:
-    labels = open_labels(labels_path)
+def _truth_from_file(path: Path, names: Sequence[str], labels_path: Path, stated: StatedLabels) -> FlightTruth:
+    labels = open_labels(labels_path, stated)
     frame_labels = _labels_by_frame(labels, path, names)
     if not any(frame_labels.values()):
         raise InputError(

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coarseloc.core import ids
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.types import AltitudeDatum, LonLat, Pose
+from coarseloc.core.types import AltitudeDatum, Doubt, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
 from coarseloc.imagery.gimbal import picture_attitude
 from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
@@ -23,6 +23,26 @@ from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
 TABLES = (".csv", ".tsv", ".txt")
 MAX_LABEL_BYTES = 200_000_000
 _AROUND_NULL_DEG = 1.0  # of latitude 0, longitude 0: a flight there is around it
+
+
+class StatedLabels(NamedTuple):
+    """What a user says of labels: the file, the CRS of positions that are not in degrees, doubts that are answered."""
+
+    path: Path | None = None  # in place of those that are looked for
+    crs: str | None = None  # before the one that a table names
+    accepted: frozenset[Doubt] = frozenset()
+
+    def over(self, base: StatedLabels) -> StatedLabels:
+        """This, with what it does not say taken from another."""
+        return StatedLabels(self.path or base.path, self.crs or base.crs, self.accepted | base.accepted)
+
+
+def stated_labels(labels: Path | StatedLabels | None) -> StatedLabels:
+    """A label file, or all that is said of labels. Raises InputError where the CRS is none that positions are in."""
+    stated = labels if isinstance(labels, StatedLabels) else StatedLabels(labels)
+    if stated.crs is not None:
+        grid_positions(stated.crs)
+    return stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +79,13 @@ class NotLabelsError(ImageryError):
     """The file can be read, but holds no labels."""
 
 
-def read_label_file(path: Path) -> list[Label]:
+def read_label_file(path: Path, stated: StatedLabels | None = None) -> list[Label]:
     """Read the labels of a JSON, CSV or TSV, in its order. NotLabelsError where it is of another form, ImageryError
-    where it cannot be read."""
-    return _without_null_positions(_read_table(path) if path.suffix.lower() in TABLES else _read_json(path))
+    where it cannot be read. stated: whose CRS and answered doubts are used."""
+    stated = stated or StatedLabels()
+    read = _read_table if path.suffix.lower() in TABLES else _read_json
+    labels = read(path, stated.crs)
+    return labels if "null" in stated.accepted else _without_null_positions(labels)
 
 
 def _without_null_positions(labels: list[Label]) -> list[Label]:
@@ -76,7 +99,10 @@ def _without_null_positions(labels: list[Label]) -> list[Label]:
 
 
 def _without_position(label: Label) -> Label:
-    message = f"the label of {label.filename} says latitude 0, longitude 0, as receivers do before they have a position"
+    message = (
+        f"the label of {label.filename} says latitude 0, longitude 0, as receivers do before they have a position. "
+        "If it is so: --accept null"
+    )
     problem = ImageryError("missing-label", message)
     return replace(label, pose=replace(label.pose, location=None), problem=problem)
 
@@ -168,6 +194,8 @@ class _Position(BaseModel):
     latitude: Number = None
     longitude: Number = None
     altitude: Number = None
+    x: Number = None  # used where the user says in which CRS
+    y: Number = None
 
 
 class _Attitude(BaseModel):
@@ -191,7 +219,7 @@ class _LabelJson(BaseModel):
     images: list[Annotated[_Image | None, BeforeValidator(_image_or_none)]]
 
 
-def _read_json(path: Path) -> list[Label]:
+def _read_json(path: Path, crs: str | None) -> list[Label]:
     """Read a Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
     it cannot be read. Numbers may be null, missing or text; what is none of these counts as missing."""
     data = _read_bytes(path)
@@ -205,23 +233,28 @@ def _read_json(path: Path) -> list[Label]:
             "unreadable-label",
             f'{path} is not a label file: expected {{"images": [{{"imageref": …, "position": …, "attitude": …}}]}}',
         ) from None
-    return [_json_label(image) for image in images if image is not None]
+    to_degrees = grid_positions(crs) if crs else None
+    note = f"its positions are taken in {crs}, as --label-crs says" if crs else ""
+    return [replace(_json_label(image, to_degrees), note=note) for image in images if image is not None]
 
 
-def _json_label(image: _Image) -> Label:
+def _json_label(image: _Image, to_degrees: ToDegrees | None) -> Label:
     place, turn = image.position, image.attitude
     pose = _pose_without_location(place.altitude, turn.yaw, turn.pitch, turn.roll)
     name = _normal_reference(image.imageref)
     usable: list[str] = []
     if place.latitude is None or place.longitude is None:
         usable = [key for key, value in place.model_dump().items() if value is not None]
-    return replace(_label_at(name, pose, place.latitude, place.longitude, usable), time=image.timestamp)
+    lat, lon = place.latitude, place.longitude
+    if to_degrees and (lat is None or lon is None):
+        lat, lon = place.y, place.x
+    return replace(_label_at(name, pose, *_in_degrees(lat, lon, to_degrees), usable), time=image.timestamp)
 
 
 # --- tables -----------------------------------------------------------------------------------
 
 
-def _read_table(path: Path) -> list[Label]:
+def _read_table(path: Path, crs: str | None) -> list[Label]:
     """Read a Label per row; NotLabelsError where there is no file name or position column, ImageryError where the
     file cannot be read. Commas, semicolons or tabs; see `label_tables`."""
     decoded = decode_text(_read_bytes(path))
@@ -240,9 +273,11 @@ def _read_table(path: Path) -> list[Label]:
     notes = [decoded.notice, table.notice]
     if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
         notes.append(f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: taken to look straight down")
-    rows, to_degrees = table.rows, _to_degrees(path, table.crs) if is_grid else None
-    labels = [label for row in rows if (label := _table_label(row, columns, to_degrees))]
-    if to_degrees:
+    rows, to_degrees = table.rows, _to_degrees(path, crs or table.crs) if is_grid or crs else None
+    labels = [label for row in rows if (label := _table_label(row, columns, to_degrees, is_grid))]
+    if crs:
+        notes.append(f"its positions are taken in {crs}, as --label-crs says")
+    elif to_degrees:
         notes.append(f"its eastings and northings are taken in {table.crs[:60]}, as it says")
     note = "; ".join(filter(None, notes))
     return [replace(label, note=note) for label in labels]
@@ -254,8 +289,8 @@ def _to_degrees(path: Path, crs: str) -> ToDegrees:
     if not crs:
         raise ImageryError(
             "wrong-crs",
-            f"{path} gives eastings and northings and does not say their CRS: write it above the header "
-            "(# CoordinateSystem: EPSG:5186), or export latitude and longitude",
+            f"{path} gives eastings and northings and does not say their CRS: give it by --label-crs EPSG:…, or above "
+            "the header (# CoordinateSystem: EPSG:5186)",
         )
     try:
         return grid_positions(crs)
@@ -264,7 +299,7 @@ def _to_degrees(path: Path, crs: str) -> ToDegrees:
 
 
 def _table_label(
-    row: Mapping[str, str], columns: Mapping[str, str | None], to_degrees: ToDegrees | None
+    row: Mapping[str, str], columns: Mapping[str, str | None], to_degrees: ToDegrees | None, is_grid: bool
 ) -> Label | None:
     cells = {word: row.get(name) for word, name in columns.items() if name is not None}
     numbers = {word: _parse_cell(cells.get(word)) for word in COLUMNS if word not in ("filename", "time")}
@@ -276,9 +311,9 @@ def _table_label(
     usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
     lat = _by_letter(numbers["latitude"], cells.get("latitude_letter"))
     lon = _by_letter(numbers["longitude"], cells.get("longitude_letter"))
-    if to_degrees and numbers["easting"] is not None and numbers["northing"] is not None:
-        lon, lat = to_degrees(numbers["easting"], numbers["northing"])
-        lon, lat = (lon, lat) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
+    if is_grid:
+        lat, lon = numbers["northing"], numbers["easting"]
+    lat, lon = _in_degrees(lat, lon, to_degrees)
     label = _label_at(name, replace(pose, altitude_datum=datum), lat, lon, usable)
     time = parse_time(cells.get("time"))
     is_utc = (columns["time"] or "").endswith("_utc")
@@ -345,6 +380,16 @@ def _pose_without_location(altitude: float | None, yaw: float | None, pitch: flo
     return Pose(None, altitude, heading, pitch, roll)
 
 
+def _in_degrees(
+    lat: float | None, lon: float | None, to_degrees: ToDegrees | None
+) -> tuple[float | None, float | None]:
+    """A latitude and a longitude, or a northing and an easting, as (lat, lon) in WGS84; None where there is none."""
+    if to_degrees is None or lat is None or lon is None:
+        return lat, lon
+    lon, lat = to_degrees(lon, lat)
+    return (lat, lon) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
+
+
 def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
     """Build a label with its position, or with the reason why it has none; `usable` names the fields it does give."""
     name = reference.rpartition("/")[2]
@@ -357,14 +402,15 @@ def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, 
         return Label(reference, pose, problem)
     if abs(lat) > 90 or abs(lon) > 180:
         swapped = abs(lon) <= 90 and abs(lat) <= 180
-        guess = "the two seem to be swapped" if swapped else "these look like metres of a projected system such as UTM"
+        option = "" if swapped else ", or give their CRS by --label-crs EPSG:…"
+        guess = "the two seem to be swapped" if swapped else "these look like metres of a projected CRS such as UTM"
         return Label(
             reference,
             pose,
             ImageryError(
                 "wrong-crs",
                 f"the label of {name} has latitude {lat:g} and longitude {lon:g}: expected WGS84 degrees within "
-                f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees.",
+                f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees{option}.",
             ),
         )
     return Label(reference, replace(pose, location=LonLat(lon, lat)))

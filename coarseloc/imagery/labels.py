@@ -15,7 +15,7 @@ from pathlib import Path
 from coarseloc.core import geo, ids
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Pose
-from coarseloc.imagery.label_files import TABLES, Label, NotLabelsError, read_label_file
+from coarseloc.imagery.label_files import TABLES, Label, NotLabelsError, StatedLabels, read_label_file
 
 _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding
 _SAME_HEADING_DEG = 0.5
@@ -205,28 +205,28 @@ def read_labels(path: Path) -> dict[str, Pose]:
     return {label.filename: label.pose for label in labels}
 
 
-def open_labels(path: Path) -> Labels:
+def open_labels(path: Path, stated: StatedLabels | None = None) -> Labels:
     """Open one label file named by the user; ImageryError where it cannot be read."""
-    return _collect({path: read_label_file(path)}, {}, chosen_by_user=True)
+    return _collect({path: read_label_file(path, stated)}, {}, chosen_by_user=True)
 
 
-def discover_json(folders: Iterable[Path]) -> Labels:
+def discover_json(folders: Iterable[Path], stated: StatedLabels | None = None) -> Labels:
     """Read every label JSON directly inside the folders; JSON of another form is skipped."""
-    return _discover(folders, (".json",))
+    return _discover(folders, (".json",), stated)
 
 
-def discover_tables(folders: Iterable[Path]) -> Labels:
+def discover_tables(folders: Iterable[Path], stated: StatedLabels | None = None) -> Labels:
     """Read every CSV or TSV with file names and positions directly inside the folders; others are skipped."""
-    return _discover(folders, TABLES)
+    return _discover(folders, TABLES, stated)
 
 
-def _discover(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Labels:
+def _discover(folders: Iterable[Path], suffixes: tuple[str, ...], stated: StatedLabels | None) -> Labels:
     labels_by_file: dict[Path, list[Label]] = {}
     broken: dict[Path, ImageryError] = {}
     not_understood: dict[Path, ImageryError] = {}
     for path in (folder / name for folder in folders for name in _file_names(folder, suffixes)):
         try:
-            labels_by_file[path] = read_label_file(path)
+            labels_by_file[path] = read_label_file(path, stated)
         except NotLabelsError as error:
             if path.suffix.lower() in (".json", ".csv", ".tsv"):
                 not_understood[path] = error

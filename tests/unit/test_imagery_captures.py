@@ -194,7 +194,7 @@ def test_metres_in_one_label_are_a_failure_and_in_all_an_error(capture_tree: Wri
     source = only(root)
     assert kinds(source) == {"wrong-crs": 1} and len(source.tiles) == 5
     edit_labels(root, lambda image: image | {"position": metres})
-    with pytest.raises(ImageryError, match="metres of a projected system") as error:
+    with pytest.raises(ImageryError, match=r"metres of a projected CRS.*--label-crs") as error:
         open_captures(root)
     assert error.value.kind == "wrong-crs"
 

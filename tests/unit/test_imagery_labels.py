@@ -20,7 +20,7 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.image_facts import read_image_facts
-from coarseloc.imagery.label_files import parse_time
+from coarseloc.imagery.label_files import StatedLabels, parse_time
 from coarseloc.imagery.labels import Labels
 
 PLACE = LonLat(127.02765, 37.49792)
@@ -378,6 +378,35 @@ def test_eastings_without_a_crs_that_serves_are_refused(tmp_path: Path, head: st
         labels.open_labels(tmp_path / "ref.csv")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "filename,northing,easting\na.jpg,{y},{x}\nb.jpg,,\nc.jpg,37.5,127.03\n"),
+        ("t.csv", "# CoordinateSystem: EPSG:32652\nlabel,x/east,y/north\na.jpg,{x},{y}\nb.jpg,,\nc.jpg,127.03,37.5\n"),
+        ("t.csv", "filename;위도;경도\na.jpg;{y};{x}\nb.jpg;;\nc.jpg;37,5;127,03\n"),  # metres, and degrees beside them
+        (
+            "t.json",
+            '{{"images": [{{"imageref": "a.jpg", "position": {{"x": {x}, "y": {y}}}}}, {{"imageref": "b.jpg"}}, '
+            '{{"imageref": "c.jpg", "position": {{"latitude": 37.5, "longitude": 127.03}}}}]}}',
+        ),
+    ],
+)
+def test_positions_in_metres_are_placed_by_the_crs_that_the_user_states(tmp_path: Path, name: str, text: str) -> None:
+    place = LonLat(127.03, 37.50)
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:5174", always_xy=True).transform(*place)
+    written(tmp_path / name, text.format(x=round(x, 3), y=round(y, 3)))
+    a, b, c = labels.open_labels(tmp_path / name, StatedLabels(crs="EPSG:5174")).entries
+    assert a.pose.location is not None and geo.distance_m(*a.pose.location, *place) < 0.01
+    assert b.pose.location is None and c.pose.location == place
+    assert "taken in EPSG:5174, as --label-crs says" in a.note
+
+
+def test_degrees_of_another_datum_are_turned_into_wgs84(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,37.5,127.03\n")
+    (a,) = labels.open_labels(tmp_path / "t.csv", StatedLabels(crs="EPSG:4162")).entries  # Korean 1985, Bessel
+    assert a.pose.location is not None and 300 < geo.distance_m(*a.pose.location, 127.03, 37.5) < 500
+
+
 def test_a_column_of_hemispheres_gives_the_signs(tmp_path: Path) -> None:
     written(
         tmp_path / "t.csv",
@@ -399,6 +428,8 @@ def test_latitude_0_longitude_0_is_no_position(tmp_path: Path) -> None:
     a, b = labels.open_labels(tmp_path / "t.csv").entries
     assert a.pose.location is None and "latitude 0, longitude 0" in str(a.problem)
     assert b.pose.location == LonLat(127, 0)
+    stated = StatedLabels(accepted=frozenset({"null"}))
+    assert labels.open_labels(tmp_path / "t.csv", stated).entries[0].pose.location == LonLat(0, 0)
 
 
 def test_a_course_over_ground_is_no_yaw_but_a_heading_is(tmp_path: Path) -> None:

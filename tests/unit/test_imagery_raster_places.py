@@ -28,9 +28,9 @@ def ground(size: int = 96) -> np.ndarray:
     return np.random.default_rng(4).integers(40, 220, (3, size, size), np.uint8)
 
 
-def around(crs: str, size: int = 96) -> Transform:
-    """One metre a pixel, SEOUL in the middle of a raster of `size` pixels."""
-    (x,), (y,) = rasterio.warp.transform("EPSG:4326", crs, [SEOUL.lon], [SEOUL.lat])
+def around(crs: str, size: int = 96, place: LonLat = SEOUL) -> Transform:
+    """One metre a pixel, a place in the middle of a raster of `size` pixels."""
+    (x,), (y,) = rasterio.warp.transform("EPSG:4326", crs, [place.lon], [place.lat])
     return Transform(1, 0, x - size / 2, 0, -1, y + size / 2)
 
 
@@ -130,6 +130,13 @@ def test_exchanged_axes_of_a_grid_are_told(tiff: Write) -> None:
     path = tiff(ground(), crs="EPSG:5186", transform=Transform(1, 0, right.f - 48, 0, -1, right.c + 48))
     with pytest.raises(InputError, match=r"axes are exchanged.*it lies inside, at 127\.0"):
         Raster(path)
+
+
+@pytest.mark.parametrize(("place", "is_told"), [((129.08, 35.17), True), ((128.6, 35.87), False)])
+def test_a_raster_in_the_grid_of_the_neighbouring_zone_is_taken(tiff: Write, place: LonLat, is_told: bool) -> None:
+    right = around("EPSG:5186", place=LonLat(*place))  # Busan and Daegu, in Korea's central belt
+    raster = Raster(tiff(ground(), crs="EPSG:5186", transform=right))
+    assert any("are its axes exchanged" in notice for notice in raster.notices) == is_told
 
 
 def test_degrees_in_a_grid_of_metres_are_told(tiff: Write) -> None:
