@@ -108,17 +108,25 @@ def search(local: Surfaces) -> Floats:
     product, energy = (_smoothed(values, _SMOOTHING_PX[1]) for values in (local.product, local.energy))
     x, y = local.places.T * local.half_width_px
     turn, scale = (grid.ravel() for grid in np.meshgrid(_SEARCH_TURN, _SEARCH_SCALE, indexing="ij"))
-    columns = np.rint(scale[:, None] * x - turn[:, None] * y).astype(int) + REACH_PX
-    rows = np.rint(scale[:, None] * y + turn[:, None] * x).astype(int) + REACH_PX
-    shift = np.arange(-_SEARCH_SHIFT_PX, _SEARCH_SHIFT_PX + 1)
-    shift_y, shift_x = (grid.ravel() for grid in np.meshgrid(shift, shift, indexing="ij"))
-    side = product.shape[-1]
-    rows = np.clip(rows[:, None] + shift_y[None, :, None], 0, side - 1)
-    columns = np.clip(columns[:, None] + shift_x[None, :, None], 0, side - 1)
-    flat = (np.arange(len(product)) * side + rows) * side + columns  # [G, T, B]
-    totals = product.ravel()[flat].sum(-1) / np.sqrt(np.maximum(energy.ravel()[flat].sum(-1), 1e-9))
+    columns = np.rint(scale[:, None] * x - turn[:, None] * y).astype(int)  # [G, B]
+    rows = np.rint(scale[:, None] * y + turn[:, None] * x).astype(int)
+    farthest = max(int(np.abs(columns).max()), int(np.abs(rows).max()))
+    beyond = max(0, farthest + _SEARCH_SHIFT_PX - REACH_PX)  # shifts beyond a surface are those of its border
+    first = REACH_PX - _SEARCH_SHIFT_PX + beyond
+    width = 2 * _SEARCH_SHIFT_PX + 1
+    numbers = np.arange(len(product))
+
+    def sums(surfaces: Floats) -> Floats:
+        """[G, T]: over the blocks, at every shift of the grid."""
+        padded = np.pad(surfaces, ((0, 0), (beyond, beyond), (beyond, beyond)), mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(1, 2))
+        return np.asarray(around[numbers, rows + first, columns + first].sum(1).reshape(len(turn), -1))
+
+    totals = sums(product) / np.sqrt(np.maximum(sums(energy), 1e-9))
     grid_index, shift_index = np.unravel_index(int(totals.argmax()), totals.shape)
-    return np.array([shift_x[shift_index], shift_y[shift_index], turn[grid_index], scale[grid_index], 0.0, 0.0])
+    shift_y, shift_x = divmod(int(shift_index), width)
+    shift_y, shift_x = shift_y - _SEARCH_SHIFT_PX, shift_x - _SEARCH_SHIFT_PX
+    return np.array([shift_x, shift_y, turn[grid_index], scale[grid_index], 0.0, 0.0])
 
 
 def fit(
@@ -233,9 +241,10 @@ def _score(local: Surfaces, smoothed: Floats, values: Floats) -> tuple[float, Fl
     slope_x, slope_y = (gains[5] - gains[3]) / (2 * h), (gains[7] - gains[1]) / (2 * h)
     xx, yy = (gains[5] - 2 * gains[4] + gains[3]) / h**2, (gains[7] - 2 * gains[4] + gains[1]) / h**2
     xy = (gains[8] - gains[6] - gains[2] + gains[0]) / (4 * h**2)
-    slopes = (np.stack([slope_x, slope_y], 1)[:, None] @ jacobian)[:, 0]
-    hessians = np.stack([np.stack([xx, xy], 1), np.stack([xy, yy], 1)], 1)
-    curvature = np.tensordot(jacobian, hessians @ jacobian, axes=((0, 1), (0, 1)))
+    across, down = jacobian[:, 0], jacobian[:, 1]
+    slopes = slope_x[:, None] * across + slope_y[:, None] * down
+    mixed = (across * xy[:, None]).T @ down
+    curvature = (across * xx[:, None]).T @ across + (down * yy[:, None]).T @ down + mixed + mixed.T
     return total * norm, slopes, curvature
 
 
@@ -248,26 +257,33 @@ def _jacobian(places: Floats, half_width_px: float) -> Floats:
     return np.stack([across.T, down.T], axis=1)
 
 
-_OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)]) * _STENCIL_PX
+_OFFSETS = np.array([-1.0, 0.0, 1.0]) * _STENCIL_PX
 
 
 def _stencil(values: Floats, moved: Floats) -> Floats:
     """float64 [2, 9, B]: products and energies [B, D, D, 2] at shifts [B, 2] and half a pixel around them, by cubic
-    convolution."""
+    convolution: along each axis three points, which lie within five pixels."""
     blocks, side = values.shape[:2]
-    points = np.clip(moved[None] + (_OFFSETS[:, None] + REACH_PX), 1.0, side - 2.001)  # [9, B, 2]
+    points = np.clip(moved[..., None] + (_OFFSETS + REACH_PX), 1.0, side - 2.001)  # [B, 2, 3]
     base = points.astype(np.intp)
-    weights = _cubic(points - base)  # [9, B, 2, 4]
-    corner = (np.arange(blocks) * side + base[..., 1] - 1) * side + base[..., 0] - 1
-    around = values.reshape(-1, 2)[corner[..., None] + _taps(side)]  # [9, B, 16, 2]
-    kernel = (weights[..., 1, :, None] * weights[..., 0, None, :]).reshape(*corner.shape, 1, 16)
-    return np.moveaxis((kernel @ around)[..., 0, :], -1, 0)
+    first = base[..., :1]
+    weights = _cubic(points - base)  # [B, 2, 3, 4]
+    spread = np.zeros((*base.shape, 5))
+    later = (base > first)[..., None]
+    spread[..., :4] = np.where(later, 0.0, weights)
+    spread[..., 1:] += np.where(later, weights, 0.0)
+    corner = (np.arange(blocks) * side + first[:, 1, 0] - 1) * side + first[:, 0, 0] - 1
+    flat = np.minimum(corner[:, None] + _taps(side), blocks * side * side - 1)  # the last row's fifth pixel weighs 0
+    around = values.reshape(-1, 2)[flat].reshape(blocks, 5, 10)
+    rows = (spread[:, 1] @ around).reshape(blocks, 3, 5, 2)  # [B, point, column, 2]
+    sampled = spread[:, None, 0] @ rows  # [B, point, point, 2]
+    return np.asarray(sampled.reshape(blocks, 9, 2).transpose(2, 1, 0))
 
 
 @functools.cache
 def _taps(side: int) -> NDArray[np.intp]:
-    """[16]: where the 4 x 4 pixels of a cubic convolution lie after their first, in a flat surface."""
-    rows, columns = np.divmod(np.arange(16), 4)
+    """[25]: where the 5 x 5 pixels around a point lie after their first, in a flat surface."""
+    rows, columns = np.divmod(np.arange(25), 5)
     return np.asarray(rows * side + columns, np.intp)
 
 

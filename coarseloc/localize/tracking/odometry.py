@@ -12,7 +12,9 @@ The windows of the grid are flat ones, Hann's to the fourth root: of 49 pairs 0.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +49,7 @@ class OdometrySettings:
 DEFAULTS = OdometrySettings()
 
 _PEAK_PX = 0.6  # σ of a correlation's peak
-_FLATNESS = 0.25  # power of Hann's window
+_CLEAR_PEAK = 0.25  # height of a coarse peak that no other one of its grid can be above
 _BROAD_PX = 16  # of the shades that contrast leaves out, at 224 pixels a width
 _BESIDE_PX = 6  # around a peak, that its σ leaves out
 _REFINEMENTS = ((2, 1.5, 0.025), (1, 0.6, 0.01))
@@ -136,20 +138,42 @@ class _Alignment:
 
 
 def _coarse(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> _Alignment:
-    """The best of a grid of turns and scales at the coarse resolution."""
+    """The best of a grid of turns and scales at the coarse resolution.
+
+    All turns are tried at the middle scale, then the neighbours of the best trial until none is better: where its peak
+    is clear, the rest of the grid holds no higher one. Of 228 pairs 71 were clear, and none of these was another one of
+    the whole grid; false peaks reached 0.12.
+    """
     settings = first.settings
     a, b = first.level(settings.coarse_px), second.level(settings.coarse_px)
     side = settings.coarse_px
     # numpy's transforms keep float32
     spectrum = np.fft.rfft2(_windowed(a, _Alignment(0.0, 0.0, 0.0, 0.0), side))
     expected = math.log(second.footprint_m / first.footprint_m)
-    trials = [_Alignment(float(turn), expected + scale, 0.0, 0.0) for turn in turns for scale in settings.coarse_scales]
-    others = np.fft.rfft2(np.stack([_windowed(b, trial, side) for trial in trials]))
-    surfaces = _correlated(spectrum, others)
-    heights = surfaces.reshape(len(trials), -1).max(1)
-    best = int(heights.argmax())
-    x, y, _ = _peak(surfaces[best])
-    return _Alignment(trials[best].turn_deg, trials[best].log_zoom, x, y)
+    zooms = [expected + scale for scale in settings.coarse_scales]
+    peaks: dict[tuple[int, int], tuple[float, float, float]] = {}  # by (turn, zoom)
+
+    def add(cells: Iterable[tuple[int, int]]) -> None:
+        new = [cell for cell in cells if cell not in peaks]
+        if new:
+            trials = [_Alignment(float(turns[turn]), zooms[zoom], 0.0, 0.0) for turn, zoom in new]
+            surfaces = _correlated(spectrum, np.fft.rfft2(np.stack([_windowed(b, trial, side) for trial in trials])))
+            peaks.update(zip(new, map(_peak, surfaces), strict=True))
+
+    def best() -> tuple[int, int]:
+        return max(peaks, key=lambda cell: peaks[cell][2])
+
+    add((turn, len(zooms) // 2) for turn in range(len(turns)))
+    cell = None
+    while cell != best():
+        cell = best()
+        around = itertools.product(*(range(max(0, at - 1), at + 2) for at in cell))
+        add((turn, zoom) for turn, zoom in around if turn < len(turns) and zoom < len(zooms))
+    if peaks[best()][2] < _CLEAR_PEAK:
+        add(itertools.product(range(len(turns)), range(len(zooms))))
+    turn, zoom = best()
+    x, y, _ = peaks[turn, zoom]
+    return _Alignment(float(turns[turn]), zooms[zoom], x, y)
 
 
 def _climbed(
@@ -158,29 +182,28 @@ def _climbed(
     """(the alignment at the top of parabolas through trials a step either way, its quality)."""
     middle = _Alignment(0.0, 0.0, -start.x_px / 2, -start.y_px / 2)
     first = _warped(a, middle, max(a.size)), _taper(a.size, middle, max(a.size))
-    turns = [_trial(first, b, start, sign * turn_step, 0.0) for sign in (-1, 0, 1)]
-    turn = _vertex([height for *_, height, _ in turns]) * turn_step
-    zooms = [_trial(first, b, start, turn, sign * zoom_step) for sign in (-1, 0, 1)]
-    zoom = _vertex([height for *_, height, _ in zooms]) * zoom_step
-    x, y, _, quality = _trial(first, b, start, turn, zoom)
-    return _Alignment(start.turn_deg + turn, start.log_zoom + zoom, x, y), quality
+    turns = [_trial(first, b, start, sign * turn_step, 0.0)[0] for sign in (-1, 0, 1)]
+    turn = _vertex([_peak(surface)[2] for surface in turns]) * turn_step
+    zooms = [_trial(first, b, start, turn, sign * zoom_step)[0] for sign in (-1, 0, 1)]
+    zoom = _vertex([_peak(surface)[2] for surface in zooms]) * zoom_step
+    surface, share = _trial(first, b, start, turn, zoom)
+    x, y, _ = _peak(surface)
+    # A small common ground has smooth spectra, whose phases agree by chance.
+    quality = _quality(surface) * math.sqrt(share)
+    return _Alignment(start.turn_deg + turn, start.log_zoom + zoom, start.x_px + x, start.y_px + y), quality
 
 
 def _trial(
     first: tuple[Luma, Luma], b: Image.Image, start: _Alignment, turn_deg: float, log_zoom: float
-) -> tuple[float, float, float, float]:
-    """(shift x, y in pixels, height of the peak, quality) of an alignment's turn and zoom changed; first: the first
-    picture and its window, half a shift back."""
+) -> tuple[Luma, float]:
+    """(correlation surface, share of the picture that is common ground) of an alignment's turn and zoom changed; its
+    peak is where the shift is to be changed. first: the first picture and its window, half a shift back."""
     picture, taper = first
     side = len(picture)
     moved = _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, start.x_px / 2, start.y_px / 2)
     weights = np.sqrt(taper * _taper(b.size, moved, side))
     spectra = np.fft.rfft2(np.stack([_centred(luma, weights) for luma in (picture, _warped(b, moved, side))]))
-    surface = _correlated(spectra[0], spectra[1])
-    x, y, height = _peak(surface)
-    # A small common ground has smooth spectra, whose phases agree by chance.
-    share = float(weights.sum()) / (b.width * b.height)
-    return start.x_px + x, start.y_px + y, height, _quality(surface) * math.sqrt(share)
+    return _correlated(spectra[0], spectra[1]), float(weights.sum()) / (b.width * b.height)
 
 
 def _vertex(heights: list[float]) -> float:
@@ -197,7 +220,7 @@ def _resized(alignment: _Alignment, factor: float) -> _Alignment:
 
 
 def _windowed(picture: Image.Image, alignment: _Alignment, side: int) -> Luma:
-    return _centred(_warped(picture, alignment, side), _taper(picture.size, alignment, side))
+    return _centred(_warped(picture, alignment, side), _grid_taper(picture.size, alignment, side))
 
 
 def _centred(luma: Luma, weights: Luma) -> Luma:
@@ -229,9 +252,13 @@ def _taper(size: tuple[int, int], alignment: _Alignment, side: int) -> Luma:
     return _raised(x, size[0]) * _raised(y, size[1])
 
 
+_grid_taper = functools.lru_cache(maxsize=256)(_taper)  # the grid's trials are the same for all pairs of one height
+
+
 def _raised(coordinate: Luma, length: int) -> Luma:
+    """Hann's window to the fourth root."""
     phase = np.clip(coordinate, 0, length) * np.float32(np.pi / length)
-    return np.asarray(np.maximum(np.sin(phase), 0.0) ** np.float32(2 * _FLATNESS), np.float32)
+    return np.asarray(np.sqrt(np.maximum(np.sin(phase), np.float32(0.0))))
 
 
 def _correlated(first: NDArray[np.complexfloating], second: NDArray[np.complexfloating]) -> Luma:
