@@ -50,6 +50,10 @@ class AnsweredFrames:
     frame: Keys  # [N], its index in its flight
     snapshot: Keys  # [N], key of the run's best tile; 0 where there is none
 
+    @property
+    def error_known(self) -> Bools:
+        return np.isfinite(self.numbers["error"])
+
     def select(
         self, names: Mapping[str, Collection[str]], bounds: Mapping[str, tuple[float | None, float | None]]
     ) -> Keys:

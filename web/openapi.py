@@ -54,6 +54,9 @@ _PROBLEMS = {
     503: "The database cannot be used just now.",
 }
 _QUERY: dict[str, tuple[str, Schema]] = {
+    "a": ("One of a flight's answers, by its key.", {"type": "integer"}),
+    "b": ("The answer that is held against `a`, by its key.", {"type": "integer"}),
+    "show": ("Which frames: those that changed, or all.", {"enum": ["changed", "all"]}),
     "after": ("Where to go on: as `next` of the page before says it.", _TEXT),
     "asked": ("Of searches that asked differently, the one of this key.", _TEXT),
     "by": ("Who answers; by default Qdrant where there are filters.", {"enum": ["auto", "faiss", "qdrant"]}),
@@ -114,6 +117,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "gallery.gallery_json": Operation(
         "Frames of all flights by what their answers are", (*_ROWS, "after", "size", "view", "lang")
+    ),
+    "gallery.pairs_json": Operation(
+        "Two answers for a flight frame by frame", ("flight", "a", "b", "within", "show", "page", "lang"), (404,)
     ),
     "export.gallery_rows": Operation(
         "The gallery's rows as one file, or an archive of one for each flight and method",

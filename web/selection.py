@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -171,6 +172,18 @@ def _parameters(run: StoredRun) -> dict[str, Any]:
 
 def parameters_key(run: StoredRun) -> str:
     return ids.digest(_parameters(run))[:8]
+
+
+def metres_of_address(text: str) -> float:
+    """A number of metres; ValueError where it is none, so that the usual one stands."""
+    if not math.isfinite(metres := float(text)):
+        raise ValueError(text)
+    return metres
+
+
+def run_label(run: StoredRun) -> str:
+    """What a run asked, in words: headings and filters."""
+    return _label(_parameters(run), with_k=False)
 
 
 def _narrowness(parameters: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ FLIGHT, BLIND_FLIGHT = SHAPE.flights  # truth is known of the first one only
 FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("flights.flights", "flights.flights_plural", "flights.flight", "frame.frame", "search.search", "compare.compare"),
     *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
-    "gallery.gallery",
+    *("gallery.gallery", "gallery.pairs"),
     *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
     *("upkeep.flight_upkeep", "upkeep.set_upkeep"),
 }
@@ -51,6 +51,8 @@ ADDRESSES = [
     f"/flights/{BLIND_FLIGHT}/export.geojson",
     "/gallery.json",
     "/gallery.json?method=fix&state=match&sort=-error&error-to=50&view=table",
+    "/gallery/pairs.json",
+    f"/gallery/pairs.json?flight={BLIND_FLIGHT}&show=all&within=10",
     "/gallery/export.json?pick=1-1&pick=1-3",
     "/gallery/export.geojson?method=fix&flight=251124155712",
     "/live.json",

@@ -153,6 +153,35 @@ def test_a_report_holds_the_picked_frames_with_their_pictures(client: FlaskClien
     assert answer.text.count("data:image/jpeg;base64,") == 2 * (1 + 6) and "고른 프레임" in answer.text
 
 
+def test_two_answers_are_held_against_each_other_frame_by_frame(client: FlaskClient) -> None:
+    a, b = (rows_of(client, f"flight={FLIGHT}&method=best-place&model={model}") for model in ("vits16", "vith16%2B"))
+    keys = [rows[0]["key"].split("-")[0] for rows in (a, b)]
+    answer = client.get(f"/gallery/pairs.json?flight={FLIGHT}&a={keys[0]}&b={keys[1]}&within=150").json
+    outcomes = [(one["error_m"] <= 150, other["error_m"] <= 150) for one, other in zip(a, b, strict=True)]
+    figures, frames = answer["figures"], len(outcomes)
+    assert [figures[name] for name in ("both", "only_a", "only_b", "neither")] == [
+        outcomes.count(outcome) for outcome in ((True, True), (True, False), (False, True), (False, False))
+    ]
+    assert figures["gain"]["value"] == pytest.approx((figures["only_b"] - figures["only_a"]) / frames)
+    changes = {one["frame"]: other["error_m"] - one["error_m"] for one, other in zip(a, b, strict=True)}
+    assert figures["change_m"]["value"] == pytest.approx(float(np.median(list(changes.values()))))
+    changed = {one["frame"] for one, (was, is_right) in zip(a, outcomes, strict=True) if was != is_right}
+    assert {row["a"]["frame"] for row in answer["rows"]} == changed
+    assert [abs(row["change_m"]) for row in answer["rows"]] == sorted(
+        (abs(changes[frame]) for frame in changed), reverse=True
+    )
+    both_ways = client.get(f"/gallery/pairs.json?flight={FLIGHT}&a={keys[0]}&b={keys[0]}").json
+    assert both_ways["rows"] == [] and both_ways["figures"]["change_m"]["value"] == 0
+
+
+def test_without_truth_frames_changed_where_the_positions_are_apart(client: FlaskClient) -> None:
+    answer = client.get(f"/gallery/pairs.json?flight={BLIND_FLIGHT}&within=200").json
+    assert answer["figures"] is None and answer["a"] != answer["b"]
+    assert answer["rows"] and all(row["apart_m"] > 200 and row["change_m"] is None for row in answer["rows"])
+    assert "A와 B 비교" in client.get("/gallery/pairs?lang=ko", headers=HTML).text
+    assert client.get(f"/gallery/pairs.json?flight={BLIND_FLIGHT}&a=1").status_code == 404
+
+
 def test_a_deleted_flight_leaves_the_gallery(tmp_path) -> None:
     app = create_app(make_gallery(tmp_path))
     client = app.test_client()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, cast
@@ -40,6 +39,7 @@ from web.selection import (
     RunView,
     answers_by_run,
     flight_facts,
+    metres_of_address,
     run_facts,
     selected_runs,
     stored_flight,
@@ -273,18 +273,12 @@ def _agreement(runs: Mapping[str, StoredRun], answer_by_key: Mapping[str, FrameA
         if answer and answer.result.estimate and runs[key].id in newest
     }
     usual_m = agreement_within_m(next(iter(runs.values()))) if runs else 0.0
-    within_m = request.args.get("within", usual_m, _metres)
+    within_m = request.args.get("within", usual_m, metres_of_address)
     keys, near = list(estimates), agreement_matrix(list(estimates.values()), within_m)
     best = int(near.sum(axis=1).argmax()) if keys else 0
     agreeing = [key for i, key in enumerate(keys) if i != best and near[best, i]]
     models = [keys[best], *agreeing] if keys else []
     return AgreeingModels(within_m=within_m, models=models, of=len(keys), voters=keys)
-
-
-def _metres(text: str) -> float:
-    if not math.isfinite(metres := float(text)):
-        raise ValueError(text)
-    return metres
 
 
 def _compared(rows: Sequence[RankedRun]) -> ComparedHit | None:

@@ -12,6 +12,7 @@ const pairs = document.querySelector(".pairs");
 const picks = document.getElementById("picks");
 
 asking?.addEventListener("change", (event) => {
+  if (event.target.dataset.restarts !== undefined) for (const name of ["a", "b"]) asking.elements[name].value = "";
   if (event.target.id !== "size") asking.requestSubmit();
 });
 
