@@ -24,20 +24,21 @@ from web.pages import (
     flights,
     frame,
     gallery,
+    ground,
     images,
     live,
     localize,
-    map,
     references,
     rotation,
     search,
     track_drawing,
     upkeep,
 )
+from web.pages.map import map_texts
 from web.state import WebState
 
 _FEATURES = (
-    flights, gallery, frame, live, search, localize, compare, rotation, references, export, upkeep, map, images,
+    flights, gallery, frame, live, search, localize, compare, rotation, references, export, upkeep, ground, images,
     monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -67,7 +68,9 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
         app.register_blueprint(feature.routes)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(_FILTERS)
-    app.jinja_env.globals.update(_=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url)
+    app.jinja_env.globals.update(
+        _=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url, map_texts=map_texts
+    )
     app.context_processor(_template_values)
     return app
 
@@ -80,6 +83,7 @@ def _template_values() -> dict[str, Any]:
         "theme": g.theme,
         "request_id": g.request_id,
         "version": __version__,
+        "has_vendor": has_vendor(),
     }
 
 
@@ -92,6 +96,11 @@ def _this_url(**changes: Any) -> str:
     for name, value in changes.items():
         (ids if name in ids else query)[name] = value
     return address(request.endpoint or "flights.flights", ids, query)
+
+
+def has_vendor() -> bool:
+    """Whether the build has brought the pages' libraries (`hatch_build.py`)."""
+    return (resources.files("web") / "static" / "vendor" / "ol.js").is_file()
 
 
 def _asset(filename: str) -> str:

@@ -41,12 +41,24 @@ def location_of(place: LonLat) -> Location:
     return Location(lon=place.lon, lat=place.lat)
 
 
+class GroundLayer(AnswerModel):
+    """A ground below a map: XYZ tiles of 256 pixels (EPSG:3857)."""
+
+    name: str
+    extent: BBoxArray | None = Field(description="null where it is not known")
+    url: str = Field(description="a path on this server with {z}, {x} and {y}")
+    min_zoom: int
+    max_zoom: int
+    grid: str | None = Field(default=None, description="a path: the projected CRS of the set")
+
+
 class MapBounds(AnswerModel):
     """The bounds of a map, and metres per degree at its centre."""
 
     extent: BBoxArray
     origin: Location
     metres_per_degree: dict[Literal["lon", "lat"], float]
+    layers: list[GroundLayer] = Field(default=[], description="from the lowest up")
 
 
 class GroundMap(MapBounds):

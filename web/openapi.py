@@ -24,9 +24,9 @@ from search.export.files import FORMATS, TRACK_FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
 from web.monitoring import Readiness
 from web.pages.export import TRACK_MEDIA, GeoJsonFeatures
+from web.pages.ground import GroundPlaces, MapGrid
 from web.pages.images import SIZES
 from web.pages.localize import ImageLocalization
-from web.pages.map import GroundPlaces
 from web.pages.search import UploadReceipt
 from web.pages.upkeep import UpkeepReceipt
 from web.problems import ProblemDetails
@@ -40,6 +40,7 @@ _REF = "#/components/schemas/{model}"
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}  # the name given several times
 _PICTURE = {"image/jpeg": None}
+_MAP_TILE = {"image/webp": None, "image/png": None}
 
 _PROBLEMS = {
     400: "The request cannot be read, or asks for what cannot be.",
@@ -112,6 +113,11 @@ class Operation:
 OPERATIONS: dict[str, Operation] = {
     "flights.flights_json": Operation("Flights, newest first", ("page", "lang")),
     "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "track", "lang"), (404,)),
+    "flights.flight_columns": Operation("Every frame of a flight, in columns", (), (404,)),
+    "flights.flight_estimates": Operation(
+        "One answer for every frame of a flight, in columns", (*_SEARCHES, "model", "lang"), (404,)
+    ),
+    "flights.frame_brief": Operation("One frame by one backbone", (*_SEARCHES, "model", "lang"), (404,)),
     "frame.frame_json": Operation(
         "One frame under every backbone", (*_SEARCHES, "model", "rank", "view", "within", "lang"), (404,)
     ),
@@ -149,8 +155,11 @@ OPERATIONS: dict[str, Operation] = {
     "upkeep.set_upkeep_json": Operation("What goes with a reference set", ("lang",), (404,)),
     "upkeep.rename_set": Operation("Rename a reference set", ("lang",), (401, 403, 404), UpkeepReceipt),
     "upkeep.delete_set": Operation("Delete a reference set", ("lang",), (401, 403, 404), UpkeepReceipt),
-    "map.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
-    "map.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
+    "ground.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
+    "ground.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
+    "ground.grid": Operation("A reference set's projected coordinates", (), (404,), MapGrid),
+    "ground.map_tile": Operation("A map tile of a reference set's ground", (), (404,), _MAP_TILE),
+    "ground.base_tile": Operation("A map tile of the server's base map", (), (404,), _MAP_TILE | {"image/jpeg": None}),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
     "localize.localize": Operation(
         "Where an image was taken", (*_FACETS, "lang"), (401, 403, 404, 409, 413, 415, 429), ImageLocalization
@@ -242,7 +251,7 @@ def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, 
         description |= {"requestBody": body, "security": [{}, {"token": []}]}
     if rule.endpoint in _BODIES and rule.endpoint.startswith("upkeep."):
         responses["303"] = {"description": "Done; the page that shows it, for readers of HTML", "headers": _headers()}
-    if rule.endpoint == "map.tiles":
+    if rule.endpoint in ("ground.tiles", "ground.map_tile", "ground.base_tile"):
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
     if rule.endpoint == "health.readyz":
         responses["503"] = success | {"description": "The database cannot be used"}

@@ -6,18 +6,22 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 from flask import request
 from pydantic import Field
 
-from coarseloc.core import ids
+from coarseloc.core import geo, ids
 from coarseloc.core.filters import WhereJson
-from coarseloc.core.types import LonLat
-from coarseloc.store import Database, Session, flights, localizations, runs
+from coarseloc.core.types import Bools
+from coarseloc.store import Database, Session, columns, flights, localizations, runs, snapshots
+from coarseloc.store.columns import Columns
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import BEST_PLACE, FIX
 from coarseloc.store.runs import StoredRun
+from search.answer_columns import AnswerColumns, answer_columns, find_answer, median, no_answer, on_map, point_answer
 from search.answers import FrameAnswer, frame_answers
 from search.evaluation.summary import summarize
 from web.language import _
@@ -261,15 +265,6 @@ def answering_runs(database: Database, selection: RunSelection) -> list[StoredRu
     return answering or list(selection.runs.values())
 
 
-def shown_position(answer: FrameAnswer) -> LonLat | None:
-    """Where a page draws a frame whose truth is not known: at its fix, else at its estimate; nowhere where the map did
-    not confirm that."""
-    fix, estimate = answer.result.fix, answer.result.estimate
-    if fix is not None and fix.match is not None:
-        return None if fix.pose is None else fix.pose.position
-    return None if estimate is None else estimate.location
-
-
 def chosen_method() -> str:
     """Return the method whose answers a page shows: `?method=`, by default the best place."""
     return request.args.get("method", BEST_PLACE)
@@ -310,6 +305,94 @@ def run_figures(key: str, run: StoredRun, answers: Sequence[FrameAnswer]) -> Run
         median_search_ms=summary.median_ms["search"],
         median_total_ms=summary.median_ms["total"],
         fix=None if summary.fix is None else FixFigures(**asdict(summary.fix)),
+    )
+
+
+def column_figures(
+    database: Database, flight_id: str, selection: RunSelection
+) -> tuple[Columns, dict[str, AnswerColumns], list[RunFigures]]:
+    """The same figures as `summarize_runs`, of flights of any length: (the flight's frames, {key: its answers}, a row
+    of figures per run)."""
+    method = chosen_method()
+    with database.read() as session:
+        frames = columns.frame_columns(session, flight_id)
+        truth = hash((frames["lon"].tobytes(), frames["lat"].tobytes(), frames["yaw_deg"].tobytes()))
+        on_maps: dict[int, Bools] = {}
+        answers, figures = {}, []
+        for key, run in selection.runs.items():
+            localization = find_answer(session, flight_id, run, method)
+            if localization is None and method != FIX:
+                answers_by_run(session, [run], [], with_hits=False)  # raises: it says which methods there are
+            if run.search_map not in on_maps:
+                on_maps[run.search_map] = current_state().memory.recall(
+                    ("on map", run.search_map, truth), partial(_on_map, session, run, frames)
+                )
+            answers[key] = (
+                no_answer(len(frames["id"]))
+                if localization is None
+                else answer_columns(session, localization, method, frames, with_tiles=False)
+            )
+            progress = localizations.fix_progress(session, run.id)
+            figures.append(
+                current_state().memory.recall(
+                    ("figures", run.id, run.finished_at, key, method, truth, progress),
+                    partial(_column_figures, session, key, run, frames, answers[key], on_maps[run.search_map]),
+                )
+            )
+    return frames, answers, figures
+
+
+def _on_map(session: Session, run: StoredRun, frames: Columns) -> Bools:
+    return on_map(frames, snapshots.search_map(session, run.search_map))
+
+
+def _column_figures(
+    session: Session, key: str, run: StoredRun, frames: Columns, answers: AnswerColumns, shown: Bools
+) -> RunFigures:
+    timing = columns.timing_columns(session, run.id, frames["id"])
+    has_error = np.isfinite(answers.error_m)
+    return RunFigures(
+        **run_facts(key, run),
+        done=int(timing["is_there"].sum()),
+        failed=sum(error is not None for error in timing["error"]),
+        off_map=int((has_error & ~shown).sum()),
+        median_score=median(answers.score, answers.placed),
+        median_margin=median(answers.margin, answers.placed & ~answers.margin_at_least),
+        median_error_m=median(answers.error_m, shown),
+        median_embed_ms=median(timing["embed_ms"]),
+        median_search_ms=median(timing["search_ms"]),
+        median_total_ms=median(timing["embed_ms"] + timing["search_ms"]),
+        fix=_fix_figures(session, run, frames),
+    )
+
+
+def _fix_figures(session: Session, run: StoredRun, frames: Columns) -> FixFigures | None:
+    localization = localizations.newest_localization(session, run.id, FIX)
+    if localization is None:
+        return None
+    stored = columns.fix_columns(session, localization, frames["id"])
+    if not stored["is_there"].any():
+        return None
+    fixes = point_answer(stored, frames)
+    no_match, not_verified = Counter[str](), Counter[str]()
+    for match, reason in zip(stored["match"].tolist(), stored["reason"], strict=True):
+        if reason and match != 1:
+            (no_match if match == 0 else not_verified)[reason] += 1
+    truth = frames["lon"], frames["lat"]
+    aircraft = np.isfinite(stored["aircraft_lon"])
+    turn = np.abs(geo.signed_difference_deg(frames["yaw_deg"], stored["heading_deg"]))
+    return FixFigures(
+        verified=int(np.isfinite(stored["match"]).sum()),
+        matches=int((stored["match"] == 1).sum()),
+        no_match=dict(no_match),
+        not_verified=dict(not_verified),
+        median_ground_error_m=median(geo.distance_m(*truth, stored["lon"], stored["lat"])),
+        median_aircraft_error_m=median(
+            geo.distance_m(*truth, stored["aircraft_lon"], stored["aircraft_lat"]), aircraft
+        ),
+        median_heading_error_deg=median(turn, np.isfinite(frames["lon"])),
+        median_ellipse_95_m=median(fixes.major_m),
+        median_verify_ms=median(columns.verify_ms(session, localization)),
     )
 
 

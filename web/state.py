@@ -20,6 +20,7 @@ from coarseloc.core.errors import BackboneError, CoarselocError
 from coarseloc.core.types import Backbone, EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.embedding.specs import BackboneSpec, table
+from coarseloc.imagery.base_map import BaseMap, open_base_map
 from coarseloc.store import Database, Session, embeddings, gallery
 from coarseloc.vectors import configured_store
 from coarseloc.vectors.protocol import VectorStore
@@ -218,12 +219,16 @@ class WebState:
     vectors: VectorFollower
     memory: ResultCache = field(default_factory=ResultCache)
     answered_frames: ResultCache = field(default_factory=lambda: ResultCache(1))  # the gallery's table, a large one
+    map_tiles: ResultCache = field(default_factory=lambda: ResultCache(1024))  # of about 20 kB
+    base_map: BaseMap | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> WebState:
         workspace = Workspace(settings, notice=_log.warning)
         vectors = VectorFollower(settings, workspace.db)
-        return cls(workspace, table(settings.backbones), QueryEncoders(settings), vectors)
+        base_map = open_base_map(settings.base_map) if settings.base_map else None
+        backbones = table(settings.backbones)
+        return cls(workspace, backbones, QueryEncoders(settings), vectors, base_map=base_map)
 
     @property
     def settings(self) -> Settings:

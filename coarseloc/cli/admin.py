@@ -46,8 +46,13 @@ def backbones(workspace: Workspace, as_json: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address needs COARSELOC_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--access-log", is_flag=True, help="A line of JSON on stderr for each request.")
+@click.option(
+    "--base-map",
+    type=click.Path(path_type=Path),
+    help="Below the maps: .mbtiles or .pmtiles of pictures, or a GeoTIFF.",
+)
 @pass_workspace
-def serve(workspace: Workspace, host: str, port: int, access_log: bool) -> None:
+def serve(workspace: Workspace, host: str, port: int, access_log: bool, base_map: Path | None) -> None:
     """The web pages."""
     from web.monitoring import log_accesses
     from web.server import serve as serve_pages
@@ -57,6 +62,8 @@ def serve(workspace: Workspace, host: str, port: int, access_log: bool) -> None:
 
     _ = workspace.db  # migrates the embedded default, or says what is wrong, before anything listens
     settings = workspace.settings
+    if base_map:
+        settings = settings.model_copy(update={"base_map": base_map})
     serve_pages(settings, host=host, port=port, ready=lambda url: out.print(f"coarseloc is at {url}"))
 
 

@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
     trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's
+    base_map: Path | None = None  # below the web's maps: MBTiles or PMTiles of pictures, or a GeoTIFF
     backbones: tuple[CustomBackbone, ...] = ()
 
     @property

@@ -42,6 +42,7 @@ class OrthophotoWindows:
         self._raster = Raster(resolve(path), crs, border_is_ground)
         self.notices: Sequence[str] = self._raster.notices
         self.gsd_m = self._raster.metres_per_pixel()
+        self.crs = self._raster.crs.to_string()  # an authority's code, or WKT
         width, height = self._raster.width, self._raster.height
         lon, lat = self._raster.positions_of([0, width, width, 0], [0, 0, height, height])
         self.bounds = geo.bounds(lon, lat)

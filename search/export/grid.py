@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 from pyproj import CRS, Transformer
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_utm_crs_info
 from pyproj.exceptions import ProjError
 
+from coarseloc.core import geo
 from coarseloc.core.errors import InputError
-from coarseloc.core.types import LonLat
+from coarseloc.core.types import BBox, LonLat
 from coarseloc.imagery.datum import BESIDE_DEG, crs_of_code, serves
 from search.export.records import CoarseLocalizationInfo, FixPointInfo, GridInfo
 
@@ -83,3 +88,55 @@ def _projected_crs(code: str) -> CRS:
         kind = "geographic: its coordinates are degrees" if crs.is_geographic else f"no map's grid ({crs.type_name})"
         raise InputError(f"--crs {code} ({crs.name}) is {kind}; expected a projected CRS, such as EPSG:32652")
     return crs
+
+
+_DEGREE = 4
+_MAX_FIT_ERROR_M = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class GridPolynomials:
+    """x and y of a projected CRS over an extent, for programs without PROJ: the sum of c[k] u^i v^j over `powers`
+    [i, j], with u and v from -1 to 1 over the extent's longitudes and latitudes."""
+
+    crs: str
+    powers: list[tuple[int, int]]
+    x: list[float]
+    y: list[float]
+
+
+def grid_polynomials(code: str | None, extent: BBox) -> GridPolynomials | None:
+    """Fit a projected CRS, or the UTM zone of the extent's middle where `code` is None or names none.
+
+    None where the polynomials would be off by more than 5 cm, or PROJ knows only a rough way to the CRS.
+    """
+    middle, half = geo.box_center(extent), (geo.box_width_deg(extent) / 2, (extent.north - extent.south) / 2)
+    crs = _projected_or_utm(code, middle)
+    if crs is None:
+        return None
+    u, v = (part.ravel() for part in np.meshgrid(np.linspace(-1, 1, 13), np.linspace(-1, 1, 13)))
+    try:
+        transformer = Transformer.from_crs("EPSG:4326", crs, always_xy=True, allow_ballpark=False)
+        places = np.stack(transformer.transform(middle.lon + half[0] * u, middle.lat + half[1] * v), axis=1)
+    except ProjError:
+        return None
+    powers = [(i, j) for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
+    terms = np.stack([u**i * v**j for i, j in powers], axis=1)
+    if not np.isfinite(places).all():
+        return None
+    fit = np.linalg.lstsq(terms, places, rcond=None)[0]
+    if np.abs(terms @ fit - places).max() * crs.axis_info[0].unit_conversion_factor > _MAX_FIT_ERROR_M:
+        return None
+    authority = crs.to_authority()
+    return GridPolynomials(
+        ":".join(authority) if authority else crs.name, powers, fit[:, 0].tolist(), fit[:, 1].tolist()
+    )
+
+
+def _projected_or_utm(code: str | None, middle: LonLat) -> CRS | None:
+    crs = CRS.from_user_input(code) if code else None
+    if crs is not None and crs.is_projected:
+        return crs
+    point = AreaOfInterest(middle.lon, middle.lat, middle.lon, middle.lat)
+    zones = query_utm_crs_info("WGS 84", point, contains=True)
+    return CRS.from_epsg(zones[0].code) if zones else None

@@ -16,6 +16,7 @@ from databases import environment_of
 from gallery_sample import add_embedded, make_gallery
 
 from coarseloc.core.config import CustomBackbone
+from web.app import has_vendor
 
 CHROMIUM_ARGS = [
     "--no-sandbox",
@@ -91,6 +92,8 @@ def browser() -> Iterator[object]:
     """Chromium: `COARSELOC_TEST_CHROMIUM`, or the one on the path."""
     named = os.environ.get("COARSELOC_TEST_CHROMIUM")
     found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not has_vendor():
+        pytest.fail("web/static/vendor is missing, which the build brings: run `python hatch_build.py`")
     if not found:
         pytest.skip("no Chromium: install one, or name it in COARSELOC_TEST_CHROMIUM")
     playwright = pytest.importorskip("playwright.sync_api")

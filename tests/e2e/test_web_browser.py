@@ -15,7 +15,7 @@ FLIGHT = "251124155712"
 
 def test_the_keyboard_alone_leads_from_the_flights_to_a_blink_comparison(page, server):
     page.goto(server("/"))
-    link = page.get_by_role("link", name=FLIGHT)
+    link = page.locator("a.card-link", has_text=FLIGHT)
     while not link.evaluate("one => one === document.activeElement"):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -81,29 +81,84 @@ def test_a_comparison_stays_open_from_frame_to_frame(page, server):
 # --- the map ------------------------------------------------------------------------------------
 
 
+READY = "() => document.querySelector('.flight-data')?.dataset.ready"
+FEATURES = "(name) => document.querySelector('.map').map.layers[name].source.getFeatures().length"
+SHOWN = "(name) => document.querySelector('.map').map.layers[name].layer.getVisible()"
+
+
 def test_hovering_a_frame_lays_its_best_tile_in_its_place_on_the_map(page, server):
     page.goto(server(f"/flights/{FLIGHT}"))
-    page.locator(".film a.at").wait_for()
-    laid = page.locator(".layer-laid image")
-    before = laid.get_attribute("href")
+    page.wait_for_function(READY)
+    laid = page.locator(".map-pictures .laid")
+    before = laid.get_attribute("src")
     page.locator('.film a[data-frame="5"]').hover()
-    page.wait_for_function(f"() => document.querySelector('.layer-laid image').getAttribute('href') !== {before!r}")
+    page.wait_for_function(
+        f"() => !['', null, {before!r}].includes(document.querySelector('.map-pictures .laid')?.getAttribute('src'))"
+    )
     best = page.request.get(server(f"/flights/{FLIGHT}.json")).json()["frames"][4]["best"]
-    assert laid.get_attribute("href") == best["image"]
-    assert laid.get_attribute("transform").startswith(f"rotate({best['angle_deg']:g} ")
+    assert laid.get_attribute("src") == best["image"]
+    page.wait_for_function("() => document.querySelector('.map-pictures .laid').style.transform.startsWith('matrix3d')")
+    upper = page.evaluate("""() => {
+      const matrix = new DOMMatrix(document.querySelector('.map-pictures .laid').style.transform);
+      return Math.atan2(matrix.m12, matrix.m11) * 180 / Math.PI;
+    }""")
+    assert (upper - best["angle_deg"] + 180) % 360 - 180 == pytest.approx(0, abs=0.5), (
+        "its upper edge faces its heading"
+    )
     assert page.locator(".peek h2").inner_text() == "Frame 5"
+    page.wait_for_url("**frame=5**")
 
 
 def test_the_map_shows_the_ground_and_zooms(page, server):
     page.goto(server(f"/flights/{FLIGHT}"))
     page.locator(".film a.at").wait_for()
-    ground = page.locator(".layer-ground > image").get_attribute("href")
-    assert page.request.get(server(ground)).headers["content-type"] == "image/jpeg"
-    before = page.locator(".map-svg").get_attribute("viewBox")
-    for _ in range(4):
-        page.locator('[data-map="in"]').click()
-    assert page.locator(".map-svg").get_attribute("viewBox") != before
-    page.wait_for_function("() => document.querySelectorAll('.layer-ground g image').length > 0")
+    tiles = []
+    page.on("response", lambda answer: "/tiles/" in answer.url and tiles.append((answer.status, answer.url)))
+    page.wait_for_function(READY)
+    before = page.evaluate("document.querySelector('.map').map.metresPerPixel()")
+    box = page.locator(".map-view").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.wheel(0, -400)  # at once, without a click into the map
+    page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() < {before}")
+    page.locator('[data-map="in"]').click()
+    page.locator(".map-view").focus()
+    page.keyboard.press("+")
+    page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() < {0.3 * before}")
+    page.wait_for_load_state("networkidle")
+    assert tiles and {status for status, _url in tiles} == {200}
+    ground = page.request.get(tiles[-1][1])
+    assert ground.headers["content-type"] == "image/webp" and "etag" in ground.headers
+    page.mouse.move(box["x"] + 310, box["y"] + 210)
+    page.mouse.move(box["x"] + 320, box["y"] + 220)
+    page.wait_for_function("() => document.querySelector('.map-position').textContent.includes('EPSG:32652')")
+    page.keyboard.press("Home")
+    page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() > {0.5 * before}")
+
+
+def test_the_address_brings_back_frame_range_and_figure(page, server):
+    page.goto(server(f"/flights/{FLIGHT}?model=vitl16sat"))
+    page.wait_for_function(READY)
+    page.keyboard.press("w")
+    page.wait_for_url("**frame=4**")  # the first without a match
+    page.keyboard.press("/")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**frame=7**")
+    page.locator(".axis-metric").select_option("probability")
+    page.wait_for_url("**metric=probability**")
+    chart = page.locator(".axis-chart .u-over").bounding_box()
+    page.mouse.move(chart["x"] + 0.3 * chart["width"], chart["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(chart["x"] + 0.8 * chart["width"], chart["y"] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**t=*")
+    page.reload()
+    page.wait_for_function(READY)
+    page.locator(".axis-all:not([hidden])").wait_for()
+    assert page.locator(".axis-metric").input_value() == "probability"
+    assert page.locator(".film a.at").get_attribute("data-frame") == "7"
+    assert 0 < page.locator(".film a.beside").count() < 12
+    assert page.locator(".peek h2").inner_text() == "Frame 7"
 
 
 # --- fixes --------------------------------------------------------------------------------------
@@ -111,24 +166,20 @@ def test_the_map_shows_the_ground_and_zooms(page, server):
 MATCHED, UNMATCHED, UNVERIFIED = 3, 4, 5  # frames of the sample
 
 CORNERS_BY_MAP = """(facts) => {
-  const svg = document.querySelector('.fix .map-svg');
-  const turned = svg.getScreenCTM();
-  const per = facts.map.metres_per_degree;
-  return facts.corners.map(([lon, lat]) => {
-    const at = new DOMPoint((lon - facts.map.origin.lon) * per.lon, (facts.map.origin.lat - lat) * per.lat);
-    const { x, y } = at.matrixTransform(turned);
-    return [x, y];
+  const holder = document.querySelector('.fix .map').map.place.getBoundingClientRect();
+  return facts.corners.map((corner) => {
+    const [x, y] = document.querySelector('.fix .map').map.screen(corner);
+    return [holder.left + x, holder.top + y];
   });
 }"""
 CORNERS_OF_PICTURE = """() => {
   const picture = document.querySelector('.fix-picture');
   const holder = picture.parentElement.getBoundingClientRect();
-  const edge = picture.parentElement.clientLeft;
   const matrix = new DOMMatrix(getComputedStyle(picture).transform);
   const [width, height] = [picture.offsetWidth, picture.offsetHeight];
   return [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => {
     const at = new DOMPoint(x, y).matrixTransform(matrix);
-    return [holder.left + edge + at.x / at.w, holder.top + edge + at.y / at.w];
+    return [holder.left + at.x / at.w, holder.top + at.y / at.w];
   });
 }"""
 SETTLED = "() => document.querySelector('.fix-picture')?.style.transform.startsWith('matrix3d')"
@@ -151,14 +202,16 @@ def test_the_frame_lies_on_the_map_by_its_four_corners_at_any_zoom_and_size(page
     row = fix_of(page, server, MATCHED)
     assert max(corners_apart_px(page, row)) < 2.0
     page.locator('.fix [data-map="out"]').click()
+    page.wait_for_timeout(250)
     assert max(corners_apart_px(page, row)) < 2.0
     page.mouse.move(700, 300)
     page.mouse.down()
     page.mouse.move(760, 340)
     page.mouse.up()
+    page.wait_for_timeout(250)
     assert max(corners_apart_px(page, row)) < 2.0
     page.set_viewport_size({"width": 900, "height": 700})
-    page.wait_for_function("() => document.querySelector('.fix .map-svg').clientWidth < 900")
+    page.wait_for_function("() => document.querySelector('.fix .map-view').clientWidth < 900")
     page.wait_for_timeout(100)
     assert max(corners_apart_px(page, row)) < 2.0
 
@@ -167,10 +220,20 @@ def test_ellipses_truth_and_the_next_best_place_are_drawn_where_they_are(page, s
     page.goto(server(f"/flights/{FLIGHT}/{MATCHED}?model=vitl16sat"))
     page.wait_for_function(SETTLED)
     fix = fix_of(page, server, MATCHED)["fix"]
-    ellipses = page.locator(".map-over ellipse")
-    drawn = sorted(float(ellipses.nth(at).get_attribute("rx")) for at in range(ellipses.count()))
-    assert drawn == pytest.approx(sorted(fix[name]["ellipse_95"]["major_m"] for name in ("ground", "aircraft")))
-    assert page.locator(".map-over .runner-up").count() == page.locator(".map-over .error-line").count() == 1
+    drawn = page.evaluate("""() => {
+      const { layers, stretch, at } = document.querySelector('.fix .map').map;
+      return layers.ellipses.source.getFeatures().map((one) => {
+        const ring = one.getGeometry().getCoordinates()[0], [left, bottom, right, top] = one.getGeometry().getExtent();
+        const middle = [(left + right) / 2, (bottom + top) / 2];
+        return Math.max(...ring.map((point) => Math.hypot(point[0] - middle[0], point[1] - middle[1]))) / stretch;
+      });
+    }""")
+    expected = sorted(fix[name]["ellipse_95"]["major_m"] for name in ("ground", "aircraft"))
+    assert sorted(drawn) == pytest.approx(expected, rel=0.01)
+    kinds = page.evaluate("""() => document.querySelector('.fix .map').map.layers.points.source.getFeatures()
+      .map((one) => one.get('kind'))""")
+    assert sorted(kinds) == ["fix", "ground-point", "runner-up", "truth"]
+    assert page.evaluate("document.querySelector('.fix .map').map.layers.errors.source.getFeatures().length") == 1
     assert page.locator('.fix [data-value="runner-up"]:visible').inner_text() == "500 m ↖"
 
 
@@ -208,23 +271,29 @@ def test_another_backbones_fix_is_shown_when_it_is_chosen(page, server):
     page.keyboard.press("ArrowDown")
     page.wait_for_url("**model=vith16%2B**")
     assert page.locator(".fix-facts:visible").get_attribute("data-model") == "vith16+"
-    assert page.locator(".map-over ellipse").count() == 2
+    assert page.evaluate("document.querySelector('.fix .map').map.layers.ellipses.source.getFeatures().length") == 2
 
 
 def test_a_flights_map_draws_ellipses_marks_no_match_and_shows_best_tiles_when_asked(page, server):
     page.goto(server(f"/flights/{FLIGHT}?model=vitl16sat"))
-    page.locator(".film a.at").wait_for()
-    assert page.locator(".layer-lines .ellipse").count() == page.locator(".layer-points .fix").count() == 8
-    assert page.locator(".layer-points .no-match").count() == 2
-    coarse = page.locator(".layer-points .coarse")
-    assert coarse.count() == 10 and not coarse.first.is_visible(), "of frames that match, or were not verified"
+    page.wait_for_function(READY)
+    assert page.evaluate(FEATURES, "ellipses") == page.evaluate(FEATURES, "fix") == 8
+    kinds = page.evaluate("""() => document.querySelector('.map').map.layers.frames.source.getFeatures()
+      .map((one) => one.get('kind'))""")
+    assert kinds.count("no-match") == 2
+    assert not page.evaluate(SHOWN, "best-place")
     page.get_by_role("button", name="Best tiles").click()
-    assert coarse.first.is_visible()
+    page.wait_for_function(f"() => ({SHOWN})('best-place')")
+    assert page.evaluate(FEATURES, "best-place") == 10, "of frames that match, or were not verified"
     page.locator(f'.film a[data-frame="{UNMATCHED}"]').hover()
     page.wait_for_function(f"() => document.querySelector('.peek h2').textContent.includes('{UNMATCHED}')")
-    assert page.locator(".layer-laid *").count() == 0 and page.locator(".peek-unconfirmed").is_visible()
+    assert page.locator(".map-pictures .laid").count() == page.evaluate(FEATURES, "frame") == 0
+    assert page.locator(".peek-unconfirmed").is_visible()
     page.locator(f'.film a[data-frame="{MATCHED}"]').hover()
-    page.wait_for_function("() => document.querySelector('.layer-laid .frame-edge')")
+    page.wait_for_function(f"() => ({FEATURES})('frame') > 0")
+    page.locator(".map-layers summary").click()
+    page.get_by_label("Fixes").uncheck()
+    assert not page.evaluate(SHOWN, "fix")
 
 
 # --- finding an image ---------------------------------------------------------------------------
@@ -265,14 +334,14 @@ def test_bounds_drawn_on_the_map_become_a_filter(page, server):
     page.goto(server("/search?reference-set=drawn-200m&model=tiny"))
     page.locator(".map.ready").wait_for()
     page.locator('[data-map="draw"]').click()
-    box = page.locator(".map-svg").bounding_box()
+    box = page.locator(".map-view").bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(*middle)
     page.mouse.down()
     page.mouse.move(middle[0] + 40, middle[1] + 40)
     page.mouse.up()
     page.wait_for_url("**bbox=**")
-    page.locator(".layer-drawn rect").wait_for(state="attached")
+    page.wait_for_function("() => document.querySelector('.map').map?.layers.drawn?.source.getFeatures().length === 1")
 
 
 # --- every page, every face ---------------------------------------------------------------------

@@ -30,6 +30,7 @@ FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("gallery.gallery", "gallery.pairs"),
     *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
     *("upkeep.flight_upkeep", "upkeep.set_upkeep"),
+    "flights.track",
 }
 ADDRESSES = [
     "/flights.json",

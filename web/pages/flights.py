@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
 from urllib.parse import urlencode
 
-from flask import Blueprint, redirect, request, url_for
+import numpy as np
+from flask import Blueprint, redirect, render_template, request, url_for
 from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo
-from coarseloc.core.types import Frame
-from coarseloc.store import Database, gallery
+from coarseloc.core.tracks import TrackState
+from coarseloc.core.types import Floats, Frame
+from coarseloc.store import Database, columns, gallery, localizations
 from coarseloc.store.flights import StoredFlight
+from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK
+from coarseloc.store.runs import StoredRun
+from search.answer_columns import AnswerColumns, agreement_columns, answer_columns, find_answer
 from search.answers import FrameAnswer
 from search.export.fix_infos import fix_errors_info, fix_info
 from search.export.records import FixErrorsInfo, FixInfo, Heading, Location
+from search.tracking.texts import state_text
+from web import language
+from web.fix_texts import method_text
+from web.language import _
 from web.models import AnswerModel, GroundMap, MapBounds, Url, Verdict, location_of
-from web.pages import page
-from web.pages.images import frame_url, result_url
+from web.pages import address, as_json, page
+from web.pages.images import frame_file_url, frame_url, result_url
 from web.pages.map import map_bounds, run_map
 from web.pages.tracks import TrackView, track_view
+from web.problems import Problem
 from web.selection import (
     FlightFacts,
     RunFigures,
     RunParameters,
     RunSelection,
+    answers_by_run,
+    chosen_method,
     chosen_model,
+    column_figures,
     flight_facts,
     selected_runs,
-    shown_position,
     stored_flight,
     summarize_runs,
 )
 from web.state import current_state
 
 PER_PAGE = 24
+WINDOW = 24  # frames that the page itself holds
+STATES: tuple[TrackState, ...] = ("acquiring", "tracking", "lost", "recovered")
+LONG_FLIGHT = 1000  # frames, beyond which its track is a page of its own, fetched when looked at
 
 routes = Blueprint("flights", __name__)
 
@@ -124,18 +142,18 @@ def flights_plural() -> AnyResponse:
 
 
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> FlightCardView:
-    stored = stored_flight(database, card.flight_id)
     selection = selected_runs(database, card.flight_id)
-    answers, models = summarize_runs(database, stored, selection)
+    frames, answers, models = column_figures(database, card.flight_id, selection)
     best = chosen_model(models)
-    positions = [shown_position(answer) for answer in answers[best]] if best else []
-    estimated = [(position.lon, position.lat) for position in positions if position is not None]
+    estimated: list[tuple[float, float]] = []
+    if best and not track:
+        estimated = _estimated_track(database, card.flight_id, selection.runs[best], answers[best])
     return FlightCardView(
         id=card.flight_id,
         url=url_for("flights.flight", flight_id=card.flight_id),
         frames=card.frames,
         truth_source=card.truth_source,
-        image=frame_url(card.flight_id, stored.flight.frames[0]) if stored.flight.frames else None,
+        image=_first_picture(database, card.flight_id, frames),
         track=list(track) or estimated,
         track_is_estimated=not track,
         reference_set=selection.reference_set,
@@ -143,7 +161,33 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
     )
 
 
-@page(routes, "/flights/<flight_id>", "flight")
+def _first_picture(database: Database, flight_id: str, frames: columns.Columns) -> str | None:
+    if not len(frames["index"]):
+        return None
+    first = int(frames["index"][0])
+    with database.read() as session:
+        path = gallery.frame_path(session, flight_id, first)
+    return frame_file_url(flight_id, first, Path(path or ""))
+
+
+def _estimated_track(
+    database: Database, flight_id: str, run: StoredRun, answers: AnswerColumns
+) -> list[tuple[float, float]]:
+    """Where frames are drawn whose truth is not known: at fixes, else at estimates that the map did not deny."""
+    with database.read() as session:
+        frames = columns.frame_columns(session, flight_id)
+        fixes = find_answer(session, flight_id, run, FIX)
+        fixed = None if fixes is None else answer_columns(session, fixes, FIX, frames)
+    lon, lat = answers.lon, answers.lat
+    if fixed is not None:
+        judged = np.isfinite(fixed.matches)
+        lon, lat = np.where(judged, fixed.lon, lon), np.where(judged, fixed.lat, lat)
+    placed = np.isfinite(lon)
+    return list(zip(lon[placed].tolist(), lat[placed].tolist(), strict=True))
+
+
+@routes.get("/flights/<flight_id>.json", endpoint="flight_json")
+@as_json
 def flight_page(flight_id: str) -> FlightPage:
     """One flight: a row of figures per backbone, every frame with the chosen backbone's best place and fix, and its
     track."""
@@ -163,6 +207,259 @@ def flight_page(flight_id: str) -> FlightPage:
         frames=_frames(stored, answers[model] if model else []),
         track=track_view(current_state(), stored, selection.runs[model] if model else None),
     )
+
+
+@routes.get("/flights/<flight_id>", endpoint="flight")
+def flight_html(flight_id: str) -> str:
+    """The page of `flight_page`, with those frames alone that are around `?frame=`: the others come as columns."""
+    database = current_state().database
+    stored = stored_flight(database, flight_id)
+    selection = selected_runs(database, flight_id)
+    _frame_columns, _answers, models = column_figures(database, flight_id, selection)
+    model = chosen_model(models)
+    run = selection.runs[model] if model else None
+    frames = stored.flight.frames
+    position = next((at for at, frame in enumerate(frames) if frame.index == request.args.get("frame", None, int)), 0)
+    start = position // WINDOW * WINDOW
+    window = frames[start : start + WINDOW]
+    with database.read() as session:
+        answers = answers_by_run(session, [run], [frame.index for frame in window], False)[run.id] if run else []
+        tracks = [track.method for track in localizations.newest_tracks(session, flight_id)]
+    windowed = replace(stored, flight=replace(stored.flight, frames=window))
+    is_long = bool(tracks) and len(frames) > LONG_FLIGHT
+    flight_map, colour = _map(stored, selection), _colour(models, model)
+    return render_template(
+        "flight.html",
+        page="flight",
+        twin_url=address("flights.flight_json", {"flight_id": flight_id}, request.args.to_dict(flat=False)),
+        flight=flight_facts(stored),
+        **selection.choices(),
+        map=flight_map,
+        colour=colour,
+        models=models,
+        model=model,
+        frame_query=_frame_query(),
+        frames=_frames(windowed, answers),
+        track=None if is_long else track_view(current_state(), stored, run),
+        track_url=address("flights.track", {"flight_id": flight_id}, request.args.to_dict()) if is_long else None,
+        facts=_script_facts(flight_id, selection, models, model, tracks, flight_map, colour),
+        first=frames[0].index if frames else 0,
+        last=frames[-1].index if frames else 0,
+        earlier=frames[start - WINDOW].index if start else None,
+        later=frames[start + WINDOW].index if start + WINDOW < len(frames) else None,
+        axis=axis_texts(),
+    )
+
+
+@routes.get("/flights/<flight_id>/track", endpoint="track")
+def track_html(flight_id: str) -> str:
+    """The track's section of a long flight, by itself."""
+    database = current_state().database
+    stored = stored_flight(database, flight_id)
+    selection = selected_runs(database, flight_id)
+    run = selection.runs.get(request.args.get("model", "")) or next(iter(selection.runs.values()), None)
+    track = track_view(current_state(), stored, run)
+    if track is None:
+        raise Problem(404, _("This flight has no answer by {method}.", method=method_text(TRACK)))
+    twin = address("flights.flight_json", {"flight_id": flight_id}, request.args.to_dict(flat=False))
+    return render_template(
+        "flight_track.html",
+        page="flight",
+        twin_url=twin,
+        flight=flight_facts(stored),
+        track=track,
+        method=chosen_method(),
+    )
+
+
+def _script_facts(
+    flight_id: str,
+    selection: RunSelection,
+    models: Sequence[RunFigures],
+    model: str | None,
+    tracks: Sequence[str],
+    flight_map: GroundMap | MapBounds | None,
+    colour: str,
+) -> dict[str, Any]:
+    """What the page's script needs beside the columns that it fetches."""
+    methods = list(dict.fromkeys([*selection.methods, *tracks]))
+    asked = chosen_method()
+    primary = FIX if asked == BEST_PLACE and colour == "probability" else asked
+    return {
+        "columns": url_for("flights.flight_columns", flight_id=flight_id),
+        "estimates": url_for("flights.flight_estimates", flight_id=flight_id),
+        "query": _frame_query(),
+        "model": model,
+        "models": [row.key for row in models],
+        "methods": methods,
+        "titles": {method: method_text(method) for method in methods},
+        "method": asked,
+        "primary": primary if models or primary in methods else None,
+        "map": None if flight_map is None else flight_map.model_dump(mode="json"),
+        "texts": {
+            "no-match": _("no match"),
+            "no-match-short": _("no match"),
+            "unverified": _("not verified"),
+            "match": _("fix"),
+            **{
+                state: state_text(state, language.translate) for state in ("acquiring", "tracking", "lost", "recovered")
+            },
+        },
+    }
+
+
+# --- columns ---------------------------------------------------------------------------------------
+
+
+class FlightColumns(AnswerModel):
+    """Every frame of a flight, in columns of equal length."""
+
+    index: list[int] = Field(description="each less the one before it")
+    seconds: list[float | None] = Field(description="since the first frame")
+    lon: list[int | None] = Field(description="of the truth: 1e-6 degrees, each less the known one before it")
+    lat: list[int | None] = Field(description="likewise")
+    frame_url: str = Field(description="a path on this server with {index}")
+    image_url: str = Field(description="likewise, of a frame's thumbnail")
+
+
+class EstimateColumns(AnswerModel):
+    """One answer for every frame of a flight, in columns of equal length; null where a frame has none."""
+
+    method: str
+    model: str | None
+    lon: list[int | None] = Field(description="1e-6 degrees, each less the known one before it")
+    lat: list[int | None] = Field(description="likewise")
+    heading_deg: list[int | None]
+    error_m: list[float | None]
+    margin: list[int | None] = Field(description="1e-4; negative: at least so much")
+    probability: list[int | None] = Field(description="1e-3")
+    agreement: list[int | None] = Field(description="backbones that agree, this one included")
+    voters: int = Field(description="the most backbones that answered a frame")
+    verdict: list[int | None] = Field(description="0 on, 1 near, 2 far of the best tile")
+    match: list[int | None] = Field(description="of fixes: 1, 0; null where not verified")
+    states: list[str] = Field(description="the texts that `state` counts")
+    state: list[int | None]
+    ellipse_95: list[list[int]] | None = Field(description="[major dm, minor dm, azimuth in degrees]; [] without one")
+
+
+@routes.get("/flights/<flight_id>/columns.json")
+@as_json
+def flight_columns(flight_id: str) -> FlightColumns:
+    """Every frame's number, time and true position: what a map and a time axis of thousands need."""
+    with current_state().database.read() as session:
+        frames = columns.frame_columns(session, flight_id)
+    if not len(frames["index"]):
+        stored_flight(current_state().database, flight_id)  # says so where there is no such flight
+    sample = url_for("frame.frame", flight_id=flight_id, frame=0)
+    image = url_for("images.frame", flight_id=flight_id, frame=0)
+    return FlightColumns(
+        index=_differences(frames["index"], 1),
+        seconds=_rounded(frames["seconds"], 2),
+        lon=_differences(frames["lon"], 1e6),
+        lat=_differences(frames["lat"], 1e6),
+        frame_url=f"{sample[:-1]}{{index}}",
+        image_url=image.replace("/0.jpg", "/{index}.jpg"),
+    )
+
+
+@routes.get("/flights/<flight_id>/estimates.json")
+@as_json
+def flight_estimates(flight_id: str) -> EstimateColumns:
+    """Every frame's answer by the backbone and method of the address."""
+    database = current_state().database
+    selection = selected_runs(database, flight_id)
+    method, model = chosen_method(), request.args.get("model")
+    run = selection.runs.get(model or "") or next(iter(selection.runs.values()), None)
+    with database.read() as session:
+        frames = columns.frame_columns(session, flight_id)
+        localization = find_answer(session, flight_id, run, method)
+        if localization is None:
+            raise Problem(404, _("This flight has no answer by {method}.", method=method_text(method)))
+        answer = answer_columns(session, localization, method, frames)
+        agreeing, voters = (
+            agreement_columns(session, run, method, frames)
+            if run and method in (BEST_PLACE, FIX)
+            else (np.full(len(frames["id"]), np.nan), np.zeros(len(frames["id"])))
+        )
+    states = sorted({state for state in answer.states.tolist() if state})
+    code = {state: number for number, state in enumerate(states)}
+    axes = np.stack([answer.major_m * 10, answer.minor_m * 10, answer.azimuth_deg], axis=1)
+    has_ellipse = np.isfinite(answer.major_m)
+    return EstimateColumns(
+        method=method,
+        model=model if run else None,
+        lon=_differences(answer.lon, 1e6),
+        lat=_differences(answer.lat, 1e6),
+        heading_deg=_integers(answer.heading_deg),
+        error_m=_rounded(answer.error_m, 1),
+        margin=_integers(np.where(answer.margin_at_least, -1, 1) * answer.margin * 1e4),
+        probability=_integers(answer.probability * 1e3),
+        agreement=_integers(agreeing),
+        voters=int(voters.max(initial=0)),
+        verdict=_integers(answer.verdict),
+        match=_integers(answer.matches),
+        states=states,
+        state=[None if state is None else code[state] for state in answer.states.tolist()],
+        ellipse_95=[
+            [round(value) for value in row] if known else []
+            for row, known in zip(axes.tolist(), list(has_ellipse), strict=True)
+        ]
+        if bool(has_ellipse.any())
+        else None,
+    )
+
+
+@routes.get("/flights/<flight_id>/<int:frame>/brief.json")
+@as_json
+def frame_brief(flight_id: str, frame: int) -> FrameInFlight:
+    """One frame with its best place and fix by the backbone of the address: what a panel beside the map shows."""
+    database = current_state().database
+    stored = stored_flight(database, flight_id)
+    frames = [candidate for candidate in stored.flight.frames if candidate.index == frame]
+    if not frames:
+        raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
+    selection = selected_runs(database, flight_id)
+    run = selection.runs.get(request.args.get("model", "")) or next(iter(selection.runs.values()), None)
+    with database.read() as session:
+        answers = answers_by_run(session, [run], [frame], False)[run.id] if run else []
+    (view,) = _frames(replace(stored, flight=replace(stored.flight, frames=tuple(frames))), answers)
+    return view
+
+
+def _integers(values: Floats) -> list[int | None]:
+    return [None if math.isnan(value) else round(value) for value in values.tolist()]
+
+
+def _rounded(values: Floats, decimals: int) -> list[float | None]:
+    return [None if math.isnan(value) else round(value, decimals) for value in values.tolist()]
+
+
+def _differences(values: Floats, scale: float) -> list[Any]:
+    """Each known value, in whole steps of 1/scale, less the known one before it; the first as it is."""
+    steps: list[int | None] = []
+    before = 0
+    for value in _integers(values * scale):
+        steps.append(None if value is None else value - before)
+        before = before if value is None else value
+    return steps
+
+
+def axis_texts() -> dict[str, str]:
+    """The words of the time axis, by what its script calls them."""
+    return {
+        "error": _("error"),
+        "probability": _("probability"),
+        "margin": _("margin"),
+        "agreement": _("agreement"),
+        "state": _("state"),
+        "frame": _("Frame {n}"),
+        "frames": _("frame"),
+        "seconds": _("seconds"),
+        "play": _("Play"),
+        "pause": _("Pause"),
+        "none": _("no frame has this value"),
+        "missing": _("The time axis needs a library that is not installed: this copy was not built."),
+    }
 
 
 def _colour(models: Sequence[RunFigures], chosen: str | None) -> Literal["error", "margin", "probability"]:
@@ -185,7 +482,7 @@ def _map(stored: StoredFlight, selection: RunSelection) -> GroundMap | MapBounds
     if not places:
         return None
     lons, lats = [place.lon for place in places], [place.lat for place in places]
-    return map_bounds(geo.bounds(lons, lats))
+    return map_bounds(current_state(), geo.bounds(lons, lats))
 
 
 def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[FrameInFlight]:

@@ -120,7 +120,7 @@ def _set_view(
             FailureView(item=failure.item, stage=failure.stage, kind=failure.kind, message=failure.message)
             for failure in failures[:FAILURES_SHOWN]
         ],
-        map=ground_map(state, stored),
+        map=ground_map(state, [stored]),
     )
 
 

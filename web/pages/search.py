@@ -176,7 +176,7 @@ def search_page() -> SearchPage:
         facets=facets(sets, counts, where),
         where=where.to_json(),
         by=request.args.get("by", "auto"),
-        map=ground_map(state, fitting[0]) if fitting else None,
+        map=ground_map(state, fitting),
         trouble=None if (trouble := trouble or store_trouble) is None else without_folders(trouble),
         max_upload=MAX_UPLOAD_BYTES,
         answer=answer,

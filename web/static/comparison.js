@@ -90,7 +90,7 @@ document.addEventListener("input", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const other = document.querySelector("dialog[open]:not(#compare)");
-  if (busy(event) || other || !panel() || event.target.matches?.("input, .map-svg")) return;
+  if (busy(event) || other || !panel() || event.target.matches?.("input, .map-view")) return;
   const hit = (rank) => currentRow()?.querySelector(`.hit[data-rank="${rank}"]`);
   const actions = {
     ArrowUp: () => step(-1),

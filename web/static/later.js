@@ -4,7 +4,7 @@ async function fill(place) {
   try {
     const answer = await fetch(place.dataset.from, { headers: { Accept: "text/html" } });
     const made = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const charts = made.querySelector(".charts");
+    const charts = made.querySelector(place.dataset.takes ?? ".charts");
     if (!answer.ok || !charts) throw new Error(made.querySelector("main p")?.textContent);
     place.replaceChildren(charts);
   } catch (error) {
@@ -16,4 +16,18 @@ async function fill(place) {
   }
 }
 
-document.querySelectorAll(".later").forEach(fill);
+/** At once, or what is far down the page once it comes into view. */
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries)
+      if (isIntersecting) {
+        seen.unobserve(target);
+        fill(target);
+      }
+  },
+  { rootMargin: "200px" },
+);
+
+for (const place of document.querySelectorAll(".later"))
+  if (place.dataset.when === "seen") seen.observe(place);
+  else fill(place);

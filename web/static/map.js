@@ -1,262 +1,216 @@
-// A map of one reference set: plain SVG in metres around the set's centre, so that it needs no network and no WebGL.
-// Layers, from the ground up: ground, tiles, laid, lines, points, drawn.
+// One map for all pages: OpenLayers (the global `ol`, served from the package) over tiles of the references' ground.
+// Positions are longitude and latitude in degrees; signs keep their size on the screen, all else its size on the ground.
 
-const SVG = "http://www.w3.org/2000/svg";
-const LAYERS = ["ground", "tiles", "laid", "lines", "points", "drawn"];
-const SHARPER_FROM = 1.6; // screen pixels per pixel of the ground picture, from which single tiles are loaded
-const MOST_TILES = 48; // single tiles on the map at once
+const ol = globalThis.ol;
+const FAR_ZOOMS = 3; // out, from where the whole set fills the map
+const SNAP_PX = 12; // from the pointer to the sign it means
+const GROUNDS = 10; // the lowest layer that is no ground
 
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
+const SHAPES = {
+  near: "M0-6 5.6 4.4-5.6 4.4Z",
+  fix: "M0-6 6 0 0 6-6 0Z",
+  "no-match": "M-5.5 0A5.5 5.5 0 1 1 5.5 0 5.5 5.5 0 1 1-5.5 0ZM-3.9 3.9 3.9-3.9",
+  "runner-up": "M-9 0A9 9 0 1 1 9 0 9 9 0 1 1-9 0Z",
+  truth: "M0-11V-3M0 11V3M-11 0H-3M11 0H3",
+  far: "M-5-3.2-3.2-5 0-1.8 3.2-5 5-3.2 1.8 0 5 3.2 3.2 5 0 1.8-3.2 5-5 3.2-1.8 0Z",
+  track: "M-4.5-4.5H4.5V4.5H-4.5Z",
+  at: "M-11 0A11 11 0 1 1 11 0 11 11 0 1 1-11 0Z",
+  dot: "M-4.6 0A4.6 4.6 0 1 1 4.6 0 4.6 4.6 0 1 1-4.6 0Z",
+};
+const INK = "#14181b";
+const PAINTS = {
+  on: { fill: "#0072b2", stroke: "#fff" },
+  near: { fill: "#e69f00" },
+  far: { fill: "#ffd23f" }, // bright, and dark around it: it is seen on any ground
+  fix: { fill: "#56b4e9" },
+  "frame-dot": { fill: "#56b4e9" },
+  track: { fill: "#8ee3a1" },
+  "ground-point": { fill: "#fff" },
+  "no-match": { fill: "#fff6", width: 1.8 },
+  "runner-up": { stroke: "#ffb833", width: 2.4, halo: 4.5 },
+  truth: { stroke: "#fff", width: 2, halo: 4.5 },
+  at: { stroke: "#fff", width: 3, halo: 6 },
+};
 
 /** Degrees the short way round, in [-180, 180). */
 const wrapped = (degrees) => ((((degrees + 180) % 360) + 360) % 360) - 180;
 
-/** A map inside `holder`. facts: what the server says of the set (`map` in a page's JSON). */
+// --- the map --------------------------------------------------------------------------------------
+
+/** A map inside `holder`. facts: what the server says of it (`map` in a page's JSON). Null, and said on the page, where
+ *  the library is not there. */
 export function makeMap(holder, facts) {
-  const { origin, metres_per_degree: per, extent } = facts;
-  const svg = element("svg", { class: "map-svg", role: "img", "aria-label": holder.dataset.label, tabindex: "0" });
-  const layers = Object.fromEntries(LAYERS.map((name) => [name, element("g", { class: `layer-${name}` })]));
-  svg.append(...Object.values(layers));
-  holder.prepend(svg);
+  const texts = JSON.parse(holder.dataset.texts);
+  if (!ol) return missing(holder, texts.missing);
+  const place = document.createElement("div");
+  place.className = "map-view";
+  place.tabIndex = 0;
+  place.setAttribute("role", "application");
+  place.setAttribute("aria-label", `${holder.dataset.label}. ${texts.keys}`);
+  holder.prepend(place);
 
-  const xy = (lon, lat) => [wrapped(lon - origin.lon) * per.lon, (origin.lat - lat) * per.lat];
-  const lonlat = (x, y) => [wrapped(origin.lon + x / per.lon), origin.lat - y / per.lat];
-  const [left, bottom] = xy(extent[0], extent[1]);
-  const [right, top] = xy(extent[2], extent[3]);
-  const whole = { x: left, y: top, width: right - left, height: bottom - top };
-  let view = { ...whole };
-  const changed = [];
+  const at = ([lon, lat]) => ol.proj.fromLonLat([facts.origin.lon + wrapped(lon - facts.origin.lon), lat]);
+  const [west, south, east, north] = facts.extent;
+  const whole = [...at([west, south]), ...at([east < west ? east + 360 : east, north])];
+  const across = Math.max(whole[2] - whole[0], whole[3] - whole[1]);
+  const view = new ol.View({
+    center: ol.extent.getCenter(whole),
+    resolution: across / 500,
+    maxResolution: Math.min(156543, (across / 300) * 2 ** FAR_ZOOMS),
+    minResolution: 0.01,
+    smoothResolutionConstraint: false,
+  });
+  const rotate = new ol.control.Rotate({ autoHide: false, tipLabel: texts.north, label: northArrow() });
+  const chart = new ol.Map({
+    target: place,
+    view,
+    controls: [new ol.control.ScaleLine({ minWidth: 70 }), rotate],
+    interactions: ol.interaction.defaults.defaults({ keyboard: false, shiftDragZoom: false }),
+  });
+  for (const ground of facts.layers) chart.addLayer(groundLayer(ground));
 
-  const size = () => svg.getBoundingClientRect();
-  const metresPerPixel = () => Math.max(view.width / size().width, view.height / size().height) || 1;
-
-  function show(next) {
-    view = next;
-    svg.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
-    svg.style.setProperty("--px", metresPerPixel());
-    changed.forEach((tell) => tell());
-  }
-
-  function fit(points, margin = 0.08, least = facts.footprint_m ? 2 * facts.footprint_m : 400) {
-    if (!points.length) return show({ ...whole });
-    const xs = points.map(([x]) => x);
-    const ys = points.map(([, y]) => y);
-    const width = Math.max(Math.max(...xs) - Math.min(...xs), least) * (1 + 2 * margin);
-    const height = Math.max(Math.max(...ys) - Math.min(...ys), least) * (1 + 2 * margin);
-    const x = (Math.max(...xs) + Math.min(...xs) - width) / 2;
-    const y = (Math.max(...ys) + Math.min(...ys) - height) / 2;
-    show({ x, y, width, height });
-  }
-
-  /** Zoom by a factor around a point of the screen, or around the middle. */
-  function zoom(factor, clientX, clientY) {
-    const box = size();
-    const scale = metresPerPixel();
-    const middleX = view.x + view.width / 2;
-    const middleY = view.y + view.height / 2;
-    const atX = clientX === undefined ? middleX : middleX + (clientX - box.left - box.width / 2) * scale;
-    const atY = clientY === undefined ? middleY : middleY + (clientY - box.top - box.height / 2) * scale;
-    const width = Math.min(Math.max(view.width * factor, 60), 4 * Math.max(whole.width, whole.height));
-    const by = width / view.width;
-    show({ x: atX - (atX - view.x) * by, y: atY - (atY - view.y) * by, width, height: view.height * by });
-  }
-
-  function place(event) {
-    const box = size();
-    const scale = metresPerPixel();
-    return [
-      view.x + view.width / 2 + (event.clientX - box.left - box.width / 2) * scale,
-      view.y + view.height / 2 + (event.clientY - box.top - box.height / 2) * scale,
-    ];
-  }
-
-  /** A place in metres as pixels from the map's upper left corner. */
-  const screen = (x, y) => {
-    const { width, height } = size();
-    const scale = metresPerPixel();
-    return [width / 2 + (x - view.x - view.width / 2) / scale, height / 2 + (y - view.y - view.height / 2) / scale];
+  const map = {
+    chart,
+    view,
+    place,
+    holder,
+    facts,
+    texts,
+    at,
+    layers: {},
+    stretch: 1 / Math.cos((facts.origin.lat * Math.PI) / 180), // Mercator's metres of one metre here
+    lonlat: (point) => ol.proj.toLonLat(point).map((value, axis) => (axis ? value : wrapped(value))),
+    /** Pixels from the map's upper left corner. */
+    screen: (lonlat) => chart.getPixelFromCoordinate(at(lonlat)),
+    metresPerPixel: () => view.getResolution() / map.stretch,
+    onView: (tell) => view.on("change:resolution", () => tell(map.metresPerPixel())),
+    whole: () => view.fit(whole, { padding: [8, 8, 8, 8] }),
+    zoom: (factor) => view.animate({ resolution: view.getConstrainedResolution(view.getResolution() * factor), duration: calm() ? 0 : 160 }),
+    fit(points, { margin = 0.08, least = facts.footprint_m ? 2 * facts.footprint_m : 400 } = {}) {
+      if (!points.length) return map.whole();
+      const extent = ol.extent.boundingExtent(points.map(at));
+      const [width, height] = [extent[2] - extent[0], extent[3] - extent[1]];
+      const [x, y] = ol.extent.getCenter(extent);
+      const [w, h] = [width, height].map((side) => (Math.max(side, least * map.stretch) * (1 + 2 * margin)) / 2);
+      view.fit([x - w, y - h, x + w, y + h]);
+    },
   };
-
-  const map = { svg, layers, facts, onView: (tell) => changed.push(() => tell(metresPerPixel())), refresh: () => show(view), screen, xy, lonlat, fit, zoom, place, whole: () => show({ ...whole }), drawing: null };
-  listen(svg, map, () => view, show, metresPerPixel);
-  new ResizeObserver(() => show(view)).observe(svg);
-  if (facts.ground) layers.ground.append(groundPicture(facts, whole));
-  if (facts.tiles) sharpen(map, changed, () => view, metresPerPixel, whole);
-  show(view);
+  map.whole();
+  holder.map = map;
+  addressing(map);
+  buttons(map);
+  keys(map);
+  if (facts.tiles) coverage(map);
+  holder.querySelector(".map-layers")?.toggleAttribute("hidden", false);
   return map;
 }
 
-function groundPicture(facts, whole) {
-  return element("image", { href: facts.ground, ...whole, preserveAspectRatio: "none" });
+const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+function missing(holder, text) {
+  const note = document.createElement("p");
+  note.className = "note";
+  note.setAttribute("role", "alert");
+  note.textContent = text;
+  holder.prepend(note);
+  holder.classList.add("bare");
+  return null;
 }
 
-/** The outline of a tile: `side` metres wide, its upper edge facing `heading`. */
-export function outline(map, [lon, lat], heading, side, attributes = {}) {
-  const [x, y] = map.xy(lon, lat);
-  return element("rect", { x: x - side / 2, y: y - side / 2, width: side, height: side, transform: `rotate(${heading} ${x} ${y})`, ...attributes });
+function northArrow() {
+  const arrow = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  arrow.setAttribute("viewBox", "-10 -12 20 24");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", "M0-10 6 9 0 5.5-6 9Z");
+  arrow.append(path);
+  return arrow;
 }
 
-/** A tile's side in metres, from its bounds. */
-export function sideOf(map, [west, south, east, north]) {
-  return map.xy(west, south)[1] - map.xy(east, north)[1];
+/** Tiles of a ground; none is asked for beyond its bounds. */
+function groundLayer(ground) {
+  const [west, south, east, north] = ground.extent;
+  const width = (east - west + 360) % 360 || 360;
+  const lon = (x, z) => (x / 2 ** z) * 360 - 180;
+  const lat = (y, z) => (Math.atan(Math.sinh(Math.PI * (1 - (2 * y) / 2 ** z))) * 180) / Math.PI;
+  const source = new ol.source.XYZ({
+    minZoom: ground.min_zoom,
+    maxZoom: ground.max_zoom,
+    transition: 0,
+    tileUrlFunction: ([z, x, y]) => {
+      const from = (((lon(x, z) - west) % 360) + 360) % 360;
+      const beside = from > width && from + 360 / 2 ** z < 360;
+      if (beside || lat(y, z) <= south || lat(y + 1, z) >= north) return undefined;
+      return ground.url.replace("{z}", z).replace("{x}", x).replace("{y}", y);
+    },
+  });
+  return new ol.layer.Tile({ source, zIndex: 0, properties: { title: ground.name } });
 }
 
-/** The ellipse of 95 % around a point of a fix, in its true size. */
-export function ellipse(map, { lon, lat, ellipse_95: { major_m, minor_m, azimuth_deg } }, attributes = {}) {
-  const [cx, cy] = map.xy(lon, lat);
-  return element("ellipse", { cx, cy, rx: major_m, ry: minor_m, transform: `rotate(${azimuth_deg - 90} ${cx} ${cy})`, ...attributes });
-}
+// --- layers ---------------------------------------------------------------------------------------
 
-/** A word beside a place, of constant size on the screen. */
-export function word(map, [lon, lat], text, attributes = {}) {
-  const [x, y] = map.xy(lon, lat);
-  const made = element("text", { class: "place-name", x: 9, y: 4, ...attributes });
-  made.textContent = text;
-  made.style.transform = `translate(${x}px, ${y}px) scale(var(--px))`;
+/** A layer of features below those made after it. `title`: its name in the list of layers, where it has one there;
+ *  `shows`: whether it is on at first; `onShow`: called before it is shown for the first time. */
+export function addLayer(map, name, { title = null, shows = true, style = null, onShow = null, large = false } = {}) {
+  const source = new ol.source.Vector({ wrapX: false });
+  const kind = large ? ol.layer.VectorImage : ol.layer.Vector;
+  const zIndex = GROUNDS + Object.keys(map.layers).length;
+  const layer = new kind({ source, style, zIndex, visible: shows, ...(large ? { imageRatio: 1.5 } : {}) });
+  map.chart.addLayer(layer);
+  const made = { name, source, layer, onShow, shown: shows };
+  map.layers[name] = made;
+  if (title) listed(map, made, title);
   return made;
 }
 
-/** A picture laid at its place: `side` metres wide, its upper edge facing `heading`. */
-export function laid(map, [lon, lat], href, heading, side, attributes = {}) {
-  const [x, y] = map.xy(lon, lat);
-  return element("image", {
-    href,
-    x: x - side / 2,
-    y: y - side / 2,
-    width: side,
-    height: side,
-    preserveAspectRatio: "none",
-    transform: `rotate(${heading} ${x} ${y})`,
-    ...attributes,
-  });
+export function replace({ source }, features) {
+  source.clear(true);
+  source.addFeatures(features);
 }
 
-/** A sign of constant size on the screen: on, near, far, those of fixes, or a plain dot. */
-export function sign(map, [lon, lat], kind, attributes = {}) {
-  const [x, y] = map.xy(lon, lat);
-  const shapes = {
-    near: "M0-6 5.6 4.4-5.6 4.4Z",
-    fix: "M0-6 6 0 0 6-6 0Z",
-    "no-match": "M-5.5 0A5.5 5.5 0 1 1 5.5 0 5.5 5.5 0 1 1-5.5 0ZM-3.9 3.9 3.9-3.9",
-    "runner-up": "M-9 0A9 9 0 1 1 9 0 9 9 0 1 1-9 0Z",
-    truth: "M0-11V-3M0 11V3M-11 0H-3M11 0H3",
-    far: "M-5-3.2-3.2-5 0-1.8 3.2-5 5-3.2 1.8 0 5 3.2 3.2 5 0 1.8-3.2 5-5 3.2-1.8 0Z",
-  };
-  const d = shapes[kind] ?? "M-4.6 0A4.6 4.6 0 1 1 4.6 0 4.6 4.6 0 1 1-4.6 0Z";
-  const made = element("path", { d, class: `sign ${kind ?? ""}`, ...attributes });
-  made.style.transform = `translate(${x}px, ${y}px) scale(calc(var(--px) * var(--sign, 1)))`;
-  return made;
+function listed(map, { name, layer, onShow }, title) {
+  const list = map.holder.querySelector(".map-layers ul");
+  if (!list) return;
+  const line = document.createElement("li");
+  const label = document.createElement("label");
+  const box = document.createElement("input");
+  box.type = "checkbox";
+  box.checked = layer.getVisible();
+  box.dataset.layer = name;
+  box.addEventListener("change", () => showLayer(map, name, box.checked));
+  label.append(box, ` ${title}`);
+  line.append(label);
+  list.append(line);
 }
 
-// --- moving about ---------------------------------------------------------------------------------
-
-function listen(svg, map, view, show, metresPerPixel) {
-  const fingers = new Map();
-  let apart = 0;
-
-  svg.addEventListener("pointerdown", (event) => {
-    if (event.button || map.drawing?.begin(event)) return;
-    fingers.set(event.pointerId, event);
-    apart = distance(fingers);
-  });
-  svg.addEventListener("pointermove", (event) => {
-    if (map.drawing?.move(event)) return;
-    const before = fingers.get(event.pointerId);
-    if (!before) return;
-    if (!svg.hasPointerCapture(event.pointerId) && Math.hypot(event.clientX - before.clientX, event.clientY - before.clientY) > 3)
-      svg.setPointerCapture(event.pointerId); // not before it moves: a click must reach the sign below it
-    fingers.set(event.pointerId, event);
-    if (fingers.size === 1) {
-      const scale = metresPerPixel();
-      const now = view();
-      show({ ...now, x: now.x - (event.clientX - before.clientX) * scale, y: now.y - (event.clientY - before.clientY) * scale });
-    } else {
-      const [a, b] = [...fingers.values()];
-      const now = distance(fingers);
-      if (apart && now) map.zoom(apart / now, (a.clientX + b.clientX) / 2, (a.clientY + b.clientY) / 2);
-      apart = now;
-    }
-  });
-  for (const end of ["pointerup", "pointercancel", "pointerleave"])
-    svg.addEventListener(end, (event) => {
-      if (end === "pointerup" && map.drawing?.end(event)) return;
-      if (end !== "pointerleave" || !svg.hasPointerCapture(event.pointerId)) fingers.delete(event.pointerId);
-    });
-  // The wheel belongs to the page; with Ctrl, or once the map has been clicked into, it zooms.
-  svg.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && document.activeElement !== svg) return;
-    event.preventDefault();
-    map.zoom(Math.exp(Math.max(-60, Math.min(60, event.deltaY)) / 200), event.clientX, event.clientY);
-  }, { passive: false });
-  svg.addEventListener("dblclick", (event) => map.zoom(0.5, event.clientX, event.clientY));
-  svg.addEventListener("keydown", (event) => {
-    if (event.key === "+" || event.key === "=") map.zoom(0.7);
-    else if (event.key === "-") map.zoom(1 / 0.7);
-    else if (event.key === "Home") map.whole();
-    else return;
-    event.preventDefault();
-  });
-  svg.closest(".map")?.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-map]");
-    if (button?.dataset.map === "in") map.zoom(0.6);
-    else if (button?.dataset.map === "out") map.zoom(1 / 0.6);
-    else if (button?.dataset.map === "whole") map.whole();
-    else if (button?.dataset.map === "tiles") button.setAttribute("aria-pressed", map.layers.tiles.classList.toggle("shown"));
-    else if (button?.dataset.map === "draw") button.setAttribute("aria-pressed", svg.classList.toggle("drawing"));
-  });
-}
-
-function distance(fingers) {
-  const [a, b] = [...fingers.values()];
-  return b ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0;
-}
-
-// --- tiles ----------------------------------------------------------------------------------------
-
-/** Footprints as one path, and the single tiles' own pictures where the view is close enough. */
-async function sharpen(map, changed, view, metresPerPixel, whole) {
-  const { angle_deg: heading, tiles } = await tilesOf(map.facts.tiles);
-  const side = map.facts.footprint_m ?? 0;
-  if (!side) return;
-  const half = side / 2;
-  const placed = tiles.map(([lon, lat, href]) => ({ at: [lon, lat], xy: map.xy(lon, lat), href }));
-  map.layers.tiles.append(
-    element("path", { d: placed.map(({ xy: [x, y] }) => `M${(x - half).toFixed(1)} ${(y - half).toFixed(1)}h${side}v${side}h${-side}z`).join("") }),
-  );
-  const group = map.layers.ground.appendChild(element("g"));
-  const shown = new Map();
-  const groundPixel = Math.max(whole.width, whole.height) / 2048;
-  let waiting = 0;
-
-  function update() {
-    const now = view();
-    const near = groundPixel / metresPerPixel() > SHARPER_FROM;
-    const wanted = near
-      ? placed.filter(({ xy: [x, y] }) => Math.abs(x - now.x - now.width / 2) < now.width / 2 + half && Math.abs(y - now.y - now.height / 2) < now.height / 2 + half)
-      : [];
-    const few = wanted.length <= 4 * MOST_TILES ? thinned(wanted, side) : [];
-    const keep = new Set(few.slice(0, MOST_TILES).map(({ href }) => href));
-    for (const [href, image] of shown)
-      if (!keep.has(href)) {
-        image.remove();
-        shown.delete(href);
-      }
-    for (const { at, href } of few)
-      if (keep.has(href) && !shown.has(href)) {
-        const image = laid(map, at, href, heading, side);
-        shown.set(href, group.appendChild(image));
-      }
+/** Turn a layer on or off, wherever that was asked for. */
+export async function showLayer(map, name, on) {
+  const made = map.layers[name];
+  if (on && made.onShow) {
+    const load = made.onShow;
+    made.onShow = null;
+    await load();
   }
-  changed.push(() => {
-    clearTimeout(waiting);
-    waiting = setTimeout(update, 120);
-  });
-  update();
+  made.layer.setVisible(on);
+  const box = map.holder.querySelector(`[data-layer="${name}"]`);
+  if (box) box.checked = on;
+  map.holder.dispatchEvent(new CustomEvent("layer", { detail: { name, on } }));
+}
+
+/** The ground that the references cover, and their footprints: both asked for when first shown. */
+function coverage(map) {
+  const load = async () => {
+    const { tiles } = await tilesOf(map.facts.tiles);
+    const side = map.facts.footprint_m;
+    if (!side) return;
+    const squares = tiles.map(([lon, lat]) => [ring(map, [lon, lat], 0, side)]);
+    const feature = () => new ol.Feature(new ol.geom.MultiPolygon(squares));
+    replace(map.layers.coverage, [feature()]);
+    replace(map.layers.tiles, [feature()]);
+    map.layers.coverage.onShow = map.layers.tiles.onShow = null;
+  };
+  const { texts } = map;
+  addLayer(map, "coverage", { title: texts.coverage, shows: false, large: true, onShow: load, style: new ol.style.Style({ fill: new ol.style.Fill({ color: "rgb(86 180 233 / .3)" }) }) });
+  addLayer(map, "tiles", { title: texts.footprints, shows: false, large: true, onShow: load, style: line("rgb(255 255 255 / .55)", 1) });
 }
 
 const tilesKnown = new Map(); // address → promise: frames share their references
@@ -267,11 +221,282 @@ function tilesOf(address) {
   return tilesKnown.get(address);
 }
 
-/** Of overlapping tiles those that are enough to cover the ground: no two closer than three quarters of a side. */
-function thinned(tiles, side) {
-  const kept = [];
-  for (const tile of tiles)
-    if (kept.every(({ xy: [x, y] }) => Math.abs(x - tile.xy[0]) > 0.75 * side || Math.abs(y - tile.xy[1]) > 0.75 * side))
-      kept.push(tile);
-  return kept;
+// --- features and their styles --------------------------------------------------------------------
+
+export const point = (map, lonlat, facts = {}) => new ol.Feature({ geometry: new ol.geom.Point(map.at(lonlat)), ...facts });
+export const way = (map, lonlats, facts = {}) => new ol.Feature({ geometry: new ol.geom.LineString(lonlats.map(map.at)), ...facts });
+export const ways = (map, lines, facts = {}) => new ol.Feature({ geometry: new ol.geom.MultiLineString(lines.map((line) => line.map(map.at))), ...facts });
+export const area = (map, lonlats, facts = {}) => new ol.Feature({ geometry: new ol.geom.Polygon([[...lonlats, lonlats[0]].map(map.at)]), ...facts });
+
+/** The corners on the map of a square `side` metres wide whose upper edge faces `heading`: upper left, upper right,
+ *  lower right, lower left, upper left. */
+function ring(map, lonlat, heading, side) {
+  const [x, y] = map.at(lonlat);
+  const half = (side * stretchAt(lonlat)) / 2;
+  const turn = (heading * Math.PI) / 180;
+  const [cos, sin] = [Math.cos(turn), Math.sin(turn)];
+  return [[-1, 1], [1, 1], [1, -1], [-1, -1], [-1, 1]].map(([right, ahead]) => [
+    x + half * (right * cos + ahead * sin),
+    y + half * (ahead * cos - right * sin),
+  ]);
+}
+
+const stretchAt = ([, lat]) => 1 / Math.cos((lat * Math.PI) / 180);
+
+/** The outline of a tile. */
+export const outline = (map, lonlat, heading, side, facts = {}) => new ol.Feature({ geometry: new ol.geom.Polygon([ring(map, lonlat, heading, side)]), ...facts });
+
+/** A tile's side in metres, from its bounds. */
+export const sideOf = (map, [, south, , north]) => (north - south) * map.facts.metres_per_degree.lat;
+
+/** The ellipse of 95 % around a position, in its true size: semi-axes in metres, the larger one's azimuth. */
+export function ellipse(map, lonlat, major, minor, azimuth, facts = {}) {
+  const [x, y] = map.at(lonlat);
+  const grown = stretchAt(lonlat);
+  const turn = (azimuth * Math.PI) / 180;
+  const edge = Array.from({ length: 49 }, (_, step) => {
+    const angle = (step * Math.PI) / 24;
+    const [ahead, right] = [major * grown * Math.cos(angle), minor * grown * Math.sin(angle)];
+    return [x + ahead * Math.sin(turn) + right * Math.cos(turn), y + ahead * Math.cos(turn) - right * Math.sin(turn)];
+  });
+  return new ol.Feature({ geometry: new ol.geom.Polygon([edge]), ...facts });
+}
+
+const styles = new Map();
+
+function remembered(key, make) {
+  if (!styles.has(key)) styles.set(key, make());
+  return styles.get(key);
+}
+
+export const line = (color, width, lineDash) => remembered(`line ${color} ${width} ${lineDash}`, () => new ol.style.Style({ stroke: new ol.style.Stroke({ color, width, lineDash }) }));
+
+export const filled = (fill, stroke, width = 1.5) =>
+  remembered(`filled ${fill} ${stroke} ${width}`, () => new ol.style.Style({ fill: new ol.style.Fill({ color: fill }), stroke: new ol.style.Stroke({ color: stroke, width }) }));
+
+/** A sign of constant size: what it says by its shape, it says by its colour too. `name`: a word beside it. */
+export function sign(kind, { fill = null, scale = 1, name = null } = {}) {
+  return remembered(`sign ${kind} ${fill} ${scale} ${name}`, () => {
+    const text = name === null ? undefined : new ol.style.Text({ text: name, font: "650 12px system-ui, sans-serif", offsetX: 10, textAlign: "left", fill: new ol.style.Fill({ color: "#fff" }), stroke: new ol.style.Stroke({ color: INK, width: 3 }) });
+    return new ol.style.Style({ image: new ol.style.Icon({ img: drawnSign(kind, fill), scale: scale / 3 }), text });
+  });
+}
+
+/** Three times as large as it is shown, for sharp screens. */
+function drawnSign(kind, fill) {
+  return remembered(`drawn ${kind} ${fill}`, () => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 84;
+    const pen = canvas.getContext("2d");
+    const paint = { stroke: INK, width: 1.2, ...PAINTS[kind] };
+    const path = new Path2D(SHAPES[kind] ?? (kind === "ground-point" ? SHAPES.fix : SHAPES.dot));
+    pen.setTransform(3, 0, 0, 3, 42, 42);
+    pen.lineJoin = "round";
+    if (paint.halo) {
+      pen.strokeStyle = INK;
+      pen.lineWidth = paint.halo;
+      pen.stroke(path);
+    } else {
+      pen.strokeStyle = paint.stroke === INK ? "#fff9" : "#000a"; // light around dark, dark around light
+      pen.lineWidth = paint.width + 1.6;
+      pen.stroke(path);
+    }
+    if (fill ?? paint.fill) {
+      pen.fillStyle = fill ?? paint.fill;
+      pen.fill(path);
+    }
+    pen.strokeStyle = paint.stroke;
+    pen.lineWidth = paint.width;
+    pen.stroke(path);
+    return canvas;
+  });
+}
+
+/** The feature of `layer` nearest to an event of the map, within reach of a finger; undefined without one. */
+export function nearest(map, layer, event) {
+  if (!layer?.layer.getVisible()) return undefined;
+  const close = layer.source.getClosestFeatureToCoordinate(event.coordinate);
+  if (!close) return undefined;
+  const pixel = map.chart.getPixelFromCoordinate(close.getGeometry().getClosestPoint(event.coordinate));
+  return Math.hypot(pixel[0] - event.pixel[0], pixel[1] - event.pixel[1]) <= SNAP_PX ? close : undefined;
+}
+
+// --- pictures laid in place -----------------------------------------------------------------------
+
+/** The CSS matrix3d that lays a box of `width` x `height` pixels, its origin at the upper left, on four points of the
+ *  screen: upper left, upper right, lower right, lower left. The unit square's projective map onto a quadrilateral is
+ *  in P. Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989, section 2.2.3. */
+export function matrixOnto([[x0, y0], [x1, y1], [x2, y2], [x3, y3]], width, height) {
+  const [dx1, dx2, sx] = [x1 - x2, x3 - x2, x0 - x1 + x2 - x3];
+  const [dy1, dy2, sy] = [y1 - y2, y3 - y2, y0 - y1 + y2 - y3];
+  const size = dx1 * dy2 - dx2 * dy1;
+  const g = (sx * dy2 - dx2 * sy) / size;
+  const h = (dx1 * sy - sx * dy1) / size;
+  const across = [x1 - x0 + g * x1, y1 - y0 + g * y1, 0, g].map((value) => value / width);
+  const down = [x3 - x0 + h * x3, y3 - y0 + h * y3, 0, h].map((value) => value / height);
+  return `matrix3d(${[...across, ...down, 0, 0, 1, 0, x0, y0, 0, 1].join(", ")})`;
+}
+
+/** A layer of pictures, each laid on four corners; they move with the map, below what is made after. */
+export function pictureLayer(map, name) {
+  const sheet = document.createElement("div");
+  sheet.className = "map-pictures";
+  const pictures = new Map(); // image → its corners on the map
+  const zIndex = GROUNDS + Object.keys(map.layers).length;
+  const layer = new ol.layer.Layer({
+    zIndex,
+    render: ({ coordinateToPixelTransform: t }) => {
+      for (const [image, corners] of pictures) {
+        image.hidden = !image.naturalWidth;
+        if (image.hidden) continue;
+        const onScreen = corners.map(([x, y]) => [t[0] * x + t[2] * y + t[4], t[1] * x + t[3] * y + t[5]]);
+        image.style.transform = matrixOnto(onScreen, image.naturalWidth, image.naturalHeight);
+      }
+      return sheet;
+    },
+  });
+  map.chart.addLayer(layer);
+  const add = (corners, href, className) => {
+    const image = new Image();
+    image.className = className;
+    image.alt = "";
+    image.hidden = true;
+    image.addEventListener("load", () => layer.changed());
+    pictures.set(image, corners);
+    sheet.append(image);
+    image.src = href;
+    return image;
+  };
+  map.layers[name] = {
+    name,
+    layer,
+    sheet,
+    clear() {
+      pictures.clear();
+      sheet.replaceChildren();
+      layer.changed();
+    },
+    /** A picture whose corners are at these positions: upper left, upper right, lower right, lower left. */
+    lay: (corners, href, className = "laid") => add(corners.map(map.at), href, className),
+    /** A square picture, `side` metres wide, its upper edge facing `heading`. */
+    tile: (lonlat, href, heading, side) => add(ring(map, lonlat, heading, side).slice(0, 4), href, "laid"),
+  };
+  return map.layers[name];
+}
+
+// --- what a reader does ---------------------------------------------------------------------------
+
+function buttons(map) {
+  const { holder } = map;
+  const drawn = { interaction: null };
+  holder.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-map]");
+    const action = button?.dataset.map;
+    if (action === "in") map.zoom(0.6);
+    else if (action === "out") map.zoom(1 / 0.6);
+    else if (action === "whole") map.whole();
+    else if (action === "measure") measure(map, drawn, button);
+    else if (action === "draw") button.setAttribute("aria-pressed", holder.classList.toggle("drawing"));
+  });
+}
+
+function keys(map) {
+  map.place.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "+" || event.key === "=") map.zoom(0.7);
+    else if (event.key === "-") map.zoom(1 / 0.7);
+    else if (event.key === "Home") map.whole();
+    else if (event.shiftKey && steps[event.key]) {
+      const [x, y] = map.view.getCenter();
+      const step = 100 * map.view.getResolution();
+      const [right, up] = steps[event.key];
+      map.view.animate({ center: [x + right * step, y + up * step], duration: calm() ? 0 : 120 });
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}
+
+/** Lines that a reader draws, with their length; pressed again, or with Escape, they are gone. */
+function measure(map, drawn, button) {
+  const layer = map.layers.measured ?? addLayer(map, "measured", { style: [line(INK, 5), line("#ffd23f", 2.5)] });
+  const output = map.holder.querySelector(".map-length");
+  const on = !drawn.interaction;
+  button.setAttribute("aria-pressed", on);
+  layer.source.clear();
+  output.textContent = on ? map.texts.measure : "";
+  if (!on) {
+    map.chart.removeInteraction(drawn.interaction);
+    drawn.interaction = null;
+    return;
+  }
+  drawn.interaction = new ol.interaction.Draw({ source: layer.source, type: "LineString", style: line("#ffd23f", 2.5) });
+  map.chart.addInteraction(drawn.interaction);
+  drawn.interaction.on("drawstart", ({ feature }) => {
+    layer.source.clear();
+    feature.getGeometry().on("change", ({ target }) => (output.textContent = lengthText(ol.sphere.getLength(target))));
+  });
+  map.place.addEventListener("keydown", (event) => event.key === "Escape" && drawn.interaction && measure(map, drawn, button), { once: true });
+}
+
+export const lengthText = (metres) => (metres < 10_000 ? `${metres.toFixed(metres < 100 ? 1 : 0)} m` : `${(metres / 1000).toFixed(2)} km`);
+
+/** Longitude and latitude under the pointer, and x and y in the set's CRS. */
+function addressing(map) {
+  const output = map.holder.querySelector(".map-position");
+  if (!output) return;
+  let grid = null;
+  let asked = false;
+  map.chart.on("pointermove", async ({ coordinate, dragging }) => {
+    if (dragging) return;
+    const [lon, lat] = map.lonlat(coordinate);
+    output.textContent = [positionText(lon, lat), grid && gridText(grid, lon, lat)].filter(Boolean).join(" · ");
+    if (asked) return;
+    asked = true;
+    const address = map.facts.layers.findLast((ground) => ground.grid)?.grid;
+    const answer = address && (await fetch(address));
+    if (answer?.ok) grid = await answer.json();
+  });
+  map.place.addEventListener("pointerleave", () => (output.textContent = ""));
+}
+
+const positionText = (lon, lat) => `${Math.abs(lat).toFixed(6)}° ${lat < 0 ? "S" : "N"} ${Math.abs(lon).toFixed(6)}° ${lon < 0 ? "W" : "E"}`;
+
+/** x and y by the set's polynomials (`MapGrid`); nothing outside the extent that they are for. */
+function gridText({ crs, extent: [west, south, east, north], powers, x, y }, lon, lat) {
+  const width = (east - west + 360) % 360;
+  const u = (2 * wrapped(lon - west - width / 2)) / width;
+  const v = (2 * (lat - south)) / (north - south) - 1;
+  if (Math.max(Math.abs(u), Math.abs(v)) > 1.02) return null;
+  const at = (terms) => powers.reduce((sum, [i, j], term) => sum + terms[term] * u ** i * v ** j, 0);
+  return `${crs} ${at(x).toFixed(1)} ${at(y).toFixed(1)}`;
+}
+
+/** Call `done([west, south, east, north])` for bounds that a reader drags with Shift, or with the button pressed. */
+export function drawsBounds(map, done) {
+  const box = new ol.interaction.DragBox({
+    className: "map-box",
+    condition: ({ originalEvent }) => originalEvent.shiftKey || map.holder.classList.contains("drawing"),
+  });
+  box.on("boxend", () => {
+    const [left, bottom, right, top] = box.getGeometry().getExtent();
+    done([...map.lonlat([left, bottom]), ...map.lonlat([right, top])]);
+  });
+  map.chart.addInteraction(box);
+}
+
+// --- colours --------------------------------------------------------------------------------------
+
+// Plasma, dark to bright: the bad end is the bright one, whatever lies below.
+const RAMP = [[75, 3, 161], [125, 3, 168], [168, 34, 150], [203, 70, 121], [229, 107, 93], [248, 148, 65], [253, 195, 40], [240, 249, 33]];
+const STEPS = 15;
+
+/** The colour of a share of badness from 0 (good) to 1 (bad), in a few steps that share their signs. */
+export function badness(share) {
+  const stepped = Math.round(Math.max(0, Math.min(1, share)) * STEPS) / STEPS;
+  const spot = stepped * (RAMP.length - 1);
+  const low = Math.min(Math.floor(spot), RAMP.length - 2);
+  const [r, g, b] = RAMP[low].map((value, i) => Math.round(value + (RAMP[low + 1][i] - value) * (spot - low)));
+  return `rgb(${r} ${g} ${b})`;
 }

@@ -1,6 +1,13 @@
 // The polar plot and its dial: the tile turns, the hand goes round, the readings follow.
 
-import { element } from "./map.js";
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, attributes = {}, ...children) {
+  const shape = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+  shape.append(...children);
+  return shape;
+}
 
 const COLOURS = 6;
 const SHAPES = ["", "6 2", "2 1.5", "7 2 1.5 2", "4 1", "1 1"];

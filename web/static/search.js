@@ -1,7 +1,7 @@
 // The search page: an image chosen, dropped or pasted is sent; facets apply at once; bounds are drawn on the map.
 
 import "./comparison.js";
-import { element, laid, makeMap, outline, sideOf } from "./map.js";
+import { addLayer, area, drawsBounds, filled, makeMap, nearest, outline, pictureLayer, replace, sideOf } from "./map.js";
 import { go } from "./walk.js";
 
 document.documentElement.classList.add("scripted");
@@ -80,68 +80,62 @@ addEventListener("popstate", () => go(location.href, { push: false }));
 
 // --- the map --------------------------------------------------------------------------------------
 
+let map = null;
+let rank = null; // of the hit that is pointed at
+
+const edgeStyle = (edge) => (edge.get("rank") === rank ? filled("#0000", "#fff", 4) : edge.get("rank") === 1 ? filled("#0000", "#56b4e9", 2.5) : filled("#0000", "#fff", 1.5));
+
 async function draw() {
   const holder = document.querySelector(".map");
-  if (!holder || holder.querySelector(".map-svg")) return;
+  if (!holder || holder.map) return;
   const answer = await fetch(document.querySelector("link[rel=alternate]").href);
   if (!answer.ok) return;
   const page = await answer.json();
-  if (!page.map) return;
-  const map = makeMap(holder, page.map);
-  const points = [];
+  if (!page.map || !holder.isConnected) return;
+  map = makeMap(holder, page.map);
+  if (!map) return;
+  const pictures = pictureLayer(map, "laid");
+  const hits = addLayer(map, "hits", { title: map.texts.hits, style: edgeStyle });
+  addLayer(map, "drawn", { style: filled("rgb(11 98 138 / .18)", "#56b4e9", 2) });
+  const corners = [];
   for (const hit of [...(page.answer?.hits ?? [])].reverse()) {
-    const side = sideOf(map, hit.bbox);
     const at = [hit.location.lon, hit.location.lat];
-    points.push(map.xy(hit.bbox[0], hit.bbox[1]), map.xy(hit.bbox[2], hit.bbox[3]));
-    if (hit.rank === 1) map.layers.laid.append(laid(map, at, hit.image, hit.angle_deg, side));
-    map.layers.points.append(outline(map, at, hit.angle_deg, side, { class: hit.rank === 1 ? "hit-edge first" : "hit-edge", "data-rank": hit.rank }));
+    const [west, south, east, north] = hit.bbox;
+    corners.push([west, south], [east, north]);
+    if (hit.rank === 1) pictures.tile(at, hit.image, hit.angle_deg, sideOf(map, hit.bbox));
+    hits.source.addFeature(outline(map, at, hit.angle_deg, sideOf(map, hit.bbox), { rank: hit.rank }));
   }
-  if (page.where.bbox) drawn(map, page.where.bbox);
-  if (points.length) map.fit(points, 0.15);
-  map.drawing = drawing(map);
+  if (page.where.bbox) showBounds(page.where.bbox);
+  if (corners.length) map.fit(corners, { margin: 0.15 });
+  drawsBounds(map, (bounds) => {
+    showBounds(bounds);
+    const form = document.querySelector(".facets");
+    form.elements.bbox.value = bounds.map((degrees) => degrees.toFixed(6)).join(",");
+    ask(form);
+  });
+  map.chart.on("pointermove", (event) => !event.dragging && point(nearest(map, hits, event)?.get("rank") ?? null));
+  map.chart.on("singleclick", (event) => {
+    const edge = nearest(map, hits, event);
+    if (edge) document.querySelector(`.hit[data-rank="${edge.get("rank")}"]`)?.click();
+  });
   holder.classList.add("ready");
 }
 
-function drawn(map, [west, south, east, north]) {
-  const [left, bottom] = map.xy(west, south);
-  const [right, top] = map.xy(east, north);
-  map.layers.drawn.replaceChildren(element("rect", { x: left, y: top, width: right - left, height: bottom - top }));
+function showBounds([west, south, east, north]) {
+  replace(map.layers.drawn, [area(map, [[west, north], [east, north], [east, south], [west, south]])]);
 }
 
-/** With Shift held, or the button pressed, a drag draws bounds instead of moving the map. */
-function drawing(map) {
-  let from = null;
-  const box = ([x1, y1], [x2, y2]) => {
-    const [west, north] = map.lonlat(Math.min(x1, x2), Math.min(y1, y2));
-    const [east, south] = map.lonlat(Math.max(x1, x2), Math.max(y1, y2));
-    return [west, south, east, north];
-  };
-  return {
-    begin: (event) => (event.shiftKey || map.svg.classList.contains("drawing")) && Boolean((from = map.place(event))),
-    move: (event) => from && (drawn(map, box(from, map.place(event))), true),
-    end: (event) => {
-      if (!from) return false;
-      const bounds = box(from, map.place(event)).map((degrees) => degrees.toFixed(6));
-      from = null;
-      const form = document.querySelector(".facets");
-      form.elements.bbox.value = bounds.join(",");
-      ask(form);
-      return true;
-    },
-  };
+function point(at) {
+  if (rank === at) return;
+  rank = at;
+  map?.layers.hits?.layer.changed();
 }
 
 for (const kind of ["pointerover", "focusin"])
   document.addEventListener(kind, (event) => {
-    const hit = event.target.closest?.(".hit, .hit-edge");
-    if (!hit) return;
-    document.querySelectorAll(".hit-edge.at").forEach((one) => one.classList.remove("at"));
-    document.querySelector(`.hit-edge[data-rank="${hit.dataset.rank}"]`)?.classList.add("at");
+    const hit = event.target.closest?.(".hit");
+    if (hit) point(Number(hit.dataset.rank));
   });
-document.addEventListener("click", (event) => {
-  const edge = event.target.closest?.(".hit-edge");
-  if (edge) document.querySelector(`.hit[data-rank="${edge.dataset.rank}"]`)?.click();
-});
 
 document.addEventListener("shown", draw);
 draw();

@@ -1,0 +1,180 @@
+"""Long flights as columns: the same answers, errors and figures as frame by frame."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from gallery_sample import VERIFIED, make_gallery, record_sample_track
+from PIL import Image
+
+from coarseloc.store import columns
+from coarseloc.store.localizations import BEST_PLACE, FIX
+from search.answer_columns import agreement_columns, answer_columns, find_answer
+from web import create_app
+from web.selection import answers_by_run, column_figures, selected_runs, stored_flight, summarize_runs
+from web.state import current_state
+
+FLIGHT, UNKNOWN = "251124155712", "251125101500"  # with truth, and without
+TILE = "/tiles/gangnam-300m/17/111796/50769"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    settings = make_gallery(tmp_path_factory.mktemp("columns"))
+    record_sample_track(settings, FLIGHT)
+    app = create_app(settings)
+    yield app
+    app.extensions["coarseloc"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.mark.parametrize("flight", [FLIGHT, UNKNOWN])
+@pytest.mark.parametrize("method", [BEST_PLACE, FIX])
+def test_figures_of_columns_are_those_of_the_answers(app: Flask, flight: str, method: str):
+    with app.test_request_context(f"/?method={method}"):
+        database = current_state().database
+        selection = selected_runs(database, flight)
+        _frames, _answers, figures = column_figures(database, flight, selection)
+        _answers_by_key, expected = summarize_runs(database, stored_flight(database, flight), selection)
+    assert [numbers(row.model_dump()) for row in figures] == [
+        pytest.approx(numbers(row.model_dump()), abs=1e-9) for row in expected
+    ]
+
+
+def numbers(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without what runs were asked; the fix's with the others."""
+    flat = {name: value for name, value in figures.items() if name not in ("fix", "parameters", "environment")}
+    fix = figures["fix"] or {}
+    reasons = {
+        f"{name} {reason}": n for name in ("no_match", "not_verified") for reason, n in fix.get(name, {}).items()
+    }
+    return flat | reasons | {name: value for name, value in fix.items() if not isinstance(value, dict)}
+
+
+@pytest.mark.parametrize("method", [BEST_PLACE, FIX])
+def test_columns_hold_each_frames_estimate_errors_verdict_and_agreement(app: Flask, method: str):
+    with app.test_request_context(f"/?method={method}"), current_state().database.read() as session:
+        selection = selected_runs(current_state().database, FLIGHT)
+        run = selection.runs[VERIFIED[0]]
+        frames = columns.frame_columns(session, FLIGHT)
+        localization = find_answer(session, FLIGHT, run, method)
+        assert localization is not None
+        answer = answer_columns(session, localization, method, frames)
+        agreeing, voters = agreement_columns(session, run, method, frames)
+        answers = answers_by_run(session, [run], with_hits=False)[run.id]
+    for at, frame in enumerate(answers):
+        estimate = frame.result.estimate
+        assert answer.placed[at] == (estimate is not None)
+        if estimate is None:
+            continue
+        assert (answer.lon[at], answer.lat[at]) == pytest.approx(estimate.location)
+        assert answer.heading_deg[at] == pytest.approx(estimate.heading_deg)
+        assert frame.errors and answer.error_m[at] == pytest.approx(frame.errors.error_m)
+        assert frame.agreement and (agreeing[at], voters[at]) == (frame.agreement.backbones, frame.agreement.of)
+        if frame.errors.verdict:
+            assert ["on", "near", "far"][int(answer.verdict[at])] == frame.errors.verdict
+
+
+def test_a_pages_columns_add_up_to_the_frames_of_its_json(client: FlaskClient):
+    page = client.get(f"/flights/{FLIGHT}.json?model=vitl16sat").json
+    facts = client.get(f"/flights/{FLIGHT}/columns.json").json
+    fixes = client.get(f"/flights/{FLIGHT}/estimates.json?model=vitl16sat&method=fix").json
+    best = client.get(f"/flights/{FLIGHT}/estimates.json?model=vitl16sat").json
+    assert page and facts and fixes and best
+    frames = page["frames"]
+    assert list(accumulate(facts["index"])) == [frame["index"] for frame in frames]
+    lon = np.array(list(accumulate(facts["lon"]))) / 1e6
+    assert lon == pytest.approx([frame["truth"]["lon"] for frame in frames], abs=1e-6)
+    assert fixes["match"] == [{True: 1, False: 0, None: None}[frame["fix"]["match"]] for frame in frames]
+    assert best["error_m"] == pytest.approx([frame["best"]["error_m"] for frame in frames], abs=0.06)
+    brief = client.get(f"/flights/{FLIGHT}/3/brief.json?model=vitl16sat").json
+    assert brief == next(frame for frame in frames if frame["index"] == 3)
+
+
+def test_a_track_comes_as_columns_whichever_backbone_is_named(client: FlaskClient):
+    track = client.get(f"/flights/{FLIGHT}/estimates.json?method=track").json
+    assert track and {"acquiring", "lost", "recovered", "tracking"} == set(track["states"])
+    assert [value is None for value in track["lon"][:5]] == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize("path", ["columns.json", "estimates.json", "1/brief.json"])
+def test_an_unknown_flight_is_not_found(client: FlaskClient, path: str):
+    assert client.get(f"/flights/nowhere/{path}").status_code == 404
+
+
+# --- map tiles -----------------------------------------------------------------------------------
+
+
+def test_map_tiles_show_the_sets_ground_and_are_kept_by_their_etag(client: FlaskClient):
+    layer = (client.get(f"/flights/{FLIGHT}.json").json or {})["map"]["layers"][-1]
+    west, south, east, north = layer["extent"]
+    zoom = layer["max_zoom"]
+    lat = np.radians((south + north) / 2)
+    x = int(((west + east) / 2 + 180) / 360 * 2**zoom)
+    y = int((1 - np.arcsinh(np.tan(lat)) / np.pi) / 2 * 2**zoom)
+    url = layer["url"].replace("{z}", str(zoom)).replace("{x}", str(x)).replace("{y}", str(y))
+    answer = client.get(url)
+    assert (
+        answer.status_code == 200 and answer.mimetype == "image/webp" and "immutable" in answer.headers["Cache-Control"]
+    )
+    assert np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB")).std() > 5, "drawn ground, not one colour"
+    assert client.get(url, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    png = client.get(url.replace(".webp", ".png"))
+    assert png.mimetype == "image/png" and Image.open(io.BytesIO(png.data)).size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{TILE[:-5]}0.webp",
+        "/tiles/gangnam-300m/17/131072/0.webp",
+        "/tiles/gangnam-300m/25/0/0.webp",
+        "/tiles/gangnam-300m/9999999999/0/0.webp",
+        "/tiles/gangnam-300m/-1/0/0.webp",
+        "/tiles/gangnam-300m/1e3/0/0.webp",
+        f"{TILE}.tif",
+        f"{TILE}.webp%00",
+        "/tiles/../17/0/0.webp",
+        "/tiles/nowhere/17/0/0.webp",
+        "/base-map/3/4/2",
+    ],
+)
+def test_tiles_that_no_map_has_are_not_found(client: FlaskClient, path: str):
+    assert client.get(path).status_code == 404
+
+
+def test_a_sets_coordinates_come_as_polynomials_that_proj_agrees_with(client: FlaskClient):
+    from search.export.grid import ProjectedGrid
+
+    grid = client.get("/references/gangnam-300m/grid.json").json
+    assert grid and grid["crs"] == "EPSG:32652"
+    west, south, east, north = grid["extent"]
+    u, v = 0.37, -0.61
+    lon, lat = (west + east) / 2 + u * (east - west) / 2, (south + north) / 2 + v * (north - south) / 2
+    expected = ProjectedGrid("EPSG:32652").position(lon, lat)
+    for name in ("x", "y"):
+        value = sum(c * u**i * v**j for c, (i, j) in zip(grid[name], grid["powers"], strict=True))
+        assert value == pytest.approx(getattr(expected, name), abs=0.01)
+
+
+def test_a_search_over_two_sets_keeps_the_ground_of_both(app: Flask):
+    from web.pages.map import ground_map
+
+    with app.test_request_context("/"), current_state().database.read() as session:
+        from coarseloc.store import references
+
+        (stored,) = references.reference_sets(session)
+        twice = ground_map(current_state(), [stored, replace(stored, uid="another")])
+    assert twice and len(twice.layers) == 2 and twice.reference_set == "gangnam-300m"
