@@ -75,11 +75,12 @@ def surfaces(
     blocks, covers, pieces = blocks[used], covers[used], pieces[used]
     size = (smooth_length(span),) * 2
     shifts = slice(0, 2 * REACH_PX + 1)
-    spectrum = torch.fft.fft2(pieces, s=size)
-    product = torch.fft.ifft2(torch.fft.fft2(blocks, s=size).conj() * spectrum).real[:, shifts, shifts]
-    square = (pieces.real.square() + pieces.imag.square()).to(torch.complex64)
-    under = torch.fft.fft2(covers.to(torch.complex64), s=size).conj() * torch.fft.fft2(square, s=size)
-    energy = torch.fft.ifft2(under).real[:, shifts, shifts]
+    square = pieces.real.square() + pieces.imag.square()
+    cross = torch.fft.rfft2(torch.stack([blocks.real, blocks.imag, covers]), s=size).conj()
+    cross = cross * torch.fft.rfft2(torch.stack([pieces.real, pieces.imag, square]), s=size)
+    spectra = torch.stack([cross[0] + cross[1], cross[2]])
+    # Of the inverse transform's rows those of other shifts are left out.
+    product, energy = torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[..., shifts, :], n=size[1])[..., shifts]
     block_energy = blocks.real.square() + blocks.imag.square()
     places = _centroids(block_energy, used, rows, columns, side, middle_px) / half_width_px
     return Surfaces(

@@ -109,10 +109,11 @@ def _projected(to_pooled: Floats, height: int, width: int, device: torch.device)
     h = torch.tensor(to_pooled / to_pooled[2, 2], dtype=torch.float64)
     column = (torch.arange(width, dtype=torch.float64) + 0.5)[None]
     row = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None]
-    depth = h[2, 0] * column + h[2, 1] * row + 1.0
-    depth = torch.where(depth > 1e-3, depth, torch.full_like(depth, 1e-3))  # beyond the horizon: outside the frame
-    x = (h[0, 0] * column + h[0, 1] * row + h[0, 2]) / depth
-    y = (h[1, 0] * column + h[1, 1] * row + h[1, 2]) / depth
+    x = (h[0, 0] * column + h[0, 1] * row).add_(h[0, 2])
+    y = (h[1, 0] * column + h[1, 1] * row).add_(h[1, 2])
+    if h[2, 0] != 0.0 or h[2, 1] != 0.0:
+        depth = (h[2, 0] * column + h[2, 1] * row).add_(1.0).clamp_min_(1e-3)  # beyond the horizon: outside the frame
+        x, y = x.div_(depth), y.div_(depth)
     return x.to(torch.float32).to(device), y.to(torch.float32).to(device)
 
 
