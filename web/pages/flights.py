@@ -391,7 +391,7 @@ def flight_estimates(flight_id: str) -> EstimateColumns:
         lon=_differences(answer.lon, 1e6),
         lat=_differences(answer.lat, 1e6),
         heading_deg=_integers(answer.heading_deg),
-        error_m=_rounded(answer.error_m, 1),
+        error_m=_rounded(answer.error_m, 3),
         margin=_integers(np.where(answer.margin_at_least, -1, 1) * answer.margin * 1e4),
         probability=_integers(answer.probability * 1e3),
         agreement=_integers(agreeing),
