@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -176,36 +178,70 @@ def cli(context: click.Context, data_dir: Path | None, language: str | None, con
 
 
 def main() -> None:
-    """The console script: errors become one line on stderr and an exit code."""
+    """The console script's command: errors become one line on stderr and an exit code."""
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:  # a command that serves puts its own in place
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names of every script on a terminal of one
+        result = cli.main(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = _tell_interrupted()
+    except Exception as error:
+        # What an interrupt has broken is no error of its own.
+        code = _tell_interrupted() if interrupts else _tell(error)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
+    sys.exit(code)
+
+
+def _tell_interrupted() -> int:
+    from coarseloc.cli.terminal import spoken
+
+    click.echo(f"coarseloc: {spoken('interrupted; the same command goes on')}", err=True)
+    return 130
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong in a line and return the exit code; raises what is a defect of coarseloc."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
         shown = io.StringIO()
         error.show(shown)
         click.echo(ids.visible(shown.getvalue()), err=True, nl=False)
-        code = 2
-    except CoarselocError as error:
+    elif isinstance(error, CoarselocError):
         from coarseloc.cli.terminal import spoken
 
         click.echo(ids.visible(f"coarseloc: {spoken(str(error))}"), err=True)
-        code = 2
-    except KeyboardInterrupt:
-        from coarseloc.cli.terminal import spoken
-
-        click.echo(f"coarseloc: {spoken('interrupted; the same command goes on')}", err=True)
-        code = 130
-    except BrokenPipeError:  # `coarseloc … | head`
-        sys.stderr.close()
-        code = 0
-    except OSError as error:
-        if error.errno not in _OF_THE_DISK:
-            raise
+    elif isinstance(error, BrokenPipeError):  # `coarseloc … | head`
+        _abandon_output()
+        return 0
+    elif isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        where = error.filename or "a file or the output"
         click.echo(
-            f"coarseloc: {error.filename or 'a file'}: {error.strerror}. Make room there or make it writable, or set "
+            f"coarseloc: {where}: {error.strerror}. Make room there or make it writable, or set "
             "COARSELOC_DATA_DIR to another disk; the same command goes on",
             err=True,
         )
-        code = 2
-    sys.exit(code if isinstance(code, int) else 0)
+        _abandon_output()
+    else:
+        raise error
+    return 2
+
+
+def _abandon_output() -> None:
+    """Let what is still to be written to standard output go nowhere: at its end Python would fail on it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

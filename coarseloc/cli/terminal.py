@@ -83,7 +83,8 @@ def json_option(command: F) -> F:
 def answer(as_json: bool, facts: Mapping[str, Any] | Sequence[Any], show: Callable[[], None]) -> None:
     """The end-of-run summary: JSON for programs, else whatever `show` prints."""
     if as_json:
-        json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        json.dump(facts, sys.stdout, indent=2, ensure_ascii=not is_utf8, default=str)
         sys.stdout.write("\n")
     else:
         show()

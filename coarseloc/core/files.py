@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,13 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = Fals
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Replace a file's content in one step by UTF-8 text; see `replacing`."""
     write_bytes(path, text.encode(), durable=durable)
+
+
+def refuse_special(path: Path) -> None:
+    """Raise OSError where a path is a pipe, a socket or a device: reading it may never end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
 
 
 def sync(path: Path) -> None:

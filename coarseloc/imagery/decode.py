@@ -64,6 +64,7 @@ def read_frame(frame: Frame) -> UInt8:
 def read_with_ground(path: Path) -> DecodedImage:
     """Read as `read_image`, with the share of opaque pixels (alpha ≥ 128)."""
     try:
+        files.refuse_special(path)
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageryError("missing-file", f"{path} does not exist") from None
@@ -80,6 +81,8 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> UInt8:
 def open_picture(source: Path | bytes) -> Image.Image:
     """Open a picture with Pillow: its header is read, no pixel. Only formats that are read here are recognised; HEIC
     where the extra `heic` is installed. Raises what Pillow raises."""
+    if isinstance(source, Path):
+        files.refuse_special(source)
     head = source[:12] if isinstance(source, bytes) else _head(source)
     is_heif = READS_HEIF and head[4:8] == b"ftyp"
     if is_heif:

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from coarseloc.core import geo, ids
+from coarseloc.core import files, geo, ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.clock import TimeSource
 from coarseloc.core.errors import InputError
@@ -154,6 +154,7 @@ def fingerprint(path: Path) -> str:
     """Return a file's size and the BLAKE2b of its first and last 4 KiB, which change with its content; "" where it
     cannot be read."""
     try:
+        files.refuse_special(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             ends = file.read(_END_BYTES)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from coarseloc.core import ids
+from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import AltitudeDatum, Doubt, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
@@ -110,6 +110,7 @@ def _without_position(label: Label) -> Label:
 def _read_bytes(path: Path) -> bytes:
     """Read a label file's bytes, without a byte order mark."""
     try:
+        files.refuse_special(path)
         size = path.stat().st_size
         if size > MAX_LABEL_BYTES:
             raise ImageryError(

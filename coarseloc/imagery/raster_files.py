@@ -164,7 +164,8 @@ class _Sheet(NamedTuple):
 
 
 def _sheets(folder: Path, crs: str | None) -> RasterFiles:
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in _SHEETS and not path.name.startswith(".")]
+    entries = [path for path in folder.iterdir() if path.suffix.lower() in _SHEETS and not path.name.startswith(".")]
+    paths = [path for path in entries if path.is_file()]
     paths.sort(key=lambda path: natural_order(path.name))
     if not paths:
         raise InputError(f"{folder} is a folder without rasters: expected sheets ({', '.join(_SHEETS)}) in it")
