@@ -55,6 +55,7 @@ _PROBLEMS = {
     503: "The database cannot be used just now.",
 }
 _QUERY: dict[str, tuple[str, Schema]] = {
+    "agreement": ("Whether to count the backbones that agree.", {"enum": ["yes"]}),
     "a": ("One of a flight's answers, by its key.", {"type": "integer"}),
     "b": ("The answer that is held against `a`, by its key.", {"type": "integer"}),
     "show": ("Which frames: those that changed, or all.", {"enum": ["changed", "all"]}),
@@ -115,7 +116,7 @@ OPERATIONS: dict[str, Operation] = {
     "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "track", "lang"), (404,)),
     "flights.flight_columns": Operation("Every frame of a flight, in columns", (), (404,)),
     "flights.flight_estimates": Operation(
-        "One answer for every frame of a flight, in columns", (*_SEARCHES, "model", "lang"), (404,)
+        "One answer for every frame of a flight, in columns", (*_SEARCHES, "model", "agreement", "lang"), (404,)
     ),
     "flights.frame_brief": Operation("One frame by one backbone", (*_SEARCHES, "model", "lang"), (404,)),
     "frame.frame_json": Operation(

@@ -21,7 +21,7 @@ from coarseloc.store.columns import Columns
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import BEST_PLACE, FIX
 from coarseloc.store.runs import StoredRun
-from search.answer_columns import AnswerColumns, answer_columns, find_answer, median, no_answer, on_map, point_answer
+from search.answer_columns import answer_columns, find_answer, median, no_answer, on_map, point_answer
 from search.answers import FrameAnswer, frame_answers
 from search.evaluation.summary import summarize
 from web.language import _
@@ -125,20 +125,21 @@ class RunSelection:
 NO_RUNS = RunSelection([], None, [], None, {})
 
 
-def stored_flight(database: Database, flight_id: str) -> StoredFlight:
-    """Read a flight. Raises Problem 404 for an unknown one."""
+def stored_flight(database: Database, flight_id: str, frame_indices: Sequence[int] | None = None) -> StoredFlight:
+    """Read a flight with its frames, all or some. Raises Problem 404 for an unknown one."""
     with database.read() as session:
         if ids.label(flight_id) not in flights.flight_ids(session):
             detail = _("There is no flight {name}. Go back to the flights to see those there are.", name=flight_id)
             raise Problem(404, detail)
-        return flights.find_flight(session, flight_id)
+        return flights.find_flight(session, flight_id, frame_indices)
 
 
-def flight_facts(stored: StoredFlight) -> FlightFacts:
+def flight_facts(stored: StoredFlight, frames: int | None = None) -> FlightFacts:
+    """frames: how many there are, where not all of them were read."""
     flight = stored.flight
     return FlightFacts(
         id=flight.flight_id,
-        frames=len(flight.frames),
+        frames=len(flight.frames) if frames is None else frames,
         started_at=flight.started_at.isoformat(sep=" ", timespec="minutes") if flight.started_at else None,
         truth_source=flight.truth_source,
     )
@@ -308,38 +309,30 @@ def run_figures(key: str, run: StoredRun, answers: Sequence[FrameAnswer]) -> Run
     )
 
 
-def column_figures(
-    database: Database, flight_id: str, selection: RunSelection
-) -> tuple[Columns, dict[str, AnswerColumns], list[RunFigures]]:
-    """The same figures as `summarize_runs`, of flights of any length: (the flight's frames, {key: its answers}, a row
-    of figures per run)."""
-    method = chosen_method()
+def column_figures(database: Database, flight_id: str, selection: RunSelection) -> tuple[Columns, list[RunFigures]]:
+    """The figures of `summarize_runs`, of flights of any length: (the flight's frames, a row of figures per run)."""
     with database.read() as session:
         frames = columns.frame_columns(session, flight_id)
         truth = hash((frames["lon"].tobytes(), frames["lat"].tobytes(), frames["yaw_deg"].tobytes()))
-        on_maps: dict[int, Bools] = {}
-        answers, figures = {}, []
-        for key, run in selection.runs.items():
-            localization = find_answer(session, flight_id, run, method)
-            if localization is None and method != FIX:
-                answers_by_run(session, [run], [], with_hits=False)  # raises: it says which methods there are
-            if run.search_map not in on_maps:
-                on_maps[run.search_map] = current_state().memory.recall(
-                    ("on map", run.search_map, truth), partial(_on_map, session, run, frames)
-                )
-            answers[key] = (
-                no_answer(len(frames["id"]))
-                if localization is None
-                else answer_columns(session, localization, method, frames, with_tiles=False)
+        figures = [
+            current_state().memory.recall(
+                ("figures", key, run.reference_set.name, localization, run.finished_at, truth, progress),
+                partial(_column_figures, session, key, run, frames, localization, truth),
             )
-            progress = localizations.fix_progress(session, run.id)
-            figures.append(
-                current_state().memory.recall(
-                    ("figures", run.id, run.finished_at, key, method, truth, progress),
-                    partial(_column_figures, session, key, run, frames, answers[key], on_maps[run.search_map]),
-                )
-            )
-    return frames, answers, figures
+            for key, run in selection.runs.items()
+            for localization in [_answer_key(session, flight_id, run)]
+            for progress in [localizations.fix_progress(session, run.id)]
+        ]
+    return frames, figures
+
+
+def _answer_key(session: Session, flight_id: str, run: StoredRun) -> int | None:
+    """Of the method of the address; None where a run was not verified. Raises InputError naming the methods it has."""
+    method = chosen_method()
+    localization = find_answer(session, flight_id, run, method)
+    if localization is None and method != FIX:
+        answers_by_run(session, [run], [], with_hits=False)
+    return localization
 
 
 def _on_map(session: Session, run: StoredRun, frames: Columns) -> Bools:
@@ -347,8 +340,14 @@ def _on_map(session: Session, run: StoredRun, frames: Columns) -> Bools:
 
 
 def _column_figures(
-    session: Session, key: str, run: StoredRun, frames: Columns, answers: AnswerColumns, shown: Bools
+    session: Session, key: str, run: StoredRun, frames: Columns, localization: int | None, truth: int
 ) -> RunFigures:
+    answers = (
+        no_answer(len(frames["id"]))
+        if localization is None
+        else answer_columns(session, localization, chosen_method(), frames, with_tiles=False)
+    )
+    shown = current_state().memory.recall(("on map", run.search_map, truth), partial(_on_map, session, run, frames))
     timing = columns.timing_columns(session, run.id, frames["id"])
     has_error = np.isfinite(answers.error_m)
     return RunFigures(

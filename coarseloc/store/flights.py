@@ -105,11 +105,11 @@ def flight_ids(session: Session) -> list[str]:
     return list(session.scalars(select(FlightRow.flight_id).order_by(FlightRow.flight_id)))
 
 
-def find_flight(session: Session, flight_id: str) -> StoredFlight:
-    """Read a flight with its frames. Raises StoreError listing the flights there are."""
+def find_flight(session: Session, flight_id: str, frame_indices: Sequence[int] | None = None) -> StoredFlight:
+    """Read a flight with its frames, all or some. Raises StoreError listing the flights there are."""
     row = session.get_one(FlightRow, _flight_key(session, flight_id))
     seals.check(session, "flight", row.id)
-    rows = _frame_rows(session, row.id)
+    rows = _frame_rows(session, row.id, frame_indices)
     flight = Flight(
         row.flight_id,
         Path(row.path),
@@ -232,8 +232,10 @@ def _numbers(pose: Pose) -> tuple[float | None, ...]:
 # --- rows ---------------------------------------------------------------------------------------
 
 
-def _frame_rows(session: Session, flight_pk: int) -> Sequence[FrameRow]:
+def _frame_rows(session: Session, flight_pk: int, indices: Sequence[int] | None = None) -> Sequence[FrameRow]:
     query = select(FrameRow).where(FrameRow.flight_pk == flight_pk).order_by(FrameRow.sequence, FrameRow.index)
+    if indices is not None:
+        query = query.where(FrameRow.index.in_(indices))
     return session.scalars(query.execution_options(populate_existing=True)).all()
 
 

@@ -46,7 +46,7 @@ def test_figures_of_columns_are_those_of_the_answers(app: Flask, flight: str, me
     with app.test_request_context(f"/?method={method}"):
         database = current_state().database
         selection = selected_runs(database, flight)
-        _frames, _answers, figures = column_figures(database, flight, selection)
+        _frames, figures = column_figures(database, flight, selection)
         _answers_by_key, expected = summarize_runs(database, stored_flight(database, flight), selection)
     assert [numbers(row.model_dump()) for row in figures] == [
         pytest.approx(numbers(row.model_dump()), abs=1e-9) for row in expected
@@ -98,6 +98,9 @@ def test_a_pages_columns_add_up_to_the_frames_of_its_json(client: FlaskClient):
     lon = np.array(list(accumulate(facts["lon"]))) / 1e6
     assert lon == pytest.approx([frame["truth"]["lon"] for frame in frames], abs=1e-6)
     assert fixes["match"] == [{True: 1, False: 0, None: None}[frame["fix"]["match"]] for frame in frames]
+    assert best["agreement"] is None, "not asked for"
+    asked = client.get(f"/flights/{FLIGHT}/estimates.json?model=vitl16sat&agreement=yes").json
+    assert asked and max(asked["agreement"]) >= 2
     assert best["error_m"] == pytest.approx([frame["best"]["error_m"] for frame in frames], abs=0.06)
     brief = client.get(f"/flights/{FLIGHT}/3/brief.json?model=vitl16sat").json
     assert brief == next(frame for frame in frames if frame["index"] == 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlencode
@@ -21,7 +20,7 @@ from coarseloc.store import Database, columns, gallery, localizations
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK
 from coarseloc.store.runs import StoredRun
-from search.answer_columns import AnswerColumns, agreement_columns, answer_columns, find_answer
+from search.answer_columns import agreement_columns, answer_columns, find_answer
 from search.answers import FrameAnswer
 from search.export.fix_infos import fix_errors_info, fix_info
 from search.export.records import FixErrorsInfo, FixInfo, Heading, Location
@@ -143,11 +142,11 @@ def flights_plural() -> AnyResponse:
 
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> FlightCardView:
     selection = selected_runs(database, card.flight_id)
-    frames, answers, models = column_figures(database, card.flight_id, selection)
+    frames, models = column_figures(database, card.flight_id, selection)
     best = chosen_model(models)
     estimated: list[tuple[float, float]] = []
     if best and not track:
-        estimated = _estimated_track(database, card.flight_id, selection.runs[best], answers[best])
+        estimated = _estimated_track(database, card.flight_id, selection.runs[best], frames)
     return FlightCardView(
         id=card.flight_id,
         url=url_for("flights.flight", flight_id=card.flight_id),
@@ -171,14 +170,17 @@ def _first_picture(database: Database, flight_id: str, frames: columns.Columns) 
 
 
 def _estimated_track(
-    database: Database, flight_id: str, run: StoredRun, answers: AnswerColumns
+    database: Database, flight_id: str, run: StoredRun, frames: columns.Columns
 ) -> list[tuple[float, float]]:
     """Where frames are drawn whose truth is not known: at fixes, else at estimates that the map did not deny."""
     with database.read() as session:
-        frames = columns.frame_columns(session, flight_id)
+        stored = find_answer(session, flight_id, run, chosen_method())
+        if stored is None:
+            return []
+        answer = answer_columns(session, stored, chosen_method(), frames, with_tiles=False)
         fixes = find_answer(session, flight_id, run, FIX)
         fixed = None if fixes is None else answer_columns(session, fixes, FIX, frames)
-    lon, lat = answers.lon, answers.lat
+    lon, lat = answer.lon, answer.lat
     if fixed is not None:
         judged = np.isfinite(fixed.matches)
         lon, lat = np.where(judged, fixed.lon, lon), np.where(judged, fixed.lat, lat)
@@ -196,10 +198,12 @@ def flight_page(flight_id: str) -> FlightPage:
     selection = selected_runs(database, flight_id)
     answers, models = summarize_runs(database, stored, selection)
     model = chosen_model(models)
+    with database.read() as session:
+        frames = columns.frame_columns(session, flight_id)
     return FlightPage(
         flight=flight_facts(stored),
         **selection.choices(),
-        map=_map(stored, selection),
+        map=_map(frames, selection),
         colour=_colour(models, model),
         models=models,
         model=model,
@@ -213,40 +217,40 @@ def flight_page(flight_id: str) -> FlightPage:
 def flight_html(flight_id: str) -> str:
     """The page of `flight_page`, with those frames alone that are around `?frame=`: the others come as columns."""
     database = current_state().database
-    stored = stored_flight(database, flight_id)
+    stored_flight(database, flight_id, [])  # says so where there is no such flight
     selection = selected_runs(database, flight_id)
-    _frame_columns, _answers, models = column_figures(database, flight_id, selection)
+    frames, models = column_figures(database, flight_id, selection)
     model = chosen_model(models)
     run = selection.runs[model] if model else None
-    frames = stored.flight.frames
-    position = next((at for at, frame in enumerate(frames) if frame.index == request.args.get("frame", None, int)), 0)
-    start = position // WINDOW * WINDOW
-    window = frames[start : start + WINDOW]
+    indices = frames["index"].astype(int).tolist()
+    named = request.args.get("frame", None, int)
+    start = indices.index(named) // WINDOW * WINDOW if named in indices else 0
+    window = indices[start : start + WINDOW]
+    stored = stored_flight(database, flight_id, window)
     with database.read() as session:
-        answers = answers_by_run(session, [run], [frame.index for frame in window], False)[run.id] if run else []
+        answers = answers_by_run(session, [run], window, False)[run.id] if run else []
         tracks = [track.method for track in localizations.newest_tracks(session, flight_id)]
-    windowed = replace(stored, flight=replace(stored.flight, frames=window))
-    is_long = bool(tracks) and len(frames) > LONG_FLIGHT
-    flight_map, colour = _map(stored, selection), _colour(models, model)
+    is_long = bool(tracks) and len(indices) > LONG_FLIGHT
+    flight_map, colour = _map(frames, selection), _colour(models, model)
     return render_template(
         "flight.html",
         page="flight",
         twin_url=address("flights.flight_json", {"flight_id": flight_id}, request.args.to_dict(flat=False)),
-        flight=flight_facts(stored),
+        flight=flight_facts(stored, len(indices)),
         **selection.choices(),
         map=flight_map,
         colour=colour,
         models=models,
         model=model,
         frame_query=_frame_query(),
-        frames=_frames(windowed, answers),
-        track=None if is_long else track_view(current_state(), stored, run),
+        frames=_frames(stored, answers),
+        track=None if is_long or not tracks else track_view(current_state(), stored_flight(database, flight_id), run),
         track_url=address("flights.track", {"flight_id": flight_id}, request.args.to_dict()) if is_long else None,
         facts=_script_facts(flight_id, selection, models, model, tracks, flight_map, colour),
-        first=frames[0].index if frames else 0,
-        last=frames[-1].index if frames else 0,
-        earlier=frames[start - WINDOW].index if start else None,
-        later=frames[start + WINDOW].index if start + WINDOW < len(frames) else None,
+        first=min(indices, default=0),
+        last=max(indices, default=0),
+        earlier=indices[start - WINDOW] if start else None,
+        later=indices[start + WINDOW] if start + WINDOW < len(indices) else None,
         axis=axis_texts(),
     )
 
@@ -333,8 +337,9 @@ class EstimateColumns(AnswerModel):
     error_m: list[float | None]
     margin: list[int | None] = Field(description="1e-4; negative: at least so much")
     probability: list[int | None] = Field(description="1e-3")
-    agreement: list[int | None] = Field(description="backbones that agree, this one included")
-    voters: int = Field(description="the most backbones that answered a frame")
+    agreement: list[int | None] | None = Field(
+        description="backbones that agree, this one included; null unless ?agreement= asks for it"
+    )
     verdict: list[int | None] = Field(description="0 on, 1 near, 2 far of the best tile")
     match: list[int | None] = Field(description="of fixes: 1, 0; null where not verified")
     states: list[str] = Field(description="the texts that `state` counts")
@@ -376,11 +381,9 @@ def flight_estimates(flight_id: str) -> EstimateColumns:
         if localization is None:
             raise Problem(404, _("This flight has no answer by {method}.", method=method_text(method)))
         answer = answer_columns(session, localization, method, frames)
-        agreeing, voters = (
-            agreement_columns(session, run, method, frames)
-            if run and method in (BEST_PLACE, FIX)
-            else (np.full(len(frames["id"]), np.nan), np.zeros(len(frames["id"])))
-        )
+        agreement = None
+        if run and method in (BEST_PLACE, FIX) and "agreement" in request.args:
+            agreement = _integers(agreement_columns(session, run, method, frames)[0])
     states = sorted({state for state in answer.states.tolist() if state})
     code = {state: number for number, state in enumerate(states)}
     axes = np.stack([answer.major_m * 10, answer.minor_m * 10, answer.azimuth_deg], axis=1)
@@ -394,8 +397,7 @@ def flight_estimates(flight_id: str) -> EstimateColumns:
         error_m=_rounded(answer.error_m, 3),
         margin=_integers(np.where(answer.margin_at_least, -1, 1) * answer.margin * 1e4),
         probability=_integers(answer.probability * 1e3),
-        agreement=_integers(agreeing),
-        voters=int(voters.max(initial=0)),
+        agreement=agreement,
         verdict=_integers(answer.verdict),
         match=_integers(answer.matches),
         states=states,
@@ -414,15 +416,14 @@ def flight_estimates(flight_id: str) -> EstimateColumns:
 def frame_brief(flight_id: str, frame: int) -> FrameInFlight:
     """One frame with its best place and fix by the backbone of the address: what a panel beside the map shows."""
     database = current_state().database
-    stored = stored_flight(database, flight_id)
-    frames = [candidate for candidate in stored.flight.frames if candidate.index == frame]
-    if not frames:
+    stored = stored_flight(database, flight_id, [frame])
+    if not stored.flight.frames:
         raise Problem(404, _("There is no frame {index} in flight {name}.", index=frame, name=flight_id))
     selection = selected_runs(database, flight_id)
     run = selection.runs.get(request.args.get("model", "")) or next(iter(selection.runs.values()), None)
     with database.read() as session:
         answers = answers_by_run(session, [run], [frame], False)[run.id] if run else []
-    (view,) = _frames(replace(stored, flight=replace(stored.flight, frames=tuple(frames))), answers)
+    (view,) = _frames(stored, answers)
     return view
 
 
@@ -474,15 +475,14 @@ def _frame_query() -> str:
     return f"?{urlencode(query)}" if query else ""
 
 
-def _map(stored: StoredFlight, selection: RunSelection) -> GroundMap | MapBounds | None:
+def _map(frames: columns.Columns, selection: RunSelection) -> GroundMap | MapBounds | None:
     """The ground of the references searched; without a search the bounds of the track; None where nothing is placed."""
     for run in selection.runs.values():
         return run_map(current_state(), run)
-    places = [frame.truth.location for frame in stored.flight.frames if frame.truth.location]
-    if not places:
+    placed = np.isfinite(frames["lon"]) & np.isfinite(frames["lat"])
+    if not placed.any():
         return None
-    lons, lats = [place.lon for place in places], [place.lat for place in places]
-    return map_bounds(current_state(), geo.bounds(lons, lats))
+    return map_bounds(current_state(), geo.bounds(frames["lon"][placed], frames["lat"][placed]))
 
 
 def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[FrameInFlight]:

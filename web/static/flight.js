@@ -60,13 +60,14 @@ async function flightColumns() {
 const pairs = (lon, lat) => lon.map((value, at) => (value === null ? null : [value, lat[at]]));
 const answers = new Map(); // "model method" → promise of its columns
 
-/** One answer for all frames, asked for once. */
-export function answerOf(model, method) {
-  const key = `${model} ${method}`;
+/** One answer for all frames, asked for once; `agreement`: with how many backbones agree, which costs them all. */
+function answerOf(model, method, agreement = false) {
+  const key = `${model} ${method} ${agreement}`;
   if (!answers.has(key)) {
     const asked = new URLSearchParams(facts.query);
     if (model) asked.set("model", model);
     asked.set("method", method);
+    if (agreement) asked.set("agreement", "yes");
     answers.set(key, fetched(`${facts.estimates}?${asked}`).then(decoded));
   }
   return answers.get(key);
@@ -131,12 +132,12 @@ function prepare() {
   const scaled = () => Math.round(pressed() * 5) / 5 || 0.4;
   const inRange = (mark) => !range || within(mark.get("at"));
   const styled = (mark) => (inRange(mark) ? sign(mark.get("kind"), { fill: mark.get("fill"), scale: scaled() * (mark.get("bad") > 0.75 ? 1.3 : 1) }) : null);
-  addLayer(map, "way", { title: texts.way, style: line("rgb(255 255 255 / .75)", 1.5) });
+  addLayer(map, "way", { title: texts.way, large, style: line("rgb(255 255 255 / .75)", 1.5) });
   pictureLayer(map, "laid");
   addLayer(map, "frame", { style: (edge) => (edge.get("upper") ? line("#56b4e9", 3.5) : line(edge.get("color") ?? "#fff", 2)) });
   const ellipses = facts.methods.some((method) => PLACED.includes(method));
-  if (ellipses) addLayer(map, "ellipses", { title: texts.ellipses, shows: PLACED.includes(primary.method), style: filled("rgb(86 180 233 / .22)", "#56b4e9") });
-  addLayer(map, "errors", { title: texts.errors, style: [line("rgb(20 24 27 / .6)", 2.5), line("#fff", 1.2)] });
+  if (ellipses) addLayer(map, "ellipses", { title: texts.ellipses, large, shows: PLACED.includes(primary.method), style: filled("rgb(86 180 233 / .22)", "#56b4e9") });
+  addLayer(map, "errors", { title: texts.errors, large, style: [line("rgb(20 24 27 / .6)", 2.5), line("#fff", 1.2)] });
   addLayer(map, "frames", { title: texts.truth, large, style: styled });
   for (const method of facts.methods) {
     const title = { "best-place": texts.best, fix: texts.fixes, track: texts.track, "track-smoothed": texts.smoothed }[method] ?? method;
@@ -321,7 +322,7 @@ function texts(best) {
 }
 
 /** Metres as the server writes them: decimals below ten, kilometres from ten thousand. */
-export const metres = (value) => (value < 10_000 ? `${value.toFixed(value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} m` : `${(value / 1000).toFixed(1)} km`);
+const metres = (value) => (value < 10_000 ? `${value.toFixed(value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} m` : `${(value / 1000).toFixed(1)} km`);
 
 /** "0.05 m ± 13.7 m": the distance from truth, where it is known, and the ellipse. */
 function fixText({ fix, fix_errors: errors }) {

@@ -25,7 +25,7 @@ const seen = new IntersectionObserver(
         fill(target);
       }
   },
-  { rootMargin: "200px" },
+  {},
 );
 
 for (const place of document.querySelectorAll(".later"))

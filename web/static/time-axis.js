@@ -65,7 +65,7 @@ class TimeAxis {
   async draw() {
     const drawing = (this.drawing = Symbol());
     const chosen = this.checked();
-    const settled = await Promise.allSettled(chosen.map((name) => this.answerOf(...this.parts(name))));
+    const settled = await Promise.allSettled(chosen.map((name) => this.answerOf(...this.parts(name), this.metric.value === "agreement")));
     if (drawing !== this.drawing) return;
     const columns = [];
     const series = [{ label: this.texts[this.flight.timed ? "seconds" : "frames"] }];
@@ -101,6 +101,7 @@ class TimeAxis {
 
   values(answer) {
     const name = { error: "error_m", state: "state" }[this.metric.value] ?? this.metric.value;
+    if (name === "error_m") return answer[name].map((value) => (value === null ? null : Math.max(value, 0.1))); // logarithmic
     if (name !== "state") return answer[name];
     return answer.state.map((state) => (state === null ? null : STATES.indexOf(state) < 0 ? null : STATES.indexOf(state)));
   }
@@ -122,12 +123,11 @@ class TimeAxis {
       ...this.size(),
       series,
       scales: { x: { time: false, range: (_, low, high) => this.range ?? [low, high] }, y: kind === "probability" ? { range: [0, 1.02] } : { distr: kind === "error" ? 3 : 1, clamp: 0.1 } },
-      axes: [{ ...axis, size: 34 }, { ...axis, size: 74, values: (_, ticks) => ticks.map((value) => (value === null ? "" : kind === "state" && !Number.isInteger(value) ? "" : this.text(value))) }],
+      axes: [{ ...axis, size: 34, values: (_, ticks) => ticks.map((value) => (this.flight.timed || Number.isInteger(value) ? value : "")) }, { ...axis, size: 74, values: (_, ticks) => ticks.map((value) => (value === null ? "" : kind === "state" && !Number.isInteger(value) ? "" : this.text(value))) }],
       cursor: { drag: { x: true, y: false, setScale: false, dist: 6 }, points: { size: 6 } },
       legend: { live: true },
       hooks: {
         setSelect: [(chart) => chart.select.width > 5 && this.brush([chart.posToVal(chart.select.left, "x"), chart.posToVal(chart.select.left + chart.select.width, "x")])],
-        drawClear: [],
         draw: [(chart) => this.pen(chart)],
         ready: [(chart) => chart.over.addEventListener("click", (event) => this.choose(chart.posToIdx(event.offsetX)))],
       },
