@@ -17,7 +17,11 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import Bools, UInt8
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-_RGB_NAMES = ("red", "green", "blue")
+_RGB_NAMES = {  # Sentinel-2's numbers and Korean, too
+    "red": {"red", "r", "b04", "적", "적색", "빨강"},
+    "green": {"green", "g", "b03", "녹", "녹색", "초록"},
+    "blue": {"blue", "b", "b02", "청", "청색", "파랑"},
+}
 _OFF_RGB = {"edge", "coastal", "nir", "near", "infrared", "swir", "index"}  # red edge, coastal blue, near infrared
 _INFRARED = {"nir", "infrared", "ir", "swir"}
 _STRETCH_PERCENTILES = (0.5, 99.5)  # of the valid values, mapped to 0 and 255
@@ -163,14 +167,14 @@ def _described_rgb(descriptions: Sequence[str | None]) -> tuple[int, ...] | None
     bands: dict[str, int] = {}
     for band, text in enumerate(descriptions, 1):
         words = _words(text)
-        for colour in _RGB_NAMES:
-            if words & {colour, colour[0]} and not words & _OFF_RGB:
+        for colour, names in _RGB_NAMES.items():
+            if words & names and not words & _OFF_RGB:
                 bands.setdefault(colour, band)
     return tuple(bands[colour] for colour in _RGB_NAMES) if len(set(bands.values())) == len(_RGB_NAMES) else None
 
 
 def _words(text: str | None) -> set[str]:
-    return set(re.findall(r"[a-z]+", re.sub(r"rededge", "red edge", (text or "").lower())))
+    return set(re.findall(r"b0[234]|[a-z]+|[가-힣]+", re.sub(r"rededge", "red edge", (text or "").lower())))
 
 
 def _palette(colormap: Mapping[int, tuple[int, ...]], dtype: str) -> UInt8:

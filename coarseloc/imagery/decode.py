@@ -30,6 +30,8 @@ _CAMERA_BITS = (8, 10, 12, 14, 16)
 MIN_SEEN = 0.5  # of a picture: one that shows less ground is none of it
 _SPARSE = 16  # of so many pixels one is looked at first
 _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
+_HOT_SHARE = 5e-4  # of a picture: pixels that a sensor has lost or a lamp has burnt out
+_FEW_LEVELS = 16  # of 256 that a colour picture of 12 bits in 16 has
 _warned_bits: set[int] = set()
 _log = logging.getLogger("coarseloc")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
@@ -181,7 +183,15 @@ def _decode(data: bytes, name: str, max_pixels: int) -> DecodedImage:
     try:
         with open_picture(data) as image:
             _check_size(image, name, max_pixels)
-            return _as_rgb(ImageOps.exif_transpose(image), name)
+            has_sixteen_bits = any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
+            decoded = _as_rgb(ImageOps.exif_transpose(image), name)
+            if has_sixteen_bits and image.mode not in _SIXTEEN_BIT and 1 < decoded.pixels.max() < _FEW_LEVELS:
+                raise ImageryError(
+                    "unsupported",
+                    f"{name} holds colours of 16 bits that fill 12 at most: too dark to be read as they are. Convert "
+                    "it to 8 bits (gdal_translate -ot Byte -scale …)",
+                )
+            return decoded
     except ImageryError:
         raise
     except UnidentifiedImageError:
@@ -216,13 +226,13 @@ def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
 
 
 def _eight_bits(values: NDArray[np.uint16], name: str) -> UInt8:
-    """16-bit grey values by the bits that a camera filled: 10, 12 or 14 where none is above these."""
-    peak = int(values.max())
-    bits = next(bits for bits in _CAMERA_BITS if peak < 2**bits)
+    """16-bit grey values by the bits that a camera filled: 10, 12 or 14 where none but a few hot pixels is above."""
+    hot = _HOT_SHARE * values.size
+    bits = next((bits for bits in _CAMERA_BITS[:-1] if (values >= 2**bits).sum() <= hot), 16)
     if bits < 16:
         _warn_of_bits(bits, name)
     full = 2**bits - 1
-    scaled: UInt8 = ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+    scaled: UInt8 = ((values.clip(max=full).astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
     return scaled
 
 

@@ -437,6 +437,11 @@ def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]
     ]
     rest = f" So have {len(conflicts) - 1} more frame(s)." if len(conflicts) > 1 else ""
     notices = [f"{conflicts[0]}{rest}"] if conflicts else []
+    problems = [label.problem for label in frame_labels.values() if label and label.problem]
+    unplaced = [problem for problem in problems if problem.kind != "label-conflict"]
+    has_place = any(label and label.pose.location for label in frame_labels.values())
+    if unplaced and (has_place or any("it gives: nothing" not in str(problem) for problem in unplaced)):
+        notices.append(f"{len(unplaced)} of {len(frame_labels)} frames have a label without a position: {unplaced[0]}")
     labelled = [name for name, label in frame_labels.items() if label]
     own_files = [file for file in labels.files if labels.chosen_by_user or file.parent == path]
     if not labelled:

@@ -22,6 +22,7 @@ from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
 
 TABLES = (".csv", ".tsv", ".txt")
 MAX_LABEL_BYTES = 200_000_000
+_MOST_TURNED_DEG = 720.0  # of a yaw that was counted on over north
 _AROUND_NULL_DEG = 1.0  # of latitude 0, longitude 0: a flight there is around it
 
 
@@ -192,9 +193,9 @@ Number = Annotated[float | None, BeforeValidator(parse_number)]
 
 class _Position(BaseModel):
     model_config = ConfigDict(extra="allow")  # kept, to say what was found in place of a position
-    latitude: Number = None
-    longitude: Number = None
-    altitude: Number = None
+    latitude: Number = Field(default=None, validation_alias=AliasChoices("latitude", "lat"))
+    longitude: Number = Field(default=None, validation_alias=AliasChoices("longitude", "lon", "lng"))
+    altitude: Number = Field(default=None, validation_alias=AliasChoices("altitude", "alt"))
     x: Number = None  # used where the user says in which CRS
     y: Number = None
 
@@ -236,7 +237,8 @@ def _read_json(path: Path, crs: str | None) -> list[Label]:
         ) from None
     to_degrees = grid_positions(crs) if crs else None
     note = f"its positions are taken in {crs}, as --label-crs says" if crs else ""
-    return [replace(_json_label(image, to_degrees), note=note) for image in images if image is not None]
+    labels = [replace(_json_label(image, to_degrees), note=note) for image in images if image is not None]
+    return _without_wild_yaws(labels, [image.attitude.yaw for image in images if image is not None])
 
 
 def _json_label(image: _Image, to_degrees: ToDegrees | None) -> Label:
@@ -281,7 +283,8 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     elif to_degrees:
         notes.append(f"its eastings and northings are taken in {table.crs[:60]}, as it says")
     note = "; ".join(filter(None, notes))
-    return [replace(label, note=note) for label in labels]
+    yaws = [_parse_cell(row.get(columns["yaw"])) for row in rows] if columns["yaw"] else []
+    return _without_wild_yaws([replace(label, note=note) for label in labels], yaws)
 
 
 def _to_degrees(path: Path, crs: str) -> ToDegrees:
@@ -309,7 +312,7 @@ def _table_label(
         return None
     altitude_m, datum = _table_altitude(numbers)
     pose = _pose_without_location(altitude_m, numbers["yaw"], numbers["pitch"], numbers["roll"])
-    usable = [word for word in ("latitude", "longitude", "altitude") if numbers[word] is not None]
+    usable = [f"{word} {cells[word]}" for word in ("latitude", "longitude", "altitude") if cells.get(word)]
     lat = _by_letter(numbers["latitude"], cells.get("latitude_letter"))
     lon = _by_letter(numbers["longitude"], cells.get("longitude_letter"))
     if is_grid:
@@ -353,21 +356,35 @@ def _parse_cell(cell: str | None) -> float | None:
     text = (cell or "").strip()
     if (number := parse_number(text)) is not None:
         return number
-    if match := _DEGREES.fullmatch(text):
-        degrees = float(match[1]) + float(match[2] or 0) / 60 + float(match[3] or 0) / 3600
-        return -degrees if (match[4] or "N").upper() in "SW" else degrees
-    match = _WITH_UNIT.fullmatch(text)
-    return parse_number(match[1].replace(",", ".")) if match else None
+    if match := _WITH_UNIT.fullmatch(text):
+        return parse_number(match[1].replace(",", "."))
+    if (match := _DEGREES.fullmatch(text)) is None or (match["before"] and match["behind"]):
+        return None
+    degrees = float(match[2]) + float(match[3] or 0) / 60 + float(match[4] or 0) / 3600
+    return -degrees if (match["before"] or match["behind"]).upper() in ("S", "W") else degrees
 
 
 _DEGREES = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(?:deg|°)?\s*(?:(\d+(?:\.\d+)?)\s*['′])?\s*(?:(\d+(?:\.\d+)?)\s*[\"″])?\s*([NSEW])",
+    r"(?P<before>[NSEW]?)\s*(\d+(?:\.\d+)?)\s*(?:deg|[°º도:\s])?\s*"
+    r"(?:(\d+(?:\.\d+)?)\s*['′’분:\s]?\s*(?:(\d+(?:\.\d+)?)\s*(?:[\"″”초]|''|))?)?\s*(?P<behind>[NSEW]?)",
     re.IGNORECASE,
 )
 _WITH_UNIT = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*m(?:\s.*)?)?")
 
 
 # --- labels of either form -------------------------------------------------------------------------
+
+
+def _without_wild_yaws(labels: list[Label], yaws: Iterable[float | None]) -> list[Label]:
+    """Take all yaws of a file for none, and say so, where one is more than two turns."""
+    wildest = max((abs(yaw) for yaw in yaws if yaw is not None), default=0.0)
+    if wildest <= _MOST_TURNED_DEG:
+        return labels
+    note = f"its yaws reach {wildest:g}, which are no degrees (hundredths of them?): not used"
+    return [
+        replace(label, pose=replace(label.pose, yaw_deg=None), note="; ".join(filter(None, (label.note, note))))
+        for label in labels
+    ]
 
 
 def _normal_reference(text: str) -> str:
@@ -391,6 +408,18 @@ def _in_degrees(
     return (lat, lon) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
 
 
+def _off_globe(lat: float, lon: float) -> str:
+    """What numbers that are no latitude and longitude may be, and what to do."""
+    if abs(lon) <= 90 and abs(lat) <= 180:
+        return "the two seem to be swapped. Convert the labels to WGS84 degrees."
+    if abs(lat) < 9100 and abs(lon) < 18100 and abs(lat) % 100 < 60 and abs(lon) % 100 < 60:
+        return "these look like degrees and minutes, as NMEA writes them: 3730.05 is 37 + 30.05 / 60"
+    return (
+        "these look like metres of a projected CRS such as UTM. Give their CRS by --label-crs EPSG:…, or convert the "
+        "labels to WGS84 degrees."
+    )
+
+
 def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, usable: Iterable[str]) -> Label:
     """Build a label with its position, or with the reason why it has none; `usable` names the fields it does give."""
     name = reference.rpartition("/")[2]
@@ -402,16 +431,9 @@ def _label_at(reference: str, pose: Pose, lat: float | None, lon: float | None, 
         )
         return Label(reference, pose, problem)
     if abs(lat) > 90 or abs(lon) > 180:
-        swapped = abs(lon) <= 90 and abs(lat) <= 180
-        option = "" if swapped else ", or give their CRS by --label-crs EPSG:…"
-        guess = "the two seem to be swapped" if swapped else "these look like metres of a projected CRS such as UTM"
-        return Label(
-            reference,
-            pose,
-            ImageryError(
-                "wrong-crs",
-                f"the label of {name} has latitude {lat:g} and longitude {lon:g}: expected WGS84 degrees within "
-                f"±90 and ±180; {guess}. Convert the labels to WGS84 degrees{option}.",
-            ),
+        message = (
+            f"the label of {name} has latitude {lat:g} and longitude {lon:g}: expected WGS84 degrees within ±90 and "
+            f"±180; {_off_globe(lat, lon)}"
         )
+        return Label(reference, pose, ImageryError("wrong-crs", message))
     return Label(reference, replace(pose, location=LonLat(lon, lat)))

@@ -1,7 +1,7 @@
 """Tables of positions as tools write them: which column holds what, where a header or its names say so.
 
-Read are tables with a header under many names (exiftool, Metashape, wildnav, Korean Excel …), Pix4D's without one, and
-ODM's geo.txt in degrees.
+Read are tables with a header under many names (exiftool, Metashape, Mission Planner, wildnav, Korean Excel …), Pix4D's
+without one, and ODM's geo.txt.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from typing import NamedTuple
 
 from coarseloc.imagery.decode import SUFFIXES
@@ -16,12 +17,15 @@ from coarseloc.imagery.decode import SUFFIXES
 COLUMNS = {
     "filename": (
         "filename", "file_name", "file", "imageref", "image", "imagename", "image_name", "name", "frame", "sourcefile",
-        "label", "파일명", "파일", "파일이름", "이미지", "사진",
+        "image_path", "file_path", "filepath", "path", "img", "label", "파일명", "파일", "파일이름", "이미지", "사진",
     ),
-    "latitude": ("latitude", "lat", "lat_deg", "latitude_deg", "gps_latitude", "gpslatitude", "y/latitude", "위도"),
+    "latitude": (
+        "latitude", "lat", "lat_deg", "latitude_deg", "gps_latitude", "gpslatitude", "gps_lat", "y/latitude",
+        "latitude/y", "위도",
+    ),
     "longitude": (
-        "longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude", "gpslongitude", "x/longitude",
-        "경도",
+        "longitude", "lon", "lng", "long", "lon_deg", "longitude_deg", "gps_longitude", "gpslongitude", "gps_lon",
+        "gps_lng", "x/longitude", "longitude/x", "경도",
     ),
     "latitude_letter": ("gpslatituderef", "gps_latitude_ref", "latituderef", "latitude_ref", "latref", "lat_ref", "ns"),
     "longitude_letter": (
@@ -29,7 +33,9 @@ COLUMNS = {
     ),
     "easting": ("x/east", "x/easting", "easting", "east", "x_east"),
     "northing": ("y/north", "y/northing", "northing", "north", "y_north"),
-    "altitude": ("altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m", "z/altitude", "고도"),
+    "altitude": (
+        "altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m", "z/altitude", "height/z", "고도",
+    ),
     "altitude_above_takeoff": ("relativealtitude", "relative_altitude", "rel_alt"),
     "altitude_above_sea": ("gpsaltitude", "gps_altitude", "absolutealtitude", "absolute_altitude"),
     "yaw": ("yaw", "yaw_deg", "heading", "heading_deg", "방위각", "헤딩"),  # not track: a course is no heading
@@ -90,13 +96,18 @@ def decode_text(data: bytes) -> TableText:
 
 def read_table(text: str) -> LabelTable:
     """Read a table; its header is empty where the text holds none of the forms. Raises csv.Error for what no CSV is."""
-    lines = text.splitlines()
+    lines = unicodedata.normalize("NFC", text).splitlines()  # a Mac's Hangul is in parts
     first = next((line.strip() for line in lines if line.strip()), "")
     if _ODM_CRS.fullmatch(first):
         return _odm_table(first, lines[lines.index(next(line for line in lines if line.strip())) + 1 :])
+    if first.lower().startswith("sep="):  # Excel's, of what separates the cells below
+        lines = lines[lines.index(next(line for line in lines if line.strip())) + 1 :]
     start = next((number for number, line in enumerate(lines) if _is_header(line)), 0)
     body = "\n".join(lines[start:]).lstrip("#")
-    delimiter = max(",;\t", key=body.split("\n", 1)[0].count)
+    head = body.split("\n", 1)[0]
+    delimiter = max(",;\t|", key=head.count)
+    if delimiter not in head and head.count(" ") > 1:  # Mission Planner's location.txt
+        delimiter = " "
     rows = list(csv.reader(io.StringIO(body, newline=""), delimiter=delimiter))
     if not rows:
         return LabelTable([], [])
@@ -119,7 +130,7 @@ def _unused(header: list[str]) -> str:
 
 
 def _is_header(line: str) -> bool:
-    return bool(line.strip()) and (not line.startswith("#") or line.casefold().startswith("#label"))
+    return bool(line.strip()) and (not line.startswith("#") or line.casefold().startswith(("#label", "#name")))
 
 
 def _normal_column(cell: str) -> str:

@@ -34,6 +34,11 @@ def _calendar(match: re.Match[str]) -> datetime:
     return time.replace(tzinfo=UTC) if parts.get("zone") else time
 
 
+def _day_first(match: re.Match[str]) -> datetime:
+    day, month, year, hour, minute, second = map(int, match.groups()[:6])
+    return datetime(year, month, day, hour, minute, second)
+
+
 def _unix(match: re.Match[str]) -> datetime:
     fraction = match["fraction"] or match["ns"] or ""
     nanoseconds = int(f"{match['seconds'] or match['whole']}{fraction:0<9}".ljust(19, "0")[:19])
@@ -60,11 +65,19 @@ _FORMS = (
         _calendar,
     ),
     _Form(
+        "DD-MM-YYYY hh-mm-ss",
+        re.compile(r"(?<!\d)(\d\d)[-_.](\d\d)[-_.](20\d\d)[-_T ]+(\d\d)[-_:.]?(\d\d)[-_:.]?(\d\d)(?!\d)", re.ASCII),
+        _day_first,
+    ),
+    _Form(
         "YYMMDDhhmmss",
         re.compile(r"(?<![\d.])(\d\d)(\d\d)(\d\d)[-_]?(\d\d)(\d\d)(\d\d)(?!\d)", re.ASCII),
         _calendar,
     ),
 )
+
+
+_CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-_.:]?[0-5]\d[-_.:]?[0-5]\d(?!\d)", re.ASCII)
 
 
 def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
@@ -94,7 +107,18 @@ def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
         times = max(varying.values(), key=len)
         notice = f"the names of {len(times)} frames hold {len(set(times.values()))} times: not taken as the frames' own"
         return NameTimes(nothing, "", (notice,))
-    return NameTimes(nothing)
+    return NameTimes(nothing, "", _midnight_notices(names))
+
+
+def _midnight_notices(names: Sequence[str]) -> tuple[str, ...]:
+    """Say where names that hold nothing but the time of day pass midnight: their order is not that of the time."""
+    clocks = [match[0] for name in names if (match := _CLOCK.search(Path(name).stem))]
+    if not clocks or len(set(clocks)) < len(names) or max(clocks) < "23" or min(clocks) >= "01":
+        return ()
+    return (
+        f"names such as {names[0]} seem to hold the time of day and to pass midnight: frames are in the order of the "
+        "names, not of the time. Give a timestamp in labels, or name the day",
+    )
 
 
 def _plausible(form: _Form, match: re.Match[str]) -> datetime | None:

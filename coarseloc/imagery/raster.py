@@ -31,6 +31,7 @@ from coarseloc.imagery.mosaic_parts import MissingPart
 from coarseloc.imagery.raster_files import WORLD_FILES, declared_crs, files_state, open_raster, raster_files
 
 Bool = NDArray[np.bool_]
+_NULL_DEG = 0.5  # around latitude 0, longitude 0 is sea alone
 Float64 = NDArray[np.float64]
 
 _OVERVIEW_PX = 1024
@@ -149,8 +150,8 @@ class Raster:
             inside = self._within_limits(values)
             odd = values[:, ~inside]
             self.notices.append(
-                f"{name}: {(~inside).mean():.1%} of its pixels hold {odd.min():g} … {odd.max():g}, far off all others: "
-                "taken as nodata, which the file does not declare"
+                f"{name}: {(~inside).mean():.1%} of its pixels hold {np.nanmin(odd):g} … {np.nanmax(odd):g}, far off "
+                "all others: taken as nodata, which the file does not declare"
             )
             valid = inside if valid is None else valid & inside
         low, high = value_range(values, valid)
@@ -226,6 +227,11 @@ class Raster:
         elif self.crs.is_geographic:
             x, y = lon, lat
         middle = LonLat(lon, lat)
+        if max(abs(lon), abs(lat)) < _NULL_DEG:
+            notices.append(
+                f"{name} lies at {lat:.4f}, {lon:.4f}, at sea where latitude and longitude are 0: was its "
+                "georeference lost?"
+            )
         return notices + check_datum(name, wkt, middle) + check_area(name, wkt, middle, Axes(x, y))
 
     # --- reading ---------------------------------------------------------------------------------
@@ -387,6 +393,11 @@ def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None, driver: s
             f"Export it again with its georeference, or lay its world file ({world_file}) beside it and say the CRS by "
             "--crs EPSG:… (gdal_translate -a_srs EPSG:… -a_ullr WEST NORTH EAST SOUTH "
             f"{name} {path.stem}-placed.tif writes both)."
+        )
+    if crs is not None and crs.to_wkt(version="WKT2_2019").startswith("ENGCRS"):
+        raise InputError(
+            f"{name} lies in a local CRS ({crs.to_string()[:60]}), which says nothing of where on the Earth it is: "
+            "export it in a grid of maps, or say by --crs EPSG:… which one its numbers are of"
         )
     if crs is None:
         advice = (

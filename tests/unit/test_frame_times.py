@@ -101,6 +101,14 @@ def test_digits_that_are_no_frames_time_give_none_without_a_word(names: list[str
     assert set(answer.times.values()) == {None} and answer.notices == ()
 
 
+def test_names_with_the_day_first_are_times_and_times_of_day_alone_that_pass_midnight_are_told() -> None:
+    answer = name_times(["30-11-2025_23-59-59.jpg", "01-12-2025_00-00-01.jpg"], "f")
+    assert list(answer.times.values()) == [datetime(2025, 11, 30, 23, 59, 59), datetime(2025, 12, 1, 0, 0, 1)]
+    answer = name_times(["235958.jpg", "235959.jpg", "000001.jpg"], "f")
+    assert set(answer.times.values()) == {None} and "pass midnight" in answer.notices[0]
+    assert name_times(["155712.jpg", "155713.jpg"], "f").notices == ()
+
+
 def test_stamps_of_flights_in_the_names_of_many_frames_are_doubted_aloud() -> None:
     names = [f"{start}_{n:05d}.jpg" for start in (FLIGHT, "251124160703") for n in range(1, 6)]
     answer = name_times(names, "f")

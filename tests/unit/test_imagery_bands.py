@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,11 +169,19 @@ def test_tiles_of_one_colour_are_failures_and_no_references(tiff: Write, level: 
     assert sum(isinstance(view, View) for result in results for view in result) == 16
 
 
-def test_bands_whose_descriptions_are_not_understood_are_taken_and_said(tiff: Write) -> None:
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("B2", "B3", "B4"), r"\(1, 2, 3\), described as B2, B3, B4, are taken as red"),  # Landsat's, of 5 or of 8
+        (("B02", "B03", "B04"), r"\(3, 2, 1\) are taken as red.* as their descriptions say"),  # Sentinel-2
+        (("청색", "녹색", "적색"), r"\(3, 2, 1\) are taken as red.* as their descriptions say"),
+    ],
+)
+def test_bands_are_taken_by_their_descriptions_and_it_is_said(tiff: Write, names: tuple[str, ...], words: str) -> None:
     path = tiff(ground())
     with rasterio.open(path, "r+") as dataset:
-        dataset.descriptions = ("B02", "B03", "B04")
-    assert any("described as B02, B03, B04, are taken as red" in notice for notice in Raster(path).notices)
+        dataset.descriptions = names
+    assert any(re.search(words, notice) for notice in Raster(path).notices)
 
 
 def with_collar(level: int, dtype: type = np.uint8, noise: int = 0) -> np.ndarray:

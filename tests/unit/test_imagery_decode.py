@@ -91,6 +91,21 @@ def test_sixteen_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
     assert_array_equal(pixels[0, :, 0], [0, 0, 1, 1, 128, 255])
 
 
+def test_a_hot_pixel_does_not_darken_a_picture_of_twelve_bits() -> None:
+    values = np.tile(np.array([0, 2048, 4095], np.uint16), (64, 32))
+    values[5, 5] = 65535
+    pixels = decode.decode_image(encoded(Image.fromarray(values), "PNG"), "x")
+    assert_array_equal(pixels[0, :3, 0], [0, 128, 255])
+    assert pixels[5, 5, 0] == 255
+
+
+@pytest.mark.parametrize("driver", ["PNG", "GTiff"])
+def test_colours_of_twelve_bits_in_sixteen_are_refused_with_a_reason(driver: str) -> None:
+    data = as_file(np.moveaxis(RGB, -1, 0).astype(np.uint16) * 16, driver)
+    with pytest.raises(ImageryError, match="16 bits that fill 12"):
+        decode.decode_image(data, "x")
+
+
 @pytest.mark.parametrize("driver", ["PNG", "GTiff"])
 def test_sixteen_bit_colour_is_scaled_by_its_full_range(driver: str) -> None:
     data = as_file(np.moveaxis(RGB, -1, 0).astype(np.uint16) * 257, driver)

@@ -230,6 +230,19 @@ def test_a_doubt_that_its_user_answers_is_said_no_more(tmp_path: Path) -> None:
         open_flight(folder)
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["f_1.jpg,37.5,127", "f_2.jpg,0,0"], "1 of 2 frames have a label without a position"),
+        (["f_1.jpg,?,127", "f_2.jpg,north,?"], "2 of 2 frames .*latitude \\?, longitude 127"),
+    ],
+)
+def test_labels_without_a_position_are_said(tmp_path: Path, rows: list[str], words: str) -> None:
+    folder = folder_of(tmp_path / "f", "f_1.jpg", "f_2.jpg")
+    (folder / "t.csv").write_text("\n".join(["filename,lat,lon", *rows]))
+    assert any(re.search(words, notice) for notice in open_flight(folder).notices)
+
+
 def test_a_spreadsheet_beside_frames_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.xlsx").write_bytes(b"PK")
     assert "labels.xlsx: not read as labels" in unread_label_notices(tmp_path)[0]

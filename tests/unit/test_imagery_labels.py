@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -405,6 +406,36 @@ def test_degrees_of_another_datum_are_turned_into_wgs84(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "filename,lat,lon\na.jpg,37.5,127.03\n")
     (a,) = labels.open_labels(tmp_path / "t.csv", StatedLabels(crs="EPSG:4162")).entries  # Korean 1985, Bessel
     assert a.pose.location is not None and 300 < geo.distance_m(*a.pose.location, 127.03, 37.5) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#name latitude/Y longitude/X height/Z yaw\na.jpg 37.5 127.025 52.5 45\n",  # Mission Planner
+        "sep=;\nfile;lat;lon\na.jpg;37,5;127,025\n",  # Excel
+        "image_path|gps_lat|gps_lon\na.jpg|37.5|127.025\n",
+        unicodedata.normalize("NFD", "파일명,위도(도),경도(도)\na.jpg,37도 30분 0초,127도 1분 30초\n"),
+        "file,lat,lon\na.jpg,N37 30 0,E127:01:30\n",
+        "file,lat,lon\na.jpg,37°30'N,127°1'30\"E\n",
+    ],
+)
+def test_tables_and_degrees_as_further_tools_write_them_are_read(tmp_path: Path, text: str) -> None:
+    written(tmp_path / "location.txt", text)
+    assert labels.read_labels(tmp_path / "location.txt")["a.jpg"].location == pytest.approx((127.025, 37.5))
+
+
+def test_yaws_that_are_no_degrees_are_not_used_and_it_is_said(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "file,lat,lon,yaw\na.jpg,1,2,4500\nb.jpg,1,2,90\n")
+    written(tmp_path / "t.json", '{"images": [{"imageref": "a.jpg", "attitude": {"yaw": 27000}}]}')
+    for name in ("t.csv", "t.json"):
+        for label in labels.open_labels(tmp_path / name).entries:
+            assert label.pose.yaw_deg is None and "hundredths" in label.note
+
+
+def test_degrees_and_minutes_of_nmea_are_told(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "file,lat,lon\na.jpg,3730.0468,12701.5\n")
+    with pytest.raises(ImageryError, match="degrees and minutes"):
+        labels.read_labels(tmp_path / "t.csv")
 
 
 def test_a_column_of_hemispheres_gives_the_signs(tmp_path: Path) -> None:

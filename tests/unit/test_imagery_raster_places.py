@@ -139,6 +139,13 @@ def test_a_raster_in_the_grid_of_the_neighbouring_zone_is_taken(tiff: Write, pla
     assert any("are its axes exchanged" in notice for notice in raster.notices) == is_told
 
 
+def test_a_local_crs_and_a_place_at_null_are_told(tiff: Write) -> None:
+    with pytest.raises(InputError, match=r"local CRS.*--crs EPSG:"):
+        Raster(tiff(ground(), crs='LOCAL_CS["site",UNIT["metre",1]]', transform=Transform(1, 0, 9, 0, -1, 9)))
+    raster = Raster(tiff(ground(), crs="EPSG:4326", transform=Transform(1e-5, 0, 0, 0, -1e-5, 0)))
+    assert any("latitude and longitude are 0" in notice for notice in raster.notices)
+
+
 def test_degrees_in_a_grid_of_metres_are_told(tiff: Write) -> None:
     path = tiff(ground(), crs="EPSG:5186", transform=Transform(1e-5, 0, SEOUL.lon, 0, -1e-5, SEOUL.lat))
     with pytest.raises(InputError, match=r"these are degrees.*--crs EPSG:4326"):
