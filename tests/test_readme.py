@@ -64,6 +64,13 @@ def test_every_command_of_a_page_is_there_with_its_options(page: str):
         command.make_parser(context).parse_args(words)  # raises NoSuchOption
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md", "docs/tutorial.md", "docs/ko/tutorial.md"])
+def test_what_a_page_links_to_is_there(page: str):
+    path = README.parent / page
+    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+    assert links and [link for link in links if not (path.parent / link).exists()] == []
+
+
 def test_the_korean_readme_lists_the_same_backbones():
     rows = re.compile(r"^\| (\S+) \| ([\d.]+) \| (\d+) \|", re.MULTILINE)
     english, korean = ((README.parent / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md"))
