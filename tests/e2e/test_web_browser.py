@@ -120,10 +120,12 @@ def test_the_map_shows_the_ground_and_zooms(page, server):
     page.mouse.move(box["x"] + 300, box["y"] + 200)
     page.mouse.wheel(0, -400)  # at once, without a click into the map
     page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() < {before}")
+    page.wait_for_function("() => !document.querySelector('.map').map.view.getAnimating()")
+    nearer = page.evaluate("document.querySelector('.map').map.metresPerPixel()")
     page.locator('[data-map="in"]').click()
     page.locator(".map-view").focus()
     page.keyboard.press("+")
-    page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() < {0.3 * before}")
+    page.wait_for_function(f"() => document.querySelector('.map').map.metresPerPixel() < {0.5 * nearer}")
     page.wait_for_load_state("networkidle")
     assert tiles and {status for status, _url in tiles} == {200}
     ground = page.request.get(tiles[-1][1])

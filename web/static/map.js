@@ -85,7 +85,12 @@ export function makeMap(holder, facts) {
     metresPerPixel: () => view.getResolution() / map.stretch,
     onView: (tell) => view.on("change:resolution", () => tell(map.metresPerPixel())),
     whole: () => view.fit(whole, { padding: [8, 8, 8, 8] }),
-    zoom: (factor) => view.animate({ resolution: view.getConstrainedResolution(view.getResolution() * factor), duration: calm() ? 0 : 160 }),
+    goal: null, // the resolution that a zoom is on its way to: the next one starts from there
+    zoom(factor) {
+      map.goal = view.getConstrainedResolution((map.goal ?? view.getResolution()) * factor);
+      view.cancelAnimations();
+      view.animate({ resolution: map.goal, duration: calm() ? 0 : 160 }, (whole) => whole && (map.goal = null));
+    },
     fit(points, { margin = 0.08, least = facts.footprint_m ? 2 * facts.footprint_m : 400 } = {}) {
       if (!points.length) return map.whole();
       const extent = ol.extent.boundingExtent(points.map(at));
