@@ -24,6 +24,7 @@ CAPTURE_EXAMPLE = "251210182149_300_50_0_045"
 _NUMBER = r"\d+(?:\.\d+)?"
 _CAPTURE = re.compile(rf"\d{{12}}_(?P<altitude>{_NUMBER})_(?P<overlap>{_NUMBER})_[^_]+_(?P<angle>\d{{1,3}})", re.ASCII)
 _TILE = re.compile(r"(?P<capture>.+)_(?P<index>\d{1,7})\.[^.]+", re.ASCII)
+_BESIDE_TILE = re.compile(r"(?P<capture>.+)_\d{1,7}_[A-Za-z]\w*\.[^.]+", re.ASCII)
 
 Files = dict[int, dict[int, Path]]
 """Tile index → angle → image."""
@@ -89,10 +90,13 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
     files: Files = defaultdict(dict)
     failures: list[Failure] = []
     for capture in captures:
-        folder = capture.path.name
+        folder, beside = capture.path.name, list[str]()
         for name in image_names(capture.path):
             path = capture.path / name
             key = tile_key(name)
+            if key is None and (match := _BESIDE_TILE.fullmatch(name)) and match["capture"] == folder:
+                beside.append(name)
+                continue
             if key is None or key[0] != folder:
                 message = f"is not named {folder}_<index>, such as {folder}_00001{printable(path.suffix)}"
                 failures.append(Failure(printable(path), "list", "bad-name", message))
@@ -101,6 +105,12 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
             if first is not path:
                 message = f"is tile {key[1]} at {capture.angle_deg:03d}, which is {first} already: that one is kept"
                 failures.append(Failure(printable(path), "list", "duplicate-tile", message))
+        if beside:
+            message = (
+                f"{len(beside)} of its pictures are left out: named {folder}_<index>_<word> (first {beside[0]}), they "
+                "are taken for masks, thumbnails or another camera's"
+            )
+            failures.append(Failure(printable(capture.path), "list", "bad-name", message))
     return dict(files), failures
 
 

@@ -281,10 +281,16 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     if crs:
         notes.append(f"its positions are taken in {crs}, as --label-crs says")
     elif to_degrees:
-        notes.append(f"its eastings and northings are taken in {table.crs[:60]}, as it says")
+        notes.append(f"its eastings and northings are taken in {_crs_name(table.crs)}, as it says")
     note = "; ".join(filter(None, notes))
     yaws = [_parse_cell(row.get(columns["yaw"])) for row in rows] if columns["yaw"] else []
     return _without_wild_yaws([replace(label, note=note) for label in labels], yaws)
+
+
+def _crs_name(crs: str) -> str:
+    """The name in WKT, or the text itself."""
+    match = re.match(r'\w+\["([^"]+)"', crs)
+    return match[1] if match else crs[:60]
 
 
 def _to_degrees(path: Path, crs: str) -> ToDegrees:

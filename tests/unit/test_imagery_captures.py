@@ -199,6 +199,16 @@ def test_metres_in_one_label_are_a_failure_and_in_all_an_error(capture_tree: Wri
     assert error.value.kind == "wrong-crs"
 
 
+def test_masks_and_other_cameras_pictures_beside_tiles_are_one_failure_a_capture(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    capture = root / "251210182149_300_50_0_000"
+    for word in ("mask", "T", "thumb"):
+        Image.new("RGB", (8, 8)).save(capture / f"{capture.name}_00003_{word}.png")
+    source = only(root)
+    (failure,) = source.failures
+    assert failure.kind == "bad-name" and "3 of its pictures are left out" in failure.message
+
+
 def test_a_duplicate_tile_is_a_failure_and_the_first_is_kept(capture_tree: WriteCaptures) -> None:
     root = capture_tree()
     capture = root / "251210182149_300_50_0_000"
