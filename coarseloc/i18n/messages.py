@@ -16,6 +16,7 @@ from importlib import resources
 from coarseloc.i18n import DEFAULT, LANGUAGES, Translator, translator
 
 _VALUE = re.compile(r"\{(\d+)\}")
+_FEW_LETTERS = 4
 
 
 def language_of_environment(environment: Mapping[str, str]) -> str:
@@ -62,4 +63,9 @@ def messages(language: str) -> dict[str, str]:
 
 def _pattern(english: str) -> str:
     parts = _VALUE.split(english)  # text, number, text, …
-    return "".join(re.escape(part) if i % 2 == 0 else f"(?P<v{part}>.*?)" for i, part in enumerate(parts))
+    # Hardly any text of its own would match any sentence: "{0}: {1} of {2} {3}" is of single words.
+    inner = r"\S+?" if sum(map(str.isalpha, "".join(parts[::2]))) < _FEW_LETTERS else ".*?"
+    values = dict.fromkeys(parts[3:-2:2], inner)
+    return "".join(
+        re.escape(part) if i % 2 == 0 else f"(?P<v{part}>{values.get(part, '.*?')})" for i, part in enumerate(parts)
+    )
