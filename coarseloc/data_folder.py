@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib import metadata
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -341,7 +341,7 @@ class DataFolder:
                     f"{store.backend} at {store.location} lacks {', '.join(lost)}, lost or put aside as damaged: "
                     "`coarseloc drain` writes what is lacking from the database"
                 )
-            return f"{store.backend} at {store.location}: {counts or 'empty'}"
+            return f"{store.backend} at {store.location}: {counts or 'empty'}{_version_note(store)}"
 
     def _mirrors(self) -> str:
         from search.mirror import check_mirrors
@@ -409,6 +409,17 @@ class DataFolder:
     def _pending(self) -> str:
         with self.db.read() as session:
             return str(embeddings.pending_counts(session) or "nothing")
+
+
+def _version_note(store: VectorStore) -> str:
+    """Which server answers and whether its client goes with it; nothing of the embedded store."""
+    if store.backend != "qdrant-server":
+        return ""
+    from coarseloc.vectors.server import ServerStore, apart
+
+    server, client = cast(ServerStore, store).version, metadata.version("qdrant-client")
+    warning = ": WARNING: more than one minor version apart, bring one to the other's" if apart(server, client) else ""
+    return f"; server {server}, client {client}{warning}"
 
 
 def _faiss() -> str:

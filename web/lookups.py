@@ -102,8 +102,10 @@ def _rank(
 
 
 def _mirror(state: WebState, stored: StoredReferenceSet, spec: StoredSpec) -> Mirror:
-    """Opened once for each state of the embeddings."""
+    """Opened once for each state of the embeddings; those of earlier states are let go."""
     with state.database.read() as session:
         generation = gallery.generation(session)
-    key = ("mirror", stored.uid, spec.id, generation)
-    return state.memory.recall(key, lambda: open_mirror(state.database, state.settings.mirrors, stored, spec))
+    key = ("mirror", stored.uid, spec.id)
+    return state.memory.recall(
+        key, lambda: open_mirror(state.database, state.settings.mirrors, stored, spec), generation
+    )

@@ -7,6 +7,7 @@ Flask application so that no client holds a thread. Why these: `docs/operations.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import math
 import re
@@ -35,6 +36,8 @@ _EXPORT = re.compile(r"/flights/[^/]+/export\.\w+")  # of 1,500 frames: three se
 _BACKLOG = 2048
 _POLL_S = 0.05
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+
 
 def serve(
     settings: Settings,
@@ -49,6 +52,7 @@ def serve(
     Raises ConfigError for an address beyond this machine without a token of 16 characters, InputError where the port
     is taken.
     """
+    _return_memory()
     check_token(settings.token.get_secret_value() if settings.token else None, host)
     app = create_app(settings, host=host)
 
@@ -63,6 +67,15 @@ def serve(
         serve_wsgi(app, host, port, threads, LIMITS, begin, stop, lambda path: bool(_EXPORT.fullmatch(path)))
     finally:
         app.extensions["coarseloc"].close()
+
+
+def _return_memory() -> None:
+    """Let glibc give decoded pictures back to the system: left alone it raises its threshold to the largest block ever
+    freed, and keeps a heap for each thread. Another C library has no such call."""
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_ARENA_MAX, 4)):
+            mallopt(parameter, value)
 
 
 def serve_wsgi(

@@ -82,8 +82,9 @@ class QueryEncoders:
         finally:
             self._one_at_a_time.release()
 
-    def embed(self, spec: EmbeddingSpec, pixels: UInt8) -> EmbeddedQuery:
-        """uint8 [H, W, 3] → its embedding by the very weights and settings of `spec`.
+    def embed(self, spec: EmbeddingSpec, decode: Callable[[], UInt8]) -> EmbeddedQuery:
+        """Embed what `decode` gives, uint8 [H, W, 3], by the very weights and settings of `spec`; it is called when it
+        is this image's turn, so that those that wait hold no pixels.
 
         Raises Problem 429 where too many wait already, WeightsError where the weights are missing or others.
         """
@@ -94,6 +95,7 @@ class QueryEncoders:
             self._inside += 1
         try:
             with self._one_at_a_time:
+                pixels = decode()
                 started = time.perf_counter()
                 fresh = spec.digest not in self._loaded
                 backbone = self._backbone(spec)
@@ -194,16 +196,18 @@ class ResultCache:
     """Keeps the latest `size` results of slow look-ups that do not change; shared among threads."""
 
     def __init__(self, size: int = 256) -> None:
-        self._size, self._values, self._lock = size, OrderedDict[Hashable, object](), Lock()
+        self._size, self._values, self._lock = size, OrderedDict[Hashable, tuple[Hashable, object]](), Lock()
 
-    def recall(self, key: Hashable, make: Callable[[], T]) -> T:
+    def recall(self, key: Hashable, make: Callable[[], T], version: Hashable = None) -> T:
+        """Return what `make` gives, remembered; of a key the latest `version` alone is kept."""
         with self._lock:
-            if key in self._values:
+            known = self._values.get(key)
+            if known is not None and known[0] == version:
                 self._values.move_to_end(key)
-                return self._values[key]  # type: ignore[return-value]
+                return known[1]  # type: ignore[return-value]
         value = make()
         with self._lock:
-            self._values[key] = value
+            self._values[key] = (version, value)
             while len(self._values) > self._size:
                 self._values.popitem(last=False)
         return value
@@ -246,7 +250,7 @@ class WebState:
     def remember_until_write(self, key: tuple[Hashable, ...], read: Callable[[Session], T]) -> T:
         """Return what `read` selects of the references, from memory until one of them is written."""
         with self.database.read() as session:
-            return self.memory.recall((*key, gallery.generation(session)), lambda: read(session))
+            return self.memory.recall(key, lambda: read(session), gallery.generation(session))
 
     @property
     def uploads(self) -> Path:

@@ -221,6 +221,15 @@ class LocalStore(ServerStore):
         return "local"
 
 
+def apart(server: str, client: str) -> bool:
+    """Whether two versions of Qdrant are more than one minor version apart: further ones are not tested together."""
+    try:
+        (major, minor), (other, other_minor) = (map(int, text.split(".")[:2]) for text in (server, client))
+    except ValueError:
+        return False
+    return major != other or abs(minor - other_minor) > 1
+
+
 def _dim(info: models.CollectionInfo) -> int:
     params = info.config.params.vectors
     if not isinstance(params, models.VectorParams) or params.distance != models.Distance.DOT:

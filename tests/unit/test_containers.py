@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from coarseloc.core.config import Settings
+from coarseloc.vectors.server import apart
 
 ROOT = Path(__file__).parents[2]
 FILES = ["docker-compose.yml", "docker-compose.gpu.yml", "docker-compose.cluster.yml"]
@@ -62,6 +64,18 @@ def test_whatever_keeps_running_tells_its_health_and_is_waited_for(found: dict[s
 
 
 @pytest.mark.parametrize("found", [BASE, GPU, CLUSTER], ids=FILES)
+def test_every_service_has_no_more_than_it_needs(found: dict[str, dict[str, Any]]) -> None:
+    for name, service in found.items():
+        assert service["read_only"] and service["tmpfs"][0].startswith("/tmp"), name
+        assert service["mem_limit"] and service["pids_limit"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if name.startswith("qdrant"):
+            assert service["image"].endswith("-unprivileged"), name
+            written = [value for key, value in service["environment"].items() if key.endswith("_PATH")]
+            assert written and all(path.startswith("/qdrant/storage/") for path in written), name
+
+
+@pytest.mark.parametrize("found", [BASE, GPU, CLUSTER], ids=FILES)
 def test_every_setting_is_one_that_the_application_reads(found: dict[str, dict[str, Any]]) -> None:
     known = {f"COARSELOC_{field.upper()}" for field in Settings.model_fields}
     for name in ("web", "ingest"):
@@ -94,7 +108,7 @@ def test_nothing_listens_beyond_this_machine_and_nothing_is_without_its_secret(
 def test_images_are_pinned_and_data_lives_in_named_volumes(found: dict[str, dict[str, Any]]) -> None:
     for name, service in found.items():
         if name.startswith("qdrant"):
-            assert re.fullmatch(r"qdrant/qdrant:v\d+\.\d+\.\d+", service["image"])
+            assert re.fullmatch(r"qdrant/qdrant:v\d+\.\d+\.\d+-unprivileged", service["image"])
             assert service["volumes"] == [f"{name}:/qdrant/storage"]
         else:
             assert service["volumes"][0] == "data:/data"
@@ -161,3 +175,16 @@ def test_the_build_sees_everything_that_the_wheel_needs_and_no_more() -> None:
     assert "*" in ignore
     for kept in (line[1:] for line in ignore if line.startswith("!")):
         assert list(ROOT.glob(kept)), kept
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "far"),
+    [("1.18.3", "1.19.0", False), ("1.17.9", "1.19.0", True), ("2.0.0", "1.19.0", True), ("dev", "1.19.0", False)],
+)
+def test_versions_of_qdrant_more_than_one_minor_apart_are_told(server: str, client: str, far: bool) -> None:
+    assert apart(server, client) is far
+
+
+def test_the_composed_server_goes_with_the_client_that_is_installed() -> None:
+    version = re.search(r":v([\d.]+)", BASE["qdrant"]["image"])
+    assert version is not None and not apart(version[1], metadata.version("qdrant-client"))

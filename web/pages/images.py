@@ -11,6 +11,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Blueprint, Response, request, send_file, url_for
@@ -138,7 +139,8 @@ def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
 
 def _read(source: Path) -> Any:
     try:
-        return read_image(source)
+        with DECODING:
+            return read_image(source)
     except ImageryError as error:
         status = 404 if error.kind == "missing-file" else 422
         detail = _("The image file {name} cannot be shown: {reason}.", name=source.name, reason=error.kind)
@@ -160,6 +162,7 @@ def send_picture(path: Path) -> Response:
 MAX_PIXELS = 60_000_000
 MAX_UPLOADS = 100
 _CUT_OFF_S = 3600
+DECODING = BoundedSemaphore(2)  # pictures at once: one of 60 million pixels takes half a gigabyte while it is decoded
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -188,7 +191,8 @@ def _drop_cut_off(folder: Path) -> None:
 def decode_upload(data: bytes) -> UInt8:
     """uint8 [H, W, 3]; the pixel count is looked at before a pixel is decoded."""
     try:
-        return decode_image(data, _("The image"), MAX_PIXELS)
+        with DECODING:
+            return decode_image(data, _("The image"), MAX_PIXELS)
     except ImageryError as error:
         status = 413 if error.kind == "too-large" else 415
         details = {

@@ -75,7 +75,7 @@ def localize() -> ImageLocalization:
     started = time.perf_counter()
     pixels = decode_upload(body)
     decode_ms = (time.perf_counter() - started) * 1e3
-    embedded = state.encoders.embed(spec.embedding_spec, pixels)
+    embedded = state.encoders.embed(spec.embedding_spec, lambda: pixels)
     ranking, trouble = rank_query(state, spec, embedded.vector, where)
     add_timing("decode", decode_ms)
     add_timing("embed", embedded.embed_ms)

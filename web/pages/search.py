@@ -292,7 +292,7 @@ def _embed(state: WebState, query: SearchedImage, spec: StoredSpec) -> tuple[Emb
 
     def make() -> EmbeddedQuery:
         fresh.append(True)
-        return state.encoders.embed(spec.embedding_spec, query.pixels())
+        return state.encoders.embed(spec.embedding_spec, query.pixels)
 
     embedded = state.memory.recall(("vector", query.view.image, spec.digest), make)
     return embedded, not fresh
