@@ -318,7 +318,7 @@ def _table_label(
         return None
     altitude_m, datum = _table_altitude(numbers)
     pose = _pose_without_location(altitude_m, numbers["yaw"], numbers["pitch"], numbers["roll"])
-    usable = [f"{word} {cells[word]}" for word in ("latitude", "longitude", "altitude") if cells.get(word)]
+    usable = [f"{word} {cells[word]}" for word in _PLACE_WORDS if cells.get(word)]
     lat = _by_letter(numbers["latitude"], cells.get("latitude_letter"))
     lon = _by_letter(numbers["longitude"], cells.get("longitude_letter"))
     if is_grid:
@@ -359,7 +359,9 @@ def _gimbal(numbers: Mapping[str, float | None]) -> Pose | None:
 def _parse_cell(cell: str | None) -> float | None:
     """Parse a number with a decimal point or comma, degrees with minutes and seconds as exiftool writes them, or a
     number with its unit (`352.1 m Above Sea Level`)."""
-    text = (cell or "").strip()
+    text = (cell or "").strip().replace("−", "-")
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
     if (number := parse_number(text)) is not None:
         return number
     if match := _WITH_UNIT.fullmatch(text):
@@ -375,6 +377,8 @@ _DEGREES = re.compile(
     r"(?:(\d+(?:\.\d+)?)\s*['′’분:\s]?\s*(?:(\d+(?:\.\d+)?)\s*(?:[\"″”초]|''|))?)?\s*(?P<behind>[NSEW]?)",
     re.IGNORECASE,
 )
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+")
+_PLACE_WORDS = ("latitude", "longitude", "easting", "northing", "altitude")
 _WITH_UNIT = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*m(?:\s.*)?)?")
 
 

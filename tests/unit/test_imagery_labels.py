@@ -379,6 +379,12 @@ def test_eastings_without_a_crs_that_serves_are_refused(tmp_path: Path, head: st
         labels.open_labels(tmp_path / "ref.csv")
 
 
+@pytest.mark.parametrize(("cell", "number"), [("202,650.5", 202650.5), ("−127.5", -127.5), ("37,5", 37.5)])
+def test_numbers_with_thousands_or_a_long_minus_are_read(tmp_path: Path, cell: str, number: float) -> None:
+    written(tmp_path / "t.csv", f"file;lat;lon;alt\na.jpg;1;2;{cell}\n")
+    assert labels.read_labels(tmp_path / "t.csv")["a.jpg"].altitude_label_m == number
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
