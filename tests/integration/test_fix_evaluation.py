@@ -42,7 +42,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[cl.Workspa
         area, root / "flights", flight_id=FLIGHT, frames=FRAMES, footprint_m=FOOTPRINT_M, seed=5, side_px=160
     )
     frame = root / "flights" / FLIGHT / f"{FLIGHT}_{BLANK:05d}.jpg"
-    Image.new("RGB", (160, 160), (112, 120, 96)).save(frame)
+    grain = np.random.default_rng(3).normal((112, 120, 96), 3.0, (160, 160, 3))  # of one colour it would be no picture
+    Image.fromarray(grain.astype(np.uint8)).save(frame)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(root / "data").items():
             patch.setenv(name, value)
