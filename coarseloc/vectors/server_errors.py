@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 
 log = logging.getLogger(__name__)
+
+
+# What a node says that answers while others of its cluster do not.
+_CLUSTER = re.compile(r"\b(replica|peer|consensus)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,14 @@ def clear_errors(location: str, doing: str) -> Iterator[None]:
         yield
     except (ApiException, QdrantException, json.JSONDecodeError) as error:
         if is_transient(error):
+            remedy = (
+                "Start the nodes of the cluster that are down"
+                if _CLUSTER.search(describe(error))
+                else "Start it, or correct COARSELOC_QDRANT_URL; unset it to use the embedded store"
+            )
             raise VectorStoreUnavailable(
-                f"the Qdrant server at {location} is not available ({doing}: {describe(error)}). Start it, or correct "
-                "COARSELOC_QDRANT_URL; unset it to use the embedded store. Exact search works without."
+                f"the Qdrant server at {location} is not available ({doing}: {describe(error)}). {remedy}. Exact "
+                "search works without."
             ) from error
         raise VectorStoreError(
             f"Qdrant at {location} did not do as asked ({doing}: {describe(error)}). {_advice(error)}"

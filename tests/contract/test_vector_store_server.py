@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.core.types import Point
 from coarseloc.vectors.payload import INDEXES
 from coarseloc.vectors.server import ServerStore
-from coarseloc.vectors.server_errors import Backoff
+from coarseloc.vectors.server_errors import Backoff, clear_errors
 
 DIM = 16
 NAME = "area-1234"
@@ -242,3 +244,17 @@ def test_waits_double_up_to_the_longest_and_spread_over_half() -> None:
         assert longest / 2 <= min(waits) < max(waits) <= longest
     assert backoff.wait_s(1, retry_after_s=3.0) == 3.0
     assert backoff.wait_s(1, retry_after_s=3_600.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("Service internal error: 2 of 3 replicas of shard 1 failed", "Start the nodes of the cluster that are down"),
+        ("Service internal error: out of disk", "Start it, or correct COARSELOC_QDRANT_URL"),
+    ],
+)
+def test_where_nodes_of_a_cluster_are_down_these_are_to_be_started(message: str, advice: str) -> None:
+    body = json.dumps({"status": {"error": message}}).encode()
+    error = UnexpectedResponse(500, "Internal Server Error", body, httpx.Headers())
+    with pytest.raises(VectorStoreUnavailable, match=advice), clear_errors("http://nodes:6333", "writing"):
+        raise error
