@@ -43,7 +43,7 @@ def layout_tiles(raster: Raster, footprint_m: float, overlap: float, side_px: in
     if not on_ground.any():
         raise InputError(
             f"none of the {len(places)} footprints of {footprint_m:g} m inside {raster.path.name} holds as much as "
-            f"{MIN_GROUND:.0%} of ground: is its nodata value or mask right?"
+            f"{MIN_GROUND:.0%} of ground: is its nodata value or mask right, or its border ground (--border-is-ground)?"
         )
     return tiling.tiles_at(places[on_ground], footprint_m), affines[on_ground], int((~on_ground).sum())
 
