@@ -111,7 +111,7 @@ class FolderChecks(DataFolder):
                 "reference set yet"
             )
         specs, found = self._asked_specs(encoders, backbones, sources)
-        with self._show_progress("preflight"):
+        with self.show_progress("preflight"):
             result = run_preflight(
                 self.db, sources, flight, specs, encoders.load, refusals=[*refusals, *found],
                 data_dir=self.settings.data_dir, thumbnails=self.settings.thumbnails,
@@ -248,13 +248,13 @@ class FolderChecks(DataFolder):
 
         (stored,) = self.reference_sets(Where(reference_sets=(reference_set,) if reference_set else ()))
         specs = self.stored_specs([stored], backbones, input_px, precision, fit)
-        with self._show_progress(f"localizability {stored.name}") as progress:
+        with self.show_progress(f"localizability {stored.name}") as progress:
             measured = measure_localizability(self.db, self.settings.mirrors, stored, specs, excluded, progress)
         rasters = self._write_rasters(stored, measured, geotiffs) if geotiffs else []
         if report is not None:
             from search.evaluation.report.localizability import write_localizability
 
-            with self._show_progress("report") as progress:
+            with self.show_progress("report") as progress:
                 texts = write_localizability(
                     measured, self._ground(stored), report.file, language=report.language, figures=report.figures,
                     note=report.note, progress=progress,
@@ -279,7 +279,7 @@ class FolderChecks(DataFolder):
         if report is not None:
             from search.evaluation.report.truth_check import write_truth_check
 
-            with self._show_progress("report") as progress:
+            with self.show_progress("report") as progress:
                 texts = write_truth_check(
                     check, self._ground_of_flight(flight_id), report.file, language=report.language,
                     figures=report.figures, note=report.note, progress=progress,

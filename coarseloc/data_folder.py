@@ -104,7 +104,7 @@ class DataFolder:
         """show_progress: of long work. notice: is told what a user should know of an answer."""
         self.settings = settings
         self.notice = notice
-        self._show_progress: Reporter = show_progress or (lambda _: nullcontext())
+        self.show_progress: Reporter = show_progress or (lambda _: nullcontext())
 
     @cached_property
     def db(self) -> Database:
@@ -248,14 +248,14 @@ class DataFolder:
         """Bring the vector store up to the database."""
         from coarseloc.vectors import sync
 
-        with self.vectors() as store, self._show_progress("index") as progress:
+        with self.vectors() as store, self.show_progress("index") as progress:
             return sync.drain(self.db, store, progress)
 
     def rebuild(self) -> DrainSummary:
         """Drop the vector store's collections and replay the database into new ones."""
         from coarseloc.vectors import sync
 
-        with self.vectors() as store, self._show_progress("rebuild") as progress:
+        with self.vectors() as store, self.show_progress("rebuild") as progress:
             return sync.rebuild(self.db, store, progress)
 
     def reconcile(self, sample: int = 1000) -> Reconciliation:

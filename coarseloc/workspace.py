@@ -169,7 +169,7 @@ class Workspace(FolderChecks):
             for source in sources:
                 for text in (*source.notices, *ingest_doubts(source, encoder_specs, self.settings.data_dir)):
                     self.notice(text)
-                with self._show_progress(f"ingest {source.reference_set.name}") as progress:
+                with self.show_progress(f"ingest {source.reference_set.name}") as progress:
                     summary = worker.run(
                         self.db,
                         source,
@@ -184,7 +184,7 @@ class Workspace(FolderChecks):
                 if summary.interrupted:
                     return IngestResult(summaries, None, "interrupted: nothing was drained")
         try:
-            with self.vectors() as store, self._show_progress("index") as progress:
+            with self.vectors() as store, self.show_progress("index") as progress:
                 return IngestResult(summaries, sync.drain(self.db, store, progress), "")
         except (LockedError, VectorStoreUnavailable) as error:
             # Ingest never waits for the vector store: what is pending stays pending and is shown.
@@ -271,7 +271,7 @@ class Workspace(FolderChecks):
             backbone = encoders.load_matching(stored.embedding_spec)
             for text in shape_notices(flight, sets, stored.embedding_spec):
                 notice(text)
-            with self._show_progress(f"search {stored.backbone}") as progress:
+            with self.show_progress(f"search {stored.backbone}") as progress:
                 started = run_search(
                     self.db,
                     self.settings.mirrors,
@@ -288,7 +288,7 @@ class Workspace(FolderChecks):
                     notice=notice,
                 )
             if request:
-                with self._show_progress(f"fix {stored.backbone}") as progress:
+                with self.show_progress(f"fix {stored.backbone}") as progress:
                     for run_id in started:
                         verify_run(
                             self.db, run_id, maps, request, device=backbone.device, progress=progress, notice=notice
@@ -526,7 +526,7 @@ class Workspace(FolderChecks):
         else:
             records = self._map_records(flight, localizer, previous or {})
         first = list(islice(records, 1))  # widths are tried first, with a progress of their own
-        with self._show_progress("localize") as progress:
+        with self.show_progress("localize") as progress:
             for count, record in enumerate(chain(first, records), start=1):
                 yield record
                 if progress:
@@ -550,7 +550,7 @@ class Workspace(FolderChecks):
             yield record
 
     def _fit_widths(self, localizer: MapLocalizer, frames: Sequence[Frame]) -> None:
-        with self._show_progress("width of the first frames"):
+        with self.show_progress("width of the first frames"):
             notices = localizer.fit_widths(frames)
         for text in notices:
             self.notice(text)
@@ -642,7 +642,7 @@ class Workspace(FolderChecks):
         else:
             stored, options = self._run_track(flight, request, run_ids, camera, map_request.sd_m, device)
         places = track_flight(self.db, stored, request=request, notice=self.notice, **options)
-        with self._show_progress("track") as progress:
+        with self.show_progress("track") as progress:
             for count, place in enumerate(places, start=1):
                 yield frame_track_info(
                     stored.flight, place.frame, place.estimate, place.error, place.track_ms, place.larger_ms
@@ -877,7 +877,7 @@ class Workspace(FolderChecks):
         """Write evaluations as one HTML file; returns notices. options: language, figures, frame, note."""
         from search.evaluation.report.runs import write_report
 
-        with self._show_progress("report") as progress:
+        with self.show_progress("report") as progress:
             return write_report(
                 evaluations, self.settings.thumbnails, file, whole_maps=evaluations.whole_maps,
                 tracks=evaluations.tracks, progress=progress, **options,
@@ -933,7 +933,7 @@ class Workspace(FolderChecks):
         bench = self._study_bench(request)
         if request.frames_from and not isinstance(bench.ground, OrthophotoGround):
             raise InputError(f"--frames-from needs an orthophoto to cut references from; {source!r} is pictures")
-        with self._show_progress("rotation") as progress:
+        with self.show_progress("rotation") as progress:
             return run_rotation(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
                 step=step, frames=request.frames, patches=patches, positions=request.positions,
@@ -957,7 +957,7 @@ class Workspace(FolderChecks):
         bench = self._study_bench(request, turned=False)
         if not isinstance(bench.ground, OrthophotoGround):
             raise InputError(f"{source!r} is pictures: other altitudes can only be seen in an orthophoto")
-        with self._show_progress("altitude") as progress:
+        with self.show_progress("altitude") as progress:
             return run_altitude(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
                 reference_m=reference_m, altitudes_m=altitudes_m, pyramid_m=pyramid_m, overlap=request.overlap,
@@ -969,7 +969,7 @@ class Workspace(FolderChecks):
         """Write a study as one HTML file; returns notices. options: language, figures, note."""
         from search.evaluation.report.study import write_study
 
-        with self._show_progress("report") as progress:
+        with self.show_progress("report") as progress:
             return write_study(study, file, progress=progress, **options)
 
     def _study_bench(self, request: StudyRequest, *, turned: bool = True) -> _StudyBench:

@@ -26,6 +26,7 @@ from web.pages import (
     gallery,
     ground,
     images,
+    jobs,
     live,
     localize,
     references,
@@ -38,8 +39,8 @@ from web.pages.map import map_texts
 from web.state import WebState
 
 _FEATURES = (
-    flights, gallery, frame, live, search, localize, compare, rotation, references, export, upkeep, ground, images,
-    monitoring, openapi,
+    flights, gallery, jobs, frame, live, search, localize, compare, rotation, references, export, upkeep, ground,
+    images, monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 

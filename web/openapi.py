@@ -26,6 +26,7 @@ from web.monitoring import Readiness
 from web.pages.export import TRACK_MEDIA, GeoJsonFeatures
 from web.pages.ground import GroundPlaces, MapGrid
 from web.pages.images import SIZES
+from web.pages.jobs import JobReceipt
 from web.pages.localize import ImageLocalization
 from web.pages.search import UploadReceipt
 from web.pages.upkeep import UpkeepReceipt
@@ -94,6 +95,7 @@ _SEARCHES = ("set", "asked", "method")
 _ROWS = (*NAMES, *(f"{name}-{end}" for name in NUMBERS for end in ("from", "to")), "sort")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("export.whole", "suffix"): {"enum": list(FORMATS)},
+    ("jobs.ask", "wish"): {"enum": ["pause", "stop", "resume"]},
     ("export.gallery_rows", "suffix"): {"enum": list(FORMATS)},
     ("export.tracks", "suffix"): {"enum": list(TRACK_FORMATS)},
     ("export.schema", "name"): {"enum": list(SCHEMAS)},
@@ -161,6 +163,9 @@ OPERATIONS: dict[str, Operation] = {
     "ground.grid": Operation("A reference set's projected coordinates", (), (404,), MapGrid),
     "ground.map_tile": Operation("A map tile of a reference set's ground", (), (404,), _MAP_TILE),
     "ground.base_tile": Operation("A map tile of the server's base map", (), (404,), _MAP_TILE | {"image/jpeg": None}),
+    "jobs.jobs_json": Operation("Long work: what runs, how far it is, how it ended", ("lang",)),
+    "jobs.start": Operation("Start a job", (), (401, 403, 404, 413), JobReceipt),
+    "jobs.ask": Operation("Pause, stop or resume a job", (), (401, 403, 404, 413), JobReceipt),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
     "localize.localize": Operation(
         "Where an image was taken", (*_FACETS, "lang"), (401, 403, 404, 409, 413, 415, 429), ImageLocalization
@@ -207,7 +212,7 @@ def describe(app: Flask) -> dict[str, Any]:
     answers = {name: _answers(app.view_functions[name], operation) for name, operation in OPERATIONS.items()}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if operation := OPERATIONS.get(rule.endpoint):
-            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            path = re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule.rule)
             (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
             paths.setdefault(path, {})[method.lower()] = _operation(rule, operation, answers[rule.endpoint])
     return {
@@ -250,7 +255,7 @@ def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, 
         responses["200"] = success
     if body := _BODIES.get(rule.endpoint):
         description |= {"requestBody": body, "security": [{}, {"token": []}]}
-    if rule.endpoint in _BODIES and rule.endpoint.startswith("upkeep."):
+    if rule.endpoint in _BODIES and rule.endpoint.startswith(("upkeep.", "jobs.")):
         responses["303"] = {"description": "Done; the page that shows it, for readers of HTML", "headers": _headers()}
     if rule.endpoint in ("ground.tiles", "ground.map_tile", "ground.base_tile"):
         responses["304"] = {"description": "As the sender of If-None-Match has it", "headers": _headers()}
@@ -260,7 +265,7 @@ def _operation(rule: Rule, operation: Operation, answers: Answers) -> dict[str, 
 
 
 def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
-    for converter, name in re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule):
+    for converter, name in re.findall(r"<(?:([^<>:]+):)?(\w+)>", rule.rule):
         schema = {"type": "integer", "minimum": 0} if converter == "int" else {"type": "string", "minLength": 1}
         yield {
             "name": name,
@@ -313,11 +318,30 @@ def _form(field: str, schema: Schema, media: str = "application/x-www-form-urlen
 _BINARY = {"type": "string", "format": "binary"}
 _IMAGE_ALONE = {media: {"schema": _BINARY} for media in ("image/jpeg", "image/png")}
 _RENAME, _DELETE = _form("name", {"type": "string", "minLength": 1, "maxLength": 200}), _form("sure", {"enum": ["yes"]})
+_START = {
+    "required": True,
+    "content": {
+        "application/x-www-form-urlencoded": {
+            "schema": {
+                "type": "object",
+                "required": ["kind"],
+                "properties": {
+                    "kind": {"enum": ["captures", "orthophoto", "search", "track", "rotation", "altitude"]},
+                    **dict.fromkeys(("source", "flight", "reference_set", "backbone"), _TEXT),
+                    **{name: {"type": "number"} for name in ("footprint_m", "overlap")},
+                    "check": {"enum": ["yes", "no"], "description": "whether preflight comes first"},
+                },
+            }
+        }
+    },
+}
 _BODIES: dict[str, dict[str, Any]] = {  # of what is posted
     "localize.localize": {
         "required": True,
         "content": _form("image", _BINARY, "multipart/form-data")["content"] | _IMAGE_ALONE,
     },
+    "jobs.start": _START,
+    "jobs.ask": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}},
     "upkeep.rename_flight": _RENAME,
     "upkeep.delete_flight": _DELETE,
     "upkeep.rename_set": _RENAME,

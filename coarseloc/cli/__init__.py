@@ -105,6 +105,7 @@ GROUPS = {
         "bench": ("bench:bench", "How fast your backbones are on your device, at each input size."),
     },
     "Upkeep": {
+        "jobs": ("jobs:jobs", "Long work: what runs, how far it is, what stopped; pause, stop and resume it."),
         "doctor": (
             "admin:doctor",
             "Versions, device, FAISS, stores, what is pending, disk: what a report of a fault should hold.",
@@ -126,6 +127,10 @@ GROUPS = {
 COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
 
 
+_ARGUMENTS = "coarseloc.arguments"  # keys of click's `Context.meta`
+_JOB = "coarseloc.job"
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they run."""
 
@@ -140,7 +145,18 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Where it stumbles over rows that are not as they were written, these are named instead."""
+        """Run the command, and note how it ends where it is a job."""
+        ctx.meta[_ARGUMENTS] = [*ctx._protected_args, *ctx.args]
+        try:
+            result = self._invoke(ctx)
+        except BaseException as error:
+            _finish_job(ctx, error)
+            raise
+        _finish_job(ctx, None)
+        return result
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        """Where a command stumbles over rows that are not as they were written, these are named instead."""
         try:
             return super().invoke(ctx)
         except (CoarselocError, click.ClickException, click.exceptions.Exit, click.Abort, OSError):
@@ -167,6 +183,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, language: str | None, config_file: Path | None) -> None:
     """Where is the aircraft, from what it sees: reference tiles in, flight frames matched, positions out."""
+    from coarseloc import jobs
     from coarseloc.cli.terminal import speak, workspace_on_terminal
     from coarseloc.core import config
     from coarseloc.i18n.messages import language_of_environment
@@ -174,7 +191,31 @@ def cli(context: click.Context, data_dir: Path | None, language: str | None, con
     context.params["language"] = language or language_of_environment(os.environ)
     speak(context.params["language"])
     context.obj = workspace_on_terminal(config.load(data_dir, config_file))
+    arguments = context.meta[_ARGUMENTS]
+    if arguments and (arguments[0] in jobs.KINDS or jobs.VARIABLE in os.environ):
+        workspace = context.obj
+        context.meta[_JOB] = recorder = jobs.JobRecorder(lambda: workspace.db, arguments)
+        workspace.show_progress = recorder.reporter(workspace.show_progress)
     context.call_on_close(context.obj.close)
+
+
+def _finish_job(context: click.Context, error: BaseException | None) -> None:
+    """Write into the job's record, where there is one, how its command ended."""
+    recorder = context.meta.get(_JOB)
+    if recorder is None:
+        return
+    if error is None:
+        code, message = 0, ""
+    elif isinstance(error, click.exceptions.Exit):
+        code, message = error.exit_code, ""
+    elif isinstance(error, KeyboardInterrupt | click.Abort):
+        code, message = 130, ""
+    elif isinstance(error, click.ClickException):
+        code, message = 2, error.format_message()
+    else:
+        code, message = (2 if isinstance(error, CoarselocError | OSError) else 1), str(error) or repr(error)
+    with suppress(CoarselocError):  # the database itself may be what failed, and that is told
+        recorder.finish(code, message)
 
 
 def main() -> None:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     fit: Fit = "squash"  # of pictures that are not square, in embeddings made anew
     device: str = "auto"
     token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
+    source_roots: tuple[Path, ...] = ()  # folders of maps, captures and flights that the pages may start jobs on
     trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's
     base_map: Path | None = None  # below the web's maps: MBTiles or PMTiles of pictures, or a GeoTIFF
     backbones: tuple[CustomBackbone, ...] = ()

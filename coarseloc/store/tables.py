@@ -60,6 +60,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[dict[str, Any]]: JSON,
         list[int]: JSON,
+        list[list[str]]: JSON,
         datetime: DateTime(timezone=True),
     }
 
@@ -441,6 +442,29 @@ class StudyPointRow(Base):
     low: Mapped[float | None]
     high: Mapped[float | None]
     n: Mapped[int]
+
+
+class JobRow(Base):
+    """One piece of long work: what was asked, how far it is, how it ended. The process that does it writes it."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    steps: Mapped[list[list[str]]]  # arguments of `coarseloc`, one command after the other
+    folder: Mapped[str] = mapped_column(Text)  # that relative paths among them start from
+    wish: Mapped[str] = mapped_column(String(10), default="run")  # run, pause or stop: what its reader wants
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int | None]  # NULL until the process has begun
+    label: Mapped[str] = mapped_column(String(300), default="")
+    completed: Mapped[int | None]
+    total: Mapped[int | None]
+    unit: Mapped[str] = mapped_column(String(40), default="")
+    exit_code: Mapped[int | None]
+    message: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime] = mapped_column(default=now)  # of the latest start
+    heartbeat_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
 
 
 def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ FOR_PEOPLE = {  # pages, what they load, and the pictures of their figures
     *("rotation.rotation", "references.references", "export.export", "safety.token", "safety.unlock", "static"),
     *("gallery.gallery", "gallery.pairs"),
     *("compare.figures", "compare.figure", "rotation.figures", "rotation.figure", "live.live", "live.events"),
-    *("upkeep.flight_upkeep", "upkeep.set_upkeep"),
+    *("upkeep.flight_upkeep", "upkeep.set_upkeep", "jobs.jobs", "jobs.events"),
     "flights.track",
 }
 ADDRESSES = [
@@ -52,6 +52,7 @@ ADDRESSES = [
     f"/flights/{BLIND_FLIGHT}/export.geojson",
     "/gallery.json",
     "/gallery.json?method=fix&state=match&sort=-error&error-to=50&view=table",
+    "/jobs.json",
     "/gallery/pairs.json",
     f"/gallery/pairs.json?flight={BLIND_FLIGHT}&show=all&within=10",
     "/gallery/export.json?pick=1-1&pick=1-3",

@@ -49,8 +49,7 @@ function online(yes) {
 }
 
 const events = new EventSource(page.dataset.events);
-events.addEventListener("frame", look);
-events.addEventListener("session", look);
+for (const name of ["frame", "session", "job"]) events.addEventListener(name, look);
 events.addEventListener("open", () => {
   online(true);
   look();
