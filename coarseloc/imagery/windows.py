@@ -12,7 +12,7 @@ from PIL import Image
 from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine
-from coarseloc.core.types import LonLat
+from coarseloc.core.types import LonLat, UInt8
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.imagery.file_names import resolve
 from coarseloc.imagery.raster import Raster
@@ -46,6 +46,13 @@ class OrthophotoWindows:
         width, height = self._raster.width, self._raster.height
         lon, lat = self._raster.positions_of([0, width, width, 0], [0, 0, height, height])
         self.bounds = geo.bounds(lon, lat)
+
+    def view(self, center: LonLat, side_m: float, heading_deg: float, side_px: int) -> UInt8:
+        """uint8 [side_px, side_px, 3]: what is seen of a square around any position, its upper edge facing a heading.
+
+        Raises InputError where the raster cannot be read.
+        """
+        return self._raster.view(center, side_m, heading_deg, side_px).pixels
 
     def window(self, center: LonLat, side_m: float, gsd_m: float) -> MapWindow:
         """A north-up window of `gsd_m` metres a pixel around any position, by averaging where the raster is finer and

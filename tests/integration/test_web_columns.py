@@ -112,6 +112,11 @@ def test_a_track_comes_as_columns_whichever_backbone_is_named(client: FlaskClien
     assert [value is None for value in track["lon"][:5]] == [True, False, True, True, False]
 
 
+def test_search_with_facets_keeps_the_frames_set(client: FlaskClient):
+    page = client.get(f"/flights/{FLIGHT}/3", headers={"Accept": "text/html"}).text
+    assert f"/search?flight={FLIGHT}&amp;frame=3&amp;reference-set=gangnam-300m" in page
+
+
 @pytest.mark.parametrize("path", ["columns.json", "estimates.json", "1/brief.json"])
 def test_an_unknown_flight_is_not_found(client: FlaskClient, path: str):
     assert client.get(f"/flights/nowhere/{path}").status_code == 404
@@ -181,3 +186,31 @@ def test_a_search_over_two_sets_keeps_the_ground_of_both(app: Flask):
         (stored,) = references.reference_sets(session)
         twice = ground_map(current_state(), [stored, replace(stored, uid="another")])
     assert twice and len(twice.layers) == 2 and twice.reference_set == "gangnam-300m"
+
+
+# --- pictures --------------------------------------------------------------------------------------
+
+
+def test_a_cut_tile_is_shown_at_its_orthophotos_own_resolution(tmp_path, tiny_backbone):
+    from gallery_sample import SMALL, add_embedded
+
+    settings = make_gallery(tmp_path, replace(SMALL, columns=2, rows=2, frames=1, flights=("251124155712",)))
+    add_embedded(tmp_path, tiny_backbone)  # tiles of 200 m cut at 96 px from 1 m a pixel
+    app = create_app(settings)
+    client = app.test_client()
+    with app.test_request_context("/"), current_state().database.read() as session:
+        from coarseloc.store import embeddings, references
+
+        drawn = next(stored for stored in references.reference_sets(session) if stored.name == "drawn-200m")
+        key = next(iter(references.rotated_tiles(session, drawn.id).values())).id
+        assert embeddings.facts_by_key(session, [key])[key][1] is None, "a cut tile has no file of its own"
+    small, full = (
+        Image.open(io.BytesIO(client.get(f"/images/tiles/{key}.jpg{query}").data)) for query in ("", "?size=full")
+    )
+    assert small.size == (96, 96) and full.size == (256, 256)
+    (tmp_path / "drawn.tif").rename(tmp_path / "away.tif")
+    for rendition in (tmp_path / "thumbnails" / "renditions").rglob("*.jpg"):
+        rendition.unlink()
+    gone = Image.open(io.BytesIO(client.get(f"/images/tiles/{key}.jpg?size=full").data))
+    assert gone.size == (96, 96), "the thumbnail, where the file is gone"
+    app.extensions["coarseloc"].close()

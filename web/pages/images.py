@@ -14,19 +14,23 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
+import numpy as np
 from flask import Blueprint, Response, request, send_file, url_for
+from PIL import Image
 
-from coarseloc.core import files
-from coarseloc.core.errors import ImageryError
-from coarseloc.core.types import Frame, UInt8
+from coarseloc.core import files, geo
+from coarseloc.core.errors import CoarselocError, ImageryError
+from coarseloc.core.types import Frame, TileFacts, UInt8
 from coarseloc.imagery.decode import decode_image, read_image, thumbnail_path, write_thumbnail
-from coarseloc.store import gallery, snapshots
+from coarseloc.imagery.windows import OrthophotoWindows
+from coarseloc.store import embeddings, gallery, references, snapshots
 from web.language import _
 from web.problems import Problem
 from web.state import current_state
 
 SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels
 _FOR_EVER_S = 31_536_000
+_SAME_GROUND = 8.0  # levels of 255 that JPEG and another resolution may cost, and another year's picture exceeds
 
 routes = Blueprint("images", __name__, url_prefix="/images")
 
@@ -59,9 +63,10 @@ def tile(rotated_tile: int) -> Response:
     is one, since a cut tile has no more than its thumbnail."""
     with current_state().database.read() as session:
         picture = gallery.picture(session, rotated_tile)
+        facts = embeddings.facts_by_key(session, [rotated_tile])[rotated_tile][0] if picture else None
     if picture is None:
         raise Problem(404, _("There is no tile {n}.", n=rotated_tile))
-    return _tile_picture(picture.path, picture.content_digest, rotated_tile)
+    return _tile_picture(picture.path, picture.content_digest, rotated_tile, facts)
 
 
 @routes.get("/results/<int:snapshot>.jpg")
@@ -71,20 +76,56 @@ def result(snapshot: int) -> Response:
         picture = snapshots.snapshots(session, [snapshot]).get(snapshot)
     if picture is None:
         raise Problem(404, _("There is no tile {n}.", n=snapshot))
-    return _tile_picture(picture.path, picture.content_digest, snapshot)
+    return _tile_picture(picture.path, picture.content_digest, snapshot, picture.tile)
 
 
-def _tile_picture(path: str | None, content_digest: str, number: int) -> Response:
+def _tile_picture(path: str | None, content_digest: str, number: int, facts: TileFacts | None) -> Response:
     state, size = current_state(), _size()
     thumbnail = thumbnail_path(state.settings.thumbnails, content_digest)
     source = Path(path) if path else None
     if source and size == "full":
         return send_picture(_rendition(source, SIZES["full"], content_digest))
+    if size == "full" and facts and (sharp := _sharp_cut(facts, content_digest, thumbnail)):
+        return send_picture(sharp)
     if not thumbnail.exists():
         if source is None:
             raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=number))
         write_thumbnail(_read(source), thumbnail)
     return send_picture(thumbnail)
+
+
+def _sharp_cut(facts: TileFacts, content_digest: str, thumbnail: Path) -> Path | None:
+    """A cut tile at its orthophoto's own resolution; None where the file is gone, or shows something else by now."""
+    state = current_state()
+    path = thumbnail_path(state.settings.thumbnails / "renditions", f"{content_digest}{SIZES['full']}")
+    if path.exists():
+        return path
+    with state.database.read() as session:
+        sets = {stored.name: stored.reference_set for stored in references.reference_sets(session)}
+    reference_set = sets.get(facts.reference_set)
+    if reference_set is None or reference_set.kind != "orthophoto" or not thumbnail.exists():
+        return None
+    source, crs = Path(reference_set.source), reference_set.parameters.get("crs")
+    try:
+        windows = state.memory.recall(
+            ("orthophoto", source, crs, _mark(source)), lambda: OrthophotoWindows(source, crs)
+        )
+        side_m = reference_set.footprint_m or geo.box_size_m(facts.bbox)[0]
+        side_px = min(SIZES["full"], max(SIZES["thumb"], round(side_m / windows.gsd_m)))
+        pixels = windows.view(facts.center, side_m, facts.angle_deg, side_px)
+    except CoarselocError:
+        return None
+    if _difference(pixels, read_image(thumbnail)) > _SAME_GROUND:
+        return None
+    write_thumbnail(pixels, path, SIZES["full"])
+    return path
+
+
+def _difference(pixels: UInt8, thumbnail: UInt8) -> float:
+    """Of two pictures of one square, the mean of levels that their small copies differ by."""
+    small = [np.asarray(Image.fromarray(picture).convert("L").resize((24, 24), Image.Resampling.BOX), np.float64)
+             for picture in (pixels, thumbnail)]  # fmt: skip
+    return float(np.abs(small[0] - small[1]).mean())
 
 
 @routes.get("/frames/<flight_id>/<int:frame>.jpg")
