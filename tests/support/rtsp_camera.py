@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -58,7 +59,7 @@ class RtspCamera:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with client:
+            with client, suppress(ConnectionError):  # a client may hang up first
                 self._converse(client, batch)
         self._listener.close()
 
