@@ -56,7 +56,7 @@ EXPORTED_ANEW = (
     "*.schema_version",  # 1.1: records say whether the frame matches the map
 )
 # Of run 1 alone: its batch variant, run 5, had a vote beside it (2 of 3 in place of 1 of 2).
-REPLACED_ANEW = ("*.estimate.agreement.*", "*.schema_version")
+REPLACED_ANEW = ("*.estimate.agreement.*", "*.schema_version", "*.path")  # the web says no folder of its server
 SCORED_ANEW = (
     "*.interval.*",  # 95 % intervals covered 55 %
     "*.low",
@@ -268,6 +268,8 @@ def test_a_run_that_a_later_one_replaced_keeps_its_records_in_the_web(upgraded: 
     new = [client.get(f"/flights/{FLIGHT}/{one['frame_index']}/info/{REPLACED}.json").json for one in old]
     app.extensions["coarseloc"].close()
     assert differences(by_frame(old), by_frame(new), REPLACED_ANEW) == []
+    paths = zip(*([hit["path"] for one in records for hit in one["results"]] for records in (old, new)), strict=True)
+    assert all(stored.endswith(f"/{shown}") for stored, shown in paths if shown)
 
 
 # --- what else it answers -------------------------------------------------------------------------

@@ -68,5 +68,5 @@ def test_every_answer_is_as_described(api, checks, name, data):
     for parameter in case.path_parameters or {}:
         if data.draw(st.booleans()):
             case.path_parameters[parameter] = data.draw(st.sampled_from(KNOWN[parameter]))
-    with survives():
-        case.call_and_validate(checks=checks)
+    with survives():  # its WSGI client asks for gzip and does not unpack it
+        case.call_and_validate(checks=checks, headers={"Accept-Encoding": "identity"})
