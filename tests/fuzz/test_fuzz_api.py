@@ -24,6 +24,7 @@ KNOWN = {  # ids that are there: made-up ones would be answered by 404 alone
     "name": ("gangnam-300m", "coarse-localization-info.v1.schema.json"),
     **{"zoom": (17,), "x": (111759, 111760), "y": (50690, 50691), "form": ("webp", "png")},
     "suffix": ("json", "geojson", "kml", "csv"),
+    **{"job": (1, 2), "wish": ("pause", "stop", "resume")},
 }
 
 
