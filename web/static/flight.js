@@ -305,6 +305,7 @@ function show(at, frame) {
   const tile = panel.querySelector(".peek-tile");
   tile.hidden = !best?.image;
   if (best?.image) tile.src = best.image;
+  panel.querySelector(".peek-about").hidden = !best?.image;
   const values = { ...texts(best), fix: fixText(frame) };
   for (const cell of panel.querySelectorAll("[data-value]")) cell.textContent = values[cell.dataset.value];
   panel.querySelector(".peek-unconfirmed").hidden = fix?.match !== false;
