@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_info
 
 from benchmarks.rounds import Contest, Way
 from coarseloc.embedding import kernels
@@ -54,9 +53,12 @@ def _instructions() -> str:
 
 
 def _threads() -> str:
-    """Each library's threads, and which BLAS it is."""
-    import faiss
-
+    """Each library's threads, and which BLAS it is. On a lent GPU's machine there is torch alone."""
+    try:
+        import faiss
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return f"torch {torch.get_num_threads()}"
     pools = [
         f"{pool['internal_api']} {pool['num_threads']}"
         + (f" ({pool['architecture']})" if "architecture" in pool else "")

@@ -17,7 +17,7 @@ from threading import BoundedSemaphore, Lock
 import numpy as np
 from flask import Blueprint, Response, request, url_for
 from PIL import Image
-from pydantic import RootModel
+from pydantic import Field, RootModel
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo, ids
@@ -33,7 +33,7 @@ from coarseloc.store import gallery, references
 from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
 from search.export.grid import grid_polynomials
-from search.export.records import BBoxArray, Heading
+from search.export.records import Heading
 from search.map_localization import reference_map
 from web.language import _
 from web.models import AnswerModel, GroundLayer, json_response
@@ -70,8 +70,8 @@ class MapGrid(AnswerModel):
     1 over the extent's longitudes and latitudes; within 5 cm in the extent."""
 
     crs: str
-    extent: BBoxArray
-    powers: list[tuple[int, int]]
+    extent: list[float] = Field(min_length=4, max_length=4, description="[west, south, east, north]")
+    powers: list[list[int]] = Field(description="pairs [i, j]")
     x: list[float]
     y: list[float]
 
@@ -220,7 +220,7 @@ def grid(name: str) -> AnyResponse:
     fit = extent and state.memory.recall(("map grid", crs, extent), lambda: grid_polynomials(crs, extent))
     if not extent or not fit:
         raise Problem(404, _("This reference set has no projected coordinates."))
-    return json_response(MapGrid(extent=extent, **asdict(fit)))
+    return json_response(MapGrid.model_validate({"extent": list(extent), **asdict(fit)}))
 
 
 # --- places and the picture of a whole set -------------------------------------------------------
