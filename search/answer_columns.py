@@ -5,12 +5,14 @@ The same estimates, errors and agreement, in arrays in the flight's order; numbe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from coarseloc.core import geo
+from coarseloc.core.fixes import CHI2_95
 from coarseloc.core.types import Bools, Floats
 from coarseloc.localize.places import agreement_distance_m
 from coarseloc.store import Session, columns, localizations, runs
@@ -19,13 +21,13 @@ from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
 from coarseloc.store.runs import StoredRun
 
 _FRAMES_AT_ONCE = 256
-_QUANTILE_95 = -2.0 * np.log(0.05)  # of chi-square with two degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerColumns:
     """One answer for a flight: float64 [frames] each, NaN where a frame has none."""
 
+    is_there: Bools  # which frames have a row, with a position or without
     lon: Floats
     lat: Floats
     heading_deg: Floats
@@ -64,7 +66,8 @@ def no_answer(frames: int) -> AnswerColumns:
     """Of a run that was never asked by a method."""
     nothing = np.full(frames, np.nan)
     values: dict[str, Any] = {field.name: nothing for field in fields(AnswerColumns)}
-    return AnswerColumns(**values | {"margin_at_least": np.zeros(frames, np.bool_), "states": np.full(frames, None)})
+    no = np.zeros(frames, np.bool_)
+    return AnswerColumns(**values | {"is_there": no, "margin_at_least": no, "states": np.full(frames, None)})
 
 
 def find_answer(session: Session, flight_id: str, run: StoredRun | None, method: str) -> int | None:
@@ -84,12 +87,17 @@ def agreement_columns(session: Session, run: StoredRun, method: str, frames: Col
         for voter in voters
         if (stored := localizations.newest_localization(session, voter.id, method)) is not None
     }
-    own = answers[run.id]
     within_m = agreement_distance_m(run.reference_set.footprint_m, run.reference_set.overlap)
-    votes = np.stack([answer.placed for answer in answers.values()])
-    near = np.stack([_distance_m(own, answer) <= within_m for answer in answers.values()])
-    agreeing = np.where(own.placed, near.sum(axis=0), np.nan)
-    return agreeing, votes.sum(axis=0).astype(np.float64)
+    return count_agreement(answers[run.id], list(answers.values()), within_m)
+
+
+def count_agreement(own: AnswerColumns, answers: Sequence[AnswerColumns], within_m: float) -> tuple[Floats, Floats]:
+    """(answers within a distance of this one, NaN where it has no position; answers with a position), [frames]."""
+    votes = np.stack([answer.placed for answer in answers])
+    near = np.stack(
+        [geo.ellipsoid_distance_m(own.lon, own.lat, answer.lon, answer.lat) <= within_m for answer in answers]
+    )
+    return np.where(own.placed, near.sum(axis=0), np.nan), votes.sum(axis=0).astype(np.float64)
 
 
 def on_map(frames: Columns, places: Floats) -> Bools:
@@ -107,10 +115,6 @@ def on_map(frames: Columns, places: Floats) -> Bools:
     return inside
 
 
-def _distance_m(own: AnswerColumns, answer: AnswerColumns) -> Floats:
-    return geo.ellipsoid_distance_m(own.lon, own.lat, answer.lon, answer.lat)
-
-
 def _of_best_places(stored: Columns, frames: Columns, with_tiles: bool) -> AnswerColumns:
     error_m = geo.distance_m(frames["lon"], frames["lat"], stored["lon"], stored["lat"])
     nothing = np.full(len(error_m), np.nan)
@@ -121,6 +125,7 @@ def _of_best_places(stored: Columns, frames: Columns, with_tiles: bool) -> Answe
     side_m = geo.distance_m(0.0, stored["south"], 0.0, stored["north"])
     verdict = np.where(geo.inside(frames["lon"], frames["lat"], box), 0.0, np.where(error_m <= side_m, 1.0, 2.0))
     return AnswerColumns(
+        is_there=stored["is_there"],
         lon=stored["lon"],
         lat=stored["lat"],
         heading_deg=stored["heading_deg"],
@@ -149,6 +154,7 @@ def point_answer(stored: Columns, frames: Columns) -> AnswerColumns:
     )
     mean, spread = (east_east + north_north) / 2, np.hypot((north_north - east_east) / 2, east_north)
     return AnswerColumns(
+        is_there=stored["is_there"],
         lon=lon,
         lat=lat,
         heading_deg=stored["heading_deg"],
@@ -161,8 +167,8 @@ def point_answer(stored: Columns, frames: Columns) -> AnswerColumns:
         snapshot=nothing,
         error_m=geo.distance_m(frames["lon"], frames["lat"], lon, lat),
         verdict=nothing,
-        major_m=np.sqrt(np.maximum(mean + spread, 0.0) * _QUANTILE_95),
-        minor_m=np.sqrt(np.maximum(mean - spread, 0.0) * _QUANTILE_95),
+        major_m=np.sqrt(np.maximum(mean + spread, 0.0) * CHI2_95),
+        minor_m=np.sqrt(np.maximum(mean - spread, 0.0) * CHI2_95),
         azimuth_deg=np.degrees(np.arctan2(2 * east_north, north_north - east_east)) / 2 % 180.0,
     )
 

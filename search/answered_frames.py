@@ -11,19 +11,24 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coarseloc.core import geo
 from coarseloc.core.types import Bools, Floats
-from coarseloc.store import Session, gallery_columns, runs
-from coarseloc.store.gallery_columns import FrameColumns, Keys, LocalizationColumns, NewestLocalization
-from coarseloc.store.localizations import BEST_PLACE
+from coarseloc.store import Session, columns, localizations, runs
+from coarseloc.store.columns import Columns
+from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED, NewestLocalization
 from coarseloc.store.runs import StoredRun
+from search.answer_columns import AnswerColumns, answer_columns, count_agreement
 from search.answers import agreement_within_m
+
+Keys = NDArray[np.int64]
 
 NAMES = ("flight", "set", "model", "method", "state")  # columns of text
 NUMBERS = ("error", "heading-off", "probability", "margin", "score", "agreement")  # columns of numbers
 
-_VERDICTS = ("on", "near", "far")  # of `metrics.verdict`
+_VERDICTS = {0.0: "on", 1.0: "near", 2.0: "far"}  # of `AnswerColumns.verdict`
+_FIX_STATES = {1.0: "match", 0.0: "no-match"}  # of `AnswerColumns.matches`; else not verified
 
 
 class RowKey(NamedTuple):
@@ -113,7 +118,7 @@ class AnsweredFrames:
 class AnswerSources:
     """What a table is made of; the same `mark` makes the same table."""
 
-    frames: Mapping[str, FrameColumns]
+    frames: Mapping[str, Columns]  # by flight, of `columns.frame_columns_by_flight`
     runs: Mapping[str, Sequence[StoredRun]]  # by flight, oldest first
     localizations: Mapping[int, Sequence[NewestLocalization]]  # finished ones, by run
 
@@ -121,7 +126,9 @@ class AnswerSources:
     def mark(self) -> int:
         answers = tuple(tuple(newest) for newest in self.localizations.values())
         shown = tuple((run.id, run.reference_set.name) for of_flight in self.runs.values() for run in of_flight)
-        return hash((answers, shown, tuple((name, columns.digest) for name, columns in self.frames.items())))
+        truth = ("id", "lon", "lat", "yaw_deg")
+        frames = ((flight, *(of[name].tobytes() for name in truth)) for flight, of in self.frames.items())
+        return hash((answers, shown, tuple(frames)))
 
 
 def answer_sources(session: Session) -> AnswerSources:
@@ -129,11 +136,11 @@ def answer_sources(session: Session) -> AnswerSources:
     runs_by_flight: dict[str, list[StoredRun]] = {}
     for run in runs.runs(session):
         runs_by_flight.setdefault(run.flight_id, []).append(run)
-    localizations: dict[int, list[NewestLocalization]] = {}
-    for newest in gallery_columns.newest_localizations(session):
+    newest_by_run: dict[int, list[NewestLocalization]] = {}
+    for newest in localizations.newest_localizations(session):
         if newest.finished_at is not None:
-            localizations.setdefault(newest.run, []).append(newest)
-    return AnswerSources(gallery_columns.frame_columns(session), runs_by_flight, localizations)
+            newest_by_run.setdefault(newest.run, []).append(newest)
+    return AnswerSources(columns.frame_columns_by_flight(session), runs_by_flight, newest_by_run)
 
 
 def answered_frames(session: Session, sources: AnswerSources) -> AnsweredFrames:
@@ -146,111 +153,82 @@ def answered_frames(session: Session, sources: AnswerSources) -> AnsweredFrames:
 
 
 class _AnswerRows(NamedTuple):
-    """One answer's rows, with what is computed of them."""
+    """One answer's N rows, with what is computed of them."""
 
     run: StoredRun
     newest: NewestLocalization
-    columns: LocalizationColumns
-    position: Keys  # [N], of each frame in its flight
+    answer: AnswerColumns  # of all frames
+    position: Keys  # [N], of the frames that it has a row of
     frame: Keys  # [N], index of each
-    error_m: Floats
     heading_off_deg: Floats
     state: Sequence[str]
     agreeing: Keys  # [N, 2]
     snapshot: Keys
 
 
-class _Votes(NamedTuple):
-    """A run's positions by the flight's frames; NaN where there is none."""
-
-    lon: Floats  # [F]
-    lat: Floats  # [F]
-
-
 def _flight_parts(
-    session: Session, sources: AnswerSources, frames: FrameColumns, of_flight: Sequence[StoredRun]
+    session: Session, sources: AnswerSources, frames: Columns, of_flight: Sequence[StoredRun]
 ) -> list[_AnswerRows]:
-    order = np.argsort(frames.key)
-    columns_by_localization: dict[int, tuple[LocalizationColumns, Keys]] = {}
+    answers: dict[int, AnswerColumns] = {}
 
-    def read(newest: NewestLocalization) -> tuple[LocalizationColumns, Keys]:
-        """An answer, and where its frames stand in the flight."""
-        if newest.localization not in columns_by_localization:
-            columns = gallery_columns.localization_columns(session, newest.localization, newest.method)
-            position = order[np.searchsorted(frames.key, columns.frame, sorter=order)]
-            columns_by_localization[newest.localization] = columns, position
-        return columns_by_localization[newest.localization]
-
-    def votes(newest: NewestLocalization) -> _Votes:
-        columns, position = read(newest)
-        lon, lat = np.full(len(frames.key), np.nan), np.full(len(frames.key), np.nan)
-        lon[position], lat[position] = columns.lon, columns.lat
-        return _Votes(lon, lat)
+    def read(newest: NewestLocalization) -> AnswerColumns:
+        if newest.localization not in answers:
+            answers[newest.localization] = answer_columns(session, newest.localization, newest.method, frames)
+        return answers[newest.localization]
 
     parts, listed = [], set()
     for run in runs.newest_runs(of_flight):
         newest_by_method = {newest.method: newest for newest in sources.localizations.get(run.id, ())}
-        snapshots = np.zeros(len(frames.key), np.int64)
+        snapshots = np.zeros(len(frames["id"]), np.int64)
         if BEST_PLACE in newest_by_method:
-            best, position = read(newest_by_method[BEST_PLACE])
-            snapshots[position] = best.snapshot
+            snapshots = np.nan_to_num(read(newest_by_method[BEST_PLACE]).snapshot).astype(np.int64)
         voters = runs.agreement_voters(run, of_flight)
         for method, newest in newest_by_method.items():
             if newest.localization in listed:
                 continue  # a track of several runs
             listed.add(newest.localization)
-            columns, position = read(newest)
-            answers = [
-                candidate
+            answer = read(newest)
+            votes = [
+                read(candidate)
                 for voter in voters
                 for candidate in sources.localizations.get(voter.id, ())
                 if candidate.method == method
             ]
-            lon, lat, yaw_deg = frames.lon[position], frames.lat[position], frames.yaw_deg[position]
-            error_m = geo.distance_m(lon, lat, columns.lon, columns.lat)
-            inside = geo.inside(lon, lat, columns.bbox)
-            heading_off_deg = np.abs(geo.signed_difference_deg(yaw_deg, columns.heading_deg))
+            heading_off_deg = np.abs(geo.signed_difference_deg(frames["yaw_deg"], answer.heading_deg))
             if method == BEST_PLACE:  # the heading of a wrong place means nothing
-                heading_off_deg = np.where(inside, heading_off_deg, np.nan)
-            states = _states(columns, inside, error_m) if method == BEST_PLACE else columns.state.tolist()
-            agreeing = _agreeing(votes(newest), [votes(answer) for answer in answers], agreement_within_m(run))
+                heading_off_deg = np.where(answer.verdict == 0.0, heading_off_deg, np.nan)
+            position = np.flatnonzero(answer.is_there)
             parts.append(
                 _AnswerRows(
                     run=run,
                     newest=newest,
-                    columns=columns,
+                    answer=answer,
                     position=position,
-                    frame=frames.index[position],
-                    error_m=error_m,
-                    heading_off_deg=heading_off_deg,
-                    state=states,
-                    agreeing=agreeing[position],
+                    frame=frames["index"][position].astype(np.int64),
+                    heading_off_deg=heading_off_deg[position],
+                    state=_states(answer, method, position),
+                    agreeing=_agreeing(answer, votes, agreement_within_m(run))[position],
                     snapshot=snapshots[position],
                 )
             )
     return parts
 
 
-def _states(columns: LocalizationColumns, inside: Bools, error_m: Floats) -> list[str]:
-    """Of best tiles the verdict where truth is known; see `metrics.verdict`."""
-    south, north = columns.bbox[:, 1], columns.bbox[:, 3]
-    near = error_m <= geo.distance_m(0.0, south, 0.0, north)
-    verdicts = np.where(inside, 0, np.where(near, 1, 2)).tolist()
-    judged = ~(np.isnan(error_m) | np.isnan(south))
-    return [
-        _VERDICTS[verdict] if known else state
-        for verdict, known, state in zip(verdicts, judged.tolist(), columns.state.tolist(), strict=True)
-    ]
+def _states(answer: AnswerColumns, method: str, position: Keys) -> list[str]:
+    """Of best tiles the verdict where truth is known, of fixes whether they match; else the state as stored."""
+    if method == FIX:
+        return [_FIX_STATES.get(match, "unverified") for match in answer.matches[position].tolist()]
+    verdicts, states = answer.verdict[position].tolist(), answer.states[position].tolist()
+    return [_VERDICTS.get(verdict, state) for verdict, state in zip(verdicts, states, strict=True)]
 
 
-def _agreeing(votes: _Votes, voters: Sequence[_Votes], within_m: float) -> Keys:
-    """Count for each of F frames the voters near this vote, itself included, and all; (0, 0) without a vote. [F, 2]"""
-    counts = np.zeros((len(votes.lon), 2), np.int64)
-    for voter in voters:
-        counts[:, 0] += geo.ellipsoid_distance_m(votes.lon, votes.lat, voter.lon, voter.lat) <= within_m
-        counts[:, 1] += ~np.isnan(voter.lon)
-    counts[np.isnan(votes.lon)] = 0
-    return counts
+def _agreeing(own: AnswerColumns, answers: Sequence[AnswerColumns], within_m: float) -> Keys:
+    """Count for each of F frames the answers near this one, itself included, and all; (0, 0) without a position.
+    [F, 2]"""
+    if not answers:
+        return np.zeros((len(own.lon), 2), np.int64)
+    counts = np.stack(count_agreement(own, answers, within_m), axis=1)
+    return np.where(own.placed[:, None], counts, 0.0).astype(np.int64)
 
 
 def _table(parts: Sequence[_AnswerRows]) -> AnsweredFrames:
@@ -279,11 +257,11 @@ def _table(parts: Sequence[_AnswerRows]) -> AnsweredFrames:
     with np.errstate(invalid="ignore"):
         agreement = np.where(agreeing[:, 1] > 1, agreeing[:, 0] / np.maximum(agreeing[:, 1], 1), np.nan)
     numbers = {
-        "error": joined_numbers([part.error_m for part in parts])[order],
+        "error": joined_numbers([part.answer.error_m[part.position] for part in parts])[order],
         "heading-off": joined_numbers([part.heading_off_deg for part in parts])[order],
-        "probability": joined_numbers([part.columns.probability for part in parts])[order],
-        "margin": joined_numbers([part.columns.margin for part in parts])[order],
-        "score": joined_numbers([part.columns.score for part in parts])[order],
+        "probability": joined_numbers([part.answer.probability[part.position] for part in parts])[order],
+        "margin": joined_numbers([part.answer.margin[part.position] for part in parts])[order],
+        "score": joined_numbers([_scores(part) for part in parts])[order],
         "agreement": agreement,
     }
     return AnsweredFrames(
@@ -292,14 +270,21 @@ def _table(parts: Sequence[_AnswerRows]) -> AnsweredFrames:
         codes={name: joined(columns)[order] for name, columns in codes.items()},
         numbers=numbers,
         agreeing=agreeing,
-        lon=joined_numbers([part.columns.lon for part in parts])[order],
-        lat=joined_numbers([part.columns.lat for part in parts])[order],
-        heading_deg=joined_numbers([part.columns.heading_deg for part in parts])[order],
+        lon=joined_numbers([part.answer.lon[part.position] for part in parts])[order],
+        lat=joined_numbers([part.answer.lat[part.position] for part in parts])[order],
+        heading_deg=joined_numbers([part.answer.heading_deg[part.position] for part in parts])[order],
         run=joined([np.full(len(part.frame), run_numbers[part.run.id]) for part in parts])[order],
         localization=joined([np.full(len(part.frame), part.newest.localization) for part in parts])[order],
         frame=joined([part.frame for part in parts])[order],
         snapshot=joined([part.snapshot for part in parts])[order],
     )
+
+
+def _scores(part: _AnswerRows) -> Floats:
+    """A track has a probability and no score of its own."""
+    if part.newest.method in (TRACK, TRACK_SMOOTHED):
+        return np.full(len(part.position), np.nan)
+    return part.answer.score[part.position]
 
 
 def _code(values: list[str], value: str) -> int:

@@ -1,4 +1,4 @@
-"""A flight's frames and answers as columns, for pages that show thousands of frames at once.
+"""Frames and answers as columns, for pages that show thousands of frames at once.
 
 Every array is in the flight's order, [frames]; numbers that are not there are NaN.
 """
@@ -6,6 +6,8 @@ Every array is in the flight's order, [frames]; numbers that are not there are N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ _AIRCRAFT = tuple(f"aircraft_{name}" for name in _POINT)
 
 
 def frame_columns(session: Session, flight_id: str) -> Columns:
-    """key, index, lon, lat, yaw_deg of every frame, and its time in seconds after the first that has one."""
+    """id, index, lon, lat, yaw_deg of every frame, and its time in seconds after the first that has one."""
     names = ("id", "index", "lon", "lat", "yaw_deg", "taken_at")
     query = (
         select(*(getattr(FrameRow, name) for name in names))
@@ -49,6 +51,21 @@ def frame_columns(session: Session, flight_id: str) -> Columns:
     return {name: np.array(values, np.float64) for name, values in columns.items()} | {
         "seconds": np.array(seconds, np.float64)
     }
+
+
+def frame_columns_by_flight(session: Session) -> dict[str, Columns]:
+    """{flight: id, index, lon, lat, yaw_deg of its frames} of all flights."""
+    names = ("id", "index", "lon", "lat", "yaw_deg")
+    query = (
+        select(FlightRow.flight_id, *(getattr(FrameRow, name) for name in names))
+        .join(FrameRow, FrameRow.flight_pk == FlightRow.id)
+        .order_by(FlightRow.flight_id, FrameRow.sequence, FrameRow.index)
+    )
+    columns = {}
+    for flight_id, rows in groupby(session.connection().execute(query), itemgetter(0)):
+        _, *by_column = zip(*rows, strict=True)
+        columns[flight_id] = {name: np.array(values, np.float64) for name, values in zip(names, by_column, strict=True)}
+    return columns
 
 
 def best_place_columns(session: Session, localization: int, frame_keys: Floats, *, with_tiles: bool = True) -> Columns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
@@ -240,6 +240,29 @@ def newest_localization(session: Session, run: int, method: str) -> int | None:
         .order_by(LocalizationRow.id.desc())
     )
     return session.scalars(query).first()
+
+
+@dataclass(frozen=True, slots=True)
+class NewestLocalization:
+    """A run's newest answer by a method."""
+
+    run: int
+    method: str
+    localization: int
+    finished_at: datetime | None
+
+
+def newest_localizations(session: Session) -> list[NewestLocalization]:
+    """List each run's newest answer by each method."""
+    newest = (
+        select(LocalizationRunRow.run_id, func.max(LocalizationRow.id).label("id"))
+        .join(LocalizationRow, LocalizationRow.id == LocalizationRunRow.localization_id)
+        .group_by(LocalizationRunRow.run_id, LocalizationRow.method)
+        .subquery()
+    )
+    query = select(newest.c.run_id, LocalizationRow.method, LocalizationRow.id, LocalizationRow.finished_at)
+    rows = session.execute(query.join(LocalizationRow, LocalizationRow.id == newest.c.id).order_by(newest.c.run_id))
+    return [NewestLocalization(*row) for row in rows]
 
 
 def fix_progress(session: Session, run: int) -> tuple[int, int] | None:

@@ -8,8 +8,7 @@ import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.types import Floats
-from coarseloc.store.gallery_columns import Keys
-from search.answered_frames import AnsweredFrames
+from search.answered_frames import AnsweredFrames, Keys
 from search.evaluation.intervals import IntervalEstimate, correlation_length, median, share_difference
 
 

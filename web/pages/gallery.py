@@ -13,10 +13,9 @@ from flask import Blueprint, request
 from pydantic import Field
 
 from coarseloc.store import gallery, snapshots
-from coarseloc.store.gallery_columns import Keys
 from coarseloc.store.runs import StoredRun
 from coarseloc.store.snapshots import TileSnapshot
-from search.answered_frames import NAMES, AnsweredFrames
+from search.answered_frames import NAMES, AnsweredFrames, Keys
 from search.answers import agreement_within_m
 from search.evaluation.intervals import IntervalEstimate
 from search.evaluation.paired_answers import PairedSummary, pair_answers, summarize_pairs
