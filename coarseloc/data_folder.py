@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -182,9 +181,8 @@ class DataFolder:
     def sets_embedded_by(self, spec: StoredSpec, where: Where) -> list[StoredReferenceSet]:
         """Read the sets that match as a whole and hold embeddings of this spec."""
         with self.db.read() as session:
-            sets = references.reference_sets(session)
-            admitted = compress(sets, where.admits([stored.reference_set for stored in sets]))
-            return [s for s in admitted if spec.id in {of_set.id for of_set in embeddings.specs(session, s.id)}]
+            fitting = references.fitting_sets(references.reference_sets(session), where)
+            return [s for s in fitting if spec.id in {of_set.id for of_set in embeddings.specs(session, s.id)}]
 
     def stored_specs(
         self,

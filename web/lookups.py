@@ -46,7 +46,12 @@ def chosen_spec(state: WebState, specs: Sequence[StoredSpec], key: str | None) -
 
 def spec_key(spec: StoredSpec, specs: Sequence[StoredSpec]) -> str:
     name = spec.backbone
-    return name if [stored.backbone for stored in specs].count(name) == 1 else f"{name}~{spec.digest[:8]}"
+    return name if [stored.backbone for stored in specs].count(name) == 1 else long_key(spec)
+
+
+def long_key(spec: StoredSpec) -> str:
+    """A spec's key where several are of its backbone."""
+    return f"{spec.backbone}~{spec.digest[:8]}"
 
 
 def where_of_address(sets: Sequence[StoredReferenceSet], beside: Collection[str]) -> Where:

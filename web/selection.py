@@ -16,10 +16,11 @@ from pydantic import Field
 from coarseloc.core import geo, ids
 from coarseloc.core.filters import WhereJson
 from coarseloc.core.types import Bools
-from coarseloc.store import Database, Session, columns, flights, localizations, runs, snapshots
+from coarseloc.store import Database, Session, columns, flights, localizations, references, runs, snapshots
 from coarseloc.store.columns import Columns
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import BEST_PLACE, FIX
+from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
 from search.answer_columns import answer_columns, find_answer, median, no_answer, on_map, point_answer
 from search.answers import FrameAnswer, frame_answers
@@ -132,6 +133,15 @@ def stored_flight(database: Database, flight_id: str, frame_indices: Sequence[in
             detail = _("There is no flight {name}. Go back to the flights to see those there are.", name=flight_id)
             raise Problem(404, detail)
         return flights.find_flight(session, flight_id, frame_indices)
+
+
+def stored_set(database: Database, name: str) -> StoredReferenceSet:
+    """Read a reference set by its exact name. Raises Problem 404 for an unknown one."""
+    with database.read() as session:
+        for stored in references.reference_sets(session):
+            if stored.name == name:
+                return stored
+    raise Problem(404, _("There is no reference set {name}.", name=name))
 
 
 def flight_facts(stored: StoredFlight, frames: int | None = None) -> FlightFacts:

@@ -60,6 +60,10 @@ def find_job(session: Session, job: int) -> StoredJob:
     return _stored(row)
 
 
+def is_known(session: Session, job: int) -> bool:
+    return session.get(JobRow, job) is not None
+
+
 def restart_job(session: Session, job: int, host: str) -> None:
     """It is about to begin again; what is left of its last end is cleared."""
     _update(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from pathlib import Path
 
 from sqlalchemy import delete, func, select, update
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.filters import Where
 from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View, batches
 from coarseloc.store import seals
 from coarseloc.store.embeddings import mark_tiles_pending, mark_views_deleted
@@ -128,6 +130,11 @@ def reference_set_of(row: ReferenceSetRow) -> StoredReferenceSet:
 
 def reference_sets(session: Session) -> list[StoredReferenceSet]:
     return [reference_set_of(row) for row in session.scalars(select(ReferenceSetRow).order_by(ReferenceSetRow.name))]
+
+
+def fitting_sets(sets: Sequence[StoredReferenceSet], where: Where) -> list[StoredReferenceSet]:
+    """The sets that may answer as a whole; headings and places are asked of their tiles."""
+    return list(compress(sets, where.admits([stored.reference_set for stored in sets])))
 
 
 def find_reference_set(session: Session, name: str | None) -> StoredReferenceSet:

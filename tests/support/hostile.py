@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from coarseloc.core.errors import CoarselocError
 
 EXAMPLES = int(os.environ.get("COARSELOC_FUZZ_EXAMPLES", "0"))
-SECONDS = 5.0
+SECONDS = 20.0  # far beyond what any takes, on a machine that is busy with other tests too
 
 _CLAIMS = (b"\xff" * 4, b"\x00" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f")  # lengths and offsets of too much
 

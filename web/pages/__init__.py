@@ -33,8 +33,11 @@ def address(endpoint: str, ids: Mapping[str, Any], query: Mapping[str, Any]) -> 
     return url_for(endpoint, **ids) + (f"?{text}" if text else "")
 
 
-def page(routes: Blueprint, rule: str, name: str, twin: str | None = None) -> Callable[[View], View]:
-    """Serve a view's model by `<name>.html` at `rule`, and as JSON at `twin`, by default `<rule>.json`.
+def page(
+    routes: Blueprint, rule: str, name: str, twin: str | None = None, template: str | None = None
+) -> Callable[[View], View]:
+    """Serve a view's model by `<template>.html`, by default `<name>.html`, at `rule`, and as JSON at `twin`, by default
+    `<rule>.json`.
 
     The template gets the model's fields by their names.
     """
@@ -42,7 +45,7 @@ def page(routes: Blueprint, rule: str, name: str, twin: str | None = None) -> Ca
     def register(view: View) -> View:
         def html(**ids: Any) -> str:
             twin_url = address(f"{routes.name}.{name}_json", ids, request.args.to_dict(flat=False))
-            return render_template(f"{name}.html", page=name, twin_url=twin_url, **dict(view(**ids)))
+            return render_template(f"{template or name}.html", page=name, twin_url=twin_url, **dict(view(**ids)))
 
         routes.add_url_rule(rule, name, html)
         routes.add_url_rule(twin or f"{rule}.json", f"{name}_json", as_json(view))

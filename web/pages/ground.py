@@ -39,6 +39,7 @@ from web.language import _
 from web.models import AnswerModel, GroundLayer, json_response
 from web.pages.images import send_picture, tile_url
 from web.problems import Problem
+from web.selection import stored_set
 from web.state import WebState, current_state
 
 LONGEST_PX = 2048  # of the picture of a whole set
@@ -101,7 +102,7 @@ def map_tile(name: str, zoom: int, x: int, y: int, form: str) -> AnyResponse:
     if form not in FORMATS or not tile.exists:
         raise _no_tile()
     state = current_state()
-    stored = _reference_set(state, name)
+    stored = stored_set(state.database, ids.label(name))
     extent = set_extent(state, stored)
     if extent is None or not tile.meets(extent):
         raise _no_tile()
@@ -213,7 +214,7 @@ def base_tile(zoom: int, x: int, y: int) -> AnyResponse:
 def grid(name: str) -> AnyResponse:
     """The set's projected CRS, or the UTM zone of its middle, for coordinates under a map's pointer."""
     state = current_state()
-    stored = _reference_set(state, name)
+    stored = stored_set(state.database, ids.label(name))
     extent = set_extent(state, stored)
     source = _source(state, stored)
     crs = source.crs if isinstance(source, OrthophotoWindows) else None
@@ -261,17 +262,9 @@ def _mosaic_path(state: WebState, name: str) -> Path | None:
     return path
 
 
-def _reference_set(state: WebState, name: str) -> StoredReferenceSet:
-    with state.database.read() as session:
-        for stored in references.reference_sets(session):
-            if stored.name == ids.label(name):
-                return stored
-    raise Problem(404, _("There is no reference set {name}.", name=name))
-
-
 def _ground(state: WebState, name: str) -> tuple[int, list[GroundTile]]:
     """The heading nearest to north-up by quarter turns, and the set's tiles at it."""
-    stored = _reference_set(state, name)
+    stored = stored_set(state.database, ids.label(name))
     angle = min(stored.reference_set.angles or (0,), key=lambda angle: (angle % 90 != 0, angle))
     with state.database.read() as session:
         return angle, gallery.tiles_at_heading(session, stored.id, angle)

@@ -107,7 +107,7 @@ def ask(job: int, wish: str) -> AnyResponse:
     """Pause, stop or resume a job; what it has done is kept."""
     state = current_state()
     with state.database.read() as session:
-        if job not in (stored.id for stored in stored_jobs.jobs(session, 100_000)):
+        if not stored_jobs.is_known(session, job):
             raise Problem(404, _("There is no job {n}.", n=job))
     if wish == "resume":
         running.resume_job(state.database, state.settings.data_dir, job)

@@ -13,7 +13,7 @@ from coarseloc.store import embeddings, references
 from search.export.infos import hit_result, to_hit
 from search.export.records import Result
 from web.language import _
-from web.lookups import K, chosen_spec, rank_query, where_of_address
+from web.lookups import K, chosen_spec, long_key, rank_query, where_of_address
 from web.models import AnswerModel, EstimateView, estimate_view
 from web.pages import as_json
 from web.pages.images import decode_upload
@@ -64,7 +64,7 @@ def localize() -> ImageLocalization:
     spec = chosen_spec(state, specs, key)
     if spec is None:
         raise Problem(404, _("There are no embeddings yet: ingest references first."))
-    if key is not None and key not in (spec.backbone, f"{spec.backbone}~{spec.digest[:8]}"):
+    if key is not None and key not in (spec.backbone, long_key(spec)):
         raise Problem(404, _("There is no backbone {name}.", name=key))
     if state.encoders.missing(spec.embedding_spec) is not None:
         raise Problem(409, _("The weights of {backbone} are not on this server.", backbone=spec.backbone))

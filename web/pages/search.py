@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
 from typing import Any, Literal
 
 from flask import Blueprint, redirect, request, url_for
@@ -168,7 +167,7 @@ def search_page() -> SearchPage:
             problem = without_folders(str(error))
     elif spec:
         state.encoders.warm(spec.embedding_spec)  # while the reader looks for an image
-    fitting = fitting_sets(sets, where)
+    fitting = references.fitting_sets(sets, where)
     return SearchPage(
         query=query.view if query else None,
         models=backbones,
@@ -232,7 +231,7 @@ def facets(sets: Sequence[StoredReferenceSet], counts: Mapping[tuple[int, int], 
     """Of each facet its values, each with how many references it would leave, all other facets as they are."""
 
     def value(of: Any, condition: Where, on: bool) -> FacetValue:
-        fitting = {stored.id for stored in fitting_sets(sets, condition)}
+        fitting = {stored.id for stored in references.fitting_sets(sets, condition)}
         among = condition.angles or {angle for _set, angle in counts}
         count = sum(n for (of_set, angle), n in counts.items() if of_set in fitting and angle in among)
         return FacetValue(value=of, count=count, on=on)
@@ -250,11 +249,6 @@ def facets(sets: Sequence[StoredReferenceSet], counts: Mapping[tuple[int, int], 
         overlap=[value(at, replace(where, overlap_pct=at), where.overlap_pct == at) for at in overlaps],
         matching=[value("matching", where, True)],
     )
-
-
-def fitting_sets(sets: Sequence[StoredReferenceSet], where: Where) -> list[StoredReferenceSet]:
-    """The sets that may answer as a whole; headings and places are asked of their tiles."""
-    return list(compress(sets, where.admits([stored.reference_set for stored in sets])))
 
 
 # --- the answer ---------------------------------------------------------------------------------

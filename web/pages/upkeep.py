@@ -14,8 +14,8 @@ from web.language import _
 from web.models import AnswerModel, Url, json_response
 from web.pages import page
 from web.problems import Problem, accepts_html
-from web.selection import stored_flight
-from web.state import WebState, current_state
+from web.selection import stored_flight, stored_set
+from web.state import current_state
 
 routes = Blueprint("upkeep", __name__)
 
@@ -41,11 +41,11 @@ class UpkeepReceipt(AnswerModel):
     url: str = Url
 
 
-@page(routes, "/flights/<flight_id>/edit", "flight_upkeep")
+@page(routes, "/flights/<flight_id>/edit", "flight_upkeep", template="upkeep")
 def flight_upkeep(flight_id: str) -> UpkeepPage:
     """A flight's name, and what would be deleted with it."""
     state = current_state()
-    folder = stored_flight(state.database, flight_id).flight.path
+    folder = stored_flight(state.database, flight_id, ()).flight.path
     with state.database.read() as session:
         counts = flights.flight_results(session, flight_id)
     return UpkeepPage(
@@ -62,26 +62,27 @@ def flight_upkeep(flight_id: str) -> UpkeepPage:
 @routes.post("/flights/<flight_id>/rename")
 def rename_flight(flight_id: str) -> AnyResponse:
     """Give a flight another name."""
-    flight_upkeep(flight_id)
-    name = request.form.get("name", "").strip()
-    current_state().workspace.rename_flight(flight_id, name)
+    state, name = current_state(), request.form.get("name", "").strip()
+    stored_flight(state.database, flight_id, ())
+    state.workspace.rename_flight(flight_id, name)
     return _receipt(name, url_for("flights.flight", flight_id=name))
 
 
 @routes.post("/flights/<flight_id>/delete")
 def delete_flight(flight_id: str) -> AnyResponse:
     """Delete a flight with all answers for it."""
-    flight_upkeep(flight_id)
+    state = current_state()
+    stored_flight(state.database, flight_id, ())
     _check_sure()
-    current_state().workspace.delete_flight(flight_id)
+    state.workspace.delete_flight(flight_id)
     return _receipt(None, url_for("flights.flights"))
 
 
-@page(routes, "/references/<name>/edit", "set_upkeep")
+@page(routes, "/references/<name>/edit", "set_upkeep", template="upkeep")
 def set_upkeep(name: str) -> UpkeepPage:
     """A reference set's name, and what would be deleted with it."""
     state = current_state()
-    stored = _find_set(state, name)
+    stored = stored_set(state.database, name)
     with state.database.read() as session:
         count = sum(tallies.tally(session, stored.id, spec.id).live for spec in embeddings.specs(session, stored.id))
     return UpkeepPage(
@@ -101,7 +102,7 @@ def set_upkeep(name: str) -> UpkeepPage:
 def rename_set(name: str) -> AnyResponse:
     """Give a set another name; runs made against it keep the old one."""
     state = current_state()
-    stored, new_name = _find_set(state, name), request.form.get("name", "").strip()
+    stored, new_name = stored_set(state.database, name), request.form.get("name", "").strip()
     with state.workspace.only_ingest(), state.database.write() as session:  # the vector store follows by itself
         references.rename_reference_set(session, stored.name, new_name)
     return _receipt(new_name, url_for("references.references"))
@@ -111,19 +112,11 @@ def rename_set(name: str) -> AnyResponse:
 def delete_set(name: str) -> AnyResponse:
     """Delete a set with its embeddings; runs made against it stay."""
     state = current_state()
-    stored = _find_set(state, name)
+    stored = stored_set(state.database, name)
     _check_sure()
     with state.workspace.only_ingest():
         sync.delete_reference_set(state.database, state.vectors.store(), stored.name)
     return _receipt(None, url_for("references.references"))
-
-
-def _find_set(state: WebState, name: str) -> references.StoredReferenceSet:
-    with state.database.read() as session:
-        for stored in references.reference_sets(session):
-            if stored.name == name:
-                return stored
-    raise Problem(404, _("There is no reference set {name}.", name=name))
 
 
 def _check_sure() -> None:
