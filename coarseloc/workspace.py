@@ -24,7 +24,7 @@ from coarseloc.core import config, ids
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, EmbeddingSpec, Fit, Flight, Frame, Near, TileSource, UInt8
+from coarseloc.core.types import Backbone, Fit, Flight, Frame, Near, TileSource, UInt8
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
 from coarseloc.store import embeddings, flights, references, runs
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from ingest.worker import IngestEngine, IngestSummary
     from search.boresight import FlightBoresight
     from search.evaluation.evaluate import Evaluations
-    from search.evaluation.studies.ground import OrthophotoGround, PictureGround
     from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
     from search.export.records import FrameTrackInfo, MapLocalizationInfo
@@ -81,37 +80,6 @@ class MapRequest:
     reference_set: str | None = None
     near: Near | None = None  # look around here alone
     sd_m: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRequest:
-    """What every study is asked, of rotation or of altitude."""
-
-    source: str  # a reference set, a GeoTIFF, or a folder of pictures
-    frames: int = 40  # places looked at
-    positions: int = 4  # of them, placed in metres by patch tokens and by orientation correlation
-    references: int = 200  # at most, of each altitude
-    frames_from: Path | None = None  # another GeoTIFF, that frames are cut from instead
-    footprint_m: float | None = None
-    overlap: float = 0.5
-    tile_px: int | None = None
-    seed: int = 1
-    backbones: Sequence[str] = ()
-    input_px: int | None = None
-    precision: str | None = None
-    fit: Fit | None = None
-    device: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _StudyBench:
-    """What a study works with."""
-
-    ground: OrthophotoGround | PictureGround
-    frames_from: OrthophotoGround | None  # another orthophoto, cut as the ground is
-    specs: Sequence[EmbeddingSpec]
-    load: Callable[[EmbeddingSpec], Backbone]
-    environment: Mapping[str, Any]
 
 
 class Workspace(FolderChecks):
@@ -926,13 +894,11 @@ class Workspace(FolderChecks):
 
         options: the fields of `StudyRequest`. Raises InputError where the source does not serve.
         """
-        from search.evaluation.studies.ground import OrthophotoGround
+        from search.evaluation.studies.bench import StudyRequest, open_bench
         from search.evaluation.studies.rotation import run_rotation
 
         request = StudyRequest(source, **options)
-        bench = self._study_bench(request)
-        if request.frames_from and not isinstance(bench.ground, OrthophotoGround):
-            raise InputError(f"--frames-from needs an orthophoto to cut references from; {source!r} is pictures")
+        bench = open_bench(self.db, self.settings, request)
         with self.show_progress("rotation") as progress:
             return run_rotation(
                 self.db, bench.ground, bench.specs, bench.load, bench.environment, frames_from=bench.frames_from,
@@ -951,10 +917,11 @@ class Workspace(FolderChecks):
     ) -> StudyResult:
         """Measure how stable embeddings stay when the aircraft climbs, and what a pyramid gains; options as above."""
         from search.evaluation.studies.altitude import run_altitude
+        from search.evaluation.studies.bench import StudyRequest, open_bench
         from search.evaluation.studies.ground import OrthophotoGround
 
         request = StudyRequest(source, **options)
-        bench = self._study_bench(request, turned=False)
+        bench = open_bench(self.db, self.settings, request, turned=False)
         if not isinstance(bench.ground, OrthophotoGround):
             raise InputError(f"{source!r} is pictures: other altitudes can only be seen in an orthophoto")
         with self.show_progress("altitude") as progress:
@@ -971,41 +938,6 @@ class Workspace(FolderChecks):
 
         with self.show_progress("report") as progress:
             return write_study(study, file, progress=progress, **options)
-
-    def _study_bench(self, request: StudyRequest, *, turned: bool = True) -> _StudyBench:
-        """Open what a study works with. turned: places are seen from every heading, else facing north alone."""
-        from coarseloc.embedding.device import resolve_device
-        from search.environment import machine
-        from search.evaluation.studies.ground import OrthophotoGround, open_ground
-        from search.exact_index import backend
-
-        encoders = Encoders(
-            self.settings, request.device, request.precision or "fp32", request.input_px, fit=request.fit
-        )
-        encoder_specs = self._study_specs(encoders, request)
-        ground = open_ground(
-            self.db, request.source, footprint_m=request.footprint_m, overlap=request.overlap, tile_px=request.tile_px,
-            max_places=request.references, turned=turned,
-        )  # fmt: skip
-        frames_from = None
-        if request.frames_from and isinstance(ground, OrthophotoGround):
-            frames_from = replace(ground, path=request.frames_from.resolve())
-        environment = machine(str(resolve_device(request.device or self.settings.device)), backend())
-        return _StudyBench(ground, frames_from, encoder_specs, encoders.load, environment)
-
-    def _study_specs(self, encoders: Encoders, request: StudyRequest) -> list[EmbeddingSpec]:
-        """The encoders asked for, else those a reference set is embedded with, else all of the six whose weights are
-        here."""
-        with self.db.read() as session:
-            set_ids = {stored.name: stored.id for stored in references.reference_sets(session)}
-            stored_specs = embeddings.specs(session, set_ids[request.source]) if request.source in set_ids else []
-        if request.backbones or not stored_specs:
-            return encoders.specs(request.backbones)
-        newest = {spec.backbone: spec for spec in stored_specs}
-        return [
-            encoders.spec(name, request.input_px or spec.input_px, spec.precision, spec.fit)
-            for name, spec in newest.items()
-        ]
 
 
 def open_flight(folder: str | Path, **options: Any) -> Flight:
