@@ -21,9 +21,11 @@ from web.pages import (
     address,
     compare,
     export,
+    flight_columns,
     flights,
     frame,
     gallery,
+    gallery_export,
     ground,
     images,
     jobs,
@@ -39,8 +41,8 @@ from web.pages.map import map_texts
 from web.state import WebState
 
 _FEATURES = (
-    flights, gallery, jobs, frame, live, search, localize, compare, rotation, references, export, upkeep, ground,
-    images, monitoring, openapi,
+    flights, flight_columns, gallery, gallery_export, jobs, frame, live, search, localize, compare, rotation,
+    references, export, upkeep, ground, images, monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 

@@ -23,7 +23,8 @@ from search.answered_frames import NAMES, NUMBERS
 from search.export.files import FORMATS, TRACK_FORMATS
 from search.export.records import SCHEMAS, CoarseLocalizationInfo, FlightLocalizations, PublishedSchema
 from web.monitoring import Readiness
-from web.pages.export import TRACK_MEDIA, GeoJsonFeatures
+from web.pages.export import TRACK_MEDIA
+from web.pages.export_files import GeoJsonFeatures
 from web.pages.ground import GroundPlaces, MapGrid
 from web.pages.images import SIZES
 from web.pages.jobs import JobReceipt
@@ -96,7 +97,7 @@ _ROWS = (*NAMES, *(f"{name}-{end}" for name in NUMBERS for end in ("from", "to")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("export.whole", "suffix"): {"enum": list(FORMATS)},
     ("jobs.ask", "wish"): {"enum": ["pause", "stop", "resume"]},
-    ("export.gallery_rows", "suffix"): {"enum": list(FORMATS)},
+    ("gallery_export.gallery_rows", "suffix"): {"enum": list(FORMATS)},
     ("export.tracks", "suffix"): {"enum": list(TRACK_FORMATS)},
     ("export.schema", "name"): {"enum": list(SCHEMAS)},
 }
@@ -116,8 +117,8 @@ class Operation:
 OPERATIONS: dict[str, Operation] = {
     "flights.flights_json": Operation("Flights, newest first", ("page", "lang")),
     "flights.flight_json": Operation("One flight and all its frames", (*_SEARCHES, "model", "track", "lang"), (404,)),
-    "flights.flight_columns": Operation("Every frame of a flight, in columns", (), (404,)),
-    "flights.flight_estimates": Operation(
+    "flight_columns.flight_columns": Operation("Every frame of a flight, in columns", (), (404,)),
+    "flight_columns.flight_estimates": Operation(
         "One answer for every frame of a flight, in columns", (*_SEARCHES, "model", "agreement", "lang"), (404,)
     ),
     "flights.frame_brief": Operation("One frame by one backbone", (*_SEARCHES, "model", "lang"), (404,)),
@@ -130,7 +131,7 @@ OPERATIONS: dict[str, Operation] = {
     "gallery.pairs_json": Operation(
         "Two answers for a flight frame by frame", ("flight", "a", "b", "within", "show", "page", "lang"), (404,)
     ),
-    "export.gallery_rows": Operation(
+    "gallery_export.gallery_rows": Operation(
         "The gallery's rows as one file, or an archive of one for each flight and method",
         (*_ROWS, "pick"),
         (404,),
@@ -142,7 +143,7 @@ OPERATIONS: dict[str, Operation] = {
             "application/zip": None,
         },
     ),
-    "export.gallery_report": Operation(
+    "gallery_export.gallery_report": Operation(
         "The gallery's rows as one page to read, with pictures inside",
         (*_ROWS, "pick", "lang"),
         (404,),

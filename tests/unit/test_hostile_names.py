@@ -18,7 +18,7 @@ from coarseloc.core import ids
 from coarseloc.core.errors import InputError
 from search.evaluation.evaluate import _cells
 from search.export.formats import to_csv
-from web.pages.export import _attachment
+from web.pages.export_files import attachment
 
 HOSTILE = "\x00\x07\x08\r\x1b[2J\x7f\x9b31m\u061c\u200e\u202e\u2066\u2028\ud800"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -34,7 +34,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 @pytest.mark.parametrize("name", ["비행 1", "Ä", "plain", 'a"b;c', "a\r\nX-Other: 1", f"x{HOSTILE}y", "\u202e"])
 def test_any_name_makes_a_header_that_can_be_sent_and_names_the_file(name: str) -> None:
-    header = _attachment(Response(), f"{name}.csv").headers["Content-Disposition"]
+    header = attachment(Response(), f"{name}.csv").headers["Content-Disposition"]
     header.encode("ascii")
     assert not CONTROL.search(header) and "\n" not in header
     kind, options = parse_options_header(header)

@@ -115,8 +115,8 @@ def gallery_page() -> GalleryPage:
         first=start + 1 if len(shown) else 0,
         rows=_views(table, shown),
         next=None if following is None else address("gallery.gallery", {}, query | following),
-        files={name: address("export.gallery_rows", {"suffix": name}, asked) for name in FORMATS},
-        report=address("export.gallery_report", {}, asked),
+        files={name: address("gallery_export.gallery_rows", {"suffix": name}, asked) for name in FORMATS},
+        report=address("gallery_export.gallery_report", {}, asked),
     )
 
 
