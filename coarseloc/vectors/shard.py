@@ -232,7 +232,7 @@ def sparse_digest(path: Path) -> str:
             except OSError:  # nothing but a hole up to the end
                 break
             length = os.preadv(handle, [piece], at)
-            content = memoryview(piece)[:length]
+            content = piece if length == _PIECE else piece[:length]  # as bytes: a memoryview compares item by item
             if content != _ZEROS[:length]:
                 state.update(at.to_bytes(8, "little"))
                 state.update(content)
