@@ -61,7 +61,7 @@ help:                      ## this list
 
 .venv/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),postgres,ray,mavlink,mcap,serial,video,heic,dev]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),postgres,ray,mavlink,mcap,serial,video,heic,sign,dev]'
 	touch $@
 
 # timm is measured against, not used: it lives apart, and where it cannot be had its rows say so.

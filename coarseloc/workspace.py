@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from coarseloc.checks import FolderChecks
 from coarseloc.core import config, ids
 from coarseloc.core.camera import Camera
+from coarseloc.core.clock import in_utc
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Backbone, Fit, Flight, Frame, Near, TileSource, UInt8
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from coarseloc.localize.tracking.tracker import LocalPlane
     from ingest.worker import IngestEngine, IngestSummary
     from search.boresight import FlightBoresight
+    from search.bundle.comparison import Tolerance
+    from search.bundle.contents import BundleSummary
+    from search.bundle.reproduction import Reproduction
     from search.evaluation.evaluate import Evaluations
     from search.evaluation.studies.study import StudyResult
     from search.export.files import ExportSummary
@@ -886,6 +891,82 @@ class Workspace(FolderChecks):
         for text in summary.notices:
             self.notice(text)
         return summary
+
+    # --- bundles --------------------------------------------------------------------------------
+
+    def bundle(
+        self,
+        flight_id: str,
+        file: str | Path,
+        *,
+        backbones: Sequence[str] = (),
+        reference_set: str | None = None,
+        with_report: bool = True,
+        language: str = "en",
+        sign: Callable[[bytes], Mapping[str, Any]] | None = None,
+    ) -> BundleSummary:
+        """Write a flight's newest runs, its tracks and answers on whole maps as one file to hand on.
+
+        backbones, reference_set: only these runs. sign: of `search.bundle.signature.signer`. Frames are read, for their
+        digests. Raises StoreError (unknown flight, nothing finished), InputError (no run of these, file not writable).
+        """
+        from search.bundle.contents import write_bundle
+        from search.export.infos import newest_runs
+
+        names = {self._backbone(name) for name in backbones}
+        newest = newest_runs(self.db, flight_id, reference_set)
+        chosen = [run for run in newest if not names or run.spec.backbone in names]
+        if not chosen:
+            searched = ", ".join(sorted({run.spec.backbone for run in newest}))
+            raise InputError(f"flight {flight_id} has no search by {', '.join(sorted(names))}, only by {searched}")
+        report = self._bundled_report(chosen, language) if with_report else None
+        with self.show_progress("bundle") as progress:
+            return write_bundle(self.db, flight_id, chosen, Path(file), report, sign, progress, self.notice)
+
+    def _bundled_report(self, chosen: Sequence[StoredRun], language: str) -> bytes | None:
+        """A report of these runs, dated by the latest of them: equal answers give equal bytes."""
+        evaluations = self.evaluate(*(run.id for run in chosen))
+        finished = max(run.finished_at for run in chosen if run.finished_at is not None)
+        with TemporaryDirectory() as folder:
+            page = Path(folder) / "report.html"
+            try:
+                notices = self.report(evaluations, page, language=language, created_at=in_utc(finished))
+            except InputError as error:  # nothing was answered
+                self.notice(f"the bundle has no report: {error}")
+                return None
+            for text in notices:
+                self.notice(text)
+            return page.read_bytes()
+
+    def reproduce(
+        self,
+        file: str | Path,
+        *,
+        flight: str | Path | None = None,
+        backbones: Sequence[str] = (),
+        device: str | None = None,
+        tolerance: Tolerance | None = None,
+    ) -> Reproduction:
+        """Run a bundle's searches, and its fixes in metres, again on the references here; nothing is recorded.
+
+        flight: the folder of the frames, where this data folder knows no other. backbones: only these runs. tolerance:
+        what may differ without being called different. Raises InputError where the bundle is damaged or its frames
+        are nowhere.
+        """
+        from search.bundle.archive import open_archive
+        from search.bundle.comparison import Tolerance
+        from search.bundle.reproduction import Reproducer
+
+        with open_archive(Path(file)) as bundle:
+            if damage := bundle.damage():
+                damaged = ", ".join(member.name for member in damage)
+                raise InputError(f"{file} is damaged ({damaged}): `coarseloc bundle check` says how")
+            load = Encoders(self.settings, device).load_matching
+            reproducer = Reproducer(
+                self.db, self.settings.mirrors, bundle, load, tolerance or Tolerance(), self.show_progress, self.notice
+            )
+            names = [self._backbone(name) for name in backbones]
+            return reproducer.reproduce(None if flight is None else Path(flight).resolve(), names)
 
     # --- studies --------------------------------------------------------------------------------
 

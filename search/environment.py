@@ -5,9 +5,11 @@ Only times of equal conditions are ranked against each other.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Hashable, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key", bound=Hashable)
 
+_CODE = ("coarseloc", "ingest", "search")  # packages that decide an answer
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
 
@@ -50,6 +53,19 @@ def threads() -> dict[str, int]:
         "faiss": engines.max_threads(),
         "omp": int(faiss_vectors.library().omp_get_max_threads()),
     }
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the source that this program runs, hexadecimal: a version's number stays while its code is worked on.
+
+    Over the names and contents of every module of coarseloc, ingest and search, in order.
+    """
+    home, state = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(path for package in _CODE for path in (home / package).rglob("*.py")):
+        content = path.read_bytes()
+        state.update(f"{path.relative_to(home).as_posix()} {len(content)}\n".encode() + content)
+    return state.hexdigest()
 
 
 def _cpu_name() -> str:

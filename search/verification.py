@@ -33,7 +33,7 @@ from coarseloc.localize.registration.registrar import (
 from coarseloc.store import Database, fixes, flights, localizations, references, runs
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
-from coarseloc.store.runs import FrameResult, StoredRun
+from coarseloc.store.runs import FrameResult
 from search.map_localization import reference_map
 from search.recorder import fix_recorder
 
@@ -108,7 +108,7 @@ def verify_run(
         fixed = fixes.fixed_frames(session, localization)
     todo = [result.frame for result in results if flight.frame_keys[result.frame.index] not in fixed]
     if todo:
-        verifier = Verifier(run, results, maps, request, device)
+        verifier = Verifier(run.reference_set.footprint_m, results, maps, request, device)
         for text in verifier.fit_widths():
             notice(text)
         with fix_recorder(db, localization) as recorder:
@@ -128,17 +128,17 @@ class Verifier:
 
     def __init__(
         self,
-        run: StoredRun,
+        footprint_m: float | None,
         results: Sequence[FrameResult],
         maps: Mapping[str, ReferenceMap],
         request: FixRequest,
         device: str = "cpu",
     ) -> None:
-        """results: of all the run's frames that have hits, in order."""
+        """footprint_m: of what was searched. results: of all the run's frames that have hits, in order."""
         self._hits = {result.frame.index: result.hits for result in results}
         self._frames = [result.frame for result in results]
         self._maps, self._request, self._device = maps, request, device
-        rule = FootprintRule(request.camera, run.reference_set.footprint_m)
+        rule = FootprintRule(request.camera, footprint_m)
         self._widths = FrameWidths(rule, self._fix_at, lambda fix: fix.answer)
         self._boresights = request.camera.boresights_by_path([frame.relative_path for frame in self._frames])
 

@@ -87,6 +87,10 @@ GROUPS = {
             "evaluation:report",
             "One self-contained HTML file of runs: scores, times, errors, agreement, worst frames, with their tables.",
         ),
+        "bundle": (
+            "bundle:bundle",
+            "A flight's runs as one file to hand on: made, checked without the data, and run again.",
+        ),
         "truth-check": (
             "truth_check:truth_check",
             "Frames of FLIGHT whose label the imagery contradicts, and what is wrong with all labels together.",

@@ -83,6 +83,11 @@ def interval_steps(indices: Sequence[int]) -> list[int]:
     return [(index - start) // step for index in indices]
 
 
+def in_utc(time: datetime) -> datetime:
+    """A time of the database's own, which is UTC, with its zone: SQLite gives it without."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def parse_utc_offset(text: str) -> int:
     """Seconds of an offset from UTC: `+09:00`, `-03:30`, `+9`, `Z`. Raises InputError for anything else."""
     match = re.fullmatch(r"([+-])(\d{1,2})(?::?([0-5]\d))?", text.strip(), re.ASCII)

@@ -20,7 +20,7 @@ from coarseloc.store import seals
 from coarseloc.store.embeddings import mark_tiles_pending, mark_views_deleted
 from coarseloc.store.tables import EmbeddingRow, FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
 
-_REMOVED = "removed"  # stamp of a rotated tile that its source no longer gives, until its points are deleted
+REMOVED = "removed"  # stamp of a rotated tile that its source no longer gives, until its points are deleted
 _SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
 
 
@@ -230,7 +230,7 @@ def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, in
             RotatedTileRow.content_digest,
         )
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != _REMOVED)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != REMOVED)
     )
     return {
         (row.tile_index, row.angle_deg): StoredRotatedTile(row.id, row.stamp, row.content_digest)
@@ -244,7 +244,7 @@ def captures(session: Session, reference_set_id: int) -> list[StoredCapture]:
         select(RotatedTileRow.tile_id, RotatedTileRow.angle_deg, RotatedTileRow.path)
         .join(TileRow)
         .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.path.is_not(None))
-        .where(RotatedTileRow.stamp != _REMOVED)
+        .where(RotatedTileRow.stamp != REMOVED)
         .order_by(TileRow.index)
     )
     rows = session.execute(query).all()
@@ -302,7 +302,7 @@ def remove_views(session: Session, reference_set_id: int, rotated_tiles: Iterabl
     keep what they found. The set loses the angles of which no view is left."""
     before = count_views(session, reference_set_id)
     for batch in batches(rotated_tiles, 500):
-        session.execute(update(RotatedTileRow).where(RotatedTileRow.id.in_(batch)).values(stamp=_REMOVED))
+        session.execute(update(RotatedTileRow).where(RotatedTileRow.id.in_(batch)).values(stamp=REMOVED))
         mark_views_deleted(session, reference_set_id, batch)
     lost = before.keys() - count_views(session, reference_set_id).keys()
     if lost:
@@ -314,7 +314,7 @@ def remove_views(session: Session, reference_set_id: int, rotated_tiles: Iterabl
 def drop_removed(session: Session) -> None:
     """Drop removed rotated tiles whose points the vector store no longer has, and tiles that are left without any."""
     is_embedded = select(EmbeddingRow.id).where(EmbeddingRow.rotated_tile_id == RotatedTileRow.id).exists()
-    query = select(RotatedTileRow.id, RotatedTileRow.tile_id).where(RotatedTileRow.stamp == _REMOVED, ~is_embedded)
+    query = select(RotatedTileRow.id, RotatedTileRow.tile_id).where(RotatedTileRow.stamp == REMOVED, ~is_embedded)
     removed = session.execute(query).all()
     owners = set()
     for batch in batches(removed, 500):
@@ -337,7 +337,7 @@ def restore_views(session: Session, reference_set_id: int, views: Collection[tup
     query = (
         select(TileRow.index.label("tile_index"), RotatedTileRow.angle_deg, RotatedTileRow.id)
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp == _REMOVED)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp == REMOVED)
     )
     returned = [row.id for row in session.execute(query) if (row.tile_index, row.angle_deg) in views]
     for batch in batches(returned, 500):
@@ -349,7 +349,7 @@ def count_views(session: Session, reference_set_id: int) -> dict[int, int]:
     query = (
         select(RotatedTileRow.angle_deg, func.count())
         .join(TileRow)
-        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != _REMOVED)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != REMOVED)
         .group_by(RotatedTileRow.angle_deg)
         .order_by(RotatedTileRow.angle_deg)
     )

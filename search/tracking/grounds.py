@@ -170,7 +170,7 @@ def run_ground(
         notice(f"reference set {name}: only fixes that are stored are tracked: {maps[name].refusal}")
     if not searched:
         notice("the references of this run are gone: only fixes that are stored are tracked")
-    verifier = Verifier(run, results, maps, FixRequest(camera, map_sd_m=map_sd_m), device)
+    verifier = Verifier(run.reference_set.footprint_m, results, maps, FixRequest(camera, map_sd_m=map_sd_m), device)
     if localization is None:
         for text in verifier.fit_widths():
             notice(text)

@@ -48,7 +48,7 @@ def test_every_message_stands_in_the_source_and_its_korean_has_its_values():
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "ingest", "search", "track", "export", "evaluation", "localize", "terminal"]
+    "command", ["demo", "ingest", "search", "track", "export", "evaluation", "localize", "bundle", "terminal"]
 )
 def test_what_the_main_commands_print_is_there_in_korean(command):
     tree = ast.parse((ROOT / f"coarseloc/cli/{command}.py").read_text(encoding="utf-8"))

@@ -53,6 +53,7 @@ class Page:
     warnings: Sequence[str] = ()
     language: str = "en"
     translate: Translator = field(default=str)
+    created_at: datetime | None = None  # now by default
 
 
 def figures_translator(language: str, figures: Path | None) -> tuple[Translator, list[str]]:
@@ -92,7 +93,7 @@ def _render(page: Page, figures: Path | None, progress: Progress | None) -> str:
         translate=page.translate,
         sections=section_contexts,
         css=Markup(_css(folder.joinpath("page.css").read_text(encoding="utf-8"))),  # noqa: S704 - our own file
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=(page.created_at or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         numeric=_is_numeric,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +52,13 @@ def write_report(
     figures: Path | None = None,
     frame: int | None = None,
     note: str | None = None,
+    created_at: datetime | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
     """Write runs as one HTML file with all their figures; returns notices for the user.
 
     `whole_maps`: what whole maps give without any backbone. `tracks`: of the flights. `frame`: whose thumbnails are shown, the one of median error by default. `figures`: a folder for PNG and SVG.
-    `note`: a line put above everything. Raises InputError for a frame that no run has.
+    `note`: a line put above everything. `created_at`: in UTC, now by default. Raises InputError for a frame that no run has.
     """
     translate = translator(language)
     runs = plotted_runs(evaluations)
@@ -74,6 +76,7 @@ def write_report(
         warnings=_warnings(runs, note, translate),
         language=language,
         translate=translate,
+        created_at=created_at,
     )
     write_page(page, out, figures, progress)
     if figures and shown_frame:
