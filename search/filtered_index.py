@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
+from coarseloc.core.errors import StoreError, VectorStoreError, VectorStoreUnavailable
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, RankedTile
 from coarseloc.localize.localizer import MOST_HEADINGS
@@ -22,6 +23,7 @@ from search.neighbors import best_rows, float32_error
 _log = logging.getLogger("coarseloc")
 _SPARE = 32  # points queried beyond k: the store's rounding may order the last points differently
 _MAX_POINTS = 10_000  # queried at most, to order points of equal score
+_checked: WeakSet[Database] = WeakSet()  # databases whose indexes were held against their tables by this process
 
 
 @dataclass
@@ -131,10 +133,29 @@ class FilteredIndex:
         self.drain()
         return True
 
+    def _tell_unknown(self, count: int) -> None:
+        """Say that points are left out. Raises StoreError where the database has lost them: an index that is damaged
+        hides rows that are there."""
+        if self.db not in _checked:
+            if damage := self.db.damage(thorough=True):
+                raise StoreError(
+                    f"{self.db.location} is damaged ({damage}): stop everything that uses it and restore a back-up, "
+                    "see docs/operations.md"
+                )
+            _checked.add(self.db)
+        self.notice(
+            f"the vector store holds {count} references of {self.spec.backbone} that the database does not know: they "
+            "were deleted a moment ago, or `coarseloc reconcile` tells more"
+        )
+
     def _best_points(self, query: Float32, k: int, points: list[str]) -> tuple[Float32, list[str]]:
         """(scores, point ids) of the k best of these points, without those deleted since; see `best_rows`."""
         with self.db.read() as session:
             vectors = embeddings.vectors(session, self.spec.id, points)
+            absent = sorted(set(points) - vectors.keys())
+            unknown = embeddings.count_unknown(session, self.spec.id, absent) if absent else 0
+        if unknown:
+            self._tell_unknown(unknown)
         live = sorted(vectors)  # so that equal scores come by ascending point id
         matrix = np.array([vectors[point] for point in live], np.float32).reshape(len(live), len(query))
         scores, rows = best_rows(matrix, query[None], np.arange(len(live))[None], k)

@@ -300,12 +300,37 @@ def has_indexed(session: Session, spec_id: int) -> bool:
 
 
 def vectors(session: Session, spec_id: int, points: Sequence[str]) -> dict[str, Float32]:
-    """Read {point id: vector float32 [D]} of these live points of a spec."""
+    """Read {point id: vector float32 [D]} of these live points of a spec. Raises StoreError where a row is not as it
+    was written."""
+    columns = (EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest, EmbeddingRow.vector, EmbeddingRow.row_digest)
     vectors_by_point = {}
     for batch in batches(points, 500):
-        query = _points(spec_id).add_columns(EmbeddingRow.vector).where(RotatedTileRow.point_id.in_(batch))
-        vectors_by_point.update({point: _vector(data) for point, data in session.execute(query)})
+        query = _points(spec_id).add_columns(*columns).where(RotatedTileRow.point_id.in_(batch))
+        for point, rotated_tile, content_digest, data, digest in session.execute(query):
+            check_vector(rotated_tile, spec_id, content_digest, data, digest)
+            vectors_by_point[point] = _vector(data)
     return vectors_by_point
+
+
+def count_unknown(session: Session, spec_id: int, points: Sequence[str]) -> int:
+    """Of points that the vector store holds and that are not live here, how many the database does not know at all.
+
+    Those that wait for their deletion are pending. Raises StoreError where a row is not as it was written: a flipped
+    bit can take it out of its spec, or mark it as deleted.
+    """
+    known: set[str] = set()
+    for batch in batches(points, 500):
+        query = select(RotatedTileRow.point_id, EmbeddingRow).join(RotatedTileRow)
+        for point, row in session.execute(query.where(RotatedTileRow.point_id.in_(batch))):
+            check_vector(row.rotated_tile_id, row.spec_id, row.content_digest, row.vector, row.row_digest)
+            if row.spec_id == spec_id:
+                known.add(point)
+                if row.deleted and row.indexed_generation >= row.generation:
+                    raise StoreError(
+                        f"the embedding of rotated tile {row.rotated_tile_id} is marked as deleted and was not: the "
+                        "database is damaged, `coarseloc doctor --deep` says where and how to mend it"
+                    )
+    return len(set(points) - known)
 
 
 def _points(spec_id: int) -> Rows:

@@ -30,6 +30,13 @@ HARM = {  # what a flipped bit would do: (statement, what is named, command that
     "what was asked": ("UPDATE search_runs SET parameters = replace(parameters, ':', ';')", "run", "export"),
     "a fix": ("UPDATE frame_fixes SET lon = coalesce(lon, 0) + 0.001", "localization", "export"),
     "an estimate": ("UPDATE frame_estimates SET lon = lon + 0.001", "localization", "evaluate"),
+    "a vector of a look-up": (
+        "UPDATE embeddings SET vector = zeroblob(length(vector)) WHERE id = 4",
+        "embedding",
+        "lookup",
+    ),
+    "a reference of another spec": ("UPDATE embeddings SET spec_id = 3 WHERE id = 4", "embedding", "lookup"),
+    "a reference that was not deleted": ("UPDATE embeddings SET deleted = 1 WHERE id = 4", "deleted", "lookup"),
     "a vector": ("UPDATE embeddings SET vector = zeroblob(length(vector)) WHERE id = 4", "embedding", "rebuild"),
 }
 
@@ -50,7 +57,9 @@ def test_a_row_that_is_not_as_it_was_written_is_named_and_not_answered_from(
         "export": ["export", flight.name, "--out", tmp_path / "out"],
         "evaluate": ["evaluate", flight.name],
         "rebuild": ["rebuild"],
+        "lookup": ["lookup", next(flight.glob("*.jpg"))],
     }
+    assert coarseloc(*asked["lookup"]).code == 0
     for what, (statement, named, command) in HARM.items():
         run_sql(state, statement)
         monkeypatch.setattr(seals, "_sound", set())  # as another process would begin

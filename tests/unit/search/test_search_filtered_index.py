@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 from whole import whole
 
 from coarseloc.core.errors import VectorStoreError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
 from coarseloc.localize.localizer import rank
 from coarseloc.store import embeddings
+from coarseloc.store.tables import EmbeddingRow
 from coarseloc.vectors import open_store
 from coarseloc.vectors import sync as ingest_index
 from search import filtered_index as module
@@ -203,3 +205,16 @@ def test_several_queries_have_rows_of_equal_length(world, fake_backbone, store, 
     drain(world, store, spec)
     scores, keys = filtered_index(spec).search(stored_vectors(world, spec)[:3], 7)
     assert scores.shape == keys.shape == (3, 7) and scores.dtype == np.float32
+
+
+def test_references_that_only_the_store_knows_are_left_out_and_said(world, fake_backbone, store, filtered_index, said):
+    """As after a restore of an older back-up, or where a damaged index of the database hides their rows."""
+    spec = world.embed(fake_backbone)
+    drain(world, store, spec)
+    vector = stored_vectors(world, spec)[5]
+    first, *others = best(filtered_index(spec), vector, 24)
+    with world.db.write() as session:
+        (lost,) = embeddings.facts_by_point(session, [first.tile.point_id]).values()
+        session.execute(delete(EmbeddingRow).where(EmbeddingRow.rotated_tile_id == lost[0]))
+    assert [hit.tile for hit in best(filtered_index(spec), vector, 24)] == [hit.tile for hit in others]
+    assert said[0].startswith("the vector store holds 1 references of fake that the database does not know")
