@@ -417,7 +417,9 @@ def _version_note(store: VectorStore) -> str:
 
     server, client = cast(ServerStore, store).version, metadata.version("qdrant-client")
     warning = ": WARNING: more than one minor version apart, bring one to the other's" if apart(server, client) else ""
-    return f"; server {server}, client {client}{warning}"
+    silent = cast(ServerStore, store).unreachable()
+    nodes = f"; WARNING: {', '.join(silent)} does not answer, the others do" if silent else ""
+    return f"; server {server}, client {client}{warning}{nodes}"
 
 
 def _faiss() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from qdrant_client import QdrantClient, models
@@ -15,6 +15,7 @@ from coarseloc.core.errors import VectorStoreError, without_passwords
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, short_identity
+from coarseloc.vectors.failover import NodesClient, addresses
 from coarseloc.vectors.payload import INDEXES, client_filter, payload
 from coarseloc.vectors.server_errors import DEFAULT_BACKOFF, Backoff, clear_errors, retrying
 
@@ -25,10 +26,11 @@ _PREFIX = "coarseloc-"  # a server may hold other people's collections, which ar
 
 
 class ServerStore:
-    """A VectorStore on a server, safe for threads and for several processes.
+    """A VectorStore on a server or a cluster, safe for threads and for several processes.
 
-    Opening pings the server: VectorStoreUnavailable where it does not answer. Upserts and deletes are idempotent
-    and tried again where the trouble may pass; searches are not, so that their user is told at once.
+    url: of one node, or of several with commas between them, of which the first that answers is asked. Opening pings
+    the server: VectorStoreUnavailable where it does not answer. Upserts and deletes are idempotent and tried again
+    where the trouble may pass; searches are not, so that their user is told at once.
     """
 
     backend = "qdrant-server"
@@ -45,7 +47,8 @@ class ServerStore:
         replication_factor: int = 1,
         backoff: Backoff = DEFAULT_BACKOFF,
     ) -> None:
-        self.location = without_passwords(url)
+        urls = addresses(url) or [url]
+        self.location = ", ".join(map(without_passwords, urls))
         self._prefix = f"{_PREFIX}{short_identity(database)}-"
         self._shard_number = shard_number
         self._replication_factor = replication_factor
@@ -54,9 +57,14 @@ class ServerStore:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "insecure connection": normal inside a compose network
             try:
-                self._client = self._connect(url, api_key, timeout)
+                clients = [self._connect(address, api_key, timeout) for address in urls]
             except ValueError as error:
-                raise VectorStoreError(f"COARSELOC_QDRANT_URL is {url!r}: {error}. Give http(s)://host:port") from None
+                raise VectorStoreError(
+                    f"COARSELOC_QDRANT_URL is {url!r}: {error}. Give http(s)://host:port, of several nodes with commas "
+                    "between them"
+                ) from None
+        self._nodes = NodesClient(clients, list(map(without_passwords, urls)))
+        self._client = cast(QdrantClient, self._nodes)
         self.version = self._ping()
 
     def _connect(self, url: str, api_key: str | None, timeout: float) -> QdrantClient:
@@ -66,6 +74,10 @@ class ServerStore:
     def _ping(self) -> str:
         with clear_errors(self.location, "opening it"):
             return self._client.info().version
+
+    def unreachable(self) -> list[str]:
+        """The addresses among several that do not answer now."""
+        return self._nodes.unreachable()
 
     def __enter__(self) -> ServerStore:
         return self

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,6 +53,12 @@ class Script:
 
 @pytest.fixture
 def server() -> Iterator[Script]:
+    with scripted_server() as script:
+        yield script
+
+
+@contextmanager
+def scripted_server() -> Iterator[Script]:
     script = Script()
 
     class Handler(BaseHTTPRequestHandler):
@@ -232,6 +239,63 @@ def test_a_search_is_not_tried_again(server: Script, store: ServerStore, points:
     with pytest.raises(VectorStoreUnavailable, match="searching area-1234: status 503"):
         store.query(NAME, points[0].vector, 3)
     assert len(server.calls) == 1
+
+
+# --- several nodes -----------------------------------------------------------------------------
+
+
+def test_a_node_that_is_down_is_passed_over_and_the_next_one_kept(points: list[Point]) -> None:
+    down = f"http://127.0.0.1:{_closed_port()}"
+    with (
+        scripted_server() as node,
+        ServerStore(f"{down}, {node.url}", DATABASE, timeout=1, backoff=QUICK) as store,
+    ):
+        assert store.version == "1.15.0" and store.unreachable() == [down]
+        assert store.location == f"{down}, {node.url}"
+        store.upsert(NAME, points)
+        store.delete(NAME, [points[0].id])
+        assert len(node.calls) == 2
+
+
+@pytest.mark.parametrize("trouble", [503, "hang up", 1.5], ids=["stopping", "killed", "silent"])
+def test_a_node_that_goes_down_amid_searches_and_writes_is_followed_by_the_next(
+    points: list[Point], trouble: Any
+) -> None:
+    with (
+        scripted_server() as first,
+        scripted_server() as second,
+        ServerStore(f"{first.url},{second.url}", DATABASE, timeout=1, backoff=QUICK) as store,
+    ):
+        first.answers[:] = [200, trouble]
+        store.upsert(NAME, points)
+        store.upsert(NAME, points)
+        store.upsert(NAME, points)
+        assert (len(first.calls), len(second.calls)) == (2, 2)
+
+
+def test_what_a_node_refuses_is_not_asked_of_another_and_none_left_is_said(points: list[Point]) -> None:
+    with (
+        scripted_server() as first,
+        scripted_server() as second,
+        ServerStore(f"{first.url},{second.url}", DATABASE, timeout=1, backoff=QUICK) as store,
+    ):
+        first.answers[:] = [401]
+        with pytest.raises(VectorStoreError, match="COARSELOC_QDRANT_API_KEY"):
+            store.upsert(NAME, points)
+        assert second.calls == []
+        for node in (first, second):
+            node.answers[:] = [503] * 9
+        both = f"{first.url}, {second.url} is not available"
+        with pytest.raises(VectorStoreUnavailable, match=both):
+            store.query(NAME, points[0].vector, 3)
+
+
+def test_passwords_of_several_addresses_are_not_said() -> None:
+    ports = [_closed_port(), _closed_port()]
+    url = ",".join(f"http://me:secret{port}@127.0.0.1:{port}" for port in ports)
+    with pytest.raises(VectorStoreUnavailable) as caught:
+        ServerStore(url, DATABASE)
+    assert "secret" not in str(caught.value) and all(f":***@127.0.0.1:{port}" in str(caught.value) for port in ports)
 
 
 # --- how long it waits --------------------------------------------------------------------------
