@@ -31,7 +31,7 @@ from coarseloc.embedding import specs
 from coarseloc.embedding.backbone import LoadedBackbone, load_backbone
 from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.weights import LocatedWeights
-from search.engines import TorchGpu
+from search.engines import Torch
 from search.neighbors import nearest
 
 SIX = ("vits16", "vits16+", "vitb16", "vitl16", "vitl16sat", "vith16+")
@@ -234,7 +234,7 @@ def search(count: int, dim: int, settings: GpuSettings) -> Results:
     generator = torch.Generator(settings.device).manual_seed(0)
     vectors = normalize(torch.randn(count, dim, device=settings.device, generator=generator)).cpu().numpy()
     queries = normalize(torch.randn(64, dim, generator=torch.Generator().manual_seed(1))).numpy()
-    engine = TorchGpu(vectors, settings.device)
+    engine = Torch(vectors, settings.device)
 
     def hits(queries: Float32) -> Any:
         return nearest(vectors, engine, queries, K)[1]

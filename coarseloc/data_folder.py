@@ -301,6 +301,7 @@ class DataFolder:
         check("database", lambda: self._database(deep))
         check("vector store", self._vector_store)
         check("mirrors", self._mirrors)
+        check("exact search", self._exact_search)
         check("pending", self._pending)
         if deep:
             check("rows", self._rows)
@@ -346,6 +347,12 @@ class DataFolder:
 
         sound, unread = check_mirrors(self.settings.mirrors)
         return "; ".join([f"{sound} sound, every byte read", *unread])
+
+    def _exact_search(self) -> str:
+        from search.trials import trials_here
+
+        found = "; ".join(map(str, trials_here(self.settings.mirrors)))
+        return f"{self.settings.search_engine}; fastest here: {found or 'not tried yet'}"
 
     def damage(self) -> list[str]:
         """Name the rows that are not as they were written, each with what mends it."""

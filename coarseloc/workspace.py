@@ -256,6 +256,7 @@ class Workspace(FolderChecks):
                     per_angle=per_angle,
                     batch=batch,
                     rebuild=rebuild,
+                    engine=self.settings.search_engine,
                     fix_parameters=request.to_json() if request else None,
                     progress=progress,
                     notice=notice,
@@ -418,8 +419,10 @@ class Workspace(FolderChecks):
         from search.mirror_index import index_tiles, open_mirrors
 
         if mirror_of is None:
-            return index_tiles(self.db, open_mirrors(self.db, self.settings.mirrors, sets, spec), where)
-        return index_tiles(self.db, [(searched, mirror_of(searched)) for searched in sets], where)
+            opened = open_mirrors(self.db, self.settings.mirrors, sets, spec)
+        else:
+            opened = [(searched, mirror_of(searched)) for searched in sets]
+        return index_tiles(self.db, opened, where, self.settings.search_engine)
 
     def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
         """The tiles that match, in the vector store."""

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from search import engines, faiss_vectors
+from search import faiss_cpu, faiss_vectors
 
 if TYPE_CHECKING:
     from coarseloc.store.runs import StoredRun
@@ -25,13 +25,14 @@ _CODE = ("coarseloc", "ingest", "search")  # packages that decide an answer
 WARM_UP = 3  # embeddings, and searches of each index, before the first that is timed
 
 
-def machine(device: str, backend: str) -> dict[str, Any]:
+def machine(device: str, backend: str, search_way: str | None = None) -> dict[str, Any]:
     """Describe this machine and its software, with the device that embeds and the backend that searches: the record of
-    a run's times. An unfinished run only goes on in an equal environment."""
+    a run's times. An unfinished run only goes on in an equal environment, whichever `search_way` it was searched in.
+    """
     return {
         "backend": backend,
         "device": device,
-        "cpu": _cpu_name(),
+        "cpu": faiss_cpu.cpu_name(),
         "cpu_count": os.cpu_count(),
         "threads": threads(),
         "warm_up": WARM_UP,
@@ -40,6 +41,7 @@ def machine(device: str, backend: str) -> dict[str, Any]:
             "faiss": faiss_vectors.distribution(),
             **{name: metadata.version(name) for name in ("coarseloc", "torch", "transformers", "numpy")},
         },
+        **({} if search_way is None else {"search_way": search_way}),
     }
 
 
@@ -50,7 +52,7 @@ def threads() -> dict[str, int]:
 
     return {
         "torch": torch_threads(),
-        "faiss": engines.max_threads(),
+        "faiss": faiss_cpu.max_threads(),
         "omp": int(faiss_vectors.library().omp_get_max_threads()),
     }
 
@@ -66,15 +68,6 @@ def code_digest() -> str:
         content = path.read_bytes()
         state.update(f"{path.relative_to(home).as_posix()} {len(content)}\n".encode() + content)
     return state.hexdigest()
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 # --- comparing ----------------------------------------------------------------------------------

@@ -81,14 +81,17 @@ class FaissVectors:
         return _view(self.flat)
 
 
-def store(count: int, dim: int, parts: Iterable[Float32]) -> FaissVectors:
-    """Fill an index of exactly `count` vectors from parts float32 [n, dim]: in memory once, never copied to grow."""
+def store(count: int, dim: int, parts: Iterable[Float32], *, with_half: bool | None = None) -> FaissVectors:
+    """Fill an index of exactly `count` vectors from parts float32 [n, dim]: in memory once, never copied to grow.
+
+    with_half: whether to hold them in half precision too; by default where they are many.
+    """
     faiss = library()
     flat = faiss.IndexFlatIP(dim)
     flat.codes.resize(count * dim * 4)
     flat.ntotal = count
     half = None
-    if count * dim * 4 >= _HALF_FROM:
+    if count * dim * 4 >= _HALF_FROM if with_half is None else with_half:
         half = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         half.codes.resize(count * dim * 2)
         half.codes.clear()  # the memory stays allocated

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from coarseloc.core import files, geo, ids
+from coarseloc.core.config import SearchEngine
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
 from coarseloc.imagery.decode import picture_size, why_no_match
 from coarseloc.localize import metrics
-from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, localize
+from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, depth, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.flights import StoredFlight
@@ -47,6 +48,7 @@ def run_search(
     per_angle: bool = False,
     batch: int = 1,
     rebuild: bool = True,
+    engine: SearchEngine = "faiss",
     fix_parameters: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] = _log.warning,
@@ -55,7 +57,8 @@ def run_search(
 
     Several reference sets are one search space. Times are of single frames, one at a time; with `batch` > 1 a frame's
     time is its batch's, divided by the frames. Mirrors are opened, or built, under the folder `mirrors`; with
-    `rebuild=False` a stale one is refused. A frame that cannot be read is recorded with its error and the rest go on.
+    `rebuild=False` a stale one is refused. engine: who may search them on a CPU. A frame that cannot be read is
+    recorded with its error and the rest go on.
     Stopped at any moment, the same call goes on where it was. fix_parameters: what the runs' frames will be looked for
     on the map with afterwards; they count as unfinished until that is done.
 
@@ -68,7 +71,7 @@ def run_search(
         raise InputError(f"k is {k} and batch is {batch}: expected both to be at least 1")
     specs = [find_spec(db, stored_set, backbone.spec) for stored_set in reference_sets]
     opened = open_mirrors(db, mirrors, reference_sets, specs[0], rebuild=rebuild)
-    index = index_tiles(db, opened, where)
+    index = index_tiles(db, opened, where, engine)
     if not index.count:
         total = sum(mirror.index.count for _, mirror in opened)
         names = ", ".join(repr(stored_set.name) for stored_set in reference_sets)
@@ -76,14 +79,14 @@ def run_search(
             f"none of the {total} rotated tiles of {names} matches the filters {where.to_json()}: widen them"
         )
     # Matching rows are copied once into an index of their own: every frame of a flight has the same filter.
-    indexes = index_by_heading(db, opened, where) if per_angle else [(None, index.copy_rows())]
+    indexes = index_by_heading(db, opened, where, engine) if per_angle else [(None, index.copy_rows())]
     version = "+".join(mirror.schema.version for _, mirror in opened)
     parameters = {"k": k, "where": where.to_json(), "batch": batch, "index_version": version}
     with _search_lock(mirrors, flight, reference_sets, specs[0], parameters, per_angle):
         requests = [
             RunRequest(
                 {**parameters, "angle_deg": angle},
-                machine(backbone.device, index.backend),
+                _environment(backbone, index, k, batch),
                 index.build_ms,
                 index.count,
                 index.places(),
@@ -98,6 +101,11 @@ def run_search(
         outcomes = search_frames(todo, backbone, [index for _, index in indexes], k, batch)
         record_outcomes(db, open_runs, stored, outcomes, len(todo), progress)
     return [run.id for run in open_runs]
+
+
+def _environment(backbone: Backbone, index: MirrorIndex, k: int, batch: int) -> dict[str, Any]:
+    rows = depth(k, index.headings)
+    return machine(backbone.device, index.backend_for(batch, rows), index.way_for(batch, rows))
 
 
 def find_spec(db: Database, reference_set: StoredReferenceSet, spec: EmbeddingSpec) -> StoredSpec:
@@ -162,7 +170,7 @@ def search_frames(
     frames: Sequence[Frame], backbone: Backbone, indexes: Sequence[MirrorIndex], k: int, batch: int
 ) -> Iterator[FrameOutcome]:
     """Localize `batch` frames at a time in each index; a batch is divided by image size, as an encoder needs it."""
-    warm = False
+    warm: set[int] = set()  # numbers of pictures
     for frame_batch in batches(frames, batch):
         decoded: list[tuple[Frame, TimedImage]] = []
         for frame in frame_batch:
@@ -177,9 +185,10 @@ def search_frames(
                 decoded.append((frame, image))
         for _, same_size in groupby(decoded, key=lambda pair: pair[1].pixels.shape):
             sized_frames, images = zip(*same_size, strict=True)
-            for _ in range(0 if warm else WARM_UP):  # caches fill, kernels compile and pages are read before the times
+            # Caches fill, kernels compile, pages are read and ways of searching are tried before the times.
+            for _ in range(0 if len(images) in warm else WARM_UP):
                 localize(images, backbone, indexes, k)
-            warm = True
+            warm.add(len(images))
             answers = localize(images, backbone, indexes, k)
             yield from (FrameOutcome(frame, of_frame) for frame, of_frame in zip(sized_frames, answers, strict=True))
 

@@ -39,6 +39,8 @@ from coarseloc.store.matrix import StoredVectors, load_vectors
 from coarseloc.store.references import StoredReferenceSet
 from search.exact_index import ExactIndex
 from search.neighbors import PointIds, Rows, Selection
+from search.trials import FILE as TRIALS_FILE
+from search.trials import SearchTrials, shared_trials
 
 FORMAT = 4  # raised when the files change their meaning
 LOCK_TIMEOUT_S = 600.0
@@ -136,16 +138,16 @@ def open_mirror(
             f"reference set {reference_set.name!r} has no embeddings of {spec.backbone} "
             f"at {spec.how}: ingest it with this backbone first"
         )
-    folder = root / spec.collection / reference_set.uid
+    folder, trials = root / spec.collection / reference_set.uid, shared_trials(root / TRIALS_FILE)
     with _lock(folder):
         try:
-            return _open(folder, expected)
+            return _open(folder, expected, trials)
         except StaleMirror as stale:
             if not rebuild:
                 raise
             if folder.exists():  # the first build needs no notice
                 notice(f"{stale} Building it anew.")
-        return _build(db, folder, reference_set, spec)
+        return _build(db, folder, reference_set, spec, trials)
 
 
 def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -> Schema:
@@ -164,7 +166,7 @@ def _schema(reference_set: StoredReferenceSet, spec: StoredSpec, version: str) -
 # --- opening ------------------------------------------------------------------------------------
 
 
-def _open(folder: Path, expected: Schema) -> Mirror:
+def _open(folder: Path, expected: Schema, trials: SearchTrials) -> Mirror:
     """Raises StaleMirror naming what the folder holds and what was expected."""
     started = time.perf_counter()
     if not folder.is_dir():
@@ -175,7 +177,7 @@ def _open(folder: Path, expected: Schema) -> Mirror:
     try:
         keys = np.load(folder / "rotated_tile_ids.npy", mmap_mode="r")
         points = np.load(folder / "point_ids.npy", mmap_mode="r")
-        index = ExactIndex.open(folder / "index.faiss", points)
+        index = ExactIndex.open(folder / "index.faiss", points, trials)
     except (StoreError, OSError, ValueError) as error:
         raise StaleMirror(f"the mirror {folder} is damaged: {error}.") from None
     if (index.count, index.dim, len(keys), len(points)) != (
@@ -303,11 +305,14 @@ def _known_digest(path: Path) -> str:
 # --- building -----------------------------------------------------------------------------------
 
 
-def _build(db: Database, folder: Path, reference_set: StoredReferenceSet, spec: StoredSpec) -> Mirror:
+def _build(
+    db: Database, folder: Path, reference_set: StoredReferenceSet, spec: StoredSpec, trials: SearchTrials
+) -> Mirror:
     started = time.perf_counter()
     with db.read() as session:
         stored = load_vectors(session, reference_set.id, spec.id)
-        index = ExactIndex.from_parts(len(stored.rotated_tile_ids), stored.dim, stored.parts, stored.point_ids)
+        count = len(stored.rotated_tile_ids)
+        index = ExactIndex.from_parts(count, stored.dim, stored.parts, stored.point_ids, trials)
     build_ms = (time.perf_counter() - started) * 1e3
     schema = _schema(reference_set, spec, stored.version)  # of the vectors that were read, perhaps newer than expected
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coarseloc.core.config import SearchEngine
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Floats, RankedTile, TileFacts
 from coarseloc.localize.localizer import ms_since
@@ -30,14 +31,19 @@ class _Part:
     index: ExactIndex
     allowed: Selection | None  # of the mirror's rows; None for all
     headings: int
+    is_copy: bool = False  # `index` holds the allowed rows alone
 
     @property
     def count(self) -> int:
         return self.mirror.index.count if self.allowed is None else len(self.allowed)
 
+    @property
+    def is_selected(self) -> bool:
+        return self.allowed is not None and not self.is_copy
+
     def search(self, queries: Float32, k: int) -> tuple[Float32, Rows]:
         """Scores float32 [Q, K] and the mirror's rows int64 [Q, K]."""
-        if self.allowed is None or self.index is self.mirror.index:
+        if self.allowed is None or not self.is_copy:
             return self.index.search(queries, k, self.allowed)
         scores, rows = self.index.search(queries, k)
         return scores, self.allowed.rows[rows]
@@ -63,7 +69,20 @@ class MirrorIndex:
 
     @property
     def backend(self) -> str:
-        return self.parts[0].index.backend if self.parts else backend()
+        """Name what answers a single query."""
+        return self.backend_for(1, 10)
+
+    def backend_for(self, queries: int, k: int) -> str:
+        """Name what answers so many queries at once."""
+        if not self.parts:
+            return backend()
+        part = self.parts[0]
+        return part.index.backend(queries, k, part.is_selected)
+
+    def way_for(self, queries: int, k: int) -> str | None:
+        """How so many queries at once are searched on a CPU, as `CpuWay` says it; None on a GPU."""
+        ways = dict.fromkeys(str(way) for part in self.parts if (way := part.index.way(queries, k, part.is_selected)))
+        return "; ".join(ways) or None
 
     def search(self, queries: Float32, k: int) -> tuple[Float32, Rows]:
         """The k best of each query, by score, then point id; keys are rotated tiles. See `TileIndex`."""
@@ -97,7 +116,7 @@ class MirrorIndex:
         """Copy the rows that may answer into indexes of their own, which many searches of one filter pay for."""
         started = time.perf_counter()
         parts = [
-            part if part.allowed is None else replace(part, index=part.mirror.index.subset(part.allowed.rows))
+            part if part.allowed is None else replace(part, index=part.index.subset(part.allowed.rows), is_copy=True)
             for part in self.parts
         ]
         has_filter = any(part.allowed is not None for part in self.parts)
@@ -114,26 +133,31 @@ def open_mirrors(
     return [(stored_set, open_mirror(db, root, stored_set, spec, rebuild=rebuild)) for stored_set in sets]
 
 
-def index_tiles(db: Database, opened: OpenMirrors, where: Where = ALL_TILES) -> MirrorIndex:
-    """Index the tiles of these mirrors that match, perhaps none."""
-    parts = list(_parts(opened, where))
+def index_tiles(
+    db: Database, opened: OpenMirrors, where: Where = ALL_TILES, engine: SearchEngine = "faiss"
+) -> MirrorIndex:
+    """Index the tiles of these mirrors that match, perhaps none. engine: who may search one mirror on a CPU; several
+    are searched by FAISS, so that a record names one backend."""
+    parts = list(_parts(opened, where, engine if len(opened) == 1 else "faiss"))
     return MirrorIndex(db, parts, sum(part.mirror.build_ms for part in parts))
 
 
-def index_by_heading(db: Database, opened: OpenMirrors, where: Where = ALL_TILES) -> list[tuple[int, MirrorIndex]]:
+def index_by_heading(
+    db: Database, opened: OpenMirrors, where: Where = ALL_TILES, engine: SearchEngine = "faiss"
+) -> list[tuple[int, MirrorIndex]]:
     """(heading, an index of its tiles that match) for each heading that has any."""
     angles = sorted({angle for stored_set, _ in opened for angle in stored_set.reference_set.angles})
     angles = [angle for angle in angles if not where.angles or angle in where.angles]
-    parts_by_angle = [(angle, list(_parts(opened, replace(where, angles=(angle,))))) for angle in angles]
-    return [(angle, MirrorIndex(db, parts, 0.0).copy_rows()) for angle, parts in parts_by_angle if parts]
+    indexes = [(angle, index_tiles(db, opened, replace(where, angles=(angle,)), engine)) for angle in angles]
+    return [(angle, replace(index, build_ms=0.0).copy_rows()) for angle, index in indexes if index.parts]
 
 
-def _parts(opened: OpenMirrors, where: Where) -> Iterator[_Part]:
+def _parts(opened: OpenMirrors, where: Where, engine: SearchEngine) -> Iterator[_Part]:
     for stored_set, mirror in opened:
         allowed = mirror.selection(replace(where, reference_sets=()))
         if allowed is None or len(allowed):
             angles = [angle for angle in stored_set.reference_set.angles if not where.angles or angle in where.angles]
-            yield _Part(mirror, mirror.index, allowed, max(1, len(angles)))
+            yield _Part(mirror, mirror.index.admitting(engine), allowed, max(1, len(angles)))
 
 
 def _places(part: _Part) -> Floats:

@@ -9,7 +9,7 @@ and in the end all rows are scored. So every path and every machine gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -23,8 +23,9 @@ Mask = NDArray[np.bool_]
 PointIds = NDArray[np.uint64]
 """uint64 [N, 2]: the high and the low half of each row's point id."""
 
-_SPARE = 32  # candidates beyond k: nearly free, and neighbours closer than rounding are rare
-_SMALL = 512  # rows: scoring this many takes less time than an engine's call
+SPARE = 32  # candidates beyond k: nearly free, and neighbours closer than rounding are rare
+_MANY_ROWS = 20_000  # from which more rows are that close
+SMALL = 512  # rows: scoring this many takes less time than an engine's call
 _CHUNK = 256  # rows scored at a time: wide enough for NumPy, small enough for a core's cache
 
 
@@ -52,12 +53,14 @@ class Selection:
 class Pass(NamedTuple):
     """One pass of an engine over its vectors.
 
-    error: bounds |the score that it ranks by - the true inner product| for unit vectors.
-    candidates: (queries float32 [Q, D], m) → (score of the m-th best [Q], rows int64 [Q, m] in any order).
+    error: bounds |the score that it ranks by - the true inner product, rounded| for unit vectors.
+    candidates: (queries float32 [Q, D], m) → (scores float32 [Q, m], best first; their rows int64 [Q, m]).
+    spare: candidates to ask for beyond k. Where more rows than these are too close to call, the next pass decides.
     """
 
     error: float
     candidates: Callable[[Float32, int], tuple[Float32, Rows]]
+    spare: int
 
 
 class CandidateEngine(Protocol):
@@ -65,12 +68,24 @@ class CandidateEngine(Protocol):
 
     @property
     def backend(self) -> str:
-        """Its name in every record: "faiss-cpu", "faiss-gpu", "torch-cuda"."""
+        """Its name in every record: "faiss-cpu", "faiss-gpu", "numpy", "torch-cpu", "torch-cuda"."""
         ...
 
-    def passes(self, queries: int, m: int, selection: Selection | None) -> Sequence[Pass]:
-        """The passes that propose m rows for a number of queries, the fastest first."""
+    def passes(self, k: int, selection: Selection | None) -> Iterable[Pass]:
+        """The passes that propose k rows and some to spare, the fastest first."""
         ...
+
+
+def spare_rows(count: int) -> int:
+    """Candidates to ask for beyond k where scores are in float32: fewer where a search of so few rows feels them."""
+    return 8 if count < _MANY_ROWS else SPARE
+
+
+def stack_answers(answers: Sequence[tuple[Float32, Rows]]) -> tuple[Float32, Rows]:
+    """Put the answers to parts of the queries one after the other."""
+    if len(answers) == 1:
+        return answers[0]
+    return np.concatenate([scores for scores, _ in answers]), np.concatenate([rows for _, rows in answers])
 
 
 def float32_error(dim: int) -> float:
@@ -97,21 +112,23 @@ def nearest(
     k = min(k, matching)
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    if matching <= _SMALL:
+    if matching <= SMALL:
         rows = np.arange(matching) if selection is None else selection.rows
         return best_rows(vectors, queries, np.broadcast_to(rows, (len(queries), matching)), k, point_ids)
-    m = min(matching, k + _SPARE)
     scores, rows = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
     undecided, remaining = np.arange(len(queries)), queries
-    for engine_pass in engine.passes(len(queries), m, selection):
-        mth_scores, candidates = engine_pass.candidates(remaining, m)
-        found = best_rows(vectors, remaining, candidates, k, point_ids)
-        # A row that is not among the candidates may belong among these.
-        is_open = found[0][:, -1] <= mth_scores + engine_pass.error
+    for engine_pass in engine.passes(k, selection):
+        m = min(matching, k + engine_pass.spare)
+        proposed, candidates = engine_pass.candidates(remaining, m)
+        # The k best are at least as good as the k-th proposed less its error; what may reach that is scored exactly.
+        is_close = proposed >= proposed[:, k - 1 : k] - np.float64(2 * engine_pass.error)
+        width = np.count_nonzero(is_close.any(axis=0))
+        best = best_rows(vectors, remaining, candidates[:, :width], k, point_ids)
         if len(remaining) == len(queries):
-            scores, rows = found
+            scores, rows = best
         else:
-            scores[undecided], rows[undecided] = found
+            scores[undecided], rows[undecided] = best
+        is_open = is_close[:, -1]  # a row that was not proposed may be as close
         if m == matching or not is_open.any():
             return scores, rows
         undecided, remaining = undecided[is_open], remaining[is_open]
@@ -127,6 +144,22 @@ def best_rows(
 ) -> tuple[Float32, Rows]:
     """The k best of each query's candidate rows [Q, M], scored in float64 and rounded once: by score, then point id,
     or row without. Returns scores float32 and rows int64, both [Q, min(k, M)]."""
+    scores = _exact_scores(vectors, queries, candidates)
+    query = np.arange(len(candidates))[:, None]
+    best = np.argsort(-scores, axis=-1, kind="stable")
+    ordered = scores[query, best]
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        ties = (candidates,) if point_ids is None else (point_ids[candidates, 1], point_ids[candidates, 0])
+        best = np.lexsort((*ties, -scores), axis=-1)
+    best = best[:, :k]
+    return ordered[:, :k], candidates[query, best]
+
+
+def _exact_scores(vectors: Float32, queries: Float32, candidates: Rows) -> Float32:
+    """Inner products [Q, M] in float64, rounded once."""
+    if candidates.size <= _CHUNK:
+        exact: Float32 = np.vecdot(vectors[candidates].astype(np.float64), queries[:, None].astype(np.float64))
+        return exact.astype(np.float32)
     scores = np.empty(candidates.shape, np.float32)
     chunk_queries = max(1, _CHUNK // max(1, candidates.shape[1]))
     for q in range(0, len(queries), chunk_queries):
@@ -134,10 +167,7 @@ def best_rows(
         for i in range(0, candidates.shape[1], _CHUNK):
             rows = candidates[q : q + chunk_queries, i : i + _CHUNK]
             scores[q : q + chunk_queries, i : i + _CHUNK] = np.vecdot(vectors[rows].astype(np.float64), wide)
-    high, low = (candidates, candidates) if point_ids is None else np.moveaxis(point_ids[candidates], -1, 0)
-    best = np.lexsort((low, high, -scores), axis=-1)[:, :k]
-    query = np.arange(len(best))[:, None]
-    return scores[query, best], candidates[query, best]
+    return scores
 
 
 def _best_of_all_rows(

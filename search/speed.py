@@ -143,7 +143,7 @@ def measure_encoder(
         f"{stage}_ms": float(np.median([getattr(timing, f"{stage}_ms") for timing in timings]))
         for stage in ("decode", "embed", "search", "total")
     }
-    return {"backend": tiles.index.backend, "images_per_s": rounds * len(same_size) / seconds, **medians}
+    return {"backend": tiles.index.backend(), "images_per_s": rounds * len(same_size) / seconds, **medians}
 
 
 def write_images(folder: Path, count: int, side_px: int) -> list[Path]:

@@ -23,6 +23,9 @@ from pydantic_settings import (
 from coarseloc.core.errors import ConfigError
 from coarseloc.core.types import Fit
 
+SearchEngine = Literal["faiss", "auto"]
+"""Who may search exactly on a CPU: FAISS alone, or whichever of FAISS, numpy and torch is fastest here."""
+
 DATABASE_FILE = "coarseloc.db"  # the embedded default's, in the data folder
 DEMO_FOLDER = Path("demo-data")  # of `coarseloc demo`, in the working directory
 
@@ -55,6 +58,7 @@ class Settings(BaseSettings):
     input_px: int = Field(default=224, gt=0)
     fit: Fit = "squash"  # of pictures that are not square, in embeddings made anew
     device: str = "auto"
+    search_engine: SearchEngine = "faiss"  # exact search on a CPU: FAISS alone, or also numpy and torch
     token: SecretStr | None = None  # the web's, needed when it listens beyond this machine
     source_roots: tuple[Path, ...] = ()  # folders of maps, captures and flights that the pages may start jobs on
     trusted_hosts: tuple[str, ...] = ()  # further names the web may be addressed by, such as a proxy's

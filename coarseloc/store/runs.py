@@ -126,7 +126,7 @@ def start_run(
         (
             row
             for row in candidates
-            if row.environment == dict(environment)
+            if _conditions(row.environment) == _conditions(environment)
             and [stored["uid"] for stored in row.reference_sets] == uids
             and _is_unfinished(session, row, fix_parameters)
         ),
@@ -143,6 +143,11 @@ def start_run(
         localizations.start_localization(session, flight.id, FIX, [row.id], row.reference_sets, fix_parameters)
     recorded_frames = select(FrameResultRow.frame_id).where(FrameResultRow.run_id == row.id)
     return row.id, localization, set(session.scalars(recorded_frames))
+
+
+def _conditions(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What an unfinished run must share: all but the way of searching, which a trial may settle otherwise."""
+    return {name: value for name, value in environment.items() if name != "search_way"}
 
 
 def _is_unfinished(session: Session, row: RunRow, fix_parameters: Mapping[str, Any] | None) -> bool:

@@ -296,7 +296,7 @@ class CoarseLocalizationInfo(_Record):
     model_config = ConfigDict(title="CoarseLocalizationInfo")
 
     encoder: str
-    backend: Literal["faiss-gpu", "faiss-cpu", "torch-cuda"] = Field(description="what searched")
+    backend: Literal["faiss-gpu", "faiss-cpu", "torch-cuda", "numpy", "torch-cpu"] = Field(description="what searched")
     dim: int = Field(ge=1)
     metric: Literal["ip"]
     topk: int = Field(ge=1)

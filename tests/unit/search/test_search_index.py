@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coarseloc.core.errors import ConfigError, InputError, StoreError
-from search import engines, exact_index, faiss_vectors
-from search.engines import FaissCpu, FaissGpu, TorchGpu
+from search import engines, exact_index, faiss_cpu, faiss_vectors
+from search.engines import FaissGpu, Torch
 from search.exact_index import ExactIndex
 from search.export.records import CoarseLocalizationInfo
-from search.neighbors import Selection
+from search.faiss_cpu import CpuWay, FaissCpu, cpu_ways
+from search.neighbors import Selection, nearest
+from search.trials import make_engine
 
 
 def unit(vectors):
@@ -77,57 +79,80 @@ def test_more_duplicates_than_are_proposed_come_in_row_order(queries):
     assert rows.tolist() == [[0, *range(1000, 1009)]] * queries
 
 
-@pytest.mark.parametrize("half_from", [0, 10**9])
-def test_a_single_query_cut_among_threads_is_the_same(monkeypatch, half_from):
+@pytest.mark.parametrize("queries", [1, 3, 20])
+@pytest.mark.parametrize("k", [10, 600])
+def test_every_way_of_searching_on_a_cpu_gives_the_same_answers(monkeypatch, queries, k):
+    monkeypatch.setattr(faiss_cpu, "max_threads", lambda: 4)
+    faiss_cpu._pool.cache_clear()
+    random = np.random.default_rng(5)
+    vectors = unit(random.standard_normal((3001, 32)) + 2.0)
+    vectors[[17, 1500, 3000]] = vectors[9]
+    vectors[2000:2100] = vectors[10]  # more than there are candidates to spare
+    asked = vectors[9 : 9 + queries]
+    stored, want = with_half(vectors), brute_force(vectors, asked, k)
+    ways = cpu_ways(queries, True, ("faiss", "numpy", "torch"))
+    for way in ways:
+        scores, rows = nearest(stored.vectors, make_engine(stored, way), asked, k)
+        np.testing.assert_array_equal(rows, want[1], err_msg=str(way))
+        np.testing.assert_array_equal(scores, want[0], err_msg=str(way))
+    assert {way.threads for way in ways} == {0, 1, 2, 4}
+    faiss_cpu._pool.cache_clear()
+
+
+def test_a_selection_cut_among_threads_is_the_same(monkeypatch):
+    monkeypatch.setattr(faiss_cpu, "_BYTES_PER_THREAD", 1000)
+    monkeypatch.setattr(faiss_cpu, "max_threads", lambda: 3)
+    faiss_cpu._pool.cache_clear()
     random = np.random.default_rng(5)
     vectors = unit(random.standard_normal((3001, 32)))
     vectors[[17, 1500, 3000]] = vectors[9]
-    monkeypatch.setattr(engines, "_BYTES_PER_THREAD", 1000)
-    monkeypatch.setattr(faiss_vectors, "_HALF_FROM", half_from)
-    monkeypatch.setattr(engines, "max_threads", lambda: 3)
-    engines._pool.cache_clear()
-    found = ExactIndex.of(vectors)
-    agrees(found, vectors, vectors[9:10], 10)
-    agrees(found, vectors, vectors[:3], 10, random.random(3001) < 0.5)
-    agrees(found, vectors, vectors[:1], 10, np.arange(3001) > 2400)  # all in the last range
-    agrees(found, vectors, vectors[:9], 600)  # more than many a range's share
-    engines._pool.cache_clear()
+    index = ExactIndex.of(vectors)
+    agrees(index, vectors, vectors[:3], 10, random.random(3001) < 0.5)
+    agrees(index, vectors, vectors[:1], 10, np.arange(3001) > 2400)  # all in the last range
+    faiss_cpu._pool.cache_clear()
 
 
 # --- half precision proposes first --------------------------------------------------------------
 
+HALF_FIRST = CpuWay("faiss", "scan", "fp16", 1)
 
-@pytest.fixture
-def error_bounds(monkeypatch):
-    """The error bounds of the passes that searches came to, in order."""
-    asked = []
-    passes = FaissCpu.passes
 
-    def watched(self, *about):
+class WatchedEngine(FaissCpu):
+    """Reads half precision first, and notes the error bounds of the passes that searches came to."""
+
+    def __init__(self, stored):
+        super().__init__(stored, HALF_FIRST)
+        self.bounds = []
+
+    def passes(self, k, selection):
         def noted(engine_pass):
-            return lambda queries, m: asked.append(engine_pass.error) or engine_pass.candidates(queries, m)
+            return lambda queries, m: self.bounds.append(engine_pass.error) or engine_pass.candidates(queries, m)
 
-        return [engine_pass._replace(candidates=noted(engine_pass)) for engine_pass in passes(self, *about)]
-
-    monkeypatch.setattr(FaissCpu, "passes", watched)
-    return asked
+        for engine_pass in super().passes(k, selection):
+            yield engine_pass._replace(candidates=noted(engine_pass))
 
 
-def test_one_query_reads_half_the_bytes(error_bounds):
+def test_one_query_may_read_half_the_bytes():
     random = np.random.default_rng(1)
     vectors = unit(random.standard_normal((12_000, 384)))
-    agrees(ExactIndex.of(vectors), vectors, vectors[:1], 10)
-    assert error_bounds == [pytest.approx(2.0**-11, rel=0.1)]
+    stored = with_half(vectors)
+    engine = WatchedEngine(stored)
+    _, rows = nearest(stored.vectors, engine, vectors[:1], 10)
+    np.testing.assert_array_equal(rows, brute_force(vectors, vectors[:1], 10)[1])
+    assert engine.bounds == [pytest.approx(2.0**-11, rel=0.1)]
 
 
-def test_neighbours_that_half_precision_cannot_tell_apart_are_asked_about_in_float32(error_bounds):
+def test_neighbours_that_half_precision_cannot_tell_apart_are_asked_about_in_float32():
     random = np.random.default_rng(2)
     vectors = unit(random.standard_normal((12_000, 384)))
     vectors[::20] = unit(vectors[0] + 1e-5 * random.standard_normal((600, 384)))  # cosines 5e-8 below one
     vectors[::200] = unit(vectors[0] + 1e-2 * random.standard_normal((60, 384)))
     asked = unit(vectors[1:2] * 0.2 + vectors[0])
-    agrees(ExactIndex.of(vectors), vectors, asked, 10)
-    assert error_bounds[0] > 4e-4 and error_bounds[1] < 5e-5
+    stored = with_half(vectors)
+    engine = WatchedEngine(stored)
+    _, rows = nearest(stored.vectors, engine, asked, 10)
+    np.testing.assert_array_equal(rows, brute_force(vectors, asked, 10)[1])
+    assert engine.bounds[0] > 4e-4 and engine.bounds[1] < 5e-5
 
 
 @settings(max_examples=50, deadline=None)
@@ -138,7 +163,7 @@ def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
     values[:, 1:] *= tiny  # one large value, the others where half precision loses its digits
     vectors = unit(values)
     stored = with_half(vectors)
-    (engine_pass, _) = FaissCpu(stored).passes(1, 200, None)
+    engine_pass = next(FaissCpu(stored, HALF_FIRST).passes(200, None))
     queries = unit(vectors - stored.half.reconstruct_n(0, 200) / faiss_vectors.SCALE + 1e-12)  # the worst there are
     true = np.vecdot(queries.astype(np.float64)[:, None], vectors.astype(np.float64)[None])
     found, rows = stored.half.search(queries / np.float32(faiss_vectors.SCALE), 200)
@@ -146,9 +171,7 @@ def test_half_precision_errs_less_than_its_bound(seed, dim, tiny):
 
 
 def with_half(vectors):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faiss_vectors, "_HALF_FROM", 0)
-        return faiss_vectors.store(*vectors.shape, [vectors])
+    return faiss_vectors.store(*vectors.shape, [vectors], with_half=True)
 
 
 def test_the_copy_in_half_precision_is_saved_and_mapped_too(tmp_path):
@@ -189,13 +212,13 @@ class GpuOfPaper:
 def test_the_paths_around_a_gpu_are_the_same(monkeypatch, engine, queries, k, masked):
     monkeypatch.setattr(exact_index, "backend", lambda: engine)
     monkeypatch.setattr(engines, "_copy_to_gpu", GpuOfPaper)
-    monkeypatch.setattr("search.engines.TorchGpu", lambda vectors: TorchGpu(vectors, "cpu"))
-    monkeypatch.setattr("search.engines._TORCH_SCORES", 20_000)  # five queries at once
+    monkeypatch.setattr("search.engines.Torch", lambda vectors, device: Torch(vectors, "cpu"))
+    monkeypatch.setattr("search.engines._PRODUCT_SCORES", 20_000)  # five queries at once
     random = np.random.default_rng(13)
     vectors = unit(random.standard_normal((4000, 16)))
     vectors[100:200] = vectors[0]
     found = ExactIndex.of(vectors)
-    assert found.backend == {"faiss-gpu": FaissGpu.backend, "torch-cuda": "torch-cpu"}[engine]
+    assert found.backend() == {"faiss-gpu": FaissGpu.backend, "torch-cuda": "torch-cpu"}[engine]
     agrees(found, vectors, vectors[:queries], k, random.random(4000) < 0.8 if masked else None)
 
 

@@ -187,10 +187,10 @@ def test_a_write_while_it_is_built_leaves_a_mirror_of_the_state_before_which_is_
         before = whole(session, world.reference_set.id, spec.id)
     filled = ExactIndex.from_parts
 
-    def filled_slowly(count, dim, parts, points):
+    def filled_slowly(count, dim, parts, *others):
         first = next(parts)
         world.embed(fake_backbone, range(6), shift=10)
-        return filled(count, dim, chain([first], parts), points)
+        return filled(count, dim, chain([first], parts), *others)
 
     with monkeypatch.context() as patched:
         patched.setattr(matrix, "PART", 5)
