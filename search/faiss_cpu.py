@@ -27,6 +27,7 @@ from search.neighbors import SPARE, Pass, Rows, Selection, float32_error, spare_
 
 _BYTES_PER_THREAD = 25_000_000  # read of a selection's rows: less does not pay for waking a thread
 _MORE = 512  # candidates beyond k of the last pass
+_MANY_QUERIES = 8  # from which threads that scan have enough each
 _MAX_THREADS = 8  # memory bandwidth is used up before
 
 Search = Callable[[Any, Float32, int], tuple[Float32, Rows]]
@@ -54,9 +55,10 @@ PLAIN_WAY = CpuWay("faiss", "scan", "fp32", 1)
 def cpu_ways(queries: int, has_half: bool, libraries: Collection[str]) -> list[CpuWay]:
     """All ways worth a trial for so many queries at once, FAISS's plainest first."""
     counts = [1, *(n for n in (2, 4, 8) if n <= max_threads())]
+    scan_counts = counts if queries < _MANY_QUERIES else counts[-1:]
     ways = [CpuWay("faiss", "scan" if queries == 1 else "product", "fp32", 0)]
     for precision in ("fp16", "fp32") if has_half else ("fp32",):
-        ways += [CpuWay("faiss", "scan", precision, n, "rows" if queries < n else "queries") for n in counts]
+        ways += [CpuWay("faiss", "scan", precision, n, "rows" if queries < n else "queries") for n in scan_counts]
     if queries > 1:
         ways += [CpuWay("faiss", "product", "fp32", n, split) for n in counts for split in _splits(queries, n)]
     if "numpy" in libraries:

@@ -34,7 +34,7 @@ _BUDGET_S = 0.06  # of the rounds after each way's first
 _ROUNDS = 9
 _HOPELESS = 1.6  # times the fastest first round: such ways are not tried again
 _SAMPLE_BYTES = 2**26  # of vectors: far more than a core's cache
-_SAMPLE_PRODUCTS = 2**28  # multiplications of one round
+_SAMPLE_PRODUCTS = 2**27  # multiplications of one round
 _MOST_QUERIES = 64  # more at once are as fast in the same way
 
 _log = logging.getLogger("coarseloc")
@@ -142,8 +142,7 @@ def _try_ways(stored: FaissVectors, queries: int, k: int, libraries: tuple[str, 
         way: partial(nearest, sample.vectors, make_engine(sample, way), asked, k)
         for way in cpu_ways(queries, sample.half is not None, libraries)
     }
-    for call in calls.values():
-        call()
+    next(iter(calls.values()))()  # pages are read and threads started before the times
     seconds = {way: [_seconds(call)] for way, call in calls.items()}
     fastest = min(first for (first,) in seconds.values())
     hopeful = [way for way, (first,) in seconds.items() if first <= _HOPELESS * fastest]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -326,3 +329,25 @@ def test_exactly_one_faiss_is_wanted(monkeypatch):
     monkeypatch.setattr(faiss_vectors.metadata, "version", absent)
     with pytest.raises(ConfigError, match="no FAISS is installed"):
         faiss_vectors.distribution()
+
+
+@pytest.mark.parametrize(
+    ("flags", "kernels"),
+    [("fma avx2", "Haswell"), ("fma avx2 avx512f avx512cd avx512bw avx512dq avx512vl", "SkylakeX"), ("sse3", None)],
+)
+def test_the_blas_of_faiss_is_told_what_the_processor_can_run_while_it_loads(monkeypatch, flags, kernels):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    with faiss_vectors._openblas_kernels(flags.split()):
+        assert os.environ.get("OPENBLAS_CORETYPE") == kernels
+    assert "OPENBLAS_CORETYPE" not in os.environ
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    with faiss_vectors._openblas_kernels(flags.split()):
+        assert os.environ["OPENBLAS_CORETYPE"] == "Zen"  # the user's own
+
+
+def test_the_blas_of_faiss_is_not_an_old_processors():
+    if "avx2" not in faiss_vectors._processor_flags() or "OPENBLAS_CORETYPE" in os.environ:
+        return  # it needs no telling, or is told by the user
+    code = "from search import faiss_vectors as v; v.library(); import threadpoolctl as t; print(t.threadpool_info())"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "openblas" in loaded and "Prescott" not in loaded
