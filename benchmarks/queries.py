@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 
@@ -39,7 +38,9 @@ OURS, AUTO, FAISS = "coarseloc", "coarseloc, auto", "FAISS default"
 PLAIN = ("numpy", "torch")
 _COLLECTION = "tiles"
 _STRIDE_M = 150.0
-_BLAS_FROM = faiss.cvar.distance_compute_blas_threshold  # FAISS's own value, read before coarseloc sets another
+_BLAS_FROM = 128_000  # queries x dim from which FAISS itself multiplies matrices; coarseloc sets another
+
+faiss = faiss_vectors.library()  # loaded as users load it: its BLAS is chosen then
 
 
 # --- exact search -------------------------------------------------------------------------------
