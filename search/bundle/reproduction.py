@@ -321,10 +321,11 @@ def _other_answers(bundle: BundleFile) -> list[str]:
 
 
 def _environment_differences(run: BundleRun, backbone: Backbone, index: MirrorIndex) -> list[EnvironmentDifference]:
+    """What differs, but for the way of searching: all give the same answers."""
     then, now = _flat(run.environment), _flat(machine(backbone.device, index.backend))
     return [
         EnvironmentDifference(name, then.get(name), now.get(name))
-        for name in sorted(then.keys() | now.keys())
+        for name in sorted((then.keys() | now.keys()) - {"search_way"})
         if then.get(name) != now.get(name)
     ]
 
