@@ -1,5 +1,5 @@
-"""What every VectorStore does: one suite for Edge, the client's local mode and, where
-COARSELOC_TEST_QDRANT_URL is set, a real server."""
+"""What every VectorStore does: one suite for Edge, the client's local mode and, where COARSELOC_TEST_QDRANT_URL or
+COARSELOC_TEST_QDRANT_BIN is set, a real server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from qdrant_client import QdrantClient
+from qdrant_servers import HAS_SERVER, server_url
 from random_tiles import clear_of_the_circle, rotated_tiles, wheres
 
 from coarseloc.core.errors import VectorStoreError
@@ -24,7 +25,6 @@ from coarseloc.vectors.protocol import VectorStore
 from coarseloc.vectors.server import LocalStore
 
 DIM = 16
-SERVER = os.environ.get("COARSELOC_TEST_QDRANT_URL")
 MakePoints = Callable[..., list[Point]]
 NAME = f"contract-{uuid4().hex[:8]}"
 DATABASE, OTHER = uuid4().hex, uuid4().hex  # of this run alone, for a server that other runs use too
@@ -35,7 +35,7 @@ DATABASE, OTHER = uuid4().hex, uuid4().hex  # of this run alone, for a server th
     params=[
         "edge",
         "local",
-        pytest.param("server", marks=pytest.mark.skipif(not SERVER, reason="COARSELOC_TEST_QDRANT_URL is not set")),
+        pytest.param("server", marks=pytest.mark.skipif(not HAS_SERVER, reason="COARSELOC_TEST_QDRANT_URL is not set")),
     ],
 )
 def backend(request: pytest.FixtureRequest) -> str:
@@ -47,7 +47,7 @@ def open_backend(backend: str, folder: Path, database: str = DATABASE) -> Vector
     if backend == "local":
         return LocalStore(str(folder / "local"), database)
     if backend == "server":
-        return open_store(folder, database, SERVER, os.environ.get("COARSELOC_TEST_QDRANT_API_KEY"))
+        return open_store(folder, database, server_url(), os.environ.get("COARSELOC_TEST_QDRANT_API_KEY"))
     return open_store(folder, database)
 
 
