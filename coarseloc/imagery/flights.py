@@ -35,6 +35,7 @@ from coarseloc.imagery.gimbal import MAX_TILT_DEG
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
 from coarseloc.imagery.label_files import TABLES, Label, StatedLabels, stated_labels
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
+from coarseloc.imagery.midnight import NameOrder, order_over_midnight
 from coarseloc.imagery.name_times import name_times
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
@@ -129,8 +130,12 @@ def _told_times(
     }
     by_gps = {name: image.utc for name, image in facts.items()}
     number = partial(_frame_indexes, flight_id)
-    frame_times = tell_times(names, sources, by_gps, stated, started_at(flight_id), number)
-    notices = [*in_names.notices, *frame_times.notices]
+    known = [times for times in (*sources.values(), by_gps) if any(times.values())]
+    order = NameOrder(list(names))
+    if not any(all(times.get(name) for name in names) for times in sources.values()):
+        order = order_over_midnight(names, [times.get for times in known], started_at(flight_id))
+    frame_times = tell_times(order.names, sources, by_gps, stated, started_at(flight_id), number)
+    notices = [*in_names.notices, *order.notices, *frame_times.notices]
     if frame_times.clock.source == "name":
         name = next(name for name in frame_times.names if frame_times.times[name])
         first = frame_times.times[name]

@@ -77,9 +77,6 @@ _FORMS = (
 )
 
 
-_CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-_.:]?[0-5]\d[-_.:]?[0-5]\d(?!\d)", re.ASCII)
-
-
 def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
     """Read when frames were taken from their file names: Unix time in s (with a fraction), ms, µs or ns; or a date and
     a time of day, local unless a Z follows.
@@ -107,18 +104,7 @@ def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
         times = max(varying.values(), key=len)
         notice = f"the names of {len(times)} frames hold {len(set(times.values()))} times: not taken as the frames' own"
         return NameTimes(nothing, "", (notice,))
-    return NameTimes(nothing, "", _midnight_notices(names))
-
-
-def _midnight_notices(names: Sequence[str]) -> tuple[str, ...]:
-    """Say where names that hold nothing but the time of day pass midnight: their order is not that of the time."""
-    clocks = [match[0] for name in names if (match := _CLOCK.search(Path(name).stem))]
-    if not clocks or len(set(clocks)) < len(names) or max(clocks) < "23" or min(clocks) >= "01":
-        return ()
-    return (
-        f"names such as {names[0]} seem to hold the time of day and to pass midnight: frames are in the order of the "
-        "names, not of the time. Give a timestamp in labels, or name the day",
-    )
+    return NameTimes(nothing)
 
 
 def _plausible(form: _Form, match: re.Match[str]) -> datetime | None:

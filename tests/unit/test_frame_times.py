@@ -18,6 +18,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat
 from coarseloc.imagery.flights import open_flight, open_image
 from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.imagery.midnight import order_over_midnight
 from coarseloc.imagery.name_times import name_times
 
 NOON = datetime(2025, 11, 24, 12, 0, 0)
@@ -101,12 +102,62 @@ def test_digits_that_are_no_frames_time_give_none_without_a_word(names: list[str
     assert set(answer.times.values()) == {None} and answer.notices == ()
 
 
-def test_names_with_the_day_first_are_times_and_times_of_day_alone_that_pass_midnight_are_told() -> None:
+def test_names_with_the_day_first_are_times() -> None:
     answer = name_times(["30-11-2025_23-59-59.jpg", "01-12-2025_00-00-01.jpg"], "f")
     assert list(answer.times.values()) == [datetime(2025, 11, 30, 23, 59, 59), datetime(2025, 12, 1, 0, 0, 1)]
-    answer = name_times(["235958.jpg", "235959.jpg", "000001.jpg"], "f")
-    assert set(answer.times.values()) == {None} and "pass midnight" in answer.notices[0]
-    assert name_times(["155712.jpg", "155713.jpg"], "f").notices == ()
+    answer = name_times(["155712.jpg", "155713.jpg"], "f")  # of which day?
+    assert set(answer.times.values()) == {None} and answer.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ("000001.jpg 235958.jpg 235959.jpg", (1, 2, 0)),
+        ("IMG_000001.5.jpg IMG_235958.5.jpg IMG_235958.25.jpg", (2, 1, 0)),
+        ("000001500.jpg 235958500.jpg 235959000.jpg", (1, 2, 0)),
+        ("cam2_00-00-01_0004.jpg cam2_23-59-58_0002.jpg cam2_23-59-58_0003.jpg", (1, 2, 0)),
+        ("1_235958.jpg 2_235959.jpg 3_000001.jpg", (0, 1, 2)),  # in order by their counter
+        ("155712.jpg 155713.jpg 155714.jpg", (0, 1, 2)),
+        ("000001.jpg 000002.jpg 000003.jpg", (0, 1, 2)),
+        ("000001.jpg 235958.jpg cover.jpg", (0, 1, 2)),
+    ],
+)
+def test_names_of_the_time_of_day_come_in_its_order_over_midnight(names: str, order: tuple[int, ...]) -> None:
+    stems = names.split()
+    ordered, notices = order_over_midnight(stems, [], None)
+    assert ordered == [stems[place] for place in order]
+    assert [notice for notice in notices if "come first, 1 from" in notice] == list(notices)
+    assert bool(notices) == (ordered != stems)
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "start"),
+    [
+        ("000001.jpg 235959.jpg", {}, None),  # two frames are no evidence
+        ("000001.jpg 120000.jpg 235959.jpg", {}, None),  # nor are two gaps alike
+        ("003000.jpg 003001.jpg 233000.jpg", {}, None),  # two flights of one day, or one with a long pause
+        ("000001_1.jpg 235958_2.jpg 235959_3.jpg", {}, None),
+        ("a_000001.jpg b_235958.jpg a_235959.jpg", {}, None),
+        ("000001.jpg 235958.jpg 235959.jpg", {"000001.jpg": NOON, "235959.jpg": NOON + timedelta(hours=9)}, None),
+        ("000001.jpg 235958.jpg 235959.jpg", {}, datetime(2025, 11, 24)),
+    ],
+)
+def test_names_that_seem_to_pass_midnight_stay_where_something_contradicts_it(
+    names: str, known: dict[str, datetime], start: datetime | None
+) -> None:
+    ordered, (notice,) = order_over_midnight(names.split(), [known.get], start)
+    assert ordered == names.split() and "seem to hold the time of day" in notice
+
+
+def test_frames_over_midnight_are_numbered_in_the_order_of_time_and_exif_comes_before_names(tmp_path: Path) -> None:
+    names = ["000001.jpg", "235958.jpg", "235959.jpg"]
+    flight = open_flight(pictures(tmp_path / "251124235950", *names), time=StatedTime(2.0))
+    assert [(frame.filename, frame.index) for frame in flight.frames] == [(names[1], 1), (names[2], 2), (names[0], 3)]
+    assert [frame.time.second for frame in flight.frames if frame.time] == [50, 52, 54]
+    for second, name in enumerate(names):
+        picture(tmp_path / "f" / name, local=f"12:00:0{second}")
+    flight = open_flight(tmp_path / "f")
+    assert [frame.filename for frame in flight.frames] == names and flight.notices == ()
 
 
 def test_stamps_of_flights_in_the_names_of_many_frames_are_doubted_aloud() -> None:
