@@ -141,7 +141,7 @@ def cut_options(command: F) -> F:
         click.option(
             "--tile-px", type=click.IntRange(min=16), help="Side of a cut tile; its native size up to 1024 by default."
         ),
-        click.option("--border-is-ground", is_flag=True, help="Take a black or white border as ground. [left out]"),
+        click.option("--border-is-ground", is_flag=True, help="Take a border of one colour as ground. [left out]"),
         click.option("--crs", metavar="EPSG:CODE", help="The file's CRS, where it says none, too little or another."),
         click.option("--angles", type=Angles(), default=HEADINGS, help="Headings to turn to. [0,45,…,315]"),
         click.option(

@@ -78,11 +78,13 @@ class CaptureSource:
             except ImageryError as error:
                 yield Failure(str(path), "read", error.kind, str(error))
                 continue
-            reason = why_no_ground(pixels)  # black or white: a render was not ready
+            reason = why_no_ground(pixels)  # such as a render that was not ready
             if reason is None and ground < MIN_SEEN:
                 reason = f"{1 - ground:.0%} of it is transparent: less than half shows ground"
             if reason is not None:
-                yield Failure(str(path), "read", "one-colour" if "colour" in reason else "no-ground", reason)
+                yield Failure(
+                    str(path), "read", "one-colour" if reason.startswith("it is one colour") else "no-ground", reason
+                )
                 continue
             yield View(angle, pixels, content_digest(pixels), min(ground, seen_share(pixels)), path)
 

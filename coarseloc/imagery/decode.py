@@ -136,20 +136,15 @@ def blank_colour(pictures: Sequence[UInt8]) -> tuple[int, int, int] | None:
 
 
 def why_no_ground(picture: UInt8) -> str | None:
-    """Why a picture uint8 [H, W, 3] shows too little ground to be a reference: it is black or white, or a border
-    that is so takes more than half of it. None where it shows enough."""
-    seen = seen_share(picture)
-    if seen == 0.0 and (colour := blank_colour([picture])) is not None:
-        return f"it is one colour {colour}: no ground is seen in it"
-    if seen < MIN_SEEN:
-        return f"{1 - seen:.0%} of it is a black or white border: less than half shows ground"
-    return None
-
-
-def why_no_match(picture: UInt8) -> str | None:
-    """Why a frame uint8 [H, W, 3] can be found nowhere: it shows no ground, or is of one colour, whichever that is."""
+    """Why a picture uint8 [H, W, 3] shows too little ground to be a reference or a frame: it is of one colour, or a
+    border that is so takes more than half of it. None where it shows enough."""
     colour = blank_colour([picture]) if blank_colour([picture[::_SPARSE, ::_SPARSE]]) else None
-    return f"it is one colour {colour}: no ground is seen in it" if colour else why_no_ground(picture)
+    if colour is not None:
+        return f"it is one colour {colour}: no ground is seen in it"
+    seen = seen_share(picture)
+    if seen < MIN_SEEN:
+        return f"{1 - seen:.0%} of it is a border of one colour: less than half shows ground"
+    return None
 
 
 def thumbnail_path(root: Path, digest: str) -> Path:

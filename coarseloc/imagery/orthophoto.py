@@ -98,7 +98,7 @@ def open_orthophoto(
     pixels `tile_px`, or the source's own resolution within 64 … 1024. Tiles lie where the whole unturned
     footprint is inside the raster; those with less than half of ground are left out and counted
     (`parameters["outside"]`). crs: what the file's CRS is, such as EPSG:5174, where it says nothing, too little or
-    another. border_is_ground: a black or white border is ground, which it is not otherwise. What was chosen is in
+    another. border_is_ground: a border of one colour is ground, which it is not otherwise. What was chosen is in
     the source's `notices`. Raises InputError for a file that cannot be read or placed, and where no tile fits.
     """
     path = resolve(path)

@@ -25,7 +25,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
 from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits, undeclared_alpha, value_range
-from coarseloc.imagery.collars import blank, from_border
+from coarseloc.imagery.collars import Colour, blank, edge_colour, from_border, is_border_colour
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
 from coarseloc.imagery.mosaic_parts import MissingPart
 from coarseloc.imagery.raster_files import WORLD_FILES, declared_crs, files_state, open_raster, raster_files
@@ -47,7 +47,7 @@ class Raster:
 
     def __init__(self, path: Path, crs: str | None = None, border_is_ground: bool = False) -> None:
         """crs: what the user says that its CRS is, such as EPSG:5174; the file's own by default. border_is_ground:
-        what is black or white at its border is ground all the same."""
+        a border of one colour is ground all the same."""
         self.path = path
         self._handles = threading.local()
         self._files = raster_files(path, crs)
@@ -80,7 +80,8 @@ class Raster:
         self.ignores_alpha = False
         self.value_limits: tuple[float, float] | None = None  # outside of them lies nodata that is not declared
         self._doubt_alpha(MaskFlags.alpha in flags)
-        self.collar: Bool | None = None  # a small copy of where its border is black or white
+        self.collar: Bool | None = None  # a small copy of where its border is of one colour
+        self.collar_colour: Colour | None = None  # beside black and white
         if not border_is_ground and self.colours.palette is None:
             self._find_collar()
         if dtype != np.uint8 and self.colours.palette is None:
@@ -112,35 +113,55 @@ class Raster:
             )
 
     def _find_collar(self) -> None:
-        if self._blank_edge() < _COLLAR_EDGE:
+        edge, seen = self._outermost_pixels()
+        colour = edge_colour(edge[:, seen])
+        if colour is None and self._blank_share(edge, seen, None) < _COLLAR_EDGE:
             return
         window, shape = self._overview()
         values, valid = self._read(window, shape, Resampling.nearest)
-        empty = blank(values) & ~self._missing_cells(shape)
+        usable = ~self._missing_cells(shape) if valid is None else valid & ~self._missing_cells(shape)
+        if colour is not None and (self._is_odd(colour, values, valid) or not is_border_colour(values, usable, colour)):
+            colour = None
+        if self._blank_share(edge, seen, colour) < _COLLAR_EDGE:
+            return
+        empty = blank(values, colour) & ~self._missing_cells(shape)
         reached = from_border(empty if valid is None else empty | ~valid)
-        collar = reached & empty if valid is None else reached & empty & valid
+        collar = reached & empty & usable
         if collar.mean() < _COLLAR_SHARE:
             return
+        self.collar_colour = colour
         self.collar = np.asarray(Image.fromarray(reached).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
+        kind = "black or white" if colour is None else f"one-coloured ({', '.join(f'{value:g}' for value in colour)})"
         self.notices.append(
-            f"{self.path.name}: {collar.mean():.1%} of it is a black or white border, which the file does not declare "
+            f"{self.path.name}: {collar.mean():.1%} of it is a {kind} border, which the file does not declare "
             "as nodata: taken as no ground. --border-is-ground takes it as ground"
         )
 
-    def _blank_edge(self) -> float:
-        """The share of the raster's outermost pixels that are black or white, or no ground."""
+    def _outermost_pixels(self) -> tuple[NDArray[Any], Bool]:
+        """(the raster's four edges [B, N], bool [N] where these are ground by its mask)."""
         wide, high = min(self.width, _OVERVIEW_PX), min(self.height, _OVERVIEW_PX)
-        shares = []
-        for window, shape in (
-            (Window(0, 0, self.width, 1), (1, wide)),
-            (Window(0, self.height - 1, self.width, 1), (1, wide)),
-            (Window(0, 0, 1, self.height), (high, 1)),
-            (Window(self.width - 1, 0, 1, self.height), (high, 1)),
-        ):
-            values, valid = self._read(window, shape, Resampling.nearest)
-            empty = blank(values)
-            shares.append(float((empty if valid is None else empty | ~valid).mean()))
-        return sum(shares) / len(shares)
+        edges = [
+            self._read(window, shape, Resampling.nearest)
+            for window, shape in (
+                (Window(0, 0, self.width, 1), (1, wide)),
+                (Window(0, self.height - 1, self.width, 1), (1, wide)),
+                (Window(0, 0, 1, self.height), (high, 1)),
+                (Window(self.width - 1, 0, 1, self.height), (high, 1)),
+            )
+        ]
+        seen = [np.ones(values[0].size, np.bool_) if valid is None else valid.ravel() for values, valid in edges]
+        return np.concatenate([values.reshape(len(values), -1) for values, _ in edges], axis=1), np.concatenate(seen)
+
+    @staticmethod
+    def _blank_share(edge: NDArray[Any], seen: Bool, colour: Colour | None) -> float:
+        """The share of the outermost pixels that are black, white or of a colour, or no ground."""
+        return float((blank(edge[:, None], colour)[0] | ~seen).mean())
+
+    @staticmethod
+    def _is_odd(colour: Colour, values: NDArray[Any], valid: Bool | None) -> bool:
+        """Whether a border's colour is an odd value, which is nodata wherever it is."""
+        limits = None if values.dtype == np.uint8 else odd_value_limits(values, valid)
+        return limits is not None and not bool(_all_within(limits, colour))
 
     def _choose_stretch(self) -> None:
         values, valid = self._read(*self._overview(), Resampling.nearest)
@@ -160,8 +181,7 @@ class Raster:
         self.colours = replace(self.colours, stretch=(high, low) if is_white else (low, high))
 
     def _within_limits(self, values: NDArray[Any]) -> Bool:
-        low, high = self.value_limits or (-np.inf, np.inf)
-        return np.asarray(((values >= low) & (values <= high)).all(axis=0))
+        return _all_within(self.value_limits or (-np.inf, np.inf), values)
 
     def __getstate__(self) -> dict[str, Any]:
         """Sent to another process, it opens handles of its own there."""
@@ -325,7 +345,7 @@ class Raster:
             if not inside.all():
                 valid = inside if valid is None else valid & inside
         if self.collar is not None:
-            ground = ~(blank(values) & self._on_collar(window, shape))
+            ground = ~(blank(values, self.collar_colour) & self._on_collar(window, shape))
             if not ground.all():
                 valid = ground if valid is None else valid & ground
         return values, valid
@@ -461,6 +481,11 @@ def _slow_notices(path: Path, dataset: DatasetReader) -> list[str]:
         f"{path.name} is one large {dataset.driver} picture, which each tile decodes from its beginning: "
         f"gdal_translate -of COG {path.name} {path.stem}.tif makes it fast"
     ]
+
+
+def _all_within(limits: tuple[float, float], values: NDArray[Any]) -> Bool:
+    """Where values [B, …] are within the limits in all bands; bool […]."""
+    return np.asarray(((values >= limits[0]) & (values <= limits[1])).all(axis=0))
 
 
 def _apply(affine: Affine, x: Float64, y: Float64) -> tuple[Float64, Float64]:

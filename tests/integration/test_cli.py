@@ -284,9 +284,10 @@ def test_every_kind_of_bad_image_is_named_and_the_rest_go_on(coarseloc, flight, 
     names[0].write_bytes(b"")
     names[1].write_text("no picture")
     names[2].write_bytes(names[2].read_bytes()[:200])
-    Image.fromarray(np.full((16, 16), 99, np.uint8)).save(names[3])  # grey
-    Image.new("CMYK", (16, 16), (10, 20, 30, 40)).save(names[4])
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(names[5].with_suffix(".png"))  # 16 bit
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey).save(names[3])
+    Image.fromarray(grey).convert("CMYK").save(names[4])
+    Image.fromarray(grey.astype(np.uint16) * 257).save(names[5].with_suffix(".png"))  # 16 bit
     names[5].unlink()
     report = coarseloc("ingest", "captures", root, "--backbone", "tiny", "--json").json["reference_sets"][0]
     assert report["embedded"]["tiny"] == 9 and sum(report["failures"].values()) == 3

@@ -90,7 +90,7 @@ def test_a_changed_image_is_embedded_again_and_nothing_else(make_captures, inges
     ingest(root, fake_backbone)
     before = stored(db, fake_backbone)
     path = next(root.glob("*_000/*_00003.jpg"))
-    Image.new("RGB", (64, 64), "red").save(path)
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(path)
     summary = ingest(root, fake_backbone)
     assert (summary.read, summary.embedded["fake"]) == (1, 1)
     after = stored(db, fake_backbone)

@@ -91,7 +91,7 @@ def tiff(tmp_path: Path) -> Callable[..., Path]:
 def capture_tree(tmp_path: Path) -> WriteCaptures:
     """Write `<root>/<capture>/<capture>_<index>.png` for a grid of places, with `labels.json` in the root.
 
-    Each picture is 8 px of one colour, (index, angle / 2, altitude / 10), so that a view tells which it is.
+    Each picture is 8 px of (index, angle / 2, altitude / 10), but for a white pixel, so that a view tells which it is.
     """
 
     def write(
@@ -117,7 +117,9 @@ def capture_tree(tmp_path: Path) -> WriteCaptures:
             (root / capture).mkdir(parents=True)
             for index in range(1, columns * rows + 1):
                 name = f"{capture}_{index:0{pad}d}.png"
-                Image.new("RGB", picture_px, (index, angle // 2, altitude // 10)).save(root / capture / name)
+                picture = Image.new("RGB", picture_px, (index, angle // 2, altitude // 10))
+                picture.putpixel((picture_px[0] // 2, picture_px[1] // 2), (255, 255, 255))
+                picture.save(root / capture / name)
                 row, column = divmod(index - 1, columns)
                 images.append(_label(name, geo.offset(corner, column * stride_m, -row * (row_stride_m or stride_m))))
         if labelled:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 
 from coarseloc.core.types import Failure, LonLat, View
-from coarseloc.imagery.collars import from_border
-from coarseloc.imagery.decode import read_image, why_no_ground, why_no_match
+from coarseloc.imagery.collars import from_border, picture_border_colour, seen_share
+from coarseloc.imagery.decode import read_image, why_no_ground
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.imagery.raster import Raster
 
@@ -184,18 +185,31 @@ def test_bands_are_taken_by_their_descriptions_and_it_is_said(tiff: Write, names
     assert any(re.search(words, notice) for notice in Raster(path).notices)
 
 
-def with_collar(level: int, dtype: type = np.uint8, noise: int = 0) -> np.ndarray:
+def with_collar(level: int | Sequence[int], dtype: type = np.uint8, noise: int = 0) -> np.ndarray:
     """Ground with slanting corners of nothing, a third of it."""
     values = ground().astype(dtype)
     y, x = np.mgrid[: values.shape[1], : values.shape[2]]
     outside = (x + y < 0.7 * values.shape[2]) | (x + y > 1.5 * values.shape[2])
     speckles = np.random.default_rng(2).integers(0, noise + 1, values.shape)
-    values[:, outside] = abs(level - speckles)[:, outside].astype(dtype)
+    values[:, outside] = abs(np.reshape(level, (-1, 1, 1)) - speckles)[:, outside].astype(dtype)
     return values
 
 
-@pytest.mark.parametrize(("level", "dtype", "noise"), [(0, np.uint8, 0), (255, np.uint8, 2), (0, np.uint16, 0)])
-def test_a_border_that_is_not_declared_is_no_ground_and_told(tiff: Write, level: int, dtype: type, noise: int) -> None:
+@pytest.mark.parametrize(
+    ("level", "dtype", "noise", "word"),
+    [
+        (0, np.uint8, 0, "black or white"),
+        (255, np.uint8, 2, "black or white"),
+        (0, np.uint16, 0, "black or white"),
+        ((255, 0, 255), np.uint8, 0, "one-coloured (255, 0, 255)"),
+        (128, np.uint8, 0, "one-coloured (128, 128, 128)"),
+        (300, np.uint16, 0, "one-coloured (300, 300, 300)"),
+        (0.5, np.float32, 0, "one-coloured (0.5, 0.5, 0.5)"),
+    ],
+)
+def test_a_border_that_is_not_declared_is_no_ground_and_told(
+    tiff: Write, level: int | Sequence[int], dtype: type, noise: int, word: str
+) -> None:
     path = tiff(with_collar(level, dtype, noise))
     raster = Raster(path)
     mask = raster.ground_mask()
@@ -203,7 +217,7 @@ def test_a_border_that_is_not_declared_is_no_ground_and_told(tiff: Write, level:
     inside = (x + y > 0.7 * raster.width + 2) & (x + y < 1.5 * raster.width - 2)
     outside = (x + y < 0.7 * raster.width - 2) | (x + y > 1.5 * raster.width + 2)
     assert mask is not None and mask[inside].all() and not mask[outside].any()
-    assert any("black or white border" in notice and "--border-is-ground" in notice for notice in raster.notices)
+    assert any(f"{word} border" in notice and "--border-is-ground" in notice for notice in raster.notices)
     source = open_orthophoto(path, footprint_m=20, overlap=0, angles=[0])
     assert source.reference_set.parameters["outside"] > 0
     assert any("places are left out" in notice for notice in source.notices)
@@ -216,6 +230,34 @@ def test_speckles_of_compression_beside_a_declared_nodata_are_no_ground(tiff: Wr
     assert mask is not None and not mask[:20, :20].any()
 
 
+@pytest.mark.parametrize("colour", [(255, 0, 255), (128, 128, 128)])
+@pytest.mark.parametrize("quality", [75, 90])
+def test_a_coloured_border_that_jpeg_has_frayed_is_no_ground(colour: Sequence[int], quality: int) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.moveaxis(with_collar(colour), 0, -1)).save(buffer, "JPEG", quality=quality)
+    picture = np.array(Image.open(buffer))
+    assert picture_border_colour(np.moveaxis(picture, -1, 0)) is not None
+    assert seen_share(picture) == pytest.approx(0.69, abs=0.05)
+
+
+@pytest.mark.parametrize("surface", ["water", "snow", "sand", "shallows"])
+@pytest.mark.parametrize("quality", [None, 50, 90])
+def test_even_ground_at_the_border_is_no_collar(surface: str, quality: int | None) -> None:
+    """Half of the picture: nearly even, with a slope or grain of a level or two, as surfaces have."""
+    colour = {"water": (34, 58, 66), "snow": (243, 246, 248), "sand": (212, 196, 160), "shallows": (60, 120, 118)}
+    values, rng = ground(size=256), np.random.default_rng(1)
+    x = np.arange(256)
+    slope = 5 * np.sin(x / 40)[None, :, None] + 4 * (x / 256)[None, None, :]
+    grain = rng.normal(0, 0.5 if surface == "water" else 2, (3, 256, 256))
+    even = np.reshape(colour[surface], (3, 1, 1)) + slope + grain
+    values[:, :, :128] = even.clip(0, 255).round().astype(np.uint8)[:, :, :128]
+    if quality:
+        buffer = io.BytesIO()
+        Image.fromarray(np.moveaxis(values, 0, -1)).save(buffer, "JPEG", quality=quality)
+        values = np.moveaxis(np.array(Image.open(buffer)), -1, 0)
+    assert picture_border_colour(values) is None
+
+
 def test_black_inside_a_raster_and_white_in_a_corner_of_it_are_ground(tiff: Write) -> None:
     values = ground()
     values[:, 40:70, 40:70] = 0
@@ -226,16 +268,19 @@ def test_black_inside_a_raster_and_white_in_a_corner_of_it_are_ground(tiff: Writ
 
 @pytest.mark.parametrize(
     ("columns", "level", "reason"),
-    [(64, 0, "one colour"), (40, 0, "62% of it is a black"), (20, 255, None), (64, 128, None)],
+    [
+        (64, 0, "one colour"),
+        (40, 0, "62% of it is a border"),
+        (20, 255, None),
+        (64, 128, "one colour"),
+        (40, 128, "62%"),
+    ],
 )
 def test_a_capture_of_which_less_than_half_is_ground_is_none(columns: int, level: int, reason: str | None) -> None:
     picture = np.moveaxis(ground(3)[:, :64, :64], 0, -1).copy()
     picture[:, :columns] = level
     why = why_no_ground(picture)
     assert why is None if reason is None else why is not None and reason in why
-    assert (
-        why_no_match(np.full((64, 64, 3), 128, np.uint8)) == "it is one colour (128, 128, 128): no ground is seen in it"
-    )
 
 
 def test_a_border_is_reached_round_a_corner_and_an_island_is_not() -> None:
