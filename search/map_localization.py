@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from coarseloc.store.references import StoredCapture
 
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
+_FIELDS_PX = 8_000_000  # of those whose fields and transforms are kept too, 256 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class MapLocalizer:
         pixels = 0
         for candidate in whole_map(self.source, geometry, settings):
             pixels += candidate.window.pixels.size // 3
+            candidate = replace(candidate, keeps_field=pixels <= _FIELDS_PX)
             if pixels <= _CACHED_PX:
                 self._windows.append(candidate)
             else:

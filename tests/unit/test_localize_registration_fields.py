@@ -11,6 +11,7 @@ import torch
 from registration_scenes import photograph, pictured, scene_map
 
 from coarseloc.core.camera import Distortion
+from coarseloc.localize.registration import correlation
 from coarseloc.localize.registration.correlation import Peak, WindowField, correlate, hypothesis_at, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
@@ -144,6 +145,36 @@ def test_peaks_are_apart_and_best_first():
     assert [peak.score for peak in maxima] == sorted((peak.score for peak in maxima), reverse=True)
     for first, second in itertools.combinations(maxima, 2):
         assert math.hypot(first.x_px - second.x_px, first.y_px - second.y_px) > 8.0
+
+
+def test_threads_that_share_the_groups_find_the_same(monkeypatch: pytest.MonkeyPatch):
+    shape = FrameGeometry(32, 24, 64.0)
+    frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
+    fields = frame_fields(frame, 2.0, Hypotheses((1.0, 1.1), 24))
+    valid = torch.ones(112, 112, dtype=torch.bool)
+    valid[:, 80:] = False
+    window = WindowField(orientation_field(map_luma(112), valid), valid)
+    reach = (26.0, 26.0, 86.0, 86.0)
+    (alone,) = correlate(fields, [window], (112, 112), reach)
+    monkeypatch.setattr(correlation, "torch_threads", lambda: 3)
+    (shared,) = correlate(fields, [window], (112, 112), reach)
+    assert torch.equal(shared.score, alone.score) and torch.equal(shared.group, alone.group)
+    assert len(alone.group.unique()) > 3
+
+
+def test_of_equal_scores_the_lowest_groups_is_the_best():
+    tied = torch.tensor([0.5, 0.5, 0.2])
+    shares = [(tied, torch.tensor([3.0, 1.0, 0.0])), (tied, torch.tensor([2.0, 4.0, 0.0]))]
+    scores, groups = correlation._best_of_shares([lambda share=share: share for share in shares])
+    assert torch.equal(scores, tied) and groups.tolist() == [2.0, 1.0, 0.0]
+
+
+def test_a_windows_transforms_are_kept_for_the_next_frame_of_its_kind():
+    window = WindowField(orientation_field(map_luma(64)), None)
+    first = window.spectra((64, 64), 3, 5)
+    assert window.spectra((64, 64), 3, 5) is first
+    moved = window.spectra((64, 64), 4, 5)
+    assert not torch.equal(moved.cosine, first.cosine)
 
 
 @pytest.mark.parametrize(("length", "smooth"), [(112, 112), (113, 120), (200, 200), (338, 360), (500, 504)])

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from coarseloc.embedding.device import torch_threads
 from coarseloc.localize.registration.spectra import FrameFields
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
@@ -46,11 +49,58 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowSpectra:
+    """What windows are correlated by: conjugate transforms complex64 [W, M, N] of cos 2θ, sin 2θ and energy +
+    i · ground, rolled so that the first shift comes first, and the floor float32 [W, 1, 1] under their energies."""
+
+    cosine: Tensor
+    sine: Tensor
+    energy: Tensor
+    floor: Tensor
+    is_partial: bool  # a frame may lie beyond the ground
+
+    @classmethod
+    def stacked(cls, spectra: Sequence[WindowSpectra]) -> WindowSpectra:
+        """Those of several windows as one."""
+        if len(spectra) == 1:
+            return spectra[0]
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(of_window, name) for of_window in spectra])
+
+        is_partial = any(of_window.is_partial for of_window in spectra)
+        return cls(joined("cosine"), joined("sine"), joined("energy"), joined("floor"), is_partial)
+
+
 class WindowField:
     """A window's orientation field complex64 [H, W], and where it is ground bool [H, W]; None where all of it is."""
 
-    field: Tensor
-    valid: Tensor | None
+    def __init__(self, field: Tensor, valid: Tensor | None) -> None:
+        self.field, self.valid = field, valid
+        self._spectra: tuple[tuple[tuple[int, int], int, int], WindowSpectra] | None = None
+
+    def spectra(self, lengths: tuple[int, int], left: int, top: int) -> WindowSpectra:
+        """The transforms of `lengths` (rows, columns) from the shift (left, top) on, kept for the next frame."""
+        asked = (lengths, left, top)
+        if self._spectra is None or self._spectra[0] != asked:
+            self._spectra = asked, self._transformed(*asked)
+        return self._spectra[1]
+
+    def _transformed(self, lengths: tuple[int, int], left: int, top: int) -> WindowSpectra:
+        field = self.field
+        energy = field.real.square() + field.imag.square()
+        ground = torch.ones_like(energy) if self.valid is None else self.valid.to(energy.dtype)
+        rows, columns = (length - size for length, size in zip(lengths, field.shape, strict=True))
+        planes = torch.stack([field.real, field.imag, energy, ground])
+        planes = torch.roll(functional.pad(planes, (0, columns, 0, rows)), (-top, -left), (-2, -1))
+        cosine, sine, energy_plane, ground = planes
+        nothing = torch.zeros_like(cosine)
+        images = [torch.complex(cosine, nothing), torch.complex(sine, nothing), torch.complex(energy_plane, ground)]
+        spectra = torch.fft.fft2(torch.stack(images)).conj().resolve_conj()[:, None]
+        floor = (_EMPTY * energy.mean())[None, None, None]
+        return WindowSpectra(
+            spectra[0], spectra[1], spectra[2], floor, self.valid is not None or rows > 0 or columns > 0
+        )
 
 
 def correlate(
@@ -69,39 +119,80 @@ def correlate(
     half, device = frame.side_px / 2, frame.fields.device
     left, top = math.ceil(reach_px[0] - half), math.ceil(reach_px[1] - half)
     shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
-    best = torch.full(shape, -1.0, device=device)
-    best_group = torch.zeros(shape, dtype=torch.int64, device=device)
-    cosine, sine, energy = _conjugate_spectra(windows, lengths, left, top)
-    mean_energy = torch.stack([(window.field.real.square() + window.field.imag.square()).mean() for window in windows])
-    floor = (_EMPTY * mean_energy)[:, None, None]
-    padded = any(length > size for length, size in zip(lengths, windows[0].field.shape, strict=True))
-    partial = [window.valid is not None or padded for window in windows]
-    pairs = frame.hypotheses.group // 2
+    spectra = [window.spectra(lengths, left, top) for window in windows]
     most = (_BATCH_CUDA if device.type == "cuda" else _BATCH) // math.prod(lengths)
+    workers = 1 if device.type == "cuda" else min(torch_threads(), frame.groups)
+    shares = [range(first, frame.groups, workers) for first in range(workers)]
+    best, best_group = _best_of_shares(
+        [partial(_best_of, frame, share, spectra, lengths, shape, most) for share in shares]
+    )
+    return [
+        ScoreMap(score, group.long(), left + half, top + half) for score, group in zip(best, best_group, strict=True)
+    ]
+
+
+def _best_of(
+    frame: FrameFields,
+    groups: Sequence[int],
+    spectra: Sequence[WindowSpectra],
+    lengths: tuple[int, int],
+    shape: tuple[int, int, int],
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    """The best score of some groups at each shift, and its group, both float32 [W, Y, X]; -1 and 0 where none is.
+
+    most: transforms at a time. Masks act as sums and products of 0 and 1, which are exact: torch takes ten times as
+    long to fill by a mask on a CPU.
+    """
+    device = frame.fields.device
+    best, best_group = torch.full(shape, -1.0, device=device), torch.zeros(shape, device=device)
+    pairs = frame.hypotheses.group // 2
     chunk = -(-pairs // -(-pairs // max(1, most)))  # pairs at a time
-    batch = min(len(windows), max(1, most // chunk))  # windows at a time
+    batch = min(len(spectra), max(1, most // chunk))  # windows at a time
+    parts = [WindowSpectra.stacked(spectra[start : start + batch]) for start in range(0, len(spectra), batch)]
     product = torch.empty((chunk, batch, *lengths), dtype=torch.complex64, device=device)
-    for group in range(frame.groups):
+    mask_of = torch.empty((batch, *shape[1:]), device=device)
+    for group in groups:
         p, q, mask = frame.spectra(group, lengths)
         area = frame.masks[group].sum()
-        for start in range(0, len(windows), batch):
-            part = slice(start, start + batch)
+        for number, part in enumerate(parts):
+            rows = slice(number * batch, number * batch + len(part.floor))
+            flags = mask_of[: len(part.floor)]
             # M · N · ifft2(G) = conj(fft2(conj(G))): one hypothesis of a pair in its real part, one in its imaginary.
             # No index of the maximum: that would take as long as the transform.
             maxima = []
             for p_part, q_part in zip(p.split(chunk), q.split(chunk), strict=True):
-                out = product[: len(p_part), : len(windows[part])]
-                torch.mul(p_part[:, None], cosine[part], out=out).addcmul_(q_part[:, None], sine[part])
+                out = product[: len(p_part), : len(part.floor)]
+                torch.mul(p_part[:, None], part.cosine, out=out).addcmul_(q_part[:, None], part.sine)
                 maxima.append(torch.view_as_real(_shifts(out, shape[1:])).amax(0))  # [W, Y, X, 2]
             scores = functools.reduce(torch.maximum, maxima)
-            under = _shifts(mask * energy[part], shape[1:])
-            normaliser = under.real.maximum(floor[part] * area).clamp_min(1e-9).rsqrt()
-            top_score = torch.maximum(scores[..., 0], scores[..., 1]) * normaliser
-            if any(partial[part]):
-                top_score = torch.where(-under.imag >= MIN_GROUND * area, top_score, torch.full_like(top_score, -1.0))
-            best_group[part].masked_fill_(top_score > best[part], group)
-            best[part] = torch.maximum(best[part], top_score)
-    return [ScoreMap(score, group, left + half, top + half) for score, group in zip(best, best_group, strict=True)]
+            under = torch.view_as_real(_shifts(mask * part.energy, shape[1:]))
+            normaliser = under[..., 0].maximum(part.floor * area).clamp_min(1e-9).rsqrt()
+            score = torch.maximum(scores[..., 0], scores[..., 1]) * normaliser
+            if part.is_partial:
+                on_ground = torch.ge(-under[..., 1], MIN_GROUND * area, out=flags)
+                score = score * on_ground + (on_ground - 1.0)
+            is_better = torch.gt(score, best[rows], out=flags)
+            torch.maximum(best_group[rows], is_better * group, out=best_group[rows])  # groups come in order
+            torch.maximum(best[rows], score, out=best[rows])
+    return best, best_group
+
+
+def _best_of_shares(jobs: Sequence[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
+    """Run each share of the groups on a thread of its own; of equal scores the lowest group's is the best."""
+    if len(jobs) == 1:
+        return jobs[0]()
+    (best, best_group), *others = _pool(len(jobs)).map(lambda job: job(), jobs)
+    for score, group in others:
+        wins = (score > best) | ((score == best) & (group < best_group))
+        best, best_group = torch.where(wins, score, best), torch.where(wins, group, best_group)
+    return best, best_group
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # One thread of torch in each: torch's own wait for each other after every one of many short operations.
+    return ThreadPoolExecutor(threads, "correlate", initializer=lambda: torch.set_num_threads(1))
 
 
 def hypothesis_at(frame: FrameFields, window: WindowField, peak: Peak) -> int:
@@ -134,26 +225,6 @@ def _shifts(spectra: Tensor, shape: Sequence[int]) -> Tensor:
     else:
         spatial = torch.fft.fft(torch.fft.fft(spectra, dim=-1)[..., :columns], dim=-2)
     return spatial[..., :rows, :columns]
-
-
-def _conjugate_spectra(
-    windows: Sequence[WindowField], lengths: tuple[int, int], left: int, top: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Conjugate transforms complex64 [W, M, N] of cos 2θ, sin 2θ and energy + i · ground, windows rolled so that the
-    shift (left, top) comes first."""
-    images = []
-    for window in windows:
-        field = window.field
-        energy = field.real.square() + field.imag.square()
-        ground = torch.ones_like(energy) if window.valid is None else window.valid.to(energy.dtype)
-        planes = torch.stack([field.real, field.imag, energy, ground])
-        rows, columns = (length - size for length, size in zip(lengths, field.shape, strict=True))
-        images.append(torch.roll(functional.pad(planes, (0, columns, 0, rows)), (-top, -left), (-2, -1)))
-    cosine, sine, energy, ground = torch.stack(images, 1)
-    spectra = torch.fft.fft2(torch.stack([torch.complex(cosine, torch.zeros_like(cosine)),
-                                          torch.complex(sine, torch.zeros_like(sine)),
-                                          torch.complex(energy, ground)])).conj().resolve_conj()  # fmt: skip
-    return spectra[0], spectra[1], spectra[2]
 
 
 def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:

@@ -77,6 +77,15 @@ class CandidateWindow:
     reach_m: float
     peaks: int = 3  # maxima that are looked at: a lone window has to give the margin too
     reach_down_m: float | None = None
+    keeps_field: bool = False  # for the next frame: 32 bytes a pixel
+    _fields: dict[torch.device, WindowField] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def field_on(self, device: torch.device) -> WindowField:
+        """Its orientation field on a device."""
+        window_field_there = self._fields.get(device) or window_field(self.window, device)
+        if self.keeps_field:
+            self._fields[device] = window_field_there
+        return window_field_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], ap
     device = fields.fields.device
     height, width = candidates[0].window.pixels.shape[:2]
     lengths = smooth_length(max(height, fields.side_px)), smooth_length(max(width, fields.side_px))
-    windows = [window_field(candidate.window, device) for candidate in candidates]
+    windows = [candidate.field_on(device) for candidate in candidates]
     across_m, down_m = candidates[0].reach_m, candidates[0].reach_down_m
     across, down = across_m / fields.pixel_m, (across_m if down_m is None else down_m) / fields.pixel_m
     span = (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
