@@ -13,9 +13,10 @@ test: .venv/ready          ## the whole test suite, offline
 test-postgres: .venv/ready ## the same on a PostgreSQL of its own (needs its server's binaries)
 	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-torture: .venv/ready       ## kill -9 of everything that writes, then a bit flipped in each file; TRIALS=140, FLIPS=500
+torture: .venv/ready       ## kill -9 of everything that writes, a bit flipped in each file, memory; TRIALS=140, FLIPS=500
 	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)
 	$(BIN)/python tests/torture/flips.py --trials $(or $(FLIPS),500)
+	$(BIN)/python tests/torture/memory.py --uploads $(or $(UPLOADS),500) --requests $(or $(REQUESTS),2000)
 
 load: .venv/ready          ## a minute's load at the users' size, a full queue, SIGTERM; SECONDS=60 (first makes 3 GB of data)
 	$(BIN)/python tests/torture/load.py --seconds $(or $(SECONDS),60)

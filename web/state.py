@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -82,9 +83,9 @@ class QueryEncoders:
         finally:
             self._one_at_a_time.release()
 
-    def embed(self, spec: EmbeddingSpec, decode: Callable[[], UInt8]) -> EmbeddedQuery:
-        """Embed what `decode` gives, uint8 [H, W, 3], by the very weights and settings of `spec`; it is called when it
-        is this image's turn, so that those that wait hold no pixels.
+    def embed(self, spec: EmbeddingSpec, decoded: Callable[[], AbstractContextManager[UInt8]]) -> EmbeddedQuery:
+        """Embed what `decoded` gives, uint8 [H, W, 3], by the very weights and settings of `spec`; it is opened when it
+        is this image's turn, so that those that wait hold no pixels, and closed once it is embedded.
 
         Raises Problem 429 where too many wait already, WeightsError where the weights are missing or others.
         """
@@ -94,8 +95,7 @@ class QueryEncoders:
                 raise Problem(429, detail, retry_after_s=2 * self._inside)
             self._inside += 1
         try:
-            with self._one_at_a_time:
-                pixels = decode()
+            with self._one_at_a_time, decoded() as pixels:
                 started = time.perf_counter()
                 fresh = spec.digest not in self._loaded
                 backbone = self._backbone(spec)

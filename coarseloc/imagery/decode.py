@@ -32,6 +32,7 @@ _SPARSE = 16  # of so many pixels one is looked at first
 _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
 _HOT_SHARE = 5e-4  # of a picture: pixels that a sensor has lost or a lamp has burnt out
 _FEW_LEVELS = 16  # of 256 that a colour picture of 12 bits in 16 has
+_STRIP_PX = 4_000_000  # of a picture, converted at a time
 _warned_bits: set[int] = set()
 _log = logging.getLogger("coarseloc")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
@@ -107,11 +108,11 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener(thumbnails=False)
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
+def picture_size(source: Path | bytes) -> tuple[int, int] | None:
     """Read (width, height) in pixels, upright by its EXIF orientation, from an image's header; None where it cannot be
     read, which decoding it explains."""
     try:
-        with open_picture(path) as image:
+        with open_picture(source) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
     except Exception:  # damaged headers raise anything
@@ -179,7 +180,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> DecodedImage:
         with open_picture(data) as image:
             _check_size(image, name, max_pixels)
             has_sixteen_bits = any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
-            decoded = _as_rgb(ImageOps.exif_transpose(image), name)
+            ImageOps.exif_transpose(image, in_place=True)
+            decoded = _as_rgb(image, name)
             if has_sixteen_bits and image.mode not in _SIXTEEN_BIT and 1 < decoded.pixels.max() < _FEW_LEVELS:
                 raise ImageryError(
                     "unsupported",
@@ -214,10 +216,15 @@ def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
     if image.mode in ("I", "F"):
         value_type = {"I": "32-bit integer", "F": "floating point"}[image.mode]
         raise ImageryError("unsupported", f"{name} holds {value_type} values: expected 8 or 16 bits a channel")
-    if not image.has_transparency_data:
-        return DecodedImage(np.array(image.convert("RGB")), 1.0)
-    rgba = np.array(image.convert("RGBA"))
-    return DecodedImage(np.ascontiguousarray(rgba[..., :3]), float((rgba[..., 3] >= 128).mean()))
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    pixels, opaque = np.empty((image.height, image.width, 3), np.uint8), 0
+    rows = max(1, _STRIP_PX // image.width)
+    for top in range(0, image.height, rows):  # converted as a whole it would be in memory five times
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))) if rows < image.height else image
+        values = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+        pixels[top : top + rows] = values[..., :3]
+        opaque += int((values[..., 3] >= 128).sum()) if mode == "RGBA" else 0
+    return DecodedImage(pixels, opaque / (image.width * image.height) if mode == "RGBA" else 1.0)
 
 
 def _eight_bits(values: NDArray[np.uint16], name: str) -> UInt8:
@@ -227,7 +234,8 @@ def _eight_bits(values: NDArray[np.uint16], name: str) -> UInt8:
     if bits < 16:
         _warn_of_bits(bits, name)
     full = 2**bits - 1
-    scaled: UInt8 = ((values.clip(max=full).astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+    levels: UInt8 = ((np.arange(1 << 16).clip(max=full) * 255 + full // 2) // full).astype(np.uint8)
+    scaled: UInt8 = levels[values]
     return scaled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -20,27 +21,58 @@ def test_of_each_key_the_latest_version_alone_is_kept():
     assert len(memory._values) == 1
 
 
-def test_two_pictures_at_most_are_decoded_at_once(monkeypatch):
+def test_no_more_pixels_are_decoded_at_once_than_the_budget_has(monkeypatch):
     inside, most, lock = 0, 0, threading.Lock()
+    sizes = [(6_000, 7_000), (4_000, 5_000), (4_000, 5_000), (1_000, 1_000), (20_000, 10_000), (5_000, 5_000)]
 
-    def decode(*_: object) -> np.ndarray:
+    def decode(data: bytes, *_: object) -> np.ndarray:
         nonlocal inside, most
+        width, height = sizes[data[0]]
         with lock:
-            inside += 1
-            most = max(most, inside)
+            inside += width * height
+            most = max(most, min(inside, 10**9) if inside > width * height else 0)  # of several at once
         time.sleep(0.02)
         with lock:
-            inside -= 1
+            inside -= width * height
         return np.zeros((1, 1, 3), np.uint8)
 
     monkeypatch.setattr(images, "decode_image", decode)
+    monkeypatch.setattr(images, "picture_size", lambda data: sizes[data[0]])
     monkeypatch.setattr(images, "_", str)
-    threads = [threading.Thread(target=images.decode_upload, args=(b"x",)) for _ in range(8)]
-    for thread in threads:
+
+    def decode_upload(number: int) -> None:
+        with images.decoded_upload(bytes([number % len(sizes)])):
+            pass
+
+    decoders = [threading.Thread(target=decode_upload, args=(number,)) for number in range(18)]
+    for thread in decoders:
         thread.start()
-    for thread in threads:
+    for thread in decoders:
         thread.join()
-    assert most == 2
+    assert 20_000_000 < most <= images.MAX_PIXELS
+
+
+def test_a_failed_picture_gives_its_pixels_back():
+    budget = images.PixelBudget(100)
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError), budget.hold((10, 10)):
+            1 / 0  # noqa: B018
+    with budget.hold((1_000, 1_000)), budget.hold(None):  # alone, beside what has no pixels
+        pass
+    with budget.hold((5, 10)), budget.hold((5, 10)):
+        pass
+
+
+def test_renditions_are_dropped_oldest_first_where_they_take_too_much(tmp_path):
+    for number in range(6):
+        path = tmp_path / f"{number:02x}" / f"{number:02x}.jpg"
+        path.parent.mkdir()
+        path.write_bytes(bytes(1_000))
+        os.utime(path, ns=(0, number * 10**9))
+    images.drop_renditions(tmp_path, 6_000)
+    assert len(list(tmp_path.glob("??/*.jpg"))) == 6
+    images.drop_renditions(tmp_path, 2_500)
+    assert sorted(path.stem for path in tmp_path.glob("??/*.jpg")) == ["04", "05"]
 
 
 def test_renditions_go_with_the_upload_they_were_made_of(tmp_path, monkeypatch):

@@ -271,3 +271,17 @@ def test_a_thumbnail_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="No space"):
         decode.write_thumbnail(RGB, tmp_path / "t" / "x.jpg")
     assert list((tmp_path / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
+def test_a_picture_is_converted_strip_by_strip_to_the_same_pixels(monkeypatch, mode):
+    colours = np.random.default_rng(4).integers(0, 256, (61, 37, 4), np.uint8)
+    picture = Image.fromarray(colours, "RGBA").convert(mode)
+    data = io.BytesIO()
+    picture.save(data, "TIFF" if mode == "CMYK" else "PNG")
+    whole = decode._decode(data.getvalue(), "it", 10**6)
+    monkeypatch.setattr(decode, "_STRIP_PX", 100)
+    strips = decode._decode(data.getvalue(), "it", 10**6)
+    assert np.array_equal(whole.pixels, strips.pixels) and whole.ground_fraction == strips.ground_fraction
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    assert whole.ground_fraction == pytest.approx((alpha >= 128).mean())

@@ -37,7 +37,7 @@ from search.export.records import Heading
 from search.map_localization import reference_map
 from web.language import _
 from web.models import AnswerModel, GroundLayer, json_response
-from web.pages.images import send_picture, tile_url
+from web.pages.images import decoded_file, send_picture, tile_url
 from web.problems import Problem
 from web.selection import stored_set
 from web.state import WebState, current_state
@@ -306,7 +306,8 @@ def _thumbnail(thumbnails: Path, tile: GroundTile, angle_deg: int, wanted_px: in
                 file.draft("RGB", (wanted_px, wanted_px))
                 upright = file.convert("RGB")
         elif tile.path:
-            upright = Image.fromarray(read_image(Path(tile.path)))
+            with decoded_file(Path(tile.path)) as pixels:
+                upright = Image.fromarray(pixels)
         else:
             return None
     except Exception:  # a damaged picture leaves a gap, it does not take the map away

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import Condition, Lock
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,14 @@ from PIL import Image
 from coarseloc.core import files, geo
 from coarseloc.core.errors import CoarselocError, ImageryError
 from coarseloc.core.types import Frame, TileFacts, UInt8
-from coarseloc.imagery.decode import decode_image, read_image, thumbnail_path, write_thumbnail
+from coarseloc.imagery.decode import (
+    THUMBNAIL_PX,
+    decode_image,
+    picture_size,
+    read_image,
+    thumbnail_path,
+    write_thumbnail,
+)
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.store import embeddings, gallery, references, snapshots
 from web.language import _
@@ -32,7 +41,38 @@ SIZES = {"thumb": 256, "view": 800, "full": 1600}  # the longer side, in pixels
 _FOR_EVER_S = 31_536_000
 _SAME_GROUND = 8.0  # levels of 255 that JPEG and another resolution may cost, and another year's picture exceeds
 
+MAX_PIXELS = 60_000_000  # of an upload; one takes half a gigabyte at most while it is decoded
+MAX_RENDITION_BYTES = 2 * 2**30
+_LOOK_EVERY = 100  # renditions, from one look at how much they take to the next
+_renditions_written = count(1)
+
 routes = Blueprint("images", __name__, url_prefix="/images")
+
+
+class PixelBudget:
+    """How many pixels are decoded at once, of uploads, frames and references together. What is larger than all of it
+    is decoded alone. Whoever comes first is next."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels, self._held = pixels, 0
+        self._turn, self._room = Lock(), Condition()
+
+    @contextmanager
+    def hold(self, size: tuple[int, int] | None) -> Iterator[None]:
+        """Wait until a picture of this size has room. None: its header cannot be read, nor will its pixels be."""
+        pixels = 0 if size is None else min(size[0] * size[1], self._pixels)
+        with self._turn, self._room:
+            self._room.wait_for(lambda: self._held + pixels <= self._pixels)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._room:
+                self._held -= pixels
+                self._room.notify_all()
+
+
+DECODING = PixelBudget(MAX_PIXELS)
 
 
 def tile_url(rotated_tile: int, content_digest: str, size: str = "thumb") -> str:
@@ -90,7 +130,7 @@ def _tile_picture(path: str | None, content_digest: str, number: int, facts: Til
     if not thumbnail.exists():
         if source is None:
             raise Problem(404, _("The thumbnail of tile {n} is gone. Ingest its orthophoto again.", n=number))
-        write_thumbnail(_read(source), thumbnail)
+        _write_rendition(source, thumbnail)
     return send_picture(thumbnail)
 
 
@@ -143,7 +183,7 @@ def upload(name: str) -> Response:
     source = find_upload(current_state().uploads, name)
     rendition = source.with_name(f"{name}-{side}.jpg")  # beside it, to go with it
     if not rendition.exists():
-        write_thumbnail(_read(source), rendition, side)
+        _write_rendition(source, rendition, side)
     return send_picture(rendition)
 
 
@@ -172,20 +212,42 @@ def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
     if mark is None:
         raise Problem(404, _("The image file {name} is no longer where it was.", name=source.name))
     name = hashlib.sha256(f"{source}\0{mark}\0{side}".encode()).hexdigest()
-    rendition = thumbnail_path(current_state().settings.thumbnails / "renditions", name)
+    folder = current_state().settings.thumbnails / "renditions"
+    rendition = thumbnail_path(folder, name)
     if not rendition.exists():
-        write_thumbnail(_read(source), rendition, side)
+        _write_rendition(source, rendition, side)
+        if next(_renditions_written) % _LOOK_EVERY == 0:
+            drop_renditions(folder)
     return rendition
 
 
-def _read(source: Path) -> Any:
+def drop_renditions(folder: Path, most_bytes: int = MAX_RENDITION_BYTES) -> None:
+    """Delete those made first where all take more than `most_bytes`: they are made again when they are asked for."""
+    with suppress(OSError):  # another thread or process drops them as well
+        found = [(path.stat(), path) for path in folder.glob("??/*.jpg")]
+        excess = sum(stat.st_size for stat, _ in found) - most_bytes
+        for stat, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns):
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= stat.st_size
+
+
+def _write_rendition(source: Path, path: Path, side: int = THUMBNAIL_PX) -> None:
     try:
-        with DECODING:
-            return read_image(source)
+        with DECODING.hold(picture_size(source)):
+            write_thumbnail(read_image(source), path, side)
     except ImageryError as error:
         status = 404 if error.kind == "missing-file" else 422
         detail = _("The image file {name} cannot be shown: {reason}.", name=source.name, reason=error.kind)
         raise Problem(status, detail) from None
+
+
+@contextmanager
+def decoded_file(path: Path) -> Iterator[UInt8]:
+    """An image file as `read_image` gives it, for as long as it is open."""
+    with DECODING.hold(picture_size(path)):
+        yield read_image(path)
 
 
 def send_picture(path: Path) -> Response:
@@ -200,10 +262,8 @@ def send_picture(path: Path) -> Response:
 # --- images that readers send -------------------------------------------------------------------
 
 
-MAX_PIXELS = 60_000_000
 MAX_UPLOADS = 100
 _CUT_OFF_S = 3600
-DECODING = BoundedSemaphore(2)  # pictures at once: one of 60 million pixels takes half a gigabyte while it is decoded
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -211,7 +271,8 @@ def save_upload(folder: Path, data: bytes) -> str:
     """Keep an image; returns its id. Raises Problem 400 (nothing sent), 413 (too many pixels) or 415 (no image)."""
     if not data:
         raise Problem(400, _("No image was sent. Choose, drop or paste one."))
-    decode_upload(data)
+    with decoded_upload(data):
+        pass
     name = hashlib.sha256(data).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     _drop_cut_off(folder)
@@ -229,11 +290,16 @@ def _drop_cut_off(folder: Path) -> None:
                 partial.unlink()
 
 
-def decode_upload(data: bytes) -> UInt8:
-    """uint8 [H, W, 3]; the pixel count is looked at before a pixel is decoded."""
+@contextmanager
+def decoded_upload(data: bytes) -> Iterator[UInt8]:
+    """uint8 [H, W, 3], for as long as it is open; the pixel count is looked at before a pixel is decoded."""
+    with DECODING.hold(picture_size(data)):
+        yield _decode(data)
+
+
+def _decode(data: bytes) -> UInt8:
     try:
-        with DECODING:
-            return decode_image(data, _("The image"), MAX_PIXELS)
+        return decode_image(data, _("The image"), MAX_PIXELS)
     except ImageryError as error:
         status = 413 if error.kind == "too-large" else 415
         details = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Blueprint, request
 from pydantic import Field
 
 from coarseloc.core.filters import WhereJson
+from coarseloc.core.types import UInt8
 from coarseloc.localize.places import best_place
 from coarseloc.store import embeddings, references
 from search.export.infos import hit_result, to_hit
@@ -16,7 +19,7 @@ from web.language import _
 from web.lookups import K, chosen_spec, long_key, rank_query, where_of_address
 from web.models import AnswerModel, EstimateView, estimate_view
 from web.pages import as_json
-from web.pages.images import decode_upload
+from web.pages.images import decoded_upload
 from web.problems import Problem
 from web.safety import add_timing
 from web.state import current_state
@@ -72,10 +75,17 @@ def localize() -> ImageLocalization:
     body = upload.read() if upload else request.get_data()
     if not body:
         raise Problem(400, _("No image was sent."))
-    started = time.perf_counter()
-    pixels = decode_upload(body)
-    decode_ms = (time.perf_counter() - started) * 1e3
-    embedded = state.encoders.embed(spec.embedding_spec, lambda: pixels)
+    decode_ms = 0.0
+
+    @contextmanager
+    def decoded() -> Iterator[UInt8]:  # when it is this image's turn: those that wait hold no pixels
+        nonlocal decode_ms
+        started = time.perf_counter()
+        with decoded_upload(body) as pixels:
+            decode_ms = (time.perf_counter() - started) * 1e3
+            yield pixels
+
+    embedded = state.encoders.embed(spec.embedding_spec, decoded)
     ranking, trouble = rank_query(state, spec, embedded.vector, where)
     add_timing("decode", decode_ms)
     add_timing("embed", embedded.embed_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -14,7 +15,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from coarseloc.core.errors import CoarselocError
 from coarseloc.core.filters import Where, WhereJson, percent
 from coarseloc.core.types import UInt8
-from coarseloc.imagery.decode import read_image
 from coarseloc.localize.places import best_place
 from coarseloc.store import embeddings, flights, gallery, references
 from coarseloc.store.embeddings import StoredSpec
@@ -23,7 +23,7 @@ from web.language import _
 from web.lookups import K, chosen_spec, filled_fields, is_filtered, rank_query, spec_key, where_of_address
 from web.models import AnswerModel, EstimateView, GroundMap, HitView, Url, estimate_view, hit_views, json_response
 from web.pages import address, page
-from web.pages.images import decode_upload, find_upload, frame_url, read_upload, save_upload, tile_url
+from web.pages.images import decoded_file, decoded_upload, find_upload, frame_url, read_upload, save_upload, tile_url
 from web.pages.map import ground_map
 from web.problems import Problem, accepts_html, without_folders
 from web.safety import MAX_UPLOAD_BYTES, add_timing
@@ -123,7 +123,7 @@ class SearchedImage:
     """The image that is looked for: an upload, or a frame."""
 
     view: UploadedImage | FlightImage
-    pixels: Callable[[], UInt8]  # decoded when asked for: [H, W, 3]
+    pixels: Callable[[], AbstractContextManager[UInt8]]  # decoded while it is open: [H, W, 3]
 
 
 @routes.post("/search")
@@ -191,7 +191,7 @@ def _query(state: WebState) -> SearchedImage | None:
         find_upload(state.uploads, name)
         url = url_for("images.upload", name=name)
         view = UploadedImage(name=_("Your image"), image=url, image_id=name, image_full=f"{url}?size=full")
-        return SearchedImage(view, lambda: decode_upload(read_upload(state.uploads, name)))
+        return SearchedImage(view, lambda: decoded_upload(read_upload(state.uploads, name)))
     flight_id, index = request.args.get("flight"), request.args.get("frame", None, int)
     if flight_id is None or index is None:
         return None
@@ -207,7 +207,7 @@ def _query(state: WebState) -> SearchedImage | None:
                 frame=index,
                 image_full=frame_url(flight_id, frame, "full"),
             )
-            return SearchedImage(image, partial(read_image, frame.path))
+            return SearchedImage(image, partial(decoded_file, frame.path))
     raise Problem(404, _("There is no frame {index} in flight {name}.", index=index, name=flight_id))
 
 
