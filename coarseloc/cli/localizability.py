@@ -10,7 +10,7 @@ import click
 
 from coarseloc.checks import ReportRequest
 from coarseloc.cli.options import backbone_options, report_options
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, speak, spoken, table
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def localizability(
     """
     from search.export.check_infos import localizability_info
 
+    speak(language)
     report = ReportRequest(file, language, figures, note) if file else None
     measured, rasters = workspace.localizability(
         reference_set, excluded=excluded, geotiffs=geotiffs, report=report, **options
@@ -77,12 +78,21 @@ def _show(measured: Localizability, written: Sequence[Path]) -> None:
         )
         for backbone in measured.backbones
     ]
-    columns = ("backbone", "views", "ground", *(f"without {name}" for name in EXCLUSIONS), "error m", "p90 m", "s")
+    columns = (
+        "backbone",
+        "views",
+        "ground",
+        *(spoken(f"without {spoken(name)}") for name in EXCLUSIONS),
+        "error m",
+        "p90 m",
+        "s",
+    )
     table(*columns, rows=rows, title=f"views of {measured.reference_set} whose best answer is within a footprint")
-    for text in findings(measured, str):
+    for text in findings(measured, spoken):
         out.print(text)
     gains = [
-        (gain.name, f"{gain.share_without:.1%}", f"{gain.share_with:.1%}", gain.queries) for gain in measured.gains
+        (spoken(gain.name), f"{gain.share_without:.1%}", f"{gain.share_with:.1%}", gain.queries)
+        for gain in measured.gains
     ]
     if gains:
         table("what more would buy", "without", "with", "n", rows=gains)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from coarseloc.checks import ReportRequest, SourceOptions
 from coarseloc.cli.options import backbone_options, cut_options, report_options, with_stated_labels
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, speak, spoken, table
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Fit
@@ -66,6 +66,7 @@ def preflight(
     """
     from search.export.check_infos import preflight_info
 
+    speak(language)
     result = workspace.preflight(
         sources,
         flight_dir,
@@ -79,17 +80,19 @@ def preflight(
     )
     answer(as_json, preflight_info(result).model_dump(mode="json"), lambda: _show(result, file))
     if result.verdict == "no":
-        reasons = [finding.sentence() for finding in result.findings if finding.level == "no"]
+        reasons = [finding.sentence(spoken) for finding in result.findings if finding.level == "no"]
         raise InputError(f"preflight says no: {' '.join(reasons)}")
 
 
 def _show(result: Preflight, file: Path | None) -> None:
     rows = [
-        (finding.topic, Text(finding.level, _STYLES[finding.level]), finding.sentence()) for finding in result.findings
+        (spoken(finding.topic), Text(spoken(finding.level), _STYLES[finding.level]), finding.sentence(spoken))
+        for finding in result.findings
     ]
     table("about", "", "", rows=rows)
     for text in result.notes:
         out.print(f"note: {text}")
-    out.print(Text.assemble("verdict: ", (result.verdict, f"bold {_STYLES[result.verdict]}")))
+    verdict = (spoken(result.verdict), f"bold {_STYLES[result.verdict]}")
+    out.print(Text.assemble(f"{spoken('verdict')}: ", verdict))
     if file:
         out.print(f"wrote {file}")

@@ -9,7 +9,7 @@ import click
 
 from coarseloc.checks import ReportRequest
 from coarseloc.cli.options import flight_id, report_options
-from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, table
+from coarseloc.cli.terminal import answer, json_option, out, pass_workspace, speak, spoken, table
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def truth_check(
     """
     from search.export.check_infos import truth_check_info
 
+    speak(language)
     report = ReportRequest(file, language, figures, note) if file else None
     check = workspace.check_truth(flight_id(flight), csv=csv_file, report=report)
     written = [path for path in (csv_file, file) if path]
@@ -51,15 +52,15 @@ def truth_check(
 def _show(check: TruthCheck, written: list[Path]) -> None:
     from search.evaluation.report.truth_check import findings, off_map_texts
 
-    table("verdict", "frames", rows=list(check.counts.items()))
-    for text in (*off_map_texts(check, str), *findings(check, str)):
+    table("verdict", "frames", rows=[(spoken(verdict), n) for verdict, n in check.counts.items()])
+    for text in (*off_map_texts(check, spoken), *findings(check, spoken)):
         out.print(text)
     if check.legs:
         rows = [
             (
                 f"{leg.first}–{leg.last}", leg.frames, f"{leg.heading_deg:.0f}",
                 *(f"{value:+,.1f}" for value in (leg.east_m, leg.north_m, leg.right_m, leg.forward_m)),
-                f"{leg.sd_m:.2f}", "constant" if leg.constant else "",
+                f"{leg.sd_m:.2f}", spoken("constant") if leg.constant else "",
             )
             for leg in check.legs
         ]  # fmt: skip
@@ -67,7 +68,10 @@ def _show(check: TruthCheck, written: list[Path]) -> None:
         table(*columns, rows=rows, title="what the imagery lies beyond the labels")
     contradicted = [checked for checked in check.frames if checked.verdict == "contradicted"]
     if contradicted:
-        rows = [(checked.frame.index, checked.frame.relative_path, checked.reason) for checked in contradicted[:_SHOWN]]
+        rows = [
+            (checked.frame.index, checked.frame.relative_path, spoken(checked.reason))
+            for checked in contradicted[:_SHOWN]
+        ]
         table("frame", "file", "why", rows=rows, title=f"contradicted ({len(contradicted)})")
     for path in written:
         out.print(f"wrote {path}")

@@ -65,8 +65,12 @@ class Finding:
     values: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self, translate: Translator = str) -> str:
-        """In words, with its numbers."""
-        return translate(SENTENCES[self.key]).format(**self.values)
+        """In words, with its numbers; values that are sentences themselves are translated too."""
+        values = {
+            name: translate(value) if isinstance(value, str) and " " in value else value
+            for name, value in self.values.items()
+        }
+        return translate(SENTENCES[self.key]).format(**values)
 
 
 def worst(findings: Sequence[Finding]) -> Level:

@@ -11,6 +11,7 @@ import pytest
 
 from coarseloc.i18n import dictionary
 from coarseloc.i18n.messages import language_of_environment, message_translator, messages
+from search.preflight.findings import SENTENCES, Finding
 
 ROOT = Path(__file__).parents[2]
 VALUE = re.compile(r"\{\d+\}")
@@ -99,3 +100,15 @@ def test_values_are_copied_and_sentences_among_them_translated():
 )
 def test_the_language_is_the_readers(environment, language):
     assert language_of_environment(environment) == language
+
+
+def test_findings_of_a_preflight_are_in_korean_with_the_sentences_among_their_values():
+    translate = message_translator("ko")
+    for key, sentence in SENTENCES.items():
+        if re.search("[a-z]{3}", re.sub(r"\{\w+\}", "", sentence)):
+            assert re.search("[가-힣]", translate(sentence)), key
+    finding = Finding(
+        "weights", "no", "no-backbone", {"reason": "backbone x: flight 'y' is not known: expected one of z. q"}
+    )
+    assert "비행 'y'을(를) 모릅니다" in finding.sentence(translate)
+    assert finding.sentence() == finding.values["reason"]

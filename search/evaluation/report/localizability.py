@@ -17,7 +17,8 @@ from coarseloc.core import geo
 from coarseloc.core.errors import CoarselocError
 from coarseloc.core.types import BBox, LonLat, Progress
 from coarseloc.core.windows import WindowSource
-from coarseloc.i18n import Translator, translator
+from coarseloc.i18n import Translator
+from coarseloc.i18n.messages import message_translator
 from search.evaluation.report import style
 from search.evaluation.report.ground_map import GOOD_TO_BAD, GroundDrawing
 from search.evaluation.report.page import Page, Section, Table, figures_translator, stand_in_warnings, write_page
@@ -50,7 +51,7 @@ def write_localizability(
     progress: Progress | None = None,
 ) -> list[str]:
     """Write it as one HTML file; returns notices. ground: the map itself, None where its files are gone."""
-    translate = translator(language)
+    translate = message_translator(language)
     translate_figure, notices = figures_translator(language, figures)
     warnings = [note] if note else []
     warnings += stand_in_warnings([backbone.backbone for backbone in measured.backbones], translate)
@@ -261,7 +262,7 @@ def _gain_table(measured: Localizability, translate: Translator) -> Table:
     columns = (translate("what"), translate("without"), translate("with"), translate("gain"), "n")
     rows = [
         [
-            gain.name,
+            translate(gain.name),
             f"{gain.share_without:.1%}",
             f"{gain.share_with:.1%}",
             f"{(gain.share_with - gain.share_without) * 100:+.1f}",

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from coarseloc.core import geo
 from coarseloc.core.types import BBox
 from coarseloc.core.windows import WindowSource
-from coarseloc.i18n import Translator, translator
+from coarseloc.i18n import Translator
+from coarseloc.i18n.messages import message_translator
 from search.evaluation.report import style
 from search.evaluation.report.ground_map import GroundDrawing
 from search.evaluation.report.page import Page, Section, Table, figures_translator, write_page
@@ -47,7 +48,7 @@ def write_preflight(
     note: str | None = None,
 ) -> list[str]:
     """Write it as one HTML file; returns notices. grounds: of each source, None where it gives no picture."""
-    translate = translator(language)
+    translate = message_translator(language)
     translate_figure, notices = figures_translator(language, figures)
     sentences = [
         f"{translate(TOPICS[finding.topic])}: {finding.sentence(translate)}"
@@ -99,7 +100,7 @@ def _sections(
     if preflight.encoders:
         sections.append(Section("cost", translate("Cost"), table=_cost_table(preflight, translate), open=True))
     if preflight.notes:
-        table = Table((translate("note"),), [[text] for text in preflight.notes])
+        table = Table((translate("note"),), [[translate(text)] for text in preflight.notes])
         title = translate("What readers chose, doubted or left unused")
         sections.append(Section("notes", title, table=table, open=True))
     return sections

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from coarseloc.core import geo
 from coarseloc.core.types import BBox, Floats, LonLat, Progress
 from coarseloc.core.windows import WindowSource
-from coarseloc.i18n import Translator, translator
+from coarseloc.i18n import Translator
+from coarseloc.i18n.messages import message_translator
 from search.evaluation.report import style
 from search.evaluation.report.ground_map import GroundDrawing
 from search.evaluation.report.page import Page, Section, Table, figures_translator, write_page
@@ -43,7 +44,7 @@ def write_truth_check(
     progress: Progress | None = None,
 ) -> list[str]:
     """Write it as one HTML file; returns notices. ground: the references' map, None where its files are gone."""
-    translate = translator(language)
+    translate = message_translator(language)
     translate_figure, notices = figures_translator(language, figures)
     page = Page(
         title=f"{translate(TITLE)}: {check.flight.flight_id}",
@@ -309,6 +310,6 @@ def _frame_table(frames: Sequence[CheckedFrame], translate: Translator) -> Table
             translate(VERDICT_TEXTS[checked.verdict]),
             "–" if main is None or main.distance_m is None else f"{main.distance_m:,.1f}",
             "–" if checked.heading_off_deg is None else f"{checked.heading_off_deg:+.1f}",
-            checked.reason,
+            translate(checked.reason),
         ])  # fmt: skip
     return Table(columns, rows, frozenset(n for n, c in enumerate(frames) if c.verdict == "contradicted"))
