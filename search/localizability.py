@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from coarseloc.core import geo
+from coarseloc.core import geo, tiling
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import TileColumns
 from coarseloc.core.types import Bools, Float32, Floats, LonLat, Progress, ReferenceSet
@@ -391,7 +391,7 @@ def joined(*sets: ViewSet) -> ViewSet:
 
 def sample(rows: Rows, most: int) -> Rows:
     """At most so many rows, evenly out of all."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return rows[tiling.spread_rows(len(rows), most)]
 
 
 # --- of stored sets -------------------------------------------------------------------------------

@@ -85,8 +85,10 @@ def preflight(
 
 
 def _show(result: Preflight, file: Path | None) -> None:
+    from search.evaluation.report.preflight import TOPICS
+
     rows = [
-        (spoken(finding.topic), Text(spoken(finding.level), _STYLES[finding.level]), finding.sentence(spoken))
+        (spoken(TOPICS[finding.topic]), Text(spoken(finding.level), _STYLES[finding.level]), finding.sentence(spoken))
         for finding in result.findings
     ]
     table("about", "", "", rows=rows)

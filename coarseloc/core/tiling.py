@@ -149,3 +149,13 @@ def _count(length_m: float, footprint_m: float, stride_m: float) -> int:
     """How many footprints, `stride_m` apart, lie within a length."""
     room = length_m - footprint_m * (1 - _SLACK)
     return math.floor(room / stride_m) + 1 if room >= 0 else 0
+
+
+def spread_rows(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of `count` rows, int64 ascending: one at a random place in each of as many equal parts, the same
+    ones every time. Evenly spaced rows may all lie in one column of a grid, or at one heading."""
+    if count <= most:
+        return np.arange(count)
+    edges = np.linspace(0, count, most + 1)
+    within = np.random.default_rng(0).random(most)
+    return np.asarray((edges[:-1] + within * np.diff(edges)).astype(np.int64))

@@ -41,11 +41,13 @@ def message_translator(language: str) -> Translator:
     ]
 
     def translate(message: str) -> str:
+        if (text := translate_text(message)) != message:  # as it stands: a template may look like another's sentence
+            return text
         for pattern, translated in patterns:
             if match := pattern.fullmatch(message):
                 values = {number: translate_value(value) for number, value in match.groupdict().items()}
                 return _VALUE.sub(r"{v\1}", translated).format_map(values)
-        return translate_text(message)
+        return message
 
     def translate_value(value: str) -> str:
         return translate(value) if " " in value else value  # a sentence, not a name

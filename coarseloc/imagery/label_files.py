@@ -19,6 +19,7 @@ from coarseloc.core.types import AltitudeDatum, Doubt, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
 from coarseloc.imagery.gimbal import picture_attitude
 from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
+from coarseloc.imagery.utm_zones import read_zone
 
 TABLES = (".csv", ".tsv", ".txt")
 MAX_LABEL_BYTES = 200_000_000
@@ -265,7 +266,8 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
         table = read_table(decoded.text)
     except csv.Error as error:
         raise ImageryError("unreadable-label", f"{path} is not a valid CSV: {error}") from None
-    columns = {word: table.column(word) for word in COLUMNS}
+    has_crs = bool(crs or table.crs or table.column("zone"))
+    columns = {word: table.column(word, has_crs=has_crs) for word in COLUMNS}
     is_grid = not (columns["latitude"] and columns["longitude"]) and bool(columns["easting"] and columns["northing"])
     if not (columns["filename"] and (is_grid or (columns["latitude"] and columns["longitude"]))):
         raise NotLabelsError(
@@ -276,9 +278,12 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     notes = [decoded.notice, table.notice]
     if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
         notes.append(f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: taken to look straight down")
-    rows, to_degrees = table.rows, _to_degrees(path, crs or table.crs) if is_grid or crs else None
+    rows, by_zone = table.rows, is_grid and not crs and not table.crs and columns["zone"] is not None
+    to_degrees = _to_degrees(path, crs or table.crs) if (is_grid or crs) and not by_zone else None
     labels = [label for row in rows if (label := _table_label(row, columns, to_degrees, is_grid))]
-    if crs:
+    if by_zone:
+        notes += dict.fromkeys(note for label in labels if (note := label.note))
+    elif crs:
         notes.append(f"its positions are taken in {crs}, as --label-crs says")
     elif to_degrees:
         notes.append(f"its eastings and northings are taken in {_crs_name(table.crs)}, as it says")
@@ -321,8 +326,17 @@ def _table_label(
     usable = [f"{word} {cells[word]}" for word in _PLACE_WORDS if cells.get(word)]
     lat = _by_letter(numbers["latitude"], cells.get("latitude_letter"))
     lon = _by_letter(numbers["longitude"], cells.get("longitude_letter"))
+    zone_note = ""
     if is_grid:
         lat, lon = numbers["northing"], numbers["easting"]
+    if is_grid and to_degrees is None and lat is not None and lon is not None:
+        try:
+            zone = read_zone(cells.get("zone") or "", cells.get("zone_letter") or "", lon, lat)
+        except ImageryError as error:
+            problem = ImageryError(error.kind, f"the label of {name}: {error}")
+            return Label(name, replace(pose, altitude_datum=datum), problem)
+        to_degrees = grid_positions(zone.crs)
+        zone_note = zone.note or f"its eastings and northings are taken in {zone.crs}, by their zone"
     lat, lon = _in_degrees(lat, lon, to_degrees)
     label = _label_at(name, replace(pose, altitude_datum=datum), lat, lon, usable)
     time = parse_time(cells.get("time"))
@@ -331,6 +345,7 @@ def _table_label(
         label,
         time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time,
         gimbal=_gimbal(numbers),
+        note=zone_note,
     )
 
 

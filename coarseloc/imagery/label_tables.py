@@ -31,8 +31,12 @@ COLUMNS = {
     "longitude_letter": (
         "gpslongituderef", "gps_longitude_ref", "longituderef", "longitude_ref", "lonref", "lon_ref", "ew",
     ),
-    "easting": ("x/east", "x/easting", "easting", "east", "x_east"),
-    "northing": ("y/north", "y/northing", "northing", "north", "y_north"),
+    "easting": ("x/east", "x/easting", "easting", "east", "x_east", "utm_x", "utm_e", "utm_easting", "easting_m"),
+    "northing": (
+        "y/north", "y/northing", "northing", "north", "y_north", "utm_y", "utm_n", "utm_northing", "northing_m",
+    ),
+    "zone": ("zone", "utm_zone", "utmzone", "zone_number", "utm_zone_number", "utm존", "utm구역"),
+    "zone_letter": ("zone_letter", "utm_zone_letter", "utm_letter", "utm_band", "band", "hemisphere", "반구"),
     "altitude": (
         "altitude", "altitude_m", "alt", "alt_m", "alt_exif_m", "height", "height_m", "z/altitude", "height/z", "고도",
     ),
@@ -46,6 +50,7 @@ COLUMNS = {
     "gimbal_roll": ("gimbalrolldegree", "gimbal_roll", "gimball_roll", "gimbal_roll_deg"),
     "time": ("timestamp", "time", "datetime", "date_time", "datetimeoriginal", "time_utc", "촬영시간", "촬영일시"),
 }  # fmt: skip
+_XY = {"easting": "x", "northing": "y"}  # in a table that names a zone or a CRS
 _ODM_DEGREES = re.compile(r"(EPSG:4326|WGS ?84|\+proj=(longlat|latlong)\b.*)", re.IGNORECASE)
 _ODM_CRS = re.compile(r"(EPSG:\d+|WGS ?84( .*)?|\+proj=.*)", re.IGNORECASE)
 _ODM_HEADER = ["filename", "longitude", "latitude", "altitude", "yaw", "pitch", "roll"]
@@ -64,9 +69,11 @@ class LabelTable(NamedTuple):
     notice: str = ""  # what was taken for granted
     crs: str = ""  # that its head names, of its eastings and northings
 
-    def column(self, word: str) -> str | None:
-        """The column that holds what a word of `COLUMNS` says."""
-        return next((alias for alias in COLUMNS[word] if alias in self.header), None)
+    def column(self, word: str, *, has_crs: bool = False) -> str | None:
+        """The column that holds what a word of `COLUMNS` says. has_crs: x and y are an easting and a northing, where
+        nothing else is."""
+        column = next((alias for alias in COLUMNS[word] if alias in self.header), None)
+        return _XY[word] if column is None and has_crs and _XY.get(word) in self.header else column
 
 
 class TableText(NamedTuple):
@@ -122,6 +129,8 @@ def read_table(text: str) -> LabelTable:
 def _unused(header: list[str]) -> str:
     """Name the columns that are not understood, so that a heading among them is not lost without a word."""
     known = {alias for aliases in COLUMNS.values() for alias in aliases}
+    if not any(alias in header for alias in COLUMNS["latitude"]):
+        known |= set(_XY.values())  # used, or the table is not understood
     unknown = [column for column in header if column and column not in known]
     if not unknown:
         return ""

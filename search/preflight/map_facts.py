@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from coarseloc.core import geo
+from coarseloc.core import geo, tiling
 from coarseloc.core.types import BBox, EmbeddingSpec, Failure, Floats, Tile, TileSource, UInt8
 from coarseloc.imagery.decode import blank_colour, thumbnail_jpeg
 from coarseloc.imagery.orthophoto import OrthophotoSource
@@ -158,7 +158,7 @@ def map_findings(facts: SourceFacts) -> Iterator[Finding]:
 
 def sample_tiles(source: TileSource) -> SampledTiles:
     """Read a few tiles evenly over a map at one heading, and fewer at all headings."""
-    chosen = [source.tiles[row] for row in np.unique(np.linspace(0, len(source.tiles) - 1, SAMPLE_TILES).astype(int))]
+    chosen = [source.tiles[row] for row in tiling.spread_rows(len(source.tiles), SAMPLE_TILES)]
     blank, plain, pictures = [], [], []
     for tile in chosen:
         view = next(iter(source.views(tile, source.angles_of(tile)[:1])), None)

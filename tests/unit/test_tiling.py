@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -158,3 +159,10 @@ def test_spacing_bears_missing_doubled_and_misplaced_tiles() -> None:
 def test_spacing_of_one_place_is_refused() -> None:
     with pytest.raises(InputError, match="two"):
         tiling.footprint_from_spacing([SEOUL, SEOUL], 0.5)
+
+
+def test_a_sample_of_rows_falls_into_step_with_no_column_of_a_grid() -> None:
+    rows = tiling.spread_rows(690, 24)
+    assert len(set(rows.tolist())) == 24 and (np.diff(rows) > 0).all() and rows[-1] < 690
+    assert len(set((rows % 30).tolist())) > 10 and (np.bincount(rows * 4 // 690) == 6).all()
+    assert tiling.spread_rows(5, 24).tolist() == [0, 1, 2, 3, 4]

@@ -33,9 +33,9 @@ CENTER = LonLat(127.03, 37.5)
 
 @pytest.fixture
 def area(tmp_path: Path) -> Path:
-    """1,200 m of ground at 2 m; its north-west quarter is one grey."""
+    """1,200 m of ground at 2 m; its north-west quarter is one grey, but for the edge: a border were no ground."""
     pixels = np.random.default_rng(4).integers(0, 255, (60, 60, 3), np.uint8).repeat(10, 0).repeat(10, 1)
-    pixels[:300, :300] = 118
+    pixels[10:300, 10:300] = 118
     return write_rgb(tmp_path / "area.tif", pixels, center=CENTER, gsd_m=2.0)
 
 
