@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from coarseloc.cli.options import camera_options, label_options, map_options, time_options
-from coarseloc.cli.terminal import err, json_option, out, pass_workspace
+from coarseloc.cli.terminal import err, json_option, out, pass_workspace, spoken
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.imagery.frame_times import StatedTime
@@ -290,7 +290,7 @@ def _line(record: LiveFrameInfo) -> str:
     dropped = f", {record.dropped} dropped" if record.dropped else ""
     error = f" ({record.error})" if record.error else ""
     return (
-        f"{record.frame_index:5d} {track.state:<9} {place}, p {track.probability:.3f}, {record.age_s:.2f} s old"
+        f"{record.frame_index:5d} {spoken(track.state):<9} {place}, p {track.probability:.3f}, {record.age_s:.2f} s old"
         f"{dropped}{error}"
     )
 

@@ -49,7 +49,7 @@ def test_every_message_stands_in_the_source_and_its_korean_has_its_values():
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "ingest", "search", "track", "export", "evaluation", "localize", "bundle", "terminal"]
+    "command", ["demo", "ingest", "search", "track", "export", "evaluation", "localize", "live", "bundle", "terminal"]
 )
 def test_what_the_main_commands_print_is_there_in_korean(command):
     tree = ast.parse((ROOT / f"coarseloc/cli/{command}.py").read_text(encoding="utf-8"))
@@ -112,3 +112,12 @@ def test_findings_of_a_preflight_are_in_korean_with_the_sentences_among_their_va
     )
     assert "비행 'y'을(를) 모릅니다" in finding.sentence(translate)
     assert finding.sentence() == finding.values["reason"]
+
+
+def test_a_frame_of_a_live_flight_and_its_summary_are_in_korean():
+    translate = message_translator("ko")
+    line = translate(
+        "    3 tracking  37.5000000, 127.0300000 ± 1.2 m, 90.0°, p 0.990, 0.12 s old, 2 dropped"
+    )
+    assert line.endswith("p 0.990, 0.12초 전, 2개 버림")
+    assert translate("from arrival to estimate: median 0.12 s, largest 3.00 s").startswith("도착에서 추정까지")

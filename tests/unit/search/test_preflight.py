@@ -81,7 +81,9 @@ def test_holes_lacking_headings_and_coarse_maps_are_doubtful(area):
 
 def test_tiles_of_one_colour_and_without_contrast_are_counted(area):
     sample = sample_tiles(open_orthophoto(area, footprint_m=200, angles=(0,)))
-    assert sample.blank and len(sample.plain) < len(sample.blank) and sample.read_s > 0 and sample.thumbnail_bytes >= 4096
+    assert (
+        sample.blank and len(sample.plain) < len(sample.blank) and sample.read_s > 0 and sample.thumbnail_bytes >= 4096
+    )
     blank = by_key(sample_findings("area", sample))["blank"]
     assert blank.level == "doubtful" and f"{len(sample.blank)} of {len(sample.tiles)} tiles" in blank.sentence()
     assert by_key(sample_findings("area", replace(sample, blank=sample.tiles)))["blank"].level == "no"
