@@ -242,14 +242,18 @@ class FolderChecks(DataFolder):
         """Ask a set's views where they are among its others; returns what came of it and the rasters written.
 
         backbones: of those that the set is embedded with, all by default. excluded: what may not answer a view.
-        geotiffs: folder for two rasters a backbone, expected error and twins. report: a page.
+        geotiffs: folder for two rasters a backbone, expected error and twins. report: a page. What each place comes to
+        is stored in the data folder, for the pages' maps.
         """
         from search.localizability import measure_localizability
+        from search.measured_ground import embedding_versions, store_ground
 
         (stored,) = self.reference_sets(Where(reference_sets=(reference_set,) if reference_set else ()))
         specs = self.stored_specs([stored], backbones, input_px, precision, fit)
+        versions = embedding_versions(self.db, stored, specs)
         with self.show_progress(f"localizability {stored.name}") as progress:
             measured = measure_localizability(self.db, self.settings.mirrors, stored, specs, excluded, progress)
+        store_ground(self.settings.localizability, stored, specs, versions, measured)
         rasters = self._write_rasters(stored, measured, geotiffs) if geotiffs else []
         if report is not None:
             from search.evaluation.report.localizability import write_localizability

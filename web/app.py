@@ -30,6 +30,7 @@ from web.pages import (
     images,
     jobs,
     live,
+    localizability,
     localize,
     references,
     rotation,
@@ -42,7 +43,7 @@ from web.state import WebState
 
 _FEATURES = (
     flights, flight_columns, gallery, gallery_export, jobs, frame, live, search, localize, compare, rotation,
-    references, export, upkeep, ground, images, monitoring, openapi,
+    references, export, upkeep, ground, localizability, images, monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
 

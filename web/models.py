@@ -68,6 +68,9 @@ class GroundMap(MapBounds):
     footprint_m: float | None
     ground: str = Url
     tiles: str = Url
+    localizability: list[str] = Field(
+        default=[], description="paths on this server: what was measured of the places of each set"
+    )
 
 
 # --- ranked tiles ---------------------------------------------------------------------------------

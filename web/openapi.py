@@ -28,6 +28,7 @@ from web.pages.export_files import GeoJsonFeatures
 from web.pages.ground import GroundPlaces, MapGrid
 from web.pages.images import SIZES
 from web.pages.jobs import JobReceipt
+from web.pages.localizability import LocalizabilityLayer
 from web.pages.localize import ImageLocalization
 from web.pages.search import UploadReceipt
 from web.pages.upkeep import UpkeepReceipt
@@ -162,6 +163,7 @@ OPERATIONS: dict[str, Operation] = {
     "ground.tiles": Operation("The places of a reference set", (), (404,), GroundPlaces),
     "ground.picture": Operation("A reference set's ground, north up", (), (404,), _PICTURE),
     "ground.grid": Operation("A reference set's projected coordinates", (), (404,), MapGrid),
+    "localizability.places": Operation("What a set's places come to", (), (404,), LocalizabilityLayer),
     "ground.map_tile": Operation("A map tile of a reference set's ground", (), (404,), _MAP_TILE),
     "ground.base_tile": Operation("A map tile of the server's base map", (), (404,), _MAP_TILE | {"image/jpeg": None}),
     "jobs.jobs_json": Operation("Long work: what runs, how far it is, how it ended", ("lang",)),

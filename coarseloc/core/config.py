@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     def thumbnails(self) -> Path:
         return self.data_dir / "thumbnails"
 
+    @property
+    def localizability(self) -> Path:
+        return self.data_dir / "localizability"
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -12,6 +12,7 @@ from coarseloc.core.types import BBox
 from coarseloc.store import references, snapshots
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import StoredRun
+from search.measured_ground import is_measured
 from web.language import _
 from web.models import GroundMap, MapBounds, location_of
 from web.pages.ground import base_layers, ground_layer, set_extent
@@ -59,6 +60,11 @@ def ground_map(state: WebState, reference_sets: Sequence[StoredReferenceSet]) ->
         footprint_m=first.reference_set.footprint_m,
         ground=url_for("ground.picture", name=first.name),
         tiles=url_for("ground.tiles", name=first.name),
+        localizability=[
+            url_for("localizability.places", name=stored.name)
+            for stored, _extent in placed
+            if is_measured(state.settings.localizability, stored)
+        ],
     )
 
 
@@ -95,5 +101,13 @@ def map_texts() -> dict[str, str]:
         "frame": _("The frame's edge"),
         "footprints": _("Footprints of the tiles"),
         "coverage": _("Ground covered by references"),
+        "localizability": _("Localizability: expected error"),
+        "place": _("at this place: {error}, {share} of its headings right, margin {margin}"),
+        "unanswered": _("nothing could answer"),
+        "measured": _("{share} of the ground right; measured {date} without {excluded}"),
+        "view": _("the view itself"),
+        "own-place": _("the place itself"),
+        "neighbours": _("the view and its neighbours"),
+        "outdated": _("The references have changed since: run coarseloc localizability again."),
         "way": _("The way flown"),
     }

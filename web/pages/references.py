@@ -15,6 +15,7 @@ from coarseloc.store.gallery import Coverage
 from coarseloc.store.references import StoredReferenceSet
 from web.models import AnswerModel, GroundMap
 from web.pages import page
+from web.pages.localizability import GroundSummary, ground_summaries
 from web.pages.map import ground_map
 from web.state import WebState, current_state
 
@@ -55,6 +56,7 @@ class ReferenceSetView(AnswerModel):
     failure_kinds: dict[str, int]
     failures_shown: list[FailureView]
     map: GroundMap | None
+    localizability: list[GroundSummary] = Field(description="of each backbone that it was measured under")
 
 
 class PendingEmbeddings(AnswerModel):
@@ -121,6 +123,7 @@ def _set_view(
             for failure in failures[:FAILURES_SHOWN]
         ],
         map=ground_map(state, [stored]),
+        localizability=ground_summaries(state, stored),
     )
 
 

@@ -30,7 +30,7 @@ from web.safety import MAX_UPLOAD_BYTES, add_timing
 from web.state import EmbeddedQuery, WebState, current_state
 
 _QUERY = ("image", "flight", "frame")
-_BESIDE = (*_QUERY, "model", "by", "lang", "theme", "words")  # what the address may say beside its filters
+_BESIDE = (*_QUERY, "model", "by", "layer", "lang", "theme", "words")  # what the address may say beside its filters
 
 routes = Blueprint("search", __name__)
 

@@ -106,6 +106,7 @@ export function makeMap(holder, facts) {
   buttons(map);
   keys(map);
   if (facts.tiles) coverage(map);
+  if (facts.localizability?.length) localizability(map);
   holder.querySelector(".map-layers")?.toggleAttribute("hidden", false);
   return map;
 }
@@ -216,6 +217,71 @@ function coverage(map) {
   const { texts } = map;
   addLayer(map, "coverage", { title: texts.coverage, shows: false, large: true, onShow: load, style: new ol.style.Style({ fill: new ol.style.Fill({ color: "rgb(86 180 233 / .3)" }) }) });
   addLayer(map, "tiles", { title: texts.footprints, shows: false, large: true, onShow: load, style: line("rgb(255 255 255 / .55)", 1) });
+}
+
+// --- localizability -------------------------------------------------------------------------------
+
+const PLACE_ALPHA = 0.62;
+
+/** The expected error of each place of the references, under the backbone that the legend names; asked for when first
+ *  shown. `?layer=localizability` shows it at once. */
+function localizability(map) {
+  const legend = map.holder.querySelector(".places");
+  const choice = legend.querySelector("select");
+  let sets = [];
+  const shown = () => sets.flatMap((set) => set.backbones.filter(({ backbone }) => backbone === choice.value));
+  const draw = () => {
+    const grounds = shown();
+    const most = 2 * Math.max(...grounds.map(({ footprint_m }) => footprint_m));
+    replace(map.layers.localizability, grounds.flatMap((ground) => placeCells(map, ground, most)));
+    legend.querySelector(".scale-high").textContent = `≥ ${Math.round(most)} m`;
+    legend.querySelector(".places-line").textContent = groundLine(map.texts, grounds);
+  };
+  const load = async () => {
+    const answers = await Promise.all(map.facts.localizability.map((address) => fetch(address)));
+    const documents = await Promise.all(answers.map((answer) => answer.json()));
+    sets = documents.filter(({ backbones }) => backbones);
+    const names = [...new Set(sets.flatMap(({ backbones }) => backbones.map(({ backbone }) => backbone)))];
+    choice.replaceChildren(...names.map((name) => new Option(name, name)));
+    if (names.length) draw();
+    else legend.querySelector(".places-line").textContent = documents.map(({ detail, title }) => detail ?? title).join(" ");
+  };
+  addLayer(map, "localizability", { title: map.texts.localizability, shows: false, large: true, onShow: load, style: (cell) => cell.get("style") });
+  choice.addEventListener("change", draw);
+  map.holder.addEventListener("layer", ({ detail: { name, on } }) => name === "localizability" && (legend.hidden = !on));
+  map.chart.on("pointermove", ({ coordinate, dragging }) => {
+    if (dragging || legend.hidden || !sets.length) return;
+    const [cell] = map.layers.localizability.source.getFeaturesAtCoordinate(coordinate);
+    legend.querySelector(".places-line").textContent = cell ? placeLine(map.texts, cell.get("place")) : groundLine(map.texts, shown());
+  });
+  if (new URLSearchParams(location.search).get("layer") === "localizability") showLayer(map, "localizability", true);
+}
+
+/** A square of a stride's side for each place: filled by its error, dashed where nothing could answer. */
+function placeCells(map, { places, stride_m }, most) {
+  return places.map((place) => {
+    const [lon, lat, error] = place;
+    const color = error === null ? null : badness(error / most).replace(")", ` / ${PLACE_ALPHA})`);
+    const style = color ? filled(color, "#14181b55", 0.5) : remembered("no answer", () => new ol.style.Style({ fill: new ol.style.Fill({ color: "#14181b88" }), stroke: new ol.style.Stroke({ color: "#fff", width: 1.5, lineDash: [4, 4] }) }));
+    return outline(map, [lon, lat], 0, stride_m, { place, style });
+  });
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+function groundLine(texts, grounds) {
+  return grounds
+    .map(({ ground_share, measured_at, excluded, is_current }) => {
+      const without = { view: texts.view, place: texts["own-place"], neighbours: texts.neighbours }[excluded];
+      const line = texts.measured.replace("{share}", percent(ground_share)).replace("{date}", measured_at.slice(0, 10)).replace("{excluded}", without);
+      return is_current ? line : `${line}. ${texts.outdated}`;
+    })
+    .join(" · ");
+}
+
+function placeLine(texts, [, , error, share, margin]) {
+  const answer = error === null ? texts.unanswered : `${Math.round(error)} m`;
+  return texts.place.replace("{error}", answer).replace("{share}", percent(share)).replace("{margin}", margin === null ? "–" : margin.toFixed(4));
 }
 
 const tilesKnown = new Map(); // address → promise: frames share their references
