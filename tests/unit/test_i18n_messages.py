@@ -116,8 +116,6 @@ def test_findings_of_a_preflight_are_in_korean_with_the_sentences_among_their_va
 
 def test_a_frame_of_a_live_flight_and_its_summary_are_in_korean():
     translate = message_translator("ko")
-    line = translate(
-        "    3 tracking  37.5000000, 127.0300000 ± 1.2 m, 90.0°, p 0.990, 0.12 s old, 2 dropped"
-    )
+    line = translate("    3 tracking  37.5000000, 127.0300000 ± 1.2 m, 90.0°, p 0.990, 0.12 s old, 2 dropped")
     assert line.endswith("p 0.990, 0.12초 전, 2개 버림")
     assert translate("from arrival to estimate: median 0.12 s, largest 3.00 s").startswith("도착에서 추정까지")
