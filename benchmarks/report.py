@@ -75,7 +75,8 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
         "",
         "## What an ingest spends",
         "",
-        "Seconds of one ingest. Reading runs in threads beside embedding: the stages overlap.",
+        "Seconds of one ingest. Reading runs in threads beside embedding, ahead of it: the stages overlap.",
+        "A stage that never waits decides the pace.",
         "",
         *_stages(results.records),
         "",
@@ -127,8 +128,15 @@ def _stages(records: dict[str, Any]) -> list[str]:
     for name, stages in records.items():
         if isinstance(stages, dict) and "wall clock" in stages:
             embed = sum(seconds for stage, seconds in stages.items() if stage.startswith("embed "))
-            totals = [stages[key] for key in ("read (in threads)", "wait for reading", "write", "wall clock")]
-            read, wait, write, wall = (f"{seconds:.2f}" for seconds in totals)
-            rows.append((name, read, wait, f"{embed:.2f}", write, wall, f"{stages['cores busy']}"))
-    header = ("ingest", "read, in threads", "wait for reading", "embed", "write", "wall clock", "cores busy")
-    return table(header, rows, right=range(1, 7))
+            read, write, wall = (stages[key] for key in ("read (in threads)", "write", "wall clock"))
+            seconds = [f"{value:.2f}" for value in (read, embed, write, wall)]
+            waits = [_share_waiting(busy, wall) for busy in (read / stages["readers"], embed, write)]
+            rows.append((name, *seconds, *waits, f"{stages['cores busy']}"))
+    seconds_of = ("read, in threads", "embed", "write", "wall clock")
+    header = ("ingest", *seconds_of, "reading waits", "embedding waits", "writing waits", "cores busy")
+    return table(header, rows, right=range(1, 9))
+
+
+def _share_waiting(busy_s: float, wall_s: float) -> str:
+    """The share of an ingest's time in which a stage does nothing, each of its threads counted alike."""
+    return f"{max(0.0, 1 - busy_s / wall_s):.0%}"

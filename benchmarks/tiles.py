@@ -228,7 +228,7 @@ def _stages(own: Ingests) -> dict[str, float]:
     if own.summary is None:
         raise RuntimeError("no ingest has run")
     stages = {name: round(seconds, 3) for name, seconds in own.summary.seconds.items()}
-    return stages | {"wall clock": round(wall, 3), "cores busy": round(cpu / wall, 2)}
+    return stages | {"wall clock": round(wall, 3), "cores busy": round(cpu / wall, 2), "readers": worker.READERS}
 
 
 # --- several backbones --------------------------------------------------------------------------
