@@ -153,7 +153,7 @@ class BundleFile:
 
     def lines(self, name: str) -> Iterator[Any]:
         """A member's JSON lines, one at a time. Raises InputError where one is no JSON."""
-        with self._archive.open(self._infos[name]) as member:
+        with self._archive.open(self._info(name)) as member:
             for number, line in enumerate(iter(lambda: member.readline(MOST_LINE_BYTES), b""), 1):
                 try:
                     yield json.loads(line)
@@ -161,17 +161,23 @@ class BundleFile:
                     raise InputError(f"{self.path}: line {number} of {name} is no JSON ({error})") from None
 
     def rows(self, name: str) -> Iterator[dict[str, str]]:
-        """A member's CSV rows, one at a time."""
-        with self._archive.open(self._infos[name]) as member:
-            yield from csv.DictReader(io.TextIOWrapper(member, encoding="utf-8", newline=""))
+        """A member's CSV rows, one at a time. Raises InputError where it is no CSV."""
+        with self._archive.open(self._info(name)) as member:
+            try:
+                yield from csv.DictReader(io.TextIOWrapper(member, encoding="utf-8", newline=""))
+            except (ValueError, csv.Error) as error:
+                raise InputError(f"{self.path}: {name} is no CSV ({error})") from None
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        if name not in self._infos:
+            raise InputError(f"{self.path} is no bundle: it has no {name}")
+        return self._infos[name]
 
     def _whole(self, name: str) -> bytes:
-        info = self._infos.get(name)
-        if info is None or info.file_size > MOST_JSON_BYTES:
+        info = self._info(name)
+        if info.file_size > MOST_JSON_BYTES:
             raise InputError(
-                f"{self.path} is no bundle: it has no {name}"
-                if info is None
-                else f"{self.path}: {name} has {info.file_size} bytes, more than the {MOST_JSON_BYTES} that are read"
+                f"{self.path}: {name} has {info.file_size} bytes, more than the {MOST_JSON_BYTES} that are read"
             )
         try:
             return self._archive.read(info)

@@ -49,7 +49,7 @@ def test_no_more_pixels_are_decoded_at_once_than_the_budget_has(monkeypatch):
         thread.start()
     for thread in decoders:
         thread.join()
-    assert 20_000_000 < most <= images.MAX_PIXELS
+    assert 20_000_000 < most <= images.AT_ONCE_PX
 
 
 def test_a_failed_picture_gives_its_pixels_back():

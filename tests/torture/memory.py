@@ -27,6 +27,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
+import load_clients
 import numpy as np
 from load import GROWTH, GROWTH_MIB, Server
 from load_clients import Client, Target, another, explore, warm
@@ -126,6 +127,8 @@ def send_hostile(target: Target, number: int, rng: random.Random) -> int:
             return client.send(body).status
         client._connection.request("POST", f"/localize?model={quote(rng.choice(target.models))}", body)
         return client.end("localize", 0.0).status
+    except OSError:  # nobody takes it
+        return 0
     finally:
         client.close()
 
@@ -160,6 +163,8 @@ def in_parts(
             numbers = range(part * count // PARTS, (part + 1) * count // PARTS)
             answers = pool.map(lambda number: act(target, number, random.Random(f"{seed}/{number}")), numbers)
             statuses.update(answers)
+            if (code := server.process.poll()) is not None:
+                raise SystemExit(f"BROKEN  the server ended with {code} (-9: for memory) after {dict(statuses)}")
             time.sleep(SETTLE_S)
             at_rest.append(server.memory().anonymous)
     return at_rest, statuses, time.monotonic() - started
@@ -178,6 +183,7 @@ def main() -> int:
     asked = parser.parse_args()
     import load_data
 
+    load_clients.TIMEOUT_S = 300.0  # large pictures wait for each other, on a busy machine for minutes
     held = True
     with tempfile.TemporaryDirectory(prefix="coarseloc-memory-") as temporary:
         folder = Path(temporary)

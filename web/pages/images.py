@@ -42,6 +42,7 @@ _FOR_EVER_S = 31_536_000
 _SAME_GROUND = 8.0  # levels of 255 that JPEG and another resolution may cost, and another year's picture exceeds
 
 MAX_PIXELS = 60_000_000  # of an upload; one takes half a gigabyte at most while it is decoded
+AT_ONCE_PX = 40_000_000  # a WebP takes 18 bytes a pixel, others 5 to 8: three quarters of a gigabyte at most
 MAX_RENDITION_BYTES = 2 * 2**30
 _LOOK_EVERY = 100  # renditions, from one look at how much they take to the next
 _renditions_written = count(1)
@@ -72,7 +73,7 @@ class PixelBudget:
                 self._room.notify_all()
 
 
-DECODING = PixelBudget(MAX_PIXELS)
+DECODING = PixelBudget(AT_ONCE_PX)
 
 
 def tile_url(rotated_tile: int, content_digest: str, size: str = "thumb") -> str:
