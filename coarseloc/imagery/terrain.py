@@ -7,24 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import rasterio.warp
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Floats, LonLat
+from coarseloc.imagery.raster_files import open_raster, raster_files
 
+_HEIGHT_DRIVERS = {".asc": "AAIGrid", ".hgt": "SRTMHGT", ".dt0": "DTED", ".dt1": "DTED", ".dt2": "DTED"}
 _METRES = (None, "", "m", "metre", "metres", "meter", "meters")
 
 
 def terrain_heights_m(path: Path, places: Sequence[LonLat]) -> list[float | None]:
     """Metres above sea level at each place, bilinear between the raster's pixels; None beyond it and where it has none.
 
-    Raises InputError where the file is no raster of one band, in metres, in a known CRS.
+    Files are of the kinds that maps are, or `.asc`, `.hgt`, `.dt0` … `.dt2`. Raises InputError where the file is no raster
+    of one band, in metres, in a known CRS.
     """
     try:
-        with rasterio.open(path) as source:
+        with _open_heights(path) as source:
             if source.count != 1:
                 raise InputError(f"{path} has {source.count} bands: expected heights in metres alone, as a DEM has")
             if source.crs is None:
@@ -49,6 +52,17 @@ def terrain_heights_m(path: Path, places: Sequence[LonLat]) -> list[float | None
         raise InputError(f"{path} cannot be read as a raster: {error}") from error
     heights = _bilinear(pixels, columns - left, rows - top, inside)
     return [None if math.isnan(height) else height for height in heights.tolist()]
+
+
+def _open_heights(path: Path) -> DatasetReader:
+    """As a map is opened, by the driver of its content; or by its suffix, as grids of heights alone are."""
+    driver = _HEIGHT_DRIVERS.get(path.suffix.lower())
+    if driver is not None and path.is_file():
+        return open_raster(str(path), driver)
+    files = raster_files(path, None)
+    if files.missing:
+        raise InputError(f"{path} lacks a part that it names: {files.missing[0].path}")
+    return open_raster(files.name, files.driver)
 
 
 def _bilinear(pixels: Floats, columns: Floats, rows: Floats, inside: np.ndarray) -> Floats:

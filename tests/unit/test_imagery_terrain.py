@@ -29,6 +29,20 @@ def test_heights_lie_on_the_plane_between_pixels(tmp_path):
     assert heights == pytest.approx([100.0 + 3.0 * column - 2.0 * row for column, row in points], abs=1e-3)
 
 
+def test_a_dem_is_opened_by_the_driver_of_its_kind_and_no_other(tmp_path):
+    dem = write_dem(tmp_path / "dem.tif", slope())
+    grid = tmp_path / "grid.asc"
+    lines = [f"ncols 50\nnrows 40\nxllcorner {WEST}\nyllcorner {NORTH - 40 * STEP}\ncellsize {STEP}\n"]
+    grid.write_text("".join([*lines, *(" ".join(map(str, row)) + "\n" for row in slope())]))
+    with rasterio.open(dem) as source:
+        grid.with_suffix(".prj").write_text(source.crs.to_wkt())
+    assert terrain_heights_m(grid, [place(5, 5)]) == pytest.approx([105.0], abs=1e-2)
+    remote = tmp_path / "remote.xml"  # GDAL would ask a server for it
+    remote.write_text("<GDAL_WMS><Service name='TMS'><ServerUrl>http://127.0.0.1:9/</ServerUrl></Service></GDAL_WMS>")
+    with pytest.raises(InputError, match="raster"):
+        terrain_heights_m(remote, [place(5, 5)])
+
+
 def test_places_beyond_the_raster_or_without_a_height_have_none(tmp_path):
     heights = slope()
     heights[10:20, 10:20] = -9999.0
