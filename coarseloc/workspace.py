@@ -870,12 +870,14 @@ class Workspace(FolderChecks):
         crs: str | None = None,
         utc_offset_s: int | None = None,
         dem: Path | None = None,
+        track_name: str | None = None,
     ) -> ExportSummary:
         """Write a flight's newest runs and stored tracks as files for other programs.
 
         formats: some of `FORMATS` (runs) and `TRACK_FORMATS`; None: what the flight has of them, but for what needs
         UTC. crs: positions as x and y of this projected CRS ("EPSG:32652") too. utc_offset_s: of the frames' times, for
         tracks, in place of what is stored. dem: heights of the ground above sea level, for tracks.
+        track_name: which of several tracks, by evidence and options, such as "both --yaw labels".
         """
         from search.export.files import export
 
@@ -890,6 +892,7 @@ class Workspace(FolderChecks):
             crs=crs,
             utc_offset_s=utc_offset_s,
             dem=dem,
+            track_name=track_name,
         )
         for text in summary.notices:
             self.notice(text)

@@ -73,8 +73,10 @@ def frame_answers(
     method: str = BEST_PLACE,
     frame_indices: Sequence[int] | None = None,
     with_hits: bool = True,
+    track_name: str | None = None,
 ) -> dict[int, list[FrameAnswer]]:
-    """{run id: answers in the flight's order}, of all frames or of those of `frame_indices`.
+    """{run id: answers in the flight's order}, of all frames or of those of `frame_indices`. track_name: of the track
+    that they tell of (`localizations.run_track`).
 
     Raises InputError where a run has no answer by this method, naming the methods that it has.
     """
@@ -84,7 +86,9 @@ def frame_answers(
     answers = {}
     for run in stored_runs:
         _check_method(session, run, method)
-        results = runs.results(session, run.id, frame_indices, method=method, with_hits=with_hits)
+        results = runs.results(
+            session, run.id, frame_indices, method=method, with_hits=with_hits, track_name=track_name
+        )
         voters = runs.agreement_voters(run, runs_by_flight[run.flight_id])
         for voter in voters:
             if voter.id not in votes:

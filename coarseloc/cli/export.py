@@ -29,6 +29,12 @@ from search.export.files import FORMATS, TRACK_FORMATS
 @click.option(
     "--dem", type=click.Path(path_type=Path), help="Heights of the ground above sea level (GeoTIFF, m), for tracks."
 )
+@click.option(
+    "--track",
+    "track_name",
+    metavar="NAME",
+    help='Which of several tracks: evidence and options, as "both --yaw labels". [one without options first]',
+)
 @method_option
 @utc_offset_option
 @json_option
@@ -41,6 +47,7 @@ def export(
     formats: Sequence[str],
     crs: str | None,
     dem: Path | None,
+    track_name: str | None,
     method: str,
     utc_offset_s: int | None,
     as_json: bool,
@@ -58,6 +65,7 @@ def export(
         method=method,
         utc_offset_s=utc_offset_s,
         dem=dem,
+        track_name=track_name,
     )
 
     def show() -> None:

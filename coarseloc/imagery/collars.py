@@ -30,7 +30,7 @@ def blank(values: NDArray[Any], colour: Colour | None = None) -> Bools:
     """
     if values.dtype == np.uint8:
         black, white = values <= _LEVELS, values >= 255 - _LEVELS
-        empty: Bools = black.all(axis=0) | white.all(axis=0)
+        empty: Bools = np.asarray(black.all(axis=0) | white.all(axis=0))
     else:
         empty = (values == 0).all(axis=0)
         if np.issubdtype(values.dtype, np.integer):

@@ -23,8 +23,8 @@ _METRES = (None, "", "m", "metre", "metres", "meter", "meters")
 def terrain_heights_m(path: Path, places: Sequence[LonLat]) -> list[float | None]:
     """Metres above sea level at each place, bilinear between the raster's pixels; None beyond it and where it has none.
 
-    Files are of the kinds that maps are, or `.asc`, `.hgt`, `.dt0` … `.dt2`. Raises InputError where the file is no raster
-    of one band, in metres, in a known CRS.
+    Files are of the kinds that maps are, or `.asc`, `.hgt`, `.dt0` … `.dt2`. Raises InputError where the file is no
+    raster of one band, in metres, in a known CRS.
     """
     try:
         with _open_heights(path) as source:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
+from coarseloc.core.errors import StoreError
 from coarseloc.core.fixes import FrameFix, Pose2D
 from coarseloc.core.tracks import TrackEstimate, TrackEvidence, TrackMode
 from coarseloc.core.types import Covariance, Estimate, LonLat
@@ -81,6 +82,20 @@ class StoredLocalization:
         if speed_mps:
             options.append("--speed {:g}:{:g}".format(*speed_mps))
         return tuple(filter(None, options))
+
+    @property
+    def track_name(self) -> str:
+        """What a track is chosen by: its evidence and options, such as "fixes" or "both --yaw labels"."""
+        return " ".join((self.evidence, *self._track_flags))
+
+    @property
+    def is_plain_track(self) -> bool:
+        """Whether it was asked without options."""
+        return not self._track_flags
+
+    @property
+    def _track_flags(self) -> tuple[str, ...]:
+        return tuple(option for option in self.track_options if option.startswith("--"))
 
     @property
     def track_question(self) -> tuple[str, str, tuple[str, ...]]:
@@ -232,7 +247,10 @@ def is_unfinished(session: Session, run: int, method: str, parameters: Mapping[s
 
 
 def newest_localization(session: Session, run: int, method: str) -> int | None:
-    """The key of this run's newest answer by a method."""
+    """The key of this run's newest answer by a method; of tracks, that of `run_track`."""
+    if method in _TRACK_MODES:
+        chosen = run_track(session, run, method)
+        return None if chosen is None else chosen.id
     query = (
         select(LocalizationRow.id)
         .join(LocalizationRunRow)
@@ -277,16 +295,28 @@ def frame_fixes(session: Session, run: int, frame_indices: Sequence[int] | None 
     return {} if localization is None else fixes.fixes(session, localization, frame_indices)
 
 
-def frame_tracks(
-    session: Session, run: int, method: str | None = None, frame_indices: Sequence[int] | None = None
-) -> dict[int, TrackEstimate]:
-    """Read {frame index: estimate} of a run's newest track, for all frames or some; the smoothed one where there is
-    one, unless `method` says which. None where there is no track."""
+def run_track(
+    session: Session, run: int, method: str | None = None, track_name: str | None = None
+) -> StoredLocalization | None:
+    """A run's newest track: the smoothed one where there is one, unless `method` says which; one without options before
+    any with them, unless `track_name` says which. Raises StoreError where there is none of that name."""
+    of_run = select(LocalizationRunRow.localization_id).where(LocalizationRunRow.run_id == run)
+    stored = _localizations(session, and_(LocalizationRow.method.in_(_TRACK_MODES), LocalizationRow.id.in_(of_run)))
+    named = [track for track in stored if track_name in (None, track.track_name)]
+    if track_name is not None and stored and not named:
+        names = ", ".join(repr(name) for name in sorted({track.track_name for track in stored}))
+        raise StoreError(f"no track {track_name!r} is stored: expected one of {names}")
     for name in (TRACK_SMOOTHED, TRACK) if method is None else (method,):
-        localization = newest_localization(session, run, name)
-        if localization is not None:
-            return tracks.track_estimates(session, localization, _TRACK_MODES[name], frame_indices)
-    return {}
+        if candidates := [track for track in named if track.method == name]:
+            return max(candidates, key=lambda track: (track.is_plain_track, track.id))
+    return None
+
+
+def frame_tracks(
+    session: Session, stored: StoredLocalization | None, frame_indices: Sequence[int] | None = None
+) -> dict[int, TrackEstimate]:
+    """Read {frame index: estimate} of a track, for all frames or some; nothing of none."""
+    return {} if stored is None else tracks.track_estimates(session, stored.id, stored.track_mode, frame_indices)
 
 
 def newest_tracks(session: Session, flight_id: str) -> list[StoredLocalization]:
@@ -312,7 +342,11 @@ def methods(session: Session, run: int) -> list[str]:
 
 
 def estimates(
-    session: Session, run: int, method: str, frame_indices: Sequence[int] | None = None
+    session: Session,
+    run: int,
+    method: str,
+    frame_indices: Sequence[int] | None = None,
+    track_name: str | None = None,
 ) -> dict[int, tuple[Estimate, TileSnapshot | None]]:
     """Read {frame index: (estimate, snapshot of its best tile)} of a run by one method, for all frames or some.
 
@@ -322,7 +356,7 @@ def estimates(
         fixes_by_frame = frame_fixes(session, run, frame_indices)
         return {index: (_fix_estimate(fix.pose), None) for index, fix in fixes_by_frame.items() if fix.pose}
     if method in _TRACK_MODES:
-        tracked = frame_tracks(session, run, method, frame_indices)
+        tracked = frame_tracks(session, run_track(session, run, method, track_name), frame_indices)
         return {index: (estimate, None) for index, frame in tracked.items() if (estimate := _track_estimate(frame))}
     if (newest := newest_localization(session, run, method)) is not None:
         seals.check(session, "localization", newest)

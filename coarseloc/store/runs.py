@@ -19,7 +19,7 @@ from coarseloc.core.types import Estimate, Frame, RankedTile, ReferenceSet, Timi
 from coarseloc.store import localizations, seals, snapshots
 from coarseloc.store.embeddings import StoredSpec, stored_spec
 from coarseloc.store.flights import StoredFlight, frame_of
-from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED
+from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK, TRACK_SMOOTHED, StoredLocalization
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.snapshots import TileSnapshot
 from coarseloc.store.tables import FlightRow, FrameResultRow, FrameRow, HitRow, RunRow, SpecRow, now
@@ -66,6 +66,7 @@ class FrameResult:
     best: TileSnapshot | None  # the estimate's tile
     fix: FrameFix | None = None  # None where the run was not verified
     track: TrackEstimate | None = None  # None where the run was not tracked
+    tracked_by: StoredLocalization | None = None  # the track that this estimate is of
 
 
 def combine_reference_sets(sets: Sequence[ReferenceSet]) -> ReferenceSet:
@@ -278,8 +279,10 @@ def results(
     *,
     method: str = BEST_PLACE,
     with_hits: bool = True,
+    track_name: str | None = None,
 ) -> list[FrameResult]:
-    """Read a run's results in the flight's order with the estimates of a method, for all frames or some.
+    """Read a run's results in the flight's order with the estimates of a method, for all frames or some, and those of a
+    track (`localizations.run_track`).
 
     Raises StoreError where its rows are not as they were written.
     """
@@ -295,19 +298,25 @@ def results(
     rows = session.execute(query).all()
     keys = [frame.id for frame, _ in rows] if frame_indices is not None else None
     hits = _hits(session, run, keys) if with_hits else {}
-    estimates = localizations.estimates(session, run, method, frame_indices)
+    estimates = localizations.estimates(session, run, method, frame_indices, track_name)
     fixes = localizations.frame_fixes(session, run, frame_indices)
     track_method = method if method in (TRACK, TRACK_SMOOTHED) else None
-    tracked = localizations.frame_tracks(session, run, track_method, frame_indices)
+    tracked_by = localizations.run_track(session, run, track_method, track_name)
+    tracked = localizations.frame_tracks(session, tracked_by, frame_indices)
     return [
         FrameResult(
             frame_of(frame),
             _timing(result),
             tuple(hits.get(frame.id, ())),
             result.error,
-            *(*estimates.get(frame.index, (None, None)), fixes.get(frame.index), tracked.get(frame.index)),
+            estimate=estimate,
+            best=best,
+            fix=fixes.get(frame.index),
+            track=tracked.get(frame.index),
+            tracked_by=tracked_by,
         )
         for frame, result in rows
+        for estimate, best in [estimates.get(frame.index, (None, None))]
     ]
 
 

@@ -85,6 +85,7 @@ def export(
     crs: str | None = None,
     utc_offset_s: int | None = None,
     dem: Path | None = None,
+    track_name: str | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Write a flight's newest runs (`FORMATS`) and stored tracks (`TRACK_FORMATS`); without `formats`, what it has of
@@ -97,6 +98,7 @@ def export(
     KML and GeoJSON as failures, in the single document and in the count. Tracks are those of `flight_tracks`:
     `<flight>_track.…`, with the reference set's name where there are several. crs: positions in this projected CRS too.
     utc_offset_s: of the frames' times, for tracks, in place of what is stored. dem: heights of the ground, for tracks.
+    track_name: which of several tracks (`StoredLocalization.track_name`); in records one without options before others.
     Raises StoreError (unknown flight, nothing finished) and InputError (unknown format or CRS, no UTC for a format that
     needs it, folder not writable), before anything is written where it can be known then.
     """
@@ -112,6 +114,8 @@ def export(
         raise InputError(f"--dem is for tracks ({', '.join(TRACK_FORMATS)}), and none is exported: leave it out")
     newest = newest_runs(db, flight_id, reference_set) if of_runs else []
     tracks = flight_tracks(db, flight_id, reference_set, method, utc_offset_s) if of_tracks else []
+    if track_name is not None and of_tracks:
+        tracks = _tracks_named(tracks, track_name)
     if dem is not None:
         tracks = [with_terrain(track, dem) for track in tracks]
     contents = track_contents(tracks, formats, grid)
@@ -121,7 +125,7 @@ def export(
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         if newest:
-            infos = _all_infos(db, thumbnails, flight, newest, method, grid)
+            infos = _all_infos(db, thumbnails, flight, newest, method, grid, track_name)
             counts = _write_runs(out_dir, flight, newest, infos, formats, single, grid, progress)
         for name, content in contents.items():
             files.write_bytes(out_dir / name, content)
@@ -196,6 +200,14 @@ def _write_runs(
         counts["files"] += 1
         _write(out_dir / f"{name}.csv", to_csv(rows))
     return counts
+
+
+def _tracks_named(tracks: Sequence[FlightTrack], name: str) -> list[FlightTrack]:
+    named = [track for track in tracks if track.stored.track_name == name]
+    if not named:
+        names = ", ".join(repr(other) for other in sorted({track.stored.track_name for track in tracks}))
+        raise InputError(f"no track {name!r} is stored: expected one of {names}")
+    return named
 
 
 def track_contents(
@@ -287,9 +299,10 @@ def _all_infos(
     stored_runs: Sequence[StoredRun],
     method: str,
     grid: ProjectedGrid | None,
+    track_name: str | None,
 ) -> Iterator[FrameInfo]:
     for group in group_by_question(stored_runs):  # one group's results in memory at a time
-        yield from frame_infos(db, thumbnails, flight, group, method=method, grid=grid)
+        yield from frame_infos(db, thumbnails, flight, group, method=method, grid=grid, track_name=track_name)
 
 
 # --- names --------------------------------------------------------------------------------------

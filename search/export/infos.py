@@ -83,10 +83,12 @@ def frame_infos(
     *,
     method: str = BEST_PLACE,
     grid: ProjectedGrid | None = None,
+    track_name: str | None = None,
 ) -> Iterator[FrameInfo]:
-    """Every frame (or those of `frame_indices`) of runs, run by run in the flight's order; positions in a grid too."""
+    """Every frame (or those of `frame_indices`) of runs, run by run in the flight's order; positions in a grid too.
+    track_name: of the track that records tell of."""
     with db.read() as session:
-        answers = frame_answers(session, stored_runs, method=method, frame_indices=frame_indices)
+        answers = frame_answers(session, stored_runs, method=method, frame_indices=frame_indices, track_name=track_name)
     for run in stored_runs:
         for answer in answers.pop(run.id):
             result = answer.result
@@ -192,7 +194,7 @@ def estimate_info(answer: FrameAnswer, method: str) -> EstimateInfo | None:
             "method": method,
             "agreement": AgreementInfo(**asdict(agreement)),
             "fix": fix_info(answer.result.fix),
-            "track": answer.result.track and track_info(answer.result.track),
+            "track": answer.result.track and track_info(answer.result.track, answer.result.tracked_by),
         }
     )
 

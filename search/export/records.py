@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 
 from coarseloc.core.clock import TimeSource
-from coarseloc.core.tracks import MotionSource, TrackMode, TrackState
+from coarseloc.core.tracks import MotionSource, TrackEvidence, TrackMode, TrackState
 from coarseloc.core.types import AltitudeDatum
 
 SCHEMA_VERSION: Final = "1.2"
@@ -245,6 +245,12 @@ class TrackInfo(_Record):
     odometry: MotionSource = Field(description="what tells the motion between frames")
     reset_counter: int = Field(ge=0, description="goes up where the position jumps")
     alternatives: list[AlternativeInfo]
+    evidence: TrackEvidence | None = Field(default=None, description="what told the track's places, in records of runs")
+    options: list[str] | None = Field(
+        default=None,
+        description="what else the track was asked with: backbones whose ranks it goes by, and options such as "
+        "`--yaw labels`, in records of runs",
+    )
 
 
 class EstimateInfo(_Record):

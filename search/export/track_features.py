@@ -43,7 +43,9 @@ def points(track: FlightTrack, grid: ProjectedGrid | None = None) -> Iterator[Fe
     """Every frame with its state; one without a position has no geometry. x and y with a grid."""
     for tracked in track.frames:
         location, covariance = tracked.position, tracked.covariance_m2
-        info = track_info(tracked.estimate).model_dump(exclude={"location", "alternatives", "mode"})
+        info = track_info(tracked.estimate).model_dump(
+            exclude={"location", "alternatives", "mode", "evidence", "options"}
+        )
         properties: dict[str, Any] = {"kind": "track", **_frame(track, tracked), **info}
         if location is None or covariance is None:
             yield feature_of(None, properties)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from coarseloc.core.tracks import TrackEstimate
+from coarseloc.store.localizations import StoredLocalization
 from search.answers import TrackErrors
 from search.export.fix_infos import heading_info, point_info
 from search.export.records import AlternativeInfo, TrackErrorsInfo, TrackInfo
 
 
-def track_info(estimate: TrackEstimate) -> TrackInfo:
-    """The record of an estimate."""
+def track_info(estimate: TrackEstimate, stored: StoredLocalization | None = None) -> TrackInfo:
+    """The record of an estimate. stored: the track that it is of, where readers are to know what that was asked."""
     location = point_info(estimate.position, estimate.position_covariance_m2)
     alternatives = [
         AlternativeInfo(
@@ -34,6 +35,8 @@ def track_info(estimate: TrackEstimate) -> TrackInfo:
         odometry=estimate.odometry,
         reset_counter=estimate.reset_counter,
         alternatives=alternatives,
+        evidence=stored.evidence if stored else None,
+        options=list(stored.track_options) if stored else None,
     )
 
 

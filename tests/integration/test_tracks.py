@@ -18,7 +18,7 @@ from textured_maps import textured_map
 import coarseloc as cl
 from coarseloc.core import geo
 from coarseloc.core.config import CustomBackbone
-from coarseloc.core.errors import InputError
+from coarseloc.core.errors import InputError, StoreError
 from coarseloc.imagery.flights import open_flight
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.store import localizations, runs
@@ -361,7 +361,7 @@ def test_both_registers_at_the_places_that_ranks_say(workspace: cl.Workspace):
     assert [record.track for record in again] == [record.track for record in records]
 
 
-def test_labels_yaw_is_evidence_of_ranks_and_another_question(workspace: cl.Workspace, flight: Path):
+def test_labels_yaw_is_evidence_of_ranks_and_another_question(workspace: cl.Workspace, flight: Path, tmp_path: Path):
     plain = tracked(workspace, evidence="ranks")
     labelled = tracked(workspace, evidence="ranks", yaw="labels")
     yaws = {frame.index: frame.truth.yaw_deg for frame in open_flight(flight).frames}
@@ -372,6 +372,12 @@ def test_labels_yaw_is_evidence_of_ranks_and_another_question(workspace: cl.Work
     with workspace.db.read() as session:
         newest = localizations.newest_tracks(session, FLIGHT)
     assert [stored.track_options for stored in newest[::2]] == [("demo",), ("demo", "--yaw labels")]
+    for name, options in ((None, ["demo"]), ("ranks --yaw labels", ["demo", "--yaw labels"])):
+        workspace.export(FLIGHT, tmp_path / str(name), formats=["json"], track_name=name)
+        record = json.loads(next((tmp_path / str(name)).glob("*_demo.json")).read_text())
+        assert (record["estimate"]["track"]["evidence"], record["estimate"]["track"]["options"]) == ("ranks", options)
+    with pytest.raises(StoreError, match="expected one of 'ranks', 'ranks --yaw labels'"):
+        workspace.export(FLIGHT, tmp_path / "no", formats=["json"], track_name="fixes")
     assert [record.track for record in tracked(workspace, evidence="ranks")] == [record.track for record in plain]
 
 
