@@ -164,7 +164,8 @@ def _weighted(scores: Floats, k: int) -> Floats:
     present = ~np.isnan(top_scores)
     weights = present.sum(axis=1, keepdims=True) - np.arange(top_scores.shape[1])
     weights = np.where(present, weights, 0)
-    return cast(Floats, (weights * np.where(present, top_scores, 0)).sum(axis=1) / weights.sum(axis=1))
+    with np.errstate(invalid="ignore"):  # nan where there is no candidate
+        return cast(Floats, (weights * np.where(present, top_scores, 0)).sum(axis=1) / weights.sum(axis=1))
 
 
 # --- the table ----------------------------------------------------------------------------------

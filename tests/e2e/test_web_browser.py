@@ -392,3 +392,55 @@ def test_pages_work_without_scripts(browser, server):
     page.get_by_role("link", name="Next frame").click()
     assert "Frame 4" in page.locator("h1").inner_text()
     context.close()
+
+
+# --- comparing backbones ------------------------------------------------------------------------
+
+
+POINT_OF = """(over, label) => {
+  const { left, top, width, height } = over.getBoundingClientRect();
+  const note = over.closest(".panel").querySelector(".panel-note");
+  const near = [];
+  for (let x = 4; x < width; x += 4) for (let y = 4; y < height; y += 4) {
+    over.dispatchEvent(new MouseEvent("mousemove", { clientX: left + x, clientY: top + y }));
+    if (note.textContent.startsWith(label)) near.push([x, y]);
+  }
+  const middle = (part) => near.reduce((sum, place) => sum + place[part], 0) / near.length;
+  return { x: middle(0), y: middle(1) };
+}"""
+
+
+def test_a_point_of_a_chart_leads_to_its_frame_by_the_keyboard_and_by_the_mouse(page, server):
+    page.goto(server("/compare"))
+    page.locator("#error").scroll_into_view_if_needed()
+    panel = page.locator("#error .panel")
+    panel.wait_for()
+    assert page.locator("#error > picture").is_hidden()
+    panel.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    note = panel.locator(".panel-note").inner_text()
+    named = re.match(r"vits16\+ · Frame (\d+) · top-1 error, m [\d.,]+", note)
+    assert named, note
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(rf"/flights/{FLIGHT}/{named[1]}\?.*model=vits16%2B"))
+    page.go_back()
+    page.locator("#speed-and-accuracy").scroll_into_view_if_needed()
+    panel = page.locator("#speed-and-accuracy .panel")
+    panel.wait_for()
+    page.wait_for_load_state("networkidle")  # charts above it move it as they come
+    over = panel.locator(".u-over")
+    position = over.evaluate(POINT_OF, "vitl16sat")
+    over.hover(position=position)
+    assert panel.locator(".panel-note").inner_text().startswith("vitl16sat · ")
+    over.click(position=position)
+    page.wait_for_url(re.compile(rf"/flights/{FLIGHT}\?.*model=vitl16sat"))
+
+
+def test_the_table_of_backbones_is_sorted_by_the_column_that_is_clicked(page, server):
+    page.goto(server("/compare"))
+    names = page.locator("table.sorts tbody th a")
+    page.get_by_role("button", name="total ms").click()
+    rising = names.all_inner_texts()
+    page.get_by_role("button", name="total ms").click()
+    assert rising[0] == "vits16" and names.all_inner_texts() == rising[::-1]

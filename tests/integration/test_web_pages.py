@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -434,7 +435,7 @@ def test_the_whole_map_stands_beside_the_backbones_in_a_comparison(tmp_path: Pat
 def test_the_figures_of_a_comparison_are_drawn_of_fixes_too(client: FlaskClient) -> None:
     figures = client.get("/compare.json?method=fix").json["figures"]
     assert "method=fix" in figures
-    keys = re.findall(r'<section class="chart" id="([^"]+)"', client.get(figures, headers=HTML).text)
+    keys = re.findall(r'<section class="chart[^"]*" id="([^"]+)"', client.get(figures, headers=HTML).text)
     assert {"error", "hit-curve"} < set(keys)
     for key in keys:
         for suffix in ("svg", "csv"):
@@ -480,7 +481,7 @@ def test_compare_begins_with_the_flight_whose_truth_is_known_and_marks_the_unbea
 
 def test_every_figure_of_a_comparison_is_a_picture_and_a_table(client: FlaskClient) -> None:
     page = client.get(client.get("/compare.json").json["figures"], headers=HTML).text
-    keys = re.findall(r'<section class="chart" id="([^"]+)"', page)
+    keys = re.findall(r'<section class="chart[^"]*" id="([^"]+)"', page)
     assert {"score-distribution", "mean-score", "search-time", "total-time", "time-and-score", "mean-times"} < set(keys)
     assert {"error", "hit-curve", "speed-and-accuracy"} < set(keys), "truth is known"
     query = f"?flight={FLIGHT}"
@@ -491,6 +492,28 @@ def test_every_figure_of_a_comparison_is_a_picture_and_a_table(client: FlaskClie
     rows = list(csv.reader(client.get(f"/compare/figures/mean-times.csv{query}").text.splitlines()))
     assert len(rows) == 7 and rows[1][0] == "vits16"
     assert client.get(f"/compare/figures/nothing.svg{query}").status_code == 404
+
+
+def test_the_points_of_a_chart_are_the_frames_whose_pages_they_lead_to(client: FlaskClient) -> None:
+    charts = {}
+    for key in ("error", "margin-and-error", "time-and-score", "hit-curve", "speed-and-accuracy", "rejection"):
+        charts[key] = client.get(f"/compare/figures/{key}.json?flight={FLIGHT}").json
+        for series in (series for panel in charts[key]["panels"] for series in panel["series"]):
+            columns = [series[name] for name in ("x", "y", "low", "high", "frames") if series[name] is not None]
+            assert len({len(column) for column in columns}) == 1, (key, series["label"])
+            if series["url"] and series["x"]:
+                first = series["frames"][0] if series["frames"] else ""
+                assert client.get(series["url"].replace("{index}", str(first)), headers=HTML).status_code == 200
+    (panel,) = charts["error"]["panels"]
+    assert (
+        charts["error"]["y"]["names"] == [series["label"] for series in panel["series"]] and len(panel["series"]) == 6
+    )
+    for series in panel["series"]:
+        frames = client.get(f"/flights/{FLIGHT}.json?model={quote(series['label'])}").json["frames"]
+        errors = {frame["index"]: frame["best"]["error_m"] for frame in frames if frame["best"]}
+        for index, x in zip(series["frames"], series["x"], strict=True):
+            assert x == pytest.approx(max(1.0, errors[index]), rel=1e-5)
+    assert client.get(f"/compare/figures/mean-times.json?flight={FLIGHT}").status_code == 404
 
 
 def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) -> None:
@@ -505,6 +528,9 @@ def test_a_rotation_study_is_shown_with_its_curves_and_findings(tmp_path: Path) 
     assert "vits16: turned, the global token keeps" in figures
     assert "This older study did not measure positions" in figures
     assert ElementTree.fromstring(client.get(f"/rotation/{study}/figures/polar.svg").data).tag.endswith("svg")
+    (panel,) = client.get(f"/rotation/{study}/figures/cosine.json").json["panels"]
+    same = panel["series"][0]
+    assert same["label"] == "vits16" and same["x"][-1] == 360 and same["y"][0] == same["y"][-1] == 1.0
     assert client.get("/rotation/999/figures").status_code == 404
     app.extensions["coarseloc"].close()
 

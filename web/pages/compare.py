@@ -23,7 +23,7 @@ from search.evaluation.summary import summarize_fixes, typical_frame
 from web.language import _
 from web.models import AnswerModel, Url
 from web.pages import address, page
-from web.pages.figures import figure_file, section_views
+from web.pages.figures import RunUrl, figure_file, section_views
 from web.problems import Problem
 from web.selection import (
     NO_RUNS,
@@ -195,8 +195,25 @@ def figures() -> str:
 
 @routes.get("/compare/figures/<key>.<suffix>")
 def figure(key: str, suffix: str) -> Response:
-    sections, _query, cache_key = _sections()
-    return figure_file(sections, cache_key, key, suffix)
+    sections, query, cache_key = _sections()
+    return figure_file(sections, cache_key, key, suffix, _run_urls(query))
+
+
+def _run_urls(query: Mapping[str, Any]) -> RunUrl:
+    """The addresses behind the points of a chart: a flight's page with that backbone, or one of its frames."""
+    flight_id = query["flight"]
+    kept = {name: query[name] for name in ("set", "asked", "method")}
+    keys = {run.id: key for key, run in selected_runs(current_state().database, flight_id).runs.items()}
+
+    def url(run: int, of_frames: bool) -> str | None:
+        if run not in keys:
+            return None
+        page = "frame.frame" if of_frames else "flights.flight"
+        ids = {"flight_id": flight_id} | ({"frame": 0} if of_frames else {})
+        found = address(page, ids, kept | {"model": keys[run]})
+        return found.replace("/0?", "/{index}?") if of_frames else found
+
+    return url
 
 
 def _figures_query(flight_id: str, selection: RunSelection) -> dict[str, Any]:

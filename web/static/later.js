@@ -7,6 +7,7 @@ async function fill(place) {
     const charts = made.querySelector(place.dataset.takes ?? ".charts");
     if (!answer.ok || !charts) throw new Error(made.querySelector("main p")?.textContent);
     place.replaceChildren(charts);
+    if (charts.querySelector(".plot")) (await import("./charts.js")).drawCharts(place);
   } catch (error) {
     const note = document.createElement("p");
     note.className = "note";

@@ -18,6 +18,7 @@ from search.evaluation import scores
 from search.evaluation.intervals import MIN_N_EFF, IntervalEstimate
 from search.evaluation.pareto import RunCost, pareto_front
 from search.evaluation.report import style
+from search.evaluation.report.chart import Axis, Chart, Panel, Series
 from search.evaluation.report.page import Section, Table, timing_text
 from search.evaluation.report.plotted_run import (
     PlottedRun,
@@ -32,6 +33,7 @@ HEADLINE = (
     "error_median", "error_p90", "hit_centre@1", "hit_footprint@1", "hit_footprint@10", "hit_overlap@1", "ma@100",
     "sdm@10", "pdm@10", "heading_error_median", "heading_right", "margin_area", "margin_full_precision",
 )  # fmt: skip
+_GOLDEN = 0.618033988749895  # its multiples spread evenly over a row
 
 
 def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
@@ -54,6 +56,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Great circle from the best place's centre to the truth. Boxes hold the middle half of the frames, "
                 "whiskers reach from the 5th to the 95th percentile. Logarithmic."),
             partial(plot_errors, runs, translate),
+            error_chart(runs, translate),
             table=_error_table(runs, translate),
         ),
         Section(
@@ -61,7 +64,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Hits within a distance"),
             translate("Share of frames with a centre within so many metres. The grey line is what the grid of references "
                 "allows: no search can pass it."),
-            partial(plot_hit_curves, runs, translate),
+            chart=hit_chart(runs, translate),
             table=_hit_table(runs, translate),
         ),
         Section(
@@ -70,6 +73,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Median error against median embedding plus search, without decoding the image, with the error's 95 % "
                 "interval where n_eff allows one. The line joins the runs that no other beats in both, among those timed alike."),
             partial(plot_pareto, runs, translate),
+            pareto_chart(runs, translate),
             table=_pareto_table(runs, translate),
         ),
     ]  # fmt: skip
@@ -100,21 +104,39 @@ def plot_errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def plot_hit_curves(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
-    figure, axes = style.new_figure(1, 2, 3.6, sharey=True)
-    for ax, k in zip(axes, (1, 10), strict=True):
-        for i, ceiling in enumerate(grid_ceilings(runs)):
-            name = translate("the grid") if i == 0 else None
-            ax.plot(list(ceiling), list(ceiling.values()), color=style.MUTED, linewidth=1.2, label=name)
+def error_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """A row for each run: every frame at its error, spread over the height of the row."""
+    series = []
+    for row, run in enumerate(runs):
+        frames = run.evaluation.frames.frame[run.evaluation.frames.on_map]
+        spread = (frames.astype(np.float64) * _GOLDEN) % 1.0 - 0.5
+        series.append(
+            Series(run.label, run.index, _errors_m(run), row + 0.6 * spread, "points", frames=frames, run=run.stored.id)
+        )
+    return Chart(
+        Axis(translate("top-1 error, m"), logarithmic=True),
+        Axis("", names=[run.label for run in runs]),
+        [Panel("", series)],
+    )
+
+
+def hit_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """The share of frames with a centre within so many metres, of the best place and of the ten best."""
+    panels = []
+    for k, title in ((1, translate("best place")), (10, translate("any of the top {k}").format(k=10))):
+        series = [
+            Series(
+                translate("the grid"), 0, np.array(list(ceiling), float), np.array(list(ceiling.values())), muted=True
+            )
+            for ceiling in grid_ceilings(runs)
+        ]
         for run in runs:
             curve = run.evaluation.hit_curves[k]
-            ax.plot(list(curve), [share.value for share in curve.values()], label=run.label, **style.line(run.index))
-        ax.set_title(translate("best place") if k == 1 else translate("any of the top {k}").format(k=k))
-        ax.set(xlabel=translate("within metres"), ylim=(-0.02, 1.02))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[0].set_ylabel(translate("share of frames"))
-    axes[0].legend(fontsize=8, loc="best")
-    return figure
+            shares = np.array([share.value for share in curve.values()])
+            series.append(Series(run.label, run.index, np.array(list(curve), float), shares, run=run.stored.id))
+        panels.append(Panel(title, series))
+    share = Axis(translate("share of frames"), percent=True, ends=(-0.02, 1.02))
+    return Chart(Axis(translate("within metres")), share, panels)
 
 
 def grid_ceilings(runs: Sequence[PlottedRun]) -> list[Mapping[int, float]]:
@@ -152,6 +174,27 @@ def plot_pareto(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
             ax, [(run.median_ms, _median_error(run).value, run.label) for run in group if _median_error(run).n]
         )
     return figure
+
+
+def pareto_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """Each run's median error against its median time; the line joins those that no other beats."""
+    front_labels, panels = pareto_labels(runs), []
+    for title, group in group_by_timing(runs, translate):
+        ordered = sorted((run for run in group if run.label in front_labels), key=lambda run: run.median_ms)
+        front = np.array([(run.median_ms, _median_error(run).value) for run in ordered]).reshape(-1, 2)
+        series = [Series("", 0, front[:, 0], front[:, 1], muted=True)]
+        for run in group:
+            x, y, low, high = (
+                np.array([value])
+                for value in (run.median_ms, *(getattr(_median_error(run), name) for name in ("value", "low", "high")))
+            )
+            series.append(Series(run.label, run.index, x, y, "points", low, high, run=run.stored.id))
+        panels.append(Panel(title, series))
+    return Chart(
+        Axis(translate("embedding + search, median ms (logarithmic)"), logarithmic=True),
+        Axis(translate("median top-1 error, m (logarithmic)"), logarithmic=True),
+        panels,
+    )
 
 
 def plot_heading_errors(runs: Sequence[PlottedRun], translate: Translator) -> Figure:

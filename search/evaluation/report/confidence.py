@@ -10,17 +10,15 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from coarseloc.i18n import Translator
 from coarseloc.localize import metrics
 from coarseloc.localize.places import agreement_matrix
 from search.evaluation import rejection, scores
 from search.evaluation.report import style
+from search.evaluation.report.chart import Axis, Chart, Panel, Series
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.plotted_run import PlottedRun, estimate_text
-
-_DOTS = 500  # of a scatter, for each series: more overlap
 
 
 def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Section]:
@@ -43,14 +41,14 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Margin against error"),
             translate("The best place's score less the next place's. A margin can be trusted as far as large errors stay at "
                 "its left end. Crosses are frames off the map, where every answer is wrong."),
-            partial(plot_margins, runs, translate),
+            chart=margin_chart(runs, translate),
         ),
         Section(
             "rejection",
             translate("Withholding unsure answers"),
             translate("Answers are withheld below a margin (left) or an agreement (right). An answer is right where the best "
                 "footprint holds the truth; recall is of the frames on the map."),
-            partial(plot_rejection, runs, translate),
+            chart=rejection_chart(runs, translate),
             table=_rejection_table(runs, translate),
         ),
     ]  # fmt: skip
@@ -82,38 +80,43 @@ def plot_agreement(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def plot_margins(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
-    figure, axes = style.small_multiples(len(runs))
-    for ax, run in zip(axes, runs, strict=True):
+def margin_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """A panel for each run: every frame's error against its margin, those off the map apart."""
+    panels = []
+    for run in runs:
         frames = run.evaluation.frames
-        margin, error = frames.margin, np.maximum(metrics.error_m(frames.ranked), 1.0)
-        sampled = np.arange(len(frames)) % max(1, len(frames) // _DOTS) == 0
-        for mask, marker, tone, alpha in (
-            (sampled & frames.on_map, style.marker(run.index), style.colour(run.index), 0.6),
-            (sampled & ~frames.on_map, "x", style.INK, 0.9),
-        ):
-            ax.plot(margin[mask], error[mask], linestyle="none", marker=marker, color=tone, markersize=3, alpha=alpha)
-        ax.set_title(run.label)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-    style.logarithmic(axes[0].yaxis)
-    figure.supxlabel(translate("margin"), fontsize=10)
-    figure.supylabel(translate("top-1 error, m (logarithmic)"), fontsize=10)
-    return figure
+        error = np.maximum(metrics.error_m(frames.ranked), 1.0)
+        series = [
+            Series(
+                label, run.index, frames.margin[mask], error[mask], "points", frames=frames.frame[mask],
+                run=run.stored.id, muted=muted,
+            )
+            for label, mask, muted in (
+                (translate("on the map"), frames.on_map, False),
+                (translate("off the map"), ~frames.on_map, True),
+            )
+            if mask.any()
+        ]  # fmt: skip
+        panels.append(Panel(run.label, series))
+    return Chart(Axis(translate("margin")), Axis(translate("top-1 error, m (logarithmic)"), logarithmic=True), panels)
 
 
-def plot_rejection(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
-    figure, axes = style.new_figure(1, 2, 3.5, sharex=True, sharey=True)
-    for ax, confidence in zip(axes, ("margin", "agreement"), strict=True):
-        for run in runs:
-            curve = rejection.curve(scores.rejection_samples(run.evaluation.frames, confidence))
-            if len(curve.recall):
-                line_style = style.line(run.index) | {"marker": "o" if len(curve.recall) < 12 else ""}
-                ax.plot(curve.recall, curve.precision, label=run.label, **line_style)
-        ax.set_title(translate("by margin") if confidence == "margin" else translate("by agreement"))
-        ax.set(xlabel=translate("recall"), ylim=(-0.02, 1.05), xlim=(0, 1.02))
-    axes[0].set_ylabel(translate("precision"))
-    axes[0].legend(fontsize=8)
-    return figure
+def rejection_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """Precision over recall as fewer answers are kept: by their margin, by their agreement."""
+    panels = []
+    for confidence, title in (("margin", translate("by margin")), ("agreement", translate("by agreement"))):
+        curves = [rejection.curve(scores.rejection_samples(run.evaluation.frames, confidence)) for run in runs]
+        series = [
+            Series(run.label, run.index, curve.recall, curve.precision, run=run.stored.id)
+            for run, curve in zip(runs, curves, strict=True)
+            if len(curve.recall)
+        ]
+        panels.append(Panel(title, series))
+    return Chart(
+        Axis(translate("recall"), percent=True, ends=(0, 1.02)),
+        Axis(translate("precision"), percent=True, ends=(-0.02, 1.05)),
+        panels,
+    )
 
 
 # --- tables -------------------------------------------------------------------------------------

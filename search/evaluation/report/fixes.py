@@ -8,13 +8,14 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from coarseloc.core.types import Floats, Frame
 from coarseloc.i18n import Translator
@@ -31,6 +32,7 @@ from search.evaluation.fix_scores import (
 )
 from search.evaluation.intervals import IntervalEstimate
 from search.evaluation.report import pictures, style
+from search.evaluation.report.chart import Axis, Chart, Panel, Series
 from search.evaluation.report.page import Section, Table
 from search.evaluation.report.plotted_run import PlottedRun, n_eff_text
 
@@ -82,7 +84,7 @@ def make_sections(fixes: Sequence[PlottedFixes], translate: Translator) -> list[
                 "frames that the map shows: what has no match is nowhere near. Dotted: the best place's centre, as a "
                 "search gives it. A fix is right within 0.05 of the frame's width, and whatever the truth may be off.")
             + _lever_note(with_truth, translate),
-            partial(plot_errors, with_truth, translate),
+            chart=error_chart(with_truth, translate),
             table=_headline_table(with_truth, translate),
             open=True,
             full_table=_score_table(with_truth, FIX_SCORES, translate),
@@ -172,37 +174,40 @@ def _lever_note(fixes: Sequence[PlottedFixes], translate: Translator) -> str:
 # --- figures ------------------------------------------------------------------------------------
 
 
-def plot_errors(fixes: Sequence[PlottedFixes], translate: Translator) -> Figure:
-    figure, axes = style.new_figure(1, 2, 3.7, sharey=True)
+def error_chart(fixes: Sequence[PlottedFixes], translate: Translator) -> Chart:
+    """The share of frames whose fix is so near, of the ground and of the aircraft; dotted: their best place."""
     titles = {"ground": translate("ground under the middle"), "aircraft": translate("aircraft")}
-    for ax, point in zip(axes, POINTS, strict=True):
+    panels = []
+    for point in POINTS:
+        series = [_best_places(plotted.run) for plotted in fixes if plotted.run is not None]
         for plotted in fixes:
-            if plotted.run is not None:
-                _plot_distribution(ax, _best_place_distance_m(plotted.run), None, plotted.index, dotted=True)
-        for plotted in fixes:
-            distances = distance_m(plotted.evaluation.fixes, point)
+            distances, run = distance_m(plotted.evaluation.fixes, point), plotted.evaluation.run
             if np.isfinite(distances).any():
-                _plot_distribution(ax, distances, plotted.label, plotted.index)
-        ax.set_title(titles[point])
-        ax.set(xlabel=translate("within metres (logarithmic)"), xlim=(_NEAREST_M, _FARTHEST_M), ylim=(-0.02, 1.02))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-        style.logarithmic(ax.xaxis)
-    axes[0].set_ylabel(translate("share of frames"))
-    style.legend_above(axes[0])
-    return figure
+                frames = plotted.evaluation.fixes.frame[plotted.evaluation.fixes.on_map]
+                series.append(
+                    _distribution(plotted.label, plotted.index, distances, frames, None if run is None else run.id)
+                )
+        panels.append(Panel(titles[point], series))
+    return Chart(
+        Axis(translate("within metres (logarithmic)"), logarithmic=True, ends=(_NEAREST_M, _FARTHEST_M)),
+        Axis(translate("share of frames"), percent=True, ends=(-0.02, 1.02)),
+        panels,
+    )
 
 
-def _plot_distribution(ax: Axes, distances: Floats, label: str | None, index: int, *, dotted: bool = False) -> None:
+def _best_places(run: PlottedRun) -> Series:
+    frames = run.evaluation.frames
+    distances = metrics.error_m(frames.ranked)[frames.on_map]
+    series = _distribution("", run.index, distances, frames.frame[frames.on_map], run.stored.id)
+    return replace(series, dotted=True)
+
+
+def _distribution(label: str, index: int, distances: Floats, frames: NDArray[np.int64], run: int | None) -> Series:
     """Steps of the share of frames that are so near; an infinite distance is never reached."""
-    if not len(distances):
-        return
-    reached = np.sort(np.clip(distances[np.isfinite(distances)], _NEAREST_M, _FARTHEST_M))
-    shares = np.arange(1, len(reached) + 1) / len(distances)
-    dash = (0, (1, 1.5)) if dotted else style.DASHES[index % len(style.DASHES)]
-    ax.step(
-        [*reached, _FARTHEST_M], [*shares, shares[-1] if len(shares) else 0.0], where="post", label=label,
-        color=style.colour(index), linestyle=dash,
-    )  # fmt: skip
+    order = np.argsort(distances)[: np.isfinite(distances).sum()]
+    reached = np.clip(distances[order], _NEAREST_M, _FARTHEST_M)
+    shares = np.arange(1, len(order) + 1) / max(1, len(distances))
+    return Series(label, index, reached, shares, "steps", frames=frames[order], run=run)
 
 
 def plot_coverage(fixes: Sequence[PlottedFixes], translate: Translator) -> Figure:
@@ -375,8 +380,3 @@ def _stacked(fixes: FixEvaluation, score: FixScore) -> str:
 
 def _coverage(plotted: PlottedFixes, point: FixPoint, level: float) -> IntervalEstimate:
     return plotted.evaluation.scores[f"fix_{point}_coverage@{level * 100:.0f}"]
-
-
-def _best_place_distance_m(run: PlottedRun) -> Floats:
-    frames = run.evaluation.frames
-    return metrics.error_m(frames.ranked)[frames.on_map]

@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from coarseloc.core import files
 from coarseloc.core.types import Progress
 from coarseloc.embedding import specs
 from coarseloc.i18n import Translator, translator
-from search.evaluation.report import style
+from search.evaluation.report import chart, style
+from search.evaluation.report.chart import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,16 @@ class Section:
     title: str
     note: str = ""
     draw: Callable[[], Figure] | None = None
+    chart: Chart | None = None  # what the figure shows, where a page can draw it itself
     body: str = ""  # HTML in place of a figure
     table: Table | None = None
     open: bool = False  # whether the table is unfolded
     full_table: Table | None = None  # a longer table, folded
+
+    @property
+    def figure(self) -> Callable[[], Figure] | None:
+        """Draws its figure on paper: its own way, else the chart's."""
+        return self.draw or (partial(chart.draw, self.chart) if self.chart else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +85,8 @@ def _render(page: Page, figures: Path | None, progress: Progress | None) -> str:
     with style.drawing():
         for count, section in enumerate(page.sections, 1):
             body = section.body
-            if section.draw:
-                figure = section.draw()
+            if section.figure:
+                figure = section.figure()
                 body = style.inline_svg(figure, section.key, html.escape(section.title, quote=True))
                 if figures:
                     style.write_figure(figure, figures, section.key)

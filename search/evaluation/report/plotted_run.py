@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coarseloc.core.types import Floats
 from coarseloc.embedding import specs
@@ -30,6 +31,7 @@ class PlottedRun:
     label: str
     index: int  # its colour, marker and dash
     evaluation: Evaluation
+    frames: NDArray[np.int64]  # that were answered, by their index in the flight
     decode_ms: Floats
     embed_ms: Floats
     search_ms: Floats
@@ -75,7 +77,8 @@ def _plotted_run(evaluation: Evaluation, label: str, index: int) -> PlottedRun:
     for row, hits in zip(scores, hits_by_frame, strict=True):
         row[: len(hits)] = [hit.score for hit in hits]
     decode, embed, search = times.T
-    return PlottedRun(label, index, evaluation, decode, embed, search, scores)
+    frames = np.array([result.frame.index for result in answered], np.int64)
+    return PlottedRun(label, index, evaluation, frames, decode, embed, search, scores)
 
 
 def _labels(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -14,11 +14,14 @@ from matplotlib.ticker import MaxNLocator
 
 from coarseloc.i18n import Translator
 from search.evaluation.report import style
+from search.evaluation.report.chart import Axis
 from search.evaluation.report.page import Section
 from search.evaluation.report.positions import make_position_sections, write_position_finding
 from search.evaluation.report.study_charts import (
     Line,
+    chart_by_backbone,
     compare_text,
+    cosine_chart,
     curve_table,
     or_nan,
     percent_axis,
@@ -36,12 +39,16 @@ from search.evaluation.studies.study import StudyResult
 
 ONE_HEADING_INDEX = "one heading in the index"
 TITLE = "Rotation laboratory: how stable are embeddings when the aircraft turns?"
+_QUARTERS = (0, 90, 180, 270, 360)
 
 
 def make_sections(result: StudyResult, translate: Translator, translate_figure: Translator) -> list[Section]:
     """`translate_figure`: the language inside the figures."""
     names = {1: ONE_HEADING_INDEX, 4: FOUR_HEADINGS, 8: EIGHT_HEADINGS}
     recall_lines = [Line(f"recall@{k}", translate_figure(name), i) for i, (k, name) in enumerate(names.items())]
+    turn = Axis(translate_figure("turn, degrees"), ticks=_QUARTERS)
+    heading = Axis(translate_figure("heading of the frame, degrees"), ticks=_QUARTERS)
+    margin_lines = [Line(line.curve.replace("recall", "margin"), line.name, line.index) for line in recall_lines]
     sections = [
         Section(
             "ways",
@@ -59,6 +66,7 @@ def make_sections(result: StudyResult, translate: Translator, translate_figure: 
             translate("Mean cosine of a place with itself turned. Dotted: its cosine with other places; a turn that "
                 "comes down to it can no longer be told from another place."),
             partial(_plot_cosines, result, translate_figure),
+            cosine_chart(result, turn, translate_figure),
             table=curve_table(
                 result, [("cosine", translate("same place")), ("cosine_other", translate("other places"))], translate("turn, degrees"), "{:.3f}"
             ),
@@ -74,6 +82,7 @@ def make_sections(result: StudyResult, translate: Translator, translate_figure: 
             translate("Right place against the frame's heading"),
             translate("For an index that holds references at one heading (north), at four, and at eight."),
             partial(plot_by_backbone, result, recall_lines, translate_figure("heading of the frame, degrees"), translate_figure("right place"), _compass_percent),
+            chart_by_backbone(result, recall_lines, heading, Axis(translate_figure("right place"), percent=True, ends=(-0.03, 1.05))),
             table=curve_table(
                 result, [(f"recall@{k}", f"{k}") for k in (1, 4, 8)], translate("heading of the frame, degrees"), "{:.0%}"
             ),
@@ -83,9 +92,10 @@ def make_sections(result: StudyResult, translate: Translator, translate_figure: 
             translate("Margin over the best wrong place"),
             translate("Score of the best right reference less that of the best wrong one; below zero the search errs."),
             partial(
-                plot_by_backbone, result, [Line(line.curve.replace("recall", "margin"), line.name, line.index) for line in recall_lines],
+                plot_by_backbone, result, margin_lines,
                 translate_figure("heading of the frame, degrees"), translate_figure("margin"), _compass_zero,
             ),
+            chart_by_backbone(result, margin_lines, heading, Axis(translate_figure("margin"))),
             table=curve_table(
                 result, [(f"margin@{k}", f"{k}") for k in (1, 4, 8)], translate("heading of the frame, degrees"), "{:.4f}"
             ),
@@ -120,6 +130,7 @@ def _patch_sections(result: StudyResult, translate: Translator, translate_figure
                 "its patches by bilinear interpolation. For comparison: the patch at the same row and column, the mean of "
                 "all patches, and patches of another place."),
             partial(plot_by_backbone, result, patch_lines, translate_figure("turn, degrees"), translate_figure("cosine"), _compass),
+            chart_by_backbone(result, patch_lines, Axis(translate_figure("turn, degrees"), ticks=_QUARTERS), Axis(translate_figure("cosine"))),
             table=curve_table(result, names, translate("turn, degrees"), "{:.3f}"),
         ),
         Section(
@@ -128,6 +139,7 @@ def _patch_sections(result: StudyResult, translate: Translator, translate_figure
             translate("0 is the centre, 1 the corner. Beyond 0.71, the inscribed circle, a view turned by 45 degrees shows ground "
                 "that the other does not."),
             partial(plot_by_backbone, result, ring_lines, translate_figure("distance from the centre, half diagonals"), translate_figure("cosine")),
+            chart_by_backbone(result, ring_lines, Axis(translate_figure("distance from the centre, half diagonals")), Axis(translate_figure("cosine"))),
             table=curve_table(
                 result, [(f"patch_ring@{angle}", f"{angle}°") for angle in RING_ANGLES], translate("distance from the centre"), "{:.3f}"
             ),
@@ -165,7 +177,7 @@ def plot_polar(result: StudyResult, translate: Translator) -> Figure:
 
 
 def _compass(ax: Axes) -> None:
-    ax.set_xticks(range(0, 361, 90))
+    ax.set_xticks(_QUARTERS)
 
 
 def _compass_percent(ax: Axes) -> None:

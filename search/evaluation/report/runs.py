@@ -150,7 +150,7 @@ def _with_figures_in(
     if translate is translate_figures:
         return sections
     return [
-        replace(section, draw=drawn.draw)
+        replace(section, draw=drawn.draw, chart=drawn.chart)
         for section, drawn in zip(sections, make_sections(answers, translate_figures), strict=True)
     ]
 

@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from coarseloc.core.types import Floats
 from coarseloc.i18n import Translator
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.report import style
+from search.evaluation.report.chart import Axis, Chart, Panel, Series
 from search.evaluation.report.page import Table
 from search.evaluation.studies.strategies import StrategyRecord, ceiling_text, gain_sign, gain_text, recall_text
 from search.evaluation.studies.study import StudyResult
@@ -54,6 +56,44 @@ def plot_by_backbone(
     return figure
 
 
+def chart_by_backbone(result: StudyResult, lines: Sequence[Line], x: Axis, y: Axis) -> Chart:
+    """The same lines in a panel for each backbone."""
+    panels = []
+    for backbone in result.backbones:
+        curves = [(line, result.curve(backbone, line.curve)) for line in lines]
+        panels.append(Panel(backbone, [_series(points, line) for line, points in curves if points]))
+    return Chart(x, y, panels)
+
+
+def cosine_chart(result: StudyResult, x: Axis, translate: Translator) -> Chart:
+    """A line for each backbone of a place with itself, and a muted one of it with others."""
+    series = []
+    for i, backbone in enumerate(result.backbones):
+        series.append(_series(result.curve(backbone, "cosine"), Line("cosine", backbone, i)))
+        other = f"{backbone}, {translate('other places')}"
+        series.append(
+            _series(result.curve(backbone, "cosine_other"), Line("cosine_other", other, i, band=False, dotted=True))
+        )
+    return Chart(x, Axis(translate("cosine")), [Panel("", series)])
+
+
+def _series(points: Sequence[CurvePoint], line: Line) -> Series:
+    x = np.array([point.x for point in points])
+    y, low, high = (np.array([or_nan(getattr(point, name)) for point in points]) for name in ("y", "low", "high"))
+    if _goes_round(x):
+        x, (y, low, high) = np.append(x, 360.0), (np.append(values, values[0]) for values in (y, low, high))
+    banded = line.band and not np.isnan(low).all()
+    return Series(
+        line.name, line.index, x, y, low=low if banded else None, high=high if banded else None,
+        muted=line.muted, dotted=line.dotted,
+    )  # fmt: skip
+
+
+def _goes_round(x: Sequence[float] | Floats) -> bool:
+    """Whether turns are known all the way round."""
+    return len(x) > 2 and math.isclose(x[-1] + x[1] - x[0], 360.0)
+
+
 def plot_cosines(result: StudyResult, xlabel: str, translate: Translator, finish: Callable[[Axes], None]) -> Figure:
     """Plot a line for each backbone of a place with itself, and a dotted one of it with others."""
     figure, (ax,) = style.new_figure(height_in=3.4)
@@ -78,7 +118,7 @@ def plot_curve(ax: Axes, points: Sequence[CurvePoint], line: Line, **overrides: 
     ) | overrides
     if line.dotted:
         style_options |= {"linestyle": (0, (1, 2)), "linewidth": 1.4, "marker": ""}
-    if len(x) > 2 and math.isclose(x[-1] + x[1] - x[0], 360.0):  # all the way round
+    if _goes_round(x):
         x, (y, low, high) = [*x, 360.0], (np.append(values, values[0]) for values in (y, low, high))
     ax.plot(x, y, label=line.name, markevery=max(1, len(x) // 8), **style_options)
     if line.band and not np.isnan(low).all():

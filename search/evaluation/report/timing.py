@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from coarseloc.core.types import Floats
 from coarseloc.i18n import Translator
 from search.evaluation.report import style
+from search.evaluation.report.chart import Axis, Chart, Panel, Series
 from search.evaluation.report.page import Section, Table, timing_text
 from search.evaluation.report.plotted_run import PlottedRun, group_by_timing, without_nan
 
-_DOTS = 500  # of a scatter, for each series: more overlap
 _TITLE = 34  # characters of a line above a small chart
 
 
@@ -36,6 +36,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Mean score by rank, and the drop from first to last"),
             translate("A backbone that tells places apart falls steeply after the right ones."),
             partial(plot_mean_scores, runs, translate),
+            mean_score_chart(runs, translate),
             table=_drop_table(runs, translate),
         ),
         Section(
@@ -57,7 +58,7 @@ def make_sections(runs: Sequence[PlottedRun], translate: Translator) -> list[Sec
             translate("Time against score"),
             translate("Each dot is a frame: embedding plus search, without decoding the image, against the score of its best hit.")
             + _timing_note(runs, translate),
-            partial(plot_time_and_score, runs, translate),
+            chart=time_and_score_chart(runs, translate),
         ),
         Section(
             "mean-times",
@@ -137,20 +138,29 @@ def plot_set_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
     return figure
 
 
-def plot_time_and_score(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
-    figure, axes = style.small_multiples(len(runs))
-    titled = [(title, run) for title, group in group_by_timing(runs, translate) for run in group]
-    for ax, (title, run) in zip(axes, titled, strict=True):
-        sampled = slice(None, None, max(1, len(run.scores) // _DOTS))
-        ax.plot(
-            run.total_ms[sampled], run.scores[sampled, 0], linestyle="none", marker=style.marker(run.index),
-            color=style.colour(run.index), markersize=2.5, alpha=0.6,
-        )  # fmt: skip
-        ax.set_title("\n".join([run.label, *textwrap.wrap(title, _TITLE)]))
-    style.logarithmic(axes[0].xaxis)
-    figure.supxlabel(translate("embedding + search, ms (logarithmic)"), fontsize=10)
-    figure.supylabel(translate("score of the best hit"), fontsize=10)
-    return figure
+def mean_score_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """The mean score of each run at each rank."""
+    means = [np.nanmean(run.scores, axis=0) if len(run.scores) else np.array([]) for run in runs]
+    series = [
+        Series(run.label, run.index, np.arange(1.0, len(values) + 1), values, run=run.stored.id)
+        for run, values in zip(runs, means, strict=True)
+    ]
+    return Chart(Axis(translate("rank")), Axis(translate("mean score")), [Panel("", series)])
+
+
+def time_and_score_chart(runs: Sequence[PlottedRun], translate: Translator) -> Chart:
+    """A panel for each run: the score of every frame's best hit against its time."""
+    panels = []
+    for title, group in group_by_timing(runs, translate):
+        for run in group:
+            best = run.scores[:, 0] if run.scores.size else np.array([])
+            series = Series("", run.index, run.total_ms, best, "points", frames=run.frames, run=run.stored.id)
+            panels.append(Panel("\n".join([run.label, *textwrap.wrap(title, _TITLE)]), [series]))
+    return Chart(
+        Axis(translate("embedding + search, ms (logarithmic)"), logarithmic=True),
+        Axis(translate("score of the best hit")),
+        panels,
+    )
 
 
 def plot_mean_times(runs: Sequence[PlottedRun], translate: Translator) -> Figure:
