@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,7 +125,8 @@ def test_the_documentations_page_is_not_written_on_a_busy_machine_and_who_loads_
         finally:
             busy.kill()
     assert refused.exit_code == 2 and "not written on a busy machine" in refused.output
-    assert f"({busy.pid})" in refused.output and not list(tmp_path.iterdir())
+    assert re.search(r"\(\d+\) \d+%", refused.output), "it, or three that are busier"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
