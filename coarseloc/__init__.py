@@ -16,8 +16,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from coarseloc.core.filters import Where
     from coarseloc.core.types import BBox, Estimate, Flight, Frame, Hit, LonLat, Near
+    from coarseloc.map_use_cases import MapRequest
     from coarseloc.results import Answer, Run, Runs
-    from coarseloc.workspace import MapRequest, Workspace
+    from coarseloc.workspace import Workspace
     from coarseloc.workspace import open_captures as captures
     from coarseloc.workspace import open_flight as flight
     from coarseloc.workspace import open_orthophoto as orthophoto
@@ -28,7 +29,8 @@ _HOMES = {
     "captures": "coarseloc.workspace:open_captures",
     "orthophoto": "coarseloc.workspace:open_orthophoto",
     "flight": "coarseloc.workspace:open_flight",
-    **{name: f"coarseloc.workspace:{name}" for name in ("MapRequest", "Workspace")},
+    "MapRequest": "coarseloc.map_use_cases:MapRequest",
+    "Workspace": "coarseloc.workspace:Workspace",
     **{name: f"coarseloc.results:{name}" for name in ("Answer", "Run", "Runs")},
     "Where": "coarseloc.core.filters:Where",
     **{

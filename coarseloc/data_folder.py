@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from coarseloc.store.flights import StoredFlight
     from coarseloc.store.runs import StoredRun
     from coarseloc.vectors.sync import Difference, DrainSummary, Miscount
+    from search.filtered_index import FilteredIndex
+    from search.mirror import Mirror
+    from search.mirror_index import MirrorIndex
 
 Reporter = Callable[[str], AbstractContextManager[Progress | None]]
 """Shows the progress of a piece of work by its name, while it is open."""
@@ -183,6 +186,29 @@ class DataFolder:
         with self.db.read() as session:
             fitting = references.fitting_sets(references.reference_sets(session), where)
             return [s for s in fitting if spec.id in {of_set.id for of_set in embeddings.specs(session, s.id)}]
+
+    def exact_index(
+        self,
+        sets: Sequence[StoredReferenceSet],
+        spec: StoredSpec,
+        where: Where,
+        mirror_of: Callable[[StoredReferenceSet], Mirror] | None = None,
+    ) -> MirrorIndex:
+        """The tiles of these sets that match, in their exact mirrors; `mirror_of` gives those that are open already."""
+        from search.mirror_index import index_tiles, open_mirrors
+
+        if mirror_of is None:
+            opened = open_mirrors(self.db, self.settings.mirrors, sets, spec)
+        else:
+            opened = [(searched, mirror_of(searched)) for searched in sets]
+        return index_tiles(self.db, opened, where, self.settings.search_engine)
+
+    def filtered_index(self, store: VectorStore, spec: StoredSpec, where: Where) -> FilteredIndex:
+        """The tiles that match, in the vector store."""
+        from coarseloc.vectors import sync
+        from search.filtered_index import FilteredIndex
+
+        return FilteredIndex(store, self.db, spec, lambda: sync.drain(self.db, store, spec=spec), where, self.notice)
 
     def stored_specs(
         self,

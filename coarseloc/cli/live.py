@@ -16,7 +16,8 @@ from coarseloc.cli.terminal import err, json_option, out, pass_workspace, spoken
 from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.workspace import MapRequest, Workspace
+from coarseloc.map_use_cases import MapRequest
+from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
     from coarseloc.imagery.label_files import StatedLabels

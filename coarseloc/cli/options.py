@@ -15,7 +15,7 @@ from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import DOUBTS, FITS
-from coarseloc.workspace import MapRequest
+from coarseloc.map_use_cases import MapRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

@@ -17,7 +17,8 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.errors import InputError
 from coarseloc.core.tracks import TrackEvidence
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.workspace import MapRequest, Workspace
+from coarseloc.map_use_cases import MapRequest
+from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
     from coarseloc.imagery.label_files import StatedLabels
