@@ -14,8 +14,8 @@ LEVELS: tuple[Level, ...] = ("ok", "doubtful", "no")
 SENTENCES = {
     "crs": "{name} is in {crs}, {gsd} m a pixel; a tile of {footprint} m is {px} px a side.",
     "captures": "{name} are pictures of {px} px, {footprint} m a side by their grid.",
-    "coarse": "A tile of {name} has only {px} px a side: {gsd} m a pixel is coarse for a footprint of {footprint} m.",
-    "magnified": "{backbone} looks at {input} px, and a tile of {name} holds {px}: the rest is magnified.",
+    "coarse": "A footprint of {footprint} m is only {px} pixels of {name} a side: {gsd} m a pixel is coarse.",
+    "magnified": "{backbone} looks at {input} px, and a tile holds {px} pixels of {name}: the rest is magnified.",
     "cover": "{name}: {tiles} places, {stride} m apart, show {area} km²; {views} views at {headings} headings.",
     "outside": "{n} of {total} places of {name} hold less than half of ground and are left out.",
     "holes": "{n} of {total} places of the box around {name} are missing: holes, or an outline that is no rectangle.",

@@ -63,7 +63,7 @@ def test_preflight_of_captures_and_their_flight_is_ok_and_records_nothing(coarse
     (backbone,) = answer["backbones"]
     assert (backbone["embeddings"], backbone["views"]) == (12, 12) and backbone["embed_ms"] > 0
     coarse = next(finding["sentence"] for finding in answer["findings"] if finding["key"] == "coarse")
-    assert "64 px a side: 4.69 m a pixel is coarse for a footprint of 300 m" in coarse
+    assert "A footprint of 300 m is only 64 pixels of" in coarse
     assert answer["ingest_minutes"] > 0 and answer["disk_free_bytes"] > answer["disk_needed_bytes"] > 0
     assert "사전 점검" in page.read_text(encoding="utf-8")
     assert coarseloc("references", "list", "--json").json == []
@@ -93,4 +93,4 @@ def test_preflight_takes_a_folder_of_sheets_as_one_map_and_says_what_is_doubtful
     assert answer["verdict"] == "doubtful" and answer["sources"][0]["crs"] == "EPSG:32652"
     assert [finding["key"] for finding in answer["findings"] if finding["level"] != "ok"] == ["coarse"]
     ingest = coarseloc("ingest", "orthophoto", *arguments[:-1], "--angles", "0")
-    assert "preflight: doubtful: A tile of" in " ".join(ingest.err.split())
+    assert "preflight: doubtful: A footprint of" in " ".join(ingest.err.split())
