@@ -42,6 +42,7 @@ def test_a_measured_line_says_its_length_and_escape_takes_it_away(page, server):
 
 def test_play_walks_the_frames_until_it_is_pressed_again(page, server):
     page.goto(server(f"/flights/{FLIGHT}?frame=1"))
+    page.locator(".axis-chart canvas").wait_for()
     page.locator(".axis-play").click()
     page.wait_for_function("() => Number(new URLSearchParams(location.search).get('frame')) >= 2")
     page.locator(".axis-play").click()
