@@ -76,7 +76,7 @@ def test_holes_lacking_headings_and_coarse_maps_are_doubtful(area):
     assert {key for key, finding in findings.items() if finding.level == "doubtful"} == {
         "coarse", "holes", "uneven", "unusable",
     }  # fmt: skip
-    assert "20 of" in findings["holes"].sentence() and "100 px" in findings["coarse"].sentence()
+    assert "20 of" in findings["holes"].sentence() and "100 pixels" in findings["coarse"].sentence()
 
 
 def test_tiles_of_one_colour_and_without_contrast_are_counted(area):
@@ -151,7 +151,7 @@ def test_an_ingest_and_a_search_say_what_matters_in_a_line_or_nothing(area, tmp_
     good = open_orthophoto(area, footprint_m=400)
     assert ingest_doubts(good, [fake_backbone.spec], tmp_path) == []
     (line,) = ingest_doubts(open_orthophoto(area, footprint_m=200), [fake_backbone.spec], tmp_path)
-    assert line.startswith("preflight: doubtful: ") and "100 px" in line
+    assert line.startswith("preflight: doubtful: ") and "100 pixels" in line
     flight = flight_at(tmp_path, [CENTER] * 3)
     sets = [good.reference_set]
     assert search_doubts(flight, sets) == [] and search_doubts(replace(flight, camera=Camera(500.0)), sets) == []
