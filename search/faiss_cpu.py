@@ -31,12 +31,13 @@ _MANY_QUERIES = 8  # from which threads that scan have enough each
 _MAX_THREADS = 8  # memory bandwidth is used up before
 
 Search = Callable[[Any, Float32, int], tuple[Float32, Rows]]
+Library = Literal["faiss", "numpy", "torch"]
 
 
 class CpuWay(NamedTuple):
     """One way to search on a CPU. Each gives the same rows and scores."""
 
-    library: Literal["faiss", "numpy", "torch"]
+    library: Library
     method: Literal["scan", "product"]  # read all rows for each query, or multiply all queries by all rows
     precision: Literal["fp16", "fp32"]  # of the rows that are read first
     threads: int  # 0: as many as the library likes

@@ -25,7 +25,7 @@ from coarseloc.core import files
 from coarseloc.core.config import SearchEngine
 from search import faiss_vectors
 from search.engines import Numpy, Torch
-from search.faiss_cpu import PLAIN_WAY, CpuWay, FaissCpu, cpu_name, cpu_ways, max_threads
+from search.faiss_cpu import PLAIN_WAY, CpuWay, FaissCpu, Library, cpu_name, cpu_ways, max_threads
 from search.faiss_vectors import FaissVectors
 from search.neighbors import SMALL, CandidateEngine, nearest
 
@@ -64,7 +64,7 @@ class SearchTrials:
         """engine: "faiss" admits FAISS alone, "auto" numpy and torch too."""
         self.file = file
         self.engine = engine
-        self._libraries = ("faiss",) if engine == "faiss" else tuple(get_args(CpuWay.__annotations__["library"]))
+        self._libraries = ("faiss",) if engine == "faiss" else get_args(Library)
         self._trials: dict[str, Trial] = {}
         self._lock = Lock()
 

@@ -60,6 +60,13 @@ def test_the_fastest_way_wins(monkeypatch, tried):
 WAYS = [CpuWay("faiss", "scan", "fp32", threads) for threads in (0, 1, 2)]
 
 
+@pytest.mark.parametrize(("engine", "libraries"), [("faiss", {"faiss"}), ("auto", {"faiss", "numpy", "torch"})])
+def test_a_trial_is_of_the_libraries_that_the_engine_admits(tmp_path, tried, engine, libraries):
+    SearchTrials(tmp_path / FILE, engine).way(stored_vectors(), 1, 10)
+    (trial,) = trials_here(tmp_path)
+    assert {way.split()[0] for way in trial.ms} == libraries
+
+
 def test_what_a_busy_machine_says_is_not_kept(tmp_path, tried, monkeypatch):
     monkeypatch.setattr(trials.os, "getloadavg", lambda: (99.0, 9.0, 9.0))
     SearchTrials(tmp_path / FILE).way(stored_vectors(), 1, 10)
