@@ -196,7 +196,7 @@ def figures() -> str:
 @routes.get("/compare/figures/<key>.<suffix>")
 def figure(key: str, suffix: str) -> Response:
     sections, query, cache_key = _sections()
-    return figure_file(sections, cache_key, key, suffix, _run_urls(query))
+    return figure_file(sections, cache_key, key, suffix, lambda: _run_urls(query))
 
 
 def _run_urls(query: Mapping[str, Any]) -> RunUrl:

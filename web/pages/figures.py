@@ -172,16 +172,16 @@ def figure_file(
     cache_key: Hashable,
     key: str,
     suffix: str,
-    run_url: RunUrl = lambda run, of_frames: None,
+    run_urls: Callable[[], RunUrl] = lambda: lambda run, of_frames: None,
 ) -> Response:
     """One section as `svg` (light or dark, `?scheme=`), `png`, `csv` or `json` (its chart, with the addresses behind
-    its points); `cache_key` names these sections in memory."""
+    its points, which `run_urls` reads); `cache_key` names these sections in memory."""
     section = sections.get(key)
     contents: dict[str, object] = {"csv": section.table, "json": section.chart} if section else {}
     if section is None or contents.get(suffix, section.figure) is None:
         raise Problem(404, _("There is no figure of this name."))
     if suffix == "json" and section.chart:
-        response = json_response(chart_view(section.chart, run_url))
+        response = json_response(chart_view(section.chart, run_urls()))
     elif suffix == "csv":
         response = Response(_csv(section), content_type="text/csv; charset=utf-8")
     elif suffix == "png":

@@ -81,7 +81,7 @@ function scaleEnds(chart, name) {
 
 class PanelPlot {
   constructor(uPlot, grid, place, chart, panel, ends, hidden) {
-    Object.assign(this, { uPlot, place, chart, panel, ends, hidden, zoom: null, chosen: null });
+    Object.assign(this, { uPlot, place, chart, panel, ends, hidden, zoom: null, chosen: null, spots: [] });
     this.box = document.createElement("div");
     this.box.className = "panel";
     this.box.tabIndex = 0;
@@ -177,7 +177,7 @@ class PanelPlot {
     const series = this.panel.series[at - 1];
     if (this.hidden.has(series.label)) return null;
     const { ctx, bbox } = plot;
-    const spots = series.x.map((x, i) => this.spot(plot, series, i));
+    const spots = (this.spots[at - 1] = series.x.map((x, i) => this.spot(plot, series, i)));
     ctx.save();
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -257,14 +257,13 @@ class PanelPlot {
   nearest(event) {
     const { left, top } = this.plot.over.getBoundingClientRect();
     const [x, y] = [event.clientX - left, event.clientY - top];
+    const { left: boxLeft, top: boxTop } = this.plot.bbox;
     let best = null;
     let nearest = NEAR_PX ** 2;
     this.panel.series.forEach((series, at) => {
       if (this.hidden.has(series.label)) return;
-      series.x.forEach((value, i) => {
-        const spot = this.spot(this.plot, series, i);
+      this.spots[at]?.forEach((spot, i) => {
         if (!spot) return;
-        const { left: boxLeft, top: boxTop } = this.plot.bbox;
         const away = ((spot[0] - boxLeft) / devicePixelRatio - x) ** 2 + ((spot[1] - boxTop) / devicePixelRatio - y) ** 2;
         if (away <= nearest) [best, nearest] = [{ at, i }, away]; // of equal ones what is drawn last
       });

@@ -63,11 +63,6 @@ class Chart:
     y: Axis
     panels: Sequence[Panel]
 
-    @property
-    def labels(self) -> list[str]:
-        """Of the legend, in order."""
-        return list(dict.fromkeys(series.label for panel in self.panels for series in panel.series if series.label))
-
 
 def draw(chart: Chart) -> Figure:
     """The chart on paper; panels up to three in a row."""
@@ -88,8 +83,9 @@ def draw(chart: Chart) -> Figure:
     for ax in axes:  # when all is plotted: they share their scales
         _scale(ax.xaxis, chart.x)
         _scale(ax.yaxis, chart.y)
-    if chart.labels and any(len(panel.series) > 1 for panel in chart.panels):
-        style.legend_above(axes[0])
+    labelled, labels = max(((ax, ax.get_legend_handles_labels()[1]) for ax in axes), key=lambda entry: len(entry[1]))
+    if labels and any(len(panel.series) > 1 for panel in chart.panels):
+        style.legend_above(labelled)
     return figure
 
 
