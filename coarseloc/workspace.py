@@ -348,7 +348,7 @@ class Workspace(MapUseCases):
         answers = {}
         with self._indexes(exact, sets, where) as index_of:
             for stored in self.stored_specs(sets, names, input_px, precision, fit):
-                encoder = encoders.load_matching(stored.embedding_spec)
+                encoder = encoders.load_matching(stored.embedding_spec, pictures=1)
                 index = index_of(stored)
                 ((answer,),) = localizer.localize([picture], encoder, [index], k)
                 hits = tuple(to_hit(hit, self.settings.thumbnails) for hit in answer.hits[:k])

@@ -11,7 +11,6 @@ import numpy as np
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import FITS, EmbeddingSpec, Fit, Float32, UInt8
 from coarseloc.embedding import preprocess
-from coarseloc.embedding.device import resolve_device
 from coarseloc.embedding.engine import EncoderEngine, load_engine
 from coarseloc.embedding.weights import LocatedWeights, weights_digest
 
@@ -50,17 +49,19 @@ def load_backbone(
     device: str = "auto",
     cache_dir: Path | None = None,
     threads: int | None = None,
+    pictures: int | None = None,
 ) -> LoadedBackbone:
     """Load a backbone's weights onto `device` ("auto", "cpu", "cuda", "cuda:0", …).
 
     bf16 is meant for GPUs (processors without such units take several times as long as in fp32), int8 for CPUs.
-    `threads` is for a CPU: as many images are embedded side by side; by default one a core.
+    `threads` is for a CPU: as many images are embedded side by side; by default one a core. `pictures`, where few
+    will be embedded, spares a process that has not imported torch to do so: numpy embeds them, equal to 1e-6.
 
     Raises WeightsError where the files do not hold the backbone, BackboneError for an impossible request.
     """
     spec = embedding_spec(weights, input_px=input_px, precision=precision, fit=fit, cache_dir=cache_dir)
-    engine = load_engine(weights, spec, resolve_device(device), threads)
-    return LoadedBackbone(spec, str(engine.device), engine, weights.spec.patch)
+    engine = load_engine(weights, spec, device, threads, pictures)
+    return LoadedBackbone(spec, engine.device, engine, weights.spec.patch)
 
 
 @dataclass

@@ -8,13 +8,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from coarseloc.core.errors import WeightsError
-from coarseloc.embedding.specs import LAYER_NORM_EPS, REGISTER_TOKENS, ROPE_THETA, BackboneSpec
+from coarseloc.core.types import Float32
+from coarseloc.embedding.specs import REGISTER_TOKENS, ROPE_THETA, BackboneSpec
+from coarseloc.embedding.tensor_faults import first_line, list_keys, refuse_infinite
 
 Tensors = Mapping[str, Tensor]
 
@@ -60,7 +61,7 @@ def read(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[str, Tensor]:
+def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[str, Float32]:
     """Original names → transformers' saved names, float32; every tensor is used or dropped for a stated reason.
 
     Raises WeightsError naming what is missing, left over, misshapen or not finite.
@@ -80,8 +81,9 @@ def to_transformers(original: Tensors, spec: BackboneSpec, source: str) -> dict[
     mapped: dict[str, Tensor] = {}
     for key in expected.keys() - set(_LOCAL_NORM):
         mapped.update(_to_transformers_names(key, original, source))
-    refuse_infinite(mapped, source)
-    return mapped
+    state = {name: tensor.numpy() for name, tensor in mapped.items()}
+    refuse_infinite(state, source)
+    return state
 
 
 def _to_transformers_names(key: str, original: Tensors, source: str) -> dict[str, Tensor]:
@@ -143,54 +145,3 @@ def original_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
             shapes |= {f"blocks.{i}.{norm}.weight": (d,), f"blocks.{i}.{norm}.bias": (d,)}
         shapes |= {f"blocks.{i}.ls1.gamma": (d,), f"blocks.{i}.ls2.gamma": (d,)}
     return {key: torch.Size(shape) for key, shape in shapes.items()}
-
-
-def config_values(spec: BackboneSpec) -> dict[str, Any]:
-    """The arguments of transformers' DINOv3ViTConfig for a row of the table."""
-    return {
-        "patch_size": spec.patch,
-        "hidden_size": spec.dim,
-        "intermediate_size": spec.mlp,
-        "num_hidden_layers": spec.layers,
-        "num_attention_heads": spec.heads,
-        "use_gated_mlp": spec.gated,
-        "hidden_act": "silu" if spec.gated else "gelu",
-        "num_register_tokens": REGISTER_TOKENS,
-        "layer_norm_eps": LAYER_NORM_EPS,
-        "rope_theta": ROPE_THETA,
-        "query_bias": True,
-        "key_bias": False,
-        "value_bias": True,
-        "proj_bias": True,
-        "mlp_bias": True,
-    }
-
-
-def refuse_incomplete(path: Path, name: str, missing: list[str], extra: list[str], misshapen: list[str]) -> None:
-    """Raise WeightsError where a folder's tensors are not those of the model of this name."""
-    faults = [
-        list_keys(fault, keys)
-        for fault, keys in (("missing", missing), ("left over", extra), ("of another shape", misshapen))
-        if keys
-    ]
-    if faults:
-        raise WeightsError(f"{path} does not hold all of {name}: {'; '.join(faults)}. Copy it again")
-
-
-def refuse_infinite(tensors: Tensors, source: str) -> None:
-    """Raise WeightsError where a number is infinite or none."""
-    not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
-    if not_finite:
-        raise WeightsError(f"{source} holds numbers that are not finite in {', '.join(not_finite[:3])}: copy it again")
-
-
-def list_keys(fault: str, keys: list[str]) -> str:
-    """The fault and the first three of its tensors' names."""
-    rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{fault} {', '.join(keys[:3])}{rest}"
-
-
-def first_line(error: object) -> str:
-    """The first line of an error's text, at most 200 characters of it; its class where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

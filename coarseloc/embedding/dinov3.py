@@ -1,27 +1,31 @@
 """A DINOv3 ViT's tensors and numbers, from a Hugging Face folder or Meta's `.pth`; every failure is one clear
 WeightsError.
 
-Read without transformers, whose import takes longer than a small model's. Names are those that it saves; a test holds
-names, shapes and defaults to its own.
+Read without transformers, whose import takes longer than a small model's, and a folder in float32 without torch. Names
+are those that transformers saves; a test holds names, shapes and defaults to its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import safetensors
-import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat, PositiveInt, ValidationError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.numpy import load_file
 
 from coarseloc.core.errors import WeightsError
-from coarseloc.embedding import checkpoint
+from coarseloc.core.types import Float32
+from coarseloc.embedding.specs import LAYER_NORM_EPS, REGISTER_TOKENS, ROPE_THETA, BackboneSpec
+from coarseloc.embedding.tensor_faults import first_line, refuse_incomplete, refuse_infinite
 from coarseloc.embedding.weights import LocatedWeights, read_json, weight_files
 
 MODEL_TYPE = "dinov3_vit"
+_BFLOAT16 = "BF16"
 _PREFIXES = ("dinov3_vit.", "model.")  # of tensors that were saved within another model
 
 
@@ -54,9 +58,9 @@ class VitConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class VitWeights:
-    """`state`: float32 on the CPU, under the names of `tensor_shapes`."""
+    """`state`: float32, under the names of `tensor_shapes`."""
 
-    state: Mapping[str, Tensor]
+    state: Mapping[str, Float32]
     config: VitConfig
 
 
@@ -75,22 +79,23 @@ def load(weights: LocatedWeights) -> VitWeights:
     """
     spec = weights.spec
     if weights.kind == "pth":
+        from coarseloc.embedding import checkpoint  # torch reads them
+
         state = checkpoint.to_transformers(checkpoint.read(weights.path), spec, str(weights.path))
-        return VitWeights(state, VitConfig(**checkpoint.config_values(spec)))
+        return VitWeights(state, VitConfig(**config_values(spec)))
     config = _config(weights)
     expected = tensor_shapes(config)
     state = _tensors(weights)
     # A classification head left over in a laboratory's own folder is harmless; in the six it is another model.
     extra = sorted(state.keys() - expected.keys()) if spec.is_dinov3 else []
     misshapen = sorted(name for name in expected.keys() & state.keys() if state[name].shape != expected[name])
-    checkpoint.refuse_incomplete(weights.path, spec.name, sorted(expected.keys() - state.keys()), extra, misshapen)
-    # Copied: the file that is mapped now may be replaced while its model is used.
-    state = {name: state[name].to(torch.float32, copy=True) for name in expected}
-    checkpoint.refuse_infinite(state, str(weights.path))
+    refuse_incomplete(weights.path, spec.name, sorted(expected.keys() - state.keys()), extra, misshapen)
+    state = {name: state[name] for name in expected}
+    refuse_infinite(state, str(weights.path))
     return VitWeights(state, config)
 
 
-def tensor_shapes(config: VitConfig) -> dict[str, torch.Size]:
+def tensor_shapes(config: VitConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors, as transformers saves them."""
     d, mlp, patch = config.hidden_size, config.intermediate_size, config.patch_size
     shapes: dict[str, tuple[int, ...]] = {
@@ -120,7 +125,28 @@ def tensor_shapes(config: VitConfig) -> dict[str, torch.Size]:
         for number in (1, 2):
             shapes |= {f"layer.{layer}.norm{number}.{kind}": (d,) for kind in ("weight", "bias")}
             shapes[f"layer.{layer}.layer_scale{number}.lambda1"] = (d,)
-    return {name: torch.Size(shape) for name, shape in shapes.items()}
+    return shapes
+
+
+def config_values(spec: BackboneSpec) -> dict[str, Any]:
+    """The arguments of transformers' DINOv3ViTConfig for a row of the table."""
+    return {
+        "patch_size": spec.patch,
+        "hidden_size": spec.dim,
+        "intermediate_size": spec.mlp,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "use_gated_mlp": spec.gated,
+        "hidden_act": "silu" if spec.gated else "gelu",
+        "num_register_tokens": REGISTER_TOKENS,
+        "layer_norm_eps": LAYER_NORM_EPS,
+        "rope_theta": ROPE_THETA,
+        "query_bias": True,
+        "key_bias": False,
+        "value_bias": True,
+        "proj_bias": True,
+        "mlp_bias": True,
+    }
 
 
 def _config(weights: LocatedWeights) -> VitConfig:
@@ -138,7 +164,7 @@ def _config(weights: LocatedWeights) -> VitConfig:
     if weights.spec.is_dinov3:
         conflicts = [
             f"{name} {getattr(config, name)!r}, expected {value!r}"
-            for name, value in checkpoint.config_values(weights.spec).items()
+            for name, value in config_values(weights.spec).items()
             if getattr(config, name) != value
         ]
         if conflicts:
@@ -149,19 +175,44 @@ def _config(weights: LocatedWeights) -> VitConfig:
     return config
 
 
-def _tensors(weights: LocatedWeights) -> dict[str, Tensor]:
-    """All tensors of a folder's safetensors files, by bare names."""
-    state: dict[str, Tensor] = {}
+def needs_torch(weights: LocatedWeights) -> bool:
+    """Whether torch must read these: Meta's `.pth`, and bfloat16, which numpy has not got."""
+    if weights.kind == "pth":
+        return True
+    return any(_BFLOAT16 in _dtypes(path) for path in weight_files(weights.path))
+
+
+def _tensors(weights: LocatedWeights) -> dict[str, Float32]:
+    """All tensors of a folder's safetensors files, by bare names; copied, since a file may be replaced meanwhile."""
+    state: dict[str, Float32] = {}
     for path in weight_files(weights.path):
-        try:
-            tensors = load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{path} is a safetensors file that is truncated or damaged ({checkpoint.first_line(error)}): "
-                "copy it again"
-            ) from error
+        with _readable(path):
+            read = _read_by_torch if _BFLOAT16 in _dtypes(path) else load_file
+            tensors = read(path)
         for name, tensor in tensors.items():
             for prefix in _PREFIXES:
                 name = name.removeprefix(prefix)
-            state[name] = tensor
+            state[name] = np.asarray(tensor, np.float32)
     return state
+
+
+def _read_by_torch(path: Path) -> dict[str, Float32]:
+    from safetensors.torch import load_file
+
+    return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
+
+
+def _dtypes(path: Path) -> set[str]:
+    """The types of a file's tensors, as its header spells them."""
+    with _readable(path), safetensors.safe_open(path, "numpy") as file:
+        return {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is a safetensors file that is truncated or damaged ({first_line(error)}): copy it again"
+        ) from error

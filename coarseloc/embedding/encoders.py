@@ -48,7 +48,7 @@ class Encoders:
     def spec(
         self, name: str, input_px: int | None = None, precision: str | None = None, fit: Fit | None = None
     ) -> EmbeddingSpec:
-        from coarseloc.embedding import backbone  # torch: seconds that `--help` should not cost
+        from coarseloc.embedding import backbone  # PIL, safetensors: of no use to a command that embeds nothing
 
         weights = self._locate(name)
         return backbone.embedding_spec(
@@ -63,7 +63,8 @@ class Encoders:
         """Make specs of this backbone in `precision` from now on, where that was "auto"."""
         self._chosen[specs.row(name, self._rows).name] = precision
 
-    def load(self, spec: EmbeddingSpec) -> Backbone:
+    def load(self, spec: EmbeddingSpec, pictures: int | None = None) -> Backbone:
+        """Load an encoder; `pictures`, where few will be embedded: see `load_backbone`."""
         from coarseloc.embedding import backbone
 
         return backbone.load_backbone(
@@ -73,9 +74,10 @@ class Encoders:
             fit=spec.fit,
             device=self.device,
             cache_dir=self._settings.data_dir / CACHE,
+            pictures=pictures,
         )
 
-    def load_matching(self, spec: EmbeddingSpec) -> Backbone:
+    def load_matching(self, spec: EmbeddingSpec, pictures: int | None = None) -> Backbone:
         """Load the encoder whose embeddings are stored; raises WeightsError where today's weights are others."""
         today = self.spec(spec.backbone, spec.input_px, spec.precision, spec.fit)
         if today.digest != spec.digest:
@@ -84,7 +86,7 @@ class Encoders:
                 f"the references were embedded by {spec.backbone} with other {', '.join(differs)} than today's: "
                 "their vectors do not mix. Bring the earlier weights back, or ingest again with these."
             )
-        return self.load(spec)
+        return self.load(spec, pictures)
 
     def missing(self, name: str) -> MissingWeights | None:
         """Return why a backbone cannot be loaded on this machine and what to do; None where its weights are present."""

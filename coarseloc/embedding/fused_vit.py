@@ -1,22 +1,19 @@
-"""A DINOv3 ViT with everything that is constant folded into its weights; equal to transformers' forward to 1e-5.
+"""A DINOv3 ViT's forward by torch, over folded weights; equal to transformers' forward to 1e-5.
 
-Folded once, in float32: mean, std and 1/255 into the patch projection; each LayerNorm's scale and shift into
-the linear map behind it; q, k and v into one; each LayerScale into the linear map before it. RoPE is cached
-for a grid. Where only the class token is wanted, the last block computes only that.
+RoPE is cached for a grid. Where only the class token is wanted, the last block computes only that.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from coarseloc.core.types import EmbeddingSpec
-from coarseloc.embedding.dinov3 import VitConfig
+from coarseloc.core.types import Float32
+from coarseloc.embedding.folding import FoldedBlock, FoldedLayer, Folding, rope_angles
 from coarseloc.embedding.kernels import Kernels, Linear, attention
 
 NormAffine = tuple[Tensor | None, Tensor | None]  # a LayerNorm's scale and shift; None where they are folded
@@ -134,121 +131,71 @@ class FusedVit:
         return x
 
     def _rope(self, n: int) -> Tensor:
-        """RoPE of an n x n grid: complex64 [n·n, 1, C/2], e^(i·angle), or its real and imaginary parts [2, …].
-
-        angle = 2π · coordinate / period: rows, then columns, each patch centre in [-1, 1];
-        period = theta^(4j / C) for j < C/4.
-        """
+        """RoPE of an n x n grid: complex64 [n·n, 1, C/2], e^(i·angle), or its real and imaginary parts [2, …]."""
         if n not in self.rope_by_grid:
-            device = self.prefix.device
             head = self.prefix.shape[1] // self.heads
-            frequency = 1 / self.rope_theta ** torch.arange(0, 1, 4 / head, dtype=torch.float32)
-            centre = 2 * torch.arange(0.5, n, dtype=torch.float32) / n - 1
-            rows_columns = torch.stack(torch.meshgrid(centre, centre, indexing="ij"), dim=-1).view(n * n, 2, 1)
-            angle = (2 * math.pi * rows_columns * frequency).view(n * n, 1, head // 2)
+            angle = torch.from_numpy(rope_angles(n, head, self.rope_theta))[:, None]
             rope = torch.polar(torch.ones_like(angle), angle)
             if self.dtype != torch.float32:
                 rope = torch.stack([rope.real, rope.imag]).to(self.dtype)
-            self.rope_by_grid[n] = rope.to(device)
+            self.rope_by_grid[n] = rope.to(self.prefix.device)
         return self.rope_by_grid[n]
 
 
-def fold(
-    state: Mapping[str, Tensor],
-    config: VitConfig,
-    spec: EmbeddingSpec,
-    kernels: Kernels,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+def pack(
+    folding: Folding, kernels: Kernels, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> FusedVit:
-    """A DINOv3 ViT's float32 tensors and config → FusedVit in `dtype` on `device`."""
-    reader = _FoldingReader(state, config, kernels, dtype, device)
-    d, last = config.hidden_size, config.num_hidden_layers - 1
-    weight, bias = reader.qkv(last)
-    prefix = torch.cat([reader.state["embeddings.cls_token"], reader.state["embeddings.register_tokens"]], dim=1)[0]
-    projection = _projection(*reader.read("embeddings.patch_embeddings"), spec)
-    return FusedVit(
-        kernels=kernels,
-        patch=config.patch_size,
-        heads=config.num_attention_heads,
-        eps=config.layer_norm_eps,
-        rope_theta=config.rope_theta,
-        projection=reader.pack(*projection, kernels=kernels.first),
-        prefix=prefix.to(device, dtype),
-        blocks=tuple(reader.block(i) for i in range(last + 1)),
-        last_q=reader.pack(weight[:d], bias[:d]),
-        last_kv=reader.pack(weight[d:], bias[d:]),
-        norm=(reader.state["norm.weight"].to(device), reader.state["norm.bias"].to(device)),
-    )
+    """Folded float32 weights → FusedVit in `dtype` on `device`."""
+    return _Packer(folding, kernels, dtype, device).vit()
 
 
 @dataclass(frozen=True)
-class _FoldingReader:
-    """Reads transformers' tensors, folds what is constant, and packs the result."""
-
-    state: Mapping[str, Tensor]
-    config: VitConfig
+class _Packer:
+    folding: Folding
     kernels: Kernels
     dtype: torch.dtype
     device: torch.device | str
 
-    def block(self, i: int) -> Block:
-        mlp, gated, act = f"layer.{i}.mlp", self.config.use_gated_mlp, self.config.hidden_act
-        norm2 = f"layer.{i}.norm2"
-        return Block(
-            norm1=self.affine(f"layer.{i}.norm1"),
-            qkv=self.pack(*self.qkv(i)),
-            out=self.pack(*self.fold_layer_scale(f"layer.{i}.layer_scale1.lambda1", f"layer.{i}.attention.o_proj")),
-            norm2=self.affine(norm2),
-            gate=self.pack(*self.fold_norm(norm2, *self.read(f"{mlp}.gate_proj")), act) if gated else None,
-            up=self.pack(*self.fold_norm(norm2, *self.read(f"{mlp}.up_proj")), "none" if gated else act),
-            down=self.pack(*self.fold_layer_scale(f"layer.{i}.layer_scale2.lambda1", f"{mlp}.down_proj")),
+    def vit(self) -> FusedVit:
+        config = self.folding.config
+        last = config.num_hidden_layers - 1
+        weight, bias = self.folding.block(last).qkv
+        d = config.hidden_size
+        return FusedVit(
+            kernels=self.kernels,
+            patch=config.patch_size,
+            heads=config.num_attention_heads,
+            eps=config.layer_norm_eps,
+            rope_theta=config.rope_theta,
+            projection=self.linear(self.folding.projection(), kernels=self.kernels.first),
+            prefix=self.tensor(self.folding.prefix(), self.dtype),
+            blocks=tuple(self.block(self.folding.block(i)) for i in range(last + 1)),
+            last_q=self.linear(FoldedLayer(weight[:d], bias[:d])),
+            last_kv=self.linear(FoldedLayer(weight[d:], bias[d:])),
+            norm=(self.tensor(self.folding.final_norm().weight), self.tensor(self.folding.final_norm().bias)),
         )
 
-    def qkv(self, i: int) -> tuple[Tensor, Tensor]:
-        heads = self.config.num_attention_heads
-        (q, qb), (k, kb), (v, vb) = (self.read(f"layer.{i}.attention.{name}_proj") for name in "qkv")
-        weight = torch.cat([_pair_rope_rows(q, heads), _pair_rope_rows(k, heads), v])
-        bias = torch.cat([_pair_rope_rows(qb, heads), _pair_rope_rows(kb, heads), vb])
-        return self.fold_norm(f"layer.{i}.norm1", weight, bias)
+    def block(self, block: FoldedBlock) -> Block:
+        act = self.folding.up_act
+        return Block(
+            norm1=self.norm(block.norm1),
+            qkv=self.linear(block.qkv),
+            out=self.linear(block.out),
+            norm2=self.norm(block.norm2),
+            gate=None if block.gate is None else self.linear(block.gate, act),
+            up=self.linear(block.up, act if block.gate is None else "none"),
+            down=self.linear(block.down),
+        )
 
-    def read(self, name: str) -> tuple[Tensor, Tensor]:
-        weight = self.state[f"{name}.weight"]
-        return weight, self.state.get(f"{name}.bias", weight.new_zeros(len(weight)))
+    def linear(self, layer: FoldedLayer, act: str = "none", kernels: Kernels | None = None) -> Linear:
+        packed = (kernels or self.kernels).pack(self.tensor(layer.weight, self.dtype))
+        return Linear(packed, self.tensor(layer.bias, self.dtype), act)
 
-    def fold_layer_scale(self, scale: str, name: str) -> tuple[Tensor, Tensor]:
-        """λ (W x + b): a layer scale folded into the linear map before it."""
-        weight, bias = self.read(name)
-        return weight * self.state[scale][:, None], bias * self.state[scale]
-
-    def fold_norm(self, norm: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """W (γ x + β) + b: a LayerNorm's scale and shift folded into the linear map behind it."""
-        if not self.kernels.folds_norms:
-            return weight, bias
-        scale, shift = self.read(norm)
-        return weight * scale, bias + weight @ shift
-
-    def affine(self, norm: str) -> NormAffine:
+    def norm(self, affine: FoldedLayer | None) -> NormAffine:
         """Return what the LayerNorm itself still applies: nothing where it is folded."""
-        if self.kernels.folds_norms:
+        if affine is None:
             return _FOLDED
-        scale, shift = self.read(norm)
-        return scale.to(self.device, self.dtype), shift.to(self.device, self.dtype)
+        return self.tensor(affine.weight, self.dtype), self.tensor(affine.bias, self.dtype)
 
-    def pack(self, weight: Tensor, bias: Tensor, act: str = "none", kernels: Kernels | None = None) -> Linear:
-        packed = (kernels or self.kernels).pack(weight.to(self.device, self.dtype))
-        return Linear(packed, bias.to(self.device, self.dtype), act)
-
-
-def _projection(weight: Tensor, bias: Tensor, spec: EmbeddingSpec) -> tuple[Tensor, Tensor]:
-    """W ((x/255 - mean) / std) + b as one linear map of x: [D, 3, p, p] → [D, 3·p·p]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    weight = weight / std
-    return (weight / 255).flatten(1), bias - (weight * mean).flatten(1).sum(1)
-
-
-def _pair_rope_rows(rows: Tensor, heads: int) -> Tensor:
-    """Reorder a head's rows (0 … C-1) to (0, C/2, 1, C/2 + 1, …): the two that RoPE turns together become
-    neighbours, one complex number. Done to q and k alike, it leaves their products as they were."""
-    halves: Tensor = rows.unflatten(0, (heads, 2, -1))
-    return halves.transpose(1, 2).flatten(0, 2)
+    def tensor(self, values: Float32, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.from_numpy(values).to(self.device, dtype)

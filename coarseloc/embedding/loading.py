@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from coarseloc.core.errors import WeightsError
-from coarseloc.embedding import checkpoint
+from coarseloc.embedding.tensor_faults import first_line, refuse_incomplete
 from coarseloc.embedding.weights import LocatedWeights
 
 if TYPE_CHECKING:
@@ -34,16 +34,15 @@ def _from_folder(weights: LocatedWeights) -> tuple[PreTrainedModel, dict[str, An
         config = AutoConfig.from_pretrained(weights.path, local_files_only=True)
     except Exception as error:  # it checks each field by classes of its own
         raise WeightsError(
-            f"{weights.path}/config.json is not understood by transformers: {checkpoint.first_line(error)}"
+            f"{weights.path}/config.json is not understood by transformers: {first_line(error)}"
         ) from error
     try:
         return _from_pretrained(AutoModel, weights.path, config)
     except Exception as error:  # a config.json may ask for any shape, and safetensors has a class of its own
         if type(error).__name__ != "SafetensorError":
-            raise WeightsError(f"{weights.path} cannot be loaded: {checkpoint.first_line(error)}") from error
+            raise WeightsError(f"{weights.path} cannot be loaded: {first_line(error)}") from error
         raise WeightsError(
-            f"{weights.path} holds a safetensors file that is truncated or damaged ({checkpoint.first_line(error)}): "
-            "copy it again"
+            f"{weights.path} holds a safetensors file that is truncated or damaged ({first_line(error)}): copy it again"
         ) from error
 
 
@@ -77,6 +76,6 @@ def _check_complete(report: dict[str, Any], weights: LocatedWeights) -> None:
         missing = [key for key in missing if not key.startswith("pooler.")]
     # A classification head left over is harmless.
     misshapen = sorted(key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"])
-    checkpoint.refuse_incomplete(weights.path, weights.spec.name, missing, [], misshapen)
+    refuse_incomplete(weights.path, weights.spec.name, missing, [], misshapen)
     if errors := report.get("error_msgs"):
-        raise WeightsError(f"{weights.path} cannot be loaded: {checkpoint.first_line(errors[0])}")
+        raise WeightsError(f"{weights.path} cannot be loaded: {first_line(errors[0])}")

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from coarseloc.embedding import checkpoint
+from coarseloc.embedding import dinov3
 from coarseloc.embedding.specs import BackboneSpec
 
 
 def write_random_weights(row: BackboneSpec, folder: Path, seed: int = 0, layers: int | None = None) -> None:
     """Write one of the six as a Hugging Face folder, whole or with its first `layers` only."""
-    values = checkpoint.config_values(row) | ({} if layers is None else {"num_hidden_layers": layers})
+    values = dinov3.config_values(row) | ({} if layers is None else {"num_hidden_layers": layers})
     write_random_model(values, folder, seed)
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from coarseloc.core.types import Backbone
-from coarseloc.embedding import checkpoint
+from coarseloc.embedding import checkpoint, dinov3
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.embedding.dinov3 import VitConfig, tensor_shapes
 from coarseloc.embedding.specs import BACKBONES, BackboneSpec, table
@@ -16,7 +16,7 @@ from coarseloc.embedding.weights import require
 def empty(spec: BackboneSpec) -> DINOv3ViTModel:
     """A row's architecture on the meta device: names and shapes without numbers."""
     with torch.device("meta"):
-        return DINOv3ViTModel(DINOv3ViTConfig(**checkpoint.config_values(spec)))
+        return DINOv3ViTModel(DINOv3ViTConfig(**dinov3.config_values(spec)))
 
 
 SIX = [spec for spec in BACKBONES.values() if spec.is_dinov3]
@@ -38,7 +38,7 @@ def test_an_original_checkpoint_fills_every_tensor_of_the_true_architecture(spec
     mapped = checkpoint.to_transformers(original, spec, "here")
     expected = {key.removeprefix("model."): tensor.shape for key, tensor in empty(spec).state_dict().items()}
     assert {key: tensor.shape for key, tensor in mapped.items()} == expected
-    assert tensor_shapes(VitConfig(**checkpoint.config_values(spec))) == expected
+    assert tensor_shapes(VitConfig(**dinov3.config_values(spec))) == expected
 
 
 @pytest.fixture(params=["fake", "loaded"])

@@ -330,6 +330,17 @@ def test_a_command_imports_only_what_it_needs(state, command, without):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_a_look_up_of_one_picture_imports_no_torch(coarseloc, state, ingested, flight):
+    command = ["--data-dir", str(state), "lookup", str(flight / "251124155712_00002.jpg"), "--angle", "45", "--json"]
+    code = f"import sys; from coarseloc.cli import cli; cli({command}, standalone_mode=False)"
+    code += "; assert not (imported := sorted(sys.modules.keys() & {'torch', 'transformers'})), imported"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    by_numpy, by_torch = json.loads(ran.stdout)["tiny"], coarseloc(*command[2:]).json["tiny"]
+    assert [hit["filename"] for hit in by_numpy] == [hit["filename"] for hit in by_torch]
+    assert [hit["score"] for hit in by_numpy] == pytest.approx([hit["score"] for hit in by_torch], abs=1e-6)
+
+
 def test_the_list_of_commands_says_what_their_own_help_says():
     for name, (_, sentence) in COMMANDS.items():
         command = cli.get_command(click.Context(cli), name)

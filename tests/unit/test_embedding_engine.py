@@ -1,6 +1,8 @@
 """The fast forwards against transformers' own, on true architectures at small depth."""
 
 import contextlib
+import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +11,15 @@ import torch
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding import dinov3, fused_vit, kernels
-from coarseloc.embedding import engine as engines
+from coarseloc.embedding import dinov3, fused_vit, kernels, numpy_vit
+from coarseloc.embedding import torch_engines as engines
 from coarseloc.embedding.backbone import LoadedBackbone, embedding_spec, load_backbone, normalise_rows
 from coarseloc.embedding.device import resolve_device
-from coarseloc.embedding.engine import CpuEngine, CudaEngine, TransformersEngine
+from coarseloc.embedding.folding import Folding
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.preprocess import as_squares
 from coarseloc.embedding.specs import table
+from coarseloc.embedding.torch_engines import CpuEngine, CudaEngine, TransformersEngine
 from coarseloc.embedding.weights import LocatedWeights, require
 
 CPU = torch.device("cpu")
@@ -63,7 +66,7 @@ def test_the_fused_forward_equals_that_of_transformers(architecture, kernel, sid
     with torch.inference_mode():
         plain = model((pixels / 255 - mean) / std)
         vit = dinov3.load(architecture)
-        folded = fused_vit.fold(vit.state, vit.config, spec, kernel)
+        folded = fused_vit.pack(Folding(vit.state, vit.config, spec, kernel.folds_norms), kernel)
         tokens, cls = folded.tokens(pixels), folded.class_token(pixels)
     assert (_unit(tokens) - _unit(plain.last_hidden_state)).abs().max() < 1e-5
     assert (_unit(cls) - _unit(plain.pooler_output)).abs().max() < 1e-5
@@ -74,15 +77,43 @@ def test_vits16_at_its_full_depth_equals_the_plain_forward(make_dinov3, tmp_path
         make_dinov3(tmp_path / "vits16", num_hidden_layers=12, **ARCHITECTURES["vits16"]), tmp_path
     )
     backbone = load_backbone(weights, input_px=224, device="cpu")
-    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(weights), backbone.spec, "cpu", 16)
     images = _images(2, 300)
     np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 224])
+def test_numpy_alone_gives_the_numbers_of_the_plain_forward(architecture, side):
+    spec = embedding_spec(architecture, input_px=side)
+    plain, ours = TransformersEngine(load_model(architecture), spec, "cpu", 16), numpy_vit.load(architecture, spec)
+    for images in (_images(2, side, seed=3), _images(1, 301, seed=4)):
+        np.testing.assert_allclose(
+            normalise_rows(ours.pooled(images), "ours"), normalise_rows(plain.pooled(images), "plain"), atol=2e-6
+        )
+        np.testing.assert_allclose(ours.patch_tokens(images), plain.patch_tokens(images), atol=5e-4)
+
+
+def test_numpys_gelu_is_right_to_a_millionth():
+    x = np.concatenate([np.linspace(-12, 12, 100_001, dtype=np.float32), np.float32([-1e30, 1e30])])
+    exact = np.array([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x.tolist()])
+    np.testing.assert_allclose(numpy_vit._gelu(x.copy()), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_numpy_embeds_a_few_pictures_of_a_process_without_torch_and_no_others(architecture, monkeypatch):
+    def engine_of(**options: object) -> str:
+        wish = {"input_px": 64, "device": "auto", "pictures": 1} | options
+        return type(load_backbone(architecture, **wish).engine).__name__
+
+    assert engine_of() == "CpuEngine"  # torch is there already
+    monkeypatch.delitem(sys.modules, "torch")
+    assert engine_of() == engine_of(device="cpu") == "NumpyEngine"
+    assert engine_of(pictures=None) == engine_of(pictures=10_000) == engine_of(precision="bf16") == "CpuEngine"
 
 
 def test_inputs_of_a_thousand_tokens_equal_the_plain_forward(tiny_dinov3, tmp_path):
     weights = _locate_weights(tiny_dinov3, tmp_path)
     backbone = load_backbone(weights, input_px=512, device="cpu")
-    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(weights), backbone.spec, "cpu", 16)
     images = _images(2, 500)
     np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
 
@@ -91,7 +122,7 @@ def test_inputs_of_a_thousand_tokens_equal_the_plain_forward(tiny_dinov3, tmp_pa
 def test_each_pooling_equals_the_plain_one(pooling, tiny_dinov3, tmp_path):
     weights = _locate_weights(tiny_dinov3, tmp_path, pooling=pooling)
     backbone = load_backbone(weights, input_px=64, device="cpu")
-    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(weights), backbone.spec, "cpu", 16)
     assert isinstance(backbone.engine, CpuEngine)
     images = _images(5)
     np.testing.assert_allclose(backbone.embed(images), normalise_rows(plain.pooled(images), "plain"), atol=1e-5)
@@ -160,7 +191,7 @@ def test_images_of_differing_sizes_keep_their_order(tiny):
 def test_patch_tokens_lie_as_the_image_does(tiny_dinov3, tmp_path):
     weights = _locate_weights(tiny_dinov3, tmp_path)
     backbone = load_backbone(weights, input_px=48, device="cpu")
-    plain = TransformersEngine(load_model(weights), backbone.spec, CPU, 16)
+    plain = TransformersEngine(load_model(weights), backbone.spec, "cpu", 16)
     images = _images(2)
     tokens = backbone.patch_tokens(images)
     assert tokens.shape == (2, 3, 3, 32) and tokens.dtype == np.float32

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding import preprocess
-from coarseloc.embedding.preprocess import as_squares, check_images, check_side, normalise, resize
+from coarseloc.embedding import pixels
+from coarseloc.embedding.pixels import normalise, resize
+from coarseloc.embedding.preprocess import as_squares, check_images, check_side
 from coarseloc.embedding.specs import BACKBONES
 
 SIZES = [(70, 50), (224, 224), (32, 32), (500, 640), (10, 300)]
@@ -124,5 +125,5 @@ def test_a_picture_becomes_square_by_its_middle_or_by_mean_colour_around_it(heig
 def test_a_large_picture_is_resized_a_channel_at_a_time_to_the_same_bits(monkeypatch):
     images = np.random.default_rng(3).integers(0, 256, (2, 301, 407, 3), np.uint8)
     whole = resize(images, 64)
-    monkeypatch.setattr(preprocess, "_AT_ONCE", 1000)
+    monkeypatch.setattr(pixels, "_AT_ONCE", 1000)
     assert torch.equal(resize(images, 64), whole)
