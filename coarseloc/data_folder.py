@@ -28,10 +28,11 @@ from coarseloc.core.errors import (
     VectorStoreUnavailable,
 )
 from coarseloc.core.filters import Where
+from coarseloc.core.marks import FrameMarks
 from coarseloc.core.types import Failure, Fit, Progress, ReferenceSet
 from coarseloc.embedding import specs
 from coarseloc.embedding.encoders import BackboneListing, inventory
-from coarseloc.store import Database, embeddings, flights, open_database, references, runs, seals, tallies
+from coarseloc.store import Database, embeddings, flights, marks, open_database, references, runs, seals, tallies
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.vectors import configured_store
@@ -259,14 +260,39 @@ class DataFolder:
             flights.rename_flight(session, flight_id, new_name)
 
     def flight_results(self, flight_id: str) -> dict[str, int]:
-        """Count what `delete_flight` would delete: {"runs", "hits", "answers"}."""
+        """Count what `delete_flight` would delete: {"runs", "hits", "answers", "marked" (frames)}."""
         with self.db.read() as session:
             return flights.flight_results(session, flight_id)
 
     def delete_flight(self, flight_id: str) -> None:
-        """Delete a flight with all answers for it. Its images stay."""
+        """Delete a flight with all answers for it, and what is written on its frames. Its images stay."""
         with self.db.write() as session:
             flights.delete_flight(session, flight_id)
+
+    def frame_indices(self, flight_id: str) -> list[int]:
+        """List the numbers of a flight's frames, in its order."""
+        with self.db.read() as session:
+            return [frame.index for frame in flights.find_flight(session, flight_id).flight.frames]
+
+    def frame_marks(self, flight_id: str, frame_indices: Sequence[int] | None = None) -> dict[int, FrameMarks]:
+        """Read {frame index: its tags and note} of a flight's frames that have any, of all or some."""
+        with self.db.read() as session:
+            flights.find_flight(session, flight_id, ())
+            return marks.frame_marks(session, flight_id, frame_indices)
+
+    def mark_frames(
+        self,
+        flight_id: str,
+        frame_indices: Sequence[int],
+        *,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        note: str | None = None,
+    ) -> int:
+        """Give frames tags, take tags off, and write their note ("" takes it off); return how many frames that is."""
+        with self.db.write() as session:
+            flights.find_flight(session, flight_id, ())
+            return marks.mark_frames(session, flight_id, frame_indices, add=add, remove=remove, note=note)
 
     def drain(self) -> DrainSummary:
         """Bring the vector store up to the database."""

@@ -76,6 +76,15 @@ class AnsweredFrames:
                 fits &= self.numbers[column] <= high
         return np.flatnonzero(fits)
 
+    def of_frames(self, rows: Keys, frames: Mapping[str, Collection[int]]) -> Keys:
+        """Choose of rows those of some frames, {flight: indices}."""
+        fits: Bools = np.zeros(len(rows), np.bool_)
+        flight, frame = self.codes["flight"][rows], self.frame[rows]
+        for code, name in enumerate(self.choices["flight"]):
+            if name in frames:
+                fits |= (flight == code) & np.isin(frame, list(frames[name]))
+        return rows[fits]
+
     def order(self, rows: Keys, column: str | None, descending: bool = False) -> Keys:
         """Sort rows by a column of numbers, those without the number last; as they are by None."""
         if column is None:

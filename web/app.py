@@ -32,6 +32,7 @@ from web.pages import (
     live,
     localizability,
     localize,
+    marks,
     references,
     rotation,
     search,
@@ -42,7 +43,7 @@ from web.pages.map import map_texts
 from web.state import WebState
 
 _FEATURES = (
-    flights, flight_columns, gallery, gallery_export, jobs, frame, live, search, localize, compare, rotation,
+    flights, flight_columns, gallery, gallery_export, marks, jobs, frame, live, search, localize, compare, rotation,
     references, export, upkeep, ground, localizability, images, monitoring, openapi,
 )  # fmt: skip
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -73,7 +74,12 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.filters.update(_FILTERS)
     app.jinja_env.globals.update(
-        _=language.translate, _n=language.translate_count, asset=_asset, this_url=_this_url, map_texts=map_texts
+        _=language.translate,
+        _n=language.translate_count,
+        asset=_asset,
+        this_url=_this_url,
+        address=address,
+        map_texts=map_texts,
     )
     app.context_processor(_template_values)
     return app

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from flask import request
 
-from search.answered_frames import NAMES, NUMBERS, AnsweredFrames, RowKey, answer_sources, answered_frames
+from coarseloc.core.marks import parse_tags
+from coarseloc.store import marks
+from search.answered_frames import NAMES, NUMBERS, AnsweredFrames, Keys, RowKey, answer_sources, answered_frames
 from web.language import _
 from web.problems import Problem
 from web.state import current_state
@@ -23,6 +25,7 @@ class RowChoice:
 
     names: Mapping[str, Sequence[str]]  # {column: texts}, none for all
     bounds: Mapping[str, tuple[float | None, float | None]]  # {column: (least, most)}
+    tags: Sequence[str]  # of which a frame has one at least, none for all frames
     sort: str | None  # a column of numbers
     descending: bool
 
@@ -41,7 +44,8 @@ def gallery_table() -> AnsweredFrames:
 
 
 def row_choice() -> RowChoice:
-    """Read the address. Raises Problem 400 for what is no number, and for an unknown column to sort by."""
+    """Read the address. Raises Problem 400 for what is no number, and for an unknown column to sort by; InputError for
+    what is no tag."""
     names = {name: [text for text in request.args.getlist(name) if text] for name in NAMES}
     bounds = {name: (_number(f"{name}-from"), _number(f"{name}-to")) for name in NUMBERS}
     order = request.args.get("sort", "")
@@ -49,15 +53,24 @@ def row_choice() -> RowChoice:
     if column is not None and column not in NUMBERS:
         known = ", ".join(NUMBERS)
         raise Problem(400, _("There is no column {name} to sort by: ask for {known}.", name=column, known=known))
-    return RowChoice(names, bounds, column, order.startswith("-"))
+    return RowChoice(names, bounds, parse_tags(request.args.getlist("tag")), column, order.startswith("-"))
+
+
+def chosen_rows(table: AnsweredFrames, choice: RowChoice) -> Keys:
+    """The rows that an address asks for, in its order."""
+    rows = table.select(choice.names, choice.bounds)
+    if choice.tags:
+        with current_state().database.read() as session:
+            rows = table.of_frames(rows, marks.tagged_frames(session, choice.tags))
+    return table.order(rows, choice.sort, choice.descending)
 
 
 def picked_rows() -> tuple[AnsweredFrames, list[int]]:
     """The table, and its rows that `?pick=` names, else all that the address asks for, in its order."""
     table, choice = gallery_table(), row_choice()
     keys = [parse_key(text) for text in request.args.getlist("pick")]
-    rows = table.rows_of(keys) if keys else table.select(choice.names, choice.bounds)
-    return table, table.order(rows, choice.sort, choice.descending).tolist()
+    rows = table.order(table.rows_of(keys), choice.sort, choice.descending) if keys else chosen_rows(table, choice)
+    return table, rows.tolist()
 
 
 def parse_key(text: str) -> RowKey:

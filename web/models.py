@@ -20,6 +20,8 @@ from search.export.infos import hit_result, to_hit
 from search.export.records import AgreementInfo, BBoxArray, Heading, Location, Result
 
 Url = Field(description="a path on this server")
+Tags = Field(description="that people gave the frame")
+Note = Field(description="that people wrote on the frame; empty without one")
 Verdict = Literal["on", "near", "far"]
 
 

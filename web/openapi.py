@@ -30,6 +30,7 @@ from web.pages.images import SIZES
 from web.pages.jobs import JobReceipt
 from web.pages.localizability import LocalizabilityLayer
 from web.pages.localize import ImageLocalization
+from web.pages.marks import ACTIONS, FrameMarksView, MarksReceipt
 from web.pages.search import UploadReceipt
 from web.pages.upkeep import UpkeepReceipt
 from web.problems import ProblemDetails
@@ -73,6 +74,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "track": ("The key of one of a flight's tracks; by default the newest.", {"type": "integer"}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
+    "tag": ("A tag of the frames that are shown; may be given several times.", _TEXTS),
     "pick": ("A row of the gallery by its `key`; may be given several times.", _TEXTS),
     "sort": ("A column of numbers to sort by, with - the largest first.", _TEXT),
     "state": ("A state of an answer, such as on, far, match, no-match, lost.", _TEXT),
@@ -94,7 +96,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
 }
 _FACETS = (*KEYS, "model", "by")
 _SEARCHES = ("set", "asked", "method")
-_ROWS = (*NAMES, *(f"{name}-{end}" for name in NUMBERS for end in ("from", "to")), "sort")
+_ROWS = (*NAMES, "tag", *(f"{name}-{end}" for name in NUMBERS for end in ("from", "to")), "sort")
 _IDS: dict[tuple[str, str], Schema] = {  # where the application's rule is wider than its answer
     ("export.whole", "suffix"): {"enum": list(FORMATS)},
     ("jobs.ask", "wish"): {"enum": ["pause", "stop", "resume"]},
@@ -167,6 +169,10 @@ OPERATIONS: dict[str, Operation] = {
     "ground.map_tile": Operation("A map tile of a reference set's ground", (), (404,), _MAP_TILE),
     "ground.base_tile": Operation("A map tile of the server's base map", (), (404,), _MAP_TILE | {"image/jpeg": None}),
     "jobs.jobs_json": Operation("Long work: what runs, how far it is, how it ended", ("lang",)),
+    "marks.mark_rows": Operation(
+        "Tag the frames of picked rows of the gallery, or write their note", (), (401, 403, 413), MarksReceipt
+    ),
+    "marks.mark_frame": Operation("Write a frame's tags and note anew", (), (401, 403, 404, 413), FrameMarksView),
     "jobs.start": Operation("Start a job", (), (401, 403, 404, 413), JobReceipt),
     "jobs.ask": Operation("Pause, stop or resume a job", (), (401, 403, 404, 413), JobReceipt),
     "search.send": Operation("Send an image to be looked for", (), (401, 403, 413, 415), UploadReceipt),
@@ -338,12 +344,24 @@ _START = {
         }
     },
 }
+_FORM = "application/x-www-form-urlencoded"
+_MARKS = {
+    "tags": {"type": "string", "description": "with spaces or commas between them"},
+    "note": {"type": "string", "description": "empty to take it off"},
+}
+_MARK_FIELDS = {"pick": {"type": "array", "items": _TEXT}, "do": {"enum": list(ACTIONS)}, **_MARKS}
+_MARK_ROWS = {
+    "required": True,
+    "content": {_FORM: {"schema": {"type": "object", "required": ["pick", "do"], "properties": _MARK_FIELDS}}},
+}
 _BODIES: dict[str, dict[str, Any]] = {  # of what is posted
     "localize.localize": {
         "required": True,
         "content": _form("image", _BINARY, "multipart/form-data")["content"] | _IMAGE_ALONE,
     },
     "jobs.start": _START,
+    "marks.mark_rows": _MARK_ROWS,
+    "marks.mark_frame": {"content": {_FORM: {"schema": {"type": "object", "properties": _MARKS}}}},
     "jobs.ask": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}},
     "upkeep.rename_flight": _RENAME,
     "upkeep.delete_flight": _DELETE,

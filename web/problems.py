@@ -22,6 +22,8 @@ from coarseloc.core.errors import (
     VectorStoreError,
     WeightsError,
 )
+from coarseloc.i18n import DEFAULT
+from coarseloc.i18n.messages import message_translator
 from web.language import _
 from web.models import AnswerModel, json_response
 
@@ -125,7 +127,8 @@ def _respond_to_error(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     status = 507 if _is_disk_full(error) else status
     log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
-    return _respond(Problem(status, without_folders(str(error))))
+    translated = message_translator(g.get("language", DEFAULT))(str(error))
+    return _respond(Problem(status, without_folders(translated)))
 
 
 def _refuse_host(error: SecurityError) -> Response:

@@ -60,6 +60,10 @@ GROUPS = {
             "One track of all frames of FLIGHT: where each lies, how sure that is, or that it is not known.",
         ),
         "localize": ("localize:localize", 'Where frames lie on a map: metres, heading and an ellipse, or "no match".'),
+        "tag": (
+            "tag:tag",
+            "Mark FRAMES of FLIGHT (such as 3 and 7-12) with tags and a note; without options, list what is marked.",
+        ),
         "live": (
             "live:live",
             "Track a flight while it is flown: an estimate for each new frame, to a file, a socket or the page Live.",

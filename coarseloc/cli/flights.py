@@ -75,10 +75,11 @@ def rename(workspace: Workspace, flight: str, new_name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_workspace
 def delete(workspace: Workspace, flight: str, yes: bool) -> None:
-    """Delete FLIGHT with every answer for it: runs, hits, fixes, tracks. Its images and labels stay."""
+    """Delete FLIGHT with every answer for it and its frames' tags and notes. Its images and labels stay."""
     name = flight_id(flight)
     counts = workspace.flight_results(name)
     held = f"{counts['runs']} runs with {counts['hits']} hits, {counts['answers']} answers (places, fixes, tracks)"
+    held += f", and what is written on {counts['marked']} frames" if counts["marked"] else ""
     if not yes:
         click.confirm(f"Delete flight {name!r} with {held}? Its images stay.", abort=True)
     workspace.delete_flight(name)

@@ -18,7 +18,7 @@ from coarseloc.core import ids
 from coarseloc.core.clock import FlightClock, TimeSource
 from coarseloc.core.errors import InputError, StoreError
 from coarseloc.core.types import AltitudeDatum, Flight, Frame, LonLat, Pose
-from coarseloc.store import seals
+from coarseloc.store import marks, seals
 from coarseloc.store.tables import (
     FlightRow,
     FrameEstimateRow,
@@ -142,8 +142,8 @@ def rename_flight(session: Session, flight_id: str, new_name: str) -> None:
 
 
 def delete_flight(session: Session, flight_id: str) -> None:
-    """Delete a flight with its frames and all answers for it, and what no answer refers to any more. Raises StoreError
-    where it is not known."""
+    """Delete a flight with its frames, their tags and notes and all answers for it, and what no answer refers to any
+    more. Raises StoreError where it is not known."""
     session.execute(delete(FlightRow).where(FlightRow.id == _flight_key(session, flight_id)))
     best = select(FrameEstimateRow.snapshot_id).where(FrameEstimateRow.snapshot_id.is_not(None))
     unused = TileSnapshotRow.id.not_in(select(HitRow.snapshot_id)) & TileSnapshotRow.id.not_in(best)
@@ -153,7 +153,8 @@ def delete_flight(session: Session, flight_id: str) -> None:
 
 
 def flight_results(session: Session, flight_id: str) -> dict[str, int]:
-    """Count what is deleted with a flight, {"runs", "hits", "answers": methods' answers, tracks among them}."""
+    """Count what is deleted with a flight, {"runs", "hits", "answers": methods' answers, tracks among them, "marked":
+    frames with tags or a note}."""
     flight_pk = _flight_key(session, flight_id)
     of_flight = select(RunRow.id).where(RunRow.flight_pk == flight_pk)
     counts = {
@@ -161,7 +162,9 @@ def flight_results(session: Session, flight_id: str) -> dict[str, int]:
         "hits": select(func.count()).select_from(HitRow).where(HitRow.run_id.in_(of_flight)),
         "answers": select(func.count()).select_from(LocalizationRow).where(LocalizationRow.flight_pk == flight_pk),
     }
-    return {name: session.scalar(query) or 0 for name, query in counts.items()}
+    return {name: session.scalar(query) or 0 for name, query in counts.items()} | {
+        "marked": marks.count_marked(session, flight_pk)
+    }
 
 
 def frame_of(row: FrameRow) -> Frame:

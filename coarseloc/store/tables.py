@@ -235,6 +235,22 @@ class FrameRow(Base):
     roll_deg: Mapped[float | None]
 
 
+class FrameTagRow(Base):
+    """A tag that somebody gave a frame: it is the frame's, whatever is searched."""
+
+    __tablename__ = "frame_tags"
+    frame_id: Mapped[int] = _key_of("frames.id")
+    tag: Mapped[str] = mapped_column(String(80), primary_key=True, index=True)  # of `core.marks.parse_tags`
+
+
+class FrameNoteRow(Base):
+    """What somebody wrote on a frame."""
+
+    __tablename__ = "frame_notes"
+    frame_id: Mapped[int] = _key_of("frames.id")
+    text: Mapped[str] = mapped_column(Text)
+
+
 class TileSnapshotRow(Base):
     """A rotated tile as it was when a search answered with it. Never changed, never deleted with its reference set:
     results stay what they were. Equal snapshots are one row."""

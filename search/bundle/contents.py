@@ -1,6 +1,6 @@
 """What goes into a bundle: selected from the stores, never computed again.
 
-    flight.json            the flight, and of each frame its truth and its file's SHA-256
+    flight.json            the flight, and of each frame its truth, its file's SHA-256, its tags and its note
     runs/<n>.json          a run: parameters, spec with the weights' digest, environment, sets, fixes' parameters
     runs/<n>.jsonl         its frames, one a line: hits, best place, fix, times
     references/<n>.csv     a set, one view a row: tile, heading, place, its picture's SHA-256, its vectors' BLAKE2b
@@ -24,9 +24,10 @@ from coarseloc import __version__
 from coarseloc.core import files
 from coarseloc.core.clock import in_utc
 from coarseloc.core.errors import InputError
+from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.types import Frame, Progress
 from coarseloc.imagery.flights import fingerprint
-from coarseloc.store import Database, Session, flights, localizations, references, runs, snapshots, tallies
+from coarseloc.store import Database, Session, flights, localizations, marks, references, runs, snapshots, tallies
 from coarseloc.store.fixes import fixes
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import FIX, StoredLocalization
@@ -54,6 +55,7 @@ class BundleContents:
     live_sets: Mapping[str, StoredReferenceSet]  # {uid: set}, of those that runs searched and that are still here
     set_numbers: Mapping[str, int]  # {uid: number in the bundle}
     report: bytes | None
+    marks: Mapping[int, FrameMarks]  # {frame index: its tags and note}
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -120,10 +122,11 @@ def select_contents(db: Database, flight_id: str, chosen: Sequence[StoredRun], r
             *localizations.newest_map_localizations(session, flight_id),
             *localizations.newest_tracks(session, flight_id),
         ]
+        on_frames = marks.frame_marks(session, flight_id)
     uids = dict.fromkeys(uid for run in chosen for uid in run.set_uids)
     numbers = {uid: number for number, uid in enumerate(uids, 1)}
     live_sets = {uid: live[uid] for uid in uids if uid in live}
-    return BundleContents(flight, chosen, answers, live_sets, numbers, report)
+    return BundleContents(flight, chosen, answers, live_sets, numbers, report, on_frames)
 
 
 def bundle_members(db: Database, contents: BundleContents, progress: Progress | None = None) -> Members:
@@ -153,7 +156,8 @@ def _flight_facts(contents: BundleContents, progress: Progress | None) -> dict[s
     flight = stored.flight
     frames = []
     for count, frame in enumerate(flight.frames, 1):
-        frames.append(_frame_of_flight(frame, frame.index in stored.missing))
+        on_frame = contents.marks.get(frame.index, UNMARKED)
+        frames.append(_frame_of_flight(frame, frame.index in stored.missing) | plain(on_frame))
         if progress:
             progress(count, len(flight.frames), "frames")
     for state in (CHANGED, GONE):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core.fixes import Pose2D, ellipse
+from coarseloc.core.marks import FrameMarks
 from coarseloc.core.types import Covariance, Flight, Frame, LonLat
 from search.answers import FixErrors, fix_errors
 from search.export import geometries
@@ -31,6 +32,7 @@ class MatchedFrame:
     """A frame with a fix, and what it was asked with."""
 
     frame: Frame
+    facts: Mapping[str, Any]  # of the frame, see `frame_properties`
     question: Mapping[str, Any]
     pose: Pose2D
     errors: FixErrors | None  # None without truth
@@ -59,14 +61,15 @@ class FlightFeatures:
 
     def add(self, frame_info: FrameInfo) -> None:
         frame, fix, info = frame_info.result.frame, frame_info.result.fix, frame_info.info
+        facts = frame_properties(self.flight, frame) | marks_properties(frame_info.marks)
         if frame.truth.location is not None and frame.index not in self.truths:
-            properties = {"kind": "truth", **frame_properties(self.flight, frame), "heading_deg": frame.truth.yaw_deg}
+            properties = {"kind": "truth", **facts, "heading_deg": frame.truth.yaw_deg}
             self.truths[frame.index] = self._point(frame.truth.location, properties)
         if info is None:
             self.failures.append(frame_failure(frame_info))
         else:
             location = LonLat(info.estimate.location.lon, info.estimate.location.lat)
-            self.estimates.append(self._point(location, frame_properties(self.flight, frame) | _estimate(info)))
+            self.estimates.append(self._point(location, facts | _estimate(info)))
         self.verified |= fix is not None and fix.match is not None
         if fix and fix.pose:
             question = {
@@ -74,7 +77,7 @@ class FlightFeatures:
                 "reference_set": frame_info.run.reference_set.name,
                 "angle_deg": frame_info.run.parameters["angle_deg"],
             }
-            self.matched.append(MatchedFrame(frame, question, fix.pose, fix_errors(fix.pose, frame.truth)))
+            self.matched.append(MatchedFrame(frame, facts, question, fix.pose, fix_errors(fix.pose, frame.truth)))
 
     def points(self) -> list[Feature]:
         """Truth once a frame, an estimate of every run, and the points of its fixes."""
@@ -123,7 +126,7 @@ class FlightFeatures:
         return {
             "kind": kind,
             **({"point": point} if point else {}),
-            **frame_properties(self.flight, matched.frame),
+            **matched.facts,
             **matched.question,
             "heading_deg": pose.heading_deg % 360.0,
             "heading_sd_deg": pose.heading_sd_deg,
@@ -146,6 +149,11 @@ def frame_properties(flight: Flight, frame: Frame) -> dict[str, Any]:
         "filename": frame.filename,
         "taken_at": frame.time and frame.time.isoformat(),
     }
+
+
+def marks_properties(marks: FrameMarks) -> dict[str, Any]:
+    """What people wrote on a frame; tags with spaces between them, since a GIS filters texts and no lists."""
+    return {"tags": " ".join(marks.tags) or None, "note": marks.note or None}
 
 
 def layer_text(features: Iterable[Feature]) -> str:

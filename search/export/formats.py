@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coarseloc.core import ids
 from coarseloc.core.types import Flight
 from search.answers import fix_errors
+from search.export.features import marks_properties
 from search.export.fix_infos import fix_info
 from search.export.infos import FrameInfo, frame_facts, frame_failure
 from search.export.records import SCHEMA_VERSION, EllipseInfo, FixPointInfo, FlightLocalizations
@@ -97,7 +98,7 @@ def csv_row(flight: Flight, frame_info: FrameInfo, grid: ProjectedGrid | None = 
     row |= estimate | {"error": frame_info.error} | _fix_columns(frame_info)
     facts = frame_facts(flight, frame)
     del facts["yaw_deg"]  # is the true heading
-    row |= facts
+    row |= facts | marks_properties(frame_info.marks)
     return row if grid is None else row | _grid_columns(row, grid)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coarseloc.core.errors import StoreError
+from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.types import Flight, Frame, Hit, Pose, RankedTile
 from coarseloc.imagery.decode import thumbnail_path
-from coarseloc.store import Database, flights, runs
+from coarseloc.store import Database, flights, marks, runs
 from coarseloc.store.localizations import BEST_PLACE, FIX
 from coarseloc.store.runs import FrameResult, StoredRun
 from search.answers import FrameAnswer, first_hits, frame_answers, nearest_result_m
@@ -45,6 +46,7 @@ class FrameInfo:
     run: StoredRun
     result: FrameResult
     info: CoarseLocalizationInfo | None
+    marks: FrameMarks = UNMARKED
 
     @property
     def error(self) -> str | None:
@@ -89,13 +91,15 @@ def frame_infos(
     track_name: of the track that records tell of."""
     with db.read() as session:
         answers = frame_answers(session, stored_runs, method=method, frame_indices=frame_indices, track_name=track_name)
+        marked = marks.frame_marks(session, flight.flight_id, frame_indices)
     for run in stored_runs:
         for answer in answers.pop(run.id):
             result = answer.result
             if result.error is None and result.estimate is None:
                 result = replace(result, error=_no_answer(result, method))
-            info = None if result.error else _info(flight, run, answer, method, thumbnails)
-            yield FrameInfo(run, result, grid.in_record(info) if grid and info else info)
+            on_frame = marked.get(result.frame.index, UNMARKED)
+            info = None if result.error else _info(flight, run, answer, method, thumbnails, on_frame)
+            yield FrameInfo(run, result, grid.in_record(info) if grid and info else info, on_frame)
 
 
 def frame_failure(frame_info: FrameInfo) -> FrameFailure:
@@ -146,7 +150,7 @@ def hit_result(hit: Hit) -> Result:
 
 
 def _info(
-    flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path
+    flight: Flight, run: StoredRun, answer: FrameAnswer, method: str, thumbnails: Path, on_frame: FrameMarks
 ) -> CoarseLocalizationInfo | None:
     timing, estimate, fix = answer.result.timing, estimate_info(answer, method), answer.result.fix
     if timing is None or estimate is None:
@@ -174,6 +178,8 @@ def _info(
         estimate=estimate,
         truth=truth_info(answer.result.frame.truth, flight.truth_source),
         errors=errors_info(run, answer),
+        tags=list(on_frame.tags) or None,
+        note=on_frame.note or None,
     )
 
 

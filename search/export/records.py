@@ -20,7 +20,7 @@ from coarseloc.core.clock import TimeSource
 from coarseloc.core.tracks import MotionSource, TrackEvidence, TrackMode, TrackState
 from coarseloc.core.types import AltitudeDatum
 
-SCHEMA_VERSION: Final = "1.2"
+SCHEMA_VERSION: Final = "1.3"
 
 Heading = Field(ge=0, lt=360, description="degrees clockwise from true north, that an image's upper edge faces")
 BBoxArray = tuple[float, float, float, float]
@@ -309,7 +309,7 @@ class CoarseLocalizationInfo(_Record):
     timing_ms: TimingMs
     results: list[Result] = Field(description="best first")
     index_build_ms: float = Field(ge=0, description="reading the vectors and building the index, when that was done")
-    schema_version: Literal["1.2"]
+    schema_version: Literal["1.3"]
     flight_id: str
     frame_index: int
     query: QueryInfo
@@ -317,10 +317,13 @@ class CoarseLocalizationInfo(_Record):
     estimate: EstimateInfo
     truth: TruthInfo | None = Field(default=None, description="only where it is known")
     errors: ErrorsInfo | None = Field(default=None, description="only where the truth is known")
+    tags: list[str] | None = Field(default=None, description="that people gave the frame; only where it has any")
+    note: str | None = Field(default=None, description="that people wrote on the frame; only where there is one")
 
     def to_json(self) -> dict[str, Any]:
-        """Without `truth` and `errors` where there is no truth; other unknown values are null."""
-        unknown = {name for name in ("truth", "errors") if getattr(self, name) is None}
+        """Without `truth` and `errors` where there is no truth, and without `tags` and `note` where there are none;
+        other unknown values are null."""
+        unknown = {name for name in ("truth", "errors", "tags", "note") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unknown)
 
 
@@ -340,7 +343,7 @@ class FlightLocalizations(_Record):
 
     model_config = ConfigDict(title="CoarseLocalizationFlight")
 
-    schema_version: Literal["1.2"]
+    schema_version: Literal["1.3"]
     flight_id: str
     started_at: datetime | None = Field(description="local time, no zone: the flight's id does not tell one")
     truth_source: str

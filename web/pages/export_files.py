@@ -137,6 +137,8 @@ class FrameProperties(GridProperties):
     frame_index: int
     filename: str
     taken_at: str | None
+    tags: str | None = Field(default=None, description="with spaces between them")
+    note: str | None = None
 
 
 class TruthProperties(FrameProperties):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlencode
@@ -13,9 +13,10 @@ from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo
+from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.tracks import TrackState
 from coarseloc.core.types import Frame
-from coarseloc.store import Database, columns, gallery, localizations
+from coarseloc.store import Database, columns, gallery, localizations, marks
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.localizations import BEST_PLACE, FIX, TRACK
 from coarseloc.store.runs import StoredRun
@@ -27,7 +28,7 @@ from search.tracking.texts import state_text
 from web import language
 from web.fix_texts import method_text
 from web.language import _
-from web.models import AnswerModel, GroundMap, MapBounds, Url, Verdict, location_of
+from web.models import AnswerModel, GroundMap, MapBounds, Note, Tags, Url, Verdict, location_of
 from web.pages import address, as_json, page
 from web.pages.images import frame_file_url, frame_url, result_url
 from web.pages.map import map_bounds, run_map
@@ -97,6 +98,8 @@ class FrameInFlight(AnswerModel):
     best: BestPlaceView | None
     fix: FixInfo | None = Field(description="null where the frame was not searched, or its run not verified")
     fix_errors: FixErrorsInfo | None
+    tags: list[str] = Tags
+    note: str = Note
 
 
 class FlightPage(AnswerModel):
@@ -199,6 +202,7 @@ def flight_page(flight_id: str) -> FlightPage:
     model = chosen_model(models)
     with database.read() as session:
         frames = columns.frame_columns(session, flight_id)
+        on_frames = marks.frame_marks(session, flight_id)
     return FlightPage(
         flight=flight_facts(stored),
         **selection.choices(),
@@ -207,7 +211,7 @@ def flight_page(flight_id: str) -> FlightPage:
         models=models,
         model=model,
         frame_query=_frame_query(),
-        frames=_frames(stored, answers[model] if model else []),
+        frames=_frames(stored, answers[model] if model else [], on_frames),
         track=track_view(current_state(), stored, selection.runs[model] if model else None),
     )
 
@@ -229,6 +233,7 @@ def flight_html(flight_id: str) -> str:
     with database.read() as session:
         answers = answers_by_run(session, [run], window, False)[run.id] if run else []
         tracks = [track.method for track in localizations.newest_tracks(session, flight_id)]
+        on_frames = marks.frame_marks(session, flight_id, window)
     is_long = bool(tracks) and len(indices) > LONG_FLIGHT
     flight_map, colour = _map(frames, selection), _colour(models, model)
     return render_template(
@@ -242,7 +247,7 @@ def flight_html(flight_id: str) -> str:
         models=models,
         model=model,
         frame_query=_frame_query(),
-        frames=_frames(stored, answers),
+        frames=_frames(stored, answers, on_frames),
         track=None if is_long or not tracks else track_view(current_state(), stored_flight(database, flight_id), run),
         track_url=address("flights.track", {"flight_id": flight_id}, request.args.to_dict()) if is_long else None,
         facts=_script_facts(flight_id, selection, models, model, tracks, flight_map, colour),
@@ -323,7 +328,8 @@ def frame_brief(flight_id: str, frame: int) -> FrameInFlight:
     run = selection.runs.get(request.args.get("model", "")) or next(iter(selection.runs.values()), None)
     with database.read() as session:
         answers = answers_by_run(session, [run], [frame], False)[run.id] if run else []
-    (view,) = _frames(stored, answers)
+        on_frames = marks.frame_marks(session, flight_id, [frame])
+    (view,) = _frames(stored, answers, on_frames)
     return view
 
 
@@ -367,20 +373,26 @@ def _map(frames: columns.Columns, selection: RunSelection) -> GroundMap | MapBou
     return map_bounds(current_state(), geo.bounds(frames["lon"][placed], frames["lat"][placed]))
 
 
-def _frames(stored: StoredFlight, answers: Sequence[FrameAnswer]) -> list[FrameInFlight]:
+def _frames(
+    stored: StoredFlight, answers: Sequence[FrameAnswer], on_frames: Mapping[int, FrameMarks]
+) -> list[FrameInFlight]:
     flight = stored.flight
     answer_by_index = {answer.result.frame.index: answer for answer in answers}
     # One address is built, the others spell it: building 500 would cost as much as all the rest of the page.
     sample = url_for("frame.frame", flight_id=flight.flight_id, frame=0)
     return [
         _frame(
-            frame, f"{sample[:-1]}{frame.index}", frame_url(flight.flight_id, frame), answer_by_index.get(frame.index)
+            frame,
+            f"{sample[:-1]}{frame.index}",
+            frame_url(flight.flight_id, frame),
+            answer_by_index.get(frame.index),
+            on_frames.get(frame.index, UNMARKED),
         )
         for frame in flight.frames
     ]
 
 
-def _frame(frame: Frame, url: str, image: str, answer: FrameAnswer | None) -> FrameInFlight:
+def _frame(frame: Frame, url: str, image: str, answer: FrameAnswer | None, on_frame: FrameMarks) -> FrameInFlight:
     return FrameInFlight(
         index=frame.index,
         url=url,
@@ -389,6 +401,8 @@ def _frame(frame: Frame, url: str, image: str, answer: FrameAnswer | None) -> Fr
         best=_best(answer) if answer else None,
         fix=fix_info(answer.result.fix) if answer and answer.result.fix else None,
         fix_errors=fix_errors_info(answer.fix_errors) if answer else None,
+        tags=list(on_frame.tags),
+        note=on_frame.note,
     )
 
 

@@ -10,8 +10,10 @@ from flask import Blueprint, request
 from pydantic import Field
 
 from coarseloc.core.clock import FlightClock, TimeSource, utc_offset_text
+from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.types import AltitudeDatum, Frame, Pose
 from coarseloc.localize.places import agreement_matrix
+from coarseloc.store import marks
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_by_spec
 from search.answers import FrameAnswer, agreement_within_m, first_hits
@@ -24,6 +26,8 @@ from web.models import (
     GroundMap,
     HitView,
     MapBounds,
+    Note,
+    Tags,
     Url,
     estimate_view,
     hit_views,
@@ -72,6 +76,8 @@ class FrameFacts(AnswerModel):
     taken_text: str = Field(description="– where nothing says")
     altitude_text: str = Field(description="with what it is above; – where it is unknown")
     truth: FrameTruth
+    tags: list[str] = Tags
+    note: str = Note
 
 
 class FrameTiming(AnswerModel):
@@ -146,11 +152,12 @@ def frame_page(flight_id: str, frame: int) -> FramePage:
     runs = list(selection.runs.values())
     with state.database.read() as session:
         answers = answers_by_run(session, runs, [frame])
+        on_frame = marks.frame_marks(session, flight_id, [frame]).get(frame, UNMARKED)
     answer_by_key = {key: next(iter(answers[run.id]), None) for key, run in selection.runs.items()}
     rows = _rows(selection.runs, query, answer_by_key)
     return FramePage(
         flight=flight_facts(stored),
-        frame=_frame_facts(stored, query),
+        frame=_frame_facts(stored, query, on_frame),
         position=position + 1,
         first=indices[0],
         last=indices[-1],
@@ -173,7 +180,7 @@ def _position(indices: Sequence[int], index: int) -> int:
     return indices.index(index)
 
 
-def _frame_facts(stored: StoredFlight, frame: Frame) -> FrameFacts:
+def _frame_facts(stored: StoredFlight, frame: Frame, on_frame: FrameMarks) -> FrameFacts:
     flight_id, truth = stored.flight.flight_id, frame.truth
     return FrameFacts(
         index=frame.index,
@@ -194,6 +201,8 @@ def _frame_facts(stored: StoredFlight, frame: Frame) -> FrameFacts:
             pitch_deg=truth.pitch_deg,
             roll_deg=truth.roll_deg,
         ),
+        tags=list(on_frame.tags),
+        note=on_frame.note,
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from flask import Blueprint, request
 from pydantic import Field
 
-from coarseloc.store import gallery, snapshots
+from coarseloc.core.marks import UNMARKED, FrameMarks
+from coarseloc.store import gallery, marks, snapshots
 from coarseloc.store.runs import StoredRun
 from coarseloc.store.snapshots import TileSnapshot
 from search.answered_frames import NAMES, AnsweredFrames, Keys
@@ -22,9 +23,9 @@ from search.evaluation.paired_answers import PairedSummary, pair_answers, summar
 from search.export.files import FORMATS
 from search.export.records import Heading, Location
 from web.fix_texts import method_text
-from web.gallery_rows import RowChoice, gallery_table, key_text, parse_key, row_choice
+from web.gallery_rows import RowChoice, chosen_rows, gallery_table, key_text, parse_key, row_choice
 from web.language import _
-from web.models import AnswerModel, Url
+from web.models import AnswerModel, Note, Tags, Url
 from web.pages import address, page
 from web.pages.images import frame_file_url, result_url
 from web.problems import Problem
@@ -68,6 +69,8 @@ class GalleryRow(AnswerModel):
     error_m: float | None
     heading_error_deg: float | None
     agreement: GalleryAgreement | None
+    tags: list[str] = Tags
+    note: str = Note
 
 
 class NumberBounds(AnswerModel):
@@ -78,7 +81,7 @@ class NumberBounds(AnswerModel):
 class GalleryPage(AnswerModel):
     """A page of the rows that the address asks for."""
 
-    choices: dict[str, list[str]] = Field(description="the texts of each column that can be asked for")
+    choices: dict[str, list[str]] = Field(description="the texts of each column that can be asked for, and all tags")
     names: dict[str, list[str]] = Field(description="those asked for; none for all")
     bounds: dict[str, NumberBounds]
     sort: str = Field(description="a column of numbers, with - the largest first; empty: by flight and frame")
@@ -97,15 +100,18 @@ class GalleryPage(AnswerModel):
 def gallery_page() -> GalleryPage:
     """Frames of all flights: filtered, sorted, and in pages that stay where they are when rows come or go."""
     table, choice = gallery_table(), row_choice()
-    rows = table.order(table.select(choice.names, choice.bounds), choice.sort, choice.descending)
+    rows = chosen_rows(table, choice)
     start = _start(table, rows, choice)
     shown = rows[start : start + PER_PAGE]
     query: dict[str, Any] = request.args.to_dict(flat=False)
     following = {"after": _after(table, int(shown[-1]), choice)} if start + PER_PAGE < len(rows) else None
     asked = {name: value for name, value in query.items() if name not in ("after", "lang", "theme", "size", "view")}
+    with current_state().database.read() as session:
+        tags = marks.tags_in_use(session)
     return GalleryPage(
-        choices={name: sorted(table.choices[name]) for name in NAMES} | {"model": _by_size(table.choices["model"])},
-        names={name: list(values) for name, values in choice.names.items()},
+        choices={name: sorted(table.choices[name]) for name in NAMES}
+        | {"model": _by_size(table.choices["model"]), "tag": sorted({*tags, *choice.tags})},
+        names={name: list(values) for name, values in choice.names.items()} | {"tag": list(choice.tags)},
         bounds={name: NumberBounds(least=low, most=high) for name, (low, high) in choice.bounds.items()},
         sort=choice.order,
         view="table" if request.args.get("view") == "table" else "grid",
@@ -151,9 +157,10 @@ def _views(table: AnsweredFrames, rows: Keys) -> list[GalleryRow]:
         indices.setdefault(table.text(row, "flight"), set()).add(int(table.frame[row]))
     with current_state().database.read() as session:
         files = gallery.frame_files(session, indices)
+        on_frames = marks.marks_of_flights(session, indices)
         tiles = snapshots.snapshots(session, (key for key in table.snapshot[rows].tolist() if key))
     queries = _frame_queries(table.runs)
-    return [_view(table, row, files, tiles, queries) for row in rows.tolist()]
+    return [_view(table, row, files, tiles, queries, on_frames) for row in rows.tolist()]
 
 
 def _frame_queries(stored_runs: Sequence[StoredRun]) -> dict[int, dict[str, str]]:
@@ -175,6 +182,7 @@ def _view(
     files: Mapping[tuple[str, int], str],
     tiles: Mapping[int, TileSnapshot],
     queries: Mapping[int, dict[str, str]],
+    on_frames: Mapping[tuple[str, int], FrameMarks],
 ) -> GalleryRow:
     flight, frame, method = table.text(row, "flight"), int(table.frame[row]), table.text(row, "method")
     run = table.runs[int(table.run[row])]
@@ -182,6 +190,7 @@ def _view(
     path = files.get((flight, frame))
     lon, lat, heading = (float(column[row]) for column in (table.lon, table.lat, table.heading_deg))
     agreeing, of = table.agreeing[row].tolist()
+    on_frame = on_frames.get((flight, frame), UNMARKED)
     return GalleryRow(
         key=key_text(table.key(row)),
         flight=flight,
@@ -202,6 +211,8 @@ def _view(
         error_m=table.number(row, "error"),
         heading_error_deg=table.number(row, "heading-off"),
         agreement=GalleryAgreement(backbones=agreeing, of=of) if of else None,
+        tags=list(on_frame.tags),
+        note=on_frame.note,
     )
 
 

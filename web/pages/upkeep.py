@@ -29,6 +29,7 @@ class UpkeepPage(AnswerModel):
     runs: int | None = Field(description="of a flight; null of a set, whose runs stay")
     hits: int | None
     answers: int | None = Field(description="of a flight, by any method: places, fixes, tracks")
+    marked: int | None = Field(description="of a flight: frames with tags or a note")
     embeddings: int | None = Field(description="of a reference set")
     rename_url: str = Url
     delete_url: str = Url
@@ -92,6 +93,7 @@ def set_upkeep(name: str) -> UpkeepPage:
         runs=None,
         hits=None,
         answers=None,
+        marked=None,
         embeddings=count,
         rename_url=url_for("upkeep.rename_set", name=stored.name),
         delete_url=url_for("upkeep.delete_set", name=stored.name),

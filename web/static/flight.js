@@ -2,6 +2,7 @@
 
 import { addLayer, area, badness, ellipse, filled, line, makeMap, nearest, outline, pictureLayer, point, replace, showLayer, sign, way, ways } from "./map.js";
 import { Film } from "./film.js";
+import { Marks } from "./marks.js";
 import { busy } from "./shell.js";
 import { timeAxis } from "./time-axis.js";
 import { note } from "./walk.js";
@@ -26,6 +27,7 @@ let colours = null;
 let current = 0; // place in the flight
 let range = null; // [first, last] second or frame of the axis, null for all
 let latestWorst = null; // that W has shown
+let marks = null; // the panel's form of tags and note
 let ranked = []; // places in the flight, the worst first
 
 // --- columns --------------------------------------------------------------------------------------
@@ -228,6 +230,7 @@ const briefs = new Map();
 /** Show a frame everywhere. `by`: who asked, and need not be moved; `keep`: whether the address notes it. */
 function choose(at, { by = null, keep = true } = {}) {
   if (at === undefined || at < 0 || at >= flight.length) return;
+  if (["map", "film"].includes(by) && marks?.busy(current)) return film.mark(current); // the pointer passes while one writes
   current = at;
   if (by !== "film") film.show(at, { focus: by === "keys", scroll: by !== "start" });
   axis?.mark(at);
@@ -298,7 +301,7 @@ function show(at, frame) {
   }
   if (!panel) return;
   panel.querySelector("h2 a").textContent = panel.dataset.title.replace("{n}", frame.index);
-  for (const link of panel.querySelectorAll("a")) link.href = frame.url + facts.query;
+  for (const link of panel.querySelectorAll("h2 a, .peek-pictures a")) link.href = frame.url + facts.query;
   const query = panel.querySelector(".peek-query");
   query.src = frame.image;
   query.alt = panel.dataset.title.replace("{n}", frame.index);
@@ -309,6 +312,7 @@ function show(at, frame) {
   const values = { ...texts(best), fix: fixText(frame) };
   for (const cell of panel.querySelectorAll("[data-value]")) cell.textContent = values[cell.dataset.value];
   panel.querySelector(".peek-unconfirmed").hidden = fix?.match !== false;
+  marks.show(at, `${frame.url}/marks`, frame);
   panel.hidden = false;
 }
 
@@ -420,6 +424,7 @@ async function begin() {
   range = rangeOfAddress();
   film = new Film(document.querySelector(".film"), flight, { caption, query: facts.query, choose: (at) => choose(at, { by: "film" }) });
   if (holder && facts.map) map = makeMap(holder, facts.map);
+  if (panel) marks = new Marks(panel.querySelector(".marks"), (at, written) => brief(at).then((frame) => Object.assign(frame, written)));
   if (map) {
     prepare();
     const known = drawFrames();

@@ -99,7 +99,7 @@ def test_a_record_says_where_facing_where_and_how_far_off(searched):
     out, _ = exported(world)
     record = read(out / f"{FLIGHT}_00002_vits16.json")
     best, centre = record["results"][0], world.centre(1)
-    assert (record["schema_version"], record["flight_id"], record["frame_index"]) == ("1.2", FLIGHT, 2)
+    assert (record["schema_version"], record["flight_id"], record["frame_index"]) == ("1.3", FLIGHT, 2)
     assert best["tile_id"] == "gangnam-300m/00002" and best["angle_deg"] == 90
     assert best["path"] == "/captures/251210182149_300_50_0_090_00002.jpg"
     assert best["filename"] == "251210182149_300_50_0_090_00002.jpg"
@@ -305,7 +305,7 @@ def test_records_and_the_tables_last_columns_say_when_how_high_and_facing_where(
     assert facts.items() <= record["query"].items()
     assert second["query"]["taken_at"] is None and second["query"]["altitude_datum"] == "unknown"
     row = next(csv.DictReader((out / f"{FLIGHT}.csv").open()))
-    columns = [name for name in facts if name != "yaw_deg"]
+    columns = [*(name for name in facts if name != "yaw_deg"), "tags", "note"]
     assert list(row)[-len(columns) :] == columns
     assert (row["taken_at"], row["utc_offset_s"], row["pitch_deg"]) == ("2025-11-24 15:57:12.500000", "32400", "-2.5")
     feature = read(out / f"{FLIGHT}.geojson")["features"][0]
