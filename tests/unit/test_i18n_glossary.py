@@ -26,3 +26,9 @@ def test_every_translation_keeps_to_the_glossary():
         and not any(form in korean for form in forms)
     ]
     assert strays == []
+
+
+def test_no_word_stands_beside_the_glossarys_for_the_same_thing():
+    others = {"집합": "세트"}
+    texts = (dictionary("ko") | messages("ko")).values()
+    assert [text for text in texts for word in others if word in text] == []
