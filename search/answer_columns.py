@@ -71,12 +71,13 @@ def no_answer(frames: int) -> AnswerColumns:
 
 
 def find_answer(session: Session, flight_id: str, run: StoredRun | None, method: str) -> int | None:
-    """The key of a run's newest answer by a method, or of the flight's newest track where the run has none."""
+    """The key of a run's newest answer by a method, or of the flight's track where the run has none; which of several
+    tracks, `localizations.preferred_track` says."""
     stored = None if run is None else localizations.newest_localization(session, run.id, method)
     if stored is not None or method not in (TRACK, TRACK_SMOOTHED):
         return stored
-    tracks = [track.id for track in localizations.newest_tracks(session, flight_id) if track.method == method]
-    return tracks[-1] if tracks else None
+    tracks = [track for track in localizations.newest_tracks(session, flight_id) if track.method == method]
+    return localizations.preferred_track(tracks).id if tracks else None
 
 
 def agreement_columns(session: Session, run: StoredRun, method: str, frames: Columns) -> tuple[Floats, Floats]:

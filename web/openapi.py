@@ -71,7 +71,7 @@ _QUERY: dict[str, tuple[str, Schema]] = {
     "frame": ("A frame of `flight`, to be looked for.", {"type": "integer"}),
     "image": ("The id of an image that was sent, to be looked for.", _TEXT),
     "lang": ("The language of labels and problems; kept by a cookie.", {"enum": list(i18n.LANGUAGES)}),
-    "track": ("The key of one of a flight's tracks; by default the newest.", {"type": "integer"}),
+    "track": ("The key of one of a flight's tracks; by default the newest without options.", {"type": "integer"}),
     "method": ("The method whose answers are shown.", {"type": "string", "default": "best-place"}),
     "model": ("The backbone, by its key.", _TEXT),
     "tag": ("A tag of the frames that are shown; may be given several times.", _TEXTS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -262,7 +262,7 @@ def newest_localization(session: Session, run: int, method: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class NewestLocalization:
-    """A run's newest answer by a method."""
+    """A run's newest answer by a method; of tracks, that of `run_track`."""
 
     run: int
     method: str
@@ -271,16 +271,30 @@ class NewestLocalization:
 
 
 def newest_localizations(session: Session) -> list[NewestLocalization]:
-    """List each run's newest answer by each method."""
+    """List each run's newest answer by each method; of tracks, that of `run_track`."""
     newest = (
         select(LocalizationRunRow.run_id, func.max(LocalizationRow.id).label("id"))
         .join(LocalizationRow, LocalizationRow.id == LocalizationRunRow.localization_id)
+        .where(LocalizationRow.method.not_in(_TRACK_MODES))
         .group_by(LocalizationRunRow.run_id, LocalizationRow.method)
         .subquery()
     )
     query = select(newest.c.run_id, LocalizationRow.method, LocalizationRow.id, LocalizationRow.finished_at)
-    rows = session.execute(query.join(LocalizationRow, LocalizationRow.id == newest.c.id).order_by(newest.c.run_id))
-    return [NewestLocalization(*row) for row in rows]
+    rows = session.execute(query.join(LocalizationRow, LocalizationRow.id == newest.c.id))
+    answers = [*(NewestLocalization(*row) for row in rows), *_run_tracks(session)]
+    return sorted(answers, key=lambda answer: (answer.run, answer.localization))
+
+
+def _run_tracks(session: Session) -> Iterator[NewestLocalization]:
+    """Of each run that was tracked, the track of each method that `run_track` gives."""
+    stored = {track.id: track for track in _localizations(session, LocalizationRow.method.in_(_TRACK_MODES))}
+    query = select(LocalizationRunRow.run_id, LocalizationRunRow.localization_id)
+    of_run: dict[tuple[int, str], list[StoredLocalization]] = {}
+    for run, key in session.execute(query.where(LocalizationRunRow.localization_id.in_(stored))):
+        of_run.setdefault((run, stored[key].method), []).append(stored[key])
+    for (run, method), candidates in of_run.items():
+        chosen = preferred_track(candidates)
+        yield NewestLocalization(run, method, chosen.id, chosen.finished_at)
 
 
 def fix_progress(session: Session, run: int) -> tuple[int, int] | None:
@@ -308,8 +322,13 @@ def run_track(
         raise StoreError(f"no track {track_name!r} is stored: expected one of {names}")
     for name in (TRACK_SMOOTHED, TRACK) if method is None else (method,):
         if candidates := [track for track in named if track.method == name]:
-            return max(candidates, key=lambda track: (track.is_plain_track, track.id))
+            return preferred_track(candidates)
     return None
+
+
+def preferred_track(tracks: Iterable[StoredLocalization]) -> StoredLocalization:
+    """Which of several tracks is meant where nobody says: the newest without options, else the newest."""
+    return max(tracks, key=lambda track: (track.is_plain_track, track.id))
 
 
 def frame_tracks(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ import pytest
 from databases import settings_of
 from flask import Flask
 from flask.testing import FlaskClient
-from gallery_sample import SMALL, VERIFIED, make_gallery, record_sample_track
+from gallery_sample import SMALL, VERIFIED, Shape, make_gallery, record_sample_track
 
 from coarseloc.store import open_database
+from coarseloc.store.localizations import newest_tracks
+from coarseloc.store.runs import runs
+from search.answer_columns import find_answer
 from search.answered_frames import answer_sources, answered_frames
 from search.answers import frame_answers
+from search.tracking.flight_track import TrackRequest
 from web import create_app
 
 FLIGHT, BLIND_FLIGHT = SMALL.flights  # truth is known of the first one only
@@ -180,6 +186,28 @@ def test_without_truth_frames_changed_where_the_positions_are_apart(client: Flas
     assert answer["rows"] and all(row["apart_m"] > 200 and row["change_m"] is None for row in answer["rows"])
     assert "A와 B 비교" in client.get("/gallery/pairs?lang=ko", headers=HTML).text
     assert client.get(f"/gallery/pairs.json?flight={BLIND_FLIGHT}&a=1").status_code == 404
+
+
+def test_of_several_tracks_the_one_without_options_is_shown_everywhere_as_it_is_exported(tmp_path: Path) -> None:
+    settings = make_gallery(tmp_path, Shape(columns=2, rows=2, frames=6, flights=(FLIGHT,)))
+    record_sample_track(settings, FLIGHT, runs=[1])
+    record_sample_track(settings, FLIGHT, runs=[1], request=TrackRequest(speed_mps=(10.0, 20.0)))
+    app = create_app(settings)
+    with app.extensions["coarseloc"].database.read() as session:
+        tracks = [track for track in newest_tracks(session, FLIGHT) if track.method == "track"]
+    plain, other = sorted(tracks, key=lambda track: not track.is_plain_track)
+    assert plain.id < other.id and other.track_name.endswith("--speed 10:20")
+    client = app.test_client()
+    assert {row["key"].split("-")[0] for row in rows_of(client, "method=track")} == {str(plain.id)}
+    page, chosen = f"/flights/{FLIGHT}.json", {"track": other.id}
+    assert client.get(page).json["track"]["chosen"]["key"] == plain.id
+    assert client.get(page, query_string=chosen).json["track"]["chosen"]["key"] == other.id
+    with app.extensions["coarseloc"].database.read() as session:
+        (run, *_) = runs(session, FLIGHT)
+        assert find_answer(session, FLIGHT, run, "track") == find_answer(session, FLIGHT, None, "track") == plain.id
+    (record, *_) = json.loads(client.get("/gallery/export.json?method=track").text)["localizations"]
+    assert record["estimate"]["track"]["options"] == list(plain.track_options)
+    app.extensions["coarseloc"].close()
 
 
 def test_a_deleted_flight_leaves_the_gallery(tmp_path) -> None:

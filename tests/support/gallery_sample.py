@@ -44,6 +44,7 @@ from coarseloc.localize.tracking.motion import Displacement
 from coarseloc.store import Database, embeddings, flights, open_database, references, studies
 from coarseloc.store.studies import CurvePoint
 from search.evaluation.studies.rotation import EIGHT_HEADINGS, EIGHT_QUERIES, FOUR_HEADINGS, KNOWN_YAW, ONE_HEADING
+from search.tracking.flight_track import TrackRequest
 from search.tracking.frames import RecordedEvidence
 
 ORIGIN = LonLat(127.0276, 37.4979)  # the area's centre
@@ -73,6 +74,7 @@ class Shape:
     pixels: int = 96  # of a tile
     own_pictures: bool = True  # False: all tiles share a few pictures' bytes
     specs: Mapping[str, EmbeddingSpec] | None = None  # in place of made-up ones, by backbone
+    verified: Sequence[str] = VERIFIED
 
     @property
     def stride_m(self) -> float:
@@ -83,6 +85,8 @@ class Shape:
 
 
 SMALL = Shape()
+# A flight of 10,000 frames that six backbones have answered by two methods.
+LONG = Shape(24, 20, 10_000, ("251126120000",), dim=8, own_pictures=False, verified=tuple(BACKBONES))
 USERS = Shape(columns=72, rows=64, frames=500, dim=8, pixels=96, own_pictures=False)  # 36,864 rotated tiles
 
 
@@ -168,7 +172,14 @@ def record_rotation(settings: Settings) -> int:
     return study
 
 
-def record_sample_track(settings: Settings, flight_id: str, *, online: bool = False, runs: Sequence[int] = ()) -> None:
+def record_sample_track(
+    settings: Settings,
+    flight_id: str,
+    *,
+    online: bool = False,
+    runs: Sequence[int] = (),
+    request: TrackRequest | None = None,
+) -> None:
     """A track of a flight of the sample: acquiring at frame 1, lost in a cloud at 3 and 4, off the map from 9 to 10 and
     from 15 to 16, and so on; recovered at the frame after. The smoothed track knows the first frame, and no more."""
     database = open_database(settings.database)
@@ -182,7 +193,7 @@ def record_sample_track(settings: Settings, flight_id: str, *, online: bool = Fa
         cloud = frame.index in (1, 3, 4)
         motion = None if cloud else Displacement(0.0, 80.0, 5.0, 0.0, np.eye(4))
         evidence[frame.index] = RecordedEvidence(aspect=1.0, motion=motion)
-    record_track(database, flight_id, causal, {} if online else smoothed, evidence, runs=runs)
+    record_track(database, flight_id, causal, {} if online else smoothed, evidence, request=request, runs=runs)
     database.close()
 
 
@@ -374,7 +385,7 @@ def _fly(
             {"backend": "faiss-cpu", "device": "cpu", "warm_up": 3},
             found, count=len(keys),
         )  # fmt: skip
-        if name in VERIFIED:
+        if name in shape.verified:
             poses = {frame.index: _pose(area, frame.index / shape.frames, number) for frame in frames}
             record_fixes(database, run, {index: sample_fix(index, *pose, shape) for index, pose in poses.items()})
 
@@ -457,5 +468,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", action="store_true", help="36,864 rotated tiles, two flights of 500 frames")
+    parser.add_argument("--long", action="store_true", help="a flight of 10,000 frames, each verified by each backbone")
     asked = parser.parse_args()
-    print(make_gallery(asked.folder, USERS if asked.scale else SMALL).database)
+    print(make_gallery(asked.folder, LONG if asked.long else USERS if asked.scale else SMALL).database)

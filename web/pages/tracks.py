@@ -88,7 +88,7 @@ class TrackView(AnswerModel):
 
 
 def track_view(state: WebState, stored: StoredFlight, run: StoredRun | None) -> TrackView | None:
-    """The flight's track that `?track=` names, by default the newest; None where there is none.
+    """The flight's track that `?track=` names, by default as exports choose it; None where there is none.
 
     run: whose best tiles are shown beside it. Made once: a finished track does not change, the truth may.
     """
@@ -98,7 +98,7 @@ def track_view(state: WebState, stored: StoredFlight, run: StoredRun | None) -> 
     if not causal_tracks:
         return None
     named = request.args.get("track", None, int)
-    causal = next((track for track in causal_tracks if track.id == named), causal_tracks[-1])
+    causal = next((track for track in causal_tracks if track.id == named), localizations.preferred_track(causal_tracks))
     smoothed = next(
         (track for track in newest if track.method != TRACK and track.parameters == causal.parameters), None
     )
