@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
 from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError
@@ -189,7 +189,10 @@ def _mapping_or_empty(value: Any) -> Any:
 
 
 Time = Annotated[datetime | None, BeforeValidator(parse_time)]
-Number = Annotated[float | None, BeforeValidator(parse_number)]
+_PlainNumber = Annotated[float, Strict(), AllowInfNan(False)]  # as nearly all are: told without a call of ours
+Number = Annotated[
+    _PlainNumber | Annotated[float | None, BeforeValidator(parse_number)] | None, Field(union_mode="left_to_right")
+]
 
 
 class _Position(BaseModel):
@@ -238,7 +241,9 @@ def _read_json(path: Path, crs: str | None) -> list[Label]:
         ) from None
     to_degrees = grid_positions(crs) if crs else None
     note = f"its positions are taken in {crs}, as --label-crs says" if crs else ""
-    labels = [replace(_json_label(image, to_degrees), note=note) for image in images if image is not None]
+    labels = [_json_label(image, to_degrees) for image in images if image is not None]
+    if note:
+        labels = [replace(label, note=note) for label in labels]
     return _without_wild_yaws(labels, [image.attitude.yaw for image in images if image is not None])
 
 
@@ -252,7 +257,8 @@ def _json_label(image: _Image, to_degrees: ToDegrees | None) -> Label:
     lat, lon = place.latitude, place.longitude
     if to_degrees and (lat is None or lon is None):
         lat, lon = place.y, place.x
-    return replace(_label_at(name, pose, *_in_degrees(lat, lon, to_degrees), usable), time=image.timestamp)
+    label = _label_at(name, pose, *_in_degrees(lat, lon, to_degrees), usable)
+    return label if image.timestamp is None else replace(label, time=image.timestamp)
 
 
 # --- tables -----------------------------------------------------------------------------------

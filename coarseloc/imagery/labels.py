@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from coarseloc.core import geo, ids
@@ -21,7 +22,7 @@ _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding
 _SAME_HEADING_DEG = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Labels:
     """Labels of images, to be looked up by an image's path; capitals are ignored where that is clear."""
 
@@ -30,18 +31,31 @@ class Labels:
     broken: Mapping[Path, ImageryError] = field(default_factory=dict)  # files that should hold labels, unreadable
     chosen_by_user: bool = False  # for these images
     not_understood: Mapping[Path, ImageryError] = field(default_factory=dict)  # tables that hold no labels
-    _by_name: dict[str, list[Label]] = field(default_factory=dict)
-    _by_number: dict[tuple[str, int], list[Label]] = field(default_factory=dict)
-    _folders: dict[Path | None, set[str]] = field(default_factory=dict)  # that a file's labels name
     _subfolders: dict[Path, list[Path]] = field(default_factory=dict)  # folder → folders in it, listed once
-    _by_image: dict[Path, Label | None] = field(default_factory=dict)  # a set's images are asked of several times
+    _by_image: dict[str, Label | None] = field(default_factory=dict)  # a set's images are asked of several times
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _by_name(self) -> dict[str, list[Label]]:
+        by_name: dict[str, list[Label]] = {}
         for label in self.entries:
-            self._by_name.setdefault(label.filename.casefold(), []).append(label)
-            self._folders.setdefault(label.source, set()).add(label.folder.casefold())
+            by_name.setdefault(label.filename.casefold(), []).append(label)
+        return by_name
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[str, int], list[Label]]:
+        by_number: dict[tuple[str, int], list[Label]] = {}
+        for label in self.entries:
             if key := _number_key(label.filename):
-                self._by_number.setdefault(key, []).append(label)
+                by_number.setdefault(key, []).append(label)
+        return by_number
+
+    @cached_property
+    def _folders(self) -> dict[Path | None, set[str]]:
+        """The folders that a file's labels name."""
+        folders: dict[Path | None, set[str]] = {}
+        for label in self.entries:
+            folders.setdefault(label.source, set()).add(label.folder.casefold())
+        return folders
 
     def find(self, image: Path) -> Label | None:
         """Find the label of an image; None where it has none.
@@ -53,20 +67,19 @@ class Labels:
         folder and lies with the image, or was named by the user, or the image's name holds its folder's. Labels that
         contradict each other come as one without a position, whose problem says so.
         """
-        if image not in self._by_image:
-            self._by_image[image] = _reconcile(self._candidates(image), image)
-        return self._by_image[image]
+        key = str(image)
+        if key not in self._by_image:
+            self._by_image[key] = _reconcile(self._candidates(image), image)
+        return self._by_image[key]
 
     def with_name(self, image: Path) -> list[Label]:
         """List the labels with an image's file name, or its name and number, in whatever folder."""
         name = ids.label(image.name)
-        key = _number_key(name)
         named = self._by_name.get(name.casefold(), [])
-        return [label for label in named if label.filename == name] or [
-            label
-            for label in named or (self._by_number.get(key, []) if key else [])
-            if not _is_another_file(image.parent / label.filename, image)
-        ]
+        if exactly := [label for label in named if label.filename == name]:
+            return exactly
+        alike = named or ((key := _number_key(name)) and self._by_number.get(key)) or []
+        return [label for label in alike if not _is_another_file(_folder(image), label.filename, image)]
 
     def unused_by(self, images: Iterable[Path], files: Sequence[Path]) -> list[Label]:
         """List the labels of these files that belong to none of the images."""
@@ -79,9 +92,9 @@ class Labels:
 
     def _candidates(self, image: Path) -> list[Label]:
         labels = [label for label in self.with_name(image) if not _names_another_file(label, image)]
-        labels = [label for label in labels if label.source and label.source.parent == image.parent] or labels
+        labels = [label for label in labels if _lies_beside(label, image)] or labels
         in_folders = [
-            label for label in labels if label.folders and _shared_folders(label, image) == len(label.folders)
+            label for label in labels if (named := label.folders) and _shared_folders(label, image) == len(named)
         ]
         if in_folders:
             return in_folders
@@ -92,12 +105,7 @@ class Labels:
 
     def _is_unambiguous(self, label: Label, image: Path) -> bool:
         """Tell whether a label without folders can mean this image alone."""
-        if (
-            self.chosen_by_user
-            or label.source is None
-            or label.source.parent == image.parent
-            or _is_named_for_folder(image)
-        ):
+        if self.chosen_by_user or label.source is None or _lies_beside(label, image) or _is_named_for_folder(image):
             return True
         root = label.source.parent
         if root not in self._subfolders:
@@ -116,8 +124,7 @@ class Labels:
         return [
             label
             for label in labels
-            if len(self._folders[label.source]) == 1
-            and (self.chosen_by_user or (label.source is not None and label.source.parent == image.parent))
+            if len(self._folders[label.source]) == 1 and (self.chosen_by_user or _lies_beside(label, image))
         ]
 
 
@@ -143,18 +150,33 @@ def _is_named_for_folder(image: Path) -> bool:
     return ids.label(image.name).startswith(f"{ids.label(image.parent.name)}_")
 
 
-def _is_another_file(path: Path, image: Path) -> bool:
-    try:
-        return path.is_file() and not path.samefile(image)
-    except (OSError, ValueError):  # what labels name may be no path at all
-        return False
+# Of each image of a set: as text, since a Path takes ten times as long.
+
+
+def _lies_beside(label: Label, image: Path) -> bool:
+    """Tell whether the label's own file lies in the image's folder."""
+    return label.source is not None and _folder(label.source) == _folder(image)
 
 
 def _names_another_file(label: Label, image: Path) -> bool:
     """Tell whether the label, relative to its own file, names another file that exists."""
-    if label.source is None or (label.source.parent == image.parent and not label.folders):
+    if label.source is None or (_lies_beside(label, image) and not label.folders):
         return False
-    return _is_another_file(label.source.parent / label.reference, image)
+    return _is_another_file(_folder(label.source), label.reference, image)
+
+
+def _is_another_file(folder: str, reference: str, image: Path) -> bool:
+    path = os.path.join(folder, reference)  # noqa: PTH118
+    try:
+        return os.path.isfile(path) and not image.samefile(path)  # noqa: PTH113
+    except OSError:
+        return False
+
+
+def _folder(path: Path) -> str:
+    """The path without its file's name, with the separator before that."""
+    text = str(path)
+    return text[: text.rfind(os.sep) + 1]
 
 
 def _reconcile(labels: Sequence[Label], image: Path) -> Label | None:
@@ -207,7 +229,7 @@ def read_labels(path: Path) -> dict[str, Pose]:
 
 def open_labels(path: Path, stated: StatedLabels | None = None) -> Labels:
     """Open one label file named by the user; ImageryError where it cannot be read."""
-    return _collect({path: read_label_file(path, stated)}, {}, chosen_by_user=True)
+    return _collect({path: read_label_file(path, stated)}, {}, {}, chosen_by_user=True)
 
 
 def discover_json(folders: Iterable[Path], stated: StatedLabels | None = None) -> Labels:
@@ -232,7 +254,7 @@ def _discover(folders: Iterable[Path], suffixes: tuple[str, ...], stated: Stated
                 not_understood[path] = error
         except ImageryError as error:
             broken[path] = error
-    return replace(_collect(labels_by_file, broken), not_understood=not_understood)
+    return _collect(labels_by_file, broken, not_understood)
 
 
 def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -242,7 +264,10 @@ def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _collect(
-    labels_by_file: Mapping[Path, list[Label]], broken: Mapping[Path, ImageryError], chosen_by_user: bool = False
+    labels_by_file: Mapping[Path, list[Label]],
+    broken: Mapping[Path, ImageryError],
+    not_understood: Mapping[Path, ImageryError],
+    chosen_by_user: bool = False,
 ) -> Labels:
     entries = tuple(replace(label, source=path) for path, labels in labels_by_file.items() for label in labels)
-    return Labels(entries, tuple(labels_by_file), broken, chosen_by_user)
+    return Labels(entries, tuple(labels_by_file), broken, chosen_by_user, not_understood)
