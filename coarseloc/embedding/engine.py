@@ -6,7 +6,7 @@ import sys
 from typing import Protocol
 
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
-from coarseloc.embedding import dinov3, numpy_vit
+from coarseloc.embedding import dinov3
 from coarseloc.embedding.weights import LocatedWeights, check_normalisation
 
 LITTLE_WORK = 130.0  # 1e9 multiplications and additions: what numpy does while torch is imported, a ViT-L at 224 px
@@ -42,6 +42,8 @@ def load_engine(
     """
     check_normalisation(weights)
     if pictures is not None and _needs_no_torch(weights, spec, device, pictures):
+        from coarseloc.embedding import numpy_vit
+
         return numpy_vit.load(weights, spec)
     from coarseloc.embedding import torch_engines
     from coarseloc.embedding.device import resolve_device
@@ -51,6 +53,8 @@ def load_engine(
 
 def _needs_no_torch(weights: LocatedWeights, spec: EmbeddingSpec, device: str, pictures: int) -> bool:
     """Whether these few pictures are sooner embedded by numpy than torch is imported, which nothing has done yet."""
+    from coarseloc.embedding import numpy_vit  # Pillow, which a machine that measures its GPU need not have
+
     return (
         "torch" not in sys.modules
         and device in ("auto", "cpu")

@@ -236,7 +236,8 @@ def test_a_deleted_flight_takes_its_answers_along_and_nothing_of_another(db: Dat
 
     both = count()
     with db.write() as session:
-        assert flights.flight_results(session, "one") == {"runs": 1, "hits": both["hits"] // 2, "answers": 1}
+        expected = {"runs": 1, "hits": both["hits"] // 2, "answers": 1, "marked": 0}
+        assert flights.flight_results(session, "one") == expected
         flights.delete_flight(session, "one")
         assert flights.flight_ids(session) == ["two"]
     shared = ("tile_snapshots", "search_maps")  # both flights found the same tiles
