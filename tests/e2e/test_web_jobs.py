@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from databases import settings_of
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.types import LonLat
 from coarseloc.imagery.geotiff import write_rgb
+from coarseloc.jobs import BEAT_S
 from coarseloc.store import Database, embeddings, jobs, open_database, references, tallies
 from coarseloc.store.jobs import StoredJob
 
@@ -73,6 +75,10 @@ def newest_job(database: Database) -> StoredJob:
         return jobs.jobs(session, 1)[0]
 
 
+def seconds_silent(database: Database) -> float:
+    return (datetime.now(UTC) - newest_job(database).heartbeat_at).total_seconds()
+
+
 def count_embedded(database: Database, name: str) -> int:
     with database.read() as session:
         for stored in references.reference_sets(session):
@@ -102,7 +108,8 @@ def test_an_ingest_is_started_paused_and_resumed_from_the_page(tab, server, data
     start_ingest(tab, server, "north")
     job = freeze_while_it_embeds(database, "north")
     newest(tab, "runs").get_by_role("button", name="Pause").click()
-    os.kill(job.pid, signal.SIGCONT)
+    wait_until(lambda: newest_job(database).wish == "pause" and seconds_silent(database) > BEAT_S, 30)
+    os.kill(job.pid, signal.SIGCONT)  # its heartbeat, which reads the wish, is due: it comes before the end of the work
     newest(tab, "paused").wait_for(timeout=30_000)  # the page follows by itself
     kept = count_embedded(database, "north")
     assert 0 < kept < VIEWS and newest_job(database).exit_code == 130
