@@ -13,6 +13,7 @@ from flask import Flask, Response, g, request, send_from_directory, url_for
 
 from coarseloc import __version__, i18n
 from coarseloc.core.config import Settings
+from coarseloc.core.marks import NOTE_CHARACTERS
 from search.export.records import FixPointInfo, Location
 from search.tracking import texts
 from web import fix_texts, language, monitoring, openapi, problems, safety
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, host: str | None = None) -> Flask:
         this_url=_this_url,
         address=address,
         map_texts=map_texts,
+        NOTE_CHARACTERS=NOTE_CHARACTERS,
     )
     app.context_processor(_template_values)
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, delete, false, func, or_, select, union
 from sqlalchemy.orm import Session
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from coarseloc.core import ids
 from coarseloc.core.errors import InputError
 from coarseloc.core.marks import MOST_TAGS, UNMARKED, FrameMarks, parse_note, parse_tags
+from coarseloc.core.types import batches
 from coarseloc.store.tables import FlightRow, FrameNoteRow, FrameRow, FrameTagRow, upsert
 
 _AT_ONCE = 500  # frames in one statement
@@ -95,15 +96,15 @@ def mark_frames(
     removed = set(parse_tags(remove)) - set(added)
     text = None if note is None else parse_note(note)
     keys = _frame_keys(session, flight_id, frame_indices)
-    for some in _batches(list(keys)):
-        session.execute(delete(FrameTagRow).where(FrameTagRow.frame_id.in_(some), FrameTagRow.tag.in_(removed)))
+    for batch in batches(keys, _AT_ONCE):
+        session.execute(delete(FrameTagRow).where(FrameTagRow.frame_id.in_(batch), FrameTagRow.tag.in_(removed)))
     upsert(session, FrameTagRow, [{"frame_id": key, "tag": tag} for key in keys for tag in added], ("frame_id", "tag"))
     _check_number(session, keys)
     if text:
         upsert(session, FrameNoteRow, [{"frame_id": key, "text": text} for key in keys], ("frame_id",))
     elif text is not None:
-        for some in _batches(list(keys)):
-            session.execute(delete(FrameNoteRow).where(FrameNoteRow.frame_id.in_(some)))
+        for batch in batches(keys, _AT_ONCE):
+            session.execute(delete(FrameNoteRow).where(FrameNoteRow.frame_id.in_(batch)))
     return len(keys)
 
 
@@ -119,17 +120,12 @@ def _frame_keys(session: Session, flight_id: str, frame_indices: Sequence[int]) 
 
 
 def _check_number(session: Session, keys: Mapping[int, int]) -> None:
-    for some in _batches(list(keys)):
+    for batch in batches(keys, _AT_ONCE):
         counts = (
             select(FrameTagRow.frame_id, func.count())
-            .where(FrameTagRow.frame_id.in_(some))
+            .where(FrameTagRow.frame_id.in_(batch))
             .group_by(FrameTagRow.frame_id)
             .having(func.count() > MOST_TAGS)
         )
         for key, count in session.execute(counts):
             raise InputError(f"frame {keys[key]} would have {count} tags: expected {MOST_TAGS} at most")
-
-
-def _batches(keys: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(keys), _AT_ONCE):
-        yield keys[start : start + _AT_ONCE]
