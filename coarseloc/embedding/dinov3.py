@@ -186,8 +186,8 @@ def _tensors(weights: LocatedWeights) -> dict[str, Float32]:
     """All tensors of a folder's safetensors files, by bare names; copied, since a file may be replaced meanwhile."""
     state: dict[str, Float32] = {}
     for path in weight_files(weights.path):
+        read = _read_by_torch if _BFLOAT16 in _dtypes(path) else load_file
         with _readable(path):
-            read = _read_by_torch if _BFLOAT16 in _dtypes(path) else load_file
             tensors = read(path)
         for name, tensor in tensors.items():
             for prefix in _PREFIXES:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import dinov3
+from coarseloc.embedding.specs import REGISTER_TOKENS, BackboneSpec
 from coarseloc.embedding.weights import LocatedWeights, check_normalisation
 
 LITTLE_WORK = 130.0  # 1e9 multiplications and additions: what numpy does while torch is imported, a ViT-L at 224 px
@@ -42,7 +43,7 @@ def load_engine(
     """
     check_normalisation(weights)
     if pictures is not None and _needs_no_torch(weights, spec, device, pictures):
-        from coarseloc.embedding import numpy_vit
+        from coarseloc.embedding import numpy_vit  # Pillow, which a machine that measures its GPU need not have
 
         return numpy_vit.load(weights, spec)
     from coarseloc.embedding import torch_engines
@@ -53,13 +54,18 @@ def load_engine(
 
 def _needs_no_torch(weights: LocatedWeights, spec: EmbeddingSpec, device: str, pictures: int) -> bool:
     """Whether these few pictures are sooner embedded by numpy than torch is imported, which nothing has done yet."""
-    from coarseloc.embedding import numpy_vit  # Pillow, which a machine that measures its GPU need not have
-
     return (
         "torch" not in sys.modules
         and device in ("auto", "cpu")
         and spec.precision == "fp32"
         and dinov3.is_readable(weights)
         and not dinov3.needs_torch(weights)
-        and pictures * numpy_vit.work(weights, spec.input_px) <= LITTLE_WORK
+        and pictures * _work(weights.spec, spec.input_px) <= LITTLE_WORK
     )
+
+
+def _work(row: BackboneSpec, side: int) -> float:
+    """Multiplications and additions of one picture of `side` pixels, in units of 1e9."""
+    tokens, d = (side // row.patch) ** 2 + 1 + REGISTER_TOKENS, row.dim
+    linear = 4 * d * d + (3 if row.gated else 2) * d * row.mlp
+    return 2 * row.layers * (tokens * linear + 2 * tokens**2 * d) / 1e9

@@ -28,7 +28,7 @@ class FoldedBlock(NamedTuple):
     qkv: FoldedLayer  # norm1 folded in; the rows of q and k in pairs, see `_pair_rope_rows`
     out: FoldedLayer  # layer scale folded in
     norm2: FoldedLayer | None
-    gate: FoldedLayer | None  # SwiGLU's
+    gate: FoldedLayer | None  # SwiGLU's; the config's activation follows it, or `up` where there is none
     up: FoldedLayer  # norm2 folded in
     down: FoldedLayer  # layer scale folded in
 
@@ -72,17 +72,12 @@ class Folding:
     def final_norm(self) -> FoldedLayer:
         return self._read("norm")
 
-    @property
-    def up_act(self) -> str:
-        """What follows `up`, or `gate` where there is one: "gelu" or "silu"."""
-        return self.config.hidden_act
-
     def _qkv(self, i: int) -> FoldedLayer:
         heads = self.config.num_attention_heads
         q, k, v = (self._read(f"layer.{i}.attention.{name}_proj") for name in "qkv")
-        parts = [[_pair_rope_rows(q_rows, heads), _pair_rope_rows(k_rows, heads), v_rows]
-                 for q_rows, k_rows, v_rows in zip(q, k, v, strict=True)]  # fmt: skip
-        return self._fold_norm(f"layer.{i}.norm1", FoldedLayer(*map(np.concatenate, parts)))
+        weight = np.concatenate([_pair_rope_rows(q.weight, heads), _pair_rope_rows(k.weight, heads), v.weight])
+        bias = np.concatenate([_pair_rope_rows(q.bias, heads), _pair_rope_rows(k.bias, heads), v.bias])
+        return self._fold_norm(f"layer.{i}.norm1", FoldedLayer(weight, bias))
 
     def _read(self, name: str) -> FoldedLayer:
         weight = self.state[f"{name}.weight"]

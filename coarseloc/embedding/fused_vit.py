@@ -157,9 +157,12 @@ class _Packer:
     device: torch.device | str
 
     def vit(self) -> FusedVit:
-        config = self.folding.config
-        last = config.num_hidden_layers - 1
-        weight, bias = self.folding.block(last).qkv
+        config, norm = self.folding.config, self.folding.final_norm()
+        blocks = []
+        for i in range(config.num_hidden_layers):
+            folded = self.folding.block(i)
+            blocks.append(self.block(folded))
+        weight, bias = folded.qkv  # the last block's
         d = config.hidden_size
         return FusedVit(
             kernels=self.kernels,
@@ -169,14 +172,14 @@ class _Packer:
             rope_theta=config.rope_theta,
             projection=self.linear(self.folding.projection(), kernels=self.kernels.first),
             prefix=self.tensor(self.folding.prefix(), self.dtype),
-            blocks=tuple(self.block(self.folding.block(i)) for i in range(last + 1)),
+            blocks=tuple(blocks),
             last_q=self.linear(FoldedLayer(weight[:d], bias[:d])),
             last_kv=self.linear(FoldedLayer(weight[d:], bias[d:])),
-            norm=(self.tensor(self.folding.final_norm().weight), self.tensor(self.folding.final_norm().bias)),
+            norm=(self.tensor(norm.weight), self.tensor(norm.bias)),
         )
 
     def block(self, block: FoldedBlock) -> Block:
-        act = self.folding.up_act
+        act = self.folding.config.hidden_act
         return Block(
             norm1=self.norm(block.norm1),
             qkv=self.linear(block.qkv),

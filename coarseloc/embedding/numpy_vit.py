@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import dinov3
+from coarseloc.embedding.dinov3 import VitConfig
 from coarseloc.embedding.folding import FoldedBlock, FoldedLayer, Folding, rope_angles
 from coarseloc.embedding.weights import LocatedWeights
 
@@ -29,15 +30,7 @@ def load(weights: LocatedWeights, spec: EmbeddingSpec) -> NumpyEngine:
     vit = dinov3.load(weights)
     folding = Folding(vit.state, vit.config, spec)
     blocks = tuple(folding.block(i) for i in range(vit.config.num_hidden_layers))
-    return NumpyEngine(folding, spec, folding.projection(), folding.prefix(), blocks)
-
-
-def work(weights: LocatedWeights, side: int) -> float:
-    """Multiplications and additions of one picture of `side` pixels, in units of 1e9."""
-    row = weights.spec
-    tokens, d = (side // row.patch) ** 2 + 5, row.dim
-    linear = 4 * d * d + (3 if row.gated else 2) * d * row.mlp
-    return 2 * row.layers * (tokens * linear + 2 * tokens**2 * d) / 1e9
+    return NumpyEngine(spec, vit.config, folding.projection(), folding.prefix(), blocks, folding.final_norm())
 
 
 @dataclass(frozen=True)
@@ -47,11 +40,12 @@ class NumpyEngine:
     Two threads of a BLAS wait for each other after each product: on a busy machine up to ten times as long as one.
     """
 
-    folding: Folding
     spec: EmbeddingSpec
+    config: VitConfig
     projection: FoldedLayer
     prefix: Float32
     blocks: tuple[FoldedBlock, ...]
+    final_norm: FoldedLayer
     device: str = "cpu"
 
     def pooled(self, images: UInt8) -> Float32:
@@ -69,21 +63,20 @@ class NumpyEngine:
             return self._tokens(image, class_token_only)
 
     def _tokens(self, image: UInt8, class_token_only: bool) -> Float32:
-        patches = self.spec.input_px // self.folding.config.patch_size
+        patches = self.spec.input_px // self.config.patch_size
         flat = _patches(resize(image, self.spec.input_px), patches)
         x = np.concatenate([self.prefix, _linear(flat, self.projection)])
-        head = x.shape[1] // self.folding.config.num_attention_heads
-        rope = np.exp(1j * rope_angles(patches, head, self.folding.config.rope_theta)).astype(np.complex64)
+        head = x.shape[1] // self.config.num_attention_heads
+        rope = np.exp(1j * rope_angles(patches, head, self.config.rope_theta)).astype(np.complex64)
         for i, block in enumerate(self.blocks):
             wanted = 1 if class_token_only and i == len(self.blocks) - 1 else len(x)
             x = self._block(x, block, rope, wanted)
-        norm = self.folding.final_norm()
-        tokens: Float32 = self._norm(x) * norm.weight + norm.bias
+        tokens: Float32 = self._norm(x) * self.final_norm.weight + self.final_norm.bias
         return tokens
 
     def _block(self, x: Float32, block: FoldedBlock, rope: Float32, wanted: int) -> Float32:
         """One block's first `wanted` tokens: keys and values are of all."""
-        d, heads = x.shape[1], self.folding.config.num_attention_heads
+        d, heads = x.shape[1], self.config.num_attention_heads
         qkv = _linear(self._norm(x), block.qkv).reshape(len(x), 3, heads, d // heads)
         turned = qkv[len(self.prefix) :, :2].view(np.complex64)
         turned *= rope[:, None, None]
@@ -91,7 +84,7 @@ class NumpyEngine:
         x = x[:wanted] + _linear(_attention(q[:, :wanted], k, v), block.out)
         y = self._norm(x)
         up = _linear(y, block.up)
-        hidden = _ACTIVATIONS[self.folding.up_act](up if block.gate is None else _linear(y, block.gate))
+        hidden = _ACTIVATIONS[self.config.hidden_act](up if block.gate is None else _linear(y, block.gate))
         if block.gate is not None:
             hidden *= up
         x += _linear(hidden, block.down)
@@ -100,7 +93,7 @@ class NumpyEngine:
     def _norm(self, x: Float32) -> Float32:
         """LayerNorm without its scale and shift."""
         y: Float32 = x - x.mean(axis=1, keepdims=True)
-        y /= np.sqrt(np.einsum("td,td->t", y, y)[:, None] / x.shape[1] + self.folding.config.layer_norm_eps)
+        y /= np.sqrt(np.einsum("td,td->t", y, y)[:, None] / x.shape[1] + self.config.layer_norm_eps)
         return y
 
 
