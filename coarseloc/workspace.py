@@ -139,8 +139,8 @@ class Workspace(MapUseCases):
 
     def _vanished_sets(self, sources: Sequence[TileSource]) -> list[str]:
         """Describe sets of these captures' roots of whose altitude and overlap there is no capture any more."""
-        given = [source.reference_set for source in sources if source.reference_set.kind == "captures"]
-        levels = {(facts.source, facts.altitude_m, facts.overlap) for facts in given}
+        capture_sets = [source.reference_set for source in sources if source.reference_set.kind == "captures"]
+        levels = {(facts.source, facts.altitude_m, facts.overlap) for facts in capture_sets}
         with self.db.read() as session:
             stored = [stored.reference_set for stored in references.reference_sets(session)]
         return [

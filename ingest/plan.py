@@ -126,7 +126,7 @@ def count_missing(session: Session, source: TileSource, spec: EmbeddingSpec, thu
     whatever is in it."""
     sets = {stored.name: stored for stored in references.reference_sets(session)}
     stored = sets.get(ids.label(source.reference_set.name))
-    stored_spec = next((known for known in embeddings.specs(session) if known.digest == spec.digest), None)
+    stored_spec = next((candidate for candidate in embeddings.specs(session) if candidate.digest == spec.digest), None)
     if stored is None or stored_spec is None:
         return sum(len(source.angles_of(tile)) for tile in source.tiles)
     embedded = {stored_spec.id: embeddings.embedded_contents(session, stored.id, stored_spec.id)}
@@ -153,15 +153,15 @@ def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSo
     if not missing:
         return 0
     index, angle = min(missing)
-    what = (
+    text = (
         f"{len(missing)} views of reference set {stored.name!r} (first: tile {index} at {angle:03d}) are no longer in "
         f"{source.reference_set.source}, or left out of it (`coarseloc ingest failures`)"
     )
     if keep_missing:
-        _log.warning("%s: kept, as --keep-missing says", what)
+        _log.warning("%s: kept, as --keep-missing says", text)
         return 0
     references.remove_views(session, stored.id, missing.values())
-    _log.warning("%s: removed; finished runs keep what they found. --keep-missing would keep them", what)
+    _log.warning("%s: removed; finished runs keep what they found. --keep-missing would keep them", text)
     return len(missing)
 
 

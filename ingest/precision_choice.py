@@ -38,9 +38,13 @@ def _held_precision(db: Database, spec: EmbeddingSpec, source: TileSource) -> st
     with db.read() as session:
         for stored in references.reference_sets(session):
             if stored.name == ids.label(source.reference_set.name):
-                for held in embeddings.specs(session, stored.id):
-                    if (held.backbone, held.input_px, held.fit) == (spec.backbone, spec.input_px, spec.fit):
-                        return held.precision
+                for candidate in embeddings.specs(session, stored.id):
+                    if (candidate.backbone, candidate.input_px, candidate.fit) == (
+                        spec.backbone,
+                        spec.input_px,
+                        spec.fit,
+                    ):
+                        return candidate.precision
     return None
 
 

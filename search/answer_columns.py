@@ -64,8 +64,8 @@ def answer_columns(
 
 def no_answer(frames: int) -> AnswerColumns:
     """Of a run that was never asked by a method."""
-    nothing = np.full(frames, np.nan)
-    values: dict[str, Any] = {field.name: nothing for field in fields(AnswerColumns)}
+    blank = np.full(frames, np.nan)
+    values: dict[str, Any] = {field.name: blank for field in fields(AnswerColumns)}
     no = np.zeros(frames, np.bool_)
     return AnswerColumns(**values | {"is_there": no, "margin_at_least": no, "states": np.full(frames, None)})
 
@@ -107,10 +107,10 @@ def on_map(frames: Columns, places: Floats) -> Bools:
     inside = np.zeros(len(lon), np.bool_)
     for start in range(0, len(lon), _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
-        known = np.isfinite(lat[part])
-        if not known.any():
+        located = np.isfinite(lat[part])
+        if not located.any():
             continue
-        low, high = lat[part][known].min(), lat[part][known].max()
+        low, high = lat[part][located].min(), lat[part][located].max()
         beside = places[(places[:, 3] <= high) & (places[:, 5] >= low)]  # consecutive frames are near each other
         inside[part] = geo.inside(lon[part, None], lat[part, None], beside[:, 2:]).any(axis=1)
     return inside
@@ -118,10 +118,10 @@ def on_map(frames: Columns, places: Floats) -> Bools:
 
 def _of_best_places(stored: Columns, frames: Columns, with_tiles: bool) -> AnswerColumns:
     error_m = geo.distance_m(frames["lon"], frames["lat"], stored["lon"], stored["lat"])
-    nothing = np.full(len(error_m), np.nan)
+    blank = np.full(len(error_m), np.nan)
     if not with_tiles:
         names = ("heading_deg", "probability", "snapshot_id", "west", "south", "east", "north")
-        stored = stored | dict.fromkeys(names, nothing) | {"state": np.full(len(error_m), None)}
+        stored = stored | dict.fromkeys(names, blank) | {"state": np.full(len(error_m), None)}
     box = np.stack([stored[side] for side in ("west", "south", "east", "north")], axis=1)
     side_m = geo.distance_m(0.0, stored["south"], 0.0, stored["north"])
     verdict = np.where(geo.inside(frames["lon"], frames["lat"], box), 0.0, np.where(error_m <= side_m, 1.0, 2.0))
@@ -135,19 +135,19 @@ def _of_best_places(stored: Columns, frames: Columns, with_tiles: bool) -> Answe
         margin_at_least=stored["margin_at_least"] == 1,
         probability=stored["probability"],
         states=stored["state"],
-        matches=nothing,
+        matches=blank,
         snapshot=stored["snapshot_id"],
         error_m=error_m,
         verdict=np.where(np.isfinite(error_m) & np.isfinite(side_m), verdict, np.nan),
-        major_m=nothing,
-        minor_m=nothing,
-        azimuth_deg=nothing,
+        major_m=blank,
+        minor_m=blank,
+        azimuth_deg=blank,
     )
 
 
 def point_answer(stored: Columns, frames: Columns) -> AnswerColumns:
     """Of fixes and tracks: the aircraft's position where it is known, else the ground's."""
-    nothing = np.full(len(frames["id"]), np.nan)
+    blank = np.full(len(frames["id"]), np.nan)
     has_aircraft = np.isfinite(stored["aircraft_lon"])
     lon, lat, east_east, east_north, north_north = (
         np.where(has_aircraft, stored[f"aircraft_{name}"], stored[name])
@@ -160,14 +160,14 @@ def point_answer(stored: Columns, frames: Columns) -> AnswerColumns:
         lat=lat,
         heading_deg=stored["heading_deg"],
         score=stored.get("score", stored["probability"]),
-        margin=stored.get("margin", nothing),
-        margin_at_least=np.zeros(len(nothing), np.bool_),
+        margin=stored.get("margin", blank),
+        margin_at_least=np.zeros(len(blank), np.bool_),
         probability=stored["probability"],
-        states=stored.get("state", np.full(len(nothing), None)),
-        matches=stored.get("match", nothing),
-        snapshot=nothing,
+        states=stored.get("state", np.full(len(blank), None)),
+        matches=stored.get("match", blank),
+        snapshot=blank,
         error_m=geo.distance_m(frames["lon"], frames["lat"], lon, lat),
-        verdict=nothing,
+        verdict=blank,
         major_m=np.sqrt(np.maximum(mean + spread, 0.0) * CHI2_95),
         minor_m=np.sqrt(np.maximum(mean - spread, 0.0) * CHI2_95),
         azimuth_deg=np.degrees(np.arctan2(2 * east_north, north_north - east_east)) / 2 % 180.0,

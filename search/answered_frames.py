@@ -104,8 +104,8 @@ class AnsweredFrames:
 
     def rows_of(self, keys: Collection[RowKey]) -> Keys:
         """The rows of these keys, in the table's order."""
-        wanted = [key.localization for key in keys]
-        rows = np.flatnonzero(np.isin(self.localization, wanted))
+        localizations = [key.localization for key in keys]
+        rows = np.flatnonzero(np.isin(self.localization, localizations))
         return np.array([row for row in rows.tolist() if self.key(row) in set(keys)], np.int64)
 
     def key(self, row: int) -> RowKey:
@@ -134,10 +134,10 @@ class AnswerSources:
     @property
     def mark(self) -> int:
         answers = tuple(tuple(newest) for newest in self.localizations.values())
-        shown = tuple((run.id, run.reference_set.name) for of_flight in self.runs.values() for run in of_flight)
+        run_sets = tuple((run.id, run.reference_set.name) for of_flight in self.runs.values() for run in of_flight)
         truth = ("id", "lon", "lat", "yaw_deg")
         frames = ((flight, *(of[name].tobytes() for name in truth)) for flight, of in self.frames.items())
-        return hash((answers, shown, tuple(frames)))
+        return hash((answers, run_sets, tuple(frames)))
 
 
 def answer_sources(session: Session) -> AnswerSources:

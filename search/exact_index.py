@@ -131,14 +131,14 @@ class ExactIndex:
         return neighbors.nearest(self.vectors, engine, queries, k, selection, self._point_ids)
 
     def _engine(self, queries: int, k: int, selected: bool) -> CandidateEngine:
-        asked = (query_class(queries), selected)
-        if asked not in self._engines:
+        key = (query_class(queries), selected)
+        if key not in self._engines:
             way = self.way(queries, k, selected)
             if way is not None and way not in self._cpu_engines:
                 self._cpu_engines[way] = make_engine(self._stored, way)
             engine = self._gpu_engine if way is None else self._cpu_engines[way]
-            self._engines[asked] = cast(CandidateEngine, engine)
-        return self._engines[asked]
+            self._engines[key] = cast(CandidateEngine, engine)
+        return self._engines[key]
 
 
 def _gpu_engine(stored: FaissVectors) -> CandidateEngine | None:

@@ -26,7 +26,7 @@ from search.faiss_vectors import SCALE, FaissVectors, library
 from search.neighbors import SPARE, Pass, Rows, Selection, float32_error, spare_rows, stack_answers
 
 _BYTES_PER_THREAD = 25_000_000  # read of a selection's rows: less does not pay for waking a thread
-_MORE = 512  # candidates beyond k of the last pass
+_LAST_SPARE = 512  # candidates beyond k of the last pass
 _MANY_QUERIES = 8  # from which threads that scan have enough each
 _MAX_THREADS = 8  # memory bandwidth is used up before
 
@@ -92,7 +92,7 @@ class FaissCpu:
         if half is not None and (self._way.precision == "fp16" or selection is not None):
             yield Pass(self._half_error, partial(_search_half, search, half), SPARE)
         yield Pass(self._error, partial(search, flat), spare_rows(flat.ntotal))
-        yield Pass(self._error, partial(search, flat), _MORE)
+        yield Pass(self._error, partial(search, flat), _LAST_SPARE)
 
 
 def _search_half(search: Search, half: Any, queries: Float32, m: int) -> tuple[Float32, Rows]:

@@ -73,7 +73,7 @@ def _openblas_kernels(flags: Collection[str]) -> Iterator[None]:
     FAISS's wheels bring OpenBLAS 0.3.15, which takes processors that it does not know for a Pentium 4 ("Prescott"):
     64 queries then take more than three times as long. It reads this variable once, as it loads.
     """
-    core = next((core for core, needed in _KERNELS.items() if needed <= set(flags)), None)
+    core = next((core for core, instructions in _KERNELS.items() if instructions <= set(flags)), None)
     if core is None or _CORE_TYPE in os.environ:
         yield
         return

@@ -153,19 +153,19 @@ def _part(queries: Queries, part: slice) -> Queries:
 
 def _judge(scores: Float32, rows: Rows, distance_m: Floats, near: Bools, answers: Bools) -> Recognition:
     """All [Q, K], best first; answers: which of them may answer."""
-    each = np.arange(len(rows))
+    order = np.arange(len(rows))
     first, has_answer = answers.argmax(axis=1), answers.any(axis=1)
     beyond, within = answers & ~near, answers & near
     twin, has_twin = beyond.argmax(axis=1), beyond.any(axis=1)
     best, has_best = within.argmax(axis=1), within.any(axis=1)
-    twin_score = np.where(has_twin, scores[each, twin], np.nan)
+    twin_score = np.where(has_twin, scores[order, twin], np.nan)
     return Recognition(
-        right=has_answer & near[each, first],
-        error_m=np.where(has_answer, distance_m[each, first], np.nan),
-        twin=np.where(has_twin, rows[each, twin], -1),
+        right=has_answer & near[order, first],
+        error_m=np.where(has_answer, distance_m[order, first], np.nan),
+        twin=np.where(has_twin, rows[order, twin], -1),
         twin_score=twin_score,
         # What is right and not among the answers read scores no more than the last of them.
-        margin=np.where(has_best, scores[each, best], scores[:, -1]) - twin_score,
+        margin=np.where(has_best, scores[order, best], scores[:, -1]) - twin_score,
     )
 
 
@@ -370,8 +370,8 @@ def altitude_gain(name: str, views: ViewSet, altitude: ViewSet, exclusion: Exclu
     queries = queries_of(altitude, sample(rows, MOST_QUERIES))
     widest = max(views.footprint_m, altitude.footprint_m)
     without = recognise(queries, views, widest)[exclusion]
-    both = recognise(queries, joined(views, altitude), widest)[exclusion]
-    return Gain("altitude", name, len(queries.lon), without.share, both.share)
+    combined = recognise(queries, joined(views, altitude), widest)[exclusion]
+    return Gain("altitude", name, len(queries.lon), without.share, combined.share)
 
 
 def joined(*sets: ViewSet) -> ViewSet:

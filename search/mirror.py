@@ -286,19 +286,19 @@ def file_digest(path: Path) -> str:
 
 
 _RECENT_S = 2.0  # a file written to since may be written to again within one tick of its file system's clock
-_known: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: on disk it could be wrong
+_digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: on disk it could be wrong
 
 
 def _known_digest(path: Path) -> str:
     """The digest of a file, read once a process as long as its size, times and inode are the same."""
     facts = path.stat()
     identity = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-    known = _known.get(path)
-    if known is not None and known[0] == identity:
-        return known[1]
+    entry = _digests.get(path)
+    if entry is not None and entry[0] == identity:
+        return entry[1]
     digest = file_digest(path)
     if abs(time.time() - max(facts.st_mtime, facts.st_ctime)) > _RECENT_S:
-        _known[path] = (identity, digest)
+        _digests[path] = (identity, digest)
     return digest
 
 

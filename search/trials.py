@@ -100,9 +100,9 @@ class SearchTrials:
         """Keep a trial, but not of a busy machine, where it is luck which way wins."""
         if self.file is None or trial.load > (os.cpu_count() or 1):
             return
-        kept = read_trials(self.file)
-        kept.setdefault(_machine(), {})[key] = trial
-        content = {name: {k: _to_json(t) for k, t in trials.items()} for name, trials in kept.items()}
+        stored = read_trials(self.file)
+        stored.setdefault(_machine(), {})[key] = trial
+        content = {name: {k: _to_json(t) for k, t in trials.items()} for name, trials in stored.items()}
         try:
             files.write_text(self.file, json.dumps(content, indent=1))
         except OSError as error:
@@ -137,9 +137,9 @@ def _try_ways(stored: FaissVectors, queries: int, k: int, libraries: tuple[str, 
     """Time all ways interleaved, over a part of the vectors where they are many."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     sample = _sample(stored, queries)
-    asked = np.array(sample.vectors[np.arange(queries) * sample.flat.ntotal // queries])
+    sampled = np.array(sample.vectors[np.arange(queries) * sample.flat.ntotal // queries])
     calls: dict[CpuWay, Callable[[], object]] = {
-        way: partial(nearest, sample.vectors, make_engine(sample, way), asked, k)
+        way: partial(nearest, sample.vectors, make_engine(sample, way), sampled, k)
         for way in cpu_ways(queries, sample.half is not None, libraries)
     }
     next(iter(calls.values()))()  # pages are read and threads started before the times

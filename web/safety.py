@@ -166,8 +166,8 @@ def _begin() -> None:
 def _refuse_foreign_hosts() -> None:
     names, host = current_app.config["HOST_NAMES"], request.host
     # Werkzeug cuts names at their first colon, so it would refuse every IPv6 address (Flask's TRUSTED_HOSTS as well).
-    known = f"{host.partition(']')[0]}]" in names if host.startswith("[") else host_is_trusted(host, names)
-    if not known:
+    is_trusted = f"{host.partition(']')[0]}]" in names if host.startswith("[") else host_is_trusted(host, names)
+    if not is_trusted:
         raise SecurityError(f"Host {host!r} is not trusted.")
 
 

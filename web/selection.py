@@ -357,17 +357,17 @@ def _column_figures(
         if localization is None
         else answer_columns(session, localization, chosen_method(), frames, with_tiles=False)
     )
-    shown = current_state().memory.recall(("on map", run.search_map, truth), partial(_on_map, session, run, frames))
+    verdicts = current_state().memory.recall(("on map", run.search_map, truth), partial(_on_map, session, run, frames))
     timing = columns.timing_columns(session, run.id, frames["id"])
     has_error = np.isfinite(answers.error_m)
     return RunFigures(
         **run_facts(key, run),
         done=int(timing["is_there"].sum()),
         failed=sum(error is not None for error in timing["error"]),
-        off_map=int((has_error & ~shown).sum()),
+        off_map=int((has_error & ~verdicts).sum()),
         median_score=median(answers.score, answers.placed),
         median_margin=median(answers.margin, answers.placed & ~answers.margin_at_least),
-        median_error_m=median(answers.error_m, shown),
+        median_error_m=median(answers.error_m, verdicts),
         median_embed_ms=median(timing["embed_ms"]),
         median_search_ms=median(timing["search_ms"]),
         median_total_ms=median(timing["embed_ms"] + timing["search_ms"]),

@@ -201,10 +201,10 @@ class ResultCache:
     def recall(self, key: Hashable, make: Callable[[], T], version: Hashable = None) -> T:
         """Return what `make` gives, remembered; of a key the latest `version` alone is kept."""
         with self._lock:
-            known = self._values.get(key)
-            if known is not None and known[0] == version:
+            entry = self._values.get(key)
+            if entry is not None and entry[0] == version:
                 self._values.move_to_end(key)
-                return known[1]  # type: ignore[return-value]
+                return entry[1]  # type: ignore[return-value]
         value = make()
         with self._lock:
             self._values[key] = (version, value)

@@ -267,9 +267,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        shown = io.StringIO()
-        error.show(shown)
-        click.echo(ids.visible(shown.getvalue()), err=True, nl=False)
+        buffer = io.StringIO()
+        error.show(buffer)
+        click.echo(ids.visible(buffer.getvalue()), err=True, nl=False)
     elif isinstance(error, CoarselocError):
         from coarseloc.cli.terminal import spoken
 

@@ -61,11 +61,11 @@ def demo(context: click.Context, fresh: bool) -> None:
     exported = workspace.export(FLIGHT_ID, results)
     out.print(f"\n4. Export: {exported}")
     out.print(f"\nAll in {time.perf_counter() - started:.0f} s, in {_short(folder)}. To see more:")
-    here = _short(folder)
-    next_step("serve", data_dir=here, note="the pages, at http://127.0.0.1:8000")
-    next_step("track", FLIGHT_ID, data_dir=here, note="the flight as one track")
+    short_path = _short(folder)
+    next_step("serve", data_dir=short_path, note="the pages, at http://127.0.0.1:8000")
+    next_step("track", FLIGHT_ID, data_dir=short_path, note="the flight as one track")
     image = f"{_short(flight)}/{FLIGHT_ID}_00001.jpg"
-    next_step("lookup", image, "--angle", "90", data_dir=here, note="one image, filtered")
+    next_step("lookup", image, "--angle", "90", data_dir=short_path, note="one image, filtered")
     out.print(f"CoarseLocalizationInfo, GeoJSON, KML and CSV are in {_short(results)}.")
     out.print(f"To do all that follows in this folder: export COARSELOC_DATA_DIR={shlex.quote(str(folder))}")
 

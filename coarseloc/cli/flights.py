@@ -78,9 +78,9 @@ def delete(workspace: Workspace, flight: str, yes: bool) -> None:
     """Delete FLIGHT with every answer for it and its frames' tags and notes. Its images and labels stay."""
     name = flight_id(flight)
     counts = workspace.flight_results(name)
-    held = f"{counts['runs']} runs with {counts['hits']} hits, {counts['answers']} answers (places, fixes, tracks)"
-    held += f", and what is written on {counts['marked']} frames" if counts["marked"] else ""
+    contents = f"{counts['runs']} runs with {counts['hits']} hits, {counts['answers']} answers (places, fixes, tracks)"
+    contents += f", and what is written on {counts['marked']} frames" if counts["marked"] else ""
     if not yes:
-        click.confirm(f"Delete flight {name!r} with {held}? Its images stay.", abort=True)
+        click.confirm(f"Delete flight {name!r} with {contents}? Its images stay.", abort=True)
     workspace.delete_flight(name)
-    out.print(f"deleted {name} with {held}")
+    out.print(f"deleted {name} with {contents}")

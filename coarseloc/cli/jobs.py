@@ -81,12 +81,12 @@ def resume(workspace: Workspace, job: int) -> None:
 
 
 def _facts(job: StoredJob) -> dict[str, Any]:
-    done = "" if job.completed is None else f"{job.completed} of {job.total} {job.unit}"
+    progress = "" if job.completed is None else f"{job.completed} of {job.total} {job.unit}"
     return {
         "job": job.id,
         "kind": job.kind,
         "state": running.job_state(job),
-        "progress": " ".join(part for part in (job.label, done) if part),
+        "progress": " ".join(part for part in (job.label, progress) if part),
         "started": job.started_at.strftime("%Y-%m-%d %H:%M:%S"),
         "finished": job.finished_at.strftime("%Y-%m-%d %H:%M:%S") if job.finished_at else None,
         "command": shlex.join(job.steps[-1]),

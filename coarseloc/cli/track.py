@@ -130,12 +130,12 @@ def _cascade(text: str) -> tuple[str, str]:
 
 def _speed(text: str) -> tuple[float, float]:
     try:
-        least, most = (float(part) for part in text.split(":"))
+        low, high = (float(part) for part in text.split(":"))
     except ValueError:
-        least, most = math.nan, math.nan
-    if not 0 <= least < most < math.inf:
+        low, high = math.nan, math.nan
+    if not 0 <= low < high < math.inf:
         raise InputError(f"--speed {text}: expected the least and the most in metres a second, such as 10:35")
-    return least, most
+    return low, high
 
 
 def _show(records: Sequence[FrameTrackInfo]) -> None:

@@ -47,9 +47,9 @@ def try_precisions(
             continue
         vectors, ms = _embed(encoder, pictures)
         reference = vectors if reference is None else reference
-        same = _nearest_other(vectors) == _nearest_other(reference)
+        agrees = _nearest_other(vectors) == _nearest_other(reference)
         drift = float(1.0 - np.sum(vectors.astype(np.float64) * reference, axis=1).min())
-        trials.append(PrecisionTrial(precision, ms, float(same.mean()), max(0.0, drift)))
+        trials.append(PrecisionTrial(precision, ms, float(agrees.mean()), max(0.0, drift)))
     return trials
 
 

@@ -142,9 +142,9 @@ def why_no_ground(picture: UInt8) -> str | None:
     colour = blank_colour([picture]) if blank_colour([picture[::_SPARSE, ::_SPARSE]]) else None
     if colour is not None:
         return f"it is one colour {colour}: no ground is seen in it"
-    seen = seen_share(picture)
-    if seen < MIN_SEEN:
-        return f"{1 - seen:.0%} of it is a border of one colour: less than half shows ground"
+    share = seen_share(picture)
+    if share < MIN_SEEN:
+        return f"{1 - share:.0%} of it is a border of one colour: less than half shows ground"
     return None
 
 

@@ -172,10 +172,10 @@ def unanswered(doubts: Mapping[Doubt, Sequence[str]], accepted: Collection[Doubt
 
 def exif_notices(labelled: Mapping[str, LonLat], of_exif: Mapping[str, LonLat]) -> list[str]:
     """Say where labels place frames elsewhere than their pictures' EXIF does. Both by frame."""
-    both = [name for name in labelled if name in of_exif]
-    if not both:
+    shared = [name for name in labelled if name in of_exif]
+    if not shared:
         return []
-    label, exif = (np.array([places[name] for name in both]) for places in (labelled, of_exif))
+    label, exif = (np.array([places[name] for name in shared]) for places in (labelled, of_exif))
     apart_m = geo.distance_m(*label.T, *exif.T)
     far = np.flatnonzero(apart_m > _EXIF_APART_M)
     if not len(far):
@@ -183,8 +183,9 @@ def exif_notices(labelled: Mapping[str, LonLat], of_exif: Mapping[str, LonLat]) 
     exchanged = (np.abs(label[:, 0]) <= 90) & (geo.distance_m(label[:, 1], label[:, 0], *exif.T) <= _EXIF_APART_M)
     hint = ": the labels' latitude and longitude seem to be exchanged" if exchanged[far].mean() > 0.5 else ""
     return [
-        f"the labels of {len(far)} of {len(both)} frames lie more than {_EXIF_APART_M:.0f} m from the position in the "
-        f"picture's EXIF (first {both[far[0]]}, {apart_m[far[0]]:,.0f} m; median {np.median(apart_m[far]):,.0f} m)"
+        f"the labels of {len(far)} of {len(shared)} frames lie more than {_EXIF_APART_M:.0f} m from the "
+        f"position in the picture's EXIF (first {shared[far[0]]}, {apart_m[far[0]]:,.0f} m; "
+        f"median {np.median(apart_m[far]):,.0f} m)"
         f"{hint}: the labels' positions are taken"
     ]
 

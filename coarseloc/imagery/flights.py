@@ -130,10 +130,10 @@ def _told_times(
     }
     by_gps = {name: image.utc for name, image in facts.items()}
     number = partial(_frame_indexes, flight_id)
-    known = [times for times in (*sources.values(), by_gps) if any(times.values())]
+    timed = [times for times in (*sources.values(), by_gps) if any(times.values())]
     order = NameOrder(list(names))
     if not any(all(times.get(name) for name in names) for times in sources.values()):
-        order = order_over_midnight(names, [times.get for times in known], started_at(flight_id))
+        order = order_over_midnight(names, [times.get for times in timed], started_at(flight_id))
     frame_times = tell_times(order.names, sources, by_gps, stated, started_at(flight_id), number)
     notices = [*in_names.notices, *order.notices, *frame_times.notices]
     if frame_times.clock.source == "name":

@@ -95,27 +95,27 @@ def tell_times(
             "by name"
         )
         return FrameTimes({name: _without_zone(time) for name, time in times.items()}, list(names), clock, notices)
-    known = {name: time for name, time in times.items() if time is not None}
-    zoned = all(time.tzinfo is not None for time in known.values())
+    timed = {name: time for name, time in times.items() if time is not None}
+    zoned = all(time.tzinfo is not None for time in timed.values())
     if not zoned:
-        known = {name: time.replace(tzinfo=None) for name, time in known.items()}
-    order = sorted(names, key=known.__getitem__)  # stable
+        timed = {name: time.replace(tzinfo=None) for name, time in timed.items()}
+    order = sorted(names, key=timed.__getitem__)  # stable
     if zoned:
-        zone = known[order[0]].tzinfo if stated.utc_offset_s is None else _zone(stated.utc_offset_s)
-        known = {name: time.astimezone(zone) for name, time in known.items()}
-        difference = known[order[0]].utcoffset() or timedelta()
+        zone = timed[order[0]].tzinfo if stated.utc_offset_s is None else _zone(stated.utc_offset_s)
+        timed = {name: time.astimezone(zone) for name, time in timed.items()}
+        difference = timed[order[0]].utcoffset() or timedelta()
         clock = FlightClock(source, round(difference.total_seconds()), stated.interval_s)
     if order != list(names):
         notices.append(
             f"the frames are in the order of their times ({clock.description}), which is not the order of their names"
         )
     if stated.interval_s is not None:
-        steps = [(known[b] - known[a]).total_seconds() for a, b in pairwise(order)]
+        steps = [(timed[b] - timed[a]).total_seconds() for a, b in pairwise(order)]
         spacing = f", {median(steps):g} s apart" if steps else ""
         notices.append(
             f"the interval of {stated.interval_s:g} s is not used: {clock.description} give the frames' times{spacing}"
         )
-    return FrameTimes({name: _without_zone(time) for name, time in known.items()}, order, clock, notices)
+    return FrameTimes({name: _without_zone(time) for name, time in timed.items()}, order, clock, notices)
 
 
 def _counted(

@@ -128,14 +128,14 @@ def read_table(text: str) -> LabelTable:
 
 def _unused(header: list[str]) -> str:
     """Name the columns that are not understood, so that a heading among them is not lost without a word."""
-    known = {alias for aliases in COLUMNS.values() for alias in aliases}
+    columns = {alias for aliases in COLUMNS.values() for alias in aliases}
     if not any(alias in header for alias in COLUMNS["latitude"]):
-        known |= set(_XY.values())  # used, or the table is not understood
-    unknown = [column for column in header if column and column not in known]
+        columns |= set(_XY.values())  # used, or the table is not understood
+    unknown = [column for column in header if column and column not in columns]
     if not unknown:
         return ""
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    return f"its columns {', '.join(unknown[:_NAMED])}{more} are not used"
+    rest = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    return f"its columns {', '.join(unknown[:_NAMED])}{rest} are not used"
 
 
 def _is_header(line: str) -> bool:

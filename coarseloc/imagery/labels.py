@@ -78,8 +78,8 @@ class Labels:
         named = self._by_name.get(name.casefold(), [])
         if exactly := [label for label in named if label.filename == name]:
             return exactly
-        alike = named or ((key := _number_key(name)) and self._by_number.get(key)) or []
-        return [label for label in alike if not _is_another_file(_folder(image), label.filename, image)]
+        candidates = named or ((key := _number_key(name)) and self._by_number.get(key)) or []
+        return [label for label in candidates if not _is_another_file(_folder(image), label.filename, image)]
 
     def unused_by(self, images: Iterable[Path], files: Sequence[Path]) -> list[Label]:
         """List the labels of these files that belong to none of the images."""

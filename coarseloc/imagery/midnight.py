@@ -115,8 +115,8 @@ def _contradicts(
     if _rises(by_name) and not _rises(by_time):
         return True
     for time_of in times:
-        known = [time.replace(tzinfo=None) for clock in ordered if (time := time_of(clock.name))]
-        if any(b < a for a, b in pairwise(known)):
+        local_times = [time.replace(tzinfo=None) for clock in ordered if (time := time_of(clock.name))]
+        if any(b < a for a, b in pairwise(local_times)):
             return True
     if started_at is None:
         return False
@@ -125,5 +125,5 @@ def _contradicts(
 
 
 def _rises(numbers: Sequence[int | None]) -> bool:
-    known = [number for number in numbers if number is not None]
-    return len(known) == len(numbers) and all(a < b for a, b in pairwise(known))
+    numbered = [number for number in numbers if number is not None]
+    return len(numbered) == len(numbers) and all(a < b for a, b in pairwise(numbered))

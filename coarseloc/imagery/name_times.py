@@ -96,15 +96,15 @@ def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
     if len(frequent) == 1:
         (((form_name, _), times),) = frequent.items()
         return NameTimes({name: times.get(name) for name in names}, form_name)
-    nothing: dict[str, datetime | None] = dict.fromkeys(names)
+    no_times: dict[str, datetime | None] = dict.fromkeys(names)
     if frequent:
         forms = " and ".join(dict.fromkeys(form_name for form_name, _ in frequent))
-        return NameTimes(nothing, "", (f"names such as {names[0]} hold several times ({forms}): none is taken",))
+        return NameTimes(no_times, "", (f"names such as {names[0]} hold several times ({forms}): none is taken",))
     if varying:
         times = max(varying.values(), key=len)
         notice = f"the names of {len(times)} frames hold {len(set(times.values()))} times: not taken as the frames' own"
-        return NameTimes(nothing, "", (notice,))
-    return NameTimes(nothing)
+        return NameTimes(no_times, "", (notice,))
+    return NameTimes(no_times)
 
 
 def _plausible(form: _Form, match: re.Match[str]) -> datetime | None:

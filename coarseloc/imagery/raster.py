@@ -113,16 +113,16 @@ class Raster:
             )
 
     def _find_collar(self) -> None:
-        edge, seen = self._outermost_pixels()
-        colour = edge_colour(edge[:, seen])
-        if colour is None and self._blank_share(edge, seen, None) < _COLLAR_EDGE:
+        edge, mask = self._outermost_pixels()
+        colour = edge_colour(edge[:, mask])
+        if colour is None and self._blank_share(edge, mask, None) < _COLLAR_EDGE:
             return
         window, shape = self._overview()
         values, valid = self._read(window, shape, Resampling.nearest)
         usable = ~self._missing_cells(shape) if valid is None else valid & ~self._missing_cells(shape)
         if colour is not None and (self._is_odd(colour, values, valid) or not is_border_colour(values, usable, colour)):
             colour = None
-        if self._blank_share(edge, seen, colour) < _COLLAR_EDGE:
+        if self._blank_share(edge, mask, colour) < _COLLAR_EDGE:
             return
         empty = blank(values, colour) & ~self._missing_cells(shape)
         reached = from_border(empty if valid is None else empty | ~valid)
@@ -149,8 +149,8 @@ class Raster:
                 (Window(self.width - 1, 0, 1, self.height), (high, 1)),
             )
         ]
-        seen = [np.ones(values[0].size, np.bool_) if valid is None else valid.ravel() for values, valid in edges]
-        return np.concatenate([values.reshape(len(values), -1) for values, _ in edges], axis=1), np.concatenate(seen)
+        masks = [np.ones(values[0].size, np.bool_) if valid is None else valid.ravel() for values, valid in edges]
+        return np.concatenate([values.reshape(len(values), -1) for values, _ in edges], axis=1), np.concatenate(masks)
 
     @staticmethod
     def _blank_share(edge: NDArray[Any], seen: Bool, colour: Colour | None) -> float:

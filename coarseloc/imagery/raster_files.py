@@ -228,8 +228,8 @@ def _readable(path: Path) -> Iterator[None]:
 def _check_alike(folder: Path, sheets: Sequence[_Sheet], is_crs_given: bool) -> None:
     systems = Counter("none" if sheet.crs is None else sheet.crs.to_string()[:60] for sheet in sheets)
     if len(systems) > 1 and not is_crs_given:
-        (main, _), *others = systems.most_common()
-        odd = next(s for s in sheets if ("none" if s.crs is None else s.crs.to_string()[:60]) == others[0][0])
+        (main, _), *minor = systems.most_common()
+        odd = next(s for s in sheets if ("none" if s.crs is None else s.crs.to_string()[:60]) == minor[0][0])
         counts = ", ".join(f"{count} in {name}" for name, count in systems.most_common())
         raise InputError(
             f"the {len(sheets)} sheets of {folder} do not share one CRS ({counts}; first other {odd.path.name}): warp "
@@ -240,12 +240,12 @@ def _check_alike(folder: Path, sheets: Sequence[_Sheet], is_crs_given: bool) -> 
         "bands": [(sheet.types, sheet.meanings) for sheet in sheets],
         "tones (min-is-white)": [sheet.is_min_white for sheet in sheets],
     }
-    for what, values in properties.items():
-        (main, _), *others = Counter(values).most_common()
-        if others:
-            usual, odd = sheets[values.index(main)], sheets[values.index(others[0][0])]
+    for trait, values in properties.items():
+        (main, _), *minor = Counter(values).most_common()
+        if minor:
+            usual, odd = sheets[values.index(main)], sheets[values.index(minor[0][0])]
             raise InputError(
-                f"the sheets of {folder} differ in their {what}: {odd.path.name} has {_bands(odd)}, {usual.path.name} "
+                f"the sheets of {folder} differ in their {trait}: {odd.path.name} has {_bands(odd)}, {usual.path.name} "
                 f"{_bands(usual)}. Ingest them from folders of their own"
             )
 
@@ -281,7 +281,7 @@ def _sheet_notices(folder: Path, sheets: Sequence[_Sheet], box: tuple[float, flo
         text += f"; {(covers > 1).mean():.1%} on several (of these the last by name is seen)"
     notices = [text]
     for index, sheet in enumerate(sheets):
-        copy = next((other for other in sheets[:index] if _shared(sheet, other) > _SAME_PLACE), None)
+        copy = next((twin for twin in sheets[:index] if _shared(sheet, twin) > _SAME_PLACE), None)
         if copy:
             notices.append(
                 f"{copy.path.name} and {sheet.path.name} show the same ground: {sheet.path.name} is seen. Are they two "

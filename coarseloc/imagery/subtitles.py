@@ -65,8 +65,8 @@ def _location(values: dict[str, float | None], block: str) -> LonLat | None:
         if (old := _OLD_PLACE.search(block)) is None:
             return None
         lon, lat = float(old[1]), float(old[2])
-    known = abs(lat) <= 90 and abs(lon) <= 180 and (lat, lon) != (0.0, 0.0)  # 0, 0: no satellites yet
-    return LonLat(lon, lat) if known else None
+    has_position = abs(lat) <= 90 and abs(lon) <= 180 and (lat, lon) != (0.0, 0.0)  # 0, 0: no satellites yet
+    return LonLat(lon, lat) if has_position else None
 
 
 def _altitude(values: dict[str, float | None]) -> tuple[float | None, AltitudeDatum]:

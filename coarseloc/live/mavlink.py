@@ -100,7 +100,7 @@ class MavlinkOutput:
         dialect, tracked = self._dialect, estimate.tracked
         sent, delay_us = estimate.record.estimated_at, _delay(estimate) // timedelta(microseconds=1)
         place, covariance = tracked.position, tracked.covariance_m2
-        known = place is not None and covariance is not None
+        has_place = place is not None and covariance is not None
         return self._link.global_position_sensor_encode(
             self._system,
             0,
@@ -108,10 +108,10 @@ class MavlinkOutput:
             _since_epoch_us(sent),
             min(delay_us, _UINT32_MAX),
             dialect.GLOBAL_POSITION_SRC_VISION,
-            0 if known else dialect.GLOBAL_POSITION_UNHEALTHY,
+            0 if has_place else dialect.GLOBAL_POSITION_UNHEALTHY,
             *(_degrees_e7(place) if place else (_INT32_MAX, _INT32_MAX)),
             math.nan,
-            math.nan if tracked.height_msl_m is None or not known else tracked.height_msl_m,
+            math.nan if tracked.height_msl_m is None or not has_place else tracked.height_msl_m,
             _sigma_m(covariance) if covariance else math.nan,
             math.nan,
         )

@@ -58,9 +58,11 @@ def save_flight(session: Session, flight: Flight) -> StoredFlight:
     row = session.scalar(select(FlightRow).where(FlightRow.flight_id == label))
     notices: list[str] = []
     if row is None:
-        others = session.scalars(select(FlightRow.flight_id).where(FlightRow.path == str(flight.path))).all()
-        if others:
-            notices.append(f"this folder is flight {others[0]} already: --flight-id {others[0]} goes on with that one")
+        namesakes = session.scalars(select(FlightRow.flight_id).where(FlightRow.path == str(flight.path))).all()
+        if namesakes:
+            notices.append(
+                f"this folder is flight {namesakes[0]} already: --flight-id {namesakes[0]} goes on with that one"
+            )
         row = FlightRow(flight_id=label)
         session.add(row)
     else:

@@ -66,8 +66,10 @@ def unseal(session: Session, kind: SealKind, owner: int) -> None:
 def drop_orphans(session: Session) -> None:
     """Forget the seals of what is no longer there: its key may be given again."""
     for kind, table in _OWNERS.items():
-        gone = SealRow.owner.not_in(select(table.__table__.c.id))
-        session.execute(delete(SealRow).where(SealRow.kind == kind, gone).execution_options(synchronize_session=False))
+        orphaned = SealRow.owner.not_in(select(table.__table__.c.id))
+        session.execute(
+            delete(SealRow).where(SealRow.kind == kind, orphaned).execution_options(synchronize_session=False)
+        )
 
 
 def seal(session: Session, kind: SealKind, owner: int) -> None:
@@ -83,11 +85,11 @@ def check(session: Session, kind: SealKind, owner: int) -> None:
     digest = session.scalar(select(SealRow.digest).where(SealRow.kind == kind, SealRow.owner == owner))
     if digest is None:
         return
-    known = (str(session.get_bind().engine.url), kind, owner, digest)
-    if known not in _sound:
+    key = (str(session.get_bind().engine.url), kind, owner, digest)
+    if key not in _sound:
         if not is_sound(session, kind, owner):
             raise StoreError(f"the database is damaged: {damage_text(session, kind, owner)}")
-        _sound.add(known)
+        _sound.add(key)
 
 
 def is_sound(session: Session, kind: SealKind, owner: int) -> bool:

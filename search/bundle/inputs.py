@@ -39,8 +39,8 @@ class InputDifference:
         return self.kind != "vector"
 
     def __str__(self) -> str:
-        more = "" if self.count == 1 else f" (and {self.count - 1} more)"
-        return f"{self.first}: {self.here} here, {self.bundle} in the bundle{more}"
+        rest = "" if self.count == 1 else f" (and {self.count - 1} more)"
+        return f"{self.first}: {self.here} here, {self.bundle} in the bundle{rest}"
 
 
 class _Tally:

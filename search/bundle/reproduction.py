@@ -105,8 +105,8 @@ class Reproducer:
         runs = {name[: -len(".json")]: parse(BundleRun, bundle.json(name), name) for name in _run_names(bundle)}
         chosen = {name: run for name, run in runs.items() if not backbones or run.spec.backbone in backbones}
         if not chosen:
-            known = ", ".join(sorted({run.spec.backbone for run in runs.values()})) or "none"
-            raise InputError(f"the bundle has no run of {', '.join(backbones) or 'any backbone'}: it has {known}")
+            names = ", ".join(sorted({run.spec.backbone for run in runs.values()})) or "none"
+            raise InputError(f"the bundle has no run of {', '.join(backbones) or 'any backbone'}: it has {names}")
         result = Reproduction(flight.flight_id, bundle.digest, self.tolerance)
         result.not_run_again = _other_answers(bundle)
         if (code := _code_difference(bundle)) is not None:
@@ -127,9 +127,9 @@ class Reproducer:
     def _flight_folder(self, flight: BundleFlight) -> Path:
         """The folder of the flight of this id for good, else of this name."""
         with self.db.read() as session:
-            known = [flights.find_flight(session, name) for name in flights.flight_ids(session)]
-        by_uid = {stored.uid: stored.flight.path for stored in known}
-        by_name = {stored.flight.flight_id: stored.flight.path for stored in known}
+            stored_flights = [flights.find_flight(session, name) for name in flights.flight_ids(session)]
+        by_uid = {stored.uid: stored.flight.path for stored in stored_flights}
+        by_name = {stored.flight.flight_id: stored.flight.path for stored in stored_flights}
         folder = by_uid.get(flight.flight_uid) or by_name.get(flight.flight_id)
         if folder is None:
             raise InputError(
@@ -151,9 +151,9 @@ class Reproducer:
         self, runs: Sequence[BundleRun], number: int, stored: StoredReferenceSet
     ) -> list[InputDifference]:
         with self.db.read() as session:
-            known = {spec.digest: spec for spec in embeddings.specs(session, stored.id)}
+            spec_by_digest = {spec.digest: spec for spec in embeddings.specs(session, stored.id)}
         digests = [run.spec.digest for run in runs if any(searched.number == number for searched in run.sets)]
-        specs = {digest: known[digest] for digest in dict.fromkeys(digests) if digest in known}
+        specs = {digest: spec_by_digest[digest] for digest in dict.fromkeys(digests) if digest in spec_by_digest}
         return reference_differences(self.db, self.bundle, runs, number, stored, specs)
 
     # --- again ------------------------------------------------------------------------------------
@@ -166,15 +166,17 @@ class Reproducer:
         sets: Mapping[int, StoredReferenceSet],
     ) -> None:
         """Runs of one question and backbone, which differ in the heading searched: frames are embedded once."""
-        again = [RunReproduction(run.run, run.spec.backbone, run.parameters.angle_deg) for run in group.values()]
-        result.runs += again
+        reproductions = [
+            RunReproduction(run.run, run.spec.backbone, run.parameters.angle_deg) for run in group.values()
+        ]
+        result.runs += reproductions
         try:
             answers = self._answers(result, group, frames, sets)
         except CoarselocError as error:
-            for run in again:
+            for run in reproductions:
                 run.verdict, run.reason = "not-run", str(error)
             return
-        for run, name, lines in zip(again, group, answers, strict=True):
+        for run, name, lines in zip(reproductions, group, answers, strict=True):
             self._compare(run, self.bundle.lines(f"{name}.jsonl"), lines)
 
     def _answers(
@@ -194,16 +196,16 @@ class Reproducer:
         if not all(index.count for index in indexes):
             raise InputError("no reference here matches the run's filters and heading")
         result.environment += _environment_differences(first, backbone, indexes[0])
-        asked = [frames[index] for index in self._frame_indices(group) if index in frames]
+        queried = [frames[index] for index in self._frame_indices(group) if index in frames]
         outcomes_by_run: list[list[tuple[Frame, LocalizedImage | None, str | None]]] = [[] for _ in group]
         parameters = first.parameters
         with self.show_progress(f"search {first.spec.backbone}") as progress:
-            outcomes = search_frames(asked, backbone, indexes, parameters.k, parameters.batch)
+            outcomes = search_frames(queried, backbone, indexes, parameters.k, parameters.batch)
             for completed, outcome in enumerate(outcomes, 1):
                 for number, of_run in enumerate(outcomes_by_run):
                     of_run.append((outcome.frame, None if outcome.error else outcome.answers[number], outcome.error))
                 if progress:
-                    progress(completed, len(asked), "frames")
+                    progress(completed, len(queried), "frames")
         numbers = {stored.name: bundled.number for stored, bundled in zip(searched, first.sets, strict=True)}
         return [
             self._lines(run, of_run, searched, numbers, backbone.device)
@@ -248,12 +250,12 @@ class Reproducer:
         device: str,
     ) -> Verifier | None:
         """Looks for frames in metres as the run did; None where it did not."""
-        asked = run.fix_parameters
-        if asked is None:
+        parameters = run.fix_parameters
+        if parameters is None:
             return None
-        if asked.fit_digest != FITTED.digest:
+        if parameters.fit_digest != FITTED.digest:
             self.notice(
-                f"run {run.run} was fixed with constants of another calibration ({asked.fit_digest[:12]}… there, "
+                f"run {run.run} was fixed with constants of another calibration ({parameters.fit_digest[:12]}… there, "
                 f"{FITTED.digest[:12]}… here): its probabilities and ellipses will differ"
             )
         results = [
@@ -262,8 +264,10 @@ class Reproducer:
             if answer and answer.hits
         ]
         footprint_m = combine_reference_sets([stored.reference_set for stored in searched]).footprint_m
-        maps = open_reference_maps(self.db, searched, asked.map_sd_m)
-        verifier = Verifier(footprint_m, results, maps, FixRequest(asked.camera, asked.places, asked.map_sd_m), device)
+        maps = open_reference_maps(self.db, searched, parameters.map_sd_m)
+        verifier = Verifier(
+            footprint_m, results, maps, FixRequest(parameters.camera, parameters.places, parameters.map_sd_m), device
+        )
         for text in verifier.fit_widths():
             self.notice(text)
         return verifier
@@ -322,11 +326,11 @@ def _other_answers(bundle: BundleFile) -> list[str]:
 
 def _environment_differences(run: BundleRun, backbone: Backbone, index: MirrorIndex) -> list[EnvironmentDifference]:
     """What differs, but for the way of searching: all give the same answers."""
-    then, now = _flat(run.environment), _flat(machine(backbone.device, index.backend))
+    recorded, now = _flat(run.environment), _flat(machine(backbone.device, index.backend))
     return [
-        EnvironmentDifference(name, then.get(name), now.get(name))
-        for name in sorted((then.keys() | now.keys()) - {"search_way"})
-        if then.get(name) != now.get(name)
+        EnvironmentDifference(name, recorded.get(name), now.get(name))
+        for name in sorted((recorded.keys() | now.keys()) - {"search_way"})
+        if recorded.get(name) != now.get(name)
     ]
 
 

@@ -49,11 +49,11 @@ class PointErrors:
         """[F]: normalised estimation error squared, eᵀ S⁻¹ e: chi-square of two degrees of freedom, 2 on average, where
         covariances are right."""
         terms = np.hstack([self.offset_m, self.covariance_m2.reshape(-1, 4)])
-        known = np.asarray(~np.isnan(terms).any(axis=1), np.bool_)
-        values = np.full(len(known), np.nan)
-        offset = self.offset_m[known]
-        values[known] = np.einsum(
-            "fi,fi->f", offset, np.linalg.solve(self.covariance_m2[known], offset[..., None])[..., 0]
+        complete = np.asarray(~np.isnan(terms).any(axis=1), np.bool_)
+        values = np.full(len(complete), np.nan)
+        offset = self.offset_m[complete]
+        values[complete] = np.einsum(
+            "fi,fi->f", offset, np.linalg.solve(self.covariance_m2[complete], offset[..., None])[..., 0]
         )
         return values
 

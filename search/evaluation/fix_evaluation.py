@@ -168,8 +168,8 @@ def evaluate_whole_map(session: Session, localization: StoredLocalization) -> Fi
 
 def is_beside(whole_map: StoredLocalization, run: StoredRun) -> bool:
     """Whether both looked for the same frames on the same references and part of the map."""
-    asked = (run.flight_id, sorted(run.set_uids), run.parameters.get("where") or {})
-    return (whole_map.flight_id, sorted(whole_map.set_uids), whole_map.parameters["where"]) == asked
+    question = (run.flight_id, sorted(run.set_uids), run.parameters.get("where") or {})
+    return (whole_map.flight_id, sorted(whole_map.set_uids), whole_map.parameters["where"]) == question
 
 
 def _evaluation(

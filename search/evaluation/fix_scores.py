@@ -126,9 +126,9 @@ def probability_samples(fixes: EvaluatedFixes) -> Floats:
 def precision_recall(fixes: EvaluatedFixes) -> rejection.PrecisionRecallCurve:
     """The curve over the probability's threshold, from that of a match upwards."""
     curve = rejection.curve(probability_samples(fixes))
-    least = float(fixes.probability[fixes.match].min()) if fixes.match.any() else math.inf
-    known = curve.threshold >= least
-    return rejection.PrecisionRecallCurve(*(column[known] for column in curve))
+    lowest = float(fixes.probability[fixes.match].min()) if fixes.match.any() else math.inf
+    reachable = curve.threshold >= lowest
+    return rejection.PrecisionRecallCurve(*(column[reachable] for column in curve))
 
 
 def judged(fixes: EvaluatedFixes) -> Bools:
@@ -138,8 +138,8 @@ def judged(fixes: EvaluatedFixes) -> Bools:
 
 def squared_probability_error(fixes: EvaluatedFixes) -> Floats:
     """[n], whose mean is Brier's score ("Verification of forecasts expressed in terms of probability", 1950)."""
-    known = fixes.select(judged(fixes))
-    return np.asarray((known.probability - known.right) ** 2)
+    judged_fixes = fixes.select(judged(fixes))
+    return np.asarray((judged_fixes.probability - judged_fixes.right) ** 2)
 
 
 def correlation(fixes: EvaluatedFixes) -> float:
@@ -153,8 +153,8 @@ def correlation(fixes: EvaluatedFixes) -> float:
 
 def reliability(fixes: EvaluatedFixes) -> list[ReliabilityBin]:
     """Stated probability against the share that is right, in bins of equal width; empty bins are left out."""
-    known = fixes.select(judged(fixes))
-    return reliability_bins(known.probability, known.right, correlation(fixes))
+    judged_fixes = fixes.select(judged(fixes))
+    return reliability_bins(judged_fixes.probability, judged_fixes.right, correlation(fixes))
 
 
 def reliability_bins(probability: Floats, right: Bools, correlation: float) -> list[ReliabilityBin]:
@@ -184,8 +184,8 @@ def _bin_index(probability: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.i
 
 
 def _probability_and_right(fixes: EvaluatedFixes) -> Floats:
-    known = fixes.select(judged(fixes))
-    return np.stack([known.probability, known.right.astype(np.float64)], axis=1)
+    judged_fixes = fixes.select(judged(fixes))
+    return np.stack([judged_fixes.probability, judged_fixes.right.astype(np.float64)], axis=1)
 
 
 # --- the table ----------------------------------------------------------------------------------

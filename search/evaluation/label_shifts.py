@@ -136,7 +136,7 @@ def _best_time(
         if inside.sum() < LEAST_FRAMES:
             continue
         apart = np.hypot(np.interp(at, frames, east) - seen_east, np.interp(at, frames, north) - seen_north)[inside]
-        best = min(best, (float(np.median(apart)), float(shift)), key=lambda found: (found[0], abs(found[1])))
+        best = min(best, (float(np.median(apart)), float(shift)), key=lambda pair: (pair[0], abs(pair[1])))
     shift = best[1]
     values = {"frames": shift}  # a label that is late is undone by a later frame's
     if flight.elapsed_s is not None and count > 1:

@@ -30,9 +30,9 @@ class PairedAnswers:
     def outcomes(self, within_m: float) -> Floats:
         """Of each frame 1 where only B is right, -1 where only A is, 0 where both are or neither, [P]; NaN without
         truth. Right: within that many metres; an answer without a position is not."""
-        known = ~(np.isnan(self.error_a_m) & np.isnan(self.error_b_m))
+        comparable = ~(np.isnan(self.error_a_m) & np.isnan(self.error_b_m))
         right_a, right_b = self.error_a_m <= within_m, self.error_b_m <= within_m
-        return np.where(known, right_b.astype(np.float64) - right_a, np.nan)
+        return np.where(comparable, right_b.astype(np.float64) - right_a, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,15 @@ def pair_answers(table: AnsweredFrames, localization_a: int, localization_b: int
 def summarize_pairs(pairs: PairedAnswers, within_m: float) -> PairedSummary:
     """Count and compare. The frames of a flight are worth fewer independent ones: see `intervals`."""
     outcomes, change_m = pairs.outcomes(within_m), pairs.change_m
-    known = ~np.isnan(outcomes)
-    right_a = pairs.error_a_m[known] <= within_m
-    same = outcomes[known] == 0
+    comparable = ~np.isnan(outcomes)
+    right_a = pairs.error_a_m[comparable] <= within_m
+    tied = outcomes[comparable] == 0
     present = change_m[~np.isnan(change_m)]
     return PairedSummary(
-        both=int((same & right_a).sum()),
+        both=int((tied & right_a).sum()),
         only_a=int((outcomes == -1).sum()),
         only_b=int((outcomes == 1).sum()),
-        neither=int((same & ~right_a).sum()),
-        gain=share_difference(outcomes[known], correlation_length(outcomes[known])),
+        neither=int((tied & ~right_a).sum()),
+        gain=share_difference(outcomes[comparable], correlation_length(outcomes[comparable])),
         change_m=median(present, correlation_length(present)),
     )

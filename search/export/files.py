@@ -60,8 +60,8 @@ class ExportSummary:
         grid = f"; x and y in {self.crs}, {self._accuracy()}" if self.crs else ""
         tracks = f"{self.tracks} track{'s' if self.tracks > 1 else ''}" if self.tracks else ""
         records = f"{self.records} records" if self.runs or not tracks else ""
-        what = " and ".join(filter(None, (records, tracks)))
-        counts = f"{what} of flight {self.flight_id} in {self.files} files"
+        contents = " and ".join(filter(None, (records, tracks)))
+        counts = f"{contents} of flight {self.flight_id} in {self.files} files"
         return f"{counts} to {self.folder}{failed}{unmatched}{grid}"
 
     def _accuracy(self) -> str:

@@ -165,10 +165,10 @@ def labelled_headings(flight: Flight, ground: Ground) -> dict[int, float]:
         frame.index: ground.camera.frame_heading_deg(frame.truth.yaw_deg, frame.truth.pitch_deg, frame.truth.roll_deg)
         for frame in flight.frames
     }
-    known = {index: heading for index, heading in headings.items() if heading is not None}
-    if not known:
+    heading_by_index = {index: heading for index, heading in headings.items() if heading is not None}
+    if not heading_by_index:
         raise InputError(f"--yaw labels: no label of flight {flight.flight_id} says a yaw. Leave the option away")
-    return known
+    return heading_by_index
 
 
 def _check_table(

@@ -130,16 +130,16 @@ def _compared_whole_map(
     database: Database, stored: StoredFlight, localization: StoredLocalization
 ) -> ComparedWholeMap | None:
     with database.read() as session:
-        found = fixes.fixes(session, localization.id)
+        rows = fixes.fixes(session, localization.id)
     truths = {frame.index: frame.truth for frame in stored.flight.frames}
-    errors = [fix_errors(fix.pose, truths[index]) for index, fix in found.items()]
-    summary = summarize_fixes(list(found.values()), [error for error in errors if error is not None])
+    errors = [fix_errors(fix.pose, truths[index]) for index, fix in rows.items()]
+    summary = summarize_fixes(list(rows.values()), [error for error in errors if error is not None])
     if summary is None:
         return None
     return ComparedWholeMap(
         localization=localization.id,
         parameters=dict(localization.parameters),
-        frames=len(found),
+        frames=len(rows),
         fix=FixFigures(**asdict(summary)),
     )
 
@@ -202,7 +202,7 @@ def figure(key: str, suffix: str) -> Response:
 def _run_urls(query: Mapping[str, Any]) -> RunUrl:
     """The addresses behind the points of a chart: a flight's page with that backbone, or one of its frames."""
     flight_id = query["flight"]
-    kept = {name: query[name] for name in ("set", "asked", "method")}
+    carried = {name: query[name] for name in ("set", "asked", "method")}
     keys = {run.id: key for key, run in selected_runs(current_state().database, flight_id).runs.items()}
 
     def url(run: int, of_frames: bool) -> str | None:
@@ -210,7 +210,7 @@ def _run_urls(query: Mapping[str, Any]) -> RunUrl:
             return None
         page = "frame.frame" if of_frames else "flights.flight"
         ids = {"flight_id": flight_id} | ({"frame": 0} if of_frames else {})
-        found = address(page, ids, kept | {"model": keys[run]})
+        found = address(page, ids, carried | {"model": keys[run]})
         return found.replace("/0?", "/{index}?") if of_frames else found
 
     return url

@@ -142,8 +142,8 @@ def whole(flight_id: str, suffix: str) -> Response:
 def tracks(flight_id: str, suffix: str) -> Response:
     """The flight's stored tracks as `coarseloc export --format` writes them; several files in one archive."""
     if suffix not in TRACK_FORMATS:
-        known = ", ".join(TRACK_FORMATS)
-        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=known))
+        formats = ", ".join(TRACK_FORMATS)
+        raise Problem(404, _("Format {name} is not known: ask for {known}.", name=suffix, known=formats))
     stored_flight(current_state().database, flight_id)
     stored_tracks = _tracks(flight_id)
     if refusal := track_refusal(stored_tracks, suffix):

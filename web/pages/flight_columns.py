@@ -112,8 +112,8 @@ def flight_estimates(flight_id: str) -> EstimateColumns:
         states=states,
         state=[None if state is None else code[state] for state in answer.states.tolist()],
         ellipse_95=[
-            [round(value) for value in row] if known else []
-            for row, known in zip(axes.tolist(), list(has_ellipse), strict=True)
+            [round(value) for value in row] if has_axes else []
+            for row, has_axes in zip(axes.tolist(), list(has_ellipse), strict=True)
         ]
         if bool(has_ellipse.any())
         else None,

@@ -225,9 +225,9 @@ def _rendition(source: Path, side: int, mark: str | None = None) -> Path:
 def drop_renditions(folder: Path, most_bytes: int = MAX_RENDITION_BYTES) -> None:
     """Delete those made first where all take more than `most_bytes`: they are made again when they are asked for."""
     with suppress(OSError):  # another thread or process drops them as well
-        found = [(path.stat(), path) for path in folder.glob("??/*.jpg")]
-        excess = sum(stat.st_size for stat, _ in found) - most_bytes
-        for stat, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns):
+        renditions = [(path.stat(), path) for path in folder.glob("??/*.jpg")]
+        excess = sum(stat.st_size for stat, _ in renditions) - most_bytes
+        for stat, path in sorted(renditions, key=lambda entry: entry[0].st_mtime_ns):
             if excess <= 0:
                 break
             path.unlink(missing_ok=True)

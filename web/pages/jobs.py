@@ -141,17 +141,17 @@ def _view(job: StoredJob) -> JobView:
 
 def _events(database: Database) -> Iterator[str]:
     yield ": \n\n"  # the head of the answer goes out
-    shown, sent_s = None, time.monotonic()
+    latest, sent_s = None, time.monotonic()
     while True:
         with database.read() as session:
             stored = stored_jobs.jobs(session, JOBS_SHOWN)
         # The heartbeat alone is no news.
         now = [(job.id, running.job_state(job), job.label, job.completed, job.finished_at) for job in stored]
-        if now != shown:
-            if shown is not None:
+        if now != latest:
+            if latest is not None:
                 yield "event: job\ndata: {}\n\n"
                 sent_s = time.monotonic()
-            shown = now
+            latest = now
         if time.monotonic() - sent_s > _SILENCE_S:
             sent_s = time.monotonic()
             yield ": \n\n"

@@ -110,8 +110,8 @@ def _offset_after(chosen: Recording | None, last_id: str) -> int:
         return 0
     end = whole_end(chosen.path)
     offset, _space, name = last_id.partition(" ")
-    known = name == chosen.name and offset.isdecimal()
-    return line_start(chosen.path, min(int(offset), end)) if known else end
+    is_current = name == chosen.name and offset.isdecimal()
+    return line_start(chosen.path, min(int(offset), end)) if is_current else end
 
 
 def _chosen(sessions: Sequence[Recording], named: str | None) -> Recording | None:

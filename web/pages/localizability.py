@@ -86,5 +86,5 @@ def _grounds(state: WebState, stored: StoredReferenceSet) -> list[tuple[Measured
 
 
 def _facts(ground: MeasuredGround, is_current: bool) -> dict[str, Any]:
-    kept = set(GroundSummary.model_fields) - {"is_current"}
-    return {**ground.model_dump(include=kept), "is_current": is_current}
+    fields = set(GroundSummary.model_fields) - {"is_current"}
+    return {**ground.model_dump(include=fields), "is_current": is_current}

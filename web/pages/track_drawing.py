@@ -111,9 +111,7 @@ def track_sketch(track: TrackView) -> TrackSketch | None:
     smoothed = [frame.smoothed for frame in track.frames if frame.smoothed]
     placed = [place for point in (*causal, *smoothed) if (place := _place(point))]
     placed += [LonLat(frame.truth.lon, frame.truth.lat) for frame in track.frames if frame.truth]
-    others = [
-        (LonLat(other.lon, other.lat), other.probability) for point in causal for other in point.info.alternatives
-    ]
+    others = [(LonLat(ring.lon, ring.lat), ring.probability) for point in causal for ring in point.info.alternatives]
     if not (corners := placed or [place for place, _ in others]):
         return None
     lons, lats = zip(*corners, strict=True)
@@ -167,8 +165,8 @@ def _line(points: Sequence[TrackPoint], xy: Callable[[LonLat], tuple[float, floa
 
 def _truth_line(frames: Sequence[FrameOnTrack], xy: Callable[[LonLat], tuple[float, float]]) -> str:
     parts = []
-    for known, run in groupby(frames, key=lambda frame: frame.truth is not None):
-        if known:
+    for has_truth, run in groupby(frames, key=lambda frame: frame.truth is not None):
+        if has_truth:
             places = [xy(LonLat(frame.truth.lon, frame.truth.lat)) for frame in run if frame.truth]
             parts.append(_subpath(_simplified(places)))
     return "".join(parts)
@@ -319,9 +317,9 @@ def _log_lane(
     logs = [
         [None if value is None else math.log10(max(value, _LEAST_M[name])) for value in values] for values in series
     ]
-    known = [value for values in logs for value in values if value is not None]
-    low = math.floor(min(known))
-    high = max(math.ceil(max(known)), low + 1)
+    finite = [value for values in logs for value in values if value is not None]
+    low = math.floor(min(finite))
+    high = max(math.ceil(max(finite)), low + 1)
 
     def y(log: float) -> float:
         return top + height * (1.0 - (log - low) / (high - low))
@@ -343,8 +341,8 @@ def _curve(xs: Sequence[float], ys: Sequence[float | None]) -> str:
     lowest are drawn; each run begins and ends where its values do."""
     points = [(x, y) for x, y in zip(xs, ys, strict=True)]
     parts = []
-    for known, values in groupby(points, key=lambda point: point[1] is not None):
-        if known:
+    for has_value, values in groupby(points, key=lambda point: point[1] is not None):
+        if has_value:
             run = [(x, y) for x, y in values if y is not None]
             extremes = {
                 point

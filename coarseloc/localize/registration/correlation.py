@@ -81,9 +81,9 @@ class WindowField:
 
     def spectra(self, lengths: tuple[int, int], left: int, top: int) -> WindowSpectra:
         """The transforms of `lengths` (rows, columns) from the shift (left, top) on, kept for the next frame."""
-        asked = (lengths, left, top)
-        if self._spectra is None or self._spectra[0] != asked:
-            self._spectra = asked, self._transformed(*asked)
+        key = (lengths, left, top)
+        if self._spectra is None or self._spectra[0] != key:
+            self._spectra = key, self._transformed(*key)
         return self._spectra[1]
 
     def _transformed(self, lengths: tuple[int, int], left: int, top: int) -> WindowSpectra:
@@ -94,8 +94,8 @@ class WindowField:
         planes = torch.stack([field.real, field.imag, energy, ground])
         planes = torch.roll(functional.pad(planes, (0, columns, 0, rows)), (-top, -left), (-2, -1))
         cosine, sine, energy_plane, ground = planes
-        nothing = torch.zeros_like(cosine)
-        images = [torch.complex(cosine, nothing), torch.complex(sine, nothing), torch.complex(energy_plane, ground)]
+        zero = torch.zeros_like(cosine)
+        images = [torch.complex(cosine, zero), torch.complex(sine, zero), torch.complex(energy_plane, ground)]
         spectra = torch.fft.fft2(torch.stack(images)).conj().resolve_conj()[:, None]
         floor = (_EMPTY * energy.mean())[None, None, None]
         return WindowSpectra(
@@ -182,8 +182,8 @@ def _best_of_shares(jobs: Sequence[Callable[[], tuple[Tensor, Tensor]]]) -> tupl
     """Run each share of the groups on a thread of its own; of equal scores the lowest group's is the best."""
     if len(jobs) == 1:
         return jobs[0]()
-    (best, best_group), *others = _pool(len(jobs)).map(lambda job: job(), jobs)
-    for score, group in others:
+    (best, best_group), *rest = _pool(len(jobs)).map(lambda job: job(), jobs)
+    for score, group in rest:
         wins = (score > best) | ((score == best) & (group < best_group))
         best, best_group = torch.where(wins, score, best), torch.where(wins, group, best_group)
     return best, best_group

@@ -17,7 +17,7 @@ from coarseloc.core.types import Floats
 from search.evaluation.report import style
 
 _DOTS = 500  # of a scatter on paper, for each series: more overlap
-_FEW = 12  # points of a line that are marked one by one
+_MARKED_POINTS = 12  # points of a line that are marked one by one
 
 SeriesForm = Literal["line", "points", "steps"]
 
@@ -110,7 +110,7 @@ def _plot(ax: Axes, series: Series) -> None:
         look = {"color": style.MUTED, "linestyle": "-", "linewidth": 1.2}
     elif series.dotted:
         look |= {"marker": "", "linestyle": (0, (1, 2)), "linewidth": 1.4}
-    elif len(series.x) >= _FEW:
+    elif len(series.x) >= _MARKED_POINTS:
         look["marker"] = ""
     ax.plot(
         series.x, series.y, label=series.label,

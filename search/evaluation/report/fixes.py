@@ -135,13 +135,13 @@ def unmatched_section(fixes: Sequence[PlottedFixes], translate: Translator) -> S
         return None
     rows = [reasons[key] for key in sorted(reasons)]
     tiles = "".join(_unmatched(frame, lines, translate) for frame, lines in rows[:UNMATCHED_COUNT])
-    more = len(rows) - UNMATCHED_COUNT
+    hidden = len(rows) - UNMATCHED_COUNT
     return Section(
         "no-match",
         translate("Frames without a match"),
         translate("No position is known of these frames, and none is shown. Water, one crop and forest look the same "
             "everywhere; a frame off the map has no place on it.")
-        + (" " + translate("{n} more are left out.").format(n=more) if more > 0 else ""),
+        + (" " + translate("{n} more are left out.").format(n=hidden) if hidden > 0 else ""),
         body=f'<div class="unmatched">{tiles}</div>',
         table=_reason_table(fixes, translate),
         open=True,
@@ -262,8 +262,8 @@ def frame_reliability(ax: Axes, translate: Translator) -> None:
 
 
 def _plot_estimate(ax: Axes, x: float, estimate: IntervalEstimate, index: int, label: str | None) -> None:
-    known = not math.isnan(estimate.low)
-    interval = [[estimate.value - estimate.low], [estimate.high - estimate.value]] if known else None
+    has_interval = not math.isnan(estimate.low)
+    interval = [[estimate.value - estimate.low], [estimate.high - estimate.value]] if has_interval else None
     ax.errorbar(
         x, estimate.value, None if interval is None else np.clip(interval, 0.0, None), color=style.colour(index),
         marker=style.marker(index), markersize=max(4.0, 9.0 - 1.5 * index), capsize=3, linewidth=1.2, linestyle="none", label=label,

@@ -100,11 +100,11 @@ class GroundDrawing:
     ) -> PolyCollection:
         """Squares of `side_m` around places, coloured by values; nan is left blank."""
         east, north = self.metres(lon, lat)
-        shown = np.isfinite(values)
+        finite = np.isfinite(values)
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * side_m / 2
-        squares = np.stack([east, north], axis=1)[shown, None] + corners
+        squares = np.stack([east, north], axis=1)[finite, None] + corners
         cells = PolyCollection(list(squares), cmap=cmap, alpha=0.72, edgecolor="none", zorder=2)
-        cells.set_array(np.asarray(values)[shown])
+        cells.set_array(np.asarray(values)[finite])
         cells.set_clim(low, high)
         ax.add_collection(cells)
         return cells

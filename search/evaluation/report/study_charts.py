@@ -70,9 +70,9 @@ def cosine_chart(result: StudyResult, x: Axis, translate: Translator) -> Chart:
     series = []
     for i, backbone in enumerate(result.backbones):
         series.append(_series(result.curve(backbone, "cosine"), Line("cosine", backbone, i)))
-        other = f"{backbone}, {translate('other places')}"
+        elsewhere = f"{backbone}, {translate('other places')}"
         series.append(
-            _series(result.curve(backbone, "cosine_other"), Line("cosine_other", other, i, band=False, dotted=True))
+            _series(result.curve(backbone, "cosine_other"), Line("cosine_other", elsewhere, i, band=False, dotted=True))
         )
     return Chart(x, Axis(translate("cosine")), [Panel("", series)])
 

@@ -181,16 +181,16 @@ def plot_ground(pair: TrackPair, translate: Translator) -> Figure:
             )
     _draw_ellipses(ax, pair.both[-1].track, line)
     frames = pair.first.track.frames
-    truth_runs = [list(run) for known, run in groupby(frames, key=_has_truth) if known]
+    truth_runs = [list(run) for has_truth, run in groupby(frames, key=_has_truth) if has_truth]
     for number, run in enumerate(truth_runs):
         east, north = line([tracked.frame.truth.location for tracked in run if tracked.frame.truth.location])
         label = translate("truth") if number == 0 else None
         ax.plot(east, north, color=style.INK, linestyle=(0, (1, 1.6)), linewidth=1.0, label=label, zorder=5)
-    others = [other for tracked in frames for other in tracked.estimate.alternatives]
-    shown = others[:: max(1, math.ceil(len(others) / _MOST_RINGS))]
-    if shown:
-        east, north = line([other.location for other in shown])
-        sizes = [12 + 90 * other.probability for other in shown]
+    rings = [ring for tracked in frames for ring in tracked.estimate.alternatives]
+    drawn = rings[:: max(1, math.ceil(len(rings) / _MOST_RINGS))]
+    if drawn:
+        east, north = line([ring.location for ring in drawn])
+        sizes = [12 + 90 * ring.probability for ring in drawn]
         label = translate("where else it may be")
         ax.scatter(
             east, north, sizes, facecolor="none", edgecolor=style.MUTED, linewidth=0.8, alpha=0.6, label=label, zorder=3
@@ -393,8 +393,8 @@ def _places(pair: TrackPair) -> list[LonLat]:
     """The ground that truth and claims cover; where nothing is claimed nor known, where frames may be."""
     frames = [tracked for track in pair.both for tracked in track.track.frames]
     places = [tracked.position for tracked in frames] + [tracked.frame.truth.location for tracked in frames]
-    known = [place for place in places if place is not None]
-    return known or [other.location for tracked in frames for other in tracked.estimate.alternatives]
+    located = [place for place in places if place is not None]
+    return located or [other.location for tracked in frames for other in tracked.estimate.alternatives]
 
 
 def _has_truth(tracked: TrackFrame) -> bool:

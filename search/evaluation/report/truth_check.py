@@ -190,20 +190,20 @@ def _sections(
 def _points(check: TruthCheck) -> tuple[Floats, Floats]:
     """([F, 2] labels, [W, 2] deciding witnesses), lon and lat."""
     labels = [c.frame.truth.location for c in check.frames if c.frame.truth.location]
-    seen = [t.location for c in check.frames for t in c.testimonies if t.decides]
-    return np.array(labels, np.float64).reshape(-1, 2), np.array(seen, np.float64).reshape(-1, 2)
+    testified = [t.location for c in check.frames for t in c.testimonies if t.decides]
+    return np.array(labels, np.float64).reshape(-1, 2), np.array(testified, np.float64).reshape(-1, 2)
 
 
 def _box(check: TruthCheck) -> BBox | None:
     """Around what the imagery says and the labels near it; around the labels alone where it says nothing."""
-    labels, seen = _points(check)
-    if len(seen) and len(labels):
-        middle = np.median(seen, axis=0)
+    labels, testified = _points(check)
+    if len(testified) and len(labels):
+        middle = np.median(testified, axis=0)
         labels = labels[geo.distance_m(*labels.T, *middle) < _FAR_M]
-    both = np.concatenate([labels, seen]) if len(seen) else labels
-    if not len(both):
+    points = np.concatenate([labels, testified]) if len(testified) else labels
+    if not len(points):
         return None
-    box = geo.bounds(*both.T)
+    box = geo.bounds(*points.T)
     return geo.square(geo.box_center(box), max(*geo.box_size_m(box), _LEAST_BOX_M) * 1.1)
 
 
@@ -213,16 +213,16 @@ def _plot_map(check: TruthCheck, drawing: GroundDrawing, translate: Translator) 
     if len(labels):
         ax.plot(*drawing.metres(*labels.T), color=style.INK, linewidth=1.0, zorder=3, label=translate("labels"))
     for verdict in VERDICTS:
-        seen = []
+        testified = []
         for checked in check.frames:
             main = next((t for t in checked.testimonies if t.decides), None)
             if checked.verdict != verdict or main is None:
                 continue
-            seen.append(main.location)
+            testified.append(main.location)
             _join(drawing, ax, checked, main.location)
-        if seen:
+        if testified:
             ax.plot(
-                *drawing.metres(*np.array(seen).T), linestyle="none", marker=_MARKERS[verdict], color=_COLOURS[verdict],
+                *drawing.metres(*np.array(testified).T), linestyle="none", marker=_MARKERS[verdict], color=_COLOURS[verdict],
                 markeredgecolor="white", markersize=6, zorder=5, label=translate(VERDICT_TEXTS[verdict]),
             )  # fmt: skip
     if ax.get_legend_handles_labels()[1]:

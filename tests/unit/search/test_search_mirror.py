@@ -311,7 +311,7 @@ def test_a_file_written_a_moment_ago_is_read_again(opened):
     _, _, open_ = opened
     path = open_().folder / "point_ids.npy"
     open_()
-    assert path not in module._known
+    assert path not in module._digests
 
 
 def test_a_mirror_without_digests_is_built_anew_and_said_to_be(opened):
@@ -333,7 +333,7 @@ def test_every_mirror_is_checked_whatever_was_read_before(opened, monkeypatch):
     open_()
     assert module.check_mirrors(world.mirrors) == (1, [])
     facts = path.stat()
-    module._known[path] = ((0,), "a digest that is not its own")
+    module._digests[path] = ((0,), "a digest that is not its own")
     assert module.check_mirrors(world.mirrors) == (1, [])
     path.write_bytes(flip(path.read_bytes(), 1500))
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
