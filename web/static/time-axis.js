@@ -2,6 +2,7 @@
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const DASHES = { "best-place": [], fix: [6, 3], track: [2, 2], "track-smoothed": [9, 3, 2, 3] };
+const LEAST_M = 0.01; // where the logarithmic axis of errors may begin; less is drawn and named as at most this
 const UNTIMED_MS = 1000; // a frame, where no times are known
 const STATES = ["unverified", "no-match", "lost", "acquiring", "recovered", "tracking", "estimated", "match"];
 
@@ -101,14 +102,14 @@ class TimeAxis {
 
   values(answer) {
     const name = { error: "error_m", state: "state" }[this.metric.value] ?? this.metric.value;
-    if (name === "error_m") return answer[name].map((value) => (value === null ? null : Math.max(value, 0.1))); // logarithmic
+    if (name === "error_m") return answer[name].map((value) => (value === null ? null : Math.max(value, LEAST_M))); // logarithmic
     if (name !== "state") return answer[name];
     return answer.state.map((state) => (state === null ? null : STATES.indexOf(state) < 0 ? null : STATES.indexOf(state)));
   }
 
   text(value) {
     const kind = this.metric.value;
-    if (kind === "error") return this.metres(value);
+    if (kind === "error") return `${value > LEAST_M ? "" : "≤ "}${this.metres(value)}`;
     if (kind === "probability") return `${(100 * value).toFixed(1)} %`;
     if (kind === "state") return this.facts.texts[STATES[value]] ?? STATES[value] ?? "";
     return kind === "margin" ? value.toFixed(4) : String(value);
@@ -122,7 +123,7 @@ class TimeAxis {
     return {
       ...this.size(),
       series,
-      scales: { x: { time: false, range: (_, low, high) => this.range ?? [low, high] }, y: kind === "probability" ? { range: [0, 1.02] } : { distr: kind === "error" ? 3 : 1, clamp: 0.1 } },
+      scales: { x: { time: false, range: (_, low, high) => this.range ?? [low, high] }, y: kind === "probability" ? { range: [0, 1.02] } : { distr: kind === "error" ? 3 : 1, clamp: LEAST_M } },
       axes: [{ ...axis, size: 34, values: (_, ticks) => ticks.map((value) => (this.flight.timed || Number.isInteger(value) ? value : "")) }, { ...axis, size: 74, values: (_, ticks) => ticks.map((value) => (value === null ? "" : kind === "state" && !Number.isInteger(value) ? "" : this.text(value))) }],
       cursor: { drag: { x: true, y: false, setScale: false, dist: 6 }, points: { size: 6 } },
       legend: { live: true },
