@@ -6,21 +6,48 @@ A fixture that only one room needs belongs into that room's test file.
 from __future__ import annotations
 
 import os
+
+# Small arrays on a busy machine: more threads of BLAS and OpenMP would only wait for each other. Read when numpy and
+# torch are loaded, and by child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import Engine, inspect, text
 
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.store import session as store_session
 
-# Tiny models on a busy machine: more OpenMP threads would only wait for each other. Read when torch is loaded.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# --- where tests write --------------------------------------------------------------------------
+
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 6 << 30
+
+
+def _has_room(folder: Path) -> bool:
+    """A file system in memory that holds what tests leave until their ends, and lets them run what they write."""
+    try:
+        state, memory = os.statvfs(folder), Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return False
+    available = re.search(r"^MemAvailable: +(\d+) kB", memory, re.MULTILINE)
+    free = min(state.f_bavail * state.f_frsize, int(available[1]) * 1024 if available else 0)
+    return free > ROOM_BYTES and not state.f_flag & os.ST_NOEXEC and os.access(folder, os.W_OK)
+
+
+# Databases and vector stores wait for the disk at each commit: a third of the suite's time. `--basetemp` comes before.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
 
 # --- skips --------------------------------------------------------------------------------------
 
@@ -61,6 +88,39 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--only-listed-skips") and not hasattr(config, "workerinput"):  # xdist's workers report to it
         lines = (Path(__file__).parent / "allowed_skips.txt").read_text(encoding="utf-8").splitlines()
         config.pluginmanager.register(SkipGuard(re.compile("|".join(x for x in lines if x and not x.startswith("#")))))
+
+
+# --- databases ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _copied_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New SQLite databases of this process get their tables as the migrations left them in one: running all migrations
+    takes longer than most tests here. What is not empty is migrated, and so are the databases of other processes."""
+    migrate = store_session._upgrade
+    statements: list[str] = []
+
+    def upgrade(engine: Engine) -> None:
+        if engine.dialect.name != "sqlite" or not engine.url.database or inspect(engine).get_table_names():
+            migrate(engine)
+            return
+        if not statements:
+            path = tmp_path_factory.mktemp("migrated") / "coarseloc.db"
+            migrated = store_session.open_engine(f"sqlite:///{path}")
+            migrate(migrated)
+            with closing(migrated.raw_connection()) as connection:
+                statements.extend(list(connection.driver_connection.iterdump())[1:-1])  # without BEGIN and COMMIT
+            migrated.dispose()
+        with store_session.schema_change(engine) as connection:
+            if inspect(connection).has_table("alembic_version"):
+                return  # another process was faster
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.execute(text("UPDATE database_identity SET uid = :uid"), {"uid": uuid4().hex})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_session, "_upgrade", upgrade)
+        yield
 
 
 # --- backbones ----------------------------------------------------------------------------------

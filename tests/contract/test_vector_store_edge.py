@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import qdrant_edge
+from data_folders import copy_data
 
 from coarseloc.core.errors import LockedError, VectorStoreError
 from coarseloc.core.filters import Where
@@ -41,7 +42,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, make_points: MakePoints) 
 
 @pytest.fixture
 def folder(template: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(template, tmp_path / "vectors"))
+    return copy_data(template, tmp_path / "vectors")
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_a_collection_whose_writes_were_cut_off_is_gone_and_leaves_nothing_behin
 ) -> None:
     with EdgeStore(folder) as store:
         store.upsert(NAME, make_points(100, "unflushed"))
-        as_killed = Path(shutil.copytree(folder, tmp_path / "killed"))
+        as_killed = copy_data(folder, tmp_path / "killed")
         store.flush(NAME)
     with EdgeStore(as_killed) as store:
         assert not store.has(NAME) and store.needs_rebuild == []

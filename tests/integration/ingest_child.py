@@ -1,19 +1,23 @@
-"""A whole ingest and drain in a process of its own, for tests that kill it: ROOT STATE DATABASE [SECONDS_PER_IMAGE]."""
+"""Whole ingests and drains in processes of their own, for tests that kill them.
+
+Each line of the input, `[root, state, database, seconds per image]` in JSON, is forked: what is imported here is
+imported once. The child says `ready` with its id and `done`, this process how it ended.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from coarseloc.imagery.captures import open_captures
 from coarseloc.store import open_database
 from coarseloc.vectors import open_store, sync
 from ingest import worker
-
-root, state, database = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
 
 spec = importlib.util.spec_from_file_location("shared_conftest", Path(__file__).parents[1] / "conftest.py")
 assert spec and spec.loader
@@ -24,19 +28,36 @@ spec.loader.exec_module(shared)
 class Slow(shared.FakeBackbone):
     """Slow enough that a kill finds it at work."""
 
+    def __init__(self, pause: float) -> None:
+        super().__init__()
+        self._pause = pause
+
     def embed(self, images):
-        time.sleep(pause * len(images))
+        time.sleep(self._pause * len(images))
         return super().embed(images)
+
+
+def ingest(root: str, state: str, database: str, pause: float) -> None:
+    backbone = Slow(pause)
+    db = open_database(database)
+    source = open_captures(Path(root))[0]
+    print("ready", os.getpid(), flush=True)  # kills are meant for the work, which takes about half a second
+    worker.run(db, source, [backbone.spec], lambda _: backbone, Path(state) / "thumbnails")
+    store = open_store(Path(state), db.identity)
+    sync.drain(db, store)
+    store.close()
+    print("done", flush=True)
 
 
 worker.COMMIT_SECONDS = 0.05
 sync.BATCH, sync.PER_FLUSH = 10, 20
-backbone = Slow()
-db = open_database(database)
-source = open_captures(root)[0]
-print("ready", flush=True)  # kills are meant for the work, which takes about half a second from here on
-worker.run(db, source, [backbone.spec], lambda _: backbone, state / "thumbnails")
-store = open_store(state, db.identity)
-sync.drain(db, store)
-store.close()
-print("done", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            ingest(*json.loads(line))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_folders import copy_data
 from databases import SERVER
 from PIL import Image
 
@@ -33,11 +34,11 @@ def searched(state, tmp_path_factory, monkeypatch, tiny_dinov3, capsys):
     if not _pristine:
         _pristine["root"] = make_world(tmp_path_factory.mktemp("world"), tiny_dinov3)
         _pristine["copy"] = tmp_path_factory.mktemp("copy") / "world"
-        shutil.copytree(_pristine["root"], _pristine["copy"])
+        copy_data(_pristine["root"], _pristine["copy"])
         capsys.readouterr()
     root = _pristine["root"]
     shutil.rmtree(root)
-    shutil.copytree(_pristine["copy"], root)
+    copy_data(_pristine["copy"], root)
     monkeypatch.setenv("COARSELOC_DATA_DIR", str(root / "state"))
     return root / "flights" / FLIGHT
 

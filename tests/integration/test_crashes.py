@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 from databases import database_url
 from whole import whole
 
@@ -19,18 +24,49 @@ from coarseloc.vectors import open_store, sync
 
 CHILD = Path(__file__).with_name("ingest_child.py")
 KILLS = 10
+PAUSE = 0.004  # seconds an image, so that kills find an ingest at work
 
 
-def start(root: Path, state: Path, pause: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHILD), str(root), str(state), database_url(state), str(pause)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout and child.stdout.readline() == "ready\n"
-    return child
+class Ingests:
+    """Starts ingests in processes of their own, one at a time."""
+
+    def __init__(self, parent: subprocess.Popen[str]) -> None:
+        self._parent = parent
+
+    def start(self, root: Path, state: Path, pause: float = 0.0) -> int:
+        """The id of a process that begins to work now."""
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(json.dumps([str(root), str(state), database_url(state), pause]) + "\n")
+        self._parent.stdin.flush()
+        ready, process = self._line().split()
+        assert ready == "ready"
+        return int(process)
+
+    def end(self) -> list[str]:
+        """What it said until it ended, and its exit code."""
+        said = [self._line()]
+        while not said[-1].startswith("ended"):
+            said.append(self._line())
+        return said
+
+    def finish(self, root: Path, state: Path, pause: float = 0.0) -> float:
+        """Ingest to the end; returns its seconds."""
+        self.start(root, state, pause)
+        started = time.monotonic()
+        assert self.end() == ["done", "ended 0"]
+        return time.monotonic() - started
+
+    def _line(self) -> str:
+        assert self._parent.stdout is not None
+        return self._parent.stdout.readline().strip() or pytest.fail("the process of ingests has ended")
 
 
-def finish(root: Path, state: Path) -> None:
-    child = start(root, state)
-    assert child.stdout and child.stdout.read() == "done\n" and child.wait() == 0
+@pytest.fixture(scope="module")
+def ingests() -> Iterator[Ingests]:
+    with subprocess.Popen(
+        [sys.executable, str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        yield Ingests(parent)
 
 
 def everything(state: Path) -> dict[tuple[str, int], tuple[bytes, str]]:
@@ -48,23 +84,24 @@ def everything(state: Path) -> dict[tuple[str, int], tuple[bytes, str]]:
     }
 
 
-def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captures, tmp_path):
+def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(ingests, make_captures, tmp_path):
     root = make_captures(columns=10, rows=6, angles=(0, 45, 90))
-    finish(root, tmp_path / "clean")
+    seconds = ingests.finish(root, tmp_path / "clean", PAUSE)
     clean = everything(tmp_path / "clean")
     assert len(clean) == 180
     rng = random.Random(20251124)
     state, progress = tmp_path / "killed", []
     for _ in range(KILLS):
-        child = start(root, state, pause=0.004)
-        time.sleep(rng.uniform(0.0, 0.5))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        process = ingests.start(root, state, PAUSE)
+        time.sleep(rng.uniform(0.0, seconds))
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        ingests.end()
         db = open_database(database_url(state))
         with db.read() as session:
             progress.append(sum(embeddings.pending_counts(session).values()))
         db.close()
-    finish(root, state)
+    ingests.finish(root, state)
     assert everything(state) == clean
     for _, content in clean.values():
         assert thumbnail_path(state / "thumbnails", content).stat().st_size > 0
@@ -78,9 +115,9 @@ def test_ten_kills_at_random_moments_end_in_what_one_clean_run_gives(make_captur
     assert any(0 < count < 180 for count in progress), f"no kill found it half-way ({progress}): the test is too slow"
 
 
-def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(make_captures, tmp_path, monkeypatch):
+def test_a_kill_between_upsert_and_bookkeeping_only_repeats_the_upsert(ingests, make_captures, tmp_path):
     root, state = make_captures(), tmp_path / "state"
-    finish(root, state)
+    ingests.finish(root, state)
     db = open_database(database_url(state))
     store = open_store(state, db.identity)
     with db.write() as session:

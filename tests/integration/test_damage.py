@@ -56,7 +56,7 @@ def rows(state: Path) -> dict[str, list[tuple]]:
 def commands(root: Path, flight: Path, out: Path) -> dict[str, list[object]]:
     return {
         "ingest": ["ingest", "captures", root, "--backbone", "tiny"],
-        "search": ["search", flight],
+        "search": ["search", flight, "--no-verify"],
         "lookup": ["lookup", flight / "251124155712_00001.jpg"],
         "export": ["export", "251124155712", "--out", out],
         "drain": ["drain"],
@@ -101,7 +101,7 @@ def test_a_full_disk_stops_every_other_command_so_too(coarseloc, state, disk, fl
     root = tmp_path / "captures"
     assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
     if name in ("export", "flights"):
-        assert coarseloc("search", flight).code == 0
+        assert coarseloc("search", flight, "--no-verify").code == 0
     before = rows(state)
     filler = state / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -130,7 +130,7 @@ def test_what_writes_files_of_its_own_leaves_none_half_written_on_a_full_disk(co
     disk("size=400m")
     area = textured_map(tmp_path / "area.tif", 1)
     assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
-    assert coarseloc("search", flight).code == 0
+    assert coarseloc("search", flight, "--no-verify").code == 0
     out = state / "out"
     out.mkdir()
     written = {
@@ -153,7 +153,7 @@ def test_what_writes_files_of_its_own_leaves_none_half_written_on_a_full_disk(co
 def test_pages_of_a_server_whose_disk_is_full_say_507_or_answer(coarseloc, state, disk, flight, tmp_path):
     disk("size=400m")
     assert coarseloc("ingest", "captures", tmp_path / "captures", "--backbone", "tiny").code == 0
-    assert coarseloc("search", flight).code == 0
+    assert coarseloc("search", flight, "--no-verify").code == 0
     app = create_app(config.load(state))
     client = app.test_client()
     assert client.get("/readyz").json["checks"]["disk"]["status"] == "ok"
@@ -187,7 +187,7 @@ def test_a_read_only_data_folder_is_named(coarseloc, state, disk, flight, tmp_pa
     disk("size=400m")
     root = tmp_path / "captures"
     assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
-    assert coarseloc("search", flight).code == 0
+    assert coarseloc("search", flight, "--no-verify").code == 0
     before = rows(state)
     disk("ro")
     done = coarseloc(*commands(root, flight, tmp_path / "out")[name])
@@ -203,7 +203,7 @@ def searched(coarseloc: Callable, ingested: Path, flight: Path) -> Callable[[], 
     """Ingested, searched; calling it searches again and gives the newest hits."""
 
     def hits() -> list:
-        assert coarseloc("search", flight, "--k", 5).code == 0
+        assert coarseloc("search", flight, "--k", 5, "--no-verify").code == 0
         with closing(sqlite3.connect(Path(os.environ["COARSELOC_DATA_DIR"]) / "coarseloc.db")) as database:
             newest = "SELECT max(run_id) FROM hits"
             return database.execute(
@@ -268,7 +268,7 @@ def pages_of(path: Path) -> int:
 def test_a_damaged_page_of_the_database_ends_in_a_line_and_doctor_finds_it(
     coarseloc, ingested, flight, state, tmp_path
 ):
-    assert coarseloc("search", flight).code == 0
+    assert coarseloc("search", flight, "--no-verify").code == 0
     database = state / "coarseloc.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

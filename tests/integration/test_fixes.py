@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from data_folders import copy_data
 from databases import environment_of
 
 import coarseloc as cl
@@ -59,7 +59,7 @@ def pristine(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace(pristine: Path, tmp_path: Path) -> Iterator[cl.Workspace]:
-    shutil.copytree(pristine, tmp_path / "data")
+    copy_data(pristine, tmp_path / "data")
     with cl.open(tmp_path / "data", device="cpu", input_px=96) as opened:
         yield opened
 
@@ -162,7 +162,7 @@ def test_where_the_source_is_gone_the_fix_is_refused_with_the_reason(
     moved = sources / "area.tif.away"
     (sources / "area.tif").rename(moved)
     try:
-        shutil.copytree(pristine, tmp_path / "data")
+        copy_data(pristine, tmp_path / "data")
         with cl.open(tmp_path / "data", device="cpu", input_px=96) as workspace:
             (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"))
             assert any("no fixes on reference set area" in notice for notice in run.notices)

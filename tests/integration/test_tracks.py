@@ -8,24 +8,31 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from data_folders import copy_data
 from databases import environment_of
 from PIL import Image
 from textured_maps import textured_map
 
 import coarseloc as cl
 from coarseloc.core import geo
+from coarseloc.core.camera import Camera
 from coarseloc.core.config import CustomBackbone
 from coarseloc.core.errors import InputError, StoreError
+from coarseloc.core.types import Flight, Float32, Floats
 from coarseloc.imagery.flights import open_flight
+from coarseloc.localize.tracking.rank_grid import ReferenceGrid
+from coarseloc.localize.tracking.virtual_flights import learned_ellipse_factor
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.store import localizations, runs
 from coarseloc.store.localizations import TRACK, TRACK_SMOOTHED
 from search.export.records import FrameTrackInfo
 from search.tracking import cascade as cascades
 from search.tracking import frames as track_frames
+from search.tracking import ranks
 
 FLIGHT, FRAMES, FOOTPRINT_M, CLOUD = "251124155712", 8, 300.0, 5
 CLEAR = {1, 2, 3, 4, 7, 8}  # a cloud, and the frame after it, register with nothing
@@ -61,9 +68,70 @@ def searched(ground_map: Path, flight: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ellipses_learnt_once() -> Iterator[None]:
+    """A rank filter's ellipses are learnt on the references alone, in seconds: many tracks here have the same."""
+    factors: dict[tuple[bytes, bytes], float | None] = {}
+
+    def remembered(vectors: Float32, tiles: Floats, grid: ReferenceGrid) -> float | None:
+        references = vectors.tobytes(), tiles.tobytes()
+        if references not in factors:
+            factors[references] = learned_ellipse_factor(vectors, tiles, grid)
+        return factors[references]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "learned_ellipse_factor", remembered)
+        yield
+
+
+class Tracked(NamedTuple):
+    """A data folder in which the flight was tracked, to be copied, and its causal track."""
+
+    folder: Path
+    records: list[FrameTrackInfo]
+
+
+def as_wide_as_it_is(flight: Path) -> Flight:
+    return open_flight(flight, camera=Camera(FOOTPRINT_M))
+
+
+@pytest.fixture(scope="module")
+def map_track(ground_map: Path, flight: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    """Tracked on the map, by frames whose width was given."""
+    folder = tmp_path_factory.mktemp("map-track") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in environment_of(folder):
+            patch.delenv(name, raising=False)
+        with cl.open(folder, device="cpu") as workspace:
+            records = list(workspace.track(as_wide_as_it_is(flight), map_request=cl.MapRequest(ground_map)))
+    return Tracked(folder, records)
+
+
+@pytest.fixture(scope="module")
+def run_track(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    """Tracked by fixes at the best places of its run."""
+    folder = copy_data(searched, tmp_path_factory.mktemp("run-track") / "data")
+    with cl.open(folder, device="cpu", input_px=96) as workspace:
+        return Tracked(folder, tracked(workspace))
+
+
+@pytest.fixture
+def map_tracked(map_track: Tracked, coarseloc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which commands work on."""
+    monkeypatch.setenv("COARSELOC_DATA_DIR", str(tmp_path / "map-tracked"))
+    monkeypatch.delenv("COARSELOC_DATABASE_URL", raising=False)
+    return copy_data(map_track.folder, tmp_path / "map-tracked")
+
+
+@pytest.fixture
+def run_tracked(run_track: Tracked, tmp_path: Path) -> Iterator[cl.Workspace]:
+    with cl.open(copy_data(run_track.folder, tmp_path / "run-tracked"), device="cpu", input_px=96) as opened:
+        yield opened
+
+
 @pytest.fixture
 def workspace(searched: Path, tmp_path: Path) -> Iterator[cl.Workspace]:
-    shutil.copytree(searched, tmp_path / "data")
+    copy_data(searched, tmp_path / "data")
     with cl.open(tmp_path / "data", device="cpu", input_px=96) as opened:
         yield opened
 
@@ -95,9 +163,8 @@ def test_a_folder_is_tracked_on_a_map_and_a_cloud_has_no_position(coarseloc, gro
     assert records[0]["track"]["mode"] == "causal" and records[0]["track"]["odometry"] == "frames"
 
 
-def test_frames_in_a_row_are_searched_nearby_and_the_cloud_nowhere(coarseloc, ground_map, flight, state):
-    assert coarseloc("track", flight, "--map", ground_map, "--json").code == 0
-    with cl.open(state) as workspace, workspace.db.read() as session:
+def test_frames_in_a_row_are_searched_nearby_and_the_cloud_nowhere(map_tracked):
+    with cl.open(map_tracked) as workspace, workspace.db.read() as session:
         causal, smoothed = localizations.newest_tracks(session, FLIGHT)
         estimates = localizations.track(session, causal)
         smooth = localizations.track(session, smoothed)
@@ -108,10 +175,10 @@ def test_frames_in_a_row_are_searched_nearby_and_the_cloud_nowhere(coarseloc, gr
 
 
 def test_the_same_command_gives_the_same_track_without_reading_a_picture(
-    coarseloc, ground_map, flight, monkeypatch: pytest.MonkeyPatch
+    coarseloc, ground_map, flight, map_track, map_tracked, monkeypatch: pytest.MonkeyPatch
 ):
     options = ("track", flight, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--json")
-    first = coarseloc(*options).json
+    first = [record.model_dump(mode="json") for record in map_track.records]
     monkeypatch.setattr(track_frames, "read_frame", lambda frame: pytest.fail(f"{frame.path} was read again"))
     again = coarseloc(*options).json
     assert all(record.pop("track_ms") is None for record in again)
@@ -119,28 +186,23 @@ def test_the_same_command_gives_the_same_track_without_reading_a_picture(
     assert again == first
 
 
-def test_an_interrupted_track_goes_on_to_the_same_estimates(workspace: cl.Workspace, ground_map, flight):
-    whole = list(workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map)))
-    with workspace.db.write() as session:
-        for stored in localizations.newest_tracks(session, FLIGHT):
-            localizations.delete_localization(session, stored.id)
-    part = workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map))
+def test_an_interrupted_track_goes_on_to_the_same_estimates(workspace: cl.Workspace, ground_map, flight, map_track):
+    part = workspace.track(as_wide_as_it_is(flight), map_request=cl.MapRequest(ground_map))
     for _ in range(4):
         next(part)
     part.close()
     with workspace.db.read() as session:
         assert localizations.newest_tracks(session, FLIGHT) == []
-    rest = list(workspace.track(open_flight(flight), map_request=cl.MapRequest(ground_map)))
-    assert [record.track for record in rest] == [record.track for record in whole]
+    rest = list(workspace.track(as_wide_as_it_is(flight), map_request=cl.MapRequest(ground_map)))
+    assert [record.track for record in rest] == [record.track for record in map_track.records]
     assert [record.track_ms is None for record in rest] == [True] * 4 + [False] * 4
     with workspace.db.read() as session:
         assert len(localizations.newest_tracks(session, FLIGHT)) == 2
 
 
-def test_a_frame_that_comes_later_changes_what_comes_after_it(coarseloc, ground_map, flight, tmp_path):
+def test_a_frame_that_comes_later_changes_what_comes_after_it(coarseloc, ground_map, flight, map_track, tmp_path):
     """Motion and searches of the frames behind it were of another frame before them."""
     options = ("--map", ground_map, "--footprint-m", FOOTPRINT_M, "--json")
-    whole = coarseloc("track", flight, *options).json
     growing = shutil.copytree(flight, tmp_path / "growing")
     late = growing / f"{FLIGHT}_00003.jpg"
     late.rename(tmp_path / late.name)
@@ -149,11 +211,12 @@ def test_a_frame_that_comes_later_changes_what_comes_after_it(coarseloc, ground_
     result = coarseloc("track", growing, *options)
     assert f"tracked anew from {FLIGHT}_00003.jpg on" in " ".join(result.err.split())
     assert [record["track_ms"] is None for record in result.json] == [True] * 2 + [False] * 6
-    assert [record["track"] for record in result.json] == [record["track"] for record in whole]
+    whole = [record.track.model_dump(mode="json") for record in map_track.records]
+    assert [record["track"] for record in result.json] == whole
 
 
 def test_an_online_track_stores_no_smoothed_one(coarseloc, ground_map, flight, state):
-    assert coarseloc("track", flight, "--map", ground_map, "--online", "--json").code == 0
+    assert coarseloc("track", flight, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--online").code == 0
     with cl.open(state) as workspace, workspace.db.read() as session:
         (causal,) = localizations.newest_tracks(session, FLIGHT)
     assert causal.method == TRACK
@@ -162,7 +225,7 @@ def test_an_online_track_stores_no_smoothed_one(coarseloc, ground_map, flight, s
 def test_a_picture_that_cannot_be_read_is_named_and_the_track_goes_on(coarseloc, ground_map, flight, tmp_path):
     damaged = shutil.copytree(flight, tmp_path / FLIGHT)
     (damaged / f"{FLIGHT}_{CLOUD:05d}.jpg").write_bytes(b"no picture")
-    records = coarseloc("track", damaged, "--map", ground_map, "--json").json
+    records = coarseloc("track", damaged, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--json").json
     assert len(records) == FRAMES
     errors = {record["frame_index"]: record["error"] for record in records}
     assert f"{FLIGHT}_{CLOUD:05d}.jpg is not" in errors.pop(CLOUD) and set(errors.values()) == {None}
@@ -170,13 +233,14 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_track_goes_on(coarseloc,
     assert measured == CLEAR
 
 
-def test_without_odometry_it_is_said_that_only_the_smoothed_track_counts(coarseloc, ground_map, flight):
-    result = coarseloc("track", flight, "--map", ground_map, "--odometry", "none")
+def test_without_odometry_it_is_said_that_only_the_smoothed_track_counts(coarseloc, ground_map, flight, tmp_path):
+    short = shutil.copytree(flight, tmp_path / "short", ignore=shutil.ignore_patterns("*_0000[3-9].jpg"))
+    result = coarseloc("track", short, "--map", ground_map, "--footprint-m", FOOTPRINT_M, "--odometry", "none")
     assert result.code == 0 and "take the smoothed one" in result.err
 
 
-def test_a_track_is_shown_as_a_table_with_its_states(coarseloc, ground_map, flight):
-    result = coarseloc("track", flight, "--map", ground_map)
+def test_a_track_is_shown_as_a_table_with_its_states(coarseloc, ground_map, flight, map_tracked):
+    result = coarseloc("track", flight, "--map", ground_map, "--footprint-m", FOOTPRINT_M)
     assert "tracked" in result.out and "median error" in result.out and "recovered" in result.out
 
 
@@ -210,7 +274,8 @@ def test_motion_from_a_file_carries_the_track_through_the_cloud(
 def test_what_a_motion_file_does_not_say_is_told(coarseloc, ground_map, flight, tmp_path):
     def said(text: str, *options: str) -> tuple[int, str]:
         (tmp_path / "motion.csv").write_text(text)
-        result = coarseloc("track", flight, "--map", ground_map, "--odometry", tmp_path / "motion.csv", *options)
+        on_map = ("--map", ground_map, "--footprint-m", FOOTPRINT_M)
+        result = coarseloc("track", flight, *on_map, "--odometry", tmp_path / "motion.csv", *options)
         return result.code, " ".join(result.err.split())  # lines are broken by the path's length
 
     code, err = said("filename,x,y\na.jpg,1,2")
@@ -265,9 +330,8 @@ def test_a_run_is_tracked_and_its_answer_is_a_method_of_its_own(workspace: cl.Wo
             assert estimate.location == by_track[record.frame_index].track.position
 
 
-def test_every_export_says_where_the_track_has_a_frame(workspace: cl.Workspace, tmp_path: Path):
-    tracked(workspace)
-    workspace.export(FLIGHT, tmp_path / "out", formats=["json"], crs="EPSG:32652")
+def test_every_export_says_where_the_track_has_a_frame(run_tracked: cl.Workspace, tmp_path: Path):
+    run_tracked.export(FLIGHT, tmp_path / "out", formats=["json"], crs="EPSG:32652")
     for path in sorted((tmp_path / "out").glob("*_demo.json")):
         record = json.loads(path.read_text())
         track = record["estimate"]["track"]
@@ -306,9 +370,8 @@ def test_a_run_of_another_flight_is_refused(workspace: cl.Workspace, flight: Pat
         tracked(workspace, run_ids=[run.id])
 
 
-def test_tracks_are_evaluated_beside_the_run_they_are_of(workspace: cl.Workspace):
-    tracked(workspace)
-    evaluations = workspace.evaluate(FLIGHT)
+def test_tracks_are_evaluated_beside_the_run_they_are_of(run_tracked: cl.Workspace):
+    evaluations = run_tracked.evaluate(FLIGHT)
     causal, smoothed = evaluations.tracks
     assert (causal.label, smoothed.label) == ("track, fixes", "track-smoothed, fixes")
     assert causal.scores["track_error_median"].value < 5.0 and causal.scores["track_claimed"].n == FRAMES
@@ -323,8 +386,7 @@ def test_tracks_are_evaluated_beside_the_run_they_are_of(workspace: cl.Workspace
     assert rows[0]["track"]["gaps"][0]["start_index"] == CLOUD and rows[1]["track"]["gaps"] == []
 
 
-def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, ground_map, flight, tmp_path):
-    assert coarseloc("track", flight, "--map", ground_map).code == 0
+def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, map_tracked, tmp_path):
     result = coarseloc("evaluate", FLIGHT, "--csv", tmp_path / "scores.csv")
     assert result.code == 0 and "track: claims that are false" in result.out and "n 6" in result.out
     assert "track_error_median" in (tmp_path / "scores.csv").read_text()
@@ -388,13 +450,12 @@ def test_yaw_of_labels_that_say_none_is_refused(coarseloc, ground_map, flight, t
     assert result.code == 2 and "no label of flight unlabelled says a yaw" in result.err
 
 
-def test_each_evidence_is_a_track_of_its_own(workspace: cl.Workspace):
-    for evidence in ("ranks", "fixes"):
-        tracked(workspace, evidence=evidence)
-    with workspace.db.read() as session:
+def test_each_evidence_is_a_track_of_its_own(run_tracked: cl.Workspace):
+    tracked(run_tracked, evidence="ranks")
+    with run_tracked.db.read() as session:
         stored = localizations.newest_tracks(session, FLIGHT)
     assert [(track.method, track.parameters["evidence"]) for track in stored] == [
-        (TRACK, "ranks"), (TRACK_SMOOTHED, "ranks"), (TRACK, "fixes"), (TRACK_SMOOTHED, "fixes"),
+        (TRACK, "fixes"), (TRACK_SMOOTHED, "fixes"), (TRACK, "ranks"), (TRACK_SMOOTHED, "ranks"),
     ]  # fmt: skip
 
 
@@ -409,16 +470,27 @@ def test_ranks_on_a_map_alone_are_refused(coarseloc, ground_map, flight):
 QUARTERS = cl.Where(angles=(0, 90, 180, 270))
 
 
-@pytest.fixture
-def cascade_workspace(
-    searched: Path, ground_map: Path, flight: Path, tmp_path: Path, tiny_backbone: CustomBackbone
-) -> Iterator[cl.Workspace]:
+@pytest.fixture(scope="module")
+def cascade_folder(
+    searched: Path,
+    ground_map: Path,
+    flight: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_backbone: CustomBackbone,
+) -> Path:
     """References embedded by `demo` and a small backbone; the flight is searched by the small one among some of them,
     as run 2."""
-    shutil.copytree(searched, tmp_path / "data")
-    with cl.open(tmp_path / "data", device="cpu", input_px=96, backbones=(tiny_backbone,)) as opened:
-        opened.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["tiny"])
-        opened.search(flight, backbones=["tiny"], where=QUARTERS, verify=False)
+    folder = copy_data(searched, tmp_path_factory.mktemp("cascade") / "data")
+    with cl.open(folder, device="cpu", input_px=96, backbones=(tiny_backbone,)) as workspace:
+        workspace.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["tiny"])
+        workspace.search(flight, backbones=["tiny"], where=QUARTERS, verify=False)
+    return folder
+
+
+@pytest.fixture
+def cascade_workspace(cascade_folder: Path, tmp_path: Path, tiny_backbone: CustomBackbone) -> Iterator[cl.Workspace]:
+    folder = copy_data(cascade_folder, tmp_path / "data")
+    with cl.open(folder, device="cpu", input_px=96, backbones=(tiny_backbone,)) as opened:
         yield opened
 
 
