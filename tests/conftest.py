@@ -123,6 +123,17 @@ def _copied_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+# --- reports ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are plotted and not drawn, which is most of a report's time: for tests of its words."""
+    from search.evaluation.report import style
+
+    monkeypatch.setattr(style, "inline_svg", lambda figure, key, label: f'<svg role="img" aria-label="{label}"></svg>')
+
+
 # --- backbones ----------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ def pitched(coarseloc, tmp_path: Path) -> Path:
     """A flight over an ingested area whose labels leave out that its camera looks 3° forward."""
     area = write_area(tmp_path / "area.tif", 7, width_m=1200, height_m=900, style="suburb")
     flight = simulate_flight(
-        area, tmp_path / "flights", flight_id=FLIGHT, frames=12, footprint_m=FOOTPRINT_M, seed=5, side_px=128
+        area, tmp_path / "flights", flight_id=FLIGHT, frames=8, footprint_m=FOOTPRINT_M, seed=5, side_px=128
     )
     labels = next(flight.path.glob("*.json"))
     document = json.loads(labels.read_text(encoding="utf-8-sig"))

@@ -18,6 +18,7 @@ from PIL import Image
 
 import coarseloc as cl
 from coarseloc.core import geo
+from coarseloc.core.camera import Camera
 from coarseloc.core.types import LonLat
 from search.bundle import contents
 
@@ -56,7 +57,7 @@ def make_world(root: Path, weights: Path) -> Path:
     (state / "coarseloc.toml").write_text(f'input_px = 32\n[[backbones]]\nname = "tiny"\npath = "{weights}"\n')
     with cl.open(state, device="cpu") as workspace:
         workspace.ingest(cl.captures(root / "captures"), ["tiny"])
-        workspace.search(root / "flights" / FLIGHT)
+        workspace.search(root / "flights" / FLIGHT, camera=Camera(300.0))
         workspace.bundle(FLIGHT, root / "flight.zip", with_report=False)
     return root
 
@@ -94,9 +95,10 @@ def lines(content: bytes) -> list[dict]:
 
 
 def test_a_bundle_holds_what_decides_a_run_and_no_path_of_this_machine(coarseloc, ingested, flight, tmp_path):
-    assert coarseloc("search", flight).code == 0
+    width = ("--footprint-m", 300)
+    assert coarseloc("search", flight, *width).code == 0
     assert coarseloc("search", flight, "--angle", "45", "--no-verify").code == 0
-    assert coarseloc("track", FLIGHT).code == 0
+    assert coarseloc("track", FLIGHT, *width).code == 0
     file = tmp_path / "flight.zip"
     summary = coarseloc("bundle", "create", FLIGHT, "--out", file, "--json").json
     assert (summary["runs"], summary["frames"], summary["answers"], summary["notices"]) == (2, 4, 2, [])

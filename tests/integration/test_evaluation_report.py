@@ -97,6 +97,7 @@ def test_scores_say_their_n_eff_and_the_caption_says_from_where_on_an_interval(r
     assert "from 30 of them on the 95 % interval" in report
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("frames", "told_apart"), [(40, False), (250, True)])
 def test_median_errors_are_told_apart_only_where_enough_frames_are_independent(
     db: Database, tmp_path: Path, frames: int, told_apart: bool
@@ -121,6 +122,7 @@ def test_every_text_of_a_report_is_there_in_korean(evaluations: list[evaluate.Ev
     assert english == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_truth_a_report_still_shows_scores_and_times(db: Database, tmp_path: Path) -> None:
     make_runs(db, tmp_path, backbones=2, frames=5, columns=4, rows=3, k=5)  # frames 3 to 5 have no truth
     evaluations = evaluate.evaluate(db, evaluate.find_runs(db, ["251124155712"]))
@@ -148,6 +150,7 @@ def _timed_otherwise(evaluation: evaluate.Evaluation, batch: int, **environment:
     return replace(evaluation, run=replace(evaluation.run, parameters=parameters, environment=on))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_batchs_times_are_never_ranked_against_single_frames(
     evaluations: list[evaluate.Evaluation], tmp_path: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_batchs_times_are_never_ranked_against_single_frames(
     assert "is the fastest" in same_batch and "Unbeaten" in same_batch and "Not all of these runs" not in same_batch
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_threads_are_shown_where_a_run_records_them_and_never_guessed(
     evaluations: list[evaluate.Evaluation], tmp_path: Path
 ) -> None:

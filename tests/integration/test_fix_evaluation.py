@@ -157,7 +157,7 @@ def test_a_run_by_its_number_brings_the_whole_map_of_its_references_alone(world:
 
 
 def test_a_flight_that_was_only_looked_for_on_a_whole_map_is_evaluated_and_reported(
-    world: tuple[cl.Workspace, Path], tmp_path: Path
+    world: tuple[cl.Workspace, Path], tmp_path: Path, undrawn: None
 ):
     workspace, root = world
     shutil.copytree(root / "flights" / FLIGHT, tmp_path / "251124160000")
@@ -169,16 +169,24 @@ def test_a_flight_that_was_only_looked_for_on_a_whole_map_is_evaluated_and_repor
     assert 'id="fixes"' in page and 'id="no-match"' in page and 'id="mean-times"' not in page
 
 
+def test_a_reports_figures_of_fixes_are_written_as_files_too(
+    world: tuple[cl.Workspace, Path], evaluations: Evaluations, tmp_path: Path
+):
+    workspace, _ = world
+    workspace.report(evaluations, tmp_path / "report.html", figures=tmp_path / "figures")
+    for key in ("fixes", "fix-ellipses", "fix-probability"):
+        assert (tmp_path / "figures" / f"{key}.png").is_file() and (tmp_path / "figures" / f"{key}.svg").is_file()
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_report_tells_of_fixes_beside_best_places_and_shows_frames_without_a_match(
     world: tuple[cl.Workspace, Path], evaluations: Evaluations, tmp_path: Path, language: str
 ):
     workspace, _ = world
-    workspace.report(evaluations, tmp_path / "report.html", language=language, figures=tmp_path / "figures")
+    workspace.report(evaluations, tmp_path / "report.html", language=language)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(f'id="{key}"' in page for key in ("fixes", "fix-ellipses", "fix-probability", "no-match"))
-    for key in ("fixes", "fix-ellipses", "fix-probability"):
-        assert (tmp_path / "figures" / f"{key}.png").is_file() and (tmp_path / "figures" / f"{key}.svg").is_file()
     unmatched = page.split('class="unmatched"')[1].split("</section>")[0]
     assert f"{FLIGHT}_{BLANK:05d}.jpg" in unmatched and f"{FLIGHT}_{BLANK + 1:05d}.jpg" not in unmatched
     assert ("no backbone" in page) == (language == "en") and ("백본 없음" in page) == (language == "ko")

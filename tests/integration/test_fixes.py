@@ -13,7 +13,7 @@ from databases import environment_of
 
 import coarseloc as cl
 from coarseloc.core.camera import Camera
-from coarseloc.core.fixes import NotVerified, Pose2D
+from coarseloc.core.fixes import FrameFix, NotVerified, Pose2D
 from coarseloc.simulate.captures import write_captures
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
@@ -21,7 +21,9 @@ from coarseloc.store import fixes, localizations, runs
 from coarseloc.store.localizations import FIX
 from search import verification
 
-FLIGHT, FRAMES, FOOTPRINT_M = "251124155712", 4, 300.0
+FLIGHT, FRAMES, FOOTPRINT_M = "251124155712", 3, 300.0
+CAMERA = Camera(FOOTPRINT_M, 67.0)
+VERIFIED = 1  # the run of `searched`
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,21 @@ def workspace(pristine: Path, tmp_path: Path) -> Iterator[cl.Workspace]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def searched(pristine: Path, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, the flight searched by its camera on the area that it is over, as run 1."""
+    folder = copy_data(pristine, tmp_path_factory.mktemp("searched") / "data")
+    with cl.open(folder, device="cpu", input_px=96) as workspace:
+        workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA)
+    return folder
+
+
+@pytest.fixture
+def searched_workspace(searched: Path, tmp_path: Path) -> Iterator[cl.Workspace]:
+    with cl.open(copy_data(searched, tmp_path / "data"), device="cpu", input_px=96) as opened:
+        yield opened
+
+
 def on(name: str) -> cl.Where:
     return cl.Where(reference_sets=(name,))
 
@@ -86,7 +103,7 @@ def test_every_frame_of_the_map_gets_metres_an_ellipse_and_its_corners(workspace
 
 
 def test_with_the_cameras_field_of_view_the_aircraft_is_known_in_metres(workspace: cl.Workspace, sources: Path):
-    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=Camera(FOOTPRINT_M, 67.0))
+    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA)
     summary = run.summary.fix
     assert summary.median_aircraft_error_m < 3.0 < run.summary.median_error_m
     assert summary.median_heading_error_deg < 0.5
@@ -95,18 +112,19 @@ def test_with_the_cameras_field_of_view_the_aircraft_is_known_in_metres(workspac
     assert all(result.estimate.covariance_m2 == result.fix.pose.aircraft_covariance_m2 for result in by_fix)
 
 
-def test_the_best_place_stays_what_it_is_without_verification(workspace: cl.Workspace, sources: Path):
-    (plain,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), verify=False)
-    (verified,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"))
-    assert plain.summary.fix is None and plain.id != verified.id
-    assert [(r.hits, r.estimate) for r in answers(workspace, plain.id)] == [
-        (r.hits, r.estimate) for r in answers(workspace, verified.id)
+def test_the_best_place_stays_what_it_is_without_verification(searched_workspace: cl.Workspace, sources: Path):
+    (plain,) = searched_workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA, verify=False)
+    assert plain.summary.fix is None and plain.id != VERIFIED
+    verified = answers(searched_workspace, VERIFIED)
+    assert all(isinstance(result.fix.answer, Pose2D) for result in verified)
+    assert [(r.hits, r.estimate) for r in answers(searched_workspace, plain.id)] == [
+        (r.hits, r.estimate) for r in verified
     ]
-    assert all(result.fix is None for result in answers(workspace, plain.id))
+    assert all(result.fix is None for result in answers(searched_workspace, plain.id))
 
 
 def test_frames_on_the_wrong_map_have_no_match_and_no_position(workspace: cl.Workspace, sources: Path, tmp_path: Path):
-    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("elsewhere"))
+    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("elsewhere"), camera=Camera(FOOTPRINT_M))
     summary = run.summary.fix
     assert summary is not None and summary.matches == 0 and sum(summary.no_match.values()) == FRAMES
     assert answers(workspace, run.id, FIX)[0].estimate is None
@@ -143,16 +161,17 @@ def test_an_interrupted_verification_goes_on_without_another_search(
 
     monkeypatch.setattr(verification.Verifier, "fix", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        workspace.search(sources / "flights" / FLIGHT, where=on("area"))
+        workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA)
     with workspace.db.read() as session:
         (stored,) = runs.runs(session, FLIGHT)
         assert stored.finished_at is not None, "the best places are there for everybody"
         assert len(localizations.frame_fixes(session, stored.id)) == 2
     monkeypatch.setattr(verification.Verifier, "fix", fix)
-    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"))
+    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA)
     assert run.id == stored.id and run.summary.fix.matches == FRAMES
     assert run.stored.finished_at == stored.finished_at
-    (again,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"))
+    monkeypatch.setattr(verification.Verifier, "fix", lambda verifier, frame: FrameFix(NotVerified("not looked for")))
+    (again,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=CAMERA)
     assert again.id != run.id, "what is finished is not gone on with"
 
 
@@ -208,12 +227,11 @@ def test_the_maps_own_error_is_kept_with_the_set_and_widens_every_ellipse(
         assert added == pytest.approx(16.0, abs=1e-6)
 
 
-def test_a_stored_fix_is_read_back_as_it_was(workspace: cl.Workspace, sources: Path):
-    (run,) = workspace.search(sources / "flights" / FLIGHT, where=on("area"), camera=Camera(FOOTPRINT_M, 67.0))
-    with workspace.db.write() as session:
-        stored = localizations.frame_fixes(session, run.id)
-        copy = localizations.start_localization(session, 1, "copy", [run.id], [], {})
-        keys = {result.frame.index: number for number, result in enumerate(runs.results(session, run.id), start=1)}
+def test_a_stored_fix_is_read_back_as_it_was(searched_workspace: cl.Workspace):
+    with searched_workspace.db.write() as session:
+        stored = localizations.frame_fixes(session, VERIFIED)
+        copy = localizations.start_localization(session, 1, "copy", [VERIFIED], [], {})
+        keys = {result.frame.index: number for number, result in enumerate(runs.results(session, VERIFIED), start=1)}
         fixes.save_fixes(session, copy, [(keys[index], fix) for index, fix in stored.items()])
         session.flush()
         assert fixes.fixes(session, copy) == stored

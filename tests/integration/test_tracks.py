@@ -386,7 +386,7 @@ def test_tracks_are_evaluated_beside_the_run_they_are_of(run_tracked: cl.Workspa
     assert rows[0]["track"]["gaps"][0]["start_index"] == CLOUD and rows[1]["track"]["gaps"] == []
 
 
-def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, map_tracked, tmp_path):
+def test_a_flight_tracked_on_a_map_alone_is_evaluated_without_a_run(coarseloc, map_tracked, tmp_path, undrawn):
     result = coarseloc("evaluate", FLIGHT, "--csv", tmp_path / "scores.csv")
     assert result.code == 0 and "track: claims that are false" in result.out and "n 6" in result.out
     assert "track_error_median" in (tmp_path / "scores.csv").read_text()

@@ -92,9 +92,9 @@ def test_a_workspace_looks_after_its_stores(world: tuple[cl.Workspace, Path], tm
     assert "demo" in {backbone.name for backbone in workspace.backbones()}
 
 
-def test_a_study_is_answered_and_reported(world: tuple[cl.Workspace, Path], tmp_path: Path):
+def test_a_study_is_answered_and_reported(world: tuple[cl.Workspace, Path], tmp_path: Path, undrawn: None):
     workspace, _ = world
-    study = workspace.study_rotation("area", step=45, patches=0, frames=2)
+    study = workspace.study_rotation("area", step=45, patches=0, frames=2, positions=1)
     assert study.study.kind == "rotation" and study.study.finished_at is not None
     assert workspace.report_study(study, tmp_path / "study.html") == [] and (tmp_path / "study.html").stat().st_size
     with pytest.raises(InputError, match="123 m is not among"):
