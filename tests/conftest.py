@@ -30,23 +30,38 @@ from coarseloc.store import session as store_session
 
 # --- where tests write --------------------------------------------------------------------------
 
-MEMORY, ROOM_BYTES = Path("/dev/shm"), 6 << 30
+# Databases and vector stores wait for the disk at each commit: a third of the suite's time. `--basetemp` comes before.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
 
 
-def _has_room(folder: Path) -> bool:
-    """A file system in memory that holds what tests leave until their ends, and lets them run what they write."""
+def _why_not_in_memory(folder: Path) -> str:
+    """What keeps tests from writing to a file system in memory; empty where nothing does.
+
+    It must hold what tests leave until their ends, and let them run programs that they write there.
+    """
     try:
         state, memory = os.statvfs(folder), Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return False
+    except OSError as error:
+        return str(error)
     available = re.search(r"^MemAvailable: +(\d+) kB", memory, re.MULTILINE)
     free = min(state.f_bavail * state.f_frsize, int(available[1]) * 1024 if available else 0)
-    return free > ROOM_BYTES and not state.f_flag & os.ST_NOEXEC and os.access(folder, os.W_OK)
+    if free < ROOM_BYTES:
+        return f"{folder} has {free >> 20} MB free, less than {ROOM_BYTES >> 20} MB"
+    if state.f_flag & os.ST_NOEXEC or not os.access(folder, os.W_OK):
+        return f"{folder} cannot be written to, or holds no programs"
+    return ""
 
 
-# Databases and vector stores wait for the disk at each commit: a third of the suite's time. `--basetemp` comes before.
-if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+NOT_IN_MEMORY = _why_not_in_memory(MEMORY)
+if not NOT_IN_MEMORY:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A header's line; pytest's own headers are left out by `-q`."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and NOT_IN_MEMORY and session.config.option.basetemp is None:
+        terminal.write_line(f"tests write to the disk, which takes longer: {NOT_IN_MEMORY}")
 
 
 # --- skips --------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_the_record_holds_what_was_asked(coarseloc, ground_map, frames, tmp_path
     out = tmp_path / "out"
     asked = ("--map", ground_map, "--footprint-m", "300", "--map-sd-m", "2", "--out", out)
     assert coarseloc("localize", frames / "f1_00001.jpg", *asked).code == 0
-    record = json.loads((out / "f1_00001_map.json").read_text())
+    record = json.loads((out / "f1_00001_00001_map.json").read_text())  # a picture alone is a flight of its own name
     assert record["map"]["registration_sd_m"] == 2.0 and record["map"]["registration_sd_source"] == "given"
     assert record["map"]["gsd_m"] == pytest.approx(2.5, abs=0.01)
     assert record["query"]["footprint_m"] == 300.0 and record["query"]["footprint_source"] == "given"
