@@ -10,6 +10,7 @@ import click
 from coarseloc.cli.options import flight_id
 from coarseloc.cli.terminal import answer, json_option, next_step, out, pass_workspace, table
 from coarseloc.core.errors import InputError
+from coarseloc.core.marks import parse_tags
 from coarseloc.workspace import Workspace
 
 _FRAMES = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -39,6 +40,8 @@ def tag(
     if writes:
         if indices is None:
             raise InputError("no frames are named: give their numbers after the flight, such as 3 7-12")
+        if note is None and not parse_tags((*add, *remove)):
+            raise InputError("no tag is given: expected words after --add or --remove, such as glint or cloud,to-check")
         workspace.mark_frames(name, indices, add=add, remove=remove, note=note)
     marked = workspace.frame_marks(name, indices)
     facts = {
@@ -52,7 +55,7 @@ def tag(
         if writes:
             out.print(f"marked {len(indices or ())} frames of {name}")
         elif not marked:
-            out.print(f"no frame of {name} is marked")
+            out.print(f"none of these frames of {name} is marked" if indices else f"no frame of {name} is marked")
             next_step("tag", name, "FRAMES", "--add", "to-check", note="mark some")
         if marked:
             rows = [(index, " ".join(marks.tags), marks.note) for index, marks in marked.items()]
@@ -70,8 +73,8 @@ def _indices(workspace: Workspace, flight: str, texts: Sequence[str]) -> list[in
         if match is None:
             raise InputError(f"{text!r} names no frame: expected a number, or a range such as 7-12")
         first, last = int(match[1]), int(match[2] or match[1])
-        named = [first] if match[2] is None else [index for index in there if first <= index <= last]
+        named = [index for index in there if first <= index <= last]
         if not named:
-            raise InputError(f"flight {flight!r} has no frame from {first} to {last}")
+            raise InputError(f"flight {flight!r} has no frame {text}: it has {len(there)} frames")
         indices |= dict.fromkeys(named)
     return list(indices)

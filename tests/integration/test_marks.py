@@ -228,7 +228,9 @@ def test_the_command_marks_frames_and_a_new_search_leaves_them(
     for arguments, said in (
         (("tag", searched, "--add", "x"), "no frames are named"),
         (("tag", searched, "99", "--add", "x"), "has no frame 99"),
-        (("tag", searched, "7-9", "--add", "x"), "no frame from 7 to 9"),
+        (("tag", searched, "99"), "has no frame 99"),
+        (("tag", searched, "1", "--add", ""), "no tag is given"),
+        (("tag", searched, "7-9", "--add", "x"), "has no frame 7-9"),
         (("tag", searched, "three", "--add", "x"), "names no frame"),
         (("tag", searched, "1", "--add", "a b/c"), "'b/c' is no tag"),
         (("tag", "nobody"), "is not known"),
