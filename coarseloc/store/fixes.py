@@ -29,7 +29,7 @@ def save_fixes(session: Session, localization: int, fixes: Iterable[tuple[int, F
 
 def fixes(session: Session, localization: int, frame_indices: Sequence[int] | None = None) -> dict[int, FrameFix]:
     """Read {frame index: fix}, for all frames or some. Raises StoreError where they are not as they were written."""
-    seals.check(session, "localization", localization)
+    seals.check(session, "localization", localization, frame_indices)
     query = (
         select(FrameRow.index, FrameFixRow)
         .join(FrameRow, FrameRow.id == FrameFixRow.frame_id)

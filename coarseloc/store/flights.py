@@ -107,10 +107,17 @@ def flight_ids(session: Session) -> list[str]:
     return list(session.scalars(select(FlightRow.flight_id).order_by(FlightRow.flight_id)))
 
 
+def frame_numbers(session: Session, flight_id: str) -> list[int]:
+    """The indices of a flight's frames, in its order."""
+    query = select(FrameRow.index).join(FlightRow, FlightRow.id == FrameRow.flight_pk)
+    query = query.where(FlightRow.flight_id == ids.label(flight_id)).order_by(FrameRow.sequence, FrameRow.index)
+    return list(session.scalars(query))
+
+
 def find_flight(session: Session, flight_id: str, frame_indices: Sequence[int] | None = None) -> StoredFlight:
     """Read a flight with its frames, all or some. Raises StoreError listing the flights there are."""
     row = session.get_one(FlightRow, _flight_key(session, flight_id))
-    seals.check(session, "flight", row.id)
+    seals.check(session, "flight", row.id, frame_indices)
     rows = _frame_rows(session, row.id, frame_indices)
     flight = Flight(
         row.flight_id,

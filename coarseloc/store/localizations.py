@@ -378,7 +378,7 @@ def estimates(
         tracked = frame_tracks(session, run_track(session, run, method, track_name), frame_indices)
         return {index: (estimate, None) for index, frame in tracked.items() if (estimate := _track_estimate(frame))}
     if (newest := newest_localization(session, run, method)) is not None:
-        seals.check(session, "localization", newest)
+        seals.check(session, "localization", newest, frame_indices)
     query = (
         select(FrameRow.index, FrameEstimateRow)
         .join(FrameRow, FrameRow.id == FrameEstimateRow.frame_id)

@@ -286,7 +286,7 @@ def results(
 
     Raises StoreError where its rows are not as they were written.
     """
-    seals.check(session, "run", run)
+    seals.check(session, "run", run, frame_indices)
     query = (
         select(FrameRow, FrameResultRow)
         .join(FrameResultRow, FrameResultRow.frame_id == FrameRow.id)

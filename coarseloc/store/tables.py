@@ -181,6 +181,8 @@ class SealRow(Base):
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     owner: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     digest: Mapped[str] = mapped_column(String(32))
+    # {block of frames: its digest}; NULL of what has no frames, and of earlier versions
+    blocks: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class FailureRow(Base):

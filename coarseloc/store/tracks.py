@@ -65,7 +65,7 @@ def track_estimates(
 ) -> dict[int, TrackEstimate]:
     """Read {frame index: estimate} in the flight's order, for all frames or some. Raises StoreError where they are not
     as they were written."""
-    seals.check(session, "localization", localization)
+    seals.check(session, "localization", localization, frame_indices)
     query = (
         select(FrameRow.index, TrackEstimateRow)
         .join(FrameRow, FrameRow.id == TrackEstimateRow.frame_id)

@@ -38,6 +38,7 @@ from coarseloc.store import (
     open_database,
     references,
     runs,
+    seals,
     snapshots,
     tallies,
 )
@@ -93,6 +94,43 @@ def test_a_flight_survives_the_way_back_to_schema_6_and_forth_again(db: Database
         flight = flights.find_flight(session, "f").flight
     assert flight.frames[0].truth == Pose(altitude_label_m=110.0), "what the altitude is above was dropped"
     assert flight.clock == FlightClock("index"), "none of its frames has a time"
+
+
+def test_damage_is_named_to_whoever_reads_its_block_of_frames(db: Database, monkeypatch: pytest.MonkeyPatch):
+    names = [f"{i:04d}.jpg" for i in range(1, 601)]
+    frames = tuple(Frame(i, Path("/f") / name, name, Pose()) for i, name in enumerate(names, start=1))
+    with db.write() as session:
+        flights.save_flight(session, Flight("f", Path("/f"), frames))
+    with db.write() as session:
+        session.execute(text("UPDATE frames SET pitch_deg = 1 WHERE relative_path = '0590.jpg'"))
+
+    def is_read(*indices: int) -> bool:
+        monkeypatch.setattr(seals, "_sound", set())
+        with db.read() as session:
+            try:
+                return len(flights.find_flight(session, "f", indices or None).flight.frames) > 0
+            except StoreError as error:
+                assert "damaged" in str(error)
+                return False
+
+    assert [is_read(5), is_read(580), is_read(5, 580), is_read(5, 601), is_read()] == [True, *[False] * 4]
+    with db.write() as session:  # a lost frame, where nothing else is damaged
+        session.execute(text("UPDATE frames SET pitch_deg = NULL WHERE relative_path = '0590.jpg'"))
+        assert seals.is_sound(session, "flight", 1)
+        session.execute(text("DELETE FROM frames WHERE relative_path = '0300.jpg'"))
+    assert [is_read(5), is_read(300), is_read(301)] == [True, False, False]
+    if db.engine.dialect.name == "sqlite":  # PostgreSQL takes nothing but JSON
+        with db.write() as session:
+            session.execute(text("UPDATE seals SET blocks = replace(blocks, ':', ';')"))
+        assert not is_read(5)
+    with db.write() as session:  # as an earlier version sealed it: one digest of all rows
+        seals.unseal(session, "flight", 1)
+        digest = seals.rows_digest(session, "flight", 1)
+        session.execute(text("INSERT INTO seals (kind, owner, digest) VALUES ('flight', 1, :d)"), {"d": digest})
+    assert is_read(5)
+    with db.write() as session:
+        session.execute(text("UPDATE frames SET pitch_deg = 1 WHERE relative_path = '0590.jpg'"))
+    assert not is_read(5), "an earlier version's seal has no blocks"
 
 
 def test_an_unmigrated_database_is_refused_where_migrating_was_not_asked_for(tmp_path: Path):

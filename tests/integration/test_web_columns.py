@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from gallery_sample import VERIFIED, make_gallery, record_sample_track
 from PIL import Image
 
-from coarseloc.store import columns
+from coarseloc.store import columns, seals
 from coarseloc.store.localizations import BEST_PLACE, FIX
 from search.answer_columns import agreement_columns, answer_columns, find_answer
 from web import create_app
@@ -104,6 +104,32 @@ def test_a_pages_columns_add_up_to_the_frames_of_its_json(client: FlaskClient):
     assert best["error_m"] == pytest.approx([frame["best"]["error_m"] for frame in frames], abs=0.06)
     brief = client.get(f"/flights/{FLIGHT}/3/brief.json?model=vitl16sat").json
     assert brief == next(frame for frame in frames if frame["index"] == 3)
+
+
+@pytest.mark.parametrize("path", ["", "?frame=6&method=fix", "/6", "/6/brief.json"])
+def test_a_page_of_a_few_frames_checks_their_rows_and_not_the_flights(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+):
+    """Of 10,000 frames that six backbones have answered the whole would be two million rows."""
+    checked: set[str] = set()
+    digest_of = seals.block_digest
+    with monkeypatch.context() as small:
+        small.setattr(seals, "_BLOCK", 4)
+        seal_again(app)
+        small.setattr(seals, "_sound", set())
+        small.setattr("web.pages.flights.WINDOW", 4)
+        small.setattr("web.pages.flights.LONG_FLIGHT", 4)  # a short one's page holds its whole track
+        small.setattr(seals, "block_digest", lambda *what: checked.add(what[-1]) or digest_of(*what))
+        assert client.get(f"/flights/{FLIGHT}{path}").status_code == 200
+    seal_again(app)
+    assert "head" in checked and 1 < len(checked) <= 3, "four frames lie in two blocks at most"
+
+
+def seal_again(app: Flask) -> None:
+    with app.app_context(), current_state().database.write() as session:
+        for kind, owner in seals.seals(session):
+            seals.unseal(session, kind, owner)
+            seals.seal(session, kind, owner)
 
 
 def test_a_track_comes_as_columns_whichever_backbone_is_named(client: FlaskClient):

@@ -13,7 +13,7 @@ from coarseloc.core.clock import FlightClock, TimeSource, utc_offset_text
 from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.types import AltitudeDatum, Frame, Pose
 from coarseloc.localize.places import agreement_matrix
-from coarseloc.store import marks
+from coarseloc.store import flights, marks
 from coarseloc.store.flights import StoredFlight
 from coarseloc.store.runs import StoredRun, newest_by_spec
 from search.answers import FrameAnswer, agreement_within_m, first_hits
@@ -144,10 +144,11 @@ class FramePage(AnswerModel):
 def frame_page(flight_id: str, frame: int) -> FramePage:
     """The query, a row per backbone with its ranked tiles, and how far the backbones agree."""
     state = current_state()
-    stored = stored_flight(state.database, flight_id)
-    indices = [candidate.index for candidate in stored.flight.frames]
+    stored = stored_flight(state.database, flight_id, [frame])
+    with state.database.read() as session:
+        indices = flights.frame_numbers(session, flight_id)
     position = _position(indices, frame)
-    query = stored.flight.frames[position]
+    (query,) = stored.flight.frames
     selection = selected_runs(state.database, flight_id)
     runs = list(selection.runs.values())
     with state.database.read() as session:
@@ -156,7 +157,7 @@ def frame_page(flight_id: str, frame: int) -> FramePage:
     answer_by_key = {key: next(iter(answers[run.id]), None) for key, run in selection.runs.items()}
     rows = _rows(selection.runs, query, answer_by_key)
     return FramePage(
-        flight=flight_facts(stored),
+        flight=flight_facts(stored, len(indices)),
         frame=_frame_facts(stored, query, on_frame),
         position=position + 1,
         first=indices[0],

@@ -142,7 +142,9 @@ def _cut(state: WebState, stored: StoredReferenceSet, extent: BBox, tile: MapTil
                 return encode(window_tile(source, tile), form)
             except CoarselocError:  # a part that cannot be read: the picture of all shows what was there
                 pass
-        mosaic_path = _mosaic_path(state, stored.name)
+        key = ("mosaic path", stored.uid, _version(state, stored))  # no older than the tiles that are kept
+        path = state.memory.recall(key, lambda: _path_by_content(state, stored.name))
+        mosaic_path = _laid_mosaic(state, stored.name, path)
         if mosaic_path is None:  # no heading is a quarter turn
             return encode(window_tile(source, tile) if source else np.zeros((256, 256, 4), np.uint8), form)
         mosaic = state.map_tiles.recall(("mosaic", mosaic_path), lambda: read_image(mosaic_path))
@@ -239,22 +241,31 @@ def tiles(name: str) -> AnyResponse:
 
 @routes.get("/references/<path:name>/ground.jpg")
 def picture(name: str) -> Response:
-    path = _mosaic_path(current_state(), name)
+    state = current_state()
+    path = _laid_mosaic(state, name, _path_by_content(state, name))
     if path is None:
         raise Problem(404, _("This reference set has no north-up tiles to lay out."))
     return send_picture(path)
 
 
-def _mosaic_path(state: WebState, name: str) -> Path | None:
-    """The picture of a whole set, made at the first look and named by the content of its tiles; None where no heading
-    is a quarter turn. Raises Problem 404 for an unknown set."""
+def _path_by_content(state: WebState, name: str) -> Path | None:
+    """Where the picture of a whole set belongs, named by the content of its tiles; None where no heading is a quarter
+    turn. Raises Problem 404 for an unknown set."""
     angle, ground = _ground(state, name)
     if not ground or angle % 90:
         return None
     digest = hashlib.sha256("".join(tile.content_digest for tile in ground).encode()).hexdigest()
-    path = thumbnail_path(state.settings.thumbnails / "grounds", digest)
+    return thumbnail_path(state.settings.thumbnails / "grounds", digest)
+
+
+def _laid_mosaic(state: WebState, name: str, path: Path | None) -> Path | None:
+    """The picture of a whole set, made at the first look where it belongs, `path`; beside it while pictures of tiles
+    are gone."""
+    if path is None:
+        return None
     with _building:  # one at a time: it reads thousands of thumbnails
         if not path.exists():
+            angle, ground = _ground(state, name)
             mosaic, gaps = _mosaic(state.settings.thumbnails, ground, angle)
             if gaps:  # it is made again at every look until the next ingest has brought the pictures back
                 path = path.with_suffix(".gaps.jpg")
