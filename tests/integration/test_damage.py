@@ -95,27 +95,23 @@ def test_a_limit_on_the_size_of_files_ends_in_a_line_too(coarseloc, state, fligh
     assert len(rows(state)["embeddings"]) == 12 and coarseloc("reconcile").code == 0
 
 
-@pytest.mark.parametrize("name", ["search", "lookup", "export", "drain", "rebuild", "flights", "doctor", "ingest"])
-def test_a_full_disk_stops_every_other_command_so_too(coarseloc, state, disk, flight, tmp_path, name):
+def test_a_full_disk_stops_every_other_command_so_too(coarseloc, state, disk, flight, tmp_path):
     disk("size=400m")
     root = tmp_path / "captures"
     assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
-    if name in ("export", "flights"):
-        assert coarseloc("search", flight, "--no-verify").code == 0
-    before = rows(state)
-    filler = state / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(bytes(65536)):
-            pass
-    done = coarseloc(*commands(root, flight, state / "out")[name])
-    assert done.code in (0, 2) and (done.code == 0 or len(done.err.strip()) > 20)
-    if name == "export":
-        assert done.code == 2 and "space" in done.err
-    filler.unlink()
-    after = rows(state)
-    assert all(after[table] == before[table] for table in ("reference_sets", "tiles", "rotated_tiles"))
-    assert coarseloc(*commands(root, flight, state / "out")[name]).code == 0
-    assert coarseloc("drain").code == 0 and coarseloc("reconcile").code == 0
+    for name in ("search", "lookup", "export", "drain", "rebuild", "flights", "doctor", "ingest"):
+        shutil.rmtree(state / "mirrors", ignore_errors=True)  # so that there is something to write
+        before = rows(state)
+        filler = fill(state)
+        done = coarseloc(*commands(root, flight, state / "out")[name])
+        assert done.code in (0, 2) and (done.code == 0 or len(done.err.strip()) > 20), (name, done)
+        if name == "export":
+            assert done.code == 2 and "space" in done.err
+        filler.unlink()
+        after = rows(state)
+        assert all(after[table] == before[table] for table in ("reference_sets", "tiles", "rotated_tiles")), name
+        assert coarseloc(*commands(root, flight, state / "out")[name]).code == 0, name
+        assert coarseloc("drain").code == 0 and coarseloc("reconcile").code == 0, name
 
 
 def fill(state: Path) -> Path:
@@ -182,18 +178,19 @@ def test_pages_of_a_server_whose_disk_is_full_say_507_or_answer(coarseloc, state
     app.extensions["coarseloc"].close()
 
 
-@pytest.mark.parametrize("name", list(commands(Path(), Path(), Path())))
-def test_a_read_only_data_folder_is_named(coarseloc, state, disk, flight, tmp_path, name):
+def test_a_read_only_data_folder_is_named(coarseloc, state, disk, flight, tmp_path):
     disk("size=400m")
     root = tmp_path / "captures"
     assert coarseloc("ingest", "captures", root, "--backbone", "tiny").code == 0
     assert coarseloc("search", flight, "--no-verify").code == 0
     before = rows(state)
     disk("ro")
-    done = coarseloc(*commands(root, flight, tmp_path / "out")[name])
-    assert done.code == (0 if name in READS else 2)
-    said = done.out + done.err  # of a folder, or of SQLite's file
-    assert done.code == 0 or (re.search("read-?only", said, re.IGNORECASE) and str(state) in said)
+    for name, command in commands(root, flight, tmp_path / "out").items():
+        done = coarseloc(*command)
+        assert done.code == (0 if name in READS else 2), (name, done)
+        said = done.out + done.err  # of a folder, or of SQLite's file
+        assert done.code == 0 or (re.search("read-?only", said, re.IGNORECASE) and str(state) in said), (name, done)
+        assert rows(state) == before, name
     disk("rw")
     assert rows(state) == before
 
@@ -213,18 +210,18 @@ def searched(coarseloc: Callable, ingested: Path, flight: Path) -> Callable[[], 
     return hits
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "rotated_tile_ids.npy", "point_ids.npy", "columns.npz", "schema.json"])
-def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coarseloc, state, name):
+def test_a_damaged_mirror_is_built_anew_and_gives_the_same_answers(searched, coarseloc, state):
     before = searched()
-    (file,) = state.glob(f"mirrors/*/*/{name}")
-    content = file.read_bytes()
-    for damaged in (content[: len(content) // 2], b"", None, os.urandom(len(content))):
-        if damaged is None:
-            file.unlink()
-        else:
-            file.write_bytes(damaged)
-        assert searched() == before, damaged
-        assert name == "schema.json" or file.stat().st_size == len(content)  # it tells its time
+    for name in ("index.faiss", "rotated_tile_ids.npy", "point_ids.npy", "columns.npz", "schema.json"):
+        (file,) = state.glob(f"mirrors/*/*/{name}")
+        content = file.read_bytes()
+        for damaged in (content[: len(content) // 2], b"", None, os.urandom(len(content))):
+            if damaged is None:
+                file.unlink()
+            else:
+                file.write_bytes(damaged)
+            assert searched() == before, (name, damaged)
+            assert name == "schema.json" or file.stat().st_size == len(content)  # it tells its time
 
 
 def test_doctor_names_a_mirror_with_a_flipped_bit_and_the_next_search_mends_it(searched, coarseloc, state):
@@ -275,7 +272,7 @@ def test_a_damaged_page_of_the_database_ends_in_a_line_and_doctor_finds_it(
     whole = database.read_bytes()
     found = 0
     asked = [commands(ingested, flight, tmp_path / "out")[n] for n in ("search", "export", "references", "ingest")]
-    for page in range(1, pages_of(database), 2):
+    for page in range(1, pages_of(database), 3):
         for harm in (bytes(4096), b"\xff" * 4096):
             for path in state.glob("coarseloc.db-*"):
                 path.unlink()

@@ -14,7 +14,7 @@ def test_whatever_is_killed_nothing_acknowledged_is_lost_and_the_same_command_fi
     memory = Path("/dev/shm")
     folder = memory if memory.is_dir() and os.access(memory, os.W_OK) else tmp_path
     done = subprocess.run(
-        [sys.executable, str(KILLS), "--trials", "6", "--commands", "ingest", "drain", "forget", "search", "migrate"],
+        [sys.executable, str(KILLS), "--trials", "5", "--commands", "ingest", "drain", "forget", "search", "migrate"],
         env=os.environ | {"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
