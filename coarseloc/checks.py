@@ -211,7 +211,7 @@ class FolderChecks(DataFolder):
     def _ground_of_source(self, source: TileSource) -> WindowSource | None:
         """What a map looks like, for a page."""
         from search.evaluation.report.ground_map import read_small
-        from search.map_localization import reference_map
+        from search.reference_map import reference_map
 
         step = -(-len(source.tiles) // _MAP_PICTURES) or 1
         captures = []
@@ -334,7 +334,7 @@ class FolderChecks(DataFolder):
     def _ground(self, stored: StoredReferenceSet) -> WindowSource | None:
         """The map that a set was made from, for a page; None, and said, where it cannot be opened."""
         from search.evaluation.report.ground_map import read_small
-        from search.map_localization import reference_map
+        from search.reference_map import reference_map
 
         with self.db.read() as session:
             captures = references.captures(session, stored.id)

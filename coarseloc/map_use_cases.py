@@ -143,7 +143,7 @@ class MapUseCases(FolderChecks):
     def _map_source(self, request: MapRequest) -> tuple[WindowSource, str, StoredReferenceSet | None]:
         """(the map's windows, its name for records, the reference set that it is the source of)."""
         from coarseloc.imagery.windows import OrthophotoWindows
-        from search.map_localization import reference_map
+        from search.reference_map import reference_map
 
         if (request.path is None) == (request.reference_set is None):
             raise InputError("give either a map (--map) or a reference set (--reference-set), whose source is the map")

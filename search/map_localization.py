@@ -5,27 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from coarseloc.core import geo
 from coarseloc.core.camera import BoresightLeg, Camera, CameraAttitude, FootprintRule, FootprintWidth
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.fixes import FixAnswer, FixConditions, FrameFix, NotVerified, map_error
-from coarseloc.core.types import BBox, Frame, LonLat, Near, ReferenceSet, UInt8
+from coarseloc.core.types import BBox, Frame, LonLat, Near, UInt8
 from coarseloc.core.windows import MapWindow, WindowSource
-from coarseloc.imagery.decode import read_frame, read_image
-from coarseloc.imagery.mosaics import CaptureWindows, PlacedPicture
-from coarseloc.imagery.windows import OrthophotoWindows
+from coarseloc.imagery.decode import read_frame
 from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
 from coarseloc.localize.registration.registrar import CandidateWindow, RegistrationSettings, whole_map
-
-if TYPE_CHECKING:
-    from coarseloc.store.references import StoredCapture
 
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
 _FIELDS_PX = 8_000_000  # of those whose fields and transforms are kept too, 256 MB
@@ -167,38 +160,6 @@ class MapLocalizer:
 
 def _answer(localization: MapLocalization) -> FixAnswer:
     return NotVerified(str(localization.error)) if localization.fix is None else localization.fix.answer
-
-
-def reference_map(
-    reference_set: ReferenceSet, captures: Sequence[StoredCapture], read: Callable[[Path], UInt8] = read_image
-) -> WindowSource:
-    """The map that a reference set was made from: its orthophoto, or its captures laid together. read: of a capture.
-
-    Raises InputError where the source files are gone: thumbnails are no substitute.
-    """
-    if reference_set.kind == "orthophoto":
-        return OrthophotoWindows(
-            Path(reference_set.source),
-            reference_set.parameters.get("crs"),
-            bool(reference_set.parameters.get("border_is_ground")),
-        )
-    missing = [capture.path for capture in captures if not Path(capture.path).is_file()]
-    if missing or not captures:
-        raise InputError(
-            f"reference set {reference_set.name!r} cannot be a map: {len(missing)} of its {len(captures)} captures are "
-            f"not where they were{f', such as {missing[0]}' if missing else ''}. Bring them back, or give --map"
-        )
-    pictures = [
-        PlacedPicture(
-            Path(capture.path),
-            capture.tile.center,
-            float(capture.angle_deg),
-            reference_set.footprint_m or geo.box_size_m(capture.tile.bbox)[0],
-        )
-        for capture in captures
-    ]
-    width_px = read_image(pictures[0].path).shape[1]
-    return CaptureWindows(pictures, pictures[0].width_m / width_px, read)
 
 
 class _MapPart:

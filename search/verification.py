@@ -34,8 +34,8 @@ from coarseloc.store import Database, fixes, flights, localizations, references,
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet
 from coarseloc.store.runs import FrameResult
-from search.map_localization import reference_map
 from search.recorder import fix_recorder
+from search.reference_map import reference_map
 
 _log = logging.getLogger("coarseloc")
 

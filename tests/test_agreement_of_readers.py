@@ -31,7 +31,7 @@ from coarseloc.simulate.terrain import write_area
 from web import create_app
 
 FLIGHT = "251124155712"
-FRAMES = 20
+FRAMES = 14
 K = 2  # few, so that some frames' hits are all of one place while no more than K are kept
 UNREADABLE, WITHOUT_TRUTH, WITHOUT_YAW, YAW_BELOW_ZERO, OFF_MAP = 4, 7, 10, 11, 12
 

@@ -34,7 +34,7 @@ from coarseloc.store.gallery import GroundTile
 from coarseloc.store.references import StoredReferenceSet
 from search.export.grid import grid_polynomials
 from search.export.records import Heading
-from search.map_localization import reference_map
+from search.reference_map import reference_map
 from web.language import _
 from web.models import AnswerModel, GroundLayer, json_response
 from web.pages.images import decoded_file, send_picture, tile_url
