@@ -1,6 +1,7 @@
 """Frames and answers as columns, for pages that show thousands of frames at once.
 
-Every array is in the flight's order, [frames]; numbers that are not there are NaN.
+Positions and answers are checked against their seals first: StoreError where a row is not as it was written. Every
+array is in the flight's order, [frames]; numbers that are not there are NaN.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from coarseloc.core import ids
 from coarseloc.core.types import Floats
+from coarseloc.store import seals
 from coarseloc.store.tables import (
     FlightRow,
     FrameEstimateRow,
@@ -37,12 +39,11 @@ _AIRCRAFT = tuple(f"aircraft_{name}" for name in _POINT)
 def frame_columns(session: Session, flight_id: str) -> Columns:
     """id, index, lon, lat, yaw_deg of every frame, and its time in seconds after the first that has one."""
     names = ("id", "index", "lon", "lat", "yaw_deg", "taken_at")
-    query = (
-        select(*(getattr(FrameRow, name) for name in names))
-        .join(FlightRow, FlightRow.id == FrameRow.flight_pk)
-        .where(FlightRow.flight_id == ids.label(flight_id))
-        .order_by(FrameRow.sequence)
-    )
+    flight = session.scalar(select(FlightRow.id).where(FlightRow.flight_id == ids.label(flight_id)))
+    if flight is not None:
+        seals.check(session, "flight", flight)
+    query = select(*(getattr(FrameRow, name) for name in names)).where(FrameRow.flight_pk == flight)
+    query = query.order_by(FrameRow.sequence)
     rows = session.connection().execute(query).all()
     columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
     times = columns.pop("taken_at")
@@ -56,6 +57,8 @@ def frame_columns(session: Session, flight_id: str) -> Columns:
 def frame_columns_by_flight(session: Session) -> dict[str, Columns]:
     """{flight: id, index, lon, lat, yaw_deg of its frames} of all flights."""
     names = ("id", "index", "lon", "lat", "yaw_deg")
+    for flight in session.scalars(select(FlightRow.id)).all():
+        seals.check(session, "flight", flight)
     query = (
         select(FlightRow.flight_id, *(getattr(FrameRow, name) for name in names))
         .join(FrameRow, FrameRow.flight_pk == FlightRow.id)
@@ -70,6 +73,7 @@ def frame_columns_by_flight(session: Session) -> dict[str, Columns]:
 
 def best_place_columns(session: Session, localization: int, frame_keys: Floats, *, with_tiles: bool = True) -> Columns:
     """Of an answer by best places: position, score, margin; with tiles also heading, state, and the best tile's box."""
+    seals.check(session, "localization", localization)
     row, tile = FrameEstimateRow, TileSnapshotRow
     names = ["lon", "lat", "score", "margin", "margin_at_least"]
     if not with_tiles:
@@ -84,6 +88,7 @@ def best_place_columns(session: Session, localization: int, frame_keys: Floats, 
 
 def fix_columns(session: Session, localization: int, frame_keys: Floats) -> Columns:
     """Of fixes: whether a frame matches the map (1, 0; NaN where it was not verified), and where the match is."""
+    seals.check(session, "localization", localization)
     names = ("match", "reason", "score", "margin", "probability", "heading_deg", *_POINT, *_AIRCRAFT)
     query = select(FrameFixRow.frame_id, *(getattr(FrameFixRow, name) for name in names))
     return _aligned(
@@ -100,6 +105,7 @@ def verify_ms(session: Session, localization: int) -> Floats:
 
 def track_columns(session: Session, localization: int, frame_keys: Floats) -> Columns:
     """Of a track: its state, probability and heading, and the position where the state claims one."""
+    seals.check(session, "localization", localization)
     names = ("state", "probability", "heading_deg", *_POINT, *_AIRCRAFT)
     query = select(TrackEstimateRow.frame_id, *(getattr(TrackEstimateRow, name) for name in names))
     query = query.where(TrackEstimateRow.localization_id == localization)
