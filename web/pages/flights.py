@@ -13,6 +13,7 @@ from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from coarseloc.core import geo
+from coarseloc.core.errors import StoreError
 from coarseloc.core.marks import UNMARKED, FrameMarks
 from coarseloc.core.tracks import TrackState
 from coarseloc.core.types import Frame
@@ -68,6 +69,7 @@ class FlightCardView(AnswerModel):
     track_is_estimated: bool
     reference_set: str | None
     models: list[RunFigures]
+    damage: str | None = Field(description="why its answers cannot be read; null where they can")
 
 
 class FlightsPage(AnswerModel):
@@ -143,23 +145,35 @@ def flights_plural() -> AnyResponse:
 
 
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> FlightCardView:
-    selection = selected_runs(database, card.flight_id)
-    frames, models = column_figures(database, card.flight_id, selection)
-    best = chosen_model(models)
-    estimated: list[tuple[float, float]] = []
-    if best and not track:
-        estimated = _estimated_track(database, card.flight_id, selection.runs[best], frames)
-    return FlightCardView(
+    """A flight whose rows are damaged says so on its card: the others are to be seen."""
+    view = FlightCardView(
         id=card.flight_id,
         url=url_for("flights.flight", flight_id=card.flight_id),
         frames=card.frames,
         truth_source=card.truth_source,
-        image=_first_picture(database, card.flight_id, frames),
-        track=list(track) or estimated,
+        image=None,
+        track=[],
         track_is_estimated=not track,
-        reference_set=selection.reference_set,
-        models=models,
+        reference_set=None,
+        models=[],
+        damage=None,
     )
+    try:
+        selection = selected_runs(database, card.flight_id)
+        frames, models = column_figures(database, card.flight_id, selection)
+        best = chosen_model(models)
+        estimated: list[tuple[float, float]] = []
+        if best and not track:
+            estimated = _estimated_track(database, card.flight_id, selection.runs[best], frames)
+    except StoreError as error:
+        return view.model_copy(update={"damage": str(error)})
+    contents = {
+        "image": _first_picture(database, card.flight_id, frames),
+        "track": list(track) or estimated,
+        "reference_set": selection.reference_set,
+        "models": models,
+    }
+    return view.model_copy(update=contents)
 
 
 def _first_picture(database: Database, flight_id: str, frames: columns.Columns) -> str | None:
