@@ -8,10 +8,10 @@ demo: .venv/ready          ## make an area and a flight, ingest, search, export,
 	$(BIN)/coarseloc demo
 
 test: .venv/ready          ## the whole test suite, offline
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-postgres: .venv/ready ## the same on a PostgreSQL of its own (needs its server's binaries)
-	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python tools/with_postgres.py $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 torture: .venv/ready       ## kill -9 of everything that writes, a bit flipped in each file, memory; TRIALS=140, FLIPS=500
 	$(BIN)/python tests/torture/kills.py --trials $(or $(TRIALS),140)

@@ -155,7 +155,9 @@ def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch:
     ]
     for command in commands:
         asked = [word.replace("/data/", f"{root}/") for word in command[1:]]
-        asked += {"bench": ["--frames", "2"], "rotation": ["--frames", "4", "--positions", "1"]}.get(asked[0], [])
+        asked += {"bench": ["--frames", "2"], "rotation": ["--frames", "4", "--positions", "1", "--step", "45"]}.get(
+            asked[0], []
+        )
         if asked[0] == "serve":
             _serve_and_stop(root, environment)
             continue

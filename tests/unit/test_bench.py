@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +46,14 @@ TINY = Size(
 
 
 @pytest.fixture
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that wait for each other take seconds on a busy machine, and show nothing here."""
+def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads that wait for each other take seconds on a busy machine, and show nothing here. Nor does it to collect
+    anew before each contest what the suite has imported: what is frozen stays so to the end."""
     import faiss
     import torch
 
+    unfreeze = gc.unfreeze
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
     monkeypatch.setattr(machine, "cores", lambda: 1)
     before = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(1)
@@ -56,6 +61,7 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     yield
     torch.set_num_threads(before[0])
     faiss.omp_set_num_threads(before[1])
+    unfreeze()
 
 
 def test_every_way_runs_once_a_round_and_each_round_begins_with_another() -> None:
