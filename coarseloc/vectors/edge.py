@@ -216,7 +216,11 @@ def _hold_folder(folder: Path) -> BaseFileLock:
         lock = files.hold_lock(folder / ".lock", in_use)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
         owner = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        files.write_text(folder / OWNER, json.dumps(owner))
+        try:
+            files.write_text(folder / OWNER, json.dumps(owner))
+        except OSError:
+            lock.release()  # or it would be held until garbage is collected
+            raise
     except OSError as error:
         raise VectorStoreError(
             f"{folder} cannot be used for vectors ({error.strerror or error}): make it writable, or set "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import qdrant_edge
 from data_folders import copy_data
 
+from coarseloc.core import files
 from coarseloc.core.errors import LockedError, VectorStoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Point
@@ -128,6 +130,18 @@ import time; time.sleep(60)
             assert store.count(NAME, Where(reference_sets=("area",))) == 1_200
             probe = make_points(800, "flushed")[77]
             assert store.query(NAME, probe.vector, 1, Where(reference_sets=("flushed",)))[0].id == probe.id
+
+
+def test_a_store_that_could_not_say_who_opens_it_is_not_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_text", full)
+        with pytest.raises(VectorStoreError, match="No space left") as refused:
+            EdgeStore(folder)
+    EdgeStore(folder).close()
+    assert refused.tb is not None, "whose frames know the lock until here"
 
 
 def test_a_collection_whose_writes_were_cut_off_is_gone_and_leaves_nothing_behind(
