@@ -212,7 +212,9 @@ def _check_folder(path: Path) -> dict[str, Any]:
 
 
 def _file_names(path: Path) -> list[str]:
-    names = (str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir())
+    """Below a shard's folder, without its manifest; as text, since a Path takes ten times as long."""
+    before = len(str(path)) + 1
+    names = (os.path.join(folder, name)[before:] for folder, _, files in os.walk(path) for name in files)  # noqa: PTH118
     return sorted(name for name in names if name != MANIFEST)
 
 
