@@ -112,6 +112,11 @@ def without_folders(text: str) -> str:
     return text
 
 
+def error_text(error: CoarselocError) -> str:
+    """What an error says, in the reader's language, without this server's folders."""
+    return without_folders(message_translator(g.get("language", DEFAULT))(str(error)))
+
+
 def _is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is that of a full disk."""
     while error is not None:
@@ -127,8 +132,7 @@ def _respond_to_error(error: CoarselocError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     status = 507 if _is_disk_full(error) else status
     log.warning("%s %s (request %s): %s", request.method, request.path, g.get("request_id"), error)
-    translated = message_translator(g.get("language", DEFAULT))(str(error))
-    return _respond(Problem(status, without_folders(translated)))
+    return _respond(Problem(status, error_text(error), title=_title(status) if status >= 500 else None))
 
 
 def _refuse_host(error: SecurityError) -> Response:
@@ -166,6 +170,7 @@ def _title(status: int) -> str | None:
         405: _("This page does not take that"),
         413: _("This file is too large"),
         500: _("Something broke on our side"),
+        503: _("This cannot be answered now"),
         507: _("The server's disk is full"),
     }
     return titles.get(status)

@@ -147,6 +147,7 @@ def test_a_map_is_not_drawn_of_rows_that_are_not_as_they_were_written(tmp_path: 
         monkeypatch.setattr(seals, "_sound", set())  # as another process would begin
         answer = app.test_client().get(path)
         assert answer.status_code >= 500 and "damaged" in answer.text, path
+        assert "손상" in app.test_client().get(path, headers={"Accept-Language": "ko"}).json["detail"]
         cards = app.test_client().get("/flights.json").json["flights"]
         shown = {card["id"]: card["damage"] or card["models"] for card in cards}
         assert table == "track_estimates" or "damaged" in shown[FLIGHT]

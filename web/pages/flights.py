@@ -34,7 +34,7 @@ from web.pages import address, as_json, page
 from web.pages.images import frame_file_url, frame_url, result_url
 from web.pages.map import map_bounds, run_map
 from web.pages.tracks import TrackView, track_view
-from web.problems import Problem
+from web.problems import Problem, error_text
 from web.selection import (
     FlightFacts,
     RunFigures,
@@ -166,7 +166,7 @@ def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[fl
         if best and not track:
             estimated = _estimated_track(database, card.flight_id, selection.runs[best], frames)
     except StoreError as error:
-        return view.model_copy(update={"damage": str(error)})
+        return view.model_copy(update={"damage": error_text(error)})
     contents = {
         "image": _first_picture(database, card.flight_id, frames),
         "track": list(track) or estimated,
