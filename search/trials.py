@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -30,9 +29,10 @@ from search.faiss_vectors import FaissVectors
 from search.neighbors import SMALL, CandidateEngine, nearest
 
 FILE = "search_trials.json"
-_BUDGET_S = 0.06  # of the rounds after each way's first
-_ROUNDS = 9
-_HOPELESS = 1.6  # times the fastest first round: such ways are not tried again
+_BUDGET_S = 0.06  # of the rounds after the first ones
+_FIRST_ROUNDS = 2  # of all ways: in one round anything else may disturb the fastest
+_ROUNDS = 8  # more
+_HOPELESS = 1.6  # times the fastest: such ways are not tried again
 _SAMPLE_BYTES = 2**26  # of vectors: far more than a core's cache
 _SAMPLE_PRODUCTS = 2**27  # multiplications of one round
 _MOST_QUERIES = 64  # more at once are as fast in the same way
@@ -48,7 +48,7 @@ class Trial:
     dim: int
     queries: int
     way: CpuWay
-    ms: Mapping[str, float]  # each way's median, of the vectors that were tried
+    ms: Mapping[str, float]  # each way's least, of the vectors that were tried
     tried_at: str
     load: float  # processes that ran or wanted to, over the minute before
 
@@ -143,18 +143,24 @@ def _try_ways(stored: FaissVectors, queries: int, k: int, libraries: tuple[str, 
         for way in cpu_ways(queries, sample.half is not None, libraries)
     }
     next(iter(calls.values()))()  # pages are read and threads started before the times
-    seconds = {way: [_seconds(call)] for way, call in calls.items()}
-    fastest = min(first for (first,) in seconds.values())
-    hopeful = [way for way, (first,) in seconds.items() if first <= _HOPELESS * fastest]
+    seconds: dict[CpuWay, list[float]] = {way: [] for way in calls}
+
+    def time_round(ways: Iterable[CpuWay]) -> None:
+        for way in ways:
+            seconds[way].append(_seconds(calls[way]))
+
+    for _ in range(_FIRST_ROUNDS):
+        time_round(calls)
+    fastest = min(map(min, seconds.values()))
+    hopeful = [way for way, times in seconds.items() if min(times) <= _HOPELESS * fastest]
     started = time.perf_counter()
     for turn in range(_ROUNDS):
         if turn >= 2 and time.perf_counter() - started > _BUDGET_S:
             break
-        for way in hopeful:
-            seconds[way].append(_seconds(calls[way]))
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    best = min(hopeful, key=medians.__getitem__)
-    ms = {str(way): round(median * 1e3, 4) for way, median in medians.items()}
+        time_round(hopeful)
+    least = {way: min(times) for way, times in seconds.items()}  # what else ran meanwhile only adds to it
+    best = min(least, key=least.__getitem__)
+    ms = {str(way): round(seconds * 1e3, 4) for way, seconds in least.items()}
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return Trial(stored.flat.ntotal, stored.flat.d, queries, best, ms, now, round(load, 2))
 
