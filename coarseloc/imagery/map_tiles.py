@@ -95,8 +95,15 @@ def picture_tile(picture: UInt8, bounds: BBox, tile: MapTile) -> UInt8:
         left %= 360.0
     right = left + tile.box.east - tile.box.west
     top, bottom = ((bounds.north - lat) * per_y for lat in (tile.box.north, tile.box.south))
-    corners = [(left * per_x, top), (right * per_x, top), (left * per_x, bottom)]
-    return _cut(Image.fromarray(picture), np.ones((height, width), np.bool_), corners)
+    left, right = left * per_x, right * per_x
+    # Only what the tile shows, and some for what averages and bicubic reach: the whole picture takes longer to copy.
+    spare = 4 * (1 + int(max(right - left, bottom - top) / TILE_PX))
+    x, y = max(0, int(left) - spare), max(0, int(top) - spare)
+    part = picture[y : max(y, int(bottom) + spare), x : max(x, int(right) + spare)]
+    if not part.size:
+        return np.zeros((TILE_PX, TILE_PX, 4), np.uint8)
+    corners = [(left - x, top - y), (right - x, top - y), (left - x, bottom - y)]
+    return _cut(Image.fromarray(part), np.ones(part.shape[:2], np.bool_), corners)
 
 
 def encode(rgba: UInt8, form: str) -> bytes:
