@@ -134,7 +134,10 @@ def _launch(db: Database, data_dir: Path, job: int) -> None:
 def _reap(db: Database, job: StoredJob, process: subprocess.Popen[bytes], log: Path) -> None:
     """Of a process that ended without a word (a mistake in its arguments, a kill) the record says what is known."""
     code = process.wait()
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []  # its log is gone: how it ended is known all the same
     with db.write() as session:
         jobs.finish_job(session, job.id, code if code >= 0 else 128 - code, lines[-1] if lines else "", job.started_at)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database = open_database(settings_of(tmp_path).database)
     yield database
     database.close()
+
+
+@pytest.fixture(autouse=True)
+def _jobs_have_ended(tmp_path: Path) -> Iterator[None]:
+    """Threads write the ends of jobs into this test's folder, which then goes."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("coarseloc-job-"):
+            thread.join(60)
 
 
 def stored(database: Database, job: int) -> jobs.StoredJob:
