@@ -106,8 +106,10 @@ def map_tile(name: str, zoom: int, x: int, y: int, form: str) -> AnyResponse:
     extent = set_extent(state, stored)
     if extent is None or not tile.meets(extent):
         raise _no_tile()
-    key = ("map tile", stored.uid, _version(state, stored), tile, form)
-    return send_tile(state.map_tiles.recall(key, lambda: _cut(state, stored, extent, tile, form)), f"image/{form}")
+    version = _version(state, stored)
+    key = ("map tile", stored.uid, version, tile, form)
+    data = state.map_tiles.recall(key, lambda: _cut(state, stored, version, extent, tile, form))
+    return send_tile(data, f"image/{form}")
 
 
 def send_tile(data: bytes, mimetype: str) -> AnyResponse:
@@ -133,16 +135,16 @@ def _version(state: WebState, stored: StoredReferenceSet) -> str:
         return ids.digest({"set": stored.uid, "generation": gallery.generation(session)})[:12]
 
 
-def _cut(state: WebState, stored: StoredReferenceSet, extent: BBox, tile: MapTile, form: str) -> bytes:
+def _cut(state: WebState, stored: StoredReferenceSet, version: str, extent: BBox, tile: MapTile, form: str) -> bytes:
     """From the sources where the tile is sharper than the picture of the whole set, else from that."""
     with _CUTTING:
-        source = _source(state, stored)
+        source = _source(state, stored, version)
         if source is not None and tile.pixel_m < max(geo.box_size_m(extent)) / LONGEST_PX:
             try:
                 return encode(window_tile(source, tile), form)
             except CoarselocError:  # a part that cannot be read: the picture of all shows what was there
                 pass
-        key = ("mosaic path", stored.uid, _version(state, stored))  # no older than the tiles that are kept
+        key = ("mosaic path", stored.uid, version)  # no older than the tiles that are kept
         path = state.memory.recall(key, lambda: _path_by_content(state, stored.name))
         mosaic_path = _laid_mosaic(state, stored.name, path)
         if mosaic_path is None:  # no heading is a quarter turn
@@ -151,7 +153,7 @@ def _cut(state: WebState, stored: StoredReferenceSet, extent: BBox, tile: MapTil
         return encode(picture_tile(mosaic, extent, tile), form)
 
 
-def _source(state: WebState, stored: StoredReferenceSet) -> WindowSource | None:
+def _source(state: WebState, stored: StoredReferenceSet, version: str) -> WindowSource | None:
     """The set's own map; thumbnails laid together where its files are gone; None without either."""
 
     def open_source() -> WindowSource | None:
@@ -162,7 +164,7 @@ def _source(state: WebState, stored: StoredReferenceSet) -> WindowSource | None:
         except CoarselocError:
             return _laid_thumbnails(state, stored)
 
-    return state.memory.recall(("ground source", stored.uid, _version(state, stored)), open_source)
+    return state.memory.recall(("ground source", stored.uid, version), open_source)
 
 
 def _laid_thumbnails(state: WebState, stored: StoredReferenceSet) -> WindowSource | None:
@@ -218,7 +220,7 @@ def grid(name: str) -> AnyResponse:
     state = current_state()
     stored = stored_set(state.database, ids.label(name))
     extent = set_extent(state, stored)
-    source = _source(state, stored)
+    source = _source(state, stored, _version(state, stored))
     crs = source.crs if isinstance(source, OrthophotoWindows) else None
     fit = extent and state.memory.recall(("map grid", crs, extent), lambda: grid_polynomials(crs, extent))
     if not extent or not fit:
