@@ -160,7 +160,7 @@ def _try_ways(stored: FaissVectors, queries: int, k: int, libraries: tuple[str, 
         time_round(hopeful)
     least = {way: min(times) for way, times in seconds.items()}  # what else ran meanwhile only adds to it
     best = min(least, key=least.__getitem__)
-    ms = {str(way): round(seconds * 1e3, 4) for way, seconds in least.items()}
+    ms = {str(way): round(least_s * 1e3, 4) for way, least_s in least.items()}
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return Trial(stored.flat.ntotal, stored.flat.d, queries, best, ms, now, round(load, 2))
 

@@ -21,6 +21,7 @@ TILE_PX = 256
 MAX_ZOOM = 24
 _EQUATOR_M = 2 * math.pi * 6_378_137.0
 _MARGIN = 1.03  # a degree's two lengths differ from Mercator's by up to 0.7 %; the rest is bicubic's reach
+_BICUBIC_PX = 3  # that it reaches beyond a tile's edge
 _FORMATS: dict[str, dict[str, Any]] = {"webp": {"quality": 86, "method": 2}, "png": {"compress_level": 4}}
 FORMATS = tuple(_FORMATS)
 
@@ -83,7 +84,7 @@ def window_tile(source: WindowSource, tile: MapTile) -> UInt8:
     corners = [window.metres_of(LonLat(*place)) for place in _corners(box)]
     pixels = [(x / window.gsd_m, y / window.gsd_m) for x, y in corners]
     alpha = np.ones(window.pixels.shape[:2], np.bool_) if window.valid is None else window.valid
-    return _cut(Image.fromarray(window.pixels), alpha, pixels)
+    return _cut(window.pixels, alpha, pixels)
 
 
 def picture_tile(picture: UInt8, bounds: BBox, tile: MapTile) -> UInt8:
@@ -95,15 +96,8 @@ def picture_tile(picture: UInt8, bounds: BBox, tile: MapTile) -> UInt8:
         left %= 360.0
     right = left + tile.box.east - tile.box.west
     top, bottom = ((bounds.north - lat) * per_y for lat in (tile.box.north, tile.box.south))
-    left, right = left * per_x, right * per_x
-    # Only what the tile shows, and some for what averages and bicubic reach: the whole picture takes longer to copy.
-    spare = 4 * (1 + int(max(right - left, bottom - top) / TILE_PX))
-    x, y = max(0, int(left) - spare), max(0, int(top) - spare)
-    part = picture[y : max(y, int(bottom) + spare), x : max(x, int(right) + spare)]
-    if not part.size:
-        return np.zeros((TILE_PX, TILE_PX, 4), np.uint8)
-    corners = [(left - x, top - y), (right - x, top - y), (left - x, bottom - y)]
-    return _cut(Image.fromarray(part), np.ones(part.shape[:2], np.bool_), corners)
+    corners = [(left * per_x, top), (right * per_x, top), (left * per_x, bottom)]
+    return _cut(picture, np.broadcast_to(np.True_, (height, width)), corners)
 
 
 def encode(rgba: UInt8, form: str) -> bytes:
@@ -118,26 +112,23 @@ def _corners(box: BBox) -> list[tuple[float, float]]:
     return [(box.west, box.north), (box.east, box.north), (box.west, box.south)]
 
 
-def _cut(image: Image.Image, valid: Any, corners: list[tuple[float, float]]) -> UInt8:
+def _cut(pixels: UInt8, valid: Any, corners: list[tuple[float, float]]) -> UInt8:
     """What lies between the upper left, upper right and lower left corner, in continuous pixels of the image; averaged
     first where it is finer than the tile."""
     (x0, y0), (x1, y1), (x2, y2) = corners
+    xs, ys = (x0, x1, x2, x1 + x2 - x0), (y0, y1, y2, y1 + y2 - y0)
     factor = max(1, int(min(math.hypot(x1 - x0, y1 - y0), math.hypot(x2 - x0, y2 - y0)) / TILE_PX))
-    mask = Image.fromarray(valid.view(np.uint8) * np.uint8(255))
+    spare = factor if factor > 1 else _BICUBIC_PX
+    left, top = max(0, int(min(xs)) - spare), max(0, int(min(ys)) - spare)
+    part = slice(top, max(top, int(max(ys)) + spare)), slice(left, max(left, int(max(xs)) + spare))
+    if not pixels[part].size:
+        return np.zeros((TILE_PX, TILE_PX, 4), np.uint8)
+    image, mask = Image.fromarray(pixels[part]), Image.fromarray(valid[part].view(np.uint8) * np.uint8(255))
     if factor > 1:
-        spare = max(0, int(min(x0, x1, x2)) - factor), max(0, int(min(y0, y1, y2)) - factor)
-        box = (
-            *spare,
-            min(image.width, int(max(x0, x1, x2)) + factor),
-            min(image.height, int(max(y0, y1, y2)) + factor),
-        )
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return np.zeros((TILE_PX, TILE_PX, 4), np.uint8)
-        image, mask = image.reduce(factor, box), mask.reduce(factor, box)
-        corners = [((x - spare[0]) / factor, (y - spare[1]) / factor) for x, y in corners]
-        (x0, y0), (x1, y1), (x2, y2) = corners
+        image, mask = image.reduce(factor), mask.reduce(factor)
+    (x0, y0), (x1, y1), (x2, y2) = (((x - left) / factor, (y - top) / factor) for x, y in corners)
     affine = ((x1 - x0) / TILE_PX, (x2 - x0) / TILE_PX, x0, (y1 - y0) / TILE_PX, (y2 - y0) / TILE_PX, y0)
     size, kind = (TILE_PX, TILE_PX), Image.Transform.AFFINE
-    pixels = np.asarray(image.transform(size, kind, affine, Image.Resampling.BICUBIC))
+    colours = np.asarray(image.transform(size, kind, affine, Image.Resampling.BICUBIC))
     alpha = np.asarray(mask.transform(size, kind, affine, Image.Resampling.NEAREST))
-    return np.dstack([pixels, alpha])
+    return np.dstack([colours, alpha])
