@@ -146,34 +146,35 @@ def flights_plural() -> AnyResponse:
 
 def _card(database: Database, card: gallery.FlightCard, track: Sequence[tuple[float, float]]) -> FlightCardView:
     """A flight whose rows are damaged says so on its card: the others are to be seen."""
-    view = FlightCardView(
+    try:
+        contents = _card_contents(database, card.flight_id, track)
+    except StoreError as error:
+        contents = {"image": None, "track": [], "reference_set": None, "models": [], "damage": error_text(error)}
+    return FlightCardView(
         id=card.flight_id,
         url=url_for("flights.flight", flight_id=card.flight_id),
         frames=card.frames,
         truth_source=card.truth_source,
-        image=None,
-        track=[],
         track_is_estimated=not track,
-        reference_set=None,
-        models=[],
-        damage=None,
+        **contents,
     )
-    try:
-        selection = selected_runs(database, card.flight_id)
-        frames, models = column_figures(database, card.flight_id, selection)
-        best = chosen_model(models)
-        estimated: list[tuple[float, float]] = []
-        if best and not track:
-            estimated = _estimated_track(database, card.flight_id, selection.runs[best], frames)
-    except StoreError as error:
-        return view.model_copy(update={"damage": error_text(error)})
-    contents = {
-        "image": _first_picture(database, card.flight_id, frames),
+
+
+def _card_contents(database: Database, flight_id: str, track: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """What a card shows of a flight's rows. Raises StoreError where they are not as they were written."""
+    selection = selected_runs(database, flight_id)
+    frames, models = column_figures(database, flight_id, selection)
+    best = chosen_model(models)
+    estimated: list[tuple[float, float]] = []
+    if best and not track:
+        estimated = _estimated_track(database, flight_id, selection.runs[best], frames)
+    return {
+        "image": _first_picture(database, flight_id, frames),
         "track": list(track) or estimated,
         "reference_set": selection.reference_set,
         "models": models,
+        "damage": None,
     }
-    return view.model_copy(update=contents)
 
 
 def _first_picture(database: Database, flight_id: str, frames: columns.Columns) -> str | None:
