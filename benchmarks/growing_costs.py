@@ -112,7 +112,7 @@ def area_costs(workspace: Workspace, work: Path) -> Costs:
     costs = {}
     for km2 in AREAS_KM2:
         area = area_of(work, km2)
-        flight = part_of(flight_over(work, area, MAP_FRAMES), MAP_FRAMES, f"area-{km2}")
+        flight = flight_over(work, area, MAP_FRAMES)
         costs[km2] = cpu_s(partial(workspace.localize, flight, map=area)) / MAP_FRAMES
     return costs
 

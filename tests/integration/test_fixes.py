@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data_folders import copy_data
-from databases import environment_of
+from data_folders import copy_data, own_database
 
 import coarseloc as cl
 from coarseloc.core.camera import Camera
@@ -48,14 +47,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pristine(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with both areas ingested."""
     folder = tmp_path_factory.mktemp("ingested") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in environment_of(folder):
-            patch.delenv(name, raising=False)
-        with cl.open(folder, device="cpu", input_px=96) as workspace:
-            for name in ("area", "elsewhere"):
-                workspace.ingest(
-                    cl.orthophoto(sources / f"{name}.tif", name=name, footprint_m=FOOTPRINT_M, altitude_m=300), ["demo"]
-                )
+    with own_database(), cl.open(folder, device="cpu", input_px=96) as workspace:
+        for name in ("area", "elsewhere"):
+            workspace.ingest(
+                cl.orthophoto(sources / f"{name}.tif", name=name, footprint_m=FOOTPRINT_M, altitude_m=300), ["demo"]
+            )
     return folder
 
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from data_folders import copy_data
-from databases import environment_of
+from data_folders import copy_data, own_database
 from PIL import Image
 from textured_maps import textured_map
 
@@ -59,12 +58,9 @@ def flight(ground_map: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(ground_map: Path, flight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the map ingested and the flight searched."""
     folder = tmp_path_factory.mktemp("searched") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in environment_of(folder):
-            patch.delenv(name, raising=False)
-        with cl.open(folder, device="cpu", input_px=96) as workspace:
-            workspace.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["demo"])
-            workspace.search(flight)
+    with own_database(), cl.open(folder, device="cpu", input_px=96) as workspace:
+        workspace.ingest(cl.orthophoto(ground_map, name="area", footprint_m=FOOTPRINT_M, altitude_m=300), ["demo"])
+        workspace.search(flight)
     return folder
 
 
@@ -99,11 +95,8 @@ def as_wide_as_it_is(flight: Path) -> Flight:
 def map_track(ground_map: Path, flight: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     """Tracked on the map, by frames whose width was given."""
     folder = tmp_path_factory.mktemp("map-track") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in environment_of(folder):
-            patch.delenv(name, raising=False)
-        with cl.open(folder, device="cpu") as workspace:
-            records = list(workspace.track(as_wide_as_it_is(flight), map_request=cl.MapRequest(ground_map)))
+    with own_database(), cl.open(folder, device="cpu") as workspace:
+        records = list(workspace.track(as_wide_as_it_is(flight), map_request=cl.MapRequest(ground_map)))
     return Tracked(folder, records)
 
 

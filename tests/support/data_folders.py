@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def own_database() -> Iterator[None]:
+    """What is opened meanwhile has its database in its own folder, whatever server the tests run on: to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COARSELOC_DATABASE_URL", raising=False)
+        yield
 
 
 def copy_data(source: Path, target: Path) -> Path:
