@@ -117,9 +117,9 @@ def test_events_are_the_records_that_come_and_a_client_that_comes_back_misses_no
     assert stream.mimetype == "text/event-stream" and stream.headers["Cache-Control"] == "no-store"
     assert stream.headers["Content-Security-Policy"].startswith("default-src 'none'")
     parts = iter(stream.response)
-    next(parts)  # the head goes out
-    with recording.open("a") as file:
+    with recording.open("a") as file:  # after the head, before anything of the stream has been read
         file.write(record(7)[50:] + record(8))
+    next(parts)
     events = [next(parts).decode() for _ in range(2)]
     numbers = [json.loads(event.split("data: ")[1])["frame_index"] for event in events]
     assert numbers == [7, 8] and all("event: frame\n" in event for event in events)

@@ -88,7 +88,8 @@ def jobs_page() -> JobsPage:
 @routes.get("/jobs/events")
 def events() -> Response:
     """Say whenever a job has changed: begun, come farther, ended."""
-    stream = _events(current_state().database)
+    database = current_state().database
+    stream = _events(database, _newest_states(database))
     return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -139,19 +140,23 @@ def _view(job: StoredJob) -> JobView:
     )
 
 
-def _events(database: Database) -> Iterator[str]:
+def _newest_states(database: Database) -> list[tuple[object, ...]]:
+    """What a reader can see of the newest jobs; their heartbeats alone are no news."""
+    with database.read() as session:
+        stored = stored_jobs.jobs(session, JOBS_SHOWN)
+    return [(job.id, running.job_state(job), job.label, job.completed, job.finished_at) for job in stored]
+
+
+def _events(database: Database, latest: list[tuple[object, ...]]) -> Iterator[str]:
+    """latest: as of before the answer's head went out. A client looks at the page once it has the head, so that every
+    change is either on that page or an event."""
     yield ": \n\n"  # the head of the answer goes out
-    latest, sent_s = None, time.monotonic()
+    sent_s = time.monotonic()
     while True:
-        with database.read() as session:
-            stored = stored_jobs.jobs(session, JOBS_SHOWN)
-        # The heartbeat alone is no news.
-        now = [(job.id, running.job_state(job), job.label, job.completed, job.finished_at) for job in stored]
+        now = _newest_states(database)
         if now != latest:
-            if latest is not None:
-                yield "event: job\ndata: {}\n\n"
-                sent_s = time.monotonic()
-            latest = now
+            latest, sent_s = now, time.monotonic()
+            yield "event: job\ndata: {}\n\n"
         if time.monotonic() - sent_s > _SILENCE_S:
             sent_s = time.monotonic()
             yield ": \n\n"

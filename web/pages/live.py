@@ -81,12 +81,14 @@ def events() -> Response:
     data_dir = current_state().settings.data_dir
     named = request.args.get("session")
     chosen = _chosen(recordings(data_dir), named)
-    stream = _events(data_dir, chosen, named is None, request.headers.get("Last-Event-ID", ""))
+    offset = _offset_after(chosen, request.headers.get("Last-Event-ID", ""))
+    stream = _events(data_dir, chosen, named is None, offset)
     return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _events(data_dir: Path, chosen: Recording | None, follows_newest: bool, last_id: str) -> Iterator[str]:
-    offset = _offset_after(chosen, last_id)
+def _events(data_dir: Path, chosen: Recording | None, follows_newest: bool, offset: int) -> Iterator[str]:
+    """offset: from before the answer's head went out. A client looks at the page once it has the head, so that every
+    record is either on that page or an event."""
     yield ": \n\n"  # the head of the answer goes out
     sent_s = time.monotonic()
     while True:

@@ -1,34 +1,46 @@
 // The live page: events say that there is something new; the page itself, fetched again, shows it.
 
 const LEAST_MS = 700; // between two looks, however fast frames come
+const RETRY_MS = 3000; // after one that failed: a busy server answers the next
 const page = document.getElementById("live");
 let looking = false;
 let waits = false;
+let isHeldByFocus = false;
 
 async function look() {
-  if (looking) {
-    waits = true;
-    return;
-  }
+  waits = true;
+  if (looking) return;
   looking = true;
   waits = false;
-  try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
-    if (answer.ok && fresh && !page.contains(document.activeElement)) page.replaceChildren(...fresh.children);
-    else if (answer.ok && fresh) replaceUnlessFocused(fresh);
-  } catch {
-    // the events' connection says that the server is gone
-  }
-  setTimeout(() => {
-    looking = false;
-    if (waits) look();
-  }, LEAST_MS);
+  const shown = await show();
+  waits ||= !shown;
+  setTimeout(
+    () => {
+      looking = false;
+      if (waits) look();
+    },
+    shown ? LEAST_MS : RETRY_MS,
+  );
   tick();
 }
 
-/** Leave the part that holds the reader's focus where it is. */
+/** Fetch the page and put its parts in place; false where no page came. */
+async function show() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+    if (!answer.ok || !fresh) return false;
+    replaceUnlessFocused(fresh);
+    return true;
+  } catch {
+    return false; // the events' connection says that the server is gone
+  }
+}
+
+/** Leave the part that holds the reader's focus where it is, until the focus goes elsewhere. */
 function replaceUnlessFocused(fresh) {
+  isHeldByFocus = page.contains(document.activeElement);
+  if (!isHeldByFocus) return page.replaceChildren(...fresh.children);
   const old = [...page.children];
   [...fresh.children].forEach((part, i) => {
     if (!old[i]) page.append(part);
@@ -55,4 +67,7 @@ events.addEventListener("open", () => {
   look();
 });
 events.addEventListener("error", () => online(false));
+page.addEventListener("focusout", () => {
+  if (isHeldByFocus) look();
+});
 setInterval(tick, 1000);
