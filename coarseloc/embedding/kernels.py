@@ -103,7 +103,8 @@ def _int8_linear(x: Tensor, layer: Linear) -> Tensor:
     """Each token by a scale of its own: a DINOv3 has a few tokens with very large numbers, which would take the
     levels from all others."""
     weight: _Int8 = layer.weight
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp_(min=1e-12) / _LEVELS
+    largest = torch.maximum(x.amax(dim=-1, keepdim=True), x.amin(dim=-1, keepdim=True).neg_())  # |x|'s, without |x|
+    scale = largest.clamp_(min=1e-12) / _LEVELS
     levels = (x / scale).round_().add_(_LEVELS + 1).to(torch.uint8)
     product = torch.ops.onednn.qlinear_pointwise(
         *(levels, 1.0, _LEVELS + 1), *weight, None, 1.0, 0, torch.float32, "none", [], ""
