@@ -70,11 +70,10 @@ def make_plan(
     seals.check(session, "set", stored.id)
     _warn_of_moved_tiles(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
-    removed = _remove_missing(session, stored, source, keep_missing)
+    rotated_tiles, removed = _without_missing(session, stored, source, keep_missing)
     references.clear_failures(session, stored.id)
     references.save_failures(session, stored.id, source.failures)
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
-    rotated_tiles = references.rotated_tiles(session, stored.id)
     embedded = {spec.id: embeddings.embedded_contents(session, stored.id, spec.id) for spec in stored_specs}
     work, views = missing_work(source, stored_specs, rotated_tiles, embedded, thumbnails)
     to_read = sum(len(w.angles) for w in work)
@@ -135,8 +134,11 @@ def count_missing(session: Session, source: TileSource, spec: EmbeddingSpec, thu
     return sum(len(tile_work.angles) for tile_work in work)
 
 
-def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSource, keep_missing: bool) -> int:
-    """Remove views that the source no longer gives, or say that they are kept; returns how many are removed.
+def _without_missing(
+    session: Session, stored: StoredReferenceSet, source: TileSource, keep_missing: bool
+) -> tuple[dict[tuple[int, int], StoredRotatedTile], int]:
+    """Remove views that the source no longer gives, or say that they are kept; returns (the set's views, how many are
+    removed).
 
     Of an orthophoto only whole tiles can be gone: asked for at fewer angles, it still gives the others.
     """
@@ -145,13 +147,14 @@ def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSo
         session, stored.id, {(index, angle) for index, of_tile in angles.items() for angle in of_tile}
     )
     is_cut = source.reference_set.kind == "orthophoto"
+    views = references.rotated_tiles(session, stored.id)
     missing = {
         (index, angle): view.id
-        for (index, angle), view in references.rotated_tiles(session, stored.id).items()
+        for (index, angle), view in views.items()
         if index not in angles or (not is_cut and angle not in angles[index])
     }
     if not missing:
-        return 0
+        return views, 0
     index, angle = min(missing)
     text = (
         f"{len(missing)} views of reference set {stored.name!r} (first: tile {index} at {angle:03d}) are no longer in "
@@ -159,10 +162,10 @@ def _remove_missing(session: Session, stored: StoredReferenceSet, source: TileSo
     )
     if keep_missing:
         _log.warning("%s: kept, as --keep-missing says", text)
-        return 0
+        return views, 0
     references.remove_views(session, stored.id, missing.values())
     _log.warning("%s: removed; finished runs keep what they found. --keep-missing would keep them", text)
-    return len(missing)
+    return {view: stored_view for view, stored_view in views.items() if view not in missing}, len(missing)
 
 
 def _warn_of_moved_tiles(session: Session, stored: StoredReferenceSet, tiles: Sequence[Tile]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -166,11 +167,35 @@ def _group_captures(
     return groups, failures
 
 
-class _Grid(NamedTuple):
+@dataclass(slots=True)
+class _Grid:
     """Captures whose tiles of the same numbers lie at the same places."""
 
     captures: list[Capture]
     places: dict[int, LonLat]
+    _stride_m: float | None = None  # of these places, where it was asked for
+
+    def add(self, capture: Capture, places: Mapping[int, LonLat]) -> None:
+        self.captures.append(capture)
+        if new := {index: place for index, place in places.items() if index not in self.places}:
+            self.places.update(new)
+            self._stride_m = None
+
+    def stride_m(self, overlap: float, footprint_m: float | None) -> float:
+        """Metres from a place to the next; infinite where there is only one and nobody says."""
+        if footprint_m is not None:
+            return footprint_m * (1 - overlap)
+        if self._stride_m is None:
+            places = set(self.places.values())
+            self._stride_m = tiling.spacing(list(places)) if len(places) > 1 else math.inf
+        return self._stride_m
+
+    def holds(self, places: Mapping[int, LonLat], overlap: float, footprint_m: float | None) -> bool:
+        """Tell whether tiles of the same numbers lie less than half a stride apart (median)."""
+        shared = sorted(self.places.keys() & places.keys())
+        here, there = (np.array([of_grid[index] for index in shared]) for of_grid in (self.places, places))
+        apart_m = geo.distance_m(here[:, 0], here[:, 1], there[:, 0], there[:, 1])
+        return bool(np.median(apart_m) <= self.stride_m(overlap, footprint_m) / 2)
 
 
 def _split_grids(
@@ -188,12 +213,10 @@ def _split_grids(
         captures, key=lambda capture: not places[capture.path]
     ):  # stable: by name, those with labels first
         shared = [grid for grid in grids if grid.places.keys() & places[capture.path].keys()]
-        matching = [
-            grid for grid in shared if _is_same_grid(grid.places, places[capture.path], capture.overlap, footprint_m)
-        ]
+        matching = [grid for grid in shared if grid.holds(places[capture.path], capture.overlap, footprint_m)]
         if matching:
             best = max(matching, key=lambda grid: len(grid.places.keys() & places[capture.path].keys()))
-            _add_to_grid(best, capture, places[capture.path])
+            best.add(capture, places[capture.path])
         elif shared or (places[capture.path] and not grids):
             grids.append(_Grid([capture], dict(places[capture.path])))
         else:
@@ -204,11 +227,6 @@ def _split_grids(
     order = {capture.path: number for number, capture in enumerate(captures)}
     by_name = [sorted(grid.captures, key=lambda capture: order[capture.path]) for grid in grids]
     return sorted(by_name, key=lambda grid: order[grid[0].path]), failures
-
-
-def _add_to_grid(grid: _Grid, capture: Capture, places: Mapping[int, LonLat]) -> None:
-    grid.captures.append(capture)
-    grid.places.update({index: place for index, place in places.items() if index not in grid.places})
 
 
 def _join_undecided(
@@ -227,7 +245,7 @@ def _join_undecided(
             same_time = [] if angles & {capture.angle_deg for capture in group} and not labelled else list(grids)
         if len(same_time) == 1:
             for capture in group:
-                _add_to_grid(same_time[0], capture, places[capture.path])
+                same_time[0].add(capture, places[capture.path])
         elif grids:
             failures += [_unplaced_failure(capture, grids) for capture in group]
     return failures
@@ -252,22 +270,6 @@ def _labelled_places(capture: Capture, labels: Labels) -> dict[int, LonLat]:
         if key is not None and label is not None and label.pose.location is not None:
             places[key[1]] = label.pose.location
     return places
-
-
-def _is_same_grid(
-    first: Mapping[int, LonLat], second: Mapping[int, LonLat], overlap: float, footprint_m: float | None
-) -> bool:
-    """Tell whether tiles of the same numbers lie less than half a stride apart (median); True without a stride."""
-    if footprint_m is not None:
-        stride_m = footprint_m * (1 - overlap)
-    elif len(set(first.values())) > 1:
-        stride_m = tiling.spacing(list(first.values()))
-    else:
-        return True
-    shared = sorted(first.keys() & second.keys())
-    a, b = (np.array([places[index] for index in shared]) for places in (first, second))
-    apart_m = geo.distance_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
-    return bool(np.median(apart_m) <= stride_m / 2)
 
 
 def _label_folders(root: Path, captures: Sequence[Capture]) -> list[Path]:

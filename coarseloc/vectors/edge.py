@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from filelock import BaseFileLock
@@ -20,8 +21,9 @@ from coarseloc.core.errors import VectorStoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Float32, Point, ScoredPoint
 from coarseloc.vectors.checks import check_batch, check_name, check_query, is_name
-from coarseloc.vectors.shard import BrokenShard, Shard, UnflushedShard
+from coarseloc.vectors.shard import BrokenShard, Shard, UnflushedShard, check_shard
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 OWNER = "owner.json"  # beside the lock: who holds it
@@ -63,9 +65,9 @@ class EdgeStore:
             return sorted(self._open)
 
     def has(self, collection: str) -> bool:
-        """Whether the collection is there and sound; it alone is opened."""
+        """Whether the collection is there with every byte as it was flushed; the engine loads it when it is used."""
         with self._opening:
-            return self._find(collection) is not None
+            return collection in self._open or self._sound(collection, check_shard) is not None
 
     @property
     def needs_rebuild(self) -> list[str]:
@@ -178,18 +180,24 @@ class EdgeStore:
         )
 
     def _find(self, collection: str) -> Shard | None:
+        if collection not in self._open and (shard := self._sound(collection, Shard)):
+            self._open[collection] = shard
+        return self._open.get(collection)
+
+    def _sound(self, collection: str, read: Callable[[Path], T]) -> T | None:
+        """What is read of a collection's folder; one that is not there or not sound gives None and is out of the way
+        from then on."""
         path = self.folder / check_name(collection)
         if not self._lock.is_locked:
             raise VectorStoreError(f"the vector store in {self.folder} was closed: open it again")
-        if collection not in self._open and path.is_dir():
-            try:
-                self._open[collection] = Shard(path)
-            except UnflushedShard as error:
-                log.warning("collection %s: %s: it is written anew from SQL", collection, error)
-                self._remove(path)
-            except BrokenShard as error:
-                self._put_aside(path, str(error))
-        return self._open.get(collection)
+        try:
+            return read(path) if path.is_dir() else None
+        except UnflushedShard as error:
+            log.warning("collection %s: %s: it is written anew from SQL", collection, error)
+            self._remove(path)
+        except BrokenShard as error:
+            self._put_aside(path, str(error))
+        return None
 
     def _put_aside(self, path: Path, reason: str) -> None:
         for older in self.folder.glob(f"{path.name}{_BROKEN}*"):

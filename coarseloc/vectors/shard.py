@@ -42,6 +42,17 @@ class UnflushedShard(BrokenShard):
     """Writes were cut off, so that no digest holds, or the folder is of a version that wrote none."""
 
 
+@contextmanager
+def _whose_fault() -> Iterator[None]:
+    """Tell the machine's troubles, as VectorStoreError, from the shard's, as BrokenShard."""
+    try:
+        yield
+    except (OSError, VectorStoreError) as error:
+        if any(trouble in str(error) for trouble in _PASSING):
+            raise VectorStoreError(f"{error}. The vectors are untouched: mend that and try again.") from error
+        raise BrokenShard(str(error)) from error
+
+
 class Shard:
     """An open collection. Reads may run beside one another and beside a write; writes take turns."""
 
@@ -50,19 +61,14 @@ class Shard:
         (permissions, disk, memory) is in the way."""
         self.path = path
         _check_space(path)  # opening writes too
-        try:
-            manifest = _check_folder(path)
-            self.dim, expected = int(manifest["dim"]), int(manifest["count"])
-            with engine_errors(f"opening {path}"):
-                self._edge = qe.EdgeShard.load(str(path))
-                count = self.count()
-                if count == expected and _digests(path) != manifest["xxh3_128"]:
-                    self._edge.flush()  # it applied what its journals held, as it does once
-                    _write_manifest(path, self.dim, count)
-        except (OSError, VectorStoreError) as error:
-            if any(trouble in str(error) for trouble in _PASSING):
-                raise VectorStoreError(f"{error}. The vectors are untouched: mend that and try again.") from error
-            raise BrokenShard(str(error)) from error
+        manifest = check_shard(path)
+        self.dim, expected = int(manifest["dim"]), int(manifest["count"])
+        with _whose_fault(), engine_errors(f"opening {path}"):
+            self._edge = qe.EdgeShard.load(str(path))
+            count = self.count()
+            if count == expected and _digests(path) != manifest["xxh3_128"]:
+                self._edge.flush()  # it applied what its journals held, as it does once
+                _write_manifest(path, self.dim, count)
         if count != expected:
             self._edge.close()
             raise BrokenShard(f"it holds {count} points where {expected} were flushed")
@@ -189,8 +195,10 @@ def _digests(path: Path) -> dict[str, str]:
     return {name: sparse_digest(path / name) for name in _file_names(path)}
 
 
-def _check_folder(path: Path) -> dict[str, Any]:
-    """Read the manifest of a folder of which every byte is as it was flushed. Raises BrokenShard naming what is not."""
+@_whose_fault()
+def check_shard(path: Path) -> dict[str, Any]:
+    """Read the manifest of a folder of which every byte is as it was flushed. Raises BrokenShard naming what is not,
+    VectorStoreError where the machine (permissions, memory) is in the way."""
     try:
         facts: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if "digest" not in facts:

@@ -71,6 +71,7 @@ def source_facts(source: TileSource) -> SourceFacts:
     facts = source.reference_set
     footprint_m = facts.footprint_m or geo.box_size_m(source.tiles[0].bbox)[0]
     angles = [source.angles_of(tile) for tile in source.tiles]
+    most_angles = max(map(len, angles))
     boxes = np.array([tile.bbox for tile in source.tiles])
     box = geo.bounds(boxes[:, [0, 2]], boxes[:, [1, 3]])
     expected = _grid_places(box, footprint_m, facts.overlap)
@@ -90,7 +91,7 @@ def source_facts(source: TileSource) -> SourceFacts:
         views=sum(map(len, angles)),
         outside=int(facts.parameters.get("outside", 0)),
         holes=max(0, expected - len(source.tiles)),
-        uneven=sum(len(of_tile) < max(map(len, angles)) for of_tile in angles),
+        uneven=sum(len(of_tile) < most_angles for of_tile in angles),
         box=box,
         ground_km2=_ground_km2(boxes, box),
         failures=dict(Counter(failure.kind for failure in source.failures)),
