@@ -10,7 +10,7 @@ from PIL import ExifTags
 from PIL.Image import Exif
 
 from coarseloc.core.types import AltitudeDatum, LonLat, Pose
-from coarseloc.imagery.label_files import parse_number
+from coarseloc.imagery.written_values import parse_number
 
 _SEA_REFERENCES = {b"\x00": 1, 0: 1, b"\x01": -1, 1: -1, b"\x02": 1, 2: 1, b"\x03": -1, 3: -1}  # 2 and 3: EXIF 3.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +18,14 @@ from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import AltitudeDatum, Doubt, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
 from coarseloc.imagery.gimbal import picture_attitude
-from coarseloc.imagery.label_tables import COLUMNS, decode_text, read_table
+from coarseloc.imagery.label_tables import COLUMNS, LabelTable, decode_text, read_table
 from coarseloc.imagery.utm_zones import read_zone
+from coarseloc.imagery.written_values import is_blank, parse_cell, parse_number, parse_time, unit_factor
 
 TABLES = (".csv", ".tsv", ".txt")
 MAX_LABEL_BYTES = 200_000_000
 _MOST_TURNED_DEG = 720.0  # of a yaw that was counted on over north
+_TURN_DEG, _TURN_GON, _HALF_TURN_DEG = 360.0, 400.0, 180.0
 _AROUND_NULL_DEG = 1.0  # of latitude 0, longitude 0: a flight there is around it
 
 
@@ -123,75 +125,18 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageryError("missing-file", f"{path} cannot be read: {error.strerror}") from error
 
 
-# --- numbers and times as label files write them ---------------------------------------------------
-
-
-def parse_number(value: Any) -> float | None:
-    """Parse a finite number, also given as text; None for anything else."""
-    if value is None or isinstance(value, bool | bytes):
-        return None
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        return None
-    return parsed if math.isfinite(parsed) else None
-
-
-_TIME_FORMATS = (
-    "%Y:%m:%d %H:%M:%S",
-    "%Y:%m:%d %H:%M:%S.%f",
-    "%Y%m%d%H%M%S",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M:%S.%f",
-)
-_UNITS_PER_S = (1, 1e3, 1e6, 1e9)  # of a Unix time
-
-
-def parse_time(value: Any) -> datetime | None:
-    """Parse a date with its time of day: ISO 8601, as EXIF writes it, or Unix time in s, ms, µs or ns (which gets the
-    zone UTC). None for anything else, such as seconds since take-off, and for years before 1980 or after 2099."""
-    if not isinstance(value, str | float | int) or isinstance(value, bool):
-        return None
-    text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 1e21 else ""
-    times = [_unix_time(text), *(_formatted_time(text, form) for form in _TIME_FORMATS), _iso_time(text)]
-    return next((time for time in times if time is not None and 1980 <= time.year <= 2099), None)
-
-
-def _unix_time(text: str) -> datetime | None:
-    seconds = parse_number(text)
-    if seconds is None:
-        return None
-    plausible = [seconds / unit for unit in _UNITS_PER_S if 315_532_800 <= seconds / unit < 4_102_444_800]
-    return datetime.fromtimestamp(plausible[0], UTC) if plausible else None
-
-
-def _formatted_time(text: str, form: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, form)
-    except ValueError:
-        return None
-
-
-def _iso_time(text: str) -> datetime | None:
-    if len(text) < len("2025-11-24T15"):
-        return None  # a day is no time
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
-
-
 # --- JSON ------------------------------------------------------------------------------------------
 
 
 def _mapping_or_empty(value: Any) -> Any:
-    return value if isinstance(value, dict | BaseModel) else {}
+    if isinstance(value, dict | BaseModel):
+        return value
+    return {} if value is None else {f"a {type(value).__name__}": value}  # said where a position is missed
 
 
-Time = Annotated[datetime | None, BeforeValidator(parse_time)]
 _PlainNumber = Annotated[float, Strict(), AllowInfNan(False)]  # as nearly all are: told without a call of ours
 Number = Annotated[
-    _PlainNumber | Annotated[float | None, BeforeValidator(parse_number)] | None, Field(union_mode="left_to_right")
+    _PlainNumber | Annotated[float | None, BeforeValidator(parse_cell)] | None, Field(union_mode="left_to_right")
 ]
 
 
@@ -205,16 +150,27 @@ class _Position(BaseModel):
 
 
 class _Attitude(BaseModel):
-    yaw: Number = None
+    model_config = ConfigDict(extra="allow")  # kept, to say what was found in place of a yaw
+    yaw: Number = Field(default=None, validation_alias=AliasChoices("yaw", "yaw_deg", "heading", "heading_deg"))
     pitch: Number = None
     roll: Number = None
 
 
 class _Image(BaseModel):
+    model_config = ConfigDict(extra="allow")
     imageref: str
-    timestamp: Time = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
+    timestamp: Any = Field(None, validation_alias=AliasChoices("timestamp", "time", "datetime"))
     position: Annotated[_Position, BeforeValidator(_mapping_or_empty)] = Field(default_factory=_Position)
     attitude: Annotated[_Attitude, BeforeValidator(_mapping_or_empty)] = Field(default_factory=_Attitude)
+
+
+_NAMED = 8  # keys that a note names
+_TURN_KEY = re.compile(r"yaw|head|azimuth|orient|rot|quat|kappa|attitude", re.IGNORECASE)
+
+
+def _not_understood(column: str, values: Sequence[str], rows: int) -> str:
+    advice = ": write times as 2025-11-24 15:57:12" if parse_number(values[0]) is None and ":" in values[0] else ""
+    return f"{len(values)} of {rows} values of its {column} are not understood (first {values[0]!r}){advice}"
 
 
 def _image_or_none(value: Any) -> Any:
@@ -228,23 +184,50 @@ class _LabelJson(BaseModel):
 def _read_json(path: Path, crs: str | None) -> list[Label]:
     """Read a Label per entry that names an image; NotLabelsError where the JSON is of another form, ImageryError where
     it cannot be read. Numbers may be null, missing or text; what is none of these counts as missing."""
-    data = _read_bytes(path)
+    decoded = decode_text(_read_bytes(path))
+    another_form = NotLabelsError(
+        "unreadable-label",
+        f'{path} is not a label file: expected {{"images": [{{"imageref": …, "position": …, "attitude": …}}]}}',
+    )
     try:
-        images = _LabelJson.model_validate_json(data).images
+        entries = _LabelJson.model_validate_json(decoded.text.removeprefix("\ufeff")).images
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise ImageryError("unreadable-label", f"{path} is not valid JSON: {first['msg']}") from None
-        raise NotLabelsError(
-            "unreadable-label",
-            f'{path} is not a label file: expected {{"images": [{{"imageref": …, "position": …, "attitude": …}}]}}',
-        ) from None
+        raise another_form from None
+    images = [image for image in entries if image is not None]
+    if entries and not images:
+        raise another_form
     to_degrees = grid_positions(crs) if crs else None
-    note = f"its positions are taken in {crs}, as --label-crs says" if crs else ""
-    labels = [_json_label(image, to_degrees) for image in images if image is not None]
-    if note:
+    labels = [_json_label(image, to_degrees) for image in images]
+    notes = [decoded.notice, f"its positions are taken in {crs}, as --label-crs says" if crs else ""]
+    notes += _unused_keys(images, labels)
+    if note := "; ".join(filter(None, notes)):
         labels = [replace(label, note=note) for label in labels]
-    return _without_wild_yaws(labels, [image.attitude.yaw for image in images if image is not None])
+    return _with_yaw_doubts(labels, [image.attitude.yaw for image in images])
+
+
+def _unused_keys(images: Sequence[_Image], labels: Sequence[Label]) -> list[str]:
+    """Notes of what the images hold beside what is read, where none has a place or a yaw: it may be there; and of
+    times that are not understood."""
+    keys_by_lack: dict[str, Iterable[str]] = {}
+    if not any(label.pose.location for label in labels):
+        keys_by_lack["positions"] = (key for image in images for key in image.model_extra or ())
+    if all(image.attitude.yaw is None for image in images):
+        keys_by_lack["yaws"] = (
+            key
+            for image in images
+            for key in (*(image.attitude.model_extra or ()), *filter(_TURN_KEY.search, image.model_extra or ()))
+        )
+    notes = [
+        f"it tells no {lack}, and its {', '.join(names[:_NAMED])} are not used"
+        for lack, keys in keys_by_lack.items()
+        if (names := list(dict.fromkeys(keys)))
+    ]
+    times = [str(image.timestamp) for image in images if image.timestamp is not None]
+    unread = [time for time in times if not is_blank(time) and parse_time(time) is None]
+    return [*notes, _not_understood("timestamp", unread, len(times))] if unread else notes
 
 
 def _json_label(image: _Image, to_degrees: ToDegrees | None) -> Label:
@@ -258,7 +241,7 @@ def _json_label(image: _Image, to_degrees: ToDegrees | None) -> Label:
     if to_degrees and (lat is None or lon is None):
         lat, lon = place.y, place.x
     label = _label_at(name, pose, *_in_degrees(lat, lon, to_degrees), usable)
-    return label if image.timestamp is None else replace(label, time=image.timestamp)
+    return label if image.timestamp is None else replace(label, time=parse_time(image.timestamp))
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -281,12 +264,20 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
             f"{path} has the columns {', '.join(table.header[:40]) or '(none)'}: expected at least a file name, "
             "latitude and longitude, such as filename,lat_deg,lon_deg",
         )
+    factors = {
+        word: factor
+        for word, name in columns.items()
+        if name and word not in _IN_CRS_UNITS and (factor := unit_factor(table.units.get(name, "")))
+    }
     notes = [decoded.notice, table.notice]
+    notes += [f"its column {name} is in {table.units[name]}: converted" for word in factors if (name := columns[word])]
+    notes += _unread_cells(table, columns)
     if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
         notes.append(f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: taken to look straight down")
     rows, by_zone = table.rows, is_grid and not crs and not table.crs and columns["zone"] is not None
     to_degrees = _to_degrees(path, crs or table.crs) if (is_grid or crs) and not by_zone else None
-    labels = [label for row in rows if (label := _table_label(row, columns, to_degrees, is_grid))]
+    is_utc = (columns["time"] or "").endswith("_utc") or table.units.get(columns["time"] or "") in ("utc", "gmt")
+    labels = [label for row in rows if (label := _table_label(row, columns, to_degrees, is_grid, factors, is_utc))]
     if by_zone:
         notes += dict.fromkeys(note for label in labels if (note := label.note))
     elif crs:
@@ -294,8 +285,27 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     elif to_degrees:
         notes.append(f"its eastings and northings are taken in {_crs_name(table.crs)}, as it says")
     note = "; ".join(filter(None, notes))
-    yaws = [_parse_cell(row.get(columns["yaw"])) for row in rows] if columns["yaw"] else []
-    return _without_wild_yaws([replace(label, note=note) for label in labels], yaws)
+    yaws = [_number(row.get(columns["yaw"]), factors.get("yaw")) for row in rows] if columns["yaw"] else []
+    return _with_yaw_doubts([replace(label, note=note) for label in labels], yaws)
+
+
+def _unread_cells(table: LabelTable, columns: Mapping[str, str | None]) -> list[str]:
+    """Notes of columns that are used and hold cells that no number, or no time, is read from."""
+    notes = []
+    for word, name in columns.items():
+        if name is None or word in ("filename", "zone", *_LETTERS, *_PLACES):  # a place that is missed is said by row
+            continue
+        cells = [cell for row in table.rows if (cell := row.get(name) or "") and not is_blank(cell)]
+        parse = parse_time if word == "time" else parse_cell
+        if unread := [cell for cell in cells if parse(cell) is None]:
+            notes.append(_not_understood(name, unread, len(cells)))
+    return notes
+
+
+def _number(cell: str | None, factor: float | None) -> float | None:
+    """A cell's number, in metres or degrees by the unit of its column, where the cell does not say its own."""
+    number = parse_number(cell)
+    return parse_cell(cell) if number is None or factor is None else number * factor
 
 
 def _crs_name(crs: str) -> str:
@@ -320,10 +330,17 @@ def _to_degrees(path: Path, crs: str) -> ToDegrees:
 
 
 def _table_label(
-    row: Mapping[str, str], columns: Mapping[str, str | None], to_degrees: ToDegrees | None, is_grid: bool
+    row: Mapping[str, str],
+    columns: Mapping[str, str | None],
+    to_degrees: ToDegrees | None,
+    is_grid: bool,
+    factors: Mapping[str, float],
+    is_utc: bool,
 ) -> Label | None:
     cells = {word: row.get(name) for word, name in columns.items() if name is not None}
-    numbers = {word: _parse_cell(cells.get(word)) for word in COLUMNS if word not in ("filename", "time")}
+    numbers = {
+        word: _number(cells.get(word), factors.get(word)) for word in COLUMNS if word not in ("filename", "time")
+    }
     name = _normal_reference(cells["filename"] or "")
     if not name.rpartition("/")[2]:
         return None
@@ -346,7 +363,6 @@ def _table_label(
     lat, lon = _in_degrees(lat, lon, to_degrees)
     label = _label_at(name, replace(pose, altitude_datum=datum), lat, lon, usable)
     time = parse_time(cells.get("time"))
-    is_utc = (columns["time"] or "").endswith("_utc")
     return replace(
         label,
         time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time,
@@ -377,45 +393,29 @@ def _gimbal(numbers: Mapping[str, float | None]) -> Pose | None:
     return picture_attitude(yaw, -90.0 if pitch is None else pitch, numbers["gimbal_roll"] or 0.0)
 
 
-def _parse_cell(cell: str | None) -> float | None:
-    """Parse a number with a decimal point or comma, degrees with minutes and seconds as exiftool writes them, or a
-    number with its unit (`352.1 m Above Sea Level`)."""
-    text = (cell or "").strip().replace("−", "-")
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    if (number := parse_number(text)) is not None:
-        return number
-    if match := _WITH_UNIT.fullmatch(text):
-        return parse_number(match[1].replace(",", "."))
-    if (match := _DEGREES.fullmatch(text)) is None or (match["before"] and match["behind"]):
-        return None
-    degrees = float(match[2]) + float(match[3] or 0) / 60 + float(match[4] or 0) / 3600
-    return -degrees if (match["before"] or match["behind"]).upper() in ("S", "W") else degrees
-
-
-_DEGREES = re.compile(
-    r"(?P<before>[NSEW]?)\s*(\d+(?:\.\d+)?)\s*(?:deg|[°º도:\s])?\s*"
-    r"(?:(\d+(?:\.\d+)?)\s*['′’분:\s]?\s*(?:(\d+(?:\.\d+)?)\s*(?:[\"″”초]|''|))?)?\s*(?P<behind>[NSEW]?)",
-    re.IGNORECASE,
-)
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+")
 _PLACE_WORDS = ("latitude", "longitude", "easting", "northing", "altitude")
-_WITH_UNIT = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*m(?:\s.*)?)?")
+_LETTERS = ("latitude_letter", "longitude_letter", "zone_letter")
+_PLACES = ("latitude", "longitude", "easting", "northing")
+_IN_CRS_UNITS = ("easting", "northing")  # a CRS says in which
 
 
 # --- labels of either form -------------------------------------------------------------------------
 
 
-def _without_wild_yaws(labels: list[Label], yaws: Iterable[float | None]) -> list[Label]:
-    """Take all yaws of a file for none, and say so, where one is more than two turns."""
-    wildest = max((abs(yaw) for yaw in yaws if yaw is not None), default=0.0)
-    if wildest <= _MOST_TURNED_DEG:
+def _with_yaw_doubts(labels: list[Label], yaws: Iterable[float | None]) -> list[Label]:
+    """Take all yaws of a file for none where one is more than two turns, and say so; say where they may be gon."""
+    numbers = [yaw for yaw in yaws if yaw is not None]
+    wildest = max(map(abs, numbers), default=0.0)
+    if wildest > _MOST_TURNED_DEG:
+        note = f"its yaws reach {wildest:g}, which are no degrees (hundredths of them?): not used"
+        labels = [replace(label, pose=replace(label.pose, yaw_deg=None)) for label in labels]
+    elif (
+        numbers and min(numbers) >= 0.0 and _TURN_DEG < wildest <= _TURN_GON and wildest - min(numbers) > _HALF_TURN_DEG
+    ):
+        note = f"its yaws run to {wildest:g}: are they gon, 400 to a turn? They are taken as degrees"
+    else:
         return labels
-    note = f"its yaws reach {wildest:g}, which are no degrees (hundredths of them?): not used"
-    return [
-        replace(label, pose=replace(label.pose, yaw_deg=None), note="; ".join(filter(None, (label.note, note))))
-        for label in labels
-    ]
+    return [replace(label, note="; ".join(filter(None, (label.note, note)))) for label in labels]
 
 
 def _normal_reference(text: str) -> str:

@@ -10,9 +10,11 @@ import csv
 import io
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from coarseloc.imagery.decode import SUFFIXES
+from coarseloc.imagery.written_values import unit_factor
 
 COLUMNS = {
     "filename": (
@@ -58,6 +60,7 @@ _ODM_GRID_HEADER = ["filename", "easting", "northing", *_ODM_HEADER[3:]]
 _CRS_COMMENT = re.compile(r"#\s*coordinate\s*system:?\s*(.+)", re.IGNORECASE)  # Metashape's
 _NAMED = 8  # columns that a notice names
 _PIX4D_HEADER = ["filename", "latitude", "longitude", "altitude"]
+_UNIT = re.compile(r"[\[(](.*?)[\])]")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
@@ -68,6 +71,7 @@ class LabelTable(NamedTuple):
     rows: list[dict[str, str]]
     notice: str = ""  # what was taken for granted
     crs: str = ""  # that its head names, of its eastings and northings
+    units: Mapping[str, str] = {}
 
     def column(self, word: str, *, has_crs: bool = False) -> str | None:
         """The column that holds what a word of `COLUMNS` says. has_crs: x and y are an easting and a northing, where
@@ -120,10 +124,12 @@ def read_table(text: str) -> LabelTable:
         return LabelTable([], [])
     if _is_image_row(rows[0]):
         notice = "it has no header: its columns are taken as file, latitude, longitude and altitude, Pix4D's order"
+        if (more := len(rows[0]) - len(_PIX4D_HEADER)) > 0:
+            notice += f"; {more} more (of angles?) are not used: give it a header, such as filename,lat,lon,alt,yaw"
         return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), notice)
-    header = [_normal_column(cell) for cell in rows[0]]
+    header, units = _columns_and_units(rows[0])
     system = next((match[1] for line in lines[:start] if (match := _CRS_COMMENT.fullmatch(line.strip()))), "")
-    return LabelTable(header, _as_dicts(header, rows[1:]), _unused(header), system)
+    return LabelTable(header, _as_dicts(header, rows[1:]), _unused(header), system, units)
 
 
 def _unused(header: list[str]) -> str:
@@ -145,6 +151,21 @@ def _is_header(line: str) -> bool:
 def _normal_column(cell: str) -> str:
     """A column's name in lower case, without a unit in brackets."""
     return re.sub(r"\s+", "_", re.sub(r"[\[(].*?[\])]", "", cell.strip().casefold()).strip())
+
+
+def _columns_and_units(cells: list[str]) -> tuple[list[str], dict[str, str]]:
+    """(normal names of a header's columns, {name: its unit}): `Alt (ft)`, `yaw [rad]` or `altitude_ft`."""
+    header = [_normal_column(cell) for cell in cells]
+    units = {}
+    known = {alias for aliases in COLUMNS.values() for alias in aliases}
+    for number, cell in enumerate(cells):
+        name = header[number]
+        stem, _, suffix = name.rpartition("_")
+        if match := _UNIT.search(cell.casefold()):
+            units[name] = match[1].strip()
+        elif name not in known and stem in known and stem not in header and unit_factor(suffix):
+            header[number], units[stem] = stem, suffix
+    return header, units
 
 
 def _as_dicts(header: list[str], rows: list[list[str]]) -> list[dict[str, str]]:

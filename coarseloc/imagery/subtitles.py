@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from coarseloc.core.types import AltitudeDatum, LonLat, Pose
 from coarseloc.imagery.gimbal import picture_attitude
-from coarseloc.imagery.label_files import parse_number
+from coarseloc.imagery.written_values import parse_number
 
 _START = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})\s*-->")
 _VALUE = re.compile(r"\b([a-z_]+)\s*:\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)

@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 from coarseloc.core.types import AltitudeDatum, Pose
 from coarseloc.imagery.gimbal import picture_attitude
-from coarseloc.imagery.label_files import parse_number, parse_time
+from coarseloc.imagery.written_values import parse_number, parse_time
 
 MAX_PACKET_BYTES = 1_000_000  # a packet in a JPEG's segment has at most 65,502
 _DRONE = "http://www.dji.com/drone-dji/1.0/"  # DJI's, and Autel's, under the prefix `drone`

@@ -21,8 +21,9 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.image_facts import read_image_facts
-from coarseloc.imagery.label_files import StatedLabels, parse_time
+from coarseloc.imagery.label_files import StatedLabels
 from coarseloc.imagery.labels import Labels
+from coarseloc.imagery.written_values import parse_time
 
 PLACE = LonLat(127.02765, 37.49792)
 
@@ -274,6 +275,11 @@ def test_the_labels_that_no_image_uses_are_known(
         (1738133056.5, datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
         ("1738133056500", datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
         (1738133056500000000, datetime(2025, 1, 29, 6, 44, 16, 500_000, tzinfo=UTC)),
+        ("2025-11-24 03:57:12 PM", datetime(2025, 11, 24, 15, 57, 12)),
+        ("2025-11-24 12:00:01 a.m.", datetime(2025, 11, 24, 0, 0, 1)),
+        ("2025. 11. 24. 오후 3:57:12", datetime(2025, 11, 24, 15, 57, 12)),
+        ("2025년 11월 24일 15시 57분 12초", datetime(2025, 11, 24, 15, 57, 12)),
+        ("2025-11-24 15:57:12 KST", datetime(2025, 11, 24, 6, 57, 12, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_as_tools_write_them(value: Any, time: datetime) -> None:
@@ -281,7 +287,21 @@ def test_times_are_read_as_tools_write_them(value: Any, time: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, "", 0, 12.5, "12:00:01", "2025-11-24", "251124155712x", float("nan"), {}]
+    "value",
+    [
+        None,
+        True,
+        "",
+        0,
+        12.5,
+        "12:00:01",
+        "2025-11-24",
+        "251124155712x",
+        float("nan"),
+        {},
+        "24/11/2025 15:57:12",
+        "2025-11-24 13:57:12 PM",
+    ],
 )
 def test_what_is_no_date_with_a_time_is_no_time(value: Any) -> None:
     """Seconds since take-off, a time of day, a day."""
@@ -436,6 +456,75 @@ def test_yaws_that_are_no_degrees_are_not_used_and_it_is_said(tmp_path: Path) ->
     for name in ("t.csv", "t.json"):
         for label in labels.open_labels(tmp_path / name).entries:
             assert label.pose.yaw_deg is None and "hundredths" in label.note
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "pose"),
+    [
+        ("alt (ft),yaw [rad]", "1000,1.5707963", (304.8, 90.0)),
+        ("altitude_ft,heading_rad", "1000,1.5707963", (304.8, 90.0)),
+        ("altitude,yaw (gon)", "1000 ft,100", (304.8, 90.0)),
+        ("altitude [meter],yaw [deg]", "304.8 m Above Sea Level,-270°", (304.8, 90.0)),
+    ],
+)
+def test_units_in_a_header_and_in_cells_are_heeded(
+    tmp_path: Path, head: str, row: str, pose: tuple[float, float]
+) -> None:
+    written(tmp_path / "t.csv", f"filename,latitude [rad],longitude [rad],{head}\na.jpg,0.6544985,2.2171,{row}\n")
+    (label,) = labels.open_labels(tmp_path / "t.csv").entries
+    assert (label.pose.altitude_label_m, label.pose.yaw_deg) == pytest.approx(pose)
+    assert label.pose.location == pytest.approx((127.0305, 37.5), abs=1e-3)
+    assert "latitude is in rad: converted" in label.note
+
+
+def test_a_time_in_utc_by_its_header_keeps_that(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "filename,lat,lon,datetime(utc)\na.jpg,37.5,127,2025-11-24 06:57:12\n")
+    (label,) = labels.open_labels(tmp_path / "t.csv").entries
+    assert label.time == datetime(2025, 11, 24, 6, 57, 12, tzinfo=UTC)
+
+
+def test_yaws_of_400_to_a_turn_are_doubted(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv", "file,lat,lon,yaw\na.jpg,1,2,370\nb.jpg,1,2,90\n")
+    assert all("gon" in label.note for label in labels.open_labels(tmp_path / "t.csv").entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "t.csv",
+            "file,lat,lon,yaw,time\na.jpg,37.5,127,N45E,24/11/2025 15:57:12",
+            "yaw are not understood (first 'N45E",
+        ),
+        ("t.csv", "file,lat,lon,yaw,time\na.jpg,37.5,127,5,24/11/2025 15:57:12", "write times as 2025"),
+        ("t.csv", "a.jpg,37.5,127,52.5,1,2,90", "3 more (of angles?) are not used"),
+        ("t.json", {"position": [127, 37.5]}, "a list"),
+        ("t.json", {"latitude": 37.5, "longitude": 127}, "no positions, and its latitude, longitude are not used"),
+        ("t.json", {"attitude": {"qw": 1}}, "no yaws, and its qw are not used"),
+        ("t.json", {"orientation": {"w": 1}}, "no yaws, and its orientation are not used"),
+        ("t.json", {"timestamp": "24/11/2025 15:57:12"}, "timestamp are not understood"),
+    ],
+)
+def test_what_a_label_holds_and_is_not_understood_is_said(
+    tmp_path: Path, name: str, text: str | dict[str, Any], words: str
+) -> None:
+    content = text if isinstance(text, str) else json.dumps({"images": [{"imageref": "a.jpg", **text}]})
+    written(tmp_path / name, content)
+    (label,) = labels.open_labels(tmp_path / name).entries
+    assert words in f"{label.note} {label.problem}"
+
+
+def test_a_label_json_may_hold_text_for_numbers_a_heading_and_another_encoding(tmp_path: Path) -> None:
+    image = {"imageref": "항공.jpg", "position": {"lat": "37°30'0\"N", "lon": "127,5"}, "attitude": {"heading": 45}}
+    (tmp_path / "t.json").write_bytes(json.dumps({"images": [image]}, ensure_ascii=False).encode("utf-16"))
+    (label,) = labels.open_labels(tmp_path / "t.json").entries
+    assert (label.filename, label.pose.location, label.pose.yaw_deg) == ("항공.jpg", LonLat(127.5, 37.5), 45)
+
+
+def test_a_json_whose_images_name_no_file_is_no_label_file(tmp_path: Path) -> None:
+    written(tmp_path / "t.json", '{"images": [{"id": 1, "position": {"lat": 1, "lon": 2}}]}')
+    with pytest.raises(ImageryError, match="is not a label file"):
+        labels.open_labels(tmp_path / "t.json")
 
 
 def test_degrees_and_minutes_of_nmea_are_told(tmp_path: Path) -> None:
