@@ -412,7 +412,7 @@ def _with_yaw_doubts(labels: list[Label], yaws: Iterable[float | None]) -> list[
     elif (
         numbers and min(numbers) >= 0.0 and _TURN_DEG < wildest <= _TURN_GON and wildest - min(numbers) > _HALF_TURN_DEG
     ):
-        note = f"its yaws run to {wildest:g}: are they gon, 400 to a turn? They are taken as degrees"
+        note = f"its yaws reach {wildest:g}: are they gon, 400 to a turn? They are taken as degrees"
     else:
         return labels
     return [replace(label, note="; ".join(filter(None, (label.note, note)))) for label in labels]

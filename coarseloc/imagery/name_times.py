@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
+
+from coarseloc.imagery.written_values import hour_of_day
 
 Stamp = Callable[[re.Match[str]], datetime]
 _FIRST_YEAR, _LAST_YEAR = 2005, 2099  # counters of ten digits begin in 2001
@@ -30,8 +33,16 @@ def _calendar(match: re.Match[str]) -> datetime:
     parts = match.groupdict()
     year, month, day, hour, minute, second = map(int, match.groups()[:6])
     fraction = parts.get("fraction") or parts.get("ms") or "0"
+    hour = hour_of_day(hour, parts.get("half") or "")
     time = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second, int(f"{fraction[:6]:0<6}"))
-    return time.replace(tzinfo=UTC) if parts.get("zone") else time
+    return time.replace(tzinfo=datetime.strptime(zone, "%z").tzinfo) if (zone := parts.get("zone")) else time
+
+
+def _spoken(match: re.Match[str]) -> datetime:
+    clock = match.group("h", "m", "s") if match["half"] else match.group("hour", "minute", "second")
+    year, month, day, hour, minute, second = map(int, (*match.groups()[:3], *clock))
+    milliseconds = int(match["ms"] or 0)
+    return datetime(year, month, day, hour_of_day(hour, match["half"] or ""), minute, second, milliseconds * 1000)
 
 
 def _day_first(match: re.Match[str]) -> datetime:
@@ -59,10 +70,20 @@ _FORMS = (
         "YYYYMMDDhhmmss",
         re.compile(
             r"(?<![\d.])(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_T ]?(\d\d)[-_:.]?(\d\d)[-_:.]?(\d\d)"
-            r"(?:\.(?P<fraction>\d{1,9})|(?P<ms>\d{3}))?(?!\d)(?P<zone>Z)?",
-            re.ASCII,
+            r"(?:\.(?P<fraction>\d{1,9})|(?P<ms>\d{3}))?(?!\d)(?P<zone>Z|\+\d\d:?\d\d)?(?: ?(?P<half>[AP]M)(?![A-Z]))?",
+            re.ASCII | re.IGNORECASE,
         ),
         _calendar,
+    ),
+    _Form(  # `2025-11-24 오후 3-57-12`, `2025년 11월 24일 15시 57분 12초`, `2025-11-24-15h57m12s001`
+        "YYYY MM DD, hh mm ss in words",
+        re.compile(
+            r"(?<![\d.])(20\d\d)[-_. 년]+(\d\d?)[-_. 월]+(\d\d?)[-_. 일T]*"
+            r"(?:(?P<half>오전|오후|[AP]M)[-_. ]*(?P<h>\d\d?)[-_.: 시h]+(?P<m>\d\d?)[-_.: 분m]+(?P<s>\d\d?)"
+            r"|(?P<hour>\d\d?) ?[h시] ?(?P<minute>\d\d?) ?[m분] ?(?P<second>\d\d?))[s초]?(?P<ms>\d{3})?(?!\d)",
+            re.ASCII | re.IGNORECASE,
+        ),
+        _spoken,
     ),
     _Form(
         "DD-MM-YYYY hh-mm-ss",
@@ -86,7 +107,7 @@ def name_times(names: Sequence[str], flight_id: str) -> NameTimes:
     """
     columns: dict[tuple[str, int], dict[str, datetime]] = {}
     for name in names:
-        stem = Path(name).stem
+        stem = unicodedata.normalize("NFC", Path(name).stem)
         for form in _FORMS:
             for place, match in enumerate(form.pattern.finditer(stem)):
                 if (time := _plausible(form, match)) is not None and not _is_of_flight(match[0], flight_id, names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -100,6 +101,32 @@ def test_any_names_give_a_time_within_the_years_of_drones_or_none(stems) -> None
 def test_digits_that_are_no_frames_time_give_none_without_a_word(names: list[str]) -> None:
     answer = name_times(names, FLIGHT)
     assert set(answer.times.values()) == {None} and answer.notices == ()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2025-11-24 11.59.50 AM", "2025-11-24 12.00.10 PM", "2025-11-24 01.00.20 PM"),
+        ("IMG_20251124_115950AM", "IMG_20251124_120010PM", "IMG_20251124_010020PM"),
+        (
+            "2025-11-24 오전 11-59-50",
+            unicodedata.normalize("NFD", "2025-11-24 오후 12-00-10"),
+            "2025-11-24 오후 1-00-20",
+        ),
+        ("2025년 11월 24일 11시 59분 50초", "2025년 11월 24일 12시 0분 10초", "2025년 11월 24일 13시 00분 20초"),
+        ("v-2025-11-24-11h59m50s000", "v-2025-11-24-12h00m10s000", "v-2025-11-24-13h00m20s000"),
+    ],
+)
+def test_names_with_clocks_of_twelve_hours_or_words_are_times(names: tuple[str, ...]) -> None:
+    answer = name_times([f"{stem}.png" for stem in names], "f")
+    day = datetime(2025, 11, 24)
+    expected = [day.replace(hour=h, minute=m, second=s) for h, m, s in ((11, 59, 50), (12, 0, 10), (13, 0, 20))]
+    assert list(answer.times.values()) == expected
+
+
+def test_a_name_may_tell_its_offset_from_utc() -> None:
+    answer = name_times(["20251124T155712+0900_1.jpg", "20251124T155713+0900_2.jpg"], "f")
+    assert [time.utcoffset() for time in answer.times.values() if time] == [timedelta(hours=9)] * 2
 
 
 def test_names_with_the_day_first_are_times() -> None:
