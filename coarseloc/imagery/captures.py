@@ -16,7 +16,15 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Doubt, Failure, LonLat, ReferenceSet, Tile, View
 from coarseloc.imagery.collars import seen_share
 from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
-from coarseloc.imagery.doubts import order_notices, unanswered
+from coarseloc.imagery.doubts import (
+    coarse_notices,
+    footprint_notices,
+    heading_notices,
+    order_notices,
+    radian_place_notices,
+    size_notices,
+    unanswered,
+)
 from coarseloc.imagery.file_names import (
     Capture,
     Files,
@@ -36,6 +44,7 @@ Located = dict[int, dict[int, LonLat]]
 _TILES_COMPARED = 200  # of a set, to hold labels' yaws against the folders' angles
 _TURN_LIMIT_DEG = 22.5  # half of what two headings differ by
 _PICTURES_TRIED = 20  # whose size may not be told by their headers
+_PICTURES_SIZED = 4  # of each heading
 _SAME_SIDE = 0.03  # of a picture: less is a pixel or two
 _SAME_STRIDE = 0.05
 
@@ -297,13 +306,17 @@ def _build_source(
     notices: list[str] = []
     if footprint_m is None:
         footprint_m, notices = _footprint(list(centres.values()), overlap, height_px / width_px)
+        notices += footprint_notices(footprint_m, captures[0].altitude_m)
     tiling.check_footprint(footprint_m)
     height_m = footprint_m * height_px / width_px
     doubts: dict[Doubt, list[str]] = {
         "turned": _turn_notices(files, labels, turned),
         "order": order_notices(centres),
+        "radians": radian_place_notices(list(centres.values())),
+        "coarse": coarse_notices({str(index): place for index, place in centres.items()}),
     }
     notices += [*_label_notes(files, labels), *unanswered(doubts, stated.accepted)]
+    notices += [*heading_notices({index: files[index] for index in centres}), *_size_notices(files)]
     conflicts = _find_conflicts(located, centres, files, min(footprint_m, height_m) * (1 - overlap) / 2)
     for index, angle, _ in conflicts:
         del files[index][angle]
@@ -368,6 +381,17 @@ def _picture_size(files: Files) -> tuple[int, int]:
     """(width, height) in pixels of the first picture that can be opened; square where none can."""
     paths = (by_angle[angle] for _, by_angle in sorted(files.items()) for angle in sorted(by_angle))
     return next((size for path in islice(paths, _PICTURES_TRIED) if (size := picture_size(path))), (1, 1))
+
+
+def _size_notices(files: Files) -> list[str]:
+    """Say where captures' pictures are of several sizes, by the first few of each heading."""
+    paths: dict[int, list[Path]] = defaultdict(list)
+    for _, by_angle in sorted(files.items()):
+        for angle, path in by_angle.items():
+            if len(paths[angle]) < _PICTURES_SIZED:
+                paths[angle].append(path)
+    sizes = {path.name: size for of in paths.values() for path in of if (size := picture_size(path))}
+    return size_notices(sizes, f"captures' pictures (of {len(sizes)} that were looked at)")
 
 
 def _footprint(centres: Sequence[LonLat], overlap: float, aspect: float) -> tuple[float, list[str]]:

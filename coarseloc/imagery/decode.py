@@ -113,10 +113,15 @@ def picture_size(source: Path | bytes) -> tuple[int, int] | None:
     read, which decoding it explains."""
     try:
         with open_picture(source) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
+            return upright_size(image)
     except Exception:  # damaged headers raise anything
         return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) in pixels of an opened picture, upright by its EXIF orientation."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
 
 
 def content_digest(pixels: UInt8) -> str:

@@ -32,6 +32,20 @@ _PICTURES = (
     ".gif",
     ".jp2",
 )
+_UNREAD_TRACKS = (
+    ".kmz",
+    ".mrk",
+    ".srt",
+    ".jsonl",
+    ".ndjson",
+    ".nmea",
+    ".pos",
+    ".tlog",
+    ".bin",
+    ".ulg",
+    ".bag",
+    ".mcap",
+)
 _UNREAD_LABELS = (".xlsx", ".xls", ".ods", ".geojson", ".gpx", ".kml", ".gpkg", ".shp")
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".mts", ".insv")
 # DJI's visible, wide, zoom, spotlight, thermal, and multispectral; Parrot's; Autel's in front. The first that is there
@@ -50,6 +64,13 @@ _EXIF_APART_M = 50.0  # labels may be corrected positions, a few metres off
 _NADIR_DEG = 10.0  # beside straight down
 _ONE_YAW_DEG = 5.0
 _ROLLING_DEG = 60.0
+_NAMED = 5
+_SAME_SIDE = 0.03  # of a picture: less is a pixel or two
+_FEW_HEADINGS = 4
+_NARROWEST, _WIDEST = 0.1, 10.0  # a picture's width on the ground to its altitude: fields of view of 6° and 157°
+_FEW_DECIMALS = (2, 3, 4)  # of degrees: rounded to 1,100, 110, 11 m
+_ROUNDED_DEG = 1e-9
+_DEGREE_M = 111_000.0
 _STEADY_RAD = 1.0  # yaws in radians that differ by less may be degrees of one straight leg
 
 
@@ -108,14 +129,101 @@ def unread_kinds(folder: Path) -> list[str]:
     ]
 
 
-def unread_label_notices(folder: Path) -> list[str]:
-    """Name the files in a flight's folder that may hold positions and are of kinds that are not read as labels."""
+def unread_label_notices(folder: Path, has_truth: bool) -> list[str]:
+    """Name the files in a flight's folder that may hold positions and are of kinds that are not read as labels; where
+    positions are known, without those that cameras and autopilots write anyway."""
+    suffixes = _UNREAD_LABELS if has_truth else _UNREAD_LABELS + _UNREAD_TRACKS
     names = sorted(
-        path.name for path in folder.iterdir() if path.suffix.lower() in _UNREAD_LABELS and path.name[0] not in ".~"
+        path.name for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] not in ".~"
     )
     if not names:
         return []
-    return [f"{', '.join(names)}: not read as labels: save a CSV with filename, latitude and longitude if it holds any"]
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [
+        f"{', '.join(names[:_NAMED])}{rest}: not read as labels: save a CSV with filename, latitude and longitude if "
+        "it holds any"
+    ]
+
+
+def size_notices(sizes: Mapping[str, tuple[int, int]], pictures: str) -> list[str]:
+    """Say where pictures are of several sizes. sizes: (width, height) by name."""
+    first_of: dict[tuple[int, int], str] = {}
+    for name, size in sizes.items():
+        first_of.setdefault(size, name)
+    widths, aspects = zip(*((width, width / height) for width, height in first_of), strict=True) if sizes else ((), ())
+    if not sizes or max(max(values) / min(values) for values in (widths, aspects)) < 1 + _SAME_SIDE:
+        return []
+    counts = Counter(sizes.values()).most_common()
+    texts = [f"{count} of {width} x {height} px, first {first_of[width, height]}" for (width, height), count in counts]
+    return [
+        f"the {pictures} are of {len(counts)} sizes ({'; '.join(texts[:_NAMED])}): all are taken to be as wide on the "
+        "ground. Put those of another camera, or turned on their side, into a folder of their own"
+    ]
+
+
+def coarse_notices(places: Mapping[str, LonLat]) -> list[str]:
+    """Say where positions are rounded, or the same for many frames. places: by frame or tile."""
+    if len(places) < _FEW_PLACES:
+        return []
+    degrees = np.array(list(places.values()))
+    distinct = len(np.unique(degrees, axis=0))
+    notices = []
+    if 2 * distinct <= len(places):
+        notices.append(f"the {len(places)} positions are only {distinct} different ones")
+    for decimals in _FEW_DECIMALS:
+        if np.abs(degrees - degrees.round(decimals)).max() < _ROUNDED_DEG:
+            notices.append(
+                f"all positions are rounded to {decimals} decimals of a degree, {0.1**decimals * _DEGREE_M:,.0f} m"
+            )
+            break
+    return [f"{'; '.join(notices)}: errors come out no finer than that"] if notices else []
+
+
+def radian_place_notices(places: Collection[LonLat]) -> list[str]:
+    """Say where all positions lie within ±π/2 and ±π degrees, at sea off Africa: they may be radians."""
+    if len(places) < _FEW_PLACES:
+        return []
+    lon, lat = np.abs(np.array(list(places))).max(axis=0)
+    if lon > math.pi or lat > math.pi / 2:
+        return []
+    return [
+        "all positions lie within ±π/2 of latitude and ±π of longitude, at sea off Africa: are they radians? They are "
+        "taken as degrees: convert the labels to degrees if so"
+    ]
+
+
+def heading_notices(angles_of_tiles: Mapping[int, Collection[int]]) -> list[str]:
+    """Say which headings a set lacks between those that it has, and how many tiles lack some.
+
+    angles_of_tiles: by the tile's index.
+    """
+    angles = sorted({angle for angles in angles_of_tiles.values() for angle in angles})
+    notices = []
+    if len(angles) >= _FEW_HEADINGS:
+        step = min((b - a) % 360 for a, b in zip(angles, [*angles[1:], angles[0]], strict=True))
+        circle = range(angles[0] % step, 360, step)
+        if 360 % step == 0 and set(angles) < set(circle) and 2 * len(angles) > len(circle):
+            absent = ", ".join(f"{angle:03d}" for angle in circle if angle not in angles)
+            notices.append(f"of headings every {step}° there is none at {absent}")
+    partial = {index: missing for index, of in angles_of_tiles.items() if (missing := sorted({*angles} - {*of}))}
+    if partial:
+        first = min(partial)
+        notices.append(
+            f"{len(partial)} of {len(angles_of_tiles)} tiles lack some of the headings (first tile {first}: "
+            f"{', '.join(f'{angle:03d}' for angle in partial[first])})"
+        )
+    return notices
+
+
+def footprint_notices(footprint_m: float, altitude_m: float) -> list[str]:
+    """Say where a picture is far too small or too large for its altitude."""
+    ratio = footprint_m / altitude_m if altitude_m > 0 else 1.0
+    if _NARROWEST <= ratio <= _WIDEST:
+        return []
+    return [
+        f"pictures taken from {altitude_m:g} m come out {footprint_m:.4g} m wide on the ground, by the spacing of "
+        "their labels and the overlap: are the labels degrees, and the altitude metres? --footprint-m says the width"
+    ]
 
 
 def place_notices(places: Mapping[str, LonLat]) -> list[str]:
@@ -152,10 +260,11 @@ def truth_notices(
     """
     places = {name: pose.location for name, pose in poses.items() if pose.location}
     doubts: dict[Doubt, list[str]] = {
-        "radians": radian_notices(list(poses.values())),
+        "radians": radian_notices(list(poses.values())) + radian_place_notices(places.values()),
         "roll": roll_notices(list(poses.values())),
         "far": place_notices(places),
         "exif": exif_notices(places, exif_places),
+        "coarse": coarse_notices(places),
     }
     return unanswered(doubts, accepted)
 

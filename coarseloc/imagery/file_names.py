@@ -64,7 +64,7 @@ def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]
             f"{CAPTURE_FORM}, such as {CAPTURE_EXAMPLE}"
         )
     other_folders = [folder for folder, capture in parsed if capture is None and any(image_names(folder))]
-    return captures, [
+    failures = [
         Failure(
             printable(folder),
             "list",
@@ -73,6 +73,20 @@ def find_captures(root: Path, turned: str) -> tuple[list[Capture], list[Failure]
         )
         for folder in other_folders
     ]
+    nested = [deeper for folder in folders for deeper in folders_with_images(folder)]
+    failures += [
+        Failure(
+            printable(folder),
+            "list",
+            "not-a-capture",
+            f"holds images, and lies deeper than captures do: move it into {printable(root)}, or ingest it by itself",
+        )
+        for folder in nested
+    ]
+    if strays := list(image_names(root)):
+        message = f"{len(strays)} of its images lie in no capture (first {printable(strays[0])}): left out"
+        failures.append(Failure(printable(root), "list", "not-a-capture", message))
+    return captures, failures
 
 
 def parse_capture(folder: Path, turned: str) -> Capture | None:
@@ -81,7 +95,8 @@ def parse_capture(folder: Path, turned: str) -> Capture | None:
     if match is None or float(match["overlap"]) >= 100 or int(match["angle"]) > 360:
         return None
     angle = rotation.stored_angle(int(match["angle"]), turned)
-    return Capture(folder, float(match["altitude"]), float(match["overlap"]) / 100, angle)
+    overlap = float(match["overlap"])  # percent, or a fraction: nobody flies with half a percent
+    return Capture(folder, float(match["altitude"]), overlap if overlap < 1 else overlap / 100, angle)
 
 
 def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
@@ -118,6 +133,13 @@ def tile_key(filename: str) -> tuple[str, int] | None:
     """Parse (capture, tile index) from a file name, however wide its index is padded and whatever its suffix."""
     match = _TILE.fullmatch(filename)
     return (match["capture"], int(match["index"])) if match else None
+
+
+def folders_with_images(folder: Path) -> list[Path]:
+    """List the folders in a folder that hold images directly, by name; hidden ones left out."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+    return [folder / name for name in names if any(image_names(folder / name))]
 
 
 def image_names(folder: Path) -> Iterator[str]:

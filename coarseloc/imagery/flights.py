@@ -24,11 +24,12 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
 from coarseloc.imagery.doubts import (
     frames_of_one_camera,
+    size_notices,
     truth_notices,
     unread_kinds,
     unread_label_notices,
 )
-from coarseloc.imagery.file_names import image_names, is_utf8, natural_order, printable, resolve
+from coarseloc.imagery.file_names import folders_with_images, image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
 from coarseloc.imagery.gimbal import MAX_TILT_DEG
@@ -84,7 +85,8 @@ def open_flight(
         )
         for index, name in zip(_frame_indexes(flight_id, frame_times.names), frame_times.names, strict=True)
     ]
-    notices += [*file_notices, *frame_times.notices, *truth.notices]
+    sizes = {name: image.size_px for name, image in facts.items() if image.size_px}
+    notices += [*file_notices, *size_notices(sizes, "frames"), *frame_times.notices, *truth.notices]
     return Flight(
         ids.label(flight_id),
         path,
@@ -186,11 +188,13 @@ def _frame_names(path: Path) -> tuple[list[str], list[str]]:
             notices.append(f"{printable(name)} is left out: its name is not UTF-8. Rename the file.")
         elif (first := names.setdefault(relative_path(name), name)) is not name:
             notices.append(f"{name} is there twice, in two spellings of Unicode: {first!a} is taken, {name!a} left out")
+    deeper = ", ".join(folder.name for folder in folders_with_images(path)[:5])
     if not names:
-        deeper = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir() and any(image_names(folder))]
-        hint = f"; images are in its folder(s) {', '.join(deeper[:5])}: give one of these" if deeper else ""
+        hint = f"; images are in its folder(s) {deeper}: give one of these" if deeper else ""
         unread = "".join(f"; {text}" for text in unread_kinds(path))
         raise InputError(f"{path} holds no images (JPEG, PNG, TIFF, WebP){hint}{unread}")
+    if deeper:
+        notices.append(f"the images in its folder(s) {deeper} are no frames of this flight: give one of these for them")
     frames, left_out_notices = frames_of_one_camera(list(names.values()))
     return frames, [*notices, *left_out_notices, *unread_kinds(path)]
 
@@ -290,7 +294,7 @@ def read_truth(
             {} if truth.source == "exif" else {name: at for name, of in facts.items() if (at := of.exif_pose.location)},
             stated.accepted,
         ),
-        *unread_label_notices(path),
+        *unread_label_notices(path, has_truth=truth.source != "none"),
     ]
     without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
     if without_letters and truth.source in ("exif", "none"):

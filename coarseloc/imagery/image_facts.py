@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coarseloc.core.types import Pose
-from coarseloc.imagery.decode import open_picture
+from coarseloc.imagery.decode import open_picture, upright_size
 from coarseloc.imagery.exif import exif_pose, exif_time, gps_time, lacks_hemisphere
 from coarseloc.imagery.xmp import XmpFacts, read_xmp
 
@@ -23,6 +23,7 @@ class ImageFacts(NamedTuple):
     utc: datetime | None = None  # by GPS
     xmp: XmpFacts = XmpFacts()
     lacks_hemisphere: bool = False  # a position in EXIF without the letters that say on which side of 0
+    size_px: tuple[int, int] | None = None  # width and height, upright
 
 
 def read_image_facts(path: Path) -> ImageFacts:
@@ -35,7 +36,8 @@ def read_image_facts(path: Path) -> ImageFacts:
             pose = _readable(lambda: exif_pose(exif), Pose())
             time = _readable(lambda: exif_time(exif), None)
             no_letters = _readable(lambda: lacks_hemisphere(exif), False)
-            return ImageFacts(pose, time, xmp.utc or _readable(lambda: gps_time(exif), None), xmp, no_letters)
+            utc = xmp.utc or _readable(lambda: gps_time(exif), None)
+            return ImageFacts(pose, time, utc, xmp, no_letters, upright_size(image))
     except Exception:  # decoding it names the damage
         return ImageFacts()
 

@@ -21,6 +21,7 @@ from coarseloc.core import geo, ids
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import Failure, LonLat, View
 from coarseloc.imagery.captures import CaptureSource, open_captures
+from coarseloc.imagery.file_names import parse_capture
 
 GANGNAM = LonLat(127.02765, 37.49792)
 WriteCaptures = Callable[..., Path]
@@ -478,3 +479,31 @@ def test_listing_sixteen_hundred_images_decodes_none(tmp_path: Path) -> None:
     (root / "labels.json").write_text(json.dumps({"images": images}))
     source = only(root)
     assert len(source.tiles) == 200 and not source.failures
+
+
+def test_an_overlap_below_1_in_a_folders_name_is_a_fraction(tmp_path: Path) -> None:
+    capture = parse_capture(tmp_path / "251210182149_300_0.5_0_045", "cw")
+    assert capture and capture.overlap == 0.5
+
+
+def test_pictures_that_lie_deeper_or_in_no_capture_are_listed(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45, 90))
+    _, deeper, _ = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    (root / "day1").mkdir()
+    deeper.rename(root / "day1" / deeper.name)
+    Image.new("RGB", (8, 8)).save(root / "stray.png")
+    source = only(root)
+    assert source.reference_set.angles == (0, 90)
+    assert [Path(failure.item).name for failure in source.failures] == [deeper.name, root.name]
+    assert all(failure.kind == "not-a-capture" for failure in source.failures)
+
+
+def test_pictures_of_a_size_that_cannot_be_are_doubted(capture_tree: WriteCaptures) -> None:
+    assert any("from 3000 m come out 200" in notice for notice in only(capture_tree(altitude=3000)).notices)
+
+
+def test_captures_whose_pictures_are_of_several_sizes_are_said(capture_tree: WriteCaptures) -> None:
+    root = capture_tree()
+    for picture in root.glob("*_045/*.png"):
+        Image.new("RGB", (8, 4)).save(picture)
+    assert any("are of 2 sizes" in notice for notice in only(root).notices)

@@ -16,7 +16,15 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import doubts
 from coarseloc.imagery.captures import open_captures
-from coarseloc.imagery.doubts import place_notices, radian_notices, roll_notices, unread_label_notices
+from coarseloc.imagery.doubts import (
+    coarse_notices,
+    heading_notices,
+    place_notices,
+    radian_notices,
+    radian_place_notices,
+    roll_notices,
+    unread_label_notices,
+)
 from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.label_files import StatedLabels
 
@@ -215,7 +223,7 @@ def test_a_heading_that_hides_in_the_roll_is_told(yaws: tuple[float, ...], pitch
 
 def test_a_doubt_that_its_user_answers_is_said_no_more(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "f", *(f"f_{i}.jpg" for i in range(5)))
-    rows = [f"f_{i}.jpg,48.1,{11.5 if i else 51.5},{i * 0.7}" for i in range(5)]
+    rows = [f"f_{i}.jpg,{48.1 + i / 7e4},{11.5 if i else 51.5},{i * 0.7}" for i in range(5)]
     (folder / "labels.csv").write_text("\n".join(["filename,latitude,longitude,yaw", *rows]))
     far, radians = (
         next(notice for notice in open_flight(folder).notices if words in notice) for words in ("lie more", "radians")
@@ -245,4 +253,51 @@ def test_labels_without_a_position_are_said(tmp_path: Path, rows: list[str], wor
 
 def test_a_spreadsheet_beside_frames_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.xlsx").write_bytes(b"PK")
-    assert "labels.xlsx: not read as labels" in unread_label_notices(tmp_path)[0]
+    (tmp_path / "Timestamp.MRK").write_bytes(b"1")
+    assert unread_label_notices(tmp_path, has_truth=True)[0].startswith("labels.xlsx: not read as labels")
+    assert "Timestamp.MRK" in unread_label_notices(tmp_path, has_truth=False)[0]
+
+
+def test_pictures_in_folders_beside_frames_and_of_another_size_are_said(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "f", "f_1.jpg", "f_2.jpg")
+    assert open_flight(folder).notices == ()
+    folder_of(folder / "day2", "f_3.jpg")
+    Image.new("RGB", (6, 8)).save(folder / "f_4.jpg")
+    texts = " ".join(open_flight(folder).notices)
+    assert "folder(s) day2 are no frames" in texts and "of 2 sizes (2 of 8 x 8 px, first f_1.jpg; 1 of 6 x 8" in texts
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ([(127.03, 37.5)] * 4, "the 4 positions are only 1 different ones; all positions are rounded to 2 decimals"),
+        ([(127.0311 + n / 1e4, 37.5) for n in range(4)], "rounded to 4 decimals of a degree, 11 m"),
+        ([(127.03 + n / 7e4, 37.5) for n in range(4)], ""),
+    ],
+)
+def test_positions_that_are_rounded_or_repeated_are_said(places: list[tuple[float, float]], words: str) -> None:
+    notices = coarse_notices({str(n): LonLat(*place) for n, place in enumerate(places)})
+    assert words in " ".join(notices) and bool(words) == bool(notices)
+
+
+def test_positions_in_radians_are_said(tmp_path: Path) -> None:
+    assert radian_place_notices([LonLat(2.2170, 0.6545)] * 4) and not radian_place_notices([LonLat(6.6, 0.2)] * 4)
+    folder = folder_of(tmp_path / "f", *(f"f_{n}.jpg" for n in range(4)))
+    rows = "".join(f"f_{n}.jpg,{0.6545 + n / 1e7},2.217\n" for n in range(4))
+    (folder / "t.csv").write_text(f"filename,lat,lon\n{rows}")
+    assert any("radians" in notice for notice in open_flight(folder).notices)
+    assert not open_flight(folder, labels=StatedLabels(accepted=frozenset({"radians", "coarse"}))).notices
+
+
+@pytest.mark.parametrize(
+    ("angles", "words"),
+    [
+        ({1: range(0, 360, 45)}, ""),
+        ({1: (0, 45, 90, 180, 225, 270, 315)}, "of headings every 45° there is none at 135"),
+        ({1: (0, 45, 90)}, ""),
+        ({1: (0, 45), 2: (0,), 7: (0, 45)}, "1 of 3 tiles lack some of the headings (first tile 2: 045)"),
+    ],
+)
+def test_headings_that_a_set_lacks_are_said(angles: dict[int, tuple[int, ...]], words: str) -> None:
+    notices = heading_notices(angles)
+    assert words in " ".join(notices) and bool(words) == bool(notices)
