@@ -21,7 +21,7 @@ from coarseloc.store.references import StoredCapture
 
 if TYPE_CHECKING:
     from coarseloc.core.windows import WindowSource
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
     from coarseloc.store.references import StoredReferenceSet
     from search.evaluation.truth_check import TruthCheck
     from search.localizability import Exclusion, Localizability
@@ -130,8 +130,8 @@ class FolderChecks(DataFolder):
     def _named_source(self, name: str, options: SourceOptions) -> Sequence[TileSource]:
         """A stored set by its name, as it was ingested; else a file or a folder."""
         from coarseloc.imagery.captures import open_captures
-        from coarseloc.imagery.label_files import StatedLabels
         from coarseloc.imagery.orthophoto import open_orthophoto
+        from coarseloc.imagery.stated_labels import StatedLabels
 
         with self.db.read() as session:
             stored = {stored.name: stored.reference_set for stored in references.reference_sets(session)}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
@@ -24,7 +25,7 @@ from coarseloc.core.camera import Camera
 from coarseloc.core.clock import in_utc
 from coarseloc.core.errors import InputError, LockedError, VectorStoreUnavailable
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Backbone, Fit, Flight, Near, TileSource, UInt8
+from coarseloc.core.types import Backbone, Fit, Flight, Near, ReferenceSet, TileSource, UInt8
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.map_use_cases import MapRequest, MapUseCases
 from coarseloc.results import Answer, Fixes, IngestResult, Run, Runs
@@ -90,13 +91,14 @@ class Workspace(MapUseCases):
         encoders: Encoders | None = None,
         engine: IngestEngine | None = None,
         keep_missing: bool = False,
+        reread: bool = False,
     ) -> IngestResult:
         """Embed what is missing, then bring the vector store up to it where this process may.
 
         sources: of `captures` or `orthophoto`. backbones: every one of the six whose weights are here by default.
-        keep_missing: views that a source no longer gives stay in its set.
+        keep_missing: views that a source no longer gives stay in its set. reread: every picture is read, whatever its
+        size and time say.
         """
-        from coarseloc.vectors import sync
         from ingest import precision_choice, worker
         from search.preflight.doubts import ingest_doubts
 
@@ -108,7 +110,7 @@ class Workspace(MapUseCases):
         encoder_specs = encoders.specs(backbones)
         summaries: list[IngestSummary] = []
         with self.only_ingest():
-            for text in self._vanished_sets(sources):
+            for text in self._vanished_sets([source.reference_set for source in sources]):
                 self.notice(text)
             for source in sources:
                 for text in (*source.notices, *ingest_doubts(source, encoder_specs, self.settings.data_dir)):
@@ -123,10 +125,59 @@ class Workspace(MapUseCases):
                         progress,
                         engine or worker.in_process,
                         keep_missing,
+                        reread,
                     )
                 summaries.append(summary)
                 if summary.interrupted:
                     return IngestResult(summaries, None, "interrupted: nothing was drained")
+        return self._drained(summaries)
+
+    def ingest_captures(
+        self,
+        root: str | Path,
+        backbones: Sequence[str] = (),
+        *,
+        encoders: Encoders | None = None,
+        engine: IngestEngine | None = None,
+        keep_missing: bool = False,
+        reread: bool = False,
+        map_sd_m: float | None = None,
+        **options: Any,
+    ) -> IngestResult:
+        """Ingest a tree of captures, opened with `options` as by `captures`; all else as of `ingest`.
+
+        Where nothing has changed since the same ingest left nothing to do, by names, sizes and times of all files,
+        these are not opened, and the summaries say `unchanged`; with `reread` they always are.
+        """
+        from ingest import unchanged
+
+        encoders = encoders or Encoders(self.settings)
+        stated = {**options, "map_sd_m": map_sd_m, "keep_missing": keep_missing, "precision": encoders.precision}
+        asked = unchanged.ask(Path(root), stated, lambda: encoders.specs(backbones))
+        if asked is not None and not reread:
+            with self.only_ingest():
+                recalled = unchanged.recall(self.db, asked)
+            if recalled:
+                sets, summaries, notices = zip(*recalled, strict=True)
+                for text in (*self._vanished_sets(sets), *chain.from_iterable(notices)):
+                    self.notice(text)
+                return self._drained(list(summaries))
+        from coarseloc.imagery.captures import open_captures
+
+        sources = open_captures(Path(root), **options)
+        for source in sources:
+            source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
+        result = self.ingest(
+            sources, backbones, encoders=encoders, engine=engine, keep_missing=keep_missing, reread=reread
+        )
+        if asked is not None and len(result.summaries) == len(sources):
+            unchanged.remember(self.db, asked, encoders.specs(backbones), sources, result.summaries)
+        return result
+
+    def _drained(self, summaries: list[IngestSummary]) -> IngestResult:
+        """Bring the vector store up to the database after an ingest, where this process may."""
+        from coarseloc.vectors import sync
+
         try:
             with self.vectors() as store, self.show_progress("index") as progress:
                 return IngestResult(summaries, sync.drain(self.db, store, progress), "")
@@ -137,9 +188,9 @@ class Workspace(MapUseCases):
             note = f"{pending} embeddings are pending, the vector store will follow later: {error}"
             return IngestResult(summaries, None, note)
 
-    def _vanished_sets(self, sources: Sequence[TileSource]) -> list[str]:
+    def _vanished_sets(self, sets: Sequence[ReferenceSet]) -> list[str]:
         """Describe sets of these captures' roots of whose altitude and overlap there is no capture any more."""
-        capture_sets = [source.reference_set for source in sources if source.reference_set.kind == "captures"]
+        capture_sets = [facts for facts in sets if facts.kind == "captures"]
         levels = {(facts.source, facts.altitude_m, facts.overlap) for facts in capture_sets}
         with self.db.read() as session:
             stored = [stored.reference_set for stored in references.reference_sets(session)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from coarseloc.core import geo, ids
 from coarseloc.core.types import EmbeddingSpec, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_digests
-from coarseloc.store import Session, embeddings, references, seals
+from coarseloc.store import Session, embeddings, finished_ingests, references, seals
 from coarseloc.store.embeddings import StoredSpec
 from coarseloc.store.references import StoredReferenceSet, StoredRotatedTile
 
@@ -61,12 +61,15 @@ def make_plan(
     specs: Sequence[EmbeddingSpec],
     thumbnails: Path,
     keep_missing: bool = False,
+    reread: bool = False,
 ) -> Plan:
     """Record the source's reference set, tiles and listing failures, and find what is missing: embeddings, and
     thumbnails of cut tiles, which have no other picture (that of a capture is made from its file when asked for).
 
-    What the set holds and the source no longer gives is removed, unless `keep_missing`."""
+    What the set holds and the source no longer gives is removed, unless `keep_missing`. reread: every picture is to be
+    read, whatever its size and time say."""
     stored = references.save_reference_set(session, source.reference_set, source.tiles)
+    finished_ingests.forget(session, stored.id)
     seals.check(session, "set", stored.id)
     _warn_of_moved_tiles(session, stored, source.tiles)
     tile_keys = references.save_tiles(session, stored.id, source.tiles)
@@ -75,7 +78,8 @@ def make_plan(
     references.save_failures(session, stored.id, source.failures)
     stored_specs = tuple(embeddings.save_spec(session, spec) for spec in specs)
     embedded = {spec.id: embeddings.embedded_contents(session, stored.id, spec.id) for spec in stored_specs}
-    work, views = missing_work(source, stored_specs, rotated_tiles, embedded, thumbnails)
+    up_to_date = {} if reread else rotated_tiles
+    work, views = missing_work(source, stored_specs, up_to_date, embedded, thumbnails)
     to_read = sum(len(w.angles) for w in work)
     return Plan(
         stored,

@@ -26,7 +26,7 @@ READ_AHEAD = 8  # tiles decoded and waiting: bounds memory
 BATCH_VIEWS = 16  # views handed to a backbone at once
 COMMIT_ROWS = 256
 COMMIT_SECONDS = 2.0  # what a kill can cost
-_PASSING = ("unreadable", "missing-file")  # kinds of failures that a disk or a network may have caused
+PASSING = ("unreadable", "missing-file")  # kinds of failures that a disk or a network may have caused
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -45,6 +45,7 @@ class IngestSummary:
     failures: Counter[str] = field(default_factory=Counter)  # by kind
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     interrupted: bool = False
+    unchanged: bool = False  # by names, sizes and times of its files, none of which was opened
 
     def facts(self) -> dict[str, object]:
         """Return plain values, for JSON."""
@@ -78,7 +79,7 @@ class _ReadTile:
     @property
     def spoilt_angles(self) -> set[int]:
         """Angles without a view, where that is not for a file that could not be read just now."""
-        if any(failure.kind in _PASSING for failure in self.failures):
+        if any(failure.kind in PASSING for failure in self.failures):
             return set()
         return set(self.work.angles) - {view.angle_deg for view, _ in self.views}
 
@@ -99,16 +100,18 @@ def run(
     progress: Progress | None = None,
     engine: IngestEngine = in_process,
     keep_missing: bool = False,
+    reread: bool = False,
 ) -> IngestSummary:
     """Embed whatever of `source` has no embedding yet under each spec, and record it in SQL.
 
     `load` is called once per spec, when a picture first needs it. Cut tiles whose thumbnail is gone from `thumbnails`
     are read again and get it back. Views that the source no longer gives, or whose pictures show nothing any more, are
-    removed, unless `keep_missing`. Ctrl-C commits what is embedded and returns
-    a summary that says `interrupted`. The vector store is not touched: `coarseloc.vectors.sync.drain` follows.
+    removed, unless `keep_missing`. reread: every picture is read, also one of the same size and time. Ctrl-C commits
+    what is embedded and returns a summary that says `interrupted`. The vector store is not touched:
+    `coarseloc.vectors.sync.drain` follows.
     """
     with db.write() as session:
-        plan = make_plan(session, source, specs, thumbnails, keep_missing)
+        plan = make_plan(session, source, specs, thumbnails, keep_missing, reread)
     summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date, removed=plan.removed)
     summary.failures.update(failure.kind for failure in source.failures)
     if not plan.work:

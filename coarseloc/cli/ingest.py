@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,15 @@ from coarseloc.cli.terminal import (
 )
 from coarseloc.core.errors import InputError
 from coarseloc.core.filters import Where
-from coarseloc.core.types import Fit, TileSource
+from coarseloc.core.types import Fit
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.results import IngestResult
 from coarseloc.vectors.sync import DrainSummary
 from coarseloc.workspace import Workspace
-from ingest.ray_engine import over_ray
-from ingest.worker import in_process
 
 if TYPE_CHECKING:
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
+    from ingest.worker import IngestEngine
 
 
 @click.group()
@@ -44,6 +44,7 @@ def _ingest_options(command: Any) -> Any:
         json_option,
         click.option("--allow-hub", is_flag=True, help="Download weights that are not here from the Hugging Face hub."),
         ingest_backbone_options,
+        click.option("--reread", is_flag=True, help="Open every label and picture, whatever sizes and times say."),
         click.option("--keep-missing", is_flag=True, help="Keep references whose pictures the source no longer holds."),
         click.option("--ray-address", help="A Ray cluster's head, such as host:6379; this machine alone by default."),
         click.option(
@@ -85,10 +86,8 @@ def captures(
     **options: Any,
 ) -> None:
     """Already turned captures: ROOT/<time>_<altitude>_<overlap>_<n>_<angle>/…_<index>.jpg, with labels."""
-    from coarseloc.imagery.captures import open_captures
-
-    sources = open_captures(root, name=name, labels=labels, footprint_m=footprint_m, turned=turned)
-    _run(workspace, sources, **options)
+    opening = {"name": name, "labels": labels, "footprint_m": footprint_m, "turned": turned}
+    _run(partial(workspace.ingest_captures, root, **opening), workspace, **options)
 
 
 @ingest.command()
@@ -130,12 +129,17 @@ def orthophoto(
         crs=crs,
         border_is_ground=border_is_ground,
     )
-    _run(workspace, [source], **options)
+
+    def run(backbones: Sequence[str], *, map_sd_m: float | None, **options: Any) -> IngestResult:
+        source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
+        return workspace.ingest(source, backbones, **options)
+
+    _run(run, workspace, **options)
 
 
 def _run(
+    ingest: Callable[..., IngestResult],
     workspace: Workspace,
-    sources: Sequence[TileSource],
     backbones: tuple[str, ...],
     input_px: int | None,
     precision: str | None,
@@ -146,18 +150,18 @@ def _run(
     ray_address: str | None,
     map_sd_m: float | None,
     keep_missing: bool,
+    reread: bool,
     as_json: bool,
 ) -> None:
-    """Ingest every source, drain, answer; shared by both kinds of source and by the demonstration."""
-    for source in sources:
-        source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
+    """Ingest, drain, answer; shared by both kinds of source."""
     encoders = Encoders(workspace.settings, device, precision, input_px, allow_hub, fit)
-    result = workspace.ingest(
-        sources,
+    result = ingest(
         backbones,
         encoders=encoders,
-        engine=over_ray(ray_address) if engine == "ray" else in_process,
+        engine=_engine(engine, ray_address),
         keep_missing=keep_missing,
+        reread=reread,
+        map_sd_m=map_sd_m,
     )
     facts = {
         "reference_sets": [summary.facts() for summary in result.summaries],
@@ -172,6 +176,15 @@ def _run(
                 f"none of the {summary.views} images of {summary.reference_set!r} could be used: "
                 "`coarseloc ingest failures` says why for each"
             )
+
+
+def _engine(name: str, ray_address: str | None) -> IngestEngine | None:
+    """Where to work; None: in this process."""
+    if name == "process":
+        return None
+    from ingest.ray_engine import over_ray
+
+    return over_ray(ray_address)
 
 
 def _show(result: IngestResult) -> None:
@@ -190,6 +203,8 @@ def show_ingest(result: IngestResult) -> None:
             f"{summary.reference_set}: {summary.views} views, {summary.up_to_date} up to date, "
             f"{summary.read} read; embeddings made: {embedded}"
         )
+        if summary.unchanged:
+            out.print("  no file was opened: all are as they were, by name, size and time (--reread opens them)")
         if summary.removed:
             out.print(f"  removed: {summary.removed}")
         if summary.seconds:

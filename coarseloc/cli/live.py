@@ -20,7 +20,7 @@ from coarseloc.map_use_cases import MapRequest
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
     from coarseloc.live.mavlink import Autopilot, ExtraMessage
     from coarseloc.live.session import LiveOutput, LiveSummary
     from coarseloc.live.sources import FrameSource

@@ -212,7 +212,7 @@ def with_stated_labels(command: F) -> F:
 
     @functools.wraps(command)
     def with_labels(*args: Any, labels: Path | None, **kwargs: Any) -> Any:
-        from coarseloc.imagery.label_files import StatedLabels
+        from coarseloc.imagery.stated_labels import StatedLabels
 
         stated = StatedLabels(labels, kwargs.pop("label_crs"), frozenset(kwargs.pop("accepted")))
         return command(*args, labels=None if stated == StatedLabels() else stated, **kwargs)

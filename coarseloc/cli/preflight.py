@@ -18,7 +18,7 @@ from coarseloc.embedding.encoders import Encoders
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
     from search.preflight.preflight import Preflight
 
 _STYLES = {"ok": "green", "doubtful": "yellow", "no": "red"}

@@ -19,7 +19,7 @@ from coarseloc.results import Answer
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
 
 
 @click.command()

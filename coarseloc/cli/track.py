@@ -21,7 +21,7 @@ from coarseloc.map_use_cases import MapRequest
 from coarseloc.workspace import Workspace
 
 if TYPE_CHECKING:
-    from coarseloc.imagery.label_files import StatedLabels
+    from coarseloc.imagery.stated_labels import StatedLabels
     from search.export.records import FrameTrackInfo
 
 

@@ -28,9 +28,10 @@ from coarseloc.imagery.flights import (
 )
 from coarseloc.imagery.frame_times import StatedTime, Times, tell_times
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
-from coarseloc.imagery.label_files import TABLES, StatedLabels, stated_labels
+from coarseloc.imagery.label_files import TABLES, stated_labels
 from coarseloc.imagery.labels import Labels, open_labels
 from coarseloc.imagery.name_times import name_times
+from coarseloc.imagery.stated_labels import StatedLabels
 
 _NAMES_COMPARED = 16  # the latest, of which a stamp that differs is a time
 

@@ -35,8 +35,9 @@ from coarseloc.imagery.file_names import (
     resolve,
     tile_key,
 )
-from coarseloc.imagery.label_files import Label, StatedLabels, stated_labels
+from coarseloc.imagery.label_files import Label, stated_labels
 from coarseloc.imagery.labels import Labels, discover_json, open_labels
+from coarseloc.imagery.stated_labels import StatedLabels
 
 Located = dict[int, dict[int, LonLat]]
 """Tile index → angle → the position its label gives."""
@@ -59,11 +60,14 @@ class CaptureSource:
         files: Files,
         failures: Sequence[Failure],
         notices: Sequence[str],
+        stays_in_root: bool,
     ) -> None:
+        """stays_in_root: nothing outside the tree was looked for, but the label file that the user named."""
         self.reference_set = reference_set
         self.tiles = tiles
         self.failures = failures
         self.notices = notices
+        self.stays_in_root = stays_in_root
         self._files = files
 
     def angles_of(self, tile: Tile) -> tuple[int, ...]:
@@ -341,7 +345,7 @@ def _build_source(
         },
     )
     left_out = [*failures, *unlabelled, *(failure for *_, failure in conflicts)]
-    return CaptureSource(reference_set, tiles, files, left_out, notices)
+    return CaptureSource(reference_set, tiles, files, left_out, notices, labels.stay_in(root))
 
 
 def _label_notes(files: Files, labels: Labels) -> list[str]:

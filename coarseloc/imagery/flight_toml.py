@@ -18,7 +18,7 @@ from coarseloc.core.clock import parse_utc_offset
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import Doubt
 from coarseloc.imagery.frame_times import StatedTime
-from coarseloc.imagery.label_files import StatedLabels
+from coarseloc.imagery.stated_labels import StatedLabels
 
 FILE_NAME = "flight.toml"
 

@@ -34,10 +34,11 @@ from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, re
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
 from coarseloc.imagery.gimbal import MAX_TILT_DEG
 from coarseloc.imagery.image_facts import ImageFacts, read_image_facts
-from coarseloc.imagery.label_files import TABLES, Label, StatedLabels, stated_labels
+from coarseloc.imagery.label_files import TABLES, Label, stated_labels
 from coarseloc.imagery.labels import Labels, discover_json, discover_tables, open_labels
 from coarseloc.imagery.midnight import NameOrder, order_over_midnight
 from coarseloc.imagery.name_times import name_times
+from coarseloc.imagery.stated_labels import StatedLabels
 
 _OTHER_PLACE_M = 10.0  # of a table's and a label JSON's position: less is GPS
 _OTHER_HEADING_DEG = 20.0  # of a label's and a gimbal's: less is wind, which turns the aircraft alone

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
 from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError
-from coarseloc.core.types import AltitudeDatum, Doubt, LonLat, Pose
+from coarseloc.core.types import AltitudeDatum, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
 from coarseloc.imagery.gimbal import picture_attitude
 from coarseloc.imagery.label_tables import COLUMNS, LabelTable, decode_text, read_table
+from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.utm_zones import read_zone
 from coarseloc.imagery.written_values import is_blank, parse_cell, parse_number, parse_time, unit_factor
 
@@ -27,18 +28,6 @@ MAX_LABEL_BYTES = 200_000_000
 _MOST_TURNED_DEG = 720.0  # of a yaw that was counted on over north
 _TURN_DEG, _TURN_GON, _HALF_TURN_DEG = 360.0, 400.0, 180.0
 _AROUND_NULL_DEG = 1.0  # of latitude 0, longitude 0: a flight there is around it
-
-
-class StatedLabels(NamedTuple):
-    """What a user says of labels: the file, the CRS of positions that are not in degrees, doubts that are answered."""
-
-    path: Path | None = None  # in place of those that are looked for
-    crs: str | None = None  # before the one that a table names
-    accepted: frozenset[Doubt] = frozenset()
-
-    def over(self, base: StatedLabels) -> StatedLabels:
-        """This, with what it does not say taken from another."""
-        return StatedLabels(self.path or base.path, self.crs or base.crs, self.accepted | base.accepted)
 
 
 def stated_labels(labels: Path | StatedLabels | None) -> StatedLabels:

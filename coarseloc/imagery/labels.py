@@ -16,7 +16,8 @@ from pathlib import Path
 from coarseloc.core import geo, ids
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Pose
-from coarseloc.imagery.label_files import TABLES, Label, NotLabelsError, StatedLabels, read_label_file
+from coarseloc.imagery.label_files import TABLES, Label, NotLabelsError, read_label_file
+from coarseloc.imagery.stated_labels import StatedLabels
 
 _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding
 _SAME_HEADING_DEG = 0.5
@@ -71,6 +72,15 @@ class Labels:
         if key not in self._by_image:
             self._by_image[key] = _reconcile(self._candidates(image), image)
         return self._by_image[key]
+
+    def stay_in(self, root: Path) -> bool:
+        """Whether files outside `root` and its folders say nothing about which image a label is of: labels name no
+        folder, or in a file directly in `root` one of its folders."""
+        heads = {(label.source, *label.reference.rpartition("/")[:2]) for label in self.entries}
+        return all(
+            not slash or (source is not None and source.parent == root and _is_folder_name(head))
+            for source, head, slash in heads
+        )
 
     def with_name(self, image: Path) -> list[Label]:
         """List the labels with an image's file name, or its name and number, in whatever folder."""
@@ -132,6 +142,10 @@ def _number_key(name: str) -> tuple[str, int] | None:
     """Parse (beginning, number) of a name that ends in a number, whatever its suffix and the number's padding."""
     match = re.fullmatch(r"(.*?)(\d{1,9})(\.[a-z]+)?", name.casefold(), re.ASCII)
     return (match[1], int(match[2])) if match else None
+
+
+def _is_folder_name(text: str) -> bool:
+    return text not in ("", ".", "..") and not {"/", ":"} & {*text}
 
 
 def _shared_folders(label: Label, image: Path) -> int:

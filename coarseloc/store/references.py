@@ -18,7 +18,7 @@ from coarseloc.core.filters import Where
 from coarseloc.core.types import BBox, Failure, LonLat, ReferenceSet, Tile, View, batches
 from coarseloc.store import seals
 from coarseloc.store.embeddings import mark_tiles_pending, mark_views_deleted
-from coarseloc.store.tables import EmbeddingRow, FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, upsert
+from coarseloc.store.tables import EmbeddingRow, FailureRow, ReferenceSetRow, RotatedTileRow, TileRow, new_uid, upsert
 
 REMOVED = "removed"  # stamp of a rotated tile that its source no longer gives, until its points are deleted
 _SAME_PLACE_DEG = 1e-7  # about a centimetre: less is rounding, more is another place
@@ -67,7 +67,9 @@ def save_reference_set(session: Session, reference_set: ReferenceSet, tiles: Seq
     name = ids.label(reference_set.name)
     row = session.scalar(select(ReferenceSetRow).where(ReferenceSetRow.name == name))
     if row is None:
-        row = ReferenceSetRow(name=name, point_key=name, kind=reference_set.kind, altitude_m=reference_set.altitude_m)
+        renamed = session.scalar(select(ReferenceSetRow.id).where(ReferenceSetRow.point_key == name))
+        key = name if renamed is None else new_uid()
+        row = ReferenceSetRow(name=name, point_key=key, kind=reference_set.kind, altitude_m=reference_set.altitude_m)
         row.overlap, row.footprint_m = reference_set.overlap, reference_set.footprint_m
         row.angles, row.source, row.map_sd_m = [], reference_set.source, None
         session.add(row)
@@ -354,6 +356,20 @@ def count_views(session: Session, reference_set_id: int) -> dict[int, int]:
         .order_by(RotatedTileRow.angle_deg)
     )
     return {angle: count for angle, count in session.execute(query)}
+
+
+def count_embedded(session: Session, reference_set_id: int, spec_id: int) -> int:
+    """Count rotated tiles whose content, as it was when their file was last looked at, is embedded under a spec."""
+    is_embedded = (EmbeddingRow.rotated_tile_id == RotatedTileRow.id) & (EmbeddingRow.spec_id == spec_id)
+    query = (
+        select(func.count())
+        .select_from(RotatedTileRow)
+        .join(TileRow)
+        .join(EmbeddingRow, is_embedded)
+        .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp.not_in((REMOVED, "")))
+        .where(EmbeddingRow.deleted.is_(False), EmbeddingRow.content_digest == RotatedTileRow.content_digest)
+    )
+    return session.scalars(query).one()
 
 
 # --- failures -----------------------------------------------------------------------------------

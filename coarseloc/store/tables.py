@@ -185,6 +185,16 @@ class SealRow(Base):
     blocks: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
+class FinishedIngestRow(Base):
+    """What the latest ingest of a set was asked and read, where it left nothing to do: see `store.finished_ingests`."""
+
+    __tablename__ = "finished_ingests"
+    reference_set_id: Mapped[int] = _key_of("reference_sets.id")
+    question: Mapped[str] = mapped_column(String(64))
+    facts: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(String(64))  # of all of it
+
+
 class FailureRow(Base):
     __tablename__ = "failures"
     __table_args__ = (UniqueConstraint("reference_set_id", "item", "stage"),)

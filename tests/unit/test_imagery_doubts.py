@@ -26,7 +26,7 @@ from coarseloc.imagery.doubts import (
     unread_label_notices,
 )
 from coarseloc.imagery.flights import open_flight
-from coarseloc.imagery.label_files import StatedLabels
+from coarseloc.imagery.stated_labels import StatedLabels
 
 
 def folder_of(path: Path, *names: str) -> Path:

@@ -21,8 +21,8 @@ from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import labels
 from coarseloc.imagery.image_facts import read_image_facts
-from coarseloc.imagery.label_files import StatedLabels
 from coarseloc.imagery.labels import Labels
+from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.written_values import parse_time
 
 PLACE = LonLat(127.02765, 37.49792)

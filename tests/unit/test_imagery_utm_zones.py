@@ -11,7 +11,7 @@ from PIL import Image
 from coarseloc.core import geo
 from coarseloc.core.types import Flight, LonLat
 from coarseloc.imagery.flights import open_flight
-from coarseloc.imagery.label_files import StatedLabels
+from coarseloc.imagery.stated_labels import StatedLabels
 
 GANGNAM = LonLat(127.02765, 37.49792)
 HOBART = LonLat(147.33, -42.88)

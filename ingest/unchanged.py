@@ -1,0 +1,107 @@
+"""An ingest of captures that has nothing to do, told by what it is asked and by its files' names, sizes and times."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL
+
+from coarseloc import __version__
+from coarseloc.core import ids
+from coarseloc.core.types import EmbeddingSpec, ReferenceSet
+from coarseloc.imagery.captures import CaptureSource
+from coarseloc.imagery.decode import SUFFIXES
+from coarseloc.imagery.stated_labels import StatedLabels
+from coarseloc.imagery.tree_state import tree_state
+from coarseloc.store import Database, finished_ingests, references
+from coarseloc.store.finished_ingests import FinishedIngest, IngestQuestion
+from ingest.worker import PASSING, IngestSummary
+
+# A file that was written when its state was taken may be written again in the same tick of its clock, and keep its
+# size: two seconds on FAT, and other machines' clocks go wrong.
+SETTLED_NS = 10_000_000_000
+_PACKAGES = ("coarseloc/core", "coarseloc/imagery", "ingest")  # whose code says what is made of a tree
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an ingest of captures is asked, before a file is opened."""
+
+    question: IngestQuestion
+    settled: bool  # no file was written shortly before: the same times will mean the same files
+
+
+def ask(root: Path, options: Mapping[str, object], specs: Callable[[], Collection[EmbeddingSpec]]) -> Asked | None:
+    """Look at the files of an ingest of `root`; None where their state does not tell what opening them gives.
+
+    options: all else that the ingest is asked, as plain values and `labels`. specs: called where the state tells.
+    """
+    stated = options.get("labels")
+    if not isinstance(stated, StatedLabels):
+        stated = StatedLabels(stated if isinstance(stated, Path) else None)
+    root, labels = root.resolve(), stated.path and stated.path.resolve()
+    looked_ns = time.time_ns()
+    state = tree_state(root, labels)
+    if state is None:
+        return None
+    asked = {
+        **options, "root": str(root), "labels": [str(labels), stated.crs, sorted(stated.accepted)],
+        "specs": sorted(spec.digest for spec in specs()), "suffixes": SUFFIXES,
+        "code": [__version__, PIL.__version__, *_code()],
+    }  # fmt: skip
+    question = IngestQuestion(ids.digest(asked), state.digest)
+    return Asked(question, settled=state.newest_ns + SETTLED_NS < looked_ns)
+
+
+def _code() -> Iterator[tuple[str, int, int]]:
+    """Each module of ours that an ingest reads files with, as (path, size, time)."""
+    house = Path(__file__).parent.parent
+    for path in sorted(path for package in _PACKAGES for path in (house / package).glob("*.py")):
+        status = path.stat()
+        yield str(path.relative_to(house)), status.st_size, status.st_mtime_ns
+
+
+def recall(db: Database, asked: Asked) -> list[tuple[ReferenceSet, IngestSummary, Sequence[str]]]:
+    """(set, what its ingest comes to, what is to be said of its source) of each that has nothing to do; none where the
+    files have changed, or what the database held of them has. Raises StoreError where its rows are damaged."""
+    with db.read() as session:
+        recalled = finished_ingests.recall(session, asked.question)
+    return [
+        (
+            stored.reference_set,
+            IngestSummary(
+                stored.name, finished.views, finished.views - finished.unusable,
+                failures=Counter(finished.failures), unchanged=True,
+            ),
+            finished.notices,
+        )
+        for stored, finished in recalled
+    ]  # fmt: skip
+
+
+def remember(
+    db: Database,
+    asked: Asked,
+    specs: Collection[EmbeddingSpec],
+    sources: Sequence[CaptureSource],
+    summaries: Sequence[IngestSummary],
+) -> None:
+    """Record an ingest that has left nothing to do; of another nothing is recorded, and it is done in full again."""
+    if not asked.settled or not all(source.stays_in_root for source in sources):
+        return
+    finished = {}
+    with db.write() as session:
+        for source, summary in zip(sources, summaries, strict=True):
+            stored = references.find_reference_set(session, source.reference_set.name)
+            spoilt = [f for _, f in references.failures(session, stored.name) if f.stage == "read"]
+            held = sum(references.count_views(session, stored.id).values())
+            if summary.interrupted or any(f.kind in PASSING for f in spoilt) or held + len(spoilt) != summary.views:
+                return
+            finished[stored.id] = FinishedIngest(
+                summary.views, len(spoilt), dict(summary.failures), list(source.notices)
+            )
+        finished_ingests.remember(session, asked.question, {spec.digest for spec in specs}, finished)
