@@ -95,13 +95,14 @@ class RtspSource:
                         arrived = ArrivalTime.now()
                         if lost_s is not None:
                             self._notice(f"{self.shown} is there again after {arrived.monotonic_s - lost_s:.1f} s")
-                        latest_s, lost_s, pause_s = arrived.monotonic_s, None, FIRST_PAUSE_S
+                        lost_s, pause_s = None, FIRST_PAUSE_S
                         last_number = first_number + number
                         yield ArrivedFrame(
                             self._arriving.moment_frame(self._name, last_number, Pose(), None),
                             upright_pixels(frame),
                             arrived,
                         )
+                        latest_s = time.monotonic()  # the taker may have let it wait
             except (self._av.error.FFmpegError, InputError) as error:
                 reason = self._reason(error)
             first_number = last_number + 1

@@ -88,8 +88,8 @@ class FolderSource:
             for name in self._new_names():
                 self._pending[name] = _FileState(ArrivalTime.now())
             for arrival in self._whole_files(is_stopped):
-                latest_s = time.monotonic()
                 yield arrival
+                latest_s = time.monotonic()  # the taker may have let it wait, and more may have come meanwhile
             now_s = time.monotonic()
             if self._idle_stop_s is not None and now_s - latest_s > self._idle_stop_s and not self._pending:
                 return

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import jsonschema
@@ -64,7 +65,7 @@ def start(state: Path, source: str | Path, ground_map: Path, *options: object, *
     return subprocess.Popen([*map(str, command)], env=environment, text=True, **pipes)
 
 
-def until(reached: Callable[[], object], seconds: float = 60.0) -> None:
+def until(reached: Callable[[], object], seconds: float = 180.0) -> None:
     due = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < due, "it did not come to that"
@@ -87,7 +88,7 @@ def test_its_estimates_are_those_of_track_online_and_each_says_how_old_it_is(coa
         assert (record["sequence"], record["dropped"]) == (number + 1, 0)
         arrived, estimated = (datetime.fromisoformat(record[key]) for key in ("arrived_at", "estimated_at"))
         assert began < arrived < estimated
-        assert record["age_s"] == pytest.approx((estimated - arrived).total_seconds(), abs=0.05)
+        assert record["age_s"] == pytest.approx((estimated - arrived).total_seconds(), abs=0.5)  # two clocks
         captured = datetime(2025, 11, 24, 6, 57, 12 + 2 * number, tzinfo=UTC)
         assert datetime.fromisoformat(record["captured_at"]) == captured
         assert record["capture_age_s"] == pytest.approx((estimated - captured).total_seconds(), abs=0.01)
@@ -119,7 +120,7 @@ def test_a_folder_that_fills_is_followed_until_ctrl_c_which_leaves_whole_files(s
         shutil.copy(flight / f"{FLIGHT}_00003.jpg", incoming)
         until(lambda: out.exists() and len(out.read_text().splitlines()) == 3)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
         sentences = client.makefile("r", encoding="ascii").read()
     records = lines(out.read_text())
     assert [(record["frame_index"], record["sequence"]) for record in records] == [(1, 1), (2, 2), (3, 4)]
@@ -172,14 +173,21 @@ def test_a_camera_is_followed_over_a_loss_and_its_password_is_nowhere(
     coarseloc, ground_map, flight, state, monkeypatch, tmp_path
 ):
     pictures = [np.asarray(Image.open(flight / f"{FLIGHT}_{index:05d}.jpg").convert("RGB")) for index in (1, 2, 3)]
-    monkeypatch.setattr(rtsp, "FIRST_PAUSE_S", 0.05)
     camera = RtspCamera([[pictures[0], *pictures[:2]], [pictures[2]] * 2], user_password="pilot:s3cret")
+    monkeypatch.setattr(rtsp, "FIRST_PAUSE_S", 0.05)
+    slept_s = [0.0]  # an hour at once, after the camera has sent all
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        slept_s[0] += 3600.0 * camera.has_sent_all
+
+    monkeypatch.setattr(rtsp, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + slept_s[0], sleep=sleep))
     monkeypatch.setenv("COARSELOC_LIVE_SOURCE", f"rtsp://pilot:s3cret@127.0.0.1:{camera.port}/nadir?key=s3cret")
     dem = tmp_path / "away.tif"
     with rasterio.open(dem, "w", driver="GTiff", width=2, height=2, count=1, dtype="float32", crs="EPSG:4326",
                        transform=from_origin(0, 0, 1, 1)) as heights:  # fmt: skip
         heights.write(np.zeros((1, 2, 2), np.float32))
-    result = coarseloc("live", "--map", ground_map, "--idle-stop", "0.1", "--max-age", "60", *OPTIONS, "--json",
+    result = coarseloc("live", "--map", ground_map, "--idle-stop", "3000", "--max-age", "600", *OPTIONS, "--json",
                        "--dem", dem, "--clock", "arrival", "--nmea", "udp:9")  # fmt: skip
     records = lines(result.out)
     assert [record["track"]["state"] for record in records] == ["tracking"] * 3, result.err

@@ -6,7 +6,6 @@ import base64
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -35,7 +34,7 @@ class RtspCamera:
     """Serves pictures to one client at a time, then hangs up: the next client gets the next ones.
 
     batches: of pictures a second apart, one a connection; the first picture of each is read before its time is known
-    (the way of FFmpeg), and left out. Beyond them nobody is let in. silent: it answers, and sends no picture.
+    (the way of FFmpeg), and left out. Beyond them nobody is let in. silent: after its first picture it sends no other.
     user_password: asked for as Basic authentication (RFC 7617).
     """
 
@@ -48,9 +47,12 @@ class RtspCamera:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.requests: list[str] = []
+        self.has_sent_all = False
+        self._closed = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         self._listener.close()
 
     def _serve(self) -> None:
@@ -62,6 +64,7 @@ class RtspCamera:
             with client, suppress(ConnectionError):  # a client may hang up first
                 self._converse(client, batch)
         self._listener.close()
+        self.has_sent_all = True
 
     def _converse(self, client: socket.socket, batch: Sequence[Sequence[bytes]]) -> None:
         stream = client.makefile("rb")
@@ -82,10 +85,10 @@ class RtspCamera:
             elif method == "PLAY":
                 position = f"RTP-Info: url={request.split()[1].rstrip('/')}/video;seq=0;rtptime=0"
                 client.sendall(_answer(number, "200 OK", "Session: 7", position))
-                if self._silent:
-                    time.sleep(3.0)
-                for packet in _packets(batch):
+                for packet in _packets(batch[:1] if self._silent else batch):
                     client.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
+                if self._silent:
+                    self._closed.wait()
                 return
             else:
                 client.sendall(_answer(number, "200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY"))

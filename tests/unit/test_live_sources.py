@@ -89,32 +89,59 @@ def test_an_error_of_the_source_is_raised_where_frames_are_taken():
 # --- a folder -------------------------------------------------------------------------------------
 
 
-def test_a_half_written_picture_is_waited_for_and_a_broken_one_is_said_in_its_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "POLL_S", 0.01)
-    monkeypatch.setattr(sources, "_SETTLED_S", 0.3)
-    (tmp_path / "f_00001.jpg").write_bytes(jpeg(1))  # before it begins: not new
-    source = FolderSource(ArrivingFlight(tmp_path, flight_id="f"), tmp_path, idle_stop_s=0.2)
+class Looks:
+    """The source's clock, which a pause alone moves on: at each the next step of a script is taken."""
 
-    def camera() -> None:
+    def __init__(self, script: Iterator[None]) -> None:
+        self.now_s, self._script = 0.0, script
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        next(self._script, None)
+
+
+def test_a_half_written_picture_is_waited_for_and_a_broken_one_is_said_in_its_place(tmp_path, monkeypatch):
+    (tmp_path / "f_00001.jpg").write_bytes(jpeg(1))  # before it begins: not new
+    source = FolderSource(ArrivingFlight(tmp_path, flight_id="f"), tmp_path, idle_stop_s=0.5)
+    whole_s = []
+
+    def camera() -> Iterator[None]:
         content = jpeg(2)
         with (tmp_path / "f_00002.jpg").open("wb") as file:
             for start in range(0, len(content), len(content) // 4):
+                yield
+                whole_s.append(time.monotonic())
                 file.write(content[start : start + len(content) // 4])
                 file.flush()
-                time.sleep(0.05)
         (tmp_path / "f_00003.jpg").write_bytes(content[: len(content) // 2])
         (tmp_path / "f_00004.jpg").write_bytes(jpeg(4))
         (tmp_path / ".f_00005.jpg").write_bytes(jpeg(5))
 
-    thread = threading.Thread(target=camera)
-    thread.start()
+    monkeypatch.setattr(sources, "time", Looks(camera()))
     whole, broken, last = source.arrivals(lambda: False)
-    thread.join()
     assert isinstance(whole, ArrivedFrame) and whole.frame.index == 2
     assert np.array_equal(whole.pixels, np.asarray(Image.open(io.BytesIO(jpeg(2)))))
-    assert whole.arrived.age_s > 0.15, "it came when it was first seen, not when it was whole"
+    assert whole.arrived.monotonic_s < whole_s[-1], "it came when it was first seen, not when it was whole"
     assert isinstance(broken, UnreadableFrame) and "f_00003.jpg" in broken.reason
     assert isinstance(last, ArrivedFrame) and last.frame.index == 4
+
+
+def test_what_came_while_a_frame_waited_to_be_taken_comes_before_the_idle_end(tmp_path, monkeypatch):
+    (tmp_path / "f_00001.jpg").write_bytes(jpeg(1))
+    looks = Looks(iter(()))
+    monkeypatch.setattr(sources, "time", looks)
+    source = FolderSource(ArrivingFlight(tmp_path, flight_id="f"), tmp_path, from_start=True, idle_stop_s=0.5)
+    arrivals = source.arrivals(lambda: False)
+    assert next(arrivals).frame.index == 1  # type: ignore[union-attr]
+    looks.now_s += 100.0
+    (tmp_path / "f_00002.jpg").write_bytes(jpeg(2))
+    assert [arrival.frame.index for arrival in arrivals] == [2]  # type: ignore[union-attr]
 
 
 def test_from_the_start_frames_come_in_their_natural_order_with_what_labels_say_so_far(tmp_path, monkeypatch):

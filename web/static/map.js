@@ -519,17 +519,23 @@ function addressing(map) {
   if (!output) return;
   let grid = null;
   let asked = false;
+  let pointed = null; // longitude and latitude
+  const say = () => (output.textContent = pointed ? [positionText(...pointed), grid && gridText(grid, ...pointed)].filter(Boolean).join(" · ") : "");
   map.chart.on("pointermove", async ({ coordinate, dragging }) => {
     if (dragging) return;
-    const [lon, lat] = map.lonlat(coordinate);
-    output.textContent = [positionText(lon, lat), grid && gridText(grid, lon, lat)].filter(Boolean).join(" · ");
+    pointed = map.lonlat(coordinate);
+    say();
     if (asked) return;
     asked = true;
     const address = map.facts.layers.findLast((ground) => ground.grid)?.grid;
     const answer = address && (await fetch(address));
     if (answer?.ok) grid = await answer.json();
+    say();
   });
-  map.place.addEventListener("pointerleave", () => (output.textContent = ""));
+  map.place.addEventListener("pointerleave", () => {
+    pointed = null;
+    say();
+  });
 }
 
 const positionText = (lon, lat) => `${Math.abs(lat).toFixed(6)}° ${lat < 0 ? "S" : "N"} ${Math.abs(lon).toFixed(6)}° ${lon < 0 ? "W" : "E"}`;

@@ -33,12 +33,14 @@ export class Marks {
 
   async save() {
     const { form, at } = this;
+    const sent = this.drafts.get(at);
     const body = new URLSearchParams(new FormData(form));
     const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } }).catch(() => null);
     const written = answer ? await answer.json() : {};
     if (!answer?.ok) return this.say(written.detail ?? "–");
-    this.drafts.delete(at);
     this.saved(at, written);
+    if (this.drafts.get(at) !== sent) return; // the reader has written on meanwhile
+    this.drafts.delete(at);
     if (at !== this.at) return;
     if (form.contains(document.activeElement)) form.querySelector("button").focus();
     form.elements.tags.value = written.tags.join(" ");

@@ -44,15 +44,19 @@ export async function prefetch(address) {
   }
 }
 
-/** Show a page in place of this one. */
+let asked = 0; // pages, until now
+
+/** Show a page in place of this one, unless another is asked for before it comes. */
 export async function go(address, { push = true } = {}) {
+  const number = ++asked;
   let ahead;
   try {
     ahead = (await documentOf(address)).cloneNode(true);
   } catch {
-    location.assign(address);
+    if (number === asked) location.assign(address);
     return;
   }
+  if (number !== asked) return;
   for (const image of ahead.querySelectorAll("main img[src]")) image.loading = "eager";
   if (push) history.pushState(null, "", address);
   document.title = ahead.title;
