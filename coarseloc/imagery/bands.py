@@ -86,6 +86,12 @@ def choose_bands(dataset: DatasetReader, name: str) -> tuple[ColourMapping, list
             f"{dataset.name}: bands {bands} hold {', '.join(sorted(kinds)) or 'nothing'}: "
             "expected one, or three bands of one integer or float type"
         )
+    (kind,) = kinds
+    if len(bands) == 1 and kind.startswith(("int", "float")):
+        notices.append(
+            f"{name} has one band of {kind}: taken as a grey picture. If it holds heights (DEM, DSM), give the "
+            "orthophoto instead"
+        )
     if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE", "").upper() != "YES":
         return ColourMapping(bands), notices
     notices.append(f"{name}: its lowest value is white (photometric min-is-white): its tones are turned over")

@@ -29,6 +29,7 @@ from coarseloc.imagery.doubts import (
     unread_kinds,
     unread_label_notices,
 )
+from coarseloc.imagery.exif import exif_position_notices
 from coarseloc.imagery.file_names import folders_with_images, image_names, is_utf8, natural_order, printable, resolve
 from coarseloc.imagery.flight_toml import FlightConditions, find_flight_toml, read_flight_toml
 from coarseloc.imagery.frame_times import FrameTimes, StatedTime, Times, tell_times
@@ -297,12 +298,10 @@ def read_truth(
         ),
         *unread_label_notices(path, has_truth=truth.source != "none"),
     ]
-    without_letters = [name for name, image in facts.items() if image.lacks_hemisphere]
-    if without_letters and truth.source in ("exif", "none"):
-        notices.append(
-            f"the EXIF positions of {len(without_letters)} frames (first {without_letters[0]}) do not say whether they "
-            "are north or south, east or west (GPSLatitudeRef, GPSLongitudeRef: the hemisphere): not used. "
-            "If you know: exiftool -GPSLatitudeRef=N -GPSLongitudeRef=E FOLDER"
+    if truth.source in ("exif", "none"):
+        notices += exif_position_notices(
+            {name: image.position_doubt for name, image in facts.items()},
+            [name for name, image in facts.items() if image.exif_pose.location is None],
         )
     poses = {name: _with_gimbal(_of_frame(pose, camera), gimbals[name]) for name, pose in truth.poses.items()}
     return truth._replace(poses=poses, notices=notices)

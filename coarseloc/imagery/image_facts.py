@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from coarseloc.core.types import Pose
 from coarseloc.imagery.decode import open_picture, upright_size
-from coarseloc.imagery.exif import exif_pose, exif_time, gps_time, lacks_hemisphere
+from coarseloc.imagery.exif import PositionDoubt, exif_pose, exif_time, gps_time, position_doubt
 from coarseloc.imagery.xmp import XmpFacts, read_xmp
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class ImageFacts(NamedTuple):
     exif_time: datetime | None = None  # by the camera's clock, with a zone where it gives one
     utc: datetime | None = None  # by GPS
     xmp: XmpFacts = XmpFacts()
-    lacks_hemisphere: bool = False  # a position in EXIF without the letters that say on which side of 0
+    position_doubt: PositionDoubt | None = None  # of the position in EXIF
     size_px: tuple[int, int] | None = None  # width and height, upright
 
 
@@ -35,9 +35,9 @@ def read_image_facts(path: Path) -> ImageFacts:
             xmp = read_xmp(packet) if isinstance(packet, bytes) else XmpFacts()
             pose = _readable(lambda: exif_pose(exif), Pose())
             time = _readable(lambda: exif_time(exif), None)
-            no_letters = _readable(lambda: lacks_hemisphere(exif), False)
+            doubt = _readable(lambda: position_doubt(exif), None)
             utc = xmp.utc or _readable(lambda: gps_time(exif), None)
-            return ImageFacts(pose, time, utc, xmp, no_letters, upright_size(image))
+            return ImageFacts(pose, time, utc, xmp, doubt, upright_size(image))
     except Exception:  # decoding it names the damage
         return ImageFacts()
 

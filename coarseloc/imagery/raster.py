@@ -28,7 +28,8 @@ from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits,
 from coarseloc.imagery.collars import Colour, blank, edge_colour, from_border, is_border_colour
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
 from coarseloc.imagery.mosaic_parts import MissingPart
-from coarseloc.imagery.raster_files import WORLD_FILES, declared_crs, files_state, open_raster, raster_files
+from coarseloc.imagery.raster_files import files_state, open_raster, raster_files
+from coarseloc.imagery.side_files import WORLD_FILES, contradiction_notices, declared_crs
 
 Bool = NDArray[np.bool_]
 _NULL_DEG = 0.5  # around latitude 0, longitude 0 is sea alone
@@ -66,6 +67,9 @@ class Raster:
         self.notices = [*self._files.notices, *_missing_notices(path, self._missing_parts)]
         if crs_notice and not crs:
             self.notices.append(crs_notice)
+        if not path.is_dir():
+            self.notices += contradiction_notices(dataset, path)
+        self.notices += _page_notices(path, dataset)
         self.notices += _slow_notices(path, dataset)
         self.notices += self._check_place(None if crs is None else crs.strip().upper(), declared)
         with _gdal(path):
@@ -395,6 +399,11 @@ def _gdal(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{path} cannot be read as a raster: {error}. Is the file whole?") from error
+
+
+def _page_notices(path: Path, dataset: DatasetReader) -> list[str]:
+    pages = len(dataset.subdatasets) if dataset.driver == "GTiff" else 0
+    return [f"{path.name} holds {pages} pictures (pages): the first is taken"] if pages > 1 else []
 
 
 def _check_placed(path: Path, dataset: DatasetReader, crs: CRS | None, driver: str) -> CRS:

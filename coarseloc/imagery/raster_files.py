@@ -23,6 +23,7 @@ from coarseloc.imagery.bands import false_alpha
 from coarseloc.imagery.file_kinds import conversion_advice, foreign_kind
 from coarseloc.imagery.file_names import natural_order
 from coarseloc.imagery.mosaic_parts import MissingPart, missing_parts
+from coarseloc.imagery.side_files import WORLD_FILES, contradiction_notices, declared_crs
 
 RASTER_KINDS = "GeoTIFF, VRT, JPEG 2000, ERDAS IMAGINE, GeoPackage, MBTiles, or JPEG and PNG with a world file"
 _DRIVERS = {
@@ -34,7 +35,6 @@ _DRIVERS = {
     "a GeoPackage": "GPKG",
     "an SQLite file (MBTiles?)": "MBTiles",
 }
-WORLD_FILES = {"GTiff": "tfw", "PNG": "pgw", "JPEG": "jgw", "JP2OpenJPEG": "j2w"}
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _GDAL_TYPES = {
     "uint8": "Byte",
@@ -102,20 +102,6 @@ def open_raster(name: str, driver: str) -> DatasetReader:
         )
         raise InputError(f"{name} holds {tail}")
     return dataset
-
-
-def declared_crs(dataset: DatasetReader, path: Path) -> tuple[CRS | None, str]:
-    """(the CRS that a file declares, or else the .prj beside it; a notice where it is this one's)."""
-    beside = path.with_suffix(".prj")
-    if dataset.crs is not None or not beside.is_file():
-        return dataset.crs, ""
-    try:
-        crs = CRS.from_wkt(beside.read_text(encoding="utf-8-sig"))
-    except (rasterio.errors.CRSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{beside} cannot be read as the CRS of {path.name}: {error}. --crs EPSG:… gives it"
-        ) from error
-    return crs, f"{path.name} declares no CRS: that of {beside.name} is taken ({crs.to_string()[:60]})"
 
 
 def files_state(path: Path, dataset: DatasetReader) -> str:
@@ -189,6 +175,8 @@ def _sheet(path: Path, notices: dict[str, None]) -> _Sheet:
         crs, notice = declared_crs(dataset, path)
         if notice:
             notices.setdefault(f"{notice}, and so are other sheets'" if notices else notice)
+        for contradiction in contradiction_notices(dataset, path)[: not notices]:
+            notices.setdefault(contradiction)
         to_crs = dataset.transform
         if to_crs.is_identity:
             world = WORLD_FILES.get(driver, "wld")

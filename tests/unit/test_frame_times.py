@@ -19,6 +19,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat
 from coarseloc.imagery.flights import open_flight, open_image
 from coarseloc.imagery.frame_times import StatedTime
+from coarseloc.imagery.image_facts import read_image_facts
 from coarseloc.imagery.midnight import order_over_midnight
 from coarseloc.imagery.name_times import name_times
 
@@ -370,3 +371,12 @@ def test_a_flight_toml_with_a_time_that_cannot_be_is_refused(tmp_path: Path, lin
     (folder / "flight.toml").write_text(f"[time]\n{line}\n")
     with pytest.raises(InputError, match=message):
         open_flight(folder)
+
+
+def test_exif_times_before_drones_are_none_and_iso_is_read(tmp_path: Path) -> None:
+    for name, local in (("a.jpg", "1970:01:01 00:00:00"), ("b.jpg", "2025-11-24T15:57:12")):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = local
+        Image.new("RGB", (8, 8)).save(tmp_path / name, exif=exif)
+    times = [read_image_facts(tmp_path / name).exif_time for name in ("a.jpg", "b.jpg")]
+    assert times == [None, datetime(2025, 11, 24, 15, 57, 12)]

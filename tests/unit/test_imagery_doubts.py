@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, Pose
@@ -178,6 +179,30 @@ def test_an_exif_position_without_its_letters_is_not_used_and_it_is_said(
     flight = open_flight(tmp_path / "f")
     assert flight.frames[0].truth.location is None and flight.truth_source == "none"
     assert any("hemisphere" in notice for notice in flight.notices)
+
+
+@pytest.mark.parametrize(
+    ("gps", "words", "is_used"),
+    [
+        ({4: (IFDRational(0, 0),) * 3}, "no degrees, minutes and seconds", False),
+        ({2: (127.0, 1.0, 48.0), 4: (37.0, 30.0, 0.0)}, "exchanged?", False),
+        ({18: "TOKYO"}, "another datum", False),
+        ({9: "V"}, "no fix (GPSStatus V)", True),
+        ({2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}, "1 of 2 frames have no EXIF position: first b.jpg", False),
+    ],
+)
+def test_an_exif_position_that_is_not_used_or_old_is_said(
+    tmp_path: Path, gps: dict[int, Any], words: str, is_used: bool
+) -> None:
+    sound = {1: "N", 2: (37.0, 30.0, 0.0), 3: "E", 4: (127.0, 1.0, 48.0)}
+    (tmp_path / "f").mkdir()
+    for name, tags in (("a.jpg", sound), ("b.jpg", sound | gps)):
+        exif = Image.Exif()
+        exif.get_ifd(0x8825).update(tags)
+        Image.new("RGB", (8, 8)).save(tmp_path / "f" / name, exif=exif)
+    flight = open_flight(tmp_path / "f")
+    assert [frame.truth.location is not None for frame in flight.frames] == [True, is_used]
+    assert [words in notice for notice in flight.notices] == [True]
 
 
 def test_a_position_far_from_the_flight_is_told_and_whether_its_axes_are_exchanged() -> None:

@@ -606,10 +606,16 @@ def test_exif_gives_position_and_height(tmp_path: Path) -> None:
         {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},  # no fix
         {1: "N", 2: (46.0, 50.0, 33.0)},
         {1: "N", 2: (100.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)},
+        {1: "N", 2: (37.0, 30.0, 0.0), 3: "E", 4: (127.0, 1.0, 48.0), 18: "TOKYO"},
     ],
 )
 def test_exif_without_a_usable_position_gives_none(tmp_path: Path, gps: dict[int, Any]) -> None:
     assert read_image_facts(with_gps(tmp_path / "a.jpg", gps)).exif_pose == Pose()
+
+
+def test_exif_may_give_degrees_without_minutes_and_letters_in_any_case(tmp_path: Path) -> None:
+    gps = {1: "south", 2: (37.5,), 3: "e", 4: (127.0, 1.8)}
+    assert read_image_facts(with_gps(tmp_path / "a.jpg", gps)).exif_pose.location == pytest.approx((127.03, -37.5))
 
 
 def test_a_file_that_is_no_image_has_no_exif(tmp_path: Path) -> None:

@@ -201,3 +201,24 @@ def test_a_changed_part_changes_the_fingerprints_of_tiles(tmp_path: Path) -> Non
     write(folder / "s00.tif", ground(9)[:, :64, :64], profile["transform"], compress="deflate")
     after = open_orthophoto(folder, footprint_m=64, angles=[0])
     assert before.source_fingerprint(before.tiles[0], 0) != after.source_fingerprint(after.tiles[0], 0)
+
+
+def test_a_world_file_and_a_prj_that_contradict_their_file_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "area.tif", ground(), around())
+    world_file(tmp_path / "area.tfw", around())
+    (tmp_path / "area.prj").write_text(rasterio.crs.CRS.from_epsg(5186).to_wkt("WKT1_ESRI"))
+    assert Raster(path).notices == []
+    world_file(tmp_path / "area.tfw", around() @ Transform.translation(300, 0))
+    (tmp_path / "area.prj").write_text(rasterio.crs.CRS.from_epsg(5181).to_wkt("WKT1_ESRI"))
+    moved, other_grid = Raster(path).notices
+    assert "area.tfw" in moved and "300 pixels beside" in moved
+    assert "area.prj" in other_grid and "m off" in other_grid
+
+
+def test_pages_of_a_tiff_and_one_band_of_heights_are_told(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(np.moveaxis(ground(seed), 0, 2)) for seed in (1, 2)]
+    pictures[0].save(tmp_path / "pages.tif", save_all=True, append_images=pictures[1:])
+    world_file(tmp_path / "pages.tfw", around())
+    assert any("holds 2 pictures (pages)" in notice for notice in Raster(tmp_path / "pages.tif", GRID).notices)
+    heights = write(tmp_path / "dem.tif", ground(bands=1).astype(np.float32), around())
+    assert any("heights (DEM, DSM)" in notice for notice in Raster(heights).notices)
