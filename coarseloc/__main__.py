@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 def main() -> None:
     """Run the command line. Ctrl-C at any moment ends with 130 and no traceback; closed standard streams are none."""
+    gc.disable()  # until the command's modules are imported: they stay
     try:
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
             if getattr(sys, name) is None:

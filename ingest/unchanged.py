@@ -7,19 +7,22 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import PIL
 
 from coarseloc import __version__
 from coarseloc.core import ids
 from coarseloc.core.types import EmbeddingSpec, ReferenceSet
-from coarseloc.imagery.captures import CaptureSource
 from coarseloc.imagery.decode import SUFFIXES
 from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.tree_state import tree_state
 from coarseloc.store import Database, finished_ingests, references
 from coarseloc.store.finished_ingests import FinishedIngest, IngestQuestion
 from ingest.worker import PASSING, IngestSummary
+
+if TYPE_CHECKING:
+    from coarseloc.imagery.captures import CaptureSource
 
 # A file that was written when its state was taken may be written again in the same tick of its clock, and keep its
 # size: two seconds on FAT, and other machines' clocks go wrong.

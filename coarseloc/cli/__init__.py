@@ -7,6 +7,7 @@ line, nothing half written), 130 interrupted (what was done is kept, the same co
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -150,6 +151,9 @@ class LazyGroup(click.Group):
             return None
         module, _, function = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"coarseloc.cli.{module}"), function)
+        if not gc.isenabled():  # as the console script begins
+            gc.freeze()
+            gc.enable()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

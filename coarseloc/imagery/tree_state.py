@@ -19,7 +19,7 @@ from coarseloc.imagery.file_names import parse_capture
 
 _LABELS = ".json"
 _PIECE = 1 << 20
-_FileState = tuple[str, int, int, int, int]  # name, size, times of modification and of change in ns, inode
+_FileState = tuple[str, int, int, int, int, int]  # name, mode, size, times of modification and change in ns, inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def tree_state(root: Path, labels: Path | None) -> TreeState | None:
     try:
         for part, file_states in _parts(root, labels):
             state.update(repr((part, file_states)).encode())
-            newest_ns = max(newest_ns, *(max(modified, changed) for _, _, modified, changed, _ in file_states), 0)
+            newest_ns = max(newest_ns, *(max(modified, changed) for _, _, _, modified, changed, _ in file_states), 0)
     except OSError:
         return None
     return TreeState(state.hexdigest(), newest_ns)
@@ -53,19 +53,29 @@ def _parts(root: Path, labels: Path | None) -> Iterator[tuple[object, list[_File
     if labels is not None:
         beside = sorted(name for name in os.listdir(labels.parent) if name.lower().endswith(SUFFIXES))  # noqa: PTH208
         yield (str(labels), beside, _bytes_digest(labels)), [_file_state(labels.name, labels.stat())]
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    with os.scandir(root) as listing:
+        folders = sorted(entry.name for entry in listing if entry.is_dir())
     for folder in (root, *(root / name for name in folders)):
-        is_read = folder is root or parse_capture(folder, "cw") is not None
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=attrgetter("name"))
-        read = [entry for entry in entries if is_read and entry.name.lower().endswith((*SUFFIXES, _LABELS))]
-        digests = [_bytes_digest(folder / e.name) for e in read if e.name.lower().endswith(_LABELS) and e.is_file()]
-        names = [(entry.name, entry.is_dir()) for entry in entries]
-        yield (folder.name, names, digests), [_file_state(entry.name, entry.stat()) for entry in read]
+        read, others = _entries(folder, is_read=folder is root or parse_capture(folder, "cw") is not None)
+        digests = [_bytes_digest(folder / entry.name) for entry in read if entry.name.lower().endswith(_LABELS)]
+        yield (folder.name, others, digests), [_file_state(entry.name, entry.stat()) for entry in read]
+
+
+def _entries(folder: Path, is_read: bool) -> tuple[list[os.DirEntry[str]], list[tuple[str, bool]]]:
+    """(what a tree's reader would open in a folder, all else there as (name, whether it is a folder)), by name."""
+    suffixes = (*SUFFIXES, _LABELS) if is_read else ()
+    read, others = [], []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if entry.name.lower().endswith(suffixes):
+                read.append(entry)
+            else:
+                others.append((entry.name, entry.is_dir()))
+    return sorted(read, key=attrgetter("name")), sorted(others)
 
 
 def _file_state(name: str, status: os.stat_result) -> _FileState:
-    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return name, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _bytes_digest(path: Path) -> str:

@@ -22,7 +22,6 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 VECTOR = np.dtype("<f4")  # of `EmbeddingRow.vector`
@@ -495,6 +494,17 @@ class JobRow(Base):
     finished_at: Mapped[datetime | None]
 
 
+def _insert(dialect: str, table: Table) -> Any:
+    """Begin an `INSERT … ON CONFLICT`; a dialect that is not in use is not imported."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
 def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
     """Insert rows, all of the same columns, or update their other columns where `keys` are there already.
 
@@ -505,8 +515,7 @@ def upsert(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], 
     if not records:
         return
     assert isinstance(table.__table__, Table)  # noqa: S101 - for the type checker
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table.__table__)
+    statement = _insert(session.get_bind().dialect.name, table.__table__)
     updated = {name: statement.excluded[name] for name in records[0] if name not in keys}
     session.connection().execute(
         statement.on_conflict_do_update(index_elements=list(keys), set_=updated)
