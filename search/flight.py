@@ -32,6 +32,7 @@ from search.environment import WARM_UP, machine
 from search.mirror_index import MirrorIndex, index_by_heading, index_tiles, open_mirrors
 from search.recorder import Recorder
 
+_SAME_PICTURE = 1 - 1e-5  # a cosine: those of two pictures of one place stay below
 _SAME_SHAPE = 0.03  # logarithm of two aspect ratios' quotient: less is a pixel or two
 _log = logging.getLogger("coarseloc")
 
@@ -99,7 +100,10 @@ def run_search(
         recorded_keys = set.intersection(*(run.recorded_keys for run in open_runs))
         todo = [frame for frame in stored.flight.frames if stored.frame_keys[frame.index] not in recorded_keys]
         outcomes = search_frames(todo, backbone, [index for _, index in indexes], k, batch)
-        record_outcomes(db, open_runs, stored, outcomes, len(todo), progress)
+        copies: list[FrameOutcome] = []
+        record_outcomes(db, open_runs, stored, _note_copies(outcomes, copies), len(todo), progress)
+        for text in copy_notices(copies, len(todo)):
+            notice(text)
     return [run.id for run in open_runs]
 
 
@@ -191,6 +195,26 @@ def search_frames(
             warm.add(len(images))
             answers = localize(images, backbone, indexes, k)
             yield from (FrameOutcome(frame, of_frame) for frame, of_frame in zip(sized_frames, answers, strict=True))
+
+
+def _note_copies(outcomes: Iterator[FrameOutcome], copies: list[FrameOutcome]) -> Iterator[FrameOutcome]:
+    """Pass outcomes on, and add those of frames that look to the last digits like a reference."""
+    for outcome in outcomes:
+        if any(answer.hits and answer.hits[0].score > _SAME_PICTURE for answer in outcome.answers):
+            copies.append(outcome)
+        yield outcome
+
+
+def copy_notices(copies: Sequence[FrameOutcome], frames: int) -> list[str]:
+    """Say how many of a flight's frames are pictures of the references themselves: they find themselves."""
+    if not copies:
+        return []
+    first = copies[0]
+    hit = max((answer.hits[0] for answer in first.answers if answer.hits), key=lambda hit: hit.score)
+    return [
+        f"{len(copies)} of {frames} frames have a reference's own embedding (cosine 1; first {first.frame.filename}, "
+        f"which is tile {hit.tile.tile_id}): are they pictures of the references? Their errors tell nothing of others"
+    ]
 
 
 # --- the record ---------------------------------------------------------------------------------

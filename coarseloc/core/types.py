@@ -198,10 +198,10 @@ Fit = Literal["squash", "crop", "pad"]
 cut out, or the mean colour is laid around it."""
 FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
 
-Doubt = Literal["radians", "roll", "far", "exif", "coarse", "turned", "order", "null"]
+Doubt = Literal["radians", "roll", "far", "exif", "coarse", "course", "turned", "order", "null"]
 """What may be doubtful about labels, and answered with "it is so": the unit of yaws and places, headings in the roll,
-places far off the others, off EXIF's, rounded or repeated; captures' yaws off the folders' angles, their tiles' order;
-latitude 0, longitude 0."""
+places far off the others, off EXIF's, rounded or repeated, yaws beside the course; captures' yaws off the folders'
+angles, their tiles' order; latitude 0, longitude 0."""
 DOUBTS: tuple[Doubt, ...] = get_args(Doubt)
 
 

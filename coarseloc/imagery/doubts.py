@@ -14,6 +14,7 @@ import numpy as np
 
 from coarseloc.core import geo
 from coarseloc.core.types import Doubt, LonLat, Pose
+from coarseloc.imagery.course_doubts import course_notices
 from coarseloc.imagery.decode import HEIF_SUFFIXES, SUFFIXES
 
 _PICTURES = (
@@ -265,6 +266,7 @@ def truth_notices(
         "far": place_notices(places),
         "exif": exif_notices(places, exif_places),
         "coarse": coarse_notices(places),
+        "course": course_notices(poses.values()),
     }
     return unanswered(doubts, accepted)
 

@@ -24,6 +24,7 @@ Times = Mapping[str, datetime | None]
 
 _SAME_TIME_S = 5.0  # of two clocks: less is rounding to seconds, and the delay between shutter and writing
 _ZONE_STEP_S = 900  # all offsets from UTC are whole quarters of an hour
+_MANY_FRAMES = 5  # of one moment: fewer may be a burst
 _SAME_CLOCK_S = 120.0  # a camera's clock off GPS by more is no clock to tell an offset by
 
 
@@ -69,10 +70,12 @@ def tell_times(
     mixed. Frames of one moment stay in natural order: a copy has its original's time, and seconds may be all a camera
     writes. With a zone for every frame, times are in that of the user, or of the first frame.
     """
+    sources, constant_notices = _without_constant_times(sources)
     covered = {source: sum(sources[source].get(name) is not None for name in names) for source in sources}
     ranked = sorted((source for source in covered if covered[source]), key=TIME_SOURCES.index)
     complete = [source for source in ranked if covered[source] == len(names)]
     offset_s, notices = _utc_offset(sources.get("exif", {}), utc_times, stated)
+    notices = [*constant_notices, *notices]
     if not complete and stated.interval_s is not None:
         return _counted(names, FlightClock("interval", offset_s, stated.interval_s), started_at, number, notices)
     if not ranked:
@@ -116,6 +119,20 @@ def tell_times(
             f"the interval of {stated.interval_s:g} s is not used: {clock.description} give the frames' times{spacing}"
         )
     return FrameTimes({name: _without_zone(time) for name, time in timed.items()}, order, clock, notices)
+
+
+def _without_constant_times(sources: Mapping[TimeSource, Times]) -> tuple[dict[TimeSource, Times], list[str]]:
+    """(the sources without those that give many frames one time, which is when something was made of them; notices)."""
+    varying: dict[TimeSource, Times] = {}
+    notices = []
+    for source, times in sources.items():
+        moments = [time for time in times.values() if time is not None]
+        if len(moments) >= _MANY_FRAMES and len(set(moments)) == 1:
+            clock = FlightClock(source).description
+            notices.append(f"{clock} give {len(moments)} frames one time, {moments[0]}: not taken")
+        else:
+            varying[source] = times
+    return varying, notices
 
 
 def _counted(

@@ -380,3 +380,11 @@ def test_exif_times_before_drones_are_none_and_iso_is_read(tmp_path: Path) -> No
         Image.new("RGB", (8, 8)).save(tmp_path / name, exif=exif)
     times = [read_image_facts(tmp_path / name).exif_time for name in ("a.jpg", "b.jpg")]
     assert times == [None, datetime(2025, 11, 24, 15, 57, 12)]
+
+
+def test_one_time_of_many_frames_is_none_of_theirs_and_is_said(tmp_path: Path) -> None:
+    names = [f"{n}.jpg" for n in range(5)]
+    for name in names:
+        picture(tmp_path / "f" / name, local="12:00:00")
+    flight = open_flight(tmp_path / "f")
+    assert flight.clock.source == "index" and any("5 frames one time" in notice for notice in flight.notices)

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from coarseloc.core import geo
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import LonLat, Pose
 from coarseloc.imagery import doubts
 from coarseloc.imagery.captures import open_captures
+from coarseloc.imagery.course_doubts import course_notices
 from coarseloc.imagery.doubts import (
     coarse_notices,
     heading_notices,
@@ -325,4 +327,37 @@ def test_positions_in_radians_are_said(tmp_path: Path) -> None:
 )
 def test_headings_that_a_set_lacks_are_said(angles: dict[int, tuple[int, ...]], words: str) -> None:
     notices = heading_notices(angles)
+    assert words in " ".join(notices) and bool(words) == bool(notices)
+
+
+def flown(*legs: tuple[float, int], yaw: Callable[[float], float]) -> list[Pose]:
+    """Poses 20 m apart along legs of (course in degrees, steps)."""
+    place, poses = LonLat(127.03, 37.5), []
+    for course, steps in legs:
+        for _ in range(steps):
+            poses.append(Pose(place, None, yaw(course) % 360))
+            turn = math.radians(course)
+            place = geo.offset(place, 20 * math.sin(turn), 20 * math.cos(turn))
+    return poses
+
+
+SQUARE = ((0, 6), (90, 6), (180, 6), (270, 6))
+
+
+@pytest.mark.parametrize(
+    ("legs", "yaw", "words"),
+    [
+        (SQUARE, lambda course: course + 12, ""),  # wind
+        (SQUARE, lambda course: 40, ""),  # looks one way wherever it flies
+        (SQUARE, lambda course: -course, "counter-clockwise, 0 at 0°"),
+        (SQUARE, lambda course: 90 - course, "counter-clockwise, 0 at 90°"),
+        (SQUARE, lambda course: course - 90, "lies +90° beside"),
+        (((90, 8), (270, 8)), lambda course: 90 - course, "lies +90° beside"),  # along one line
+        (((10, 4),), lambda course: -course, ""),  # too few
+    ],
+)
+def test_yaws_that_turn_against_the_course_or_lie_beside_it_are_doubted(
+    legs: tuple[tuple[float, int], ...], yaw: Callable[[float], float], words: str
+) -> None:
+    notices = course_notices(flown(*legs, yaw=yaw))
     assert words in " ".join(notices) and bool(words) == bool(notices)

@@ -284,3 +284,9 @@ def test_a_stop_in_the_middle_of_saving_saves_nothing_twice(world, search, monke
         search()
     (run,) = search()
     assert len(results(world, run)) == 6
+
+
+def test_frames_that_are_pictures_of_the_references_are_told_of(search):
+    notices: list[str] = []
+    search(k=2, notice=notices.append)
+    assert any("6 of 6 frames have a reference's own embedding" in notice for notice in notices)
