@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -26,6 +26,8 @@ from coarseloc.core.errors import InputError
 from web.connection import Connection, Limits
 from web.server import serve_wsgi
 
+SOON_S = 30.0  # on a busy machine; what would hold an answer up lasts longer
+HELD_S = 300.0
 LARGE = 24_000_000  # more than the buffers of both sides take
 QUICK = Limits(head_s=0.5, body_s=0.5, body_rate=1e6, write_s=0.7, drain_s=3.0, quiet_s=0.1, body=3_000_000)
 HEAD = b"Host: 127.0.0.1\r\n"
@@ -39,6 +41,8 @@ class SampleApp:
         self.closed = queue.SimpleQueue()
         self.threads_of_pages = set()
         self.events = threading.Event()  # set: each stream's generator goes on
+        self.works = 0  # begun
+        self.may_end = threading.Event()  # what is at work
 
     def __call__(self, environ, start_response):
         return getattr(self, environ["PATH_INFO"].strip("/") or "page")(environ, start_response)
@@ -76,7 +80,8 @@ class SampleApp:
         return (time.sleep(0.02) or b"y" * 1000 for _ in range(50))
 
     def work(self, environ, start_response):
-        time.sleep(1)
+        self.works += 1
+        self.may_end.wait(HELD_S)
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
         return [b"done"]
 
@@ -124,7 +129,7 @@ class Running:
         there = urlsplit(self.url)
         return there.hostname, there.port
 
-    def ask(self, path="/", body=None, timeout=5.0):
+    def ask(self, path="/", body=None, timeout=60.0):
         connection = http.client.HTTPConnection(*self.address, timeout=timeout)
         with contextlib.closing(connection):
             connection.request("GET" if body is None else "POST", path, body)
@@ -149,10 +154,11 @@ def start():
                 target=serve_wsgi, args=(app, host, 0, threads, limits, urls.put, stop, is_long), daemon=True
             )
             thread.start()
-            server = Running(app, urls.get(timeout=10), stop, thread)
-            running.callback(thread.join, 10)
+            server = Running(app, urls.get(timeout=60), stop, thread)
+            running.callback(thread.join, 60)
             running.callback(stop.set)
             running.callback(app.events.set)
+            running.callback(app.may_end.set)
             return server
 
         yield begin
@@ -167,7 +173,7 @@ def open_line():
             line = lines.enter_context(socket.socket())
             if receive_buffer:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            line.settimeout(5)
+            line.settimeout(60)
             line.connect(server.address)
             line.sendall(data)
             return line
@@ -197,29 +203,40 @@ def read_page(line):
     return data
 
 
-def wait_until(condition, seconds=5.0):
+def wait_until(condition, seconds=60.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about"
         time.sleep(0.01)
 
 
+def wait_for_the_loop(server, open_line):
+    """Until the server has seen what was opened, sent and closed before, each in a round of its loop: it answers this
+    without a thread."""
+    for _ in range(10):
+        assert b" 400 " in open_line(server, b"nonsense\r\n\r\n").recv(4096)
+
+
 # --- deadlines ------------------------------------------------------------------------------------
 
 
 def test_a_client_that_sends_nothing_is_closed_at_the_heads_deadline(start, open_line):
-    line, started = open_line(start()), time.monotonic()
-    assert read_all(line) == (b"", True)
-    assert 0.4 < time.monotonic() - started < 2
+    started = time.monotonic()
+    assert read_all(open_line(start())) == (b"", True)
+    assert 0.4 < time.monotonic() - started < SOON_S
 
 
 def test_a_head_that_comes_byte_by_byte_is_answered_408_at_its_deadline(start, open_line):
     line, started = open_line(start(), b"GET / HTTP/1.1\r\nX-Slow: "), time.monotonic()
     line.setblocking(False)
     data = b""
-    while time.monotonic() - started < 3:
+    while time.monotonic() - started < SOON_S:
         with contextlib.suppress(BlockingIOError):
-            if not (part := line.recv(4096)):
+            try:
+                part = line.recv(4096)
+            except ConnectionError:  # what was sent after the answer
+                break
+            if not part:
                 break
             data += part
         with contextlib.suppress(OSError):
@@ -228,7 +245,6 @@ def test_a_head_that_comes_byte_by_byte_is_answered_408_at_its_deadline(start, o
     head, _, body = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body)
-    assert time.monotonic() - started < 2
 
 
 def test_a_second_head_over_a_kept_connection_has_a_deadline_too(start, open_line):
@@ -236,35 +252,34 @@ def test_a_second_head_over_a_kept_connection_has_a_deadline_too(start, open_lin
     assert read_page(line)
     time.sleep(0.7)  # kept open meanwhile: the deadline begins with the first byte
     line.sendall(b"GET /")
-    started = time.monotonic()
     data, in_order = read_all(line)
-    assert data.startswith(b"HTTP/1.1 408 ") and in_order and time.monotonic() - started < 2
+    assert data.startswith(b"HTTP/1.1 408 ") and in_order
 
 
 def test_a_body_that_does_not_come_is_answered_408(start, open_line):
-    line = open_line(start(), b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1000\r\n\r\nabc")
     started = time.monotonic()
+    line = open_line(start(), b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1000\r\n\r\nabc")
     data, _ = read_all(line)
     assert data.startswith(b"HTTP/1.1 408 ") and b"application/problem+json" in data
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.4 < time.monotonic() - started < SOON_S
 
 
 def test_a_body_that_comes_fast_enough_is_waited_for_beyond_the_first_deadline(start, open_line):
-    line = open_line(
-        start(), b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1600000\r\nConnection: close\r\n\r\n"
-    )
-    for _ in range(8):
-        line.sendall(b"\1" * 200_000)
+    head = b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 1600000\r\nConnection: close\r\n\r\n"
+    part = b"\1" * 200_000  # puts the deadline off by ten seconds
+    line = open_line(start(replace(QUICK, body_rate=2e4)), head + part)
+    for _ in range(7):
         time.sleep(0.12)
+        line.sendall(part)
     data, _ = read_all(line)
     assert json.loads(data.partition(b"\r\n\r\n")[2])["sum"] == 1_600_000
 
 
 def test_a_client_that_does_not_read_is_dropped_and_its_answer_closed(start, open_line):
-    server = start()
-    line, started = open_line(server, request("/export"), receive_buffer=4096), time.monotonic()
-    assert server.app.closed.get(timeout=5) == "export"
-    assert 0.6 < time.monotonic() - started < 3
+    server, started = start(), time.monotonic()
+    line = open_line(server, request("/export"), receive_buffer=4096)
+    assert server.app.closed.get(timeout=60) == "export"
+    assert 0.6 < time.monotonic() - started < SOON_S
     assert server.app.chunks_made < LARGE // 8000  # made as it is taken
     data, _ = read_all(line)
     assert not data.endswith(b"0\r\n\r\n")
@@ -300,24 +315,25 @@ def test_a_client_that_does_not_read_the_end_of_its_answer_is_dropped(open_line)
 
 
 def test_a_slow_reader_that_does_read_gets_all(start, open_line):
-    line = open_line(start(), request("/export", b"Connection: close\r\n"), receive_buffer=65_536)
+    limits = replace(QUICK, write_s=2.0)
+    line = open_line(start(limits), request("/export", b"Connection: close\r\n"), receive_buffer=65_536)
     data = b""
     started = time.monotonic()
     while part := line.recv(1_000_000):
         data += part
-        time.sleep(0.02 if time.monotonic() - started < 1.5 else 0)
+        time.sleep(0.02 if time.monotonic() - started < 2.5 else 0)
     assert data.count(b"x") == LARGE and data.endswith(b"0\r\n\r\n")
-    assert time.monotonic() - started > QUICK.write_s
+    assert time.monotonic() - started > limits.write_s
 
 
 # --- nobody holds up the others ---------------------------------------------------------------------
 
 
 def test_pages_answer_while_more_clients_than_threads_do_not_read(start, open_line):
-    server = start(Limits(write_s=30), threads=2)
+    server = start(Limits(write_s=HELD_S), threads=2)
     lines = [open_line(server, request("/export"), receive_buffer=4096) for _ in range(12)]
     wait_until(lambda: server.app.chunks_made > 12 * 32)
-    assert max(server.page_s() for _ in range(20)) < 1
+    assert max(server.page_s() for _ in range(20)) < SOON_S
     made = server.app.chunks_made
     time.sleep(0.3)
     assert server.app.chunks_made - made < 12 * 40  # they wait for their clients
@@ -327,16 +343,19 @@ def test_pages_answer_while_more_clients_than_threads_do_not_read(start, open_li
 def test_pages_answer_while_more_answers_than_threads_take_long_to_make(start, open_line):
     server = start(Limits(long_threads=2), threads=1, is_long=lambda path: path == "/work")
     lines = [open_line(server, request("/work", b"Connection: close\r\n")) for _ in range(4)]
-    assert max(server.page_s() for _ in range(20)) < 0.5  # where each of the four takes a second
+    wait_until(lambda: server.app.works == 2)
+    assert max(server.page_s() for _ in range(20)) < SOON_S
+    assert server.app.works == 2
+    server.app.may_end.set()
     assert all(read_all(line)[0].endswith(b"done") for line in lines)
 
 
 def test_pages_answer_while_99_heads_and_99_bodies_are_half_sent(start, open_line):
-    server = start(Limits(), threads=2)
+    server = start(Limits(head_s=HELD_S, body_s=HELD_S), threads=2)
     for _ in range(99):
         open_line(server, b"GET / HTTP/1.1\r\nHost: 127")
         open_line(server, b"POST /echo HTTP/1.1\r\n" + HEAD + b"Content-Length: 90000\r\n\r\nabc")
-    assert max(server.page_s() for _ in range(20)) < 1
+    assert max(server.page_s() for _ in range(20)) < SOON_S
 
 
 def test_a_thousand_connections_are_held_and_answered(start, open_line):
@@ -346,7 +365,7 @@ def test_a_thousand_connections_are_held_and_answered(start, open_line):
     for line in lines[::50]:  # each is still there for the next
         line.sendall(request("/"))
         assert b"200 OK" in read_page(line)
-    assert server.page_s() < 1
+    assert server.page_s() < SOON_S
 
 
 def test_pages_answer_beside_50_event_streams_which_have_threads_of_their_own(start, open_line):
@@ -358,7 +377,7 @@ def test_pages_answer_beside_50_event_streams_which_have_threads_of_their_own(st
         while b"still here" not in head:  # goes on
             head += line.recv(4096)
         assert b"data: first" in head
-    assert max(server.page_s() for _ in range(20)) < 1
+    assert max(server.page_s() for _ in range(20)) < SOON_S
     assert server.app.threads_of_pages == {"coarseloc-page-0", "coarseloc-page-1"}
 
 
@@ -369,7 +388,7 @@ def test_streams_beyond_the_budget_are_told_to_come_back_and_one_that_ends_makes
     status, headers, body = server.ask("/stream")
     assert status == 503 and int(headers["Retry-After"]) > 0 and "event streams" in json.loads(body)["detail"]
     lines[0].close()
-    assert server.app.closed.get(timeout=5) == "stream"  # its client has gone
+    assert server.app.closed.get(timeout=60) == "stream"  # its client has gone
     wait_until(lambda: b"200 OK" in open_line(server, request("/stream")).recv(4096))
 
 
@@ -382,28 +401,35 @@ def test_connections_beyond_the_limit_are_answered_503(start, open_line):
 
 def test_requests_that_would_wait_too_long_for_a_thread_are_told_to_come_back(start, open_line):
     server = start(Limits(waiting=2), threads=1)
-    for _ in range(4):  # each takes a second, most of it at work
-        open_line(server, request("/download"))
-    answers = [open_line(server, request("/download")).recv(4096) for _ in range(4)]
+    lines = [open_line(server, request("/work"))]
+    wait_until(lambda: server.app.works == 1)
+    lines += [open_line(server, request("/work")) for _ in range(5)]
+    wait_for_the_loop(server, open_line)
+    server.app.may_end.set()
+    answers = [line.recv(4096) for line in lines]
     refused = [answer for answer in answers if b" 503 " in answer]
-    assert refused and all(b"Retry-After: " in answer for answer in refused)
+    assert len(refused) == 3 and all(b"Retry-After: " in answer for answer in refused)
+    assert sum(b" 200 " in answer for answer in answers) == 3
 
 
 def test_a_request_whose_client_went_while_it_waited_is_not_worked_on(start, open_line):
     server = start(threads=1)
     open_line(server, request("/work"))
+    wait_until(lambda: server.app.works == 1)
     for line in [open_line(server, request("/work")) for _ in range(20)]:
         line.close()
-    assert server.page_s() < 3  # each would take a second
+    wait_for_the_loop(server, open_line)
+    server.app.may_end.set()
+    assert server.page_s() < SOON_S and server.app.works == 1
 
 
 def test_large_answers_beyond_what_memory_may_hold_are_told_to_come_back_and_pages_answer(start, open_line):
-    server = start(Limits(answers=2 * LARGE))
+    server = start(Limits(answers=2 * LARGE, write_s=HELD_S))
     for _ in range(2):
         open_line(server, request("/large"), receive_buffer=4096).recv(1000)
     status, headers, _body = server.ask("/large")
     assert status == 503 and int(headers["Retry-After"]) > 0
-    assert server.page_s() < 1
+    assert server.page_s() < SOON_S
 
 
 # --- requests and answers ---------------------------------------------------------------------------
@@ -450,7 +476,7 @@ def test_requests_sent_together_are_answered_in_order(start, open_line):
 
 
 def test_answers_over_a_kept_connection_do_not_wait_for_acknowledgements(start):
-    connection = http.client.HTTPConnection(*start().address, timeout=5)
+    connection = http.client.HTTPConnection(*start().address, timeout=60)
     took = []
     for _ in range(30):
         started = time.monotonic()
@@ -458,37 +484,37 @@ def test_answers_over_a_kept_connection_do_not_wait_for_acknowledgements(start):
         assert connection.getresponse().read() == b"hello"
         took.append(time.monotonic() - started)
     connection.close()
-    assert sorted(took)[15] < 0.03  # Nagle's algorithm with delayed acknowledgements: 0.04
+    assert sorted(took)[5] < 0.03  # Nagle's algorithm with delayed acknowledgements: 0.04 for all but the first
 
 
 def test_an_answer_that_breaks_in_the_middle_is_not_passed_for_whole(start):
     server = start()
     with pytest.raises(http.client.IncompleteRead):
         server.ask("/broken")
-    assert server.page_s() < 1
+    assert server.page_s() < SOON_S
 
 
 def test_a_request_that_cannot_be_read_is_answered_400(start, open_line):
     server = start()
     assert read_all(open_line(server, b"\x16\x03\x01 nonsense\r\n\r\n"))[0].startswith(b"HTTP/1.1 400 ")
-    assert server.page_s() < 1
+    assert server.page_s() < SOON_S
 
 
 # --- the end ----------------------------------------------------------------------------------------
 
 
 def test_told_to_stop_it_finishes_a_download_and_says_so_on_later_answers(start, open_line):
-    server = start(Limits(quiet_s=0.5))
+    server = start(Limits(quiet_s=3.0))
     download, kept = open_line(server, request("/download")), open_line(server, request("/"))
     assert b"connection: close" not in read_page(kept)
     server.stop.set()
-    wait_until(lambda: socket.socket().connect_ex(server.address) != 0, 2)  # the port is closed at once
+    wait_until(lambda: socket.socket().connect_ex(server.address) != 0)  # the port is closed at once
     kept.sendall(request("/"))
     data, in_order = read_all(kept)
     assert data.endswith(b"hello") and b"connection: close" in data and in_order
     data, in_order = read_all(download)
     assert data.count(b"y" * 1000) == 50 and data.endswith(b"0\r\n\r\n") and in_order
-    server.thread.join(5)
+    server.thread.join(60)
     assert not server.thread.is_alive()
 
 
@@ -500,18 +526,18 @@ def test_told_to_stop_it_ends_event_streams_even_those_that_wait(start, open_lin
     for line in lines:
         data, in_order = read_all(line)
         assert data.endswith(b"0\r\n\r\n") and in_order
-    server.thread.join(5)
+    server.thread.join(60)
     assert not server.thread.is_alive()
 
 
 def test_told_to_stop_it_does_not_wait_longer_than_it_may(start, open_line):
-    server = start(Limits(drain_s=1, quiet_s=0.1, write_s=30))
+    server = start(Limits(drain_s=1, quiet_s=0.1, write_s=HELD_S))
     open_line(server, request("/export"), receive_buffer=4096).recv(1000)
     started = time.monotonic()
     server.stop.set()
-    server.thread.join(10)
-    assert not server.thread.is_alive() and time.monotonic() - started < 4
-    assert server.app.closed.get(timeout=2) == "export"
+    server.thread.join(60)
+    assert not server.thread.is_alive() and time.monotonic() - started < SOON_S
+    assert server.app.closed.get(timeout=60) == "export"
 
 
 PROCESS = """
@@ -536,14 +562,14 @@ def test_a_signal_ends_the_process_with_0_after_what_is_under_way(open_line, num
         process.send_signal(number)
         data, in_order = read_all(line)
         assert data.endswith(b"0\r\n\r\n") and in_order
-        assert process.wait(10) == 0 and process.stdout.read() == "ended in order without torch\n"
+        assert process.wait(60) == 0 and process.stdout.read() == "ended in order without torch\n"
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1", "::"])
 def test_the_address_that_is_told_answers(start, host):
     if ":" in host and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    assert start(host=host).page_s() < 2
+    assert start(host=host).page_s() < SOON_S
 
 
 def _has_ipv6():
