@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from sqlalchemy import Engine, inspect, text
 
@@ -32,6 +33,10 @@ from coarseloc.store import session as store_session
 # To collect all generations takes a quarter of a second once torch and transformers are imported: a twelfth of the
 # suite's time.
 gc.set_threshold(20_000, 20, 50)
+
+# A busy machine is no failure, and long to draw an example.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 # --- where tests write --------------------------------------------------------------------------
 

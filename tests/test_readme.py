@@ -177,10 +177,10 @@ def _serve_and_stop(root: Path, environment: dict[str, str]) -> None:
     )
     assert server.stdout is not None
     started, said = time.monotonic(), ""
-    while not (address := re.search(r"http://127\.0\.0\.1:\d+", said)) and time.monotonic() - started < 60:
+    while not (address := re.search(r"http://127\.0\.0\.1:\d+", said)) and time.monotonic() - started < 180:
         said += server.stdout.readline()
     assert address, said
-    with urllib.request.urlopen(f"{address[0]}/healthz", timeout=30) as answer:
+    with urllib.request.urlopen(f"{address[0]}/healthz", timeout=90) as answer:
         assert answer.status == 200
     server.send_signal(signal.SIGTERM)
-    assert server.wait(timeout=30) == 0
+    assert server.wait(timeout=90) == 0

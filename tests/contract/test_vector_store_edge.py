@@ -69,7 +69,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 # --- one process at a time ----------------------------------------------------------------------
 
-WAITING = "print('ready', flush=True)\nimport time; time.sleep(60)"
+WAITING = "print('ready', flush=True)\nimport time; time.sleep(600)"
 
 
 def test_a_second_process_is_told_who_holds_the_folder(folder: Path, start: Callable[..., Any]) -> None:
@@ -116,7 +116,7 @@ store.upsert({NAME!r}, helpers.points(800, "flushed"))
 store.delete({NAME!r}, [point.id for point in helpers.points(300)])
 store.flush({NAME!r})
 print("ready", flush=True)
-import time; time.sleep(60)
+import time; time.sleep(600)
 """
     )
     process.send_signal(signal.SIGKILL)
@@ -345,7 +345,7 @@ def test_closing_under_readers_ends_them_with_our_error(folder: Path, make_point
     def read() -> None:
         try:
             store.query(NAME, point.vector, 3)
-            all_reading.wait(timeout=20)
+            all_reading.wait(timeout=120)
             while True:
                 store.query(NAME, point.vector, 3)
         except BaseException as error:
@@ -354,10 +354,10 @@ def test_closing_under_readers_ends_them_with_our_error(folder: Path, make_point
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    all_reading.wait(timeout=20)
+    all_reading.wait(timeout=120)
     store.close()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=120)
     assert [type(error) for error in ends] == [VectorStoreError] * 3
 
 

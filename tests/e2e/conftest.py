@@ -68,7 +68,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
         process.send_signal(signal.SIGTERM)
     for process in running:
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,11 +92,32 @@ def count_embedded(database: Database, name: str) -> int:
 
 def freeze_while_it_embeds(database: Database, name: str) -> StoredJob:
     """Stop the job's process for as long as the test takes: embedding is over sooner than a reader presses a button."""
-    wait_until(lambda: count_embedded(database, name) > 0, 60)
+    wait_until(lambda: newest_job(database).pid is not None, 180)
     job = newest_job(database)
-    os.kill(job.pid, signal.SIGSTOP)
+
+    def has_frozen() -> bool:
+        """It has written some, and holds no lock of the database."""
+        os.kill(job.pid, signal.SIGSTOP)
+        if count_embedded(database, name) and _can_write(database):
+            return True
+        os.kill(job.pid, signal.SIGCONT)
+        return False
+
+    wait_until(has_frozen, 180)
     assert 0 < count_embedded(database, name) < VIEWS
     return job
+
+
+def _can_write(database: Database) -> bool:
+    if database.engine.dialect.name != "sqlite":
+        return True  # writers of other rows do not wait there
+    with closing(sqlite3.connect(database.engine.url.database, timeout=0.0)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.rollback()
+    return True
 
 
 def newest(tab, state: str):
@@ -108,13 +131,13 @@ def test_an_ingest_is_started_paused_and_resumed_from_the_page(tab, server, data
     start_ingest(tab, server, "north")
     job = freeze_while_it_embeds(database, "north")
     newest(tab, "runs").get_by_role("button", name="Pause").click()
-    wait_until(lambda: newest_job(database).wish == "pause" and seconds_silent(database) > BEAT_S, 30)
+    wait_until(lambda: newest_job(database).wish == "pause" and seconds_silent(database) > BEAT_S, 120)
     os.kill(job.pid, signal.SIGCONT)  # its heartbeat, which reads the wish, is due: it comes before the end of the work
-    newest(tab, "paused").wait_for(timeout=30_000)  # the page follows by itself
+    newest(tab, "paused").wait_for(timeout=120_000)  # the page follows by itself
     kept = count_embedded(database, "north")
     assert 0 < kept < VIEWS and newest_job(database).exit_code == 130
     newest(tab, "paused").get_by_role("button", name="Resume").click()
-    newest(tab, "done").wait_for(timeout=60_000)
+    newest(tab, "done").wait_for(timeout=180_000)
     assert count_embedded(database, "north") == VIEWS
     assert newest_job(database).id == job.id
     assert re.search(rf"{VIEWS - kept} / {VIEWS - kept}", newest(tab, "done").inner_text())
@@ -124,15 +147,15 @@ def test_what_was_killed_with_its_server_is_resumed_from_a_fresh_servers_page(ta
     start_ingest(tab, server, "south")
     job = freeze_while_it_embeds(database, "south")
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(10)
+    server.process.wait(60)
     fresh = start_server(server.data_dir)
     tab.goto(fresh("/jobs"))
-    newest(tab, "runs").wait_for()  # a job outlives its server
+    newest(tab, "runs").wait_for(timeout=120_000)  # a job outlives its server
     os.kill(job.pid, signal.SIGKILL)
-    newest(tab, "interrupted").wait_for(timeout=30_000)
+    newest(tab, "interrupted").wait_for(timeout=120_000)
     kept = count_embedded(database, "south")
     newest(tab, "interrupted").get_by_role("button", name="Resume").click()
-    newest(tab, "done").wait_for(timeout=60_000)
+    newest(tab, "done").wait_for(timeout=180_000)
     assert count_embedded(database, "south") == VIEWS
     assert re.search(rf"{VIEWS - kept} / {VIEWS - kept}", newest(tab, "done").inner_text())
     tab.goto(fresh("/references"))

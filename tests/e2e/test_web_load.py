@@ -37,7 +37,7 @@ def test_under_load_all_is_answered_a_full_queue_says_so_and_sigterm_finishes_wh
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment_of(few),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.stdout, done.stderr
     facts = json.loads(done.stdout)

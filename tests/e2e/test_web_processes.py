@@ -23,9 +23,9 @@ def servers(start_server, tiny_backbone, tmp_path_factory):
     make_gallery(folder, Shape(columns=3, rows=2, frames=8, dim=16))
     add_embedded(folder, tiny_backbone)
     first = start_server(folder)
-    wait_until(lambda: vectors(first)["status"] == "ok", 30)
+    wait_until(lambda: vectors(first)["status"] == "ok", 120)
     second = start_server(folder)
-    wait_until(lambda: "detail" in vectors(second), 30)
+    wait_until(lambda: "detail" in vectors(second), 120)
     return first, second
 
 
@@ -89,7 +89,7 @@ def test_one_that_is_told_to_stop_finishes_what_it_holds_and_the_other_takes_the
     first.process.send_signal(signal.SIGTERM)
     pages = [json.loads(connection.getresponse().read()) for connection in held]
     assert [len(page["answer"]["hits"]) for page in pages] == [10, 10, 10]
-    assert first.process.wait(40) == 0
-    wait_until(lambda: vectors(second) == {"status": "ok", "pending": 0}, 30)
+    assert first.process.wait(90) == 0
+    wait_until(lambda: vectors(second) == {"status": "ok", "pending": 0}, 120)
     page = look_up(second, images[0], "&angle=90")
     assert page["answer"]["by"] == "qdrant" and page["trouble"] is None

@@ -1,7 +1,7 @@
 """Whole ingests and drains in processes of their own, for tests that kill them.
 
-Each line of the input, `[root, state, database, seconds per image]` in JSON, is forked: what is imported here is
-imported once. The child says `ready` with its id and `done`, this process how it ended.
+Each line of the input, `[root, state, database, seconds per image, images before it waits]` in JSON, is forked: what
+is imported here is imported once. The child says `ready` with its id, `held` and `done`, this process how it ended.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ spec.loader.exec_module(shared)
 class Slow(shared.FakeBackbone):
     """Slow enough that a kill finds it at work."""
 
-    def __init__(self, pause: float) -> None:
+    def __init__(self, pause: float, held_after: int | None) -> None:
         super().__init__()
-        self._pause = pause
+        self._pause, self._held_after = pause, held_after
 
     def embed(self, images):
+        if self._held_after is not None and self.images >= self._held_after:
+            print("held", flush=True)
+            time.sleep(600)
         time.sleep(self._pause * len(images))
         return super().embed(images)
 
 
-def ingest(root: str, state: str, database: str, pause: float) -> None:
-    backbone = Slow(pause)
+def ingest(root: str, state: str, database: str, pause: float, held_after: int | None) -> None:
+    backbone = Slow(pause, held_after)
     db = open_database(database)
     source = open_captures(Path(root))[0]
     print("ready", os.getpid(), flush=True)  # kills are meant for the work, which takes about half a second

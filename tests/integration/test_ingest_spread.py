@@ -31,18 +31,21 @@ ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ray>=2.40
 @pytest.fixture
 def make_load(fake_backbone, tmp_path: Path) -> Callable[..., Callable]:
     """`make_load(together=1)`: a loader that can be sent to other processes. Each says in a file where it works, and
-    begins when so many do."""
+    begins when so many do. first_waits: the first embeds nothing until it is killed."""
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[type(fake_backbone).__module__])
     pids = tmp_path / "pids"
     pids.mkdir()
 
-    def make(together: int = 1) -> Callable:
+    def make(together: int = 1, first_waits: bool = False) -> Callable:
         def load(_spec):
             class Slow(type(fake_backbone)):
                 def embed(self, images):
+                    is_first = not any(path.name != str(os.getpid()) for path in pids.iterdir())
                     (pids / str(os.getpid())).touch()
+                    while is_first and first_waits:
+                        time.sleep(0.01)
                     while len(list(pids.iterdir())) < together:
                         time.sleep(0.01)
                     time.sleep(0.002 * len(images))
@@ -64,7 +67,7 @@ def vectors(db, spec) -> Whole:
 def test_an_actor_that_is_killed_is_replaced_and_nothing_is_missing_or_double(
     make_captures, db, fake_backbone, make_load, tmp_path
 ):
-    load = make_load()
+    load = make_load(first_waits=True)
     source = open_captures(make_captures(columns=8, rows=6))[0]
     killed: list[int] = []
 

@@ -18,6 +18,6 @@ def test_whatever_is_killed_nothing_acknowledged_is_lost_and_the_same_command_fi
         env=os.environ | {"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def start(shell: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = f"{sys.executable} -m coarseloc {shell}"
     return subprocess.run(
-        command, shell=True, capture_output=True, text=True, timeout=120, env=os.environ | environment, cwd=ROOT
+        command, shell=True, capture_output=True, text=True, timeout=600, env=os.environ | environment, cwd=ROOT
     )  # fmt: skip
 
 

@@ -31,7 +31,10 @@ def test_no_more_pixels_are_decoded_at_once_than_the_budget_has(monkeypatch):
         with lock:
             inside += width * height
             most = max(most, min(inside, 10**9) if inside > width * height else 0)  # of several at once
-        time.sleep(0.02)
+        until = time.monotonic() + 5.0  # at most, where no other comes
+        while most <= 20_000_000 and width * height < images.AT_ONCE_PX and time.monotonic() < until:
+            time.sleep(0.001)  # several are to be here at once
+        time.sleep(0.005)
         with lock:
             inside -= width * height
         return np.zeros((1, 1, 3), np.uint8)

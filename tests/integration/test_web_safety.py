@@ -161,11 +161,11 @@ def test_pages_are_served_at_an_address_of_the_sixth_version(tmp_path: Path) -> 
     server = threading.Thread(target=serve, args=(settings_of(tmp_path), "::1", 0, 2, urls.put, stop), daemon=True)
     server.start()
     try:
-        url = urls.get(timeout=30)
+        url = urls.get(timeout=120)
         assert url.startswith("http://[::1]:")
         statuses = []
         for path in ("healthz", "flights.json"):
-            with urllib.request.urlopen(url + path, timeout=20) as answer:
+            with urllib.request.urlopen(url + path, timeout=120) as answer:
                 statuses.append(answer.status)
     finally:
         stop.set()

@@ -100,6 +100,16 @@ def sampled(server: Server) -> Iterator[list[Memory]]:
         thread.join()
 
 
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """The server does nothing meanwhile; what is sent waits for it in the kernel."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
 # --- what is tried --------------------------------------------------------------------------------
 
 
@@ -128,18 +138,16 @@ def mixed(server: Server, target: Target, clients: int, seconds: float, seed: in
     ]
 
 
-def burst(target: Target, seed: int) -> list[Check]:
+def burst(server: Server, target: Target, seed: int) -> list[Check]:
     """More searches at once than the queue takes: some are answered, the others are told when to come back."""
     images = [_sent(target, f"{seed}/burst/{n}") for n in range(BURST)]
-    together = threading.Barrier(BURST)
-
-    def search(image: str) -> Answer:
-        client = Client(target.url)
-        together.wait()
-        return client.ask("burst", f"/search.json?image={image}&model={target.models[0]}")
-
+    clients = [Client(target.url) for _ in images]
+    started = time.perf_counter()
+    with stopped(server):  # however slowly this process sends them, they are there at once
+        for client, image in zip(clients, images, strict=True):
+            client.begin(f"/search.json?image={image}&model={target.models[0]}")
     with ThreadPoolExecutor(BURST) as pool:
-        answers = list(pool.map(search, images))
+        answers = list(pool.map(lambda client: client.end("burst", started), clients))
     statuses = Counter(answer.status for answer in answers)
     refused = [answer for answer in answers if answer.status == 429]
     after = Client(target.url).ask("after", f"/search.json?image={images[0]}&model={target.models[0]}")
@@ -168,9 +176,12 @@ def terminate(server: Server, target: Target, seed: int) -> list[Check]:
     asked += [f"{flight}.json"] * 16
     clients = [Client(target.url) for _ in range(len(asked) + 1)]
     clients[0].begin(f"{flight}/export.json")  # written while it is sent
-    for client, path in zip(clients[1:], asked, strict=True):
-        client.begin(path)
-    server.process.send_signal(signal.SIGTERM)
+    for client in clients[1:]:
+        client.ask("open", "/healthz")
+    with stopped(server):
+        for client, path in zip(clients[1:], asked, strict=True):
+            client.begin(path)
+        server.process.send_signal(signal.SIGTERM)
     started, signalled = time.perf_counter(), time.monotonic()
     with ThreadPoolExecutor(len(clients)) as pool:
         answers = list(pool.map(lambda client: client.end("end", started), clients))
@@ -262,7 +273,7 @@ def main() -> int:
             target = load_clients.explore(server.url, folder / load_data.QUERY)
             load_clients.warm(target)
             answers, checks = mixed(server, target, asked.clients, asked.seconds, asked.seed)
-            checks += burst(target, asked.seed)
+            checks += burst(server, target, asked.seed)
             checks += terminate(server, target, asked.seed)
         finally:
             server.process.kill()

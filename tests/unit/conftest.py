@@ -12,15 +12,11 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
-from hypothesis import settings
 from PIL import Image
 from rasterio.transform import Affine as Transform
 
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat
-
-settings.register_profile("house", deadline=None)  # a busy machine is no failure
-settings.load_profile("house")
 
 GANGNAM = LonLat(127.02765, 37.49792)
 

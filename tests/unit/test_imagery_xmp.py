@@ -164,7 +164,7 @@ BOMB = (
 def test_a_packet_that_is_damaged_or_would_grow_says_nothing_and_soon(damaged: bytes) -> None:
     started = time.process_time()
     assert read_xmp(damaged) == XmpFacts()
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 10.0  # grown it would be hours
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))

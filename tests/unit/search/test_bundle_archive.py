@@ -203,7 +203,7 @@ import sys, time
 from pathlib import Path
 from search.bundle.archive import write_archive
 def pieces():
-    for number in range(1000):
+    for number in range(10 ** 6):
         yield bytes(100_000)
         print(number, flush=True)
         time.sleep(0.01)
