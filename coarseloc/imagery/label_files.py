@@ -17,7 +17,7 @@ from coarseloc.core import files, ids
 from coarseloc.core.errors import ImageryError, InputError
 from coarseloc.core.types import AltitudeDatum, LonLat, Pose
 from coarseloc.imagery.datum import ToDegrees, grid_positions
-from coarseloc.imagery.gimbal import picture_attitude
+from coarseloc.imagery.gimbal import MAX_TILT_DEG, picture_attitude
 from coarseloc.imagery.label_tables import COLUMNS, LabelTable, decode_text, read_table
 from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.utm_zones import read_zone
@@ -261,8 +261,7 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     notes = [decoded.notice, table.notice]
     notes += [f"its column {name} is in {table.units[name]}: converted" for word in factors if (name := columns[word])]
     notes += _unread_cells(table, columns)
-    if columns["gimbal_yaw"] and not columns["gimbal_pitch"]:
-        notes.append(f"it tells no gimbal's pitch beside {columns['gimbal_yaw']}: taken to look straight down")
+    notes += _gimbal_notes(table, columns, factors)
     rows, by_zone = table.rows, is_grid and not crs and not table.crs and columns["zone"] is not None
     to_degrees = _to_degrees(path, crs or table.crs) if (is_grid or crs) and not by_zone else None
     is_utc = (columns["time"] or "").endswith("_utc") or table.units.get(columns["time"] or "") in ("utc", "gmt")
@@ -276,6 +275,22 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     note = "; ".join(filter(None, notes))
     yaws = [_number(row.get(columns["yaw"]), factors.get("yaw")) for row in rows] if columns["yaw"] else []
     return _with_yaw_doubts([replace(label, note=note) for label in labels], yaws)
+
+
+def _gimbal_notes(table: LabelTable, columns: Mapping[str, str | None], factors: Mapping[str, float]) -> list[str]:
+    yaw, pitch = columns["gimbal_yaw"], columns["gimbal_pitch"]
+    if yaw is None:
+        return []
+    if pitch is None:
+        return [f"it tells no gimbal's pitch beside {yaw}: taken to look straight down"]
+    pitches = [_number(row.get(pitch), factors.get("gimbal_pitch")) for row in table.rows]
+    oblique = sum(degrees is not None and picture_attitude(0.0, degrees, 0.0) is None for degrees in pitches)
+    if not oblique:
+        return []
+    return [
+        f"the gimbal of {oblique} of its rows looks more than {MAX_TILT_DEG:g}° from straight down: its attitude is "
+        "not used"
+    ]
 
 
 def _unread_cells(table: LabelTable, columns: Mapping[str, str | None]) -> list[str]:

@@ -129,12 +129,13 @@ def read_table(text: str) -> LabelTable:
         return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), notice)
     header, units = _columns_and_units(rows[0])
     system = next((match[1] for line in lines[:start] if (match := _CRS_COMMENT.fullmatch(line.strip()))), "")
-    return LabelTable(header, _as_dicts(header, rows[1:]), _unused(header), system, units)
+    notice = "; ".join(filter(None, (_unused(header), _overlong(header, rows[1:]))))
+    return LabelTable(header, _as_dicts(header, rows[1:]), notice, system, units)
 
 
 def _unused(header: list[str]) -> str:
     """Name the columns that are not understood, so that a heading among them is not lost without a word."""
-    columns = {alias for aliases in COLUMNS.values() for alias in aliases}
+    columns = {next((alias for alias in aliases if alias in header), "") for aliases in COLUMNS.values()}
     if not any(alias in header for alias in COLUMNS["latitude"]):
         columns |= set(_XY.values())  # used, or the table is not understood
     unknown = [column for column in header if column and column not in columns]
@@ -142,6 +143,17 @@ def _unused(header: list[str]) -> str:
         return ""
     rest = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     return f"its columns {', '.join(unknown[:_NAMED])}{rest} are not used"
+
+
+def _overlong(header: list[str], rows: list[list[str]]) -> str:
+    """Name the first row with more cells than the header has, whose cells may lie in columns of others."""
+    numbers = [number for number, row in enumerate(rows, start=1) if any(map(str.strip, row[len(header) :]))]
+    if not numbers:
+        return ""
+    return (
+        f"{len(numbers)} of its rows (first {numbers[0]}) have more cells than its header: are there decimal commas, "
+        "or quotes missing?"
+    )
 
 
 def _is_header(line: str) -> bool:
@@ -156,6 +168,9 @@ def _normal_column(cell: str) -> str:
 def _columns_and_units(cells: list[str]) -> tuple[list[str], dict[str, str]]:
     """(normal names of a header's columns, {name: its unit}): `Alt (ft)`, `yaw [rad]` or `altitude_ft`."""
     header = [_normal_column(cell) for cell in cells]
+    for number, name in enumerate(header):
+        if name and name in header[:number]:
+            header[number] = f"{name} (again)"  # the first counts
     units = {}
     known = {alias for aliases in COLUMNS.values() for alias in aliases}
     for number, cell in enumerate(cells):

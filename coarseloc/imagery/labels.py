@@ -21,6 +21,8 @@ from coarseloc.imagery.stated_labels import StatedLabels
 
 _SAME_PLACE_M = 1.0  # two labels of one image: less is rounding
 _SAME_HEADING_DEG = 0.5
+_HEAD_BYTES, _HEAD_LINES = 4096, 20
+_NUMBERS = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -264,11 +266,19 @@ def _discover(folders: Iterable[Path], suffixes: tuple[str, ...], stated: Stated
         try:
             labels_by_file[path] = read_label_file(path, stated)
         except NotLabelsError as error:
-            if path.suffix.lower() in (".json", ".csv", ".tsv"):
+            if path.suffix.lower() in (".json", ".csv", ".tsv") or _holds_numbers(path):
                 not_understood[path] = error
         except ImageryError as error:
             broken[path] = error
     return _collect(labels_by_file, broken, not_understood)
+
+
+def _holds_numbers(path: Path) -> bool:
+    """Tell whether the first lines of a text hold three numbers each, as a table's do and a note's do not."""
+    with path.open("rb") as file:
+        lines = file.read(_HEAD_BYTES).decode("utf-8", "replace").splitlines()[:_HEAD_LINES]
+    rows = [line for line in lines if not line.startswith("#")]
+    return bool(rows) and sum(len(_NUMBERS.findall(line)) >= 3 for line in rows) > len(rows) / 2
 
 
 def _file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:

@@ -498,6 +498,14 @@ def test_yaws_of_400_to_a_turn_are_doubted(tmp_path: Path) -> None:
         ),
         ("t.csv", "file,lat,lon,yaw,time\na.jpg,37.5,127,5,24/11/2025 15:57:12", "write times as 2025"),
         ("t.csv", "a.jpg,37.5,127,52.5,1,2,90", "3 more (of angles?) are not used"),
+        ("t.csv", "file,lat,lon,lat\na.jpg,37.5,127,38", "its columns lat (again) are not used"),
+        ("t.csv", "file,lat,lon,gps_lat,yaw,heading\na.jpg,37.5,127,38,1,2", "columns gps_lat, heading are not used"),
+        ("t.csv", "file,lat,lon\na.jpg,37.5,127,5", "1 of its rows (first 1) have more cells than its header"),
+        (
+            "t.csv",
+            "file,lat,lon,gimbal_yaw,gimbal_pitch\na.jpg,37.5,127,5,-30",
+            "gimbal of 1 of its rows looks",
+        ),
         ("t.json", {"position": [127, 37.5]}, "a list"),
         ("t.json", {"latitude": 37.5, "longitude": 127}, "no positions, and its latitude, longitude are not used"),
         ("t.json", {"attitude": {"qw": 1}}, "no yaws, and its qw are not used"),
@@ -572,6 +580,12 @@ def test_rows_with_holes_keep_their_neighbours(tmp_path: Path) -> None:
         "a.jpg": None, "b.jpg": None, "c.jpg": LonLat(2, 1), "d.jpg": None,
     }  # fmt: skip
     assert labels_by_name["d.jpg"].problem is not None and labels_by_name["d.jpg"].problem.kind == "wrong-crs"
+
+
+def test_of_texts_those_that_hold_a_table_are_named_where_it_is_not_understood(tmp_path: Path) -> None:
+    written(tmp_path / "poses.txt", "1@37.5@127.0@110\n2@37.5@127.1@110\n")
+    written(tmp_path / "readme.txt", "flown on 2025-11-24 at 300 m\nby two of us\n")
+    assert [path.name for path in labels.discover_tables([tmp_path]).not_understood] == ["poses.txt"]
 
 
 def test_a_csv_without_positions_is_passed_over(tmp_path: Path) -> None:
