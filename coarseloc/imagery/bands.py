@@ -29,6 +29,7 @@ _ODD_SHARE = 0.0005  # of the pixels: fewer of one value move no percentile
 _ODD_VALUES = 3  # at either end
 _REST_SHARE = 0.02  # of the pixels, which the values that are not odd hold at least
 _HALF_TONES = 0.5  # share of values between none and all that no alpha has: its are 0 or full but at edges
+_ALPHA_FULL = (1, 255, 1023, 4095, 16383)  # of types that reach further
 _ALPHA_SHARE = 0.95  # of 0 and full values that a band that is not called alpha has where it is one
 _BLANK_LEVELS = 3  # that the colour under no ground differs by
 
@@ -108,6 +109,15 @@ def false_alpha(dataset: DatasetReader, values: NDArray[Any], band: int) -> str 
     if between > _HALF_TONES and len(np.unique(values)) > 16:
         return f"{between:.0%} of its values lie between none and all, as a picture's do (near infrared?)"
     return None
+
+
+def alpha_full(values: NDArray[Any]) -> int | None:
+    """The value of a declared alpha, [h, w] of it, that means full where it is not the type's highest: 1, 255 or 4095,
+    as programs write it; None where it is the highest, or none."""
+    if not np.issubdtype(values.dtype, np.integer):
+        return None
+    highest = int(values.max())
+    return highest if highest in _ALPHA_FULL and highest < np.iinfo(values.dtype).max // 2 else None
 
 
 def undeclared_alpha(dataset: DatasetReader, bands: Sequence[int], values: NDArray[Any]) -> int | None:

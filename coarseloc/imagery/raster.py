@@ -24,7 +24,14 @@ from coarseloc.core import geo, rotation
 from coarseloc.core.errors import InputError
 from coarseloc.core.rotation import Affine, RotatedView
 from coarseloc.core.types import LonLat, UInt8
-from coarseloc.imagery.bands import choose_bands, false_alpha, odd_value_limits, undeclared_alpha, value_range
+from coarseloc.imagery.bands import (
+    alpha_full,
+    choose_bands,
+    false_alpha,
+    odd_value_limits,
+    undeclared_alpha,
+    value_range,
+)
 from coarseloc.imagery.collars import Colour, blank, edge_colour, from_border, is_border_colour
 from coarseloc.imagery.datum import Axes, check_area, check_datum, chosen_crs
 from coarseloc.imagery.mosaic_parts import MissingPart
@@ -32,6 +39,7 @@ from coarseloc.imagery.raster_files import files_state, open_raster, raster_file
 from coarseloc.imagery.side_files import WORLD_FILES, contradiction_notices, declared_crs
 
 Bool = NDArray[np.bool_]
+_ORIGIN_M = 20_000.0  # around a grid's origin, which grids have far outside the land that they are for
 _NULL_DEG = 0.5  # around latitude 0, longitude 0 is sea alone
 Float64 = NDArray[np.float64]
 
@@ -81,6 +89,7 @@ class Raster:
         self._has_specks = MaskFlags.nodata in flags
         self._is_float = np.issubdtype(dtype, np.floating)
         self.alpha_band: int | None = None  # read as the mask where the file does not say so
+        self.alpha_full: int | None = None  # where that is not the highest value of its type
         self.ignores_alpha = False
         self.value_limits: tuple[float, float] | None = None  # outside of them lies nodata that is not declared
         self._doubt_alpha(MaskFlags.alpha in flags)
@@ -107,6 +116,9 @@ class Raster:
                     self.notices.append(
                         f"{self.path.name}: band {band} is called alpha and is not taken as such: {reason}"
                     )
+                elif full := alpha_full(values[band - 1]):
+                    self.alpha_band, self.alpha_full = band, full
+                    self.notices.append(f"{self.path.name}: its alpha reaches {full}, which is taken as full")
                 return
             self.alpha_band = undeclared_alpha(dataset, self.colours.bands, values)
         if self.alpha_band:
@@ -242,8 +254,20 @@ class Raster:
         """Notices of the CRS and of where the raster lies by it; raises InputError where it is not tied to WGS84."""
         name, wkt = self.path.name, self.crs.to_wkt(version="WKT2_2019")
         x, y = (float(value) for value in self._to_crs(self.width / 2, self.height / 2))
-        lon, lat = (float(value) for value in self.positions_of(self.width / 2, self.height / 2))
+        try:
+            lon, lat = (float(value) for value in self.positions_of(self.width / 2, self.height / 2))
+        except InputError:
+            raise InputError(
+                f"{name}: its middle {x:.6g}, {y:.6g} lies nowhere in its CRS {self.crs.to_string()[:60]}: is that the "
+                "right one, and its unit (millimetres, feet)? --crs EPSG:… gives another"
+            ) from None
         notices = []
+        corners = [self._to_crs(column, row) for column in (0, self.width) for row in (0, self.height)]
+        if self.crs.is_projected and np.abs(corners).max() < _ORIGIN_M:
+            notices.append(
+                f"{name} lies at the origin of its grid, {x:.6g}, {y:.6g}, which is {lat:.4f}, {lon:.4f}: was its "
+                "georeference lost, or is it a local grid?"
+            )
         if code and declared is not None and declared != self.crs:
             notices.append(f"{name} declares {declared.to_string()[:80]}: taken as {code}, as --crs says")
         if self._middle_lon is not None:
@@ -368,7 +392,7 @@ class Raster:
         with _gdal(self.path):
             if self.alpha_band:
                 alpha = self._dataset.read(self.alpha_band, window=window, out_shape=shape)
-                valid: Bool = alpha > np.iinfo(alpha.dtype).max // 2
+                valid: Bool = alpha > (self.alpha_full or np.iinfo(alpha.dtype).max) // 2
             else:
                 valid = self._dataset.dataset_mask(window=window, out_shape=shape) >= 128
         if self._has_specks and not valid.all():

@@ -39,7 +39,7 @@ def _read_prj(beside: Path, path: Path) -> CRS:
 
 def contradiction_notices(dataset: DatasetReader, path: Path) -> list[str]:
     """Say where a world file or a .prj beside a file with a place of its own says another; the file's own counts."""
-    notices = []
+    notices = _aux_notices(dataset, path)
     to_crs = dataset.transform
     world = _world_file(path, dataset.driver)
     if world is not None and (beside := _read_world_file(world)) and not to_crs.is_degenerate:
@@ -60,6 +60,24 @@ def contradiction_notices(dataset: DatasetReader, path: Path) -> list[str]:
                 "--crs EPSG:… says which is right"
             )
     return notices
+
+
+def _aux_notices(dataset: DatasetReader, path: Path) -> list[str]:
+    """Say where GDAL's .aux.xml lays a TIFF elsewhere than the TIFF itself: GDAL takes the former."""
+    beside = path.with_name(f"{path.name}.aux.xml")
+    if dataset.driver != "GTiff" or not beside.is_file():
+        return []
+    with rasterio.Env(GDAL_GEOREF_SOURCES="INTERNAL"), rasterio.open(path, driver="GTiff") as alone:
+        own, corner = alone.transform, (dataset.width, dataset.height)
+    if own.is_identity or own.is_degenerate:
+        return []
+    pixels = max(_apart(~own * (dataset.transform * point), point) for point in ((0, 0), corner))
+    if pixels <= _SAME_PIXELS:
+        return []
+    return [
+        f"{beside.name} lays {path.name} {pixels:,.0f} pixels beside where the file itself says, and is taken: remove "
+        "it if it is old"
+    ]
 
 
 def _world_file(path: Path, driver: str) -> Path | None:

@@ -295,3 +295,17 @@ def test_grey_of_camera_bits_in_sixteen_has_the_contrast_of_eight(tmp_path: Path
     eight = np.linspace(0, 255, 64 * 64).reshape(64, 64)
     Image.fromarray((eight / 255 * (2**bits - 1)).round().astype(np.uint16)).save(tmp_path / "frame.png")
     assert np.abs(read_image(tmp_path / "frame.png")[..., 0] - eight).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 1), (np.uint16, 255), (np.uint16, 4095), (np.uint8, 255)])
+def test_alpha_that_is_full_below_its_types_highest_value_is_told_and_taken(
+    tiff: Write, dtype: type, full: int
+) -> None:
+    values = np.concatenate([ground(), np.full((1, 124, 124), full, np.uint8 if full < 256 else np.uint16)]).astype(
+        dtype
+    )
+    values[3, :, :62] = 0
+    raster = Raster(tiff(values, photometric="rgb", alpha="yes"))
+    mask = raster.ground_mask()
+    assert mask is not None and mask.mean() == pytest.approx(0.5, abs=0.01) and mask[:, -1].all()
+    assert any("taken as full" in notice for notice in raster.notices) == (full != np.iinfo(dtype).max)

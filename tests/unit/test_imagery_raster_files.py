@@ -222,3 +222,21 @@ def test_pages_of_a_tiff_and_one_band_of_heights_are_told(tmp_path: Path) -> Non
     assert any("holds 2 pictures (pages)" in notice for notice in Raster(tmp_path / "pages.tif", GRID).notices)
     heights = write(tmp_path / "dem.tif", ground(bands=1).astype(np.float32), around())
     assert any("heights (DEM, DSM)" in notice for notice in Raster(heights).notices)
+
+
+def test_an_aux_xml_that_lays_its_file_elsewhere_is_told(tmp_path: Path) -> None:
+    path, to = write(tmp_path / "area.tif", ground(), around()), around()
+    aux = tmp_path / "area.tif.aux.xml"
+    aux.write_text(f"<PAMDataset><GeoTransform>{to.c}, 1, 0, {to.f}, 0, -1</GeoTransform></PAMDataset>")
+    assert Raster(path).notices == []
+    aux.write_text(f"<PAMDataset><GeoTransform>{to.c + 300}, 1, 0, {to.f}, 0, -1</GeoTransform></PAMDataset>")
+    (notice,) = Raster(path).notices
+    assert "area.tif.aux.xml lays area.tif 300 pixels beside" in notice
+
+
+def test_places_at_a_grids_origin_and_nowhere_are_told(tmp_path: Path) -> None:
+    origin = write(tmp_path / "local.tif", ground(), Transform(1, 0, 0, 0, -1, SIZE))
+    assert any("origin of its grid" in notice for notice in Raster(origin).notices)
+    millimetres = Transform(1000, 0, around().c * 1000, 0, -1000, around().f * 1000)
+    with pytest.raises(InputError, match="lies nowhere in its CRS EPSG:5186"):
+        Raster(write(tmp_path / "mm.tif", ground(), millimetres))
