@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -160,7 +161,8 @@ def thumbnail_path(root: Path, digest: str) -> Path:
 
 def thumbnail_digests(root: Path) -> set[str]:
     """List the digests of images whose thumbnails exist, by file names alone."""
-    return {file.stem for folder in root.glob("[0-9a-f][0-9a-f]") for file in folder.glob("*.jpg")}
+    folders = root.glob("[0-9a-f][0-9a-f]")
+    return {name[:-4] for folder in folders for name in os.listdir(folder) if name.endswith(".jpg")}  # noqa: PTH208
 
 
 def thumbnail_jpeg(pixels: UInt8, side: int = THUMBNAIL_PX) -> bytes:

@@ -164,7 +164,7 @@ def _footprint(footprint_m: float | None, altitude_m: float | None, fov_deg: flo
     if footprint_m is not None and fov_deg is not None:
         raise InputError("both a footprint and a field of view are given: give the one or the other")
     if footprint_m is not None:
-        return tiling.check_footprint(footprint_m)
+        return float(tiling.check_footprint(footprint_m))  # 400 and 400.0 are one cut
     if altitude_m is None or fov_deg is None:
         raise InputError("the size of a tile is not given: give a footprint, or an altitude and a field of view")
     return tiling.footprint_from_fov(altitude_m, fov_deg)

@@ -207,7 +207,7 @@ def _update_tallies(session: Session, generation: int, changed: Mapping[tuple[in
 def embedded_contents(session: Session, reference_set_id: int, spec_id: int) -> dict[int, str]:
     """Read {rotated tile: content digest that its live embedding was made from}."""
     query = _live(reference_set_id).with_only_columns(EmbeddingRow.rotated_tile_id, EmbeddingRow.content_digest)
-    return {pk: content for pk, content in session.execute(query.where(EmbeddingRow.spec_id == spec_id))}
+    return {pk: content for pk, content in session.connection().execute(query.where(EmbeddingRow.spec_id == spec_id))}
 
 
 def pending_counts(session: Session) -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import compress
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -39,8 +40,7 @@ class StoredReferenceSet:
         return self.reference_set.name
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRotatedTile:
+class StoredRotatedTile(NamedTuple):
     """What is known of a rotated tile before its picture is read again."""
 
     id: int
@@ -223,21 +223,15 @@ def tiles(session: Session, reference_set_id: int) -> list[Tile]:
 
 def rotated_tiles(session: Session, reference_set_id: int) -> dict[tuple[int, int], StoredRotatedTile]:
     """Read {(tile index, angle): stored rotated tile}."""
+    stored = (RotatedTileRow.id, RotatedTileRow.stamp, RotatedTileRow.content_digest)
     query = (
-        select(
-            TileRow.index.label("tile_index"),
-            RotatedTileRow.angle_deg,
-            RotatedTileRow.id,
-            RotatedTileRow.stamp,
-            RotatedTileRow.content_digest,
-        )
-        .join(TileRow)
+        select(TileRow.index, RotatedTileRow.angle_deg, *stored)
+        .join_from(RotatedTileRow, TileRow)
         .where(TileRow.reference_set_id == reference_set_id, RotatedTileRow.stamp != REMOVED)
     )
-    return {
-        (row.tile_index, row.angle_deg): StoredRotatedTile(row.id, row.stamp, row.content_digest)
-        for row in session.execute(query)
-    }
+    # Of the connection, not of the session: there may be 100,000.
+    rows = session.connection().execute(query)
+    return {(index, angle): StoredRotatedTile(key, stamp, content) for index, angle, key, stamp, content in rows}
 
 
 def captures(session: Session, reference_set_id: int) -> list[StoredCapture]:
