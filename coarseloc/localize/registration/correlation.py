@@ -217,14 +217,9 @@ def crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
 
 
 def _shifts(spectra: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first rows and columns of transforms complex64 [..., N, N]; where they are few, only those columns' rows are
-    transformed."""
-    rows, columns = shape
-    if 2 * columns > spectra.shape[-1]:
-        spatial: Tensor = torch.fft.fft2(spectra)
-    else:
-        spatial = torch.fft.fft(torch.fft.fft(spectra, dim=-1)[..., :columns], dim=-2)
-    return spatial[..., :rows, :columns]
+    """The first rows and columns of transforms complex64 [..., M, N]."""
+    # All of them are transformed: torch takes longer over a part of the columns, whose memory is not in one piece.
+    return torch.fft.fft2(spectra)[..., : shape[0], : shape[1]]
 
 
 def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:

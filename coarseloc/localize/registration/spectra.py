@@ -100,14 +100,14 @@ class FrameFields:
         """
         part = slice(group * self.hypotheses.group, (group + 1) * self.hypotheses.group)
         count = math.prod(shape)
-        fields = self.fields[part] * self.energy[part].clamp_min(1e-9).rsqrt()[:, None, None] / count
-        cosine = torch.complex(fields.real[0::2], fields.real[1::2])
-        sine = torch.complex(fields.imag[0::2], fields.imag[1::2])
-        return (
-            _transform(cosine, shape),
-            _transform(sine, shape),
-            _transform(self.masks[group] / count, shape),
-        )
+        pairs, side = self.hypotheses.group // 2, self.side_px
+        scale = self.energy[part].clamp_min(1e-9).rsqrt() / count
+        fields = torch.view_as_real(self.fields[part]) * scale[:, None, None, None]
+        images = fields.new_zeros((2 * pairs + 1, side, side, 2))
+        images[:-1].view(2, pairs, side, side, 2).copy_(fields.view(pairs, 2, side, side, 2).permute(4, 0, 2, 3, 1))
+        images[-1, ..., 0] = self.masks[group] / count
+        spectra: Tensor = torch.fft.fft2(torch.view_as_complex(images), s=shape)
+        return spectra[:pairs], spectra[pairs:-1], spectra[-1]
 
 
 def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> FrameFields:
@@ -171,8 +171,3 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     grid = torch.stack([x, y], -1)
     return functional.grid_sample(planes.expand(len(angles), -1, -1, -1), grid, mode="bilinear", align_corners=False)
 
-
-def _transform(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """complex64 [..., M, N] of images [..., m, n], padded with zeros; their rows first, so that zeros are not."""
-    spectra: Tensor = torch.fft.fft(torch.fft.fft(images, n=shape[1], dim=-1), n=shape[0], dim=-2)
-    return spectra
