@@ -31,18 +31,11 @@ from coarseloc.core.rotation import Affine
 from coarseloc.core.types import BBox, LonLat, UInt8
 from coarseloc.core.windows import MapWindow, north_up
 from coarseloc.localize.registration import geometry
+from coarseloc.localize.registration.coarse import CandidateWindow, coarse_fields, coarse_places, whole_map
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    CandidateWindow,
-    FinePose,
-    Registration,
-    coarse_fields,
-    coarse_places,
-    register,
-    whole_map,
-)
+from coarseloc.localize.registration.registrar import FinePose, Registration, register
+from coarseloc.localize.registration.settings import DEFAULTS
 from coarseloc.simulate.camera import Changes, develop, season_matrix
 from coarseloc.simulate.terrain import render_area
 
@@ -145,7 +138,7 @@ def registered(
     apart_m = DEFAULTS.apart_footprints * SHAPE.footprint_m
     raster = FrameRaster(frame.pixels, SHAPE, device)
     fields_s, fields = _timed(partial(coarse_fields, raster), device)
-    coarse_s, _ = _timed(partial(coarse_places, fields, windows, apart_m), device)
+    coarse_s, _ = _timed(partial(coarse_places, fields, windows, DEFAULTS, apart_m, refined), device)
     raster = FrameRaster(frame.pixels, SHAPE, device)
     all_s, registration = _timed(partial(register, raster, windows, area.window, area.gsd_m, refined=refined), device)
     seconds = dict(zip(STAGES, (fields_s, coarse_s, all_s - fields_s - coarse_s), strict=True))

@@ -16,9 +16,10 @@ from coarseloc.core.windows import MapWindow, WindowSource
 from coarseloc.imagery.decode import read_frame
 from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
+from coarseloc.localize.registration.coarse import CandidateWindow, whole_map
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
-from coarseloc.localize.registration.registrar import CandidateWindow, RegistrationSettings, whole_map
+from coarseloc.localize.registration.settings import RegistrationSettings
 
 _CACHED_PX = 80_000_000  # of a map's windows kept between frames, 240 MB
 _FIELDS_PX = 8_000_000  # of those whose fields and transforms are kept too, 256 MB

@@ -22,14 +22,11 @@ from coarseloc.imagery.mosaics import CaptureWindows
 from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.places import Place, places_of
+from coarseloc.localize.registration.coarse import CandidateWindow, candidates_around
 from coarseloc.localize.registration.fix import FITTED
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
-from coarseloc.localize.registration.registrar import (
-    CandidateWindow,
-    RegistrationSettings,
-    candidates_around,
-)
+from coarseloc.localize.registration.settings import RegistrationSettings
 from coarseloc.store import Database, fixes, flights, localizations, references, runs
 from coarseloc.store.localizations import FIX
 from coarseloc.store.references import StoredReferenceSet

@@ -43,17 +43,12 @@ from coarseloc.imagery.flights import open_flight
 from coarseloc.imagery.orthophoto import open_orthophoto
 from coarseloc.imagery.windows import OrthophotoWindows
 from coarseloc.localize.registration import geometry
+from coarseloc.localize.registration.coarse import CandidateWindow, whole_map
 from coarseloc.localize.registration.fix import CALIBRATION_FILE
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    CandidateWindow,
-    FinePose,
-    Registration,
-    register,
-    whole_map,
-)
+from coarseloc.localize.registration.registrar import FinePose, Registration, register
+from coarseloc.localize.registration.settings import DEFAULTS
 from coarseloc.simulate.camera import Changes, ground_homography
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area

@@ -10,13 +10,8 @@ from coarseloc.core.camera import ALTITUDE_AND_FOV, REFERENCE_FOOTPRINT, Footpri
 from coarseloc.core.errors import InputError
 from coarseloc.core.fixes import FixAnswer, Pose2D
 from coarseloc.core.types import Frame
-from coarseloc.localize.registration.registrar import (
-    AGREEING_FRAMES,
-    DEFAULTS,
-    SCANNED_SCALES,
-    RegistrationSettings,
-    locked_scale,
-)
+from coarseloc.localize.registration.registrar import AGREEING_FRAMES, SCANNED_SCALES, locked_scale
+from coarseloc.localize.registration.settings import DEFAULTS, RegistrationSettings
 from coarseloc.localize.registration.spectra import Hypotheses
 
 T = TypeVar("T")

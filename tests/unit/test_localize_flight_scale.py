@@ -11,7 +11,7 @@ from coarseloc.core.errors import InputError
 from coarseloc.core.fixes import NotVerified, Pose2D
 from coarseloc.core.types import Covariance, Frame, LonLat, Pose
 from coarseloc.localize.flight_scale import fitted_rule
-from coarseloc.localize.registration.registrar import RegistrationSettings
+from coarseloc.localize.registration.settings import RegistrationSettings
 
 HERE = LonLat(127.0, 37.5)
 

@@ -18,21 +18,12 @@ from registration_scenes import GSD_M, SceneSource, location, photograph, scene_
 from coarseloc.core import geo
 from coarseloc.core.types import LonLat
 from coarseloc.localize.registration import blocks, geometry, registrar
+from coarseloc.localize.registration.coarse import CandidateWindow, coarse_fields, coarse_places, whole_map
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    SCANNED_SCALES,
-    CandidateWindow,
-    Registration,
-    coarse_fields,
-    coarse_places,
-    locked_scale,
-    refine,
-    register,
-    whole_map,
-)
+from coarseloc.localize.registration.registrar import SCANNED_SCALES, Registration, locked_scale, refine, register
+from coarseloc.localize.registration.settings import DEFAULTS
 from coarseloc.localize.registration.spectra import Hypotheses
 from coarseloc.simulate.camera import ground_homography
 
@@ -96,7 +87,7 @@ def test_every_heading_is_told_by_the_coarse_step():
         pose = WindowPose(520.0, 480.0, float(heading), 1.04)
         frame = FrameRaster(photograph(pose, shape), shape)
         window = scene_window(geo.offset(location(500.0, 500.0), 5.0, 5.0), 1.75 * 256.0, 4.0)
-        place = coarse_places(coarse_fields(frame, upright), [CandidateWindow(window, 96.0)], 64.0)[0]
+        place = coarse_places(coarse_fields(frame, upright), [CandidateWindow(window, 96.0)], upright, 64.0, 1)[0]
         assert apart_m(place.location, location(520.0, 480.0)) < 6.0, heading
         assert abs(float(geo.signed_difference_deg(place.heading_deg, heading))) <= 7.5, heading
 
@@ -126,7 +117,9 @@ def test_a_frame_of_elsewhere_has_no_margin():
     assert registration.margin is None or registration.margin < 0.1
 
 
-def test_a_place_that_fits_badly_is_held_against_twice_as_many_rivals(monkeypatch: pytest.MonkeyPatch):
+def test_a_place_that_fits_badly_is_held_against_more_rivals_and_a_clear_one_against_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
     fits: list[float] = []
     refine = registrar.refine
 
@@ -139,12 +132,12 @@ def test_a_place_that_fits_badly_is_held_against_twice_as_many_rivals(monkeypatc
     windows = [
         CandidateWindow(scene_window(location(x, y), 448.0, 4.0), 96.0) for x in (350.0, 650.0) for y in (350.0, 650.0)
     ]
-    for seed, expected in ((5, registrar.DEFAULTS.refined), (6, 2 * registrar.DEFAULTS.refined)):
+    for seed, expected in ((5, 2), (6, 2 * DEFAULTS.refined)):
         fits.clear()
         frame = FrameRaster(photograph(WindowPose(400.0, 400.0, 30.0), SQUARE, seed=seed), SQUARE)
         registration = register(frame, windows, scene_window, GSD_M)
         assert len(fits) == expected
-        assert (max(fits[: registrar.DEFAULTS.refined]) < registrar.DEFAULTS.doubtful_score) == (seed == 6)
+        assert (max(fits[: DEFAULTS.refined]) < DEFAULTS.doubtful_score) == (seed == 6)
         if registration.rival is not None and registration.score is not None:
             assert registration.rival.score == max([score for score in fits if score != registration.score])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 from registration_scenes import photograph, pictured, scene_map
 
 from coarseloc.core.camera import Distortion
-from coarseloc.localize.registration import correlation
-from coarseloc.localize.registration.correlation import Peak, WindowField, correlate, hypothesis_at, peaks
+from coarseloc.localize.registration import correlation, threads
+from coarseloc.localize.registration.correlation import Peak, WindowField, at_full_resolution, climbed, correlate, peaks
 from coarseloc.localize.registration.field import luma_of, orientation_field
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
@@ -93,8 +94,21 @@ def test_scores_are_the_direct_sums(size: tuple[int, int]):
     row, column = rows // 2, columns // 3
     group = int(scores.group[row, column])
     peak = Peak(float(scores.score[row, column]), scores.x0 + column, scores.y0 + row, group)
-    number = hypothesis_at(fields, WindowField(window, None), peak)
-    assert expected[number, row, column] == pytest.approx(expected[:, row, column].max(), abs=2e-4)
+    best, number = at_full_resolution(fields, WindowField(window, None), peak)
+    around = expected[fields.members(group), row - 1 : row + 2, column - 1 : column + 2]
+    assert best.score == pytest.approx(around.max(), abs=2e-4)
+    i, j = round(best.y_px - scores.y0), round(best.x_px - scores.x0)
+    assert expected[number, i, j] == pytest.approx(around.max(), abs=2e-4)
+
+
+def test_a_halved_field_is_the_mean_of_its_pixels():
+    field = orientation_field(map_luma(9)[:, :7].contiguous())
+    valid = torch.ones(9, 7, dtype=torch.bool)
+    valid[4, 3] = False
+    half = WindowField(field, valid).halved
+    means = [[field[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for j in range(3)] for i in range(4)]
+    assert torch.allclose(half.field, torch.tensor(means), atol=1e-6)
+    assert half.valid is not None and half.valid.nonzero().shape[0] == 12
 
 
 @pytest.mark.parametrize("turns", [2, 4])
@@ -147,6 +161,31 @@ def test_peaks_are_apart_and_best_first():
         assert math.hypot(first.x_px - second.x_px, first.y_px - second.y_px) > 8.0
 
 
+def test_a_climb_from_a_neighbouring_hypothesis_ends_at_the_best_one():
+    shape = FrameGeometry(32, 32, 64.0)
+    frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
+    fields = frame_fields(frame, 2.0, Hypotheses((0.9, 1.0, 1.1), 24))
+    window = WindowField(orientation_field(map_luma(112)), None)
+    (best,) = peaks(correlate(fields, [window], (112, 112), (26.0, 26.0, 86.0, 86.0))[0], 1, 8.0)
+    neighbours = fields.hypotheses.neighbours(best.group)
+    assert all(best.group in fields.hypotheses.neighbours(group) for group in neighbours)
+    for group in neighbours:
+        start = at_full_resolution(fields, window, replace(best, x_px=best.x_px + 1, group=group))
+        assert start[0].score < best.score - 0.02
+        top, number = climbed(fields, window, *start)
+        assert (top.x_px, top.y_px, top.group) == (best.x_px, best.y_px, best.group)
+        assert top.score == pytest.approx(best.score, abs=2e-4)
+        assert abs(fields.hypotheses.heading_deg(number) - 40.0) <= 7.5
+
+
+def test_one_thread_of_torch_is_given_back():
+    torch.set_num_threads(2)
+    with threads.one_torch_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
 def test_threads_that_share_the_groups_find_the_same(monkeypatch: pytest.MonkeyPatch):
     shape = FrameGeometry(32, 24, 64.0)
     frame = FrameRaster(photograph(WindowPose(100.0, 110.0, 40.0), shape), shape)
@@ -156,7 +195,7 @@ def test_threads_that_share_the_groups_find_the_same(monkeypatch: pytest.MonkeyP
     window = WindowField(orientation_field(map_luma(112), valid), valid)
     reach = (26.0, 26.0, 86.0, 86.0)
     (alone,) = correlate(fields, [window], (112, 112), reach)
-    monkeypatch.setattr(correlation, "torch_threads", lambda: 3)
+    monkeypatch.setattr(threads, "torch_threads", lambda: 3)
     (shared,) = correlate(fields, [window], (112, 112), reach)
     assert torch.equal(shared.score, alone.score) and torch.equal(shared.group, alone.group)
     assert len(alone.group.unique()) > 3
@@ -165,7 +204,7 @@ def test_threads_that_share_the_groups_find_the_same(monkeypatch: pytest.MonkeyP
 def test_of_equal_scores_the_lowest_groups_is_the_best():
     tied = torch.tensor([0.5, 0.5, 0.2])
     shares = [(tied, torch.tensor([3.0, 1.0, 0.0])), (tied, torch.tensor([2.0, 4.0, 0.0]))]
-    scores, groups = correlation._best_of_shares([lambda share=share: share for share in shares])
+    scores, groups = correlation._best_of_shares(shares)
     assert torch.equal(scores, tied) and groups.tolist() == [2.0, 1.0, 0.0]
 
 

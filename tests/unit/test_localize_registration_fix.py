@@ -14,6 +14,7 @@ from coarseloc.core.fixes import NoMatch, Pose2D
 from coarseloc.core.rotation import Affine
 from coarseloc.core.types import LonLat
 from coarseloc.core.windows import MapWindow, north_up
+from coarseloc.localize.registration.coarse import CoarsePlace
 from coarseloc.localize.registration.fix import (
     FITTED,
     Logistic,
@@ -22,7 +23,7 @@ from coarseloc.localize.registration.fix import (
     ground_covariance,
 )
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose, perspective_of
-from coarseloc.localize.registration.registrar import CoarsePlace, FinePose, Registration
+from coarseloc.localize.registration.registrar import FinePose, Registration
 
 CENTER = LonLat(127.03, 37.49)
 SHAPE = FrameGeometry(512, 512, 400.0, 2 / 3)

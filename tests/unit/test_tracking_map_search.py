@@ -11,8 +11,8 @@ from registration_scenes import CENTER, SIDE_M, SceneSource, photograph
 
 from coarseloc.core.camera import Camera
 from coarseloc.core.types import Floats
+from coarseloc.localize.registration.coarse import whole_map
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.registrar import whole_map
 from coarseloc.localize.tracking.kalman import PoseMeasurement, residual
 from coarseloc.localize.tracking.map_search import MapFrameSearch
 from coarseloc.localize.tracking.tracker import LocalPlane

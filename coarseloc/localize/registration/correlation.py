@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from coarseloc.embedding.device import torch_threads
-from coarseloc.localize.registration.spectra import FrameFields
+from coarseloc.localize.registration.spectra import FrameFields, halved
+from coarseloc.localize.registration.threads import side_by_side, workers_on
 
 MIN_GROUND = 0.6  # share of the frame that must lie on ground: below it there is no answer
 
@@ -46,6 +45,10 @@ class Peak:
     x_px: float
     y_px: float
     group: int
+
+    def doubled(self) -> Peak:
+        """The same in pixels of half the size."""
+        return replace(self, x_px=2 * self.x_px, y_px=2 * self.y_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,17 @@ class WindowField:
         self.field, self.valid = field, valid
         self._spectra: tuple[tuple[tuple[int, int], int, int], WindowSpectra] | None = None
 
+    @functools.cached_property
+    def floor(self) -> Tensor:
+        """float32 []: under the energy of a pixel."""
+        return _EMPTY * torch.view_as_real(self.field).square().sum(-1).mean()
+
+    @functools.cached_property
+    def halved(self) -> WindowField:
+        """The same at twice the pixel."""
+        valid = None if self.valid is None else halved(self.valid.to(torch.float32)) > 0.5
+        return WindowField(halved(self.field), valid)
+
     def spectra(self, lengths: tuple[int, int], left: int, top: int) -> WindowSpectra:
         """The transforms of `lengths` (rows, columns) from the shift (left, top) on, kept for the next frame."""
         key = (lengths, left, top)
@@ -97,10 +111,8 @@ class WindowField:
         zero = torch.zeros_like(cosine)
         images = [torch.complex(cosine, zero), torch.complex(sine, zero), torch.complex(energy_plane, ground)]
         spectra = torch.fft.fft2(torch.stack(images)).conj().resolve_conj()[:, None]
-        floor = (_EMPTY * energy.mean())[None, None, None]
-        return WindowSpectra(
-            spectra[0], spectra[1], spectra[2], floor, self.valid is not None or rows > 0 or columns > 0
-        )
+        is_partial = self.valid is not None or rows > 0 or columns > 0
+        return WindowSpectra(spectra[0], spectra[1], spectra[2], self.floor[None, None, None], is_partial)
 
 
 def correlate(
@@ -121,11 +133,10 @@ def correlate(
     shape = (len(windows), math.floor(reach_px[3] - half) - top + 1, math.floor(reach_px[2] - half) - left + 1)
     spectra = [window.spectra(lengths, left, top) for window in windows]
     most = (_BATCH_CUDA if device.type == "cuda" else _BATCH) // math.prod(lengths)
-    workers = 1 if device.type == "cuda" else min(torch_threads(), frame.groups)
+    workers = min(workers_on(device), frame.groups)
     shares = [range(first, frame.groups, workers) for first in range(workers)]
-    best, best_group = _best_of_shares(
-        [partial(_best_of, frame, share, spectra, lengths, shape, most) for share in shares]
-    )
+    jobs = [partial(_best_of, frame, share, spectra, lengths, shape, most) for share in shares]
+    best, best_group = _best_of_shares(side_by_side(jobs, device))
     return [
         ScoreMap(score, group.long(), left + half, top + half) for score, group in zip(best, best_group, strict=True)
     ]
@@ -178,32 +189,55 @@ def _best_of(
     return best, best_group
 
 
-def _best_of_shares(jobs: Sequence[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-    """Run each share of the groups on a thread of its own; of equal scores the lowest group's is the best."""
-    if len(jobs) == 1:
-        return jobs[0]()
-    (best, best_group), *rest = _pool(len(jobs)).map(lambda job: job(), jobs)
+def _best_of_shares(shares: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The best of all shares of the groups, and its group; of equal scores the lowest group's is the best."""
+    (best, best_group), *rest = shares
     for score, group in rest:
         wins = (score > best) | ((score == best) & (group < best_group))
         best, best_group = torch.where(wins, score, best), torch.where(wins, group, best_group)
     return best, best_group
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    # One thread of torch in each: torch's own wait for each other after every one of many short operations.
-    return ThreadPoolExecutor(threads, "correlate", initializer=lambda: torch.set_num_threads(1))
+def at_full_resolution(frame: FrameFields, window: WindowField, peak: Peak) -> tuple[Peak, int]:
+    """(the best within a pixel of a peak, the number of its hypothesis) of a peak's group, by direct sums; ground
+    beyond the window is 0. peak: of the halves of frame and window, in pixels of the whole ones."""
+    side = frame.side_px
+    left, top = (round(middle - side / 2) - 1 for middle in (peak.x_px, peak.y_px))
+    piece = crop(window.field, left, top, side + 2)
+    members, mask = frame.members(peak.group), frame.masks[peak.group]
+    products = _products(torch.view_as_real(frame.fields[members]).flatten(1), _shifted(torch.view_as_real(piece)))
+    under = _products(mask.flatten()[None], _shifted((piece.real.square() + piece.imag.square())[..., None]))
+    energy = under.maximum(window.floor * mask.sum()) * frame.energy[members, None]
+    scores = products * energy.clamp_min(1e-9).rsqrt()  # [group, 9]
+    member, shift = divmod(int(scores.argmax()), 9)
+    down, right = divmod(shift, 3)
+    best = Peak(float(scores[member, shift]), left + right + side / 2, top + down + side / 2, peak.group)
+    return best, members.start + member
 
 
-def hypothesis_at(frame: FrameFields, window: WindowField, peak: Peak) -> int:
-    """The number of a peak's hypothesis: the best of its group there, by direct sums. Ground beyond the window is 0."""
-    group = frame.hypotheses.group
-    left, top = round(peak.x_px - frame.side_px / 2), round(peak.y_px - frame.side_px / 2)
-    members = slice(peak.group * group, (peak.group + 1) * group)
-    fields = frame.fields[members]
-    piece = crop(window.field, left, top, frame.side_px)
-    products = (fields.real * piece.real + fields.imag * piece.imag).sum((-2, -1))
-    return members.start + int((products * frame.energy[members].clamp_min(1e-9).rsqrt()).argmax())
+def climbed(frame: FrameFields, window: WindowField, peak: Peak, hypothesis: int) -> tuple[Peak, int]:
+    """What `at_full_resolution` found, moved on to the best of the neighbouring headings, scales and shifts until none
+    is better: the best of halves may be one of them."""
+    while True:
+        groups = (peak.group, *frame.hypotheses.neighbours(peak.group))
+        others = [at_full_resolution(frame, window, replace(peak, group=group)) for group in groups]
+        better, number = max(others, key=lambda other: other[0].score)
+        if better.score <= peak.score:
+            return peak, hypothesis
+        peak, hypothesis = better, number
+
+
+def _shifted(image: Tensor) -> Tensor:
+    """float32 [9, n · n · C]: an image [n + 2, n + 2, C] shifted by -1, 0, 1 rows and columns."""
+    side = image.shape[0] - 2
+    return image.unfold(0, side, 1).unfold(1, side, 1).permute(0, 1, 3, 4, 2).reshape(9, -1)
+
+
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """float32 [A, B]: sums of products of rows float32 [A, N] and [B, N], in fp64 where TF32 may shorten them."""
+    if first.is_cuda:
+        return (first.double() @ second.double().T).float()
+    return first @ second.T
 
 
 def crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
@@ -219,7 +253,8 @@ def crop(image: Tensor, left: int, top: int, side: int) -> Tensor:
 def _shifts(spectra: Tensor, shape: Sequence[int]) -> Tensor:
     """The first rows and columns of transforms complex64 [..., M, N]."""
     # All of them are transformed: torch takes longer over a part of the columns, whose memory is not in one piece.
-    return torch.fft.fft2(spectra)[..., : shape[0], : shape[1]]
+    spatial: Tensor = torch.fft.fft2(spectra)
+    return spatial[..., : shape[0], : shape[1]]
 
 
 def peaks(scores: ScoreMap, count: int, apart_px: float) -> list[Peak]:

@@ -13,6 +13,7 @@ from coarseloc.core.camera import Distortion
 from coarseloc.core.types import Floats, UInt8
 from coarseloc.localize.registration.field import blur, luma_of, orientation_field
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose, to_ground
+from coarseloc.localize.registration.threads import one_torch_thread
 
 _FINEST = 1.5  # pixels of the pooled frame per pixel of a window, at least: what interpolation needs
 
@@ -26,7 +27,8 @@ class FrameRaster:
             raise ValueError(f"a frame of {pixels.shape[:2]} px: expected {(geometry.height_px, geometry.width_px)}")
         self.geometry = geometry
         self.device = torch.device(device)
-        self._luma = luma_of(torch.from_numpy(np.array(pixels)).to(self.device))
+        with one_torch_thread():
+            self._luma = luma_of(torch.from_numpy(np.array(pixels)).to(self.device))
         self._reduced: dict[tuple[int, float], Tensor] = {}
 
     @property

@@ -9,16 +9,12 @@ from coarseloc.core.camera import BoresightLeg, Camera
 from coarseloc.core.fixes import NoMatch, Pose2D
 from coarseloc.core.types import Pose, UInt8
 from coarseloc.core.windows import WindowSource
+from coarseloc.localize.registration.coarse import CandidateWindow
 from coarseloc.localize.registration.fix import fix_of
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, attitude_perspective, frame_geometry
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    CandidateWindow,
-    RegistrationSettings,
-    best_of_maps,
-    register,
-)
+from coarseloc.localize.registration.registrar import best_of_maps, register
+from coarseloc.localize.registration.settings import DEFAULTS, RegistrationSettings
 
 
 @dataclass(frozen=True, slots=True)

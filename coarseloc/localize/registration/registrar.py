@@ -10,51 +10,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from coarseloc.core import geo
 from coarseloc.core.types import Floats, LonLat
-from coarseloc.core.windows import MapWindow, WindowSource, blocks_over
+from coarseloc.core.windows import MapWindow
 from coarseloc.localize.registration import blocks
-from coarseloc.localize.registration.correlation import MIN_GROUND, WindowField, correlate, crop, hypothesis_at, peaks
-from coarseloc.localize.registration.field import luma_of, orientation_field
+from coarseloc.localize.registration.coarse import (
+    CandidateWindow,
+    CoarsePlace,
+    coarse_fields,
+    coarse_places,
+    contenders,
+    distance_m,
+    distinct,
+    window_field,
+)
+from coarseloc.localize.registration.correlation import MIN_GROUND, crop
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, WindowPose
-from coarseloc.localize.registration.spectra import FrameFields, Hypotheses, frame_fields, smooth_length
+from coarseloc.localize.registration.settings import DEFAULTS, RegistrationSettings
+from coarseloc.localize.registration.threads import one_torch_thread, side_by_side
 
 WindowAt = Callable[[LonLat, float, float], MapWindow]
 """(centre, side in metres, ground sample distance in metres) → the window there: `WindowSource.window`."""
 
-
-@dataclass(frozen=True, slots=True)
-class RegistrationSettings:
-    """What decides a registration's numbers beside its pictures."""
-
-    coarse_px: int = 64  # a footprint's width; 48 and 32 lose places
-    fine_px: int = 96  # at most
-    finest_px: int = 256  # at most
-    window_footprints: float = 1.75  # of a candidate's coarse window
-    reach_footprints: float = 0.375  # of a frame's middle from a candidate's centre, on either axis
-    apart_footprints: float = 0.25  # nearer poses are the same one
-    refined: int = 3  # places that are refined
-    map_refined: int = 6  # of a whole map
-    doubtful_score: float = 0.45  # of the best place: below it twice as many are refined, lest it lack a rival
-    map_peaks: int = 6  # of each block of a whole map
-    block_px: int = 384  # of a whole map's blocks, at most: larger ones do not stay in the cache
-    fine_rounds: int = 1  # two gain nothing: only the best pose's metres count, and those are found anew
-    finest_rounds: int = 3
-    perspective: bool = True
-    tilt_sd_deg: float = 5.0  # what a frame's tilt is expected to be: keeps one that nothing tells near 0
-    hypotheses: Hypotheses = field(default_factory=Hypotheses)
-
-
-DEFAULTS = RegistrationSettings()
 
 _FARTHEST_DRIFT = 2.0  # of a fit's scale, either way
 
@@ -66,36 +51,6 @@ AGREEING_FRAMES, _SCALE_TOLERANCE = 3, 0.05
 _WINDOWS = 16  # correlated at a time
 
 USUAL_HALF_FOV_TAN = 0.667  # of a camera whose field of view nobody gave: 67°
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateWindow:
-    """A window to look for a frame's middle in, within `reach_m` metres of its middle on either axis, or within
-    `reach_down_m` up and down where that differs."""
-
-    window: MapWindow
-    reach_m: float
-    peaks: int = 3  # maxima that are looked at: a lone window has to give the margin too
-    reach_down_m: float | None = None
-    keeps_field: bool = False  # for the next frame: 32 bytes a pixel
-    _fields: dict[torch.device, WindowField] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    def field_on(self, device: torch.device) -> WindowField:
-        """Its orientation field on a device."""
-        window_field_there = self._fields.get(device) or window_field(self.window, device)
-        if self.keeps_field:
-            self._fields[device] = window_field_there
-        return window_field_there
-
-
-@dataclass(frozen=True, slots=True)
-class CoarsePlace:
-    """A maximum of the coarse scores: the frame's middle, its heading from true north, its scale."""
-
-    location: LonLat
-    heading_deg: float
-    scale: float
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,57 +93,6 @@ class Registration:
         if not self.ranking:
             return None
         return self.ranking[0].score - max(0.0, self.rival.score if self.rival else 0.0)
-
-
-PlacedT = TypeVar("PlacedT", CoarsePlace, FinePose)
-
-
-def coarse_fields(frame: FrameRaster, settings: RegistrationSettings = DEFAULTS) -> FrameFields:
-    """A frame's fields at `coarse_px` a footprint."""
-    return frame_fields(frame, frame.geometry.footprint_m / settings.coarse_px, settings.hypotheses)
-
-
-def coarse_places(fields: FrameFields, candidates: Sequence[CandidateWindow], apart_m: float) -> list[CoarsePlace]:
-    """The best places of each window, whose pixels and reach are alike.
-
-    Raises ValueError where a window's pixels are not those of the fields, or not as many as the first one's.
-    """
-    for candidate in candidates:
-        shape, first = candidate.window.pixels.shape, candidates[0].window.pixels.shape
-        if shape != first or not math.isclose(candidate.window.gsd_m, fields.pixel_m, rel_tol=1e-3):
-            raise ValueError(
-                f"a window of {shape[:2]} px at {candidate.window.gsd_m:g} m: expected {first[:2]} px at "
-                f"{fields.pixel_m:g} m, as the others and the frame's fields"
-            )
-    device = fields.fields.device
-    height, width = candidates[0].window.pixels.shape[:2]
-    lengths = smooth_length(max(height, fields.side_px)), smooth_length(max(width, fields.side_px))
-    windows = [candidate.field_on(device) for candidate in candidates]
-    across_m, down_m = candidates[0].reach_m, candidates[0].reach_down_m
-    across, down = across_m / fields.pixel_m, (across_m if down_m is None else down_m) / fields.pixel_m
-    span = (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
-    places = []
-    score_maps = correlate(fields, windows, lengths, span)
-    for candidate, window_fields, scores in zip(candidates, windows, score_maps, strict=True):
-        window = candidate.window
-        for peak in peaks(scores, candidate.peaks, apart_m / window.gsd_m):
-            hypothesis = hypothesis_at(fields, window_fields, peak)
-            places.append(
-                CoarsePlace(
-                    window.location(peak.x_px * window.gsd_m, peak.y_px * window.gsd_m),
-                    (fields.hypotheses.heading_deg(hypothesis) + window.heading_deg) % 360.0,
-                    fields.hypotheses.scale(hypothesis),
-                    peak.score,
-                )
-            )
-    return places
-
-
-def window_field(window: MapWindow, device: torch.device) -> WindowField:
-    """The orientation field of a window."""
-    valid = None if window.valid is None else torch.from_numpy(np.array(window.valid)).to(device)
-    pixels = torch.from_numpy(np.array(window.pixels)).to(device)
-    return WindowField(orientation_field(luma_of(pixels), valid), valid)
 
 
 def refine(
@@ -237,16 +141,6 @@ def refine(
     )
 
 
-def distinct(places: Iterable[PlacedT], apart_m: float) -> list[PlacedT]:
-    """Places or poses best first, those within `apart_m` metres of a better one left out: neighbours' windows find the
-    same."""
-    separate: list[PlacedT] = []
-    for place in sorted(places, key=lambda place: -place.score):
-        if all(_apart_m(place.location, better.location) > apart_m for better in separate):
-            separate.append(place)
-    return separate
-
-
 def fine_side_m(geometry: FrameGeometry, scale: float, pixel_m: float) -> float:
     """The side of a window that holds a frame at any heading with its shifts, and what a tilt adds."""
     return geometry.diagonal_m * scale * 1.15 + 2 * (blocks.REACH_PX + 6) * pixel_m
@@ -265,27 +159,46 @@ def register(
 
     `candidates` may be lazy: a few are held at a time. All have `coarse_px` pixels a footprint, one size and one reach.
     `perspective`: the frame's, where its attitude is known (`geometry.perspective_of`); otherwise it is fitted.
-    `refined`: how many places are, `settings.refined` by default; twice as many where none fits clearly, so that a
-    wrong place has rivals to be told by.
+    `refined`: how many places are at most, `settings.refined` by default; twice as many where none fits clearly, so
+    that a wrong place has rivals to be told by.
     """
-    geometry = frame.geometry
-    apart_m = settings.apart_footprints * geometry.footprint_m
+    with one_torch_thread():
+        return _register(frame, candidates, window_at, map_gsd_m, settings, perspective, refined)
+
+
+def _register(
+    frame: FrameRaster,
+    candidates: Iterable[CandidateWindow],
+    window_at: WindowAt,
+    map_gsd_m: float,
+    settings: RegistrationSettings,
+    perspective: tuple[float, float] | None,
+    refined: int | None,
+) -> Registration:
+    apart_m = settings.apart_footprints * frame.geometry.footprint_m
     count = settings.refined if refined is None else refined
     fields = coarse_fields(frame, settings)
     places: list[CoarsePlace] = []
     remaining = iter(candidates)
     while batch := list(itertools.islice(remaining, _WINDOWS)):
-        places = distinct([*places, *coarse_places(fields, batch, apart_m)], apart_m)[: 4 * count]
-    poses = [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in places[:count]]
+        places = distinct([*places, *coarse_places(fields, batch, settings, apart_m, count)], apart_m)[: 4 * count]
+
+    def refined_at(first: int, last: int) -> list[FinePose]:
+        jobs = [
+            partial(_fine, frame, place, window_at, map_gsd_m, perspective, settings)
+            for place in contenders(places, settings.rival_share)[first:last]
+        ]
+        return side_by_side(jobs, frame.device)
+
+    poses = refined_at(0, count)
     if max((pose.score for pose in poses), default=1.0) < settings.doubtful_score:
-        rest = places[count : 2 * count]
-        poses += [_fine(frame, place, window_at, map_gsd_m, perspective, settings) for place in rest]
+        poses += refined_at(count, 2 * count)
     separate = distinct(poses, apart_m)
     ranking = [pose for pose in separate if _is_plausible(pose, settings)]
     if not ranking:
         return Registration(None, (), tuple(places))
     rivals: list[FinePose | CoarsePlace] = [pose for pose in separate if pose is not ranking[0]]
-    rivals = rivals or [place for place in places if _apart_m(place.location, ranking[0].location) > apart_m]
+    rivals = rivals or [place for place in places if distance_m(place.location, ranking[0].location) > apart_m]
     best = _finest(frame, ranking[0], window_at, map_gsd_m, perspective, settings)
     return Registration(best, tuple(ranking), tuple(places), max(rivals, key=lambda rival: rival.score, default=None))
 
@@ -339,35 +252,6 @@ def _finest(
     )
 
 
-def whole_map(
-    source: WindowSource, geometry: FrameGeometry, settings: RegistrationSettings = DEFAULTS
-) -> Iterator[CandidateWindow]:
-    """A map's windows, read one at a time, that hold every place a frame's middle may have on it."""
-    pixel_m = geometry.footprint_m / settings.coarse_px
-    margin_px = 2 * math.ceil(geometry.diagonal_m * max(settings.hypotheses.scales) / pixel_m / 2 + 1)
-    most_m = (settings.block_px - margin_px) * pixel_m
-    centers, reach_m = blocks_over(source.bounds, most_m)
-    width_px, height_px = (math.ceil(2 * reach / pixel_m - 1e-9) + margin_px for reach in reach_m)
-    for center in centers:
-        window = source.window(center, max(width_px, height_px) * pixel_m, pixel_m).middle(width_px, height_px)
-        if window.valid is None or window.valid.any():
-            yield CandidateWindow(window, reach_m[0], settings.map_peaks, reach_m[1])
-
-
-def candidates_around(
-    source: WindowSource,
-    geometry: FrameGeometry,
-    centers: Sequence[LonLat],
-    reach_m: float,
-    settings: RegistrationSettings = DEFAULTS,
-) -> Iterator[CandidateWindow]:
-    """Windows of a search's places, read one at a time: a frame's middle is looked for within `reach_m` of each."""
-    pixel_m = geometry.footprint_m / settings.coarse_px
-    widest = max(1.0, max(settings.hypotheses.scales) / max(DEFAULTS.hypotheses.scales))
-    for center in centers:
-        yield CandidateWindow(source.window(center, widest * geometry.footprint_m + 2 * reach_m, pixel_m), reach_m)
-
-
 def best_of_maps(registrations: Sequence[Registration], apart_m: float) -> tuple[int, Registration]:
     """(index, registration) of the best pose of one frame on several maps, its rival the best elsewhere on any."""
     index = max(range(len(registrations)), key=lambda number: _best_score(registrations[number]))
@@ -377,7 +261,7 @@ def best_of_maps(registrations: Sequence[Registration], apart_m: float) -> tuple
     elsewhere: list[FinePose | CoarsePlace] = [best.rival] if best.rival else []
     for registration in (*registrations[:index], *registrations[index + 1 :]):
         elsewhere += [
-            pose for pose in registration.ranking if _apart_m(pose.location, best.ranking[0].location) > apart_m
+            pose for pose in registration.ranking if distance_m(pose.location, best.ranking[0].location) > apart_m
         ]
     return index, replace(best, rival=max(elsewhere, key=lambda rival: rival.score, default=None))
 
@@ -437,7 +321,3 @@ def _ground_fraction(window: MapWindow, pose: WindowPose, geometry: FrameGeometr
     left, top = (round(value / window.gsd_m) - side // 2 for value in (pose.x_m, pose.y_m))
     ground = crop(torch.from_numpy(valid.astype(np.float32)).to(mask.device), left, top, side)
     return float((ground * mask).sum() / mask.sum().clamp_min(1.0))
-
-
-def _apart_m(first: LonLat, second: LonLat) -> float:
-    return float(geo.ellipsoid_distance_m(first.lon, first.lat, second.lon, second.lat))

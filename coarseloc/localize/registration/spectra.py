@@ -58,6 +58,16 @@ class Hypotheses:
         """Hypotheses of one mask: those of `MASK_HEADINGS` neighbours at each of the shape's turns."""
         return self.turns * MASK_HEADINGS
 
+    def neighbours(self, group: int) -> list[int]:
+        """The groups of the next headings and of the next scales."""
+        groups = self.headings // self.group
+        scale, heading = divmod(group, groups)
+        scales = [other for other in (scale - 1, scale + 1) if 0 <= other < len(self.scales)]
+        return [
+            *(scale * groups + (heading + step) % groups for step in (-1, 1)),
+            *(other * groups + heading for other in scales),
+        ]
+
     def heading_index(self, number: int) -> int:
         group, member = divmod(number % self.headings, self.group)
         turn, neighbour = divmod(member, MASK_HEADINGS)
@@ -92,13 +102,21 @@ class FrameFields:
     def groups(self) -> int:
         return len(self.masks)
 
+    def members(self, group: int) -> slice:
+        """The numbers of a group's hypotheses."""
+        return slice(group * self.hypotheses.group, (group + 1) * self.hypotheses.group)
+
+    def halved(self) -> FrameFields:
+        """The same at twice the pixel."""
+        return _energised(self.hypotheses, halved(self.fields), halved(self.masks), 2 * self.pixel_m)
+
     def spectra(self, group: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """(P complex64 [p, M, N], Q [p, M, N], the mask's [M, N]) of a group's pairs of hypotheses, over M · N: what
         the inverse transform divides by. `shape`: (M, N).
 
         Made anew for each batch of windows: those of all hypotheses at once would be 0.3 GB for a whole map.
         """
-        part = slice(group * self.hypotheses.group, (group + 1) * self.hypotheses.group)
+        part = self.members(group)
         count = math.prod(shape)
         pairs, side = self.hypotheses.group // 2, self.side_px
         scale = self.energy[part].clamp_min(1e-9).rsqrt() / count
@@ -114,8 +132,19 @@ def frame_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> 
     """A frame's fields for windows of `pixel_m` metres a pixel; a square frame's turns are taken to be 4."""
     hypotheses = replace(hypotheses, turns=4 if frame.geometry.aspect == 1.0 else 2)
     fields, masks = turned_fields(frame, pixel_m, hypotheses)
-    energy = (fields.real.square() + fields.imag.square()).sum((-2, -1))
+    return _energised(hypotheses, fields, masks, pixel_m)
+
+
+def _energised(hypotheses: Hypotheses, fields: Tensor, masks: Tensor, pixel_m: float) -> FrameFields:
+    energy = torch.linalg.vector_norm(torch.view_as_real(fields).flatten(1), dim=1).square()
     return FrameFields(hypotheses, fields, masks, energy, pixel_m)
+
+
+def halved(images: Tensor) -> Tensor:
+    """Images [..., M, N], means of 2 x 2 pixels each; an odd last row or column is left out."""
+    rows, columns = images.shape[-2] // 2 * 2, images.shape[-1] // 2 * 2
+    left = images[..., :rows, 0:columns:2] + images[..., :rows, 1:columns:2]
+    return (left[..., 0::2, :] + left[..., 1::2, :]) * 0.25
 
 
 def turned_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) -> tuple[Tensor, Tensor]:
@@ -125,23 +154,27 @@ def turned_fields(frame: FrameRaster, pixel_m: float, hypotheses: Hypotheses) ->
     of a field is exact: g turns with the picture, z = g² by twice as much, so that it changes its sign.
     """
     diagonal = frame.geometry.diagonal_m * max(hypotheses.scales) / pixel_m
-    side = 2 * math.ceil(diagonal / 2 + 1)
+    side = 4 * math.ceil(diagonal / 4 + 0.5)
     turns = hypotheses.turns
     steps = torch.arange(hypotheses.headings // turns, dtype=torch.float64)
     angles = steps * (2 * math.pi / hypotheses.headings) + math.radians(hypotheses.first_deg)
     phase = torch.polar(torch.ones_like(angles), 2 * angles).to(torch.complex64).to(frame.device)
-    fields, masks = [], []
-    for scale in hypotheses.scales:
+    shape = (len(hypotheses.scales), len(angles) // MASK_HEADINGS)
+    fields = phase.new_empty((*shape, turns, MASK_HEADINGS, side, side))
+    masks = torch.empty((*shape, side, side), device=frame.device)
+    for number, scale in enumerate(hypotheses.scales):
         upright = frame.upright(pixel_m, scale, _OVERSAMPLING)
         planes = torch.stack([upright.real, upright.imag, torch.ones_like(upright.real)])
         turned = _turned(planes, angles, side)  # [H / turns, 3, n, n]
-        field = torch.complex(turned[:, 0], turned[:, 1]) * phase[:, None, None]
-        quarters = range(0, 4, 4 // turns)
-        whole = torch.stack([torch.rot90(field, -turn, (-2, -1)) * (-1.0) ** turn for turn in quarters], 1)
-        groups = whole.reshape(-1, MASK_HEADINGS, turns, side, side).transpose(1, 2)
-        fields.append(groups.reshape(-1, side, side))
-        masks.append(turned[MASK_HEADINGS // 2 :: MASK_HEADINGS, 2])
-    return torch.cat(fields), torch.cat(masks)
+        field = torch.complex(turned[:, 0], turned[:, 1]).mul_(phase[:, None, None])
+        groups = field.unflatten(0, (-1, MASK_HEADINGS))
+        for turn, quarter in enumerate(range(0, 4, 4 // turns)):
+            target = fields[number, :, turn]
+            target.copy_(torch.rot90(groups, -quarter, (-2, -1)))
+            if quarter % 2:
+                target.neg_()
+        masks[number] = turned[MASK_HEADINGS // 2 :: MASK_HEADINGS, 2]
+    return fields.flatten(0, 3), masks.flatten(0, 1)
 
 
 def smooth_length(length: int) -> int:
@@ -170,4 +203,3 @@ def _turned(planes: Tensor, angles: Tensor, side: int) -> Tensor:
     x, y = (cos * right + sin * down) * (2.0 / width), (cos * down - sin * right) * (2.0 / height)
     grid = torch.stack([x, y], -1)
     return functional.grid_sample(planes.expand(len(angles), -1, -1, -1), grid, mode="bilinear", align_corners=False)
-

@@ -17,18 +17,12 @@ import numpy as np
 from coarseloc.core.camera import Camera, CameraAttitude
 from coarseloc.core.types import Floats, LonLat, UInt8
 from coarseloc.core.windows import WindowSource
+from coarseloc.localize.registration.coarse import CandidateWindow, candidates_around, whole_map
 from coarseloc.localize.registration.fix import FITTED, Logistic, ground_covariance, heading_sd_deg
 from coarseloc.localize.registration.frame import FrameRaster
 from coarseloc.localize.registration.geometry import FrameGeometry, attitude_perspective, frame_geometry
-from coarseloc.localize.registration.registrar import (
-    DEFAULTS,
-    CandidateWindow,
-    Registration,
-    RegistrationSettings,
-    candidates_around,
-    register,
-    whole_map,
-)
+from coarseloc.localize.registration.registrar import Registration, register
+from coarseloc.localize.registration.settings import DEFAULTS, RegistrationSettings
 from coarseloc.localize.registration.spectra import Hypotheses
 from coarseloc.localize.tracking.kalman import EAST, HEADING, LOG_SCALE, NORTH, PoseMeasurement
 from coarseloc.localize.tracking.stored_fixes import PlacedFrame, share_inside

@@ -269,9 +269,11 @@ def _by_orientation(
 
 def _register(source: WindowSource, device: str, view: SearchedView, centres: Sequence[LonLat]) -> LonLat:
     # torch comes with it: whoever reads a study's curves can do without
+    from coarseloc.localize.registration.coarse import CandidateWindow
     from coarseloc.localize.registration.frame import FrameRaster
     from coarseloc.localize.registration.geometry import FrameGeometry
-    from coarseloc.localize.registration.registrar import DEFAULTS, CandidateWindow, register
+    from coarseloc.localize.registration.registrar import register
+    from coarseloc.localize.registration.settings import DEFAULTS
 
     side = view.pixels.shape[0]
     frame = FrameRaster(view.pixels, FrameGeometry(side, side, view.footprint_m), device)
