@@ -33,10 +33,12 @@ _SPARSE = 16  # of so many pixels one is looked at first
 _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
 _HOT_SHARE = 5e-4  # of a picture: pixels that a sensor has lost or a lamp has burnt out
 _FEW_LEVELS = 16  # of 256 that a colour picture of 12 bits in 16 has
+_SAMPLED_PX, _MANY_VALUES = 256, 64  # a side, of 16-bit grey that is looked at; of a picture with contrast
 _STRIP_PX = 4_000_000  # of a picture, converted at a time
-_warned_bits: set[int] = set()
+_warned: set[str] = set()
 _log = logging.getLogger("coarseloc")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
+_TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 # Pillow's own guard raises at twice this; `_checked` refuses at it, before a pixel is decoded.
@@ -199,6 +201,12 @@ def _decode(data: bytes, name: str, max_pixels: int) -> DecodedImage:
     except ImageryError:
         raise
     except UnidentifiedImageError:
+        if data[:4] in _TIFF_HEADS:
+            raise ImageryError(
+                "unsupported",
+                f"{name} is a TIFF whose bands or compression make no picture: expected grey, or red, green and blue "
+                "(gdal_translate -b 1 -b 2 -b 3 …)",
+            ) from None
         raise ImageryError("not-an-image", f"{name} is not a JPEG, PNG, TIFF or WebP image") from None
     except Image.DecompressionBombError as error:
         raise ImageryError("too-large", f"{name}: {error}") from None
@@ -235,21 +243,42 @@ def _as_rgb(image: Image.Image, name: str) -> DecodedImage:
 
 
 def _eight_bits(values: NDArray[np.uint16], name: str) -> UInt8:
-    """16-bit grey values by the bits that a camera filled: 10, 12 or 14 where none but a few hot pixels is above."""
+    """16-bit grey values by the bits that a camera filled: 10, 12 or 14 where none but a few hot pixels is above.
+
+    Values of a narrow range, such as a thermal camera's hundredths of a kelvin, are stretched by it.
+    """
+    if (limits := _narrow_range(values)) is not None:
+        low, high = limits
+        _warn_once(
+            "narrow",
+            f"{name}: its 16-bit values lie within {low:.0f} and {high:.0f} (thermal?): they are stretched to 0 … 255, "
+            "picture by picture, here and in its like",
+        )
+        stretched: UInt8 = np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+        return stretched
     hot = _HOT_SHARE * values.size
     bits = next((bits for bits in _CAMERA_BITS[:-1] if (values >= 2**bits).sum() <= hot), 16)
     if bits < 16:
-        _warn_of_bits(bits, name)
+        text = f"{name}: its 16-bit values fill {bits} bits: {2**bits - 1} becomes white, here and in its like"
+        _warn_once(str(bits), text)
     full = 2**bits - 1
     levels: UInt8 = ((np.arange(1 << 16).clip(max=full) * 255 + full // 2) // full).astype(np.uint8)
     scaled: UInt8 = levels[values]
     return scaled
 
 
-def _warn_of_bits(bits: int, name: str) -> None:
-    """Once a process and number of bits: a flight has thousands of such pictures."""
-    if bits not in _warned_bits:
-        _warned_bits.add(bits)
-        _log.warning(
-            "%s: its 16-bit values fill %d bits: %d becomes white, here and in its like", name, bits, 2**bits - 1
-        )
+def _narrow_range(values: NDArray[np.uint16]) -> tuple[float, float] | None:
+    """The percentiles 0.5 and 99.5 of 16-bit values that would come to fewer than 16 of 256 levels, though they are
+    many; else None."""
+    sample = values[:: max(1, values.shape[0] // _SAMPLED_PX), :: max(1, values.shape[1] // _SAMPLED_PX)]
+    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5)))
+    if low < _FEW_LEVELS * 256 or high - low >= _FEW_LEVELS * 256:
+        return None
+    return (low, high) if len(np.unique(sample)) >= _MANY_VALUES else None
+
+
+def _warn_once(cause: str, text: str) -> None:
+    """Once a process and cause: a flight has thousands of such pictures."""
+    if cause not in _warned:
+        _warned.add(cause)
+        _log.warning("%s", text)

@@ -13,6 +13,7 @@ import rasterio
 from PIL import Image
 from rasterio.enums import ColorInterp
 
+from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, View
 from coarseloc.imagery.collars import from_border, picture_border_colour, seen_share
 from coarseloc.imagery.decode import read_image, why_no_ground
@@ -309,3 +310,20 @@ def test_alpha_that_is_full_below_its_types_highest_value_is_told_and_taken(
     mask = raster.ground_mask()
     assert mask is not None and mask.mean() == pytest.approx(0.5, abs=0.01) and mask[:, -1].all()
     assert any("taken as full" in notice for notice in raster.notices) == (full != np.iinfo(dtype).max)
+
+
+def test_thermal_values_of_a_narrow_range_are_stretched_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grey = ground(1)[0].astype(np.uint16)
+    Image.fromarray(29_000 + 5 * grey).save(tmp_path / "thermal.tif")
+    pixels = read_image(tmp_path / "thermal.tif")[..., 0]
+    assert np.corrcoef(pixels.ravel(), grey.ravel())[0, 1] > 0.99 and np.ptp(pixels) == 255
+    assert caplog.text == "" or "thermal" in caplog.text
+    Image.fromarray(29_000 + grey // 8).save(tmp_path / "fog.tif")  # holds no more than this
+    assert np.ptp(read_image(tmp_path / "fog.tif")) < 2
+
+
+def test_a_tiff_of_five_bands_is_called_what_it_is(tiff: Write) -> None:
+    with pytest.raises(ImageryError, match="TIFF whose bands or compression"):
+        read_image(tiff(ground(5)))
