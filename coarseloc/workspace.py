@@ -99,37 +99,11 @@ class Workspace(MapUseCases):
         keep_missing: views that a source no longer gives stay in its set. reread: every picture is read, whatever its
         size and time say.
         """
-        from ingest import precision_choice, worker
-        from search.preflight.doubts import ingest_doubts
-
-        encoders = encoders or Encoders(self.settings)
         sources = sources if isinstance(sources, Sequence) else [sources]
-        if encoders.precision == "auto":
-            for spec in encoders.specs(backbones):
-                self.notice(precision_choice.choose_precision(self.db, encoders, spec, sources[0]))
-        encoder_specs = encoders.specs(backbones)
-        summaries: list[IngestSummary] = []
         with self.only_ingest():
-            for text in self._vanished_sets([source.reference_set for source in sources]):
-                self.notice(text)
-            for source in sources:
-                for text in (*source.notices, *ingest_doubts(source, encoder_specs, self.settings.data_dir)):
-                    self.notice(text)
-                with self.show_progress(f"ingest {source.reference_set.name}") as progress:
-                    summary = worker.run(
-                        self.db,
-                        source,
-                        encoder_specs,
-                        encoders.load,
-                        self.settings.thumbnails,
-                        progress,
-                        engine or worker.in_process,
-                        keep_missing,
-                        reread,
-                    )
-                summaries.append(summary)
-                if summary.interrupted:
-                    return IngestResult(summaries, None, "interrupted: nothing was drained")
+            summaries = self._embed(
+                sources, backbones, encoders or Encoders(self.settings), engine, keep_missing, reread
+            )
         return self._drained(summaries)
 
     def ingest_captures(
@@ -167,17 +141,58 @@ class Workspace(MapUseCases):
         sources = open_captures(Path(root), **options)
         for source in sources:
             source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
-        result = self.ingest(
-            sources, backbones, encoders=encoders, engine=engine, keep_missing=keep_missing, reread=reread
-        )
-        if asked is not None and len(result.summaries) == len(sources):
-            unchanged.remember(self.db, asked, encoders.specs(backbones), sources, result.summaries)
-        return result
+        with self.only_ingest():  # until it is remembered: no other ingest of these sets comes between
+            done = self._embed(sources, backbones, encoders, engine, keep_missing, reread)
+            if asked is not None and not done[-1].interrupted:
+                unchanged.remember(self.db, asked, encoders.specs(backbones), sources, done)
+        return self._drained(done)
+
+    def _embed(
+        self,
+        sources: Sequence[TileSource],
+        backbones: Sequence[str],
+        encoders: Encoders,
+        engine: IngestEngine | None,
+        keep_missing: bool,
+        reread: bool,
+    ) -> list[IngestSummary]:
+        """Embed what is missing of each source, in SQL alone; of none after one that was interrupted."""
+        from ingest import precision_choice, worker
+        from search.preflight.doubts import ingest_doubts
+
+        if encoders.precision == "auto":
+            for spec in encoders.specs(backbones):
+                self.notice(precision_choice.choose_precision(self.db, encoders, spec, sources[0]))
+        encoder_specs = encoders.specs(backbones)
+        for text in self._vanished_sets([source.reference_set for source in sources]):
+            self.notice(text)
+        summaries: list[IngestSummary] = []
+        for source in sources:
+            for text in (*source.notices, *ingest_doubts(source, encoder_specs, self.settings.data_dir)):
+                self.notice(text)
+            with self.show_progress(f"ingest {source.reference_set.name}") as progress:
+                summary = worker.run(
+                    self.db,
+                    source,
+                    encoder_specs,
+                    encoders.load,
+                    self.settings.thumbnails,
+                    progress,
+                    engine or worker.in_process,
+                    keep_missing,
+                    reread,
+                )
+            summaries.append(summary)
+            if summary.interrupted:
+                break
+        return summaries
 
     def _drained(self, summaries: list[IngestSummary]) -> IngestResult:
         """Bring the vector store up to the database after an ingest, where this process may."""
         from coarseloc.vectors import sync
 
+        if summaries[-1].interrupted:
+            return IngestResult(summaries, None, "interrupted: nothing was drained")
         try:
             with self.vectors() as store, self.show_progress("index") as progress:
                 return IngestResult(summaries, sync.drain(self.db, store, progress), "")

@@ -6,10 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import PIL
 
 from coarseloc import __version__
 from coarseloc.core import ids
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 # A file that was written when its state was taken may be written again in the same tick of its clock, and keep its
 # size: two seconds on FAT, and other machines' clocks go wrong.
 SETTLED_NS = 10_000_000_000
+_READERS = ("pillow", "pyproj")
 _PACKAGES = ("coarseloc/core", "coarseloc/imagery", "ingest")  # whose code says what is made of a tree
 
 
@@ -54,7 +54,7 @@ def ask(root: Path, options: Mapping[str, object], specs: Callable[[], Collectio
     asked = {
         **options, "root": str(root), "labels": [str(labels), stated.crs, sorted(stated.accepted)],
         "specs": sorted(spec.digest for spec in specs()), "suffixes": SUFFIXES,
-        "code": [__version__, PIL.__version__, *_code()],
+        "code": [__version__, *map(metadata.version, _READERS), *_code()],
     }  # fmt: skip
     question = IngestQuestion(ids.digest(asked), state.digest)
     return Asked(question, settled=state.newest_ns + SETTLED_NS < looked_ns)
@@ -102,7 +102,7 @@ def remember(
             stored = references.find_reference_set(session, source.reference_set.name)
             spoilt = [f for _, f in references.failures(session, stored.name) if f.stage == "read"]
             held = sum(references.count_views(session, stored.id).values())
-            if summary.interrupted or any(f.kind in PASSING for f in spoilt) or held + len(spoilt) != summary.views:
+            if any(f.kind in PASSING for f in spoilt) or held + len(spoilt) != summary.views:
                 return
             finished[stored.id] = FinishedIngest(
                 summary.views, len(spoilt), dict(summary.failures), list(source.notices)
