@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ _ONE_YAW_DEG = 5.0
 _ROLLING_DEG = 60.0
 _NAMED = 5
 _SAME_SIDE = 0.03  # of a picture: less is a pixel or two
+_COUNTER_ENDS = (999, 9999)
 _FEW_HEADINGS = 4
 _NARROWEST, _WIDEST = 0.1, 10.0  # a picture's width on the ground to its altitude: fields of view of 6° and 157°
 _FEW_DECIMALS = (2, 3, 4)  # of degrees: rounded to 1,100, 110, 11 m
@@ -127,6 +129,23 @@ def unread_kinds(folder: Path) -> list[str]:
     return [
         f"{len(unread)} files of kinds that are not read are left out ({kinds}; first {unread[0]}): JPEG, PNG, TIFF "
         f"and WebP are read.{heif}"
+    ]
+
+
+def counter_notices(numbers: Sequence[int | None]) -> list[str]:
+    """Say where a camera's counter seems to have passed its end, 999 or 9999, and begun again.
+
+    numbers: of frames in the order of their names, which is the wrong one then.
+    """
+    rising = [number for number in numbers if number is not None]
+    if len(rising) < _FEW_PLACES or rising[-1] not in _COUNTER_ENDS or rising[0] > 1:
+        return []
+    before, after = max(pairwise(rising), key=lambda pair: pair[1] - pair[0])
+    if after - before < rising[-1] / 2:
+        return []
+    return [
+        f"the frames' numbers are {rising[0]} to {before} and {after} to {rising[-1]}: did the camera's counter begin "
+        "again? Frames are in the order of their names: give them times (labels), or rename those that came later"
     ]
 
 

@@ -105,7 +105,7 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
     files: Files = defaultdict(dict)
     failures: list[Failure] = []
     for capture in captures:
-        folder, beside = capture.path.name, list[str]()
+        folder, beside, twins = capture.path.name, list[str](), list[tuple[Path, Path]]()
         for name in image_names(capture.path):
             path = capture.path / name
             key = tile_key(name)
@@ -118,8 +118,14 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
                 continue
             first = files[key[1]].setdefault(capture.angle_deg, path)
             if first is not path:
-                message = f"is tile {key[1]} at {capture.angle_deg:03d}, which is {first} already: that one is kept"
-                failures.append(Failure(printable(path), "list", "duplicate-tile", message))
+                twins.append((path, first))
+        if twins:
+            path, first = twins[0]
+            message = (
+                f"{len(twins)} of its pictures are tiles at {capture.angle_deg:03d} that there are already: those "
+            )
+            message += f"are kept (first {path.name}, beside {first})"
+            failures.append(Failure(printable(capture.path), "list", "duplicate-tile", printable(message)))
         if beside:
             message = (
                 f"{len(beside)} of its pictures are left out: named {folder}_<index>_<word> (first {beside[0]}), they "

@@ -23,6 +23,7 @@ from coarseloc.core.clock import TimeSource
 from coarseloc.core.errors import InputError
 from coarseloc.core.types import GPS_SD_M, Flight, Frame, Pose
 from coarseloc.imagery.doubts import (
+    counter_notices,
     frames_of_one_camera,
     size_notices,
     truth_notices,
@@ -87,6 +88,8 @@ def open_flight(
         )
         for index, name in zip(_frame_indexes(flight_id, frame_times.names), frame_times.names, strict=True)
     ]
+    if frame_times.clock.source == "index":
+        notices += counter_notices(numbers_in_names(flight_id, frame_times.names))
     sizes = {name: image.size_px for name, image in facts.items() if image.size_px}
     notices += [*file_notices, *size_notices(sizes, "frames"), *frame_times.notices, *truth.notices]
     return Flight(

@@ -507,3 +507,13 @@ def test_captures_whose_pictures_are_of_several_sizes_are_said(capture_tree: Wri
     for picture in root.glob("*_045/*.png"):
         Image.new("RGB", (8, 4)).save(picture)
     assert any("are of 2 sizes" in notice for notice in only(root).notices)
+
+
+def test_a_capture_that_is_there_twice_is_one_failure(capture_tree: WriteCaptures) -> None:
+    root = capture_tree(angles=(0, 45))
+    shutil.copytree(root / "251210182149_300_50_0_000", twin := root / "251210182149_300_50_0_360")
+    for picture in sorted(twin.iterdir()):
+        picture.rename(twin / picture.name.replace("_000_", "_360_"))
+    source = only(root)
+    assert source.reference_set.angles == (0, 45) and kinds(source) == {"duplicate-tile": 1}
+    assert "6 of its pictures are tiles at 000" in source.failures[0].message

@@ -307,6 +307,13 @@ def test_positions_that_are_rounded_or_repeated_are_said(places: list[tuple[floa
     assert words in " ".join(notices) and bool(words) == bool(notices)
 
 
+def test_a_counter_that_began_again_is_told(tmp_path: Path) -> None:
+    names = [f"DJI_{number:04d}.JPG" for number in (998, 999, 1, 2)]
+    (notice,) = open_flight(folder_of(tmp_path / "f", *names)).notices
+    assert "numbers are 1 to 2 and 998 to 999" in notice
+    assert not doubts.counter_notices([1, 2, 3, 500, 998]) and not doubts.counter_notices([400, 997, 998, 999])
+
+
 def test_positions_in_radians_are_said(tmp_path: Path) -> None:
     assert radian_place_notices([LonLat(2.2170, 0.6545)] * 4) and not radian_place_notices([LonLat(6.6, 0.2)] * 4)
     folder = folder_of(tmp_path / "f", *(f"f_{n}.jpg" for n in range(4)))
