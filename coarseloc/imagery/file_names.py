@@ -144,8 +144,16 @@ def tile_key(filename: str) -> tuple[str, int] | None:
 def folders_with_images(folder: Path) -> list[Path]:
     """List the folders in a folder that hold images directly, by name; hidden ones left out."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and is_folder(entry))
     return [folder / name for name in names if any(image_names(folder / name))]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a folder; a link that leads in circles is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def image_names(folder: Path) -> Iterator[str]:

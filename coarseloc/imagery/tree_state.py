@@ -15,7 +15,7 @@ import xxhash
 
 from coarseloc.core import files
 from coarseloc.imagery.decode import SUFFIXES
-from coarseloc.imagery.file_names import parse_capture
+from coarseloc.imagery.file_names import image_names, is_folder, parse_capture
 
 _LABELS = ".json"
 _PIECE = 1 << 20
@@ -31,7 +31,8 @@ class TreeState:
 
 
 def tree_state(root: Path, labels: Path | None) -> TreeState | None:
-    """Look at every name in `root` and in its folders, and at the sizes, times and inodes of pictures and label files.
+    """Look at every name in `root` and in its folders, at pictures' names in the folders there, and at the sizes, times
+    and inodes of captures' pictures and label files.
 
     labels: the file that the user names, with the names of pictures beside it. None where there is no telling: `root`
     is a capture itself, beside which others may lie, or something cannot be looked at.
@@ -54,11 +55,16 @@ def _parts(root: Path, labels: Path | None) -> Iterator[tuple[object, list[_File
         beside = sorted(name for name in os.listdir(labels.parent) if name.lower().endswith(SUFFIXES))  # noqa: PTH208
         yield (str(labels), beside, _bytes_digest(labels)), [_file_state(labels.name, labels.stat())]
     with os.scandir(root) as listing:
-        folders = sorted(entry.name for entry in listing if entry.is_dir())
+        folders = sorted(entry.name for entry in listing if is_folder(entry))
     for folder in (root, *(root / name for name in folders)):
         read, others = _entries(folder, is_read=folder is root or parse_capture(folder, "cw") is not None)
         digests = [_bytes_digest(folder / entry.name) for entry in read if entry.name.lower().endswith(_LABELS)]
-        yield (folder.name, others, digests), [_file_state(entry.name, entry.stat()) for entry in read]
+        deeper = {
+            name: list(image_names(folder / name))
+            for name, is_dir in others
+            if is_dir and folder is not root and name[0] != "."
+        }
+        yield (folder.name, others, digests, deeper), [_file_state(entry.name, entry.stat()) for entry in read]
 
 
 def _entries(folder: Path, is_read: bool) -> tuple[list[os.DirEntry[str]], list[tuple[str, bool]]]:
@@ -67,10 +73,10 @@ def _entries(folder: Path, is_read: bool) -> tuple[list[os.DirEntry[str]], list[
     read, others = [], []
     with os.scandir(folder) as listing:
         for entry in listing:
-            if entry.name.lower().endswith(suffixes):
+            if entry.name.lower().endswith(suffixes) and not is_folder(entry):
                 read.append(entry)
             else:
-                others.append((entry.name, entry.is_dir()))
+                others.append((entry.name, is_folder(entry)))
     return sorted(read, key=attrgetter("name")), sorted(others)
 
 

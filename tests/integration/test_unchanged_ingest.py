@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import select, text
 
 from coarseloc.imagery import captures
 from coarseloc.imagery.stated_labels import StatedLabels
+from coarseloc.imagery.tree_state import tree_state
 from coarseloc.store import finished_ingests, open_database, seals
 from coarseloc.store.finished_ingests import IngestQuestion
 from coarseloc.store.tables import FinishedIngestRow
@@ -143,6 +145,33 @@ def test_a_lost_collection_is_replayed_though_no_file_was_opened(finished: Inges
 def test_a_picture_of_the_same_size_and_time_is_not_taken_for_the_same(finished: Ingest, root):
     repaint(picture(root))
     assert not finished()["unchanged"]
+
+
+def test_opening_lists_no_folder_and_opens_no_file_that_the_state_leaves_out(root):
+    for folder in ("others", f"{picture(root).parent.name}/raw", "others/deep", "others/deep/deeper"):
+        (root / folder).mkdir(exist_ok=True)
+        shutil.copy2(picture(root), root / folder)
+    (root / "others" / "labels.json").write_text("{}")
+    seen: set[str] | None = None
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if (
+            seen is not None
+            and event in ("os.scandir", "os.listdir", "open")
+            and str(arguments[0]).startswith(str(root))
+        ):
+            seen.add(str(arguments[0]))
+
+    sys.addaudithook(note)  # for good
+    try:
+        seen = by_state = set[str]()
+        assert tree_state(root, None)
+        seen = by_opening = set[str]()
+        captures.open_captures(root)
+    finally:
+        seen = None
+    unlisted = {path for path in by_opening - by_state if Path(path).is_dir() or path.endswith(".json")}
+    assert by_opening and not unlisted
 
 
 def test_files_written_shortly_before_are_not_trusted(ingest: Ingest, monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
     for index in (1, 2):
         (folder / f"{CAPTURE}_{index:05d}.jpg").write_bytes(b"a picture")
     (folder.parent / "labels.json").write_text("{}")
-    (folder.parent / "others").mkdir()
+    (folder.parent / "others" / "deep").mkdir(parents=True)
     (folder.parent / "others" / "readme.txt").write_text("")
     return folder.parent
 
@@ -61,6 +61,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a folder more": lambda root: (root / "raw").mkdir(),
     "a picture in a folder that is no capture": lambda root: (root / "others" / picture(root).name).touch(),
     "a folder in a capture": lambda root: (root / CAPTURE / "raw").mkdir(),
+    "a picture in a folder of a folder": lambda root: (root / "others" / "deep" / "more.jpg").touch(),
 }
 
 
