@@ -127,25 +127,25 @@ class Workspace(MapUseCases):
 
         encoders = encoders or Encoders(self.settings)
         stated = {**options, "map_sd_m": map_sd_m, "keep_missing": keep_missing, "precision": encoders.precision}
-        asked = unchanged.ask(Path(root), stated, lambda: encoders.specs(backbones))
-        if asked is not None and not reread:
+        fingerprint = unchanged.fingerprint(Path(root), stated, lambda: encoders.specs(backbones))
+        if fingerprint is not None and not reread:
             with self.only_ingest():
-                recalled = unchanged.recall(self.db, asked)
+                recalled = unchanged.recall(self.db, fingerprint)
             if recalled:
-                sets, summaries, notices = zip(*recalled, strict=True)
+                sets, recalled_summaries, notices = zip(*recalled, strict=True)
                 for text in (*self._vanished_sets(sets), *chain.from_iterable(notices)):
                     self.notice(text)
-                return self._drained(list(summaries))
+                return self._drained(list(recalled_summaries))
         from coarseloc.imagery.captures import open_captures
 
         sources = open_captures(Path(root), **options)
         for source in sources:
             source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
         with self.only_ingest():  # until it is remembered: no other ingest of these sets comes between
-            done = self._embed(sources, backbones, encoders, engine, keep_missing, reread)
-            if asked is not None and not done[-1].interrupted:
-                unchanged.remember(self.db, asked, encoders.specs(backbones), sources, done)
-        return self._drained(done)
+            summaries = self._embed(sources, backbones, encoders, engine, keep_missing, reread)
+            if fingerprint is not None and not summaries[-1].interrupted:
+                unchanged.remember(self.db, fingerprint, encoders.specs(backbones), sources, summaries)
+        return self._drained(summaries)
 
     def _embed(
         self,

@@ -1,11 +1,10 @@
-"""An ingest of captures that has nothing to do, told by what it is asked and by its files' names, sizes and times."""
+"""An ingest of captures that has nothing to do, told by its question and by its files' names, sizes and times."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from coarseloc.imagery.decode import SUFFIXES
 from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.tree_state import tree_state
 from coarseloc.store import Database, finished_ingests, references
-from coarseloc.store.finished_ingests import FinishedIngest, IngestQuestion
+from coarseloc.store.finished_ingests import FinishedIngest, IngestFingerprint
 from ingest.worker import PASSING, IngestSummary
 
 if TYPE_CHECKING:
@@ -30,18 +29,13 @@ _READERS = ("pillow", "pyproj")
 _PACKAGES = ("coarseloc/core", "coarseloc/imagery", "ingest")  # whose code says what is made of a tree
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What an ingest of captures is asked, before a file is opened."""
+def fingerprint(
+    root: Path, options: Mapping[str, object], specs: Callable[[], Collection[EmbeddingSpec]]
+) -> IngestFingerprint | None:
+    """Fingerprint an ingest of the captures in `root`, no picture opened; None where the files' state does not tell
+    what opening them gives.
 
-    question: IngestQuestion
-    settled: bool  # no file was written shortly before: the same times will mean the same files
-
-
-def ask(root: Path, options: Mapping[str, object], specs: Callable[[], Collection[EmbeddingSpec]]) -> Asked | None:
-    """Look at the files of an ingest of `root`; None where their state does not tell what opening them gives.
-
-    options: all else that the ingest is asked, as plain values and `labels`. specs: called where the state tells.
+    options: all else of the question, as plain values and `labels`. specs: called where the state tells.
     """
     stated = options.get("labels")
     if not isinstance(stated, StatedLabels):
@@ -51,13 +45,12 @@ def ask(root: Path, options: Mapping[str, object], specs: Callable[[], Collectio
     state = tree_state(root, labels)
     if state is None:
         return None
-    asked = {
+    question = {
         **options, "root": str(root), "labels": [str(labels), stated.crs, sorted(stated.accepted)],
         "specs": sorted(spec.digest for spec in specs()), "suffixes": SUFFIXES,
         "code": [__version__, *map(metadata.version, _READERS), *_code()],
     }  # fmt: skip
-    question = IngestQuestion(ids.digest(asked), state.digest)
-    return Asked(question, settled=state.newest_ns + SETTLED_NS < looked_ns)
+    return IngestFingerprint(ids.digest(question), state.digest, settled=state.newest_ns + SETTLED_NS < looked_ns)
 
 
 def _code() -> Iterator[tuple[str, int, int]]:
@@ -68,11 +61,11 @@ def _code() -> Iterator[tuple[str, int, int]]:
         yield str(path.relative_to(house)), status.st_size, status.st_mtime_ns
 
 
-def recall(db: Database, asked: Asked) -> list[tuple[ReferenceSet, IngestSummary, Sequence[str]]]:
+def recall(db: Database, of_ingest: IngestFingerprint) -> list[tuple[ReferenceSet, IngestSummary, Sequence[str]]]:
     """(set, what its ingest comes to, what is to be said of its source) of each that has nothing to do; none where the
     files have changed, or what the database held of them has. Raises StoreError where its rows are damaged."""
     with db.read() as session:
-        recalled = finished_ingests.recall(session, asked.question)
+        recalled = finished_ingests.recall(session, of_ingest)
     return [
         (
             stored.reference_set,
@@ -88,13 +81,13 @@ def recall(db: Database, asked: Asked) -> list[tuple[ReferenceSet, IngestSummary
 
 def remember(
     db: Database,
-    asked: Asked,
+    of_ingest: IngestFingerprint,
     specs: Collection[EmbeddingSpec],
     sources: Sequence[CaptureSource],
     summaries: Sequence[IngestSummary],
 ) -> None:
     """Record an ingest that has left nothing to do; of another nothing is recorded, and it is done in full again."""
-    if not asked.settled or not all(source.stays_in_root for source in sources):
+    if not of_ingest.settled or not all(source.stays_in_root for source in sources):
         return
     finished = {}
     with db.write() as session:
@@ -107,4 +100,4 @@ def remember(
             finished[stored.id] = FinishedIngest(
                 summary.views, len(spoilt), dict(summary.failures), list(source.notices)
             )
-        finished_ingests.remember(session, asked.question, {spec.digest for spec in specs}, finished)
+        finished_ingests.remember(session, of_ingest, {spec.digest for spec in specs}, finished)

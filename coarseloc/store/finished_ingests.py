@@ -1,4 +1,4 @@
-"""Ingests that left nothing to do: what each was asked, the files that it read, and what its sets held afterwards.
+"""Ingests that left nothing to do: the question of each, the files that it read, and what its sets held afterwards.
 
 The same question over the same files has nothing to do again while the sets still hold that, which is counted in the
 database each time. A set remembers its latest ingest alone, and forgets it when another begins.
@@ -19,11 +19,12 @@ from coarseloc.store.tables import FinishedIngestRow, SealRow
 
 
 @dataclass(frozen=True, slots=True)
-class IngestQuestion:
-    """What an ingest is asked, and the state of the files that would answer it, each as a digest."""
+class IngestFingerprint:
+    """What an ingest is to do and the state of the files that it would read, each as a digest."""
 
-    asked: str  # options, specs and the code that reads
+    question: str  # options, specs and the code that reads
     files: str
+    settled: bool  # no file was written shortly before: the same times will mean the same files
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def forget(session: Session, reference_set_id: int) -> None:
 
 
 def remember(
-    session: Session, question: IngestQuestion, specs: Collection[str], finished: Mapping[int, FinishedIngest]
+    session: Session, fingerprint: IngestFingerprint, specs: Collection[str], finished: Mapping[int, FinishedIngest]
 ) -> None:
     """Record an ingest of these sets, {key: what it came to}, under the specs of these digests, unless one of them
     lacks an embedding."""
@@ -51,23 +52,29 @@ def remember(
         return
     for key, ingest in finished.items():
         facts = {
-            "files": question.files, "sets": len(finished), "specs": sorted(specs), "held": held[key], **asdict(ingest)
-        }  # fmt: skip
-        row = FinishedIngestRow(reference_set_id=key, question=question.asked, facts=facts)
+            "files": fingerprint.files,
+            "sets": len(finished),
+            "specs": sorted(specs),
+            "held": held[key],
+            **asdict(ingest),
+        }
+        row = FinishedIngestRow(reference_set_id=key, question=fingerprint.question, facts=facts)
         row.digest = _digest(row)
         session.merge(row)
 
 
-def recall(session: Session, question: IngestQuestion) -> list[tuple[StoredReferenceSet, FinishedIngest]]:
+def recall(session: Session, fingerprint: IngestFingerprint) -> list[tuple[StoredReferenceSet, FinishedIngest]]:
     """The sets that an ingest of the same question over the same files has made, with what it came to, where they still
     hold what they held; else none. Raises StoreError where the rows of one are not as they were written."""
     try:
-        rows = session.scalars(select(FinishedIngestRow).where(FinishedIngestRow.question == question.asked)).all()
+        rows = session.scalars(
+            select(FinishedIngestRow).where(FinishedIngestRow.question == fingerprint.question)
+        ).all()
         sound = all(row.digest == _digest(row) for row in rows)
     except ValueError:  # its facts are no JSON any more
         return []
-    asked = (question.files, len(rows))
-    if not sound or any((row.facts["files"], row.facts["sets"]) != asked for row in rows):
+    expected = (fingerprint.files, len(rows))
+    if not sound or any((row.facts["files"], row.facts["sets"]) != expected for row in rows):
         return []
     for row in rows:
         if row.facts["held"] != _held(session, row.reference_set_id, row.facts["specs"]):

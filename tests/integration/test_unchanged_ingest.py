@@ -20,7 +20,7 @@ from coarseloc.imagery import captures
 from coarseloc.imagery.stated_labels import StatedLabels
 from coarseloc.imagery.tree_state import tree_state
 from coarseloc.store import finished_ingests, open_database, seals
-from coarseloc.store.finished_ingests import IngestQuestion
+from coarseloc.store.finished_ingests import IngestFingerprint
 from coarseloc.store.tables import FinishedIngestRow
 from ingest import unchanged
 
@@ -231,29 +231,29 @@ def test_another_question_is_answered_by_the_files(finished: Ingest):
 def test_each_option_each_spec_and_each_version_is_another_question(
     root, fake_backbone, make_fake_backbone, monkeypatch
 ):
-    def asked(options: dict[str, Any], *backbones: Any) -> str:
+    def question(options: dict[str, Any], *backbones: Any) -> str:
         stated = {"name": None, "labels": None, "footprint_m": None, "keep_missing": False, **options}
-        asked = unchanged.ask(root, stated, lambda: [backbone.spec for backbone in backbones])
-        assert asked is not None
-        return asked.question.asked
+        fingerprint = unchanged.fingerprint(root, stated, lambda: [backbone.spec for backbone in backbones])
+        assert fingerprint is not None
+        return fingerprint.question
 
     questions = [
-        asked({}, fake_backbone),
-        asked({}, fake_backbone, make_fake_backbone("other")),
-        asked({}, make_fake_backbone("fake", input_px=64)),
-        asked({"footprint_m": 300.0}, fake_backbone),
-        asked({"keep_missing": True}, fake_backbone),
-        asked({"labels": StatedLabels(crs="EPSG:5186")}, fake_backbone),
-        asked({"labels": StatedLabels(accepted=frozenset({"order"}))}, fake_backbone),
-        asked({"labels": label(root)}, fake_backbone),
+        question({}, fake_backbone),
+        question({}, fake_backbone, make_fake_backbone("other")),
+        question({}, make_fake_backbone("fake", input_px=64)),
+        question({"footprint_m": 300.0}, fake_backbone),
+        question({"keep_missing": True}, fake_backbone),
+        question({"labels": StatedLabels(crs="EPSG:5186")}, fake_backbone),
+        question({"labels": StatedLabels(accepted=frozenset({"order"}))}, fake_backbone),
+        question({"labels": label(root)}, fake_backbone),
     ]
     code = list(unchanged._code())
     assert {"coarseloc/imagery/captures.py", "ingest/plan.py"} <= {path for path, *_ in code}
     with monkeypatch.context() as patch:
         patch.setattr(unchanged, "_code", lambda: code[1:])
-        questions.append(asked({}, fake_backbone))
+        questions.append(question({}, fake_backbone))
     monkeypatch.setattr(unchanged, "__version__", "another")
-    questions.append(asked({}, fake_backbone))
+    questions.append(question({}, fake_backbone))
     assert len(set(questions)) == len(questions)
 
 
@@ -276,14 +276,14 @@ LOSSES = {
 def test_what_is_lost_of_a_set_is_noticed(finished: Ingest, state):
     with closing(open_database(database_url(state))) as database, database.read() as session:
         (row,) = session.scalars(select(FinishedIngestRow))
-        question = IngestQuestion(row.question, row.facts["files"])
-        assert finished_ingests.recall(session, question)
+        fingerprint = IngestFingerprint(row.question, row.facts["files"], settled=True)
+        assert finished_ingests.recall(session, fingerprint)
         for name, loss in LOSSES.items():
             session.execute(text(loss))
             session.expire_all()
-            assert not finished_ingests.recall(session, question), name
+            assert not finished_ingests.recall(session, fingerprint), name
             session.rollback()
-        assert finished_ingests.recall(session, question)
+        assert finished_ingests.recall(session, fingerprint)
 
 
 def test_damaged_rows_are_refused(finished: Ingest, coarseloc, root, state, monkeypatch):
