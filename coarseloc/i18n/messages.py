@@ -47,7 +47,8 @@ def message_translator(language: str) -> Translator:
             if match := pattern.fullmatch(message):
                 values = {number: translate_value(value) for number, value in match.groupdict().items()}
                 return _VALUE.sub(r"{v\1}", translated).format_map(values)
-        return message
+        head, separator, tail = message.partition(": ")  # a file's name before what is said of it
+        return f"{head}{separator}{translate(tail)}" if separator else message
 
     def translate_value(value: str) -> str:
         return translate(value) if " " in value else value  # a sentence, not a name

@@ -351,7 +351,7 @@ def _build_source(
 def _label_notes(files: Files, labels: Labels) -> list[str]:
     """What was taken for granted to read the labels of a set, by file."""
     used = (labels.find(path) for by_angle in files.values() for path in by_angle.values())
-    return list(dict.fromkeys(printable(f"{label.source}: {label.note}") for label in used if label and label.note))
+    return list(dict.fromkeys(printable(f"{label.source}: {note}") for label in used if label for note in label.notes))
 
 
 def _turn_notices(files: Files, labels: Labels, turned: str) -> list[str]:

@@ -458,7 +458,7 @@ def _notices(labels: Labels, frame_labels: FrameLabels, path: Path) -> list[str]
     own_files = [file for file in labels.files if labels.chosen_by_user or file.parent == path]
     if not labelled:
         return notices + _unused_notices(labels, own_files, frame_labels, path)
-    notes = {f"{label.source}: {label.note}": None for label in frame_labels.values() if label and label.note}
+    notes = {f"{label.source}: {note}": None for label in frame_labels.values() if label for note in label.notes}
     notices += notes
     if len(labelled) < len(frame_labels):
         first = next(name for name in frame_labels if name not in labelled)

@@ -48,7 +48,7 @@ class Label:
     source: Path | None = None  # the label file
     time: datetime | None = None  # with a zone where the label gives one
     gimbal: Pose | None = None  # the picture's attitude by a gimbal, without a place
-    note: str = ""  # what its file's reader took for granted
+    notes: tuple[str, ...] = ()  # what its file's reader took for granted, or did not understand
 
     @property
     def filename(self) -> str:
@@ -159,7 +159,7 @@ _TURN_KEY = re.compile(r"yaw|head|azimuth|orient|rot|quat|kappa|attitude", re.IG
 
 def _not_understood(column: str, values: Sequence[str], rows: int) -> str:
     advice = ": write times as 2025-11-24 15:57:12" if parse_number(values[0]) is None and ":" in values[0] else ""
-    return f"{len(values)} of {rows} values of its {column} are not understood (first {values[0]!r}){advice}"
+    return f"of {rows} values of its {column} {len(values)} are not understood (first {values[0]!r}){advice}"
 
 
 def _image_or_none(value: Any) -> Any:
@@ -192,8 +192,7 @@ def _read_json(path: Path, crs: str | None) -> list[Label]:
     labels = [_json_label(image, to_degrees) for image in images]
     notes = [decoded.notice, f"its positions are taken in {crs}, as --label-crs says" if crs else ""]
     notes += _unused_keys(images, labels)
-    if note := "; ".join(filter(None, notes)):
-        labels = [replace(label, note=note) for label in labels]
+    labels = [replace(label, notes=_texts(notes)) for label in labels]
     return _with_yaw_doubts(labels, [image.attitude.yaw for image in images])
 
 
@@ -258,7 +257,7 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
         for word, name in columns.items()
         if name and word not in _IN_CRS_UNITS and (factor := unit_factor(table.units.get(name, "")))
     }
-    notes = [decoded.notice, table.notice]
+    notes = [decoded.notice, *table.notices]
     notes += [f"its column {name} is in {table.units[name]}: converted" for word in factors if (name := columns[word])]
     notes += _unread_cells(table, columns)
     notes += _gimbal_notes(table, columns, factors)
@@ -267,14 +266,13 @@ def _read_table(path: Path, crs: str | None) -> list[Label]:
     is_utc = (columns["time"] or "").endswith("_utc") or table.units.get(columns["time"] or "") in ("utc", "gmt")
     labels = [label for row in rows if (label := _table_label(row, columns, to_degrees, is_grid, factors, is_utc))]
     if by_zone:
-        notes += dict.fromkeys(note for label in labels if (note := label.note))
+        notes += dict.fromkeys(note for label in labels for note in label.notes)
     elif crs:
         notes.append(f"its positions are taken in {crs}, as --label-crs says")
     elif to_degrees:
         notes.append(f"its eastings and northings are taken in {_crs_name(table.crs)}, as it says")
-    note = "; ".join(filter(None, notes))
     yaws = [_number(row.get(columns["yaw"]), factors.get("yaw")) for row in rows] if columns["yaw"] else []
-    return _with_yaw_doubts([replace(label, note=note) for label in labels], yaws)
+    return _with_yaw_doubts([replace(label, notes=_texts(notes)) for label in labels], yaws)
 
 
 def _gimbal_notes(table: LabelTable, columns: Mapping[str, str | None], factors: Mapping[str, float]) -> list[str]:
@@ -371,7 +369,7 @@ def _table_label(
         label,
         time=time.replace(tzinfo=UTC) if time and is_utc and time.tzinfo is None else time,
         gimbal=_gimbal(numbers),
-        note=zone_note,
+        notes=_texts([zone_note]),
     )
 
 
@@ -419,7 +417,11 @@ def _with_yaw_doubts(labels: list[Label], yaws: Iterable[float | None]) -> list[
         note = f"its yaws reach {wildest:g}: are they gon, 400 to a turn? They are taken as degrees"
     else:
         return labels
-    return [replace(label, note="; ".join(filter(None, (label.note, note)))) for label in labels]
+    return [replace(label, notes=(*label.notes, note)) for label in labels]
+
+
+def _texts(notes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
 
 
 def _normal_reference(text: str) -> str:

@@ -69,7 +69,7 @@ class LabelTable(NamedTuple):
 
     header: list[str]
     rows: list[dict[str, str]]
-    notice: str = ""  # what was taken for granted
+    notices: tuple[str, ...] = ()  # what was taken for granted
     crs: str = ""  # that its head names, of its eastings and northings
     units: Mapping[str, str] = {}
 
@@ -123,14 +123,14 @@ def read_table(text: str) -> LabelTable:
     if not rows:
         return LabelTable([], [])
     if _is_image_row(rows[0]):
-        notice = "it has no header: its columns are taken as file, latitude, longitude and altitude, Pix4D's order"
+        guesses = ["it has no header: its columns are taken as file, latitude, longitude and altitude, Pix4D's order"]
         if (more := len(rows[0]) - len(_PIX4D_HEADER)) > 0:
-            notice += f"; {more} more (of angles?) are not used: give it a header, such as filename,lat,lon,alt,yaw"
-        return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), notice)
+            guesses.append(f"of its columns {more} more (angles?) are not used: give it a header: filename,lat,lon,yaw")
+        return LabelTable(_PIX4D_HEADER, _as_dicts(_PIX4D_HEADER, rows), tuple(guesses))
     header, units = _columns_and_units(rows[0])
     system = next((match[1] for line in lines[:start] if (match := _CRS_COMMENT.fullmatch(line.strip()))), "")
-    notice = "; ".join(filter(None, (_unused(header), _overlong(header, rows[1:]))))
-    return LabelTable(header, _as_dicts(header, rows[1:]), notice, system, units)
+    notices = tuple(filter(None, (_unused(header), _overlong(header, rows[1:]))))
+    return LabelTable(header, _as_dicts(header, rows[1:]), notices, system, units)
 
 
 def _unused(header: list[str]) -> str:
@@ -151,7 +151,7 @@ def _overlong(header: list[str], rows: list[list[str]]) -> str:
     if not numbers:
         return ""
     return (
-        f"{len(numbers)} of its rows (first {numbers[0]}) have more cells than its header: are there decimal commas, "
+        f"of its rows {len(numbers)} (first {numbers[0]}) have more cells than its header: are there decimal commas, "
         "or quotes missing?"
     )
 

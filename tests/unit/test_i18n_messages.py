@@ -119,3 +119,9 @@ def test_a_frame_of_a_live_flight_and_its_summary_are_in_korean():
     line = translate("    3 tracking  37.5000000, 127.0300000 ± 1.2 m, 90.0°, p 0.990, 0.12 s old, 2 dropped")
     assert line.endswith("p 0.990, 0.12초 전, 2개 버림")
     assert translate("from arrival to estimate: median 0.12 s, largest 3.00 s").startswith("도착에서 추정까지")
+
+
+def test_what_is_said_of_a_file_is_translated_behind_its_name() -> None:
+    translated = message_translator("ko")("/data/f/labels.csv: its column altitude is in ft: converted")
+    assert translated.startswith("/data/f/labels.csv: ") and "변환" in translated
+    assert message_translator("ko")("a: b: c") == "a: b: c"

@@ -362,7 +362,7 @@ def test_tables_of_other_tools_are_read(tmp_path: Path, name: str, text: str, en
     assert label.filename == "a.jpg" and label.pose.location == pytest.approx(PLACE, abs=1e-9)
     assert (label.pose.altitude_label_m, label.pose.yaw_deg) == (52.5, yaw)
     assert label.pose.altitude_datum == ("sea" if name == "out.csv" else "unknown")
-    assert ("no header" in label.note) == text.startswith("a.jpg")
+    assert ("no header" in "; ".join(label.notes)) == text.startswith("a.jpg")
 
 
 def test_a_gimbals_columns_are_the_pictures_attitude_and_the_aircrafts_are_not_read(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_eastings_and_northings_are_placed_by_the_crs_in_the_tables_head(tmp_pat
     written(tmp_path / name, text.format(x=x, y=y))
     (label,) = labels.open_labels(tmp_path / name).entries
     assert label.pose.location is not None and geo.distance_m(*label.pose.location, *place) < 0.01
-    assert label.pose.altitude_label_m == 52.5 and "as it says" in label.note
+    assert label.pose.altitude_label_m == 52.5 and "as it says" in "; ".join(label.notes)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_positions_in_metres_are_placed_by_the_crs_that_the_user_states(tmp_path
     a, b, c = labels.open_labels(tmp_path / name, StatedLabels(crs="EPSG:5174")).entries
     assert a.pose.location is not None and geo.distance_m(*a.pose.location, *place) < 0.01
     assert b.pose.location is None and c.pose.location == place
-    assert "taken in EPSG:5174, as --label-crs says" in a.note
+    assert "taken in EPSG:5174, as --label-crs says" in "; ".join(a.notes)
 
 
 def test_degrees_of_another_datum_are_turned_into_wgs84(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_yaws_that_are_no_degrees_are_not_used_and_it_is_said(tmp_path: Path) ->
     written(tmp_path / "t.json", '{"images": [{"imageref": "a.jpg", "attitude": {"yaw": 27000}}]}')
     for name in ("t.csv", "t.json"):
         for label in labels.open_labels(tmp_path / name).entries:
-            assert label.pose.yaw_deg is None and "hundredths" in label.note
+            assert label.pose.yaw_deg is None and "hundredths" in "; ".join(label.notes)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_units_in_a_header_and_in_cells_are_heeded(
     (label,) = labels.open_labels(tmp_path / "t.csv").entries
     assert (label.pose.altitude_label_m, label.pose.yaw_deg) == pytest.approx(pose)
     assert label.pose.location == pytest.approx((127.0305, 37.5), abs=1e-3)
-    assert "latitude is in rad: converted" in label.note
+    assert "latitude is in rad: converted" in "; ".join(label.notes)
 
 
 def test_a_time_in_utc_by_its_header_keeps_that(tmp_path: Path) -> None:
@@ -485,7 +485,7 @@ def test_a_time_in_utc_by_its_header_keeps_that(tmp_path: Path) -> None:
 
 def test_yaws_of_400_to_a_turn_are_doubted(tmp_path: Path) -> None:
     written(tmp_path / "t.csv", "file,lat,lon,yaw\na.jpg,1,2,370\nb.jpg,1,2,90\n")
-    assert all("gon" in label.note for label in labels.open_labels(tmp_path / "t.csv").entries)
+    assert all("gon" in "; ".join(label.notes) for label in labels.open_labels(tmp_path / "t.csv").entries)
 
 
 @pytest.mark.parametrize(
@@ -494,13 +494,13 @@ def test_yaws_of_400_to_a_turn_are_doubted(tmp_path: Path) -> None:
         (
             "t.csv",
             "file,lat,lon,yaw,time\na.jpg,37.5,127,N45E,24/11/2025 15:57:12",
-            "yaw are not understood (first 'N45E",
+            "yaw 1 are not understood (first",
         ),
         ("t.csv", "file,lat,lon,yaw,time\na.jpg,37.5,127,5,24/11/2025 15:57:12", "write times as 2025"),
-        ("t.csv", "a.jpg,37.5,127,52.5,1,2,90", "3 more (of angles?) are not used"),
+        ("t.csv", "a.jpg,37.5,127,52.5,1,2,90", "3 more (angles?) are not used"),
         ("t.csv", "file,lat,lon,lat\na.jpg,37.5,127,38", "its columns lat (again) are not used"),
         ("t.csv", "file,lat,lon,gps_lat,yaw,heading\na.jpg,37.5,127,38,1,2", "columns gps_lat, heading are not used"),
-        ("t.csv", "file,lat,lon\na.jpg,37.5,127,5", "1 of its rows (first 1) have more cells than its header"),
+        ("t.csv", "file,lat,lon\na.jpg,37.5,127,5", "of its rows 1 (first 1) have more cells than its header"),
         (
             "t.csv",
             "file,lat,lon,gimbal_yaw,gimbal_pitch\na.jpg,37.5,127,5,-30",
@@ -510,7 +510,7 @@ def test_yaws_of_400_to_a_turn_are_doubted(tmp_path: Path) -> None:
         ("t.json", {"latitude": 37.5, "longitude": 127}, "no positions, and its latitude, longitude are not used"),
         ("t.json", {"attitude": {"qw": 1}}, "no yaws, and its qw are not used"),
         ("t.json", {"orientation": {"w": 1}}, "no yaws, and its orientation are not used"),
-        ("t.json", {"timestamp": "24/11/2025 15:57:12"}, "timestamp are not understood"),
+        ("t.json", {"timestamp": "24/11/2025 15:57:12"}, "timestamp 1 are not understood"),
     ],
 )
 def test_what_a_label_holds_and_is_not_understood_is_said(
@@ -519,7 +519,7 @@ def test_what_a_label_holds_and_is_not_understood_is_said(
     content = text if isinstance(text, str) else json.dumps({"images": [{"imageref": "a.jpg", **text}]})
     written(tmp_path / name, content)
     (label,) = labels.open_labels(tmp_path / name).entries
-    assert words in f"{label.note} {label.problem}"
+    assert words in f"{label.notes} {label.problem}"
 
 
 def test_a_label_json_may_hold_text_for_numbers_a_heading_and_another_encoding(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_a_guessed_encoding_and_columns_without_a_use_are_told(tmp_path: Path, e
     (tmp_path / "t.csv").write_bytes("파일명,위도,경도,kappa\na.jpg,37.5,127.03,12\n".encode(encoding))
     (label,) = labels.open_labels(tmp_path / "t.csv").entries
     assert label.pose.location == LonLat(127.03, 37.5)
-    assert words in label.note and "its columns kappa are not used" in label.note
+    assert words in "; ".join(label.notes) and "its columns kappa are not used" in "; ".join(label.notes)
 
 
 def test_latitude_0_longitude_0_is_no_position(tmp_path: Path) -> None:
