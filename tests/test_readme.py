@@ -127,6 +127,7 @@ def own_data(demo: Path, tiny_dinov3: Path) -> Iterator[tuple[Path, dict[str, st
     yield demo, environment
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_its_shell_lines_run(own_data: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch):
     """All of "Your own data", in their order; the speed table and the study of fewer frames."""
     root, environment = own_data

@@ -342,7 +342,9 @@ def test_a_query_of_another_dim_or_not_finite_or_for_nothing_is_refused(shared: 
 # --- filters, against numpy ---------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(tiles=rotated_tiles(), where=wheres())
 def test_every_filter_matches_what_numpy_says(
     shared: VectorStore, collection: str, make_vectors: Callable[..., Float32], tiles: list[TileFacts], where: Where

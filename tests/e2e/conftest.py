@@ -103,15 +103,23 @@ def browser() -> Iterator[object]:
         chromium.close()
 
 
-@pytest.fixture
-def page(browser, server) -> Iterator[object]:
-    """A fresh tab that fails its test where the page breaks: a script error, or a picture that is not there."""
+@pytest.fixture(scope="session")
+def reader(browser) -> Iterator[object]:
+    """One reader's browser, whose cache has the scripts after the first page; readers keep nothing else."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en", reduced_motion="no-preference")
-    tab = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(reader, server) -> Iterator[object]:
+    """A fresh tab that fails its test where the page breaks: a script error, or a picture that is not there."""
+    tab = reader.new_page()
     broken: list[str] = []
     tab.on("pageerror", lambda error: broken.append(str(error)))
     tab.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
     tab.broken = broken
     yield tab
-    context.close()
+    tab.close()
+    reader.clear_cookies()
     assert broken == []

@@ -35,7 +35,9 @@ def write(session: Session, sets: dict[str, int], tiles: Sequence[TileFacts]) ->
         references.save_views(session, name, keys, [(tile, view, "") for view in views])
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(tiles=rotated_tiles(), where=wheres())
 def test_every_filter_in_sql_matches_what_numpy_says(
     db: Database, sets: dict[str, int], tiles: list[TileFacts], where: Where

@@ -115,7 +115,9 @@ def rows_say(session: Session) -> dict[tuple[int, int], dict[int, int]]:
 
 
 @given(changes=st.lists(st.tuples(CHANGES, GIVEN_UP), min_size=6, max_size=14))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_a_tally_is_what_the_rows_say_after_any_sequence_of_writes_and_a_version_stands_for_one_state(
     db: Database, changes: list[tuple[tuple, bool]]
 ):

@@ -91,7 +91,7 @@ def test_every_tile_is_upright_by_true_north_and_of_its_size_in_any_crs(compass:
     assert whole >= 4 * len(source.tiles)  # the four square ones always are
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(RASTERS)), st.floats(-60, 60), st.floats(-60, 60), st.floats(0, 360), st.integers(20, 200)
 )  # fmt: skip
@@ -395,7 +395,7 @@ def test_a_file_cut_short_fails_tile_by_tile(tiff: Write) -> None:
     assert {(failure.kind, failure.stage) for failure in broken} == {("unreadable", "read")}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_a_damaged_geotiff_gives_tiles_or_an_input_error(tiff: Write, tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray((_RASTER_PATHS.setdefault("small", tiff(flat(10, 20, 30, size=40)))).read_bytes())
