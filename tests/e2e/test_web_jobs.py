@@ -92,7 +92,7 @@ def count_embedded(database: Database, name: str) -> int:
 
 def freeze_while_it_embeds(database: Database, name: str) -> StoredJob:
     """Stop the job's process for as long as the test takes: embedding is over sooner than a reader presses a button."""
-    wait_until(lambda: newest_job(database).pid is not None, 180)
+    wait_until(lambda: count_embedded(database, name) > 0, 180)  # so that the newest job is this one
     job = newest_job(database)
 
     def has_frozen() -> bool:
