@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coarseloc.core import files, geo, ids
 from coarseloc.core.config import SearchEngine
@@ -100,7 +100,7 @@ def run_search(
         recorded_keys = set.intersection(*(run.recorded_keys for run in open_runs))
         todo = [frame for frame in stored.flight.frames if stored.frame_keys[frame.index] not in recorded_keys]
         outcomes = search_frames(todo, backbone, [index for _, index in indexes], k, batch)
-        copies: list[FrameOutcome] = []
+        copies: list[Copy] = []
         record_outcomes(db, open_runs, stored, _note_copies(outcomes, copies), len(todo), progress)
         for text in copy_notices(copies, len(todo)):
             notice(text)
@@ -197,23 +197,31 @@ def search_frames(
             yield from (FrameOutcome(frame, of_frame) for frame, of_frame in zip(sized_frames, answers, strict=True))
 
 
-def _note_copies(outcomes: Iterator[FrameOutcome], copies: list[FrameOutcome]) -> Iterator[FrameOutcome]:
-    """Pass outcomes on, and add those of frames that look to the last digits like a reference."""
+class Copy(NamedTuple):
+    """A frame that looks to the last digits like a reference, and that one's tile."""
+
+    filename: str
+    tile_id: str
+
+
+def _note_copies(outcomes: Iterator[FrameOutcome], copies: list[Copy]) -> Iterator[FrameOutcome]:
+    """Pass outcomes on, and add the copies among them."""
     for outcome in outcomes:
-        if any(answer.hits and answer.hits[0].score > _SAME_PICTURE for answer in outcome.answers):
-            copies.append(outcome)
+        best = max(
+            (answer.hits[0] for answer in outcome.answers if answer.hits), key=lambda hit: hit.score, default=None
+        )
+        if best is not None and best.score > _SAME_PICTURE:
+            copies.append(Copy(outcome.frame.filename, best.tile.tile_id))
         yield outcome
 
 
-def copy_notices(copies: Sequence[FrameOutcome], frames: int) -> list[str]:
+def copy_notices(copies: Sequence[Copy], frames: int) -> list[str]:
     """Say how many of a flight's frames are pictures of the references themselves: they find themselves."""
     if not copies:
         return []
-    first = copies[0]
-    hit = max((answer.hits[0] for answer in first.answers if answer.hits), key=lambda hit: hit.score)
     return [
-        f"{len(copies)} of {frames} frames have a reference's own embedding (cosine 1; first {first.frame.filename}, "
-        f"which is tile {hit.tile.tile_id}): are they pictures of the references? Their errors tell nothing of others"
+        f"{len(copies)} of {frames} frames have a reference's own embedding (cosine 1; first {copies[0].filename}, "
+        f"which is tile {copies[0].tile_id}): are they pictures of the references? Their errors tell nothing of others"
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -83,11 +83,12 @@ def captures(
     footprint_m: float | None,
     turned: Any,
     name: str | None,
+    map_sd_m: float | None,
     **options: Any,
 ) -> None:
     """Already turned captures: ROOT/<time>_<altitude>_<overlap>_<n>_<angle>/…_<index>.jpg, with labels."""
     opening = {"name": name, "labels": labels, "footprint_m": footprint_m, "turned": turned}
-    _run(partial(workspace.ingest_captures, root, **opening), workspace, **options)
+    _run(partial(workspace.ingest_captures, root, map_sd_m=map_sd_m, **opening), workspace, **options)
 
 
 @ingest.command()
@@ -108,6 +109,7 @@ def orthophoto(
     crs: str | None,
     border_is_ground: bool,
     name: str | None,
+    map_sd_m: float | None,
     **options: Any,
 ) -> None:
     """A raster in any CRS, cut into tiles on the fly and turned to each heading.
@@ -129,12 +131,8 @@ def orthophoto(
         crs=crs,
         border_is_ground=border_is_ground,
     )
-
-    def run(backbones: Sequence[str], *, map_sd_m: float | None, **options: Any) -> IngestResult:
-        source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
-        return workspace.ingest(source, backbones, **options)
-
-    _run(run, workspace, **options)
+    source.reference_set = replace(source.reference_set, map_sd_m=map_sd_m)
+    _run(partial(workspace.ingest, source), workspace, **options)
 
 
 def _run(
@@ -148,7 +146,6 @@ def _run(
     allow_hub: bool,
     engine: str,
     ray_address: str | None,
-    map_sd_m: float | None,
     keep_missing: bool,
     reread: bool,
     as_json: bool,
@@ -161,7 +158,6 @@ def _run(
         engine=_engine(engine, ray_address),
         keep_missing=keep_missing,
         reread=reread,
-        map_sd_m=map_sd_m,
     )
     facts = {
         "reference_sets": [summary.facts() for summary in result.summaries],

@@ -17,6 +17,7 @@ from coarseloc.core.types import Doubt, Failure, LonLat, ReferenceSet, Tile, Vie
 from coarseloc.imagery.collars import seen_share
 from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
 from coarseloc.imagery.doubts import (
+    SAME_SIDE,
     coarse_notices,
     footprint_notices,
     heading_notices,
@@ -46,7 +47,6 @@ _TILES_COMPARED = 200  # of a set, to hold labels' yaws against the folders' ang
 _TURN_LIMIT_DEG = 22.5  # half of what two headings differ by
 _PICTURES_TRIED = 20  # whose size may not be told by their headers
 _PICTURES_SIZED = 4  # of each heading
-_SAME_SIDE = 0.03  # of a picture: less is a pixel or two
 _SAME_STRIDE = 0.05
 
 
@@ -400,7 +400,7 @@ def _size_notices(files: Files) -> list[str]:
 
 def _footprint(centres: Sequence[LonLat], overlap: float, aspect: float) -> tuple[float, list[str]]:
     """(width in metres on the ground of pictures that are `aspect` times as high as wide, notices), by the grid."""
-    if abs(aspect - 1) <= _SAME_SIDE:
+    if abs(aspect - 1) <= SAME_SIDE:
         return tiling.footprint_from_spacing(centres, overlap), []
     tiling.spacing(centres)  # refuses too few
     east_m, north_m = (stride and stride / (1 - tiling.check_overlap(overlap)) for stride in tiling.strides(centres))

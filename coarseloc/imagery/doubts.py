@@ -67,7 +67,7 @@ _NADIR_DEG = 10.0  # beside straight down
 _ONE_YAW_DEG = 5.0
 _ROLLING_DEG = 60.0
 _NAMED = 5
-_SAME_SIDE = 0.03  # of a picture: less is a pixel or two
+SAME_SIDE = 0.03  # of a picture: less is a pixel or two
 _COUNTER_ENDS = (999, 9999)
 _FEW_HEADINGS = 4
 _NARROWEST, _WIDEST = 0.1, 10.0  # a picture's width on the ground to its altitude: fields of view of 6° and 157°
@@ -167,11 +167,13 @@ def unread_label_notices(folder: Path, has_truth: bool) -> list[str]:
 
 def size_notices(sizes: Mapping[str, tuple[int, int]], pictures: str) -> list[str]:
     """Say where pictures are of several sizes. sizes: (width, height) by name."""
+    if not sizes:
+        return []
     first_of: dict[tuple[int, int], str] = {}
     for name, size in sizes.items():
         first_of.setdefault(size, name)
-    widths, aspects = zip(*((width, width / height) for width, height in first_of), strict=True) if sizes else ((), ())
-    if not sizes or max(max(values) / min(values) for values in (widths, aspects)) < 1 + _SAME_SIDE:
+    widths, aspects = zip(*((width, width / height) for width, height in first_of), strict=True)
+    if max(max(values) / min(values) for values in (widths, aspects)) < 1 + SAME_SIDE:
         return []
     counts = Counter(sizes.values()).most_common()
     texts = [f"{count} of {width} x {height} px, first {first_of[width, height]}" for (width, height), count in counts]

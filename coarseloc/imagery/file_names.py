@@ -123,8 +123,8 @@ def list_files(captures: Iterable[Capture]) -> tuple[Files, list[Failure]]:
             path, first = twins[0]
             message = (
                 f"{len(twins)} of its pictures are tiles at {capture.angle_deg:03d} that there are already: those "
+                f"are kept (first {path.name}, beside {first})"
             )
-            message += f"are kept (first {path.name}, beside {first})"
             failures.append(Failure(printable(capture.path), "list", "duplicate-tile", printable(message)))
         if beside:
             message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import rasterio
@@ -44,7 +45,7 @@ def contradiction_notices(dataset: DatasetReader, path: Path) -> list[str]:
     world = _world_file(path, dataset.driver)
     if world is not None and (beside := _read_world_file(world)) and not to_crs.is_degenerate:
         corners = ((0, 0), (dataset.width, dataset.height))
-        pixels = max(_apart(~to_crs * (beside * corner), corner) for corner in corners)
+        pixels = max(math.dist(~to_crs * (beside * corner), corner) for corner in corners)
         if pixels > _SAME_PIXELS:
             notices.append(
                 f"{world.name} beside {path.name} lays it {pixels:,.0f} pixels beside where the file itself says: the "
@@ -71,7 +72,7 @@ def _aux_notices(dataset: DatasetReader, path: Path) -> list[str]:
         own, corner = alone.transform, (dataset.width, dataset.height)
     if own.is_identity or own.is_degenerate:
         return []
-    pixels = max(_apart(~own * (dataset.transform * point), point) for point in ((0, 0), corner))
+    pixels = max(math.dist(~own * (dataset.transform * point), point) for point in ((0, 0), corner))
     if pixels <= _SAME_PIXELS:
         return []
     return [
@@ -96,10 +97,6 @@ def _read_world_file(path: Path) -> Affine | None:
         return None
     a, d, b, e, c, f = numbers
     return Affine(a, b, c - a / 2 - b / 2, d, e, f - d / 2 - e / 2)
-
-
-def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return float(((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5)
 
 
 def _apart_m(first: CRS, second: CRS, point: tuple[float, float]) -> float:

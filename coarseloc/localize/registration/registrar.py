@@ -1,6 +1,6 @@
 """The recipe: a frame's spectra → the best places over some windows → each refined → poses apart from each other.
 
-coarse  — all headings and three scales at 64 pixels a footprint, over whole windows
+coarse  — all headings and three scales over whole windows, at 32 pixels a footprint; the best of them at 64
 fine    — block surfaces at the map's ground sample distance, at most 96 pixels a footprint: a search of heading, scale
           and shift on the surfaces, then a fit, then a fit of the frame warped anew
 blocks  — the best pose at the map's ground sample distance, at most 256 pixels a footprint, perspective included
@@ -182,17 +182,13 @@ def _register(
     remaining = iter(candidates)
     while batch := list(itertools.islice(remaining, _WINDOWS)):
         places = distinct([*places, *coarse_places(fields, batch, settings, apart_m, count)], apart_m)[: 4 * count]
-
-    def refined_at(first: int, last: int) -> list[FinePose]:
-        jobs = [
-            partial(_fine, frame, place, window_at, map_gsd_m, perspective, settings)
-            for place in contenders(places, settings.rival_share)[first:last]
-        ]
-        return side_by_side(jobs, frame.device)
-
-    poses = refined_at(0, count)
+    jobs = [
+        partial(_fine, frame, place, window_at, map_gsd_m, perspective, settings)
+        for place in contenders(places, settings.rival_share)
+    ]
+    poses = side_by_side(jobs[:count], frame.device)
     if max((pose.score for pose in poses), default=1.0) < settings.doubtful_score:
-        poses += refined_at(count, 2 * count)
+        poses += side_by_side(jobs[count : 2 * count], frame.device)
     separate = distinct(poses, apart_m)
     ranking = [pose for pose in separate if _is_plausible(pose, settings)]
     if not ranking:

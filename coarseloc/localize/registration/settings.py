@@ -11,7 +11,7 @@ from coarseloc.localize.registration.spectra import Hypotheses
 class RegistrationSettings:
     """Of `registrar.register`, its coarse step, its fine one and its finest."""
 
-    coarse_px: int = 64  # a footprint's width; 48 and 32 lose places
+    coarse_px: int = 64  # a footprint's width, and half of it to begin with; scores at 48 or 32 alone lose places
     fine_px: int = 96  # at most
     finest_px: int = 256  # at most
     window_footprints: float = 1.75  # of a candidate's coarse window
