@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from coarseloc.core.camera import Camera, CameraAttitude, FootprintRule, FootprintWidth
@@ -22,7 +22,7 @@ from coarseloc.imagery.mosaics import CaptureWindows
 from coarseloc.localize.flight_scale import FrameWidths
 from coarseloc.localize.localizer import ms_since
 from coarseloc.localize.places import Place, places_of
-from coarseloc.localize.registration.coarse import CandidateWindow, candidates_around
+from coarseloc.localize.registration.coarse import CandidateWindow, candidate_window, candidates_around
 from coarseloc.localize.registration.fix import FITTED
 from coarseloc.localize.registration.frame_fix import SearchedMap, fix_frame
 from coarseloc.localize.registration.geometry import FrameGeometry
@@ -37,6 +37,7 @@ from search.reference_map import reference_map
 _log = logging.getLogger("coarseloc")
 
 _CACHED_CAPTURES = 64  # decoded, of the latest mosaics
+_KEPT_WINDOWS = 64  # around the latest places, with their fields: half a megabyte each
 _NEIGHBOURS = 0.75  # strides from a place to the farthest frame that it is still the nearest place of, and some
 
 
@@ -138,6 +139,7 @@ class Verifier:
         rule = FootprintRule(request.camera, footprint_m)
         self._widths = FrameWidths(rule, self._fix_at, lambda fix: fix.answer)
         self._boresights = request.camera.boresights_by_path([frame.relative_path for frame in self._frames])
+        self._candidate_at = lru_cache(_KEPT_WINDOWS)(partial(candidate_window, keeps_field=True))
 
     @property
     def camera(self) -> Camera:
@@ -180,7 +182,7 @@ class Verifier:
             pixels = read_image(frame.path)
             started = time.perf_counter()
             searched = [
-                SearchedMap(source, reference.sd_m, _candidates(source, reference, centers))
+                SearchedMap(source, reference.sd_m, self._candidates(source, reference, centers))
                 for reference, centers in by_map
                 if (source := reference.source) is not None
             ]
@@ -197,6 +199,15 @@ class Verifier:
             map_pictures=_pictures_around(searched[index].source, answer, width.metres),
         )  # fmt: skip
         return FrameFix(answer, conditions)
+
+    def _candidates(
+        self, source: WindowSource, reference: ReferenceMap, centers: Sequence[LonLat]
+    ) -> Callable[[FrameGeometry, RegistrationSettings], Iterator[CandidateWindow]]:
+        def candidates(geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
+            reach_m = max(settings.reach_footprints * geometry.footprint_m, reference.reach_m)
+            return candidates_around(source, geometry, centers, reach_m, settings, self._candidate_at)
+
+        return candidates
 
 
 def _pictures_around(source: WindowSource, answer: FixAnswer, footprint_m: float) -> int | None:
@@ -219,16 +230,6 @@ def _places_by_map(
         widest = max(widest, reference, key=lambda candidate: candidate.reach_m)
         grouped[id(reference.source)] = (widest, [*centers, place.tile.center])
     return list(grouped.values())
-
-
-def _candidates(
-    source: WindowSource, reference: ReferenceMap, centers: Sequence[LonLat]
-) -> Callable[[FrameGeometry, RegistrationSettings], Iterator[CandidateWindow]]:
-    def candidates(geometry: FrameGeometry, settings: RegistrationSettings) -> Iterator[CandidateWindow]:
-        reach_m = max(settings.reach_footprints * geometry.footprint_m, reference.reach_m)
-        return candidates_around(source, geometry, centers, reach_m, settings)
-
-    return candidates
 
 
 def _refusal(places: Sequence[Place], maps: Mapping[str, ReferenceMap]) -> str:

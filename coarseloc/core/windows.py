@@ -66,7 +66,9 @@ class MapWindow:
 
 
 class WindowSource(Protocol):
-    """Where pieces of the map come from: an orthophoto, or a mosaic of captures."""
+    """Where pieces of the map come from: an orthophoto, or a mosaic of captures. Equal only to itself."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def gsd_m(self) -> float:

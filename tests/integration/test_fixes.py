@@ -13,6 +13,8 @@ from data_folders import copy_data, own_database
 import coarseloc as cl
 from coarseloc.core.camera import Camera
 from coarseloc.core.fixes import FrameFix, NotVerified, Pose2D
+from coarseloc.imagery.windows import OrthophotoWindows
+from coarseloc.localize.places import places_of
 from coarseloc.simulate.captures import write_captures
 from coarseloc.simulate.flight import simulate_flight
 from coarseloc.simulate.terrain import write_area
@@ -195,6 +197,24 @@ def test_sets_of_one_source_are_one_map_and_of_two_the_better_one_answers(worksp
     results = answers(workspace, run.id)
     assert {result.fix.conditions.map_name for result in results} == {"area"}
     assert run.summary.fix.matches == FRAMES
+
+
+def test_windows_of_places_that_several_frames_share_are_read_once(
+    searched_workspace: cl.Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    (stored,) = searched_workspace.reference_sets(on("area"))
+    maps = verification.open_reference_maps(searched_workspace.db, [stored])
+    results = answers(searched_workspace, VERIFIED)
+    request = verification.FixRequest(CAMERA)
+    apart = [verification.Verifier(FOOTPRINT_M, [result], maps, request).fix(result.frame).answer for result in results]
+    windows: list[tuple[object, ...]] = []
+    read = OrthophotoWindows.window
+    monkeypatch.setattr(OrthophotoWindows, "window", lambda *asked: (windows.append(asked), read(*asked))[1])
+    together = verification.Verifier(FOOTPRINT_M, results, maps, request)
+    assert [together.fix(result.frame).answer for result in results] == apart
+    of_places = [asked for asked in windows if asked[3] == max(gsd_m for *_, gsd_m in windows)]
+    places = [{place.tile.center for place in places_of(result.hits)[:10]} for result in results]
+    assert len(of_places) == len(set(of_places)) == len(set.union(*places)) < sum(map(len, places))
 
 
 def test_sets_of_one_file_share_its_map_unless_they_take_it_in_another_crs(workspace: cl.Workspace):

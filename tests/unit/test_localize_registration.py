@@ -180,6 +180,27 @@ def test_windows_of_other_pixels_than_the_frames_fields_are_refused():
             register(frame, candidates, scene_window, GSD_M, FEW)
 
 
+def test_a_fit_that_settles_is_scored_where_it_is(monkeypatch: pytest.MonkeyPatch):
+    pose = WindowPose(500.0, 480.0, 40.0, 1.02, (0.01, -0.02))
+    frame = FrameRaster(photograph(pose, SQUARE), SQUARE)
+    window = scene_window(location(pose.x_m, pose.y_m), 450.0, GSD_M)
+    x_m, y_m = window.metres_of(location(pose.x_m, pose.y_m))
+    warped: list[WindowPose] = []
+    surfaces = registrar._surfaces
+    monkeypatch.setattr(registrar, "_surfaces", lambda *scene: (warped.append(scene[3]), surfaces(*scene))[1])
+    start = replace(pose, x_m=x_m + 3.0, y_m=y_m - 2.0)
+    fits = []
+    for settled_px in (registrar._SETTLED_PX, 0.0):
+        monkeypatch.setattr(registrar, "_SETTLED_PX", settled_px)
+        warped.clear()
+        fits.append(refine(frame, window, start, parameters=blocks.PERSPECTIVE, rounds=4, searched=False))
+        assert len(warped) < 4 if settled_px else len(warped) == 5
+    settled, warped_anew = fits
+    assert apart_m(settled.location, warped_anew.location) < 0.02 * GSD_M
+    assert abs(settled.score - warped_anew.score) < 2e-3
+    np.testing.assert_allclose(np.diag(settled.curvature), np.diag(warped_anew.curvature), rtol=0.03)
+
+
 def test_a_frame_without_size_is_refused():
     for wrong in ({"width_px": 0}, {"footprint_m": 0.0}, {"footprint_m": math.nan}, {"half_fov_tan": 0.0}):
         with pytest.raises(ValueError, match="expected above 0"):

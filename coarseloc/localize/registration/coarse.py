@@ -7,7 +7,7 @@ of these are scored at the whole one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -163,11 +163,14 @@ PlacedT = TypeVar("PlacedT", bound=Placed)
 def distinct(places: Iterable[PlacedT], apart_m: float) -> list[PlacedT]:
     """Places or poses best first, those within `apart_m` metres of a better one left out: neighbours' windows find the
     same."""
-    separate: list[PlacedT] = []
-    for place in sorted(places, key=lambda place: -place.score):
-        if all(distance_m(place.location, better.location) > apart_m for better in separate):
-            separate.append(place)
-    return separate
+    ranked = sorted(places, key=lambda place: -place.score)
+    lon, lat = np.array([place.location for place in ranked]).reshape(-1, 2).T
+    is_apart = geo.ellipsoid_distance_m(lon[:, None], lat[:, None], lon, lat) > apart_m
+    separate: list[int] = []
+    for number in range(len(ranked)):
+        if is_apart[number, separate].all():
+            separate.append(number)
+    return [ranked[number] for number in separate]
 
 
 def distance_m(first: LonLat, second: LonLat) -> float:
@@ -190,15 +193,24 @@ def whole_map(
             yield CandidateWindow(window, reach_m[0], settings.map_peaks, reach_m[1])
 
 
+def candidate_window(
+    source: WindowSource, center: LonLat, side_m: float, pixel_m: float, reach_m: float, *, keeps_field: bool = False
+) -> CandidateWindow:
+    """A square window of a map around a place."""
+    return CandidateWindow(source.window(center, side_m, pixel_m), reach_m, keeps_field=keeps_field)
+
+
 def candidates_around(
     source: WindowSource,
     geometry: FrameGeometry,
     centers: Sequence[LonLat],
     reach_m: float,
     settings: RegistrationSettings = DEFAULTS,
+    candidate_at: Callable[[WindowSource, LonLat, float, float, float], CandidateWindow] = candidate_window,
 ) -> Iterator[CandidateWindow]:
-    """Windows of a search's places, read one at a time: a frame's middle is looked for within `reach_m` of each."""
+    """Windows of a search's places, read one at a time: a frame's middle is looked for within `reach_m` of each.
+    candidate_at: `candidate_window`, or one that keeps what it read."""
     pixel_m = geometry.footprint_m / settings.coarse_px
     widest = max(1.0, max(settings.hypotheses.scales) / max(DEFAULTS.hypotheses.scales))
     for center in centers:
-        yield CandidateWindow(source.window(center, widest * geometry.footprint_m + 2 * reach_m, pixel_m), reach_m)
+        yield candidate_at(source, center, widest * geometry.footprint_m + 2 * reach_m, pixel_m, reach_m)

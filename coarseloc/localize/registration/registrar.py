@@ -42,6 +42,7 @@ WindowAt = Callable[[LonLat, float, float], MapWindow]
 
 
 _FARTHEST_DRIFT = 2.0  # of a fit's scale, either way
+_SETTLED_PX = 0.125  # a fit that moves no block by more is the last: what another would add is a tenth of it
 
 SCANNED_SCALES = tuple(0.6 * 1.1**step for step in range(11))
 """0.6 … 1.56 by 10 %: for the first frames of a flight whose footprint nobody knows."""
@@ -106,15 +107,17 @@ def refine(
     stiffness: float = 0.0,
     no_tilt: tuple[float, float] = (0.0, 0.0),
 ) -> FinePose:
-    """Fit a frame's pose on a window by block surfaces, warped anew `rounds` times; the last round only scores.
+    """Fit a frame's pose on a window by block surfaces, warped anew up to `rounds` times, and once more to score where
+    the last fit still moved it: one that moves no block by `_SETTLED_PX` pixels is scored as it is.
 
     `searched`: begin with a search of ±5° and ±8 % (where the start is a coarse one). `stiffness`: see `blocks.fit`,
     about the perspective `no_tilt`.
     """
     field_of_window = window_field(window, frame.device).field
     pose = start
+    local, mask = _surfaces(frame, window, field_of_window, pose)
+    left = np.zeros(6)  # of the pose's correction: what the surfaces are scored at
     for number in range(rounds):
-        local, mask = _surfaces(frame, window, field_of_window, pose)
         first = blocks.search(local) if searched and number == 0 else np.zeros(6)
         rest = np.asarray(no_tilt) - np.asarray(pose.perspective)
         heading = math.radians(pose.heading_deg)
@@ -125,8 +128,11 @@ def refine(
         # A fit on nothing drifts. So far off it is refused anyway, and a frame of a few pixels has no blocks to score.
         scale = min(max(pose.scale, start.scale / _FARTHEST_DRIFT), start.scale * _FARTHEST_DRIFT)
         pose = replace(pose, scale=scale)
-    local, mask = _surfaces(frame, window, field_of_window, pose)
-    score, curvature, scatter = blocks.evaluate(local, np.zeros(6))
+        if np.abs(local.jacobian @ correction.parameters).max(initial=0.0) < _SETTLED_PX:
+            left = correction.parameters
+            break
+        local, mask = _surfaces(frame, window, field_of_window, pose)
+    score, curvature, scatter = blocks.evaluate(local, left)
     ground = _ground_fraction(window, pose, frame.geometry, mask)
     return FinePose(
         window.location(pose.x_m, pose.y_m),
