@@ -37,16 +37,18 @@ def orientation_field(luma: Tensor, valid: Tensor | None = None, oversampling: i
         weight = (~_dilate(~mask, _MARGIN_PX * oversampling)).to(planes.dtype)
         planes = _filled(planes, mask.to(planes.dtype), LOCAL_PX * oversampling)
     gradient_x, gradient_y = _gradient(_blur(planes, SMOOTHING_PX * oversampling), oversampling)
-    energy = gradient_x.square() + gradient_y.square()
+    square_x, square_y = gradient_x.square(), gradient_y.square()
+    energy = square_x + square_y
     if weight is None:
         local = _broad_blur(energy, LOCAL_PX * oversampling)
     else:
         local = _broad_blur(energy * weight, LOCAL_PX * oversampling)
         local = local / _broad_blur(weight, LOCAL_PX * oversampling).clamp_min(1e-3)
-    share = 1.0 / (energy + FLOOR * local + FLOOR)
+    share = energy.add_(local, alpha=FLOOR).add_(FLOOR).reciprocal_()
     if weight is not None:
-        share = share * weight
-    field = torch.complex((gradient_x.square() - gradient_y.square()) * share, 2.0 * gradient_x * gradient_y * share)
+        share *= weight
+    real = square_x.sub_(square_y).mul_(share)
+    field = torch.complex(real, gradient_x.mul_(gradient_y).mul_(share).mul_(2.0))
     return field.reshape(shape)
 
 

@@ -56,9 +56,11 @@ class FrameRaster:
             x, y = self._distorted(_reflected(x, width_pooled), _reflected(y, height_pooled), half)
             pictured = _coverage(x, width_pooled, per_pixel) * _coverage(y, height_pooled, per_pixel)
             mask = torch.minimum(mask, pictured)
-        grid = torch.stack([x * (2.0 / columns) - 1.0, y * (2.0 / rows) - 1.0], dim=-1)[None]
+        grid = x.new_empty((height, width, 2))
+        for axis, (place, size) in enumerate(((x, columns), (y, rows))):
+            torch.mul(place, 2.0 / size, out=grid[..., axis]).sub_(1.0)
         luma = functional.grid_sample(
-            reduced[None, None], grid, mode="bicubic", padding_mode="reflection", align_corners=False
+            reduced[None, None], grid[None], mode="bicubic", padding_mode="reflection", align_corners=False
         )[0, 0]
         return luma, mask
 
@@ -109,14 +111,19 @@ class FrameRaster:
 def _projected(to_pooled: Floats, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where a window's pixel centres lie in a pooled frame: (x, y), float32 [height, width] each."""
     h = torch.tensor(to_pooled / to_pooled[2, 2], dtype=torch.float64)
-    column = (torch.arange(width, dtype=torch.float64) + 0.5)[None]
+    column = torch.arange(width, dtype=torch.float64) + 0.5
     row = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None]
-    x = (h[0, 0] * column + h[0, 1] * row).add_(h[0, 2])
-    y = (h[1, 0] * column + h[1, 1] * row).add_(h[1, 2])
+
+    def plane(line: int, constant: float) -> Tensor:
+        """h · (column, row, 1): of two terms, each rounded once."""
+        across, down = h[line, 0] * column, h[line, 1] * row + constant
+        return across.to(device, torch.float32) + down.to(device, torch.float32)
+
+    x, y = plane(0, float(h[0, 2])), plane(1, float(h[1, 2]))
     if h[2, 0] != 0.0 or h[2, 1] != 0.0:
-        depth = (h[2, 0] * column + h[2, 1] * row).add_(1.0).clamp_min_(1e-3)  # beyond the horizon: outside the frame
+        depth = plane(2, 1.0).clamp_min_(1e-3)  # beyond the horizon: outside the frame
         x, y = x.div_(depth), y.div_(depth)
-    return x.to(torch.float32).to(device), y.to(torch.float32).to(device)
+    return x, y
 
 
 def distorted(x: Tensor, y: Tensor, distortion: Distortion) -> tuple[Tensor, Tensor]:
