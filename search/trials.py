@@ -1,7 +1,8 @@
 """Which way of exact search is fastest here: tried on the user's own vectors when it is first asked, and kept.
 
 A table from one machine is wrong on the next, so each machine, size, dimension and number of queries has a trial of
-some tens of milliseconds. Its winner is kept in `search_trials.json` beside the mirrors; `coarseloc doctor` shows it.
+some tens of milliseconds, or up to a second where the vectors are more than the processor's cache holds. Its winner is
+kept in `search_trials.json` beside the mirrors; `coarseloc doctor` shows it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -33,7 +35,10 @@ _BUDGET_S = 0.06  # of the rounds after the first ones
 _FIRST_ROUNDS = 2  # of all ways: in one round anything else may disturb the fastest
 _ROUNDS = 8  # more
 _HOPELESS = 1.6  # times the fastest: such ways are not tried again
-_SAMPLE_BYTES = 2**26  # of vectors: far more than a core's cache
+_SAMPLE_BYTES = 2**26  # of vectors, at least: far more than a core's own cache
+_MOST_SAMPLE_BYTES = 2**29
+_CACHES = 2  # the sample is so many times the processor's cache: what lies in it hides what reading memory costs
+_CPU_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
 _SAMPLE_PRODUCTS = 2**27  # multiplications of one round
 _MOST_QUERIES = 64  # more at once are as fast in the same way
 
@@ -168,7 +173,8 @@ def _try_ways(stored: FaissVectors, queries: int, k: int, libraries: tuple[str, 
 def _sample(stored: FaissVectors, queries: int) -> FaissVectors:
     """The first rows, copied, where all would take too long."""
     dim = stored.flat.d
-    rows = max(1024, min(_SAMPLE_BYTES // (4 * dim), _SAMPLE_PRODUCTS // (queries * dim)))
+    most_bytes = min(max(_SAMPLE_BYTES, _CACHES * cache_bytes()), _MOST_SAMPLE_BYTES)
+    rows = max(1024, min(most_bytes // (4 * dim), _SAMPLE_PRODUCTS // (queries * dim)))
     if stored.flat.ntotal <= rows:
         return stored
     return faiss_vectors.store(rows, dim, [stored.vectors[:rows]], with_half=stored.half is not None)
@@ -208,5 +214,16 @@ def _of_json(fields: Mapping[str, Any]) -> Trial:
 
 @cache
 def _machine() -> str:
-    """What a trial holds for: the processor, the cores that may be used, and FAISS."""
-    return f"{cpu_name()}, {max_threads()} threads, {faiss_vectors.distribution()}"
+    """What a trial holds for: the processor, its cache, the cores that may be used, and FAISS."""
+    cached = f"{cache_bytes() >> 20} MB of cache"
+    return f"{cpu_name()}, {cached}, {max_threads()} threads, {faiss_vectors.distribution()}"
+
+
+@cache
+def cache_bytes() -> int:
+    """Of the processor's largest cache, as the kernel says; 0 where it does not."""
+    sizes = [0]
+    for file in _CPU_CACHE.glob("index*/size"):
+        with suppress(OSError, ValueError):
+            sizes.append(int(file.read_text(encoding="ascii").strip().removesuffix("K")) << 10)
+    return max(sizes)

@@ -102,8 +102,26 @@ def test_few_vectors_need_no_trial(tried):
     assert not tried
 
 
+def test_the_size_of_the_processors_cache_is_the_kernels(monkeypatch, tmp_path):
+    for number, size in enumerate(("48K", "2048K", "266240K", "what?")):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(size + "\n")
+    for folder, size in ((tmp_path, 260 * 2**20), (tmp_path / "none", 0)):
+        monkeypatch.setattr(trials, "_CPU_CACHE", folder)
+        assert trials.cache_bytes.__wrapped__() == size
+
+
+def test_more_vectors_than_the_cache_holds_are_tried_where_there_are_as_many(monkeypatch):
+    monkeypatch.setattr(trials, "_SAMPLE_BYTES", 2000 * 16 * 4)
+    for cached, rows in ((0, 2000), (1500, 3000), (9000, 4000)):
+        monkeypatch.setattr(trials, "cache_bytes", lambda cached=cached: cached * 16 * 4)
+        monkeypatch.setattr(trials, "_MOST_SAMPLE_BYTES", 4000 * 16 * 4)
+        assert trials._sample(stored_vectors(5000), 1).flat.ntotal == rows
+
+
 def test_many_vectors_are_tried_on_a_part(monkeypatch):
     monkeypatch.setattr(trials, "_SAMPLE_BYTES", 2000 * 16 * 4)
+    monkeypatch.setattr(trials, "cache_bytes", lambda: 0)
     stored = stored_vectors(5000)
     sample = trials._sample(stored, 1)
     np.testing.assert_array_equal(sample.vectors, stored.vectors[:2000])
