@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 import coarseloc as cl
-from benchmarks import machine, models, pictures
+from benchmarks import machine, models
 from benchmarks.figures import milliseconds, table
-from benchmarks.tiles import Ingests
+from benchmarks.tiles import Captures, Ingests
 from coarseloc.core.types import Flight
 from coarseloc.embedding.backbone import load_backbone
 from coarseloc.simulate.flight import simulate_flight
@@ -123,11 +123,11 @@ def backbone_costs(work: Path) -> Costs:
     shutil.rmtree(folder, ignore_errors=True)
     weights = [models.small_backbone(f"small-{i}", folder / f"weights-{i}", seed=i) for i in range(max(BACKBONES))]
     backbones = [load_backbone(located, device="cpu") for located in weights]
-    paths = pictures.write_tiles(folder / "tiles", TILES, 1024)
+    captures = Captures(folder / "captures", TILES, 1024)
     costs = {}
     for count in BACKBONES:
         (folder / str(count)).mkdir()
-        costs[count] = cpu_s(Ingests(folder / str(count), paths, backbones[:count]).one_pass) / TILES
+        costs[count] = cpu_s(Ingests(folder / str(count), captures, backbones[:count]).one_pass) / TILES
     return costs
 
 

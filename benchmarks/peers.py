@@ -40,47 +40,45 @@ def eight_rotations_cut(picture: Image.Image, side: int) -> list[UInt8]:
 # --- embedding tiles ----------------------------------------------------------------------------
 
 
-def naive_loop(paths: Sequence[Path], process: Processor, forward: Forward) -> Float32:
-    """A notebook's loop: one image at a time. → float32 [8 · tiles, D]."""
-    vectors = []
+def naive_loop(tiles: Sequence[Sequence[Path]], process: Processor, forward: Forward) -> Float32:
+    """A notebook's loop: one image at a time. tiles: each one's files, already turned. → float32 [8 · tiles, D]."""
     with _inference():
-        for path in paths:
-            for picture in eight_rotations(Image.open(path).convert("RGB")):
-                vectors.append(normalize(forward(process(picture)[None])).numpy())
+        vectors = [normalize(forward(_read(path, process)[None])).numpy() for paths in tiles for path in paths]
     return np.concatenate(vectors)
 
 
-def batched_loop(paths: Sequence[Path], process: Processor, forward: Forward) -> Float32:
+def batched_loop(tiles: Sequence[Sequence[Path]], process: Processor, forward: Forward) -> Float32:
     """The same with a tile's headings as one batch."""
-    vectors = []
     with _inference():
-        for path in paths:
-            pictures = eight_rotations(Image.open(path).convert("RGB"))
-            vectors.append(normalize(forward(torch.stack([process(p) for p in pictures]))).numpy())
-    return np.concatenate(vectors)
+        batches = (torch.stack([_read(path, process) for path in paths]) for paths in tiles)
+        return np.concatenate([normalize(forward(batch)).numpy() for batch in batches])
+
+
+def _read(path: Path, process: Processor) -> Tensor:
+    return process(Image.open(path).convert("RGB"))
 
 
 class Tiles(Dataset[Tensor]):
     """A tile's eight pictures, ready for the model: what a DataLoader's workers make."""
 
-    def __init__(self, paths: Sequence[Path], process: Processor) -> None:
-        self._paths, self._process = paths, process
+    def __init__(self, tiles: Sequence[Sequence[Path]], process: Processor) -> None:
+        self._tiles, self._process = tiles, process
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._tiles)
 
     def __getitem__(self, i: int) -> Tensor:
-        return torch.stack([self._process(p) for p in eight_rotations(Image.open(self._paths[i]).convert("RGB"))])
+        return torch.stack([_read(path, self._process) for path in self._tiles[i]])
 
 
-def dataloader(paths: Sequence[Path], process: Processor) -> DataLoader[Tensor]:
+def dataloader(tiles: Sequence[Sequence[Path]], process: Processor) -> DataLoader[Tensor]:
     """In the manner of clip-retrieval: processes read and prepare, batches are embedded as they come.
 
     The workers are started at its first use and then kept, which is kind to it: clip-retrieval starts them for
     every run.
     """
-    tiles, workers = Tiles(paths, process), machine.cores()
-    return DataLoader(tiles, batch_size=BATCH_TILES, num_workers=workers, persistent_workers=True)
+    workers = machine.cores()
+    return DataLoader(Tiles(tiles, process), batch_size=BATCH_TILES, num_workers=workers, persistent_workers=True)
 
 
 def dataloader_loop(loader: DataLoader[Tensor], forward: Forward) -> Float32:

@@ -25,7 +25,7 @@ def picture(side: int, seed: int) -> UInt8:
 
 
 def write_tiles(folder: Path, count: int, side: int) -> list[Path]:
-    """`count` north-up pictures as JPEG files."""
+    """`count` pictures as JPEG files."""
     folder.mkdir(parents=True)
     paths = [folder / f"{i:04d}.jpg" for i in range(count)]
     for seed, path in enumerate(paths):
