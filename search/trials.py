@@ -1,7 +1,7 @@
 """Which way of exact search is fastest here: tried on the user's own vectors when it is first asked, and kept.
 
 A table from one machine is wrong on the next, so each machine, size, dimension and number of queries has a trial of
-some tens of milliseconds, or up to a second where the vectors are more than the processor's cache holds. Its winner is
+some tens of milliseconds, or up to a few seconds where the vectors are more than a core's cache holds. Its winner is
 kept in `search_trials.json` beside the mirrors; `coarseloc doctor` shows it.
 """
 

@@ -479,7 +479,7 @@ def cells(flights: Sequence[Sequence[Row]], method: str) -> list[str]:
         *(false_share(rows, mode, false_m) for mode in ("causal", "smoothed")),
         f"{np.median(away):.0f} / {max(away):.0f} ({len(away)})" if away else "–",
         ", ".join(map(str, recoveries)) or "–",
-        f"{100 * inside.value:.0f} [{100 * inside.low:.0f}, {100 * inside.high:.0f}]" if inside else "–",
+        percent(inside) if inside else "–",
         f"{np.median(tracked):.0f}" if tracked else "–",
     ]
 
@@ -492,7 +492,13 @@ def claimed_share(clear: Sequence[Row], mode: str) -> str:
     if not clear:
         return "–"
     share = intervals.share(np.array([float(row[mode] is not None) for row in clear]))
-    return f"{100 * share.value:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}] ({share.n})"
+    return f"{percent(share)} ({share.n})"
+
+
+def percent(share: intervals.IntervalEstimate) -> str:
+    """A share and its interval, where there are enough for one."""
+    ends = "–" if math.isnan(share.low) else f"{100 * share.low:.0f}, {100 * share.high:.0f}"
+    return f"{100 * share.value:.0f} [{ends}]"
 
 
 def false_share(rows: Sequence[Row], mode: str, false_m: float) -> str:

@@ -114,14 +114,14 @@ def _projected(to_pooled: Floats, height: int, width: int, device: torch.device)
     column = torch.arange(width, dtype=torch.float64) + 0.5
     row = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None]
 
-    def plane(line: int, constant: float) -> Tensor:
-        """h · (column, row, 1): of two terms, each rounded once."""
-        across, down = h[line, 0] * column, h[line, 1] * row + constant
+    def plane(line: int) -> Tensor:
+        """A line of h · (column, row, 1): of two terms, each rounded once."""
+        across, down = h[line, 0] * column, h[line, 1] * row + h[line, 2]
         return across.to(device, torch.float32) + down.to(device, torch.float32)
 
-    x, y = plane(0, float(h[0, 2])), plane(1, float(h[1, 2]))
+    x, y = plane(0), plane(1)
     if h[2, 0] != 0.0 or h[2, 1] != 0.0:
-        depth = plane(2, 1.0).clamp_min_(1e-3)  # beyond the horizon: outside the frame
+        depth = plane(2).clamp_min_(1e-3)  # beyond the horizon: outside the frame
         x, y = x.div_(depth), y.div_(depth)
     return x, y
 
