@@ -21,7 +21,7 @@ from coarseloc.core.config import SearchEngine
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
-from coarseloc.imagery.decode import picture_size, why_no_ground
+from coarseloc.imagery.decode import picture_size, seen_ground
 from coarseloc.localize import metrics
 from coarseloc.localize.localizer import LocalizedImage, TimedImage, decode, depth, localize
 from coarseloc.store import Database, Session, embeddings, flights, localizations, runs, snapshots
@@ -183,7 +183,7 @@ def search_frames(
             except ImageryError as error:
                 yield FrameOutcome(frame, [], str(error))
                 continue
-            if reason := why_no_ground(image.pixels):
+            if reason := seen_ground(image.pixels).too_little:
                 yield FrameOutcome(frame, [], f"no match: {reason}")
             else:
                 decoded.append((frame, image))

@@ -105,7 +105,7 @@ def _int8_linear(x: Tensor, layer: Linear) -> Tensor:
     weight: _Int8 = layer.weight
     largest = torch.maximum(x.amax(dim=-1, keepdim=True), x.amin(dim=-1, keepdim=True).neg_())  # |x|'s, without |x|
     scale = largest.clamp_(min=1e-12) / _LEVELS
-    levels = (x / scale).round_().add_(_LEVELS + 1).to(torch.uint8)
+    levels = (x / scale).round_().to(torch.int8).add_(_LEVELS + 1).view(torch.uint8)  # the cast that torch vectorises
     product = torch.ops.onednn.qlinear_pointwise(
         *(levels, 1.0, _LEVELS + 1), *weight, None, 1.0, 0, torch.float32, "none", [], ""
     )

@@ -14,8 +14,7 @@ import numpy as np
 from coarseloc.core import geo, ids, tiling
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Doubt, Failure, LonLat, ReferenceSet, Tile, View
-from coarseloc.imagery.collars import seen_share
-from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, why_no_ground
+from coarseloc.imagery.decode import MIN_SEEN, content_digest, picture_size, read_with_ground, seen_ground
 from coarseloc.imagery.doubts import (
     SAME_SIDE,
     coarse_notices,
@@ -92,7 +91,7 @@ class CaptureSource:
             except ImageryError as error:
                 yield Failure(str(path), "read", error.kind, str(error))
                 continue
-            reason = why_no_ground(pixels)  # such as a render that was not ready
+            seen, reason = seen_ground(pixels)  # too little in a render that was not ready
             if reason is None and ground < MIN_SEEN:
                 reason = f"{1 - ground:.0%} of it is transparent: less than half shows ground"
             if reason is not None:
@@ -100,7 +99,7 @@ class CaptureSource:
                     str(path), "read", "one-colour" if reason.startswith("it is one colour") else "no-ground", reason
                 )
                 continue
-            yield View(angle, pixels, content_digest(pixels), min(ground, seen_share(pixels)), path)
+            yield View(angle, pixels, content_digest(pixels), min(ground, seen), path)
 
 
 def open_captures(

@@ -29,8 +29,7 @@ def blank(values: NDArray[Any], colour: Colour | None = None) -> Bools:
     In 8 bits but for a few levels; else exactly 0, or the integer type's highest value.
     """
     if values.dtype == np.uint8:
-        black, white = values <= _LEVELS, values >= 255 - _LEVELS
-        empty: Bools = np.asarray(black.all(axis=0) | white.all(axis=0))
+        empty: Bools = (values.max(axis=0) <= _LEVELS) | (values.min(axis=0) >= 255 - _LEVELS)
     else:
         empty = (values == 0).all(axis=0)
         if np.issubdtype(values.dtype, np.integer):
@@ -92,7 +91,7 @@ def from_border(empty: Bools) -> Bools:
 def seen_share(picture: UInt8) -> float:
     """The share of a picture uint8 [H, W, 3] that is not a border of one colour."""
     height, width = picture.shape[:2]
-    small = np.moveaxis(picture[:: max(1, height // _SAMPLES), :: max(1, width // _SAMPLES)], -1, 0)
+    small = np.moveaxis(picture[:: max(1, height // _SAMPLES), :: max(1, width // _SAMPLES)], -1, 0).copy()
     empty = blank(small, picture_border_colour(small))
     edges = (empty[0], empty[-1], empty[:, 0], empty[:, -1])
     if not any(edge.any() for edge in edges):
@@ -116,7 +115,7 @@ def _shrunk(cells: Bools, by: int) -> Bools:
 
 def _runs(empty: Bools, seeds: Bools) -> Bools:
     """Cells that follow the left border, or a seed, in their row without a cell that is not empty between."""
-    column = np.arange(empty.shape[1])
-    last_full = np.maximum.accumulate(np.where(empty, -1, column), axis=1)
-    last_seed = np.maximum.accumulate(np.where(seeds, column, -1), axis=1)
+    column = np.arange(empty.shape[1], dtype=np.int32)
+    last_full = np.maximum.accumulate(np.where(empty, np.int32(-1), column), axis=1)
+    last_seed = np.maximum.accumulate(np.where(seeds, column, np.int32(-1)), axis=1)
     return np.asarray(empty & ((last_full < 0) | (last_seed > last_full)))

@@ -34,7 +34,7 @@ _BLANK_LEVELS = 2  # between the pixels of a picture of one colour
 _HOT_SHARE = 5e-4  # of a picture: pixels that a sensor has lost or a lamp has burnt out
 _FEW_LEVELS = 16  # of 256 that a colour picture of 12 bits in 16 has
 _SAMPLED_PX, _MANY_VALUES = 256, 64  # a side, of 16-bit grey that is looked at; of a picture with contrast
-_STRIP_PX = 4_000_000  # of a picture, converted at a time
+_STRIP_PX = 65_536  # of a picture, converted at a time: more leave the cache
 _warned: set[str] = set()
 _log = logging.getLogger("coarseloc")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
@@ -50,6 +50,13 @@ class DecodedImage(NamedTuple):
 
     pixels: UInt8  # [H, W, 3], RGB
     ground_fraction: float  # 1.0 for pictures without alpha
+
+
+class SeenGround(NamedTuple):
+    """The share of a picture that shows ground, and the reason where that is too little to use it."""
+
+    share: float
+    too_little: str | None
 
 
 def read_image(path: Path) -> UInt8:
@@ -144,16 +151,16 @@ def blank_colour(pictures: Sequence[UInt8]) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
-def why_no_ground(picture: UInt8) -> str | None:
-    """Why a picture uint8 [H, W, 3] shows too little ground to be a reference or a frame: it is of one colour, or a
-    border that is so takes more than half of it. None where it shows enough."""
+def seen_ground(picture: UInt8) -> SeenGround:
+    """How much of a picture uint8 [H, W, 3] shows ground, and why that is too little for a reference or a frame: it is
+    of one colour, or a border that is so takes more than half of it."""
     colour = blank_colour([picture]) if blank_colour([picture[::_SPARSE, ::_SPARSE]]) else None
     if colour is not None:
-        return f"it is one colour {colour}: no ground is seen in it"
+        return SeenGround(0.0, f"it is one colour {colour}: no ground is seen in it")
     share = seen_share(picture)
     if share < MIN_SEEN:
-        return f"{1 - share:.0%} of it is a border of one colour: less than half shows ground"
-    return None
+        return SeenGround(share, f"{1 - share:.0%} of it is a border of one colour: less than half shows ground")
+    return SeenGround(share, None)
 
 
 def thumbnail_path(root: Path, digest: str) -> Path:

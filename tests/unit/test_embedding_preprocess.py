@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from coarseloc.core.errors import BackboneError, InputError
-from coarseloc.embedding import pixels
 from coarseloc.embedding.pixels import normalise, resize
 from coarseloc.embedding.preprocess import as_squares, check_images, check_side
 from coarseloc.embedding.specs import BACKBONES
@@ -120,10 +119,3 @@ def test_a_picture_becomes_square_by_its_middle_or_by_mean_colour_around_it(heig
     np.testing.assert_array_equal(padded[:, top : top + height, left : left + width], images)
     if height != width:
         assert padded[0, 0, 0].tolist() == [51, 102, 153] or top == left == 0
-
-
-def test_a_large_picture_is_resized_a_channel_at_a_time_to_the_same_bits(monkeypatch):
-    images = np.random.default_rng(3).integers(0, 256, (2, 301, 407, 3), np.uint8)
-    whole = resize(images, 64)
-    monkeypatch.setattr(pixels, "_AT_ONCE", 1000)
-    assert torch.equal(resize(images, 64), whole)

@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp
 from coarseloc.core.errors import ImageryError
 from coarseloc.core.types import Failure, LonLat, View
 from coarseloc.imagery.collars import from_border, picture_border_colour, seen_share
-from coarseloc.imagery.decode import read_image, why_no_ground
+from coarseloc.imagery.decode import read_image, seen_ground
 from coarseloc.imagery.orthophoto import cut_view, open_orthophoto
 from coarseloc.imagery.raster import Raster
 
@@ -280,7 +280,7 @@ def test_black_inside_a_raster_and_white_in_a_corner_of_it_are_ground(tiff: Writ
 def test_a_capture_of_which_less_than_half_is_ground_is_none(columns: int, level: int, reason: str | None) -> None:
     picture = np.moveaxis(ground(3)[:, :64, :64], 0, -1).copy()
     picture[:, :columns] = level
-    why = why_no_ground(picture)
+    why = seen_ground(picture).too_little
     assert why is None if reason is None else why is not None and reason in why
 
 
