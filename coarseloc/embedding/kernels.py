@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 from torch.nn.functional import linear as torch_linear
+from torch.nn.functional import scaled_dot_product_attention
 
 from coarseloc.core.errors import BackboneError
 
@@ -58,7 +58,12 @@ def choose(device: torch.device, precision: str) -> Kernels:
 
 # --- torch's own ------------------------------------------------------------------------------------
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": gelu, "silu": silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "gelu": torch.ops.aten.gelu_.default,
+    "silu": torch.ops.aten.silu_.default,
+}
+"""In place: a linear map's result is its own."""
 
 
 def _linear(x: Tensor, layer: Linear) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import dinov3, fused_vit, kernels
-from coarseloc.embedding.device import torch_threads
+from coarseloc.embedding.device import keep_freed_memory, torch_threads
 from coarseloc.embedding.folding import Folding
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.pixels import normalise, resize
@@ -57,6 +57,7 @@ class CpuEngine:
         self._spec = spec
         self._pooled = model.pooled_forward(spec.pooling)
         self._threads = threads
+        keep_freed_memory()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"embed-{spec.backbone}")
 
     def pooled(self, images: UInt8) -> Float32:
