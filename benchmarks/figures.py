@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.machine import CEILING
 from benchmarks.rounds import Contest
 
-_UNITS = {"x": "{:.2f} x", "%": "{:.0f} %", "ms": "{:.2f} ms", "": "{:.5f}"}
+_UNITS = {"x": "{:.2f} x", "%": "{:.0f} %", "ms": "{:.2f} ms", "s": "{:.2f} s", "MiB": "{:.0f} MiB", "": "{:.5f}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Figure:
     measure: str
     peer: str
     value: float | None
-    unit: str  # "x", "%", "ms", or "" for a plain number
+    unit: str  # "x", "%", "ms", "s", "MiB", or "" for a plain number
     target: float | None = None
     at_most: bool = False
     note: str = ""
@@ -92,6 +92,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     """Lines of a Markdown table; a bar inside a cell is escaped."""
     rule = [("--:" if i in right else "---") for i in range(len(header))]
     return [_line(row) for row in (header, rule, *rows)]
+
+
+def stages_table(spent: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """{way: milliseconds by stage} as Markdown lines: a column a way, a row a stage, and their sum."""
+    stages = next(iter(spent.values()))
+    rows = [[stage, *(f"{column[stage]:.0f}" for column in spent.values())] for stage in stages]
+    rows.append(["all", *(f"**{sum(column.values()):.0f}**" for column in spent.values())])
+    return table(("ms of one core", *spent), rows, right=range(1, len(spent) + 1))
 
 
 def milliseconds(seconds: float) -> str:

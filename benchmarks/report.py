@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, Results, contests_table, figures_table, plain_facts, table
+from benchmarks.figures import Figure, Results, contests_table, figures_table, plain_facts, stages_table, table
 from benchmarks.size import FULL
 from coarseloc.core import ids
 
@@ -80,6 +80,7 @@ def write_markdown(results: Results, path: Path, raw: Path) -> None:
         "",
         *_stages(results.records),
         "",
+        *_fixes(results.records),
         "## On a GPU",
         "",
         gpu[-1].read_text(encoding="utf-8") if gpu else _GPU_NONE,
@@ -135,6 +136,18 @@ def _stages(records: dict[str, Any]) -> list[str]:
     seconds_of = ("read, in threads", "embed", "write", "wall clock")
     header = ("ingest", *seconds_of, "reading waits", "embedding waits", "writing waits", "cores busy")
     return table(header, rows, right=range(1, 9))
+
+
+def _fixes(records: dict[str, Any]) -> list[str]:
+    if "fixes" not in records:
+        return []
+    size = records["size"]
+    text = (
+        f"Processor time of one thread by stage, medians of {size['fixed_frames'] - 1} frames of 512 px in another "
+        f"season than a map of {size['map_km2']:g} km²: among ten places, on all of it (its windows are read once a "
+        "flight), and about an expected place with the displacement since the frame before."
+    )
+    return ["## What a fix spends", "", text, "", *stages_table(records["fixes"]), ""]
 
 
 def _share_waiting(busy_s: float, wall_s: float) -> str:

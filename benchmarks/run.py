@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import machine, queries, tiles
+from benchmarks import commands, fixes, machine, queries, tiles
 from benchmarks.figures import Figure, Results, figures_table, plain_facts
 from benchmarks.rounds import contest
 from benchmarks.size import Size
@@ -24,13 +24,17 @@ def parts(size: Size, say: Say) -> dict[str, Part]:
     parts_by_name: dict[str, Part] = {"ceilings": lambda _: ceilings(size), "views": lambda _: tiles.views(size)}
     for name in size.backbones:
         for side in size.source_px:
-            if (name, side) in tiles.TARGETS or len(size.source_px) == 1:
+            if (name, side) in tiles.INGESTED or len(size.source_px) == 1:
                 parts_by_name[f"ingest {name} {side}"] = partial(tiles.ingest, name, side, size)
     parts_by_name["six backbones"] = lambda work: tiles.six_backbones(size, work)
+    parts_by_name["large input"] = lambda work: tiles.large_input(size, work)
     parts_by_name["one frame"] = lambda work: queries.one_frame(size, work)
     parts_by_name["exact search"] = lambda _: queries.growth(size, say)
     parts_by_name["opening"] = lambda work: queries.opening(size, work)
     parts_by_name["filtered"] = lambda work: queries.filtered(size, work)
+    if size.fixed_frames:
+        parts_by_name["fixes"] = lambda work: fixes.part(size, work)
+        parts_by_name["commands"] = lambda work: commands.commands(size, work)
     return parts_by_name
 
 

@@ -24,7 +24,10 @@ class Size:
     many_up_to: int  # values; 64 queries at once take FAISS a minute beyond
     filtered: int  # points in Qdrant Edge
     filtered_local: int  # and in the client's local mode, which takes three seconds to write a thousand
-    references: int  # for the one frame
+    references: int  # for the one frame, and for commands
+    large_px: int  # of an input as large as the users' own tiles
+    map_km2: float
+    fixed_frames: int  # found on the map; with none, processes of their own are not measured
 
 
 FULL = Size(
@@ -44,6 +47,9 @@ FULL = Size(
     filtered=50_000,
     filtered_local=5_000,
     references=36_672,
+    large_px=1024,
+    map_km2=17.0,
+    fixed_frames=13,
 )
 
 QUICK = Size(
@@ -63,4 +69,7 @@ QUICK = Size(
     filtered=10_000,
     filtered_local=1_000,
     references=36_672,
+    large_px=1024,
+    map_km2=17.0,
+    fixed_frames=4,
 )

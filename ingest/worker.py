@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from coarseloc.core.process import keep_freed_memory
 from coarseloc.core.types import Backbone, EmbeddingSpec, Failure, Float32, Progress, Tile, TileSource, View
 from coarseloc.imagery.decode import thumbnail_path, write_thumbnail
 from coarseloc.store import Database, embeddings, references, seals
@@ -110,6 +111,7 @@ def run(
     what is embedded and returns a summary that says `interrupted`. The vector store is not touched:
     `coarseloc.vectors.sync.drain` follows.
     """
+    keep_freed_memory()
     with db.write() as session:
         plan = make_plan(session, source, specs, thumbnails, keep_missing, reread)
     summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date, removed=plan.removed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from search.neighbors import SPARE, Pass, Rows, Selection, float32_error, spare_
 if TYPE_CHECKING:
     from torch import Tensor
 
+_GPU_DEVICES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap", "dxg", "kfd")  # NVIDIA's, a Jetson's, WSL's, AMD's
 _GPU_MAX_K = 2048
 _PRODUCT_SCORES = 2**28  # in memory at a time: 1 GiB
 _TORCH_COPIED = 2**16  # rows copied to the device at a time
@@ -72,10 +75,16 @@ def _gpu_resources() -> Any:
 
 
 def count_torch_gpus() -> int:
-    """Count the GPUs that torch can use."""
-    import torch  # heavy; the program that embeds has it already
+    """Count the GPUs that torch can use; where Linux shows no such device, without the seconds of torch's import."""
+    if "torch" not in sys.modules and sys.platform == "linux" and not _has_gpu_devices():
+        return 0
+    import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _has_gpu_devices() -> bool:
+    return any(True for name in _GPU_DEVICES for _ in Path("/dev").glob(name))
 
 
 class Torch:

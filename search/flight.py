@@ -20,6 +20,7 @@ from coarseloc.core import files, geo, ids
 from coarseloc.core.config import SearchEngine
 from coarseloc.core.errors import ImageryError, InputError, StoreError
 from coarseloc.core.filters import ALL_TILES, Where
+from coarseloc.core.process import keep_freed_memory
 from coarseloc.core.types import Backbone, EmbeddingSpec, Flight, Floats, Frame, Progress, batches
 from coarseloc.imagery.decode import picture_size, seen_ground
 from coarseloc.localize import metrics
@@ -70,6 +71,7 @@ def run_search(
         raise InputError(f"flight {flight.flight_id} has no frames in {flight.path}: expected its images there")
     if k < 1 or batch < 1:
         raise InputError(f"k is {k} and batch is {batch}: expected both to be at least 1")
+    keep_freed_memory()
     specs = [find_spec(db, stored_set, backbone.spec) for stored_set in reference_sets]
     opened = open_mirrors(db, mirrors, reference_sets, specs[0], rebuild=rebuild)
     index = index_tiles(db, opened, where, engine)

@@ -7,7 +7,6 @@ Flask application so that no client holds a thread. Why these: `docs/operations.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import math
@@ -26,6 +25,7 @@ from flask import Flask
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import InputError
+from coarseloc.core.process import background_thread, return_freed_memory
 from web.app import create_app
 from web.connection import Connection, Limits
 from web.safety import MAX_UPLOAD_BYTES, check_token
@@ -37,8 +37,6 @@ LIMITS = Limits(body=2 * MAX_UPLOAD_BYTES)
 _EXPORT = re.compile(r"/flights/[^/]+/export\.\w+")  # of 1,500 frames: three seconds of a core
 _BACKLOG = 2048
 _POLL_S = 0.05
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 def serve(
@@ -54,7 +52,7 @@ def serve(
     Raises ConfigError for an address beyond this machine without a token of 16 characters, InputError where the port
     is taken.
     """
-    _return_memory()
+    return_freed_memory()
     check_token(settings.token.get_secret_value() if settings.token else None, host)
     app = create_app(settings, host=host)
     # What was imported stays: looking through it for garbage took 0.2 s of an answer in columns.
@@ -63,7 +61,7 @@ def serve(
 
     def begin(url: str) -> None:
         app.extensions["coarseloc"].vectors.follow()
-        threading.Thread(target=_look_first, args=(app,), name="coarseloc-first-look", daemon=True).start()
+        background_thread(partial(_look_first, app), "coarseloc-first-look").start()
         if ready is not None:
             ready(url)
 
@@ -78,15 +76,6 @@ def _look_first(app: Flask) -> None:
     app.test_client().get("/")
     for name in app.jinja_env.list_templates():
         app.jinja_env.get_template(name)
-
-
-def _return_memory() -> None:
-    """Let glibc give decoded pictures back to the system: left alone it raises its threshold to the largest block ever
-    freed, and keeps a heap for each thread. Another C library has no such call."""
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in ((_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_ARENA_MAX, 4)):
-            mallopt(parameter, value)
 
 
 def serve_wsgi(

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TypeVar
@@ -18,7 +19,9 @@ from flask import current_app
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import BackboneError, CoarselocError
-from coarseloc.core.types import Backbone, EmbeddingSpec, Float32, UInt8
+from coarseloc.core.process import background_thread
+from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
+from coarseloc.embedding.backbone import LoadedBackbone
 from coarseloc.embedding.encoders import Encoders
 from coarseloc.embedding.specs import BackboneSpec, table
 from coarseloc.imagery.base_map import BaseMap, open_base_map
@@ -33,6 +36,7 @@ from web.problems import Problem
 T = TypeVar("T")
 MAX_WAITING = 3  # beyond the one being embedded; they hold a server thread each
 FOLLOW_EVERY_S = 3.0
+REPLACED_AFTER_S = 3.0  # what numpy embedded is shown by then: importing torch would hold it up
 
 _log = logging.getLogger("coarseloc")
 
@@ -47,11 +51,16 @@ class EmbeddedQuery:
 
 
 class QueryEncoders:
-    """Backbones of one server: loaded when first needed, kept, and used one image at a time behind a short queue."""
+    """Backbones of one server: loaded when first needed, kept, and used one image at a time behind a short queue.
+
+    The first pictures need not wait until torch is imported, which takes seconds: numpy embeds them, where it can,
+    until the same weights are loaded in the background by what is faster for many.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._encoders = Encoders(settings)
-        self._loaded: dict[str, Backbone] = {}  # by spec digest
+        self._loaded: dict[str, LoadedBackbone] = {}  # by spec digest
+        self._replacing: set[str] = set()  # spec digests
         self._one_at_a_time = Lock()
         self._counting = Lock()
         self._inside = 0
@@ -71,7 +80,7 @@ class QueryEncoders:
         """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
         if spec.digest in self._loaded or self._inside or self.missing(spec):
             return
-        Thread(target=self._warm, args=(spec,), name="coarseloc-warm", daemon=True).start()
+        background_thread(partial(self._warm, spec), "coarseloc-warm").start()
 
     def _warm(self, spec: EmbeddingSpec) -> None:
         if not self._one_at_a_time.acquire(blocking=False):
@@ -80,8 +89,10 @@ class QueryEncoders:
             self._backbone(spec)
         except Exception as error:  # the search that needs it will say so to its reader
             _log.warning("%s could not be loaded ahead: %s", spec.backbone, error)
+            return
         finally:
             self._one_at_a_time.release()
+        self._begin_replacing(spec)
 
     def embed(self, spec: EmbeddingSpec, decoded: Callable[[], AbstractContextManager[UInt8]]) -> EmbeddedQuery:
         """Embed what `decoded` gives, uint8 [H, W, 3], by the very weights and settings of `spec`; it is opened when it
@@ -105,17 +116,38 @@ class QueryEncoders:
         finally:
             with self._counting:
                 self._inside -= 1
+        self._begin_replacing(spec)
         return EmbeddedQuery(vector, (loaded - started) * 1e3 if fresh else 0.0, (embedded - loaded) * 1e3)
 
-    def _backbone(self, spec: EmbeddingSpec) -> Backbone:
+    def _backbone(self, spec: EmbeddingSpec) -> LoadedBackbone:
         if spec.digest not in self._loaded:
-            self._loaded[spec.digest] = loaded = self._encoders.load_matching(spec)
+            self._load(spec, pictures=1)
+        return self._loaded[spec.digest]
+
+    def _load(self, spec: EmbeddingSpec, pictures: int | None) -> None:
+        loaded = self._encoders.load_matching(spec, pictures)
+        if not loaded.for_few:
             loaded.embed(_blank(spec.input_px))  # the first call allocates and compiles; nobody times it
             # The half a million objects of torch and the model stay as long as the server does. Looking through
             # them for garbage, every other second under load, stopped all threads for 0.3 s.
             gc.collect()
             gc.freeze()
-        return self._loaded[spec.digest]
+        self._loaded[spec.digest] = loaded
+
+    def _begin_replacing(self, spec: EmbeddingSpec) -> None:
+        """Load in the background what embeds many pictures faster than what embedded the first, once."""
+        with self._counting:
+            if not self._loaded[spec.digest].for_few or spec.digest in self._replacing:
+                return
+            self._replacing.add(spec.digest)
+        background_thread(partial(self._replace, spec), "coarseloc-load").start()
+
+    def _replace(self, spec: EmbeddingSpec) -> None:
+        time.sleep(REPLACED_AFTER_S)
+        try:
+            self._load(spec, pictures=None)
+        except Exception as error:  # what embedded the first pictures goes on
+            _log.warning("%s is embedded by numpy alone: %s", spec.backbone, error)
 
 
 def _blank(side: int) -> UInt8:
@@ -171,7 +203,7 @@ class VectorFollower:
 
     def follow(self) -> None:
         """Catch up every few seconds, in a thread of its own, until closed."""
-        self._thread = Thread(target=self._run, name="coarseloc-vectors", daemon=True)
+        self._thread = background_thread(self._run, "coarseloc-vectors")
         self._thread.start()
 
     def _run(self) -> None:

@@ -73,6 +73,11 @@ class LoadedBackbone:
     engine: EncoderEngine
     patch: int
 
+    @property
+    def for_few(self) -> bool:
+        """Whether it was loaded for a few pictures: many are embedded faster by one that is loaded for them."""
+        return self.engine.for_few
+
     def embed(self, images: UInt8) -> Float32:
         """uint8 [B, H, W, 3] RGB of any size → float32 [B, D], each row of unit L2 norm.
 

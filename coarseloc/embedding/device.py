@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from pathlib import Path
 import torch
 
 from coarseloc.core.errors import BackboneError
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h's
 
 
 def resolve_device(device: str) -> torch.device:
@@ -41,21 +38,6 @@ def resolve_device(device: str) -> torch.device:
 def torch_threads() -> int:
     """Return torch's own number of threads, read once: setting it in one thread changes what new threads see."""
     return torch.get_num_threads()
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let the C library keep what threads free, as much as glibc's own rule comes to at last: 64 MB a thread.
-
-    Before that it gives buffers of a few MB back to the kernel, which clears their pages for the next layer: in int8
-    that was 8,000 page faults an image and a third of the time of two threads.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
 @dataclass

@@ -7,13 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import WeightsError
-from coarseloc.core.types import Backbone, EmbeddingSpec, Fit
+from coarseloc.core.types import EmbeddingSpec, Fit
 from coarseloc.embedding import specs
 from coarseloc.embedding.specs import BackboneSpec
 from coarseloc.embedding.weights import LocatedWeights, MissingWeights, find, require, weight_files
+
+if TYPE_CHECKING:
+    from coarseloc.embedding.backbone import LoadedBackbone
 
 CACHE = "cache"  # in the data folder: the digests of weight files
 
@@ -63,7 +67,7 @@ class Encoders:
         """Make specs of this backbone in `precision` from now on, where that was "auto"."""
         self._chosen[specs.row(name, self._rows).name] = precision
 
-    def load(self, spec: EmbeddingSpec, pictures: int | None = None) -> Backbone:
+    def load(self, spec: EmbeddingSpec, pictures: int | None = None) -> LoadedBackbone:
         """Load an encoder; `pictures`, where few will be embedded: see `load_backbone`."""
         from coarseloc.embedding import backbone
 
@@ -77,7 +81,7 @@ class Encoders:
             pictures=pictures,
         )
 
-    def load_matching(self, spec: EmbeddingSpec, pictures: int | None = None) -> Backbone:
+    def load_matching(self, spec: EmbeddingSpec, pictures: int | None = None) -> LoadedBackbone:
         """Load the encoder whose embeddings are stored; raises WeightsError where today's weights are others."""
         today = self.spec(spec.backbone, spec.input_px, spec.precision, spec.fit)
         if today.digest != spec.digest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import dinov3
@@ -14,7 +14,9 @@ LITTLE_WORK = 130.0  # 1e9 multiplications and additions: what numpy does while 
 
 
 class EncoderEngine(Protocol):
-    """What a LoadedBackbone runs on."""
+    """What a LoadedBackbone runs on. for_few: it is loaded sooner than others, and slower for many pictures."""
+
+    for_few: ClassVar[bool]
 
     @property
     def device(self) -> str:

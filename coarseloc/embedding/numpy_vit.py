@@ -6,6 +6,7 @@ The numbers of `fused_vit` to 1e-6. Of one picture it takes as long as torch, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,7 @@ class NumpyEngine:
     Two threads of a BLAS wait for each other after each product: on a busy machine up to ten times as long as one.
     """
 
+    for_few: ClassVar[bool] = True
     spec: EmbeddingSpec
     config: VitConfig
     projection: FoldedLayer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from coarseloc.core.errors import BackboneError
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding import dinov3, fused_vit, kernels
-from coarseloc.embedding.device import keep_freed_memory, torch_threads
+from coarseloc.embedding.device import torch_threads
 from coarseloc.embedding.folding import Folding
 from coarseloc.embedding.loading import load_model
 from coarseloc.embedding.pixels import normalise, resize
@@ -51,13 +51,14 @@ class CpuEngine:
     """A `FusedVit` on a CPU: two Python threads with one torch thread each outrun one with two, and never wait
     for each other at a barrier when the machine is busy."""
 
+    for_few: ClassVar[bool] = False
+
     def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, threads: int) -> None:
         self.device = "cpu"
         self._model = model
         self._spec = spec
         self._pooled = model.pooled_forward(spec.pooling)
         self._threads = threads
-        keep_freed_memory()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"embed-{spec.backbone}")
 
     def pooled(self, images: UInt8) -> Float32:
@@ -90,6 +91,8 @@ class CudaEngine:
     and are resized on the device. Two different sizes of input are two recordings. Threads take turns: a graph has
     one set of buffers.
     """
+
+    for_few: ClassVar[bool] = False
 
     def __init__(self, model: fused_vit.FusedVit, spec: EmbeddingSpec, device: torch.device) -> None:
         torch.set_float32_matmul_precision("highest")  # "fp32" is float32: TensorFloat-32 keeps 10 bits of a factor
@@ -170,6 +173,7 @@ class _Graph:
 class TransformersEngine:
     """Any Hugging Face vision model, through its own forward, in batches. The tests' oracle of the fused forward."""
 
+    for_few: ClassVar[bool] = False
     model: torch.nn.Module
     spec: EmbeddingSpec
     device: str

@@ -46,7 +46,8 @@ class EdgeStore:
         self.location = str(self.folder)
         self._lock = _hold_folder(self.folder)
         self._open: dict[str, Shard] = {}
-        self._opening = threading.RLock()
+        self._closing = threading.Lock()  # held while what is open changes
+        self._turns: dict[str, threading.RLock] = {}  # by collection: who opens, checks or drops it
         for leftover in (*self.folder.glob(".*.new"), *self.folder.glob(".*.dropped")):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -58,15 +59,14 @@ class EdgeStore:
 
     def collections(self) -> list[str]:
         """List the sound collections: each is opened, and a damaged one renamed."""
-        with self._opening:
-            for path in self.folder.iterdir():
-                if path.is_dir() and is_name(path.name) and _BROKEN not in path.name:
-                    self._find(path.name)
-            return sorted(self._open)
+        for path in [*self.folder.iterdir()]:
+            if path.is_dir() and is_name(path.name) and _BROKEN not in path.name:
+                self._find(path.name)
+        return sorted([*self._open])
 
     def has(self, collection: str) -> bool:
         """Whether the collection is there with every byte as it was flushed; the engine loads it when it is used."""
-        with self._opening:
+        with self._turn(collection):
             return collection in self._open or self._sound(collection, check_shard) is not None
 
     @property
@@ -78,13 +78,13 @@ class EdgeStore:
     def ensure(self, collection: str, dim: int) -> None:
         """Open the collection, or create it with its payload indexes. One found damaged is put aside and
         VectorStoreError raised, so that nobody goes on as if its points were still there."""
-        with self._opening:
+        with self._turn(collection):
             was_there = (self.folder / collection).is_dir()
             shard = self._find(collection)
             if shard is None and was_there:
                 raise self._missing_error(collection)
             if shard is None:
-                shard = self._open[collection] = Shard.create(self.folder / collection, dim)
+                shard = self._note_open(collection, Shard.create(self.folder / collection, dim))
         if shard.dim != dim:
             raise VectorStoreError(
                 f"collection {collection} in {self.folder} holds vectors of {shard.dim} values, not {dim}: it belongs "
@@ -129,7 +129,7 @@ class EdgeStore:
     def drop(self, collection: str) -> None:
         """Delete the collection, and what was put aside of it; one that is not there is no error."""
         path = self.folder / check_name(collection)
-        with self._opening:
+        with self._turn(collection):
             if shard := self._open.pop(collection, None):
                 shard.close()
             if path.is_dir():
@@ -151,7 +151,7 @@ class EdgeStore:
 
     def close(self) -> None:
         """Flush and close the shards, and let the folder go to other processes."""
-        with self._opening:
+        with self._closing:
             try:
                 while self._open:
                     collection, shard = self._open.popitem()
@@ -166,11 +166,13 @@ class EdgeStore:
         """The open shard; VectorStoreError where there is none or it was just found damaged."""
         if shard := self._open.get(collection):  # no lock: a dict look-up is atomic
             return shard
-        with self._opening:
-            shard = self._find(collection)
+        shard = self._find(collection)
         if shard is None:
             raise self._missing_error(collection)
         return shard
+
+    def _closed_error(self) -> VectorStoreError:
+        return VectorStoreError(f"the vector store in {self.folder} was closed: open it again")
 
     def _missing_error(self, collection: str) -> VectorStoreError:
         damaged = ": it was damaged and put aside" if collection in self.needs_rebuild else ""
@@ -179,17 +181,31 @@ class EdgeStore:
             "Run `coarseloc rebuild` to write it from the database."
         )
 
+    def _turn(self, collection: str) -> threading.RLock:
+        """Held by one thread at a time; those that are after another collection do not wait for it."""
+        return self._turns.setdefault(collection, threading.RLock())
+
     def _find(self, collection: str) -> Shard | None:
-        if collection not in self._open and (shard := self._sound(collection, Shard)):
-            self._open[collection] = shard
-        return self._open.get(collection)
+        with self._turn(collection):
+            if collection not in self._open and (shard := self._sound(collection, Shard)):
+                self._note_open(collection, shard)
+            return self._open.get(collection)
+
+    def _note_open(self, collection: str, shard: Shard) -> Shard:
+        """Raises VectorStoreError where the store was closed meanwhile."""
+        with self._closing:
+            if self._lock.is_locked:
+                self._open[collection] = shard
+                return shard
+        shard.close()
+        raise self._closed_error()
 
     def _sound(self, collection: str, read: Callable[[Path], T]) -> T | None:
         """What is read of a collection's folder; one that is not there or not sound gives None and is out of the way
         from then on."""
         path = self.folder / check_name(collection)
         if not self._lock.is_locked:
-            raise VectorStoreError(f"the vector store in {self.folder} was closed: open it again")
+            raise self._closed_error()
         try:
             return read(path) if path.is_dir() else None
         except UnflushedShard as error:

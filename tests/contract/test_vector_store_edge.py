@@ -23,6 +23,7 @@ from coarseloc.core.errors import LockedError, VectorStoreError
 from coarseloc.core.filters import Where
 from coarseloc.core.types import Point
 from coarseloc.vectors.edge import EdgeStore
+from coarseloc.vectors.shard import Shard
 
 DIM = 16
 NAME = "damaged-1234"
@@ -257,6 +258,62 @@ def test_asking_for_one_collection_opens_no_other(folder: Path, make_points: Mak
         assert store.has("other") and store.count("other") == 3 and not store.has("a-third")
         assert (folder / NAME).is_dir()
         assert not store.has(NAME) and store.needs_rebuild == [NAME]
+
+
+def test_a_collection_is_opened_while_another_one_still_is(
+    folder: Path, make_points: MakePoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EdgeStore(folder) as store:
+        store.ensure("quick-1234", DIM)
+        store.upsert("quick-1234", make_points(1))
+        store.flush("quick-1234")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> Shard:
+        if path.name == NAME:
+            begun.set()
+            assert may_end.wait(60)
+        return Shard(path)
+
+    monkeypatch.setattr("coarseloc.vectors.edge.Shard", slow)
+    with EdgeStore(folder) as store:
+        first = threading.Thread(target=store.count, args=(NAME,))
+        first.start()
+        assert begun.wait(60)
+        assert store.count("quick-1234") == 1
+        may_end.set()
+        first.join()
+        assert store.count(NAME) == 1_500
+
+
+def test_a_collection_that_is_being_opened_when_the_store_is_closed_is_closed_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, refused = threading.Event(), threading.Event(), []
+
+    def slow(path: Path) -> Shard:
+        shard = Shard(path)
+        begun.set()
+        assert may_end.wait(60)
+        return shard
+
+    def ask() -> None:
+        with pytest.raises(VectorStoreError, match="was closed: open it again"):
+            store.count(NAME)
+        refused.append(True)
+
+    store = EdgeStore(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr("coarseloc.vectors.edge.Shard", slow)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert begun.wait(60)
+        store.close()
+        may_end.set()
+        asking.join()
+    assert refused
+    with EdgeStore(folder) as again:
+        assert again.count(NAME) == 1_500
 
 
 def test_nobody_goes_on_upserting_as_if_the_damaged_points_were_there(folder: Path, make_points: MakePoints) -> None:

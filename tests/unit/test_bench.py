@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import figures, machine, models, registration_devices, report, rounds, run
+from benchmarks import commands, figures, fixes, machine, models, registration_devices, report, rounds, run
 from benchmarks.__main__ import bench
 from benchmarks.figures import Figure
 from benchmarks.rounds import Contest, Skipped, Way
@@ -43,6 +43,9 @@ TINY = Size(
     filtered=2_000,
     filtered_local=160,
     references=500,
+    large_px=64,
+    map_km2=2.0,
+    fixed_frames=0,
 )
 
 
@@ -151,12 +154,53 @@ def test_the_full_size_has_the_rounds_and_the_growth_that_were_promised() -> Non
     assert QUICK.layers is None
 
 
+def test_a_commands_processor_time_and_memory_are_its_own() -> None:
+    held = bytearray(300 << 20)  # of this process, not of what it starts
+    cost = commands.process_cost([sys.executable, "-c", "sum(range(3_000_000)); b = bytearray(50 << 20)"])
+    assert len(held) and 0.02 < cost.cpu_s < 5 and 50 < cost.memory_mib < 200
+    with pytest.raises(RuntimeError, match="ended with 3: it says why"):
+        commands.process_cost([sys.executable, "-c", "import sys; print('it says why', file=sys.stderr); sys.exit(3)"])
+
+
+def test_stages_within_a_stage_count_for_themselves_alone() -> None:
+    clock = fixes.StageClock()
+
+    def spin(seconds: float) -> None:
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+
+    with clock.stage("outer"):
+        spin(0.02)
+        clock.timed("inner", spin)(0.04)
+    assert clock.spent_ms["inner"] >= 40 and 20 <= clock.spent_ms["outer"] < 35
+
+
+@pytest.mark.usefixtures("one_core")
+def test_a_fix_is_timed_in_three_ways_by_stage(tmp_path: Path) -> None:
+    spent = fixes.measure(fixes.generated(tmp_path, km2=2.0, frames=2), repeats=1)
+    assert list(spent) == list(fixes.GOALS_MS)
+    assert all(stages["coarse places"] > 0 and stages["blocks: search, fit"] > 0 for stages in spent.values())
+    assert spent["tracked"]["odometry"] > 0 == spent["ten places"]["odometry"]
+    assert figures.stages_table(spent)[-1].startswith("| all | **")
+
+
 @pytest.mark.usefixtures("one_core")
 def test_a_tiny_benchmark_measures_every_part_and_writes_it_down(tmp_path: Path) -> None:
     results = run.run(TINY, scratch=tmp_path)
     assert not [figure for figure in results.figures if figure.note.startswith("failed")]
     names = [contest.name for contest in results.contests]
-    for part in ("product", "read", "eight views", "tile ingest", "six small", "one frame", "64 exact", "open"):
+    for part in (
+        "product",
+        "read",
+        "eight views",
+        "tile ingest",
+        "six small",
+        "input of 64 px",
+        "one frame",
+        "64 exact",
+        "open",
+    ):
         assert any(part in name for name in names), (part, names)
     assert all(len(times) == TINY.rounds for contest in results.contests for times in contest.seconds.values())
     raw = report.write_json(results, tmp_path / "results", "tiny")

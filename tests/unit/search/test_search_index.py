@@ -233,6 +233,15 @@ def test_torch_answers_on_a_gpu_that_faiss_cannot_use(monkeypatch):
         assert expected in get_args(CoarseLocalizationInfo.model_fields["backend"].annotation)  # or no record of it
 
 
+def test_gpus_are_counted_without_torch_where_the_kernel_shows_none():
+    code = (
+        "import sys; from search import engines; engines._GPU_DEVICES = (); "
+        "print(engines.count_torch_gpus(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == (["0", "False"] if sys.platform == "linux" else [done.stdout.split()[0], "True"])
+
+
 def test_searching_leaves_the_callers_threads_alone():
     faiss = faiss_vectors.library()
     before = faiss.omp_get_max_threads()
