@@ -38,7 +38,7 @@ axe: .venv/node            ## axe-core for the tests of the pages' accessibility
 serve: .venv/ready         ## the web pages of the demonstration
 	$(BIN)/coarseloc --data-dir demo-data serve
 
-bench: .venv/peers         ## every figure of docs/benchmarks.md, ten minutes on a quiet machine
+bench: .venv/peers         ## every figure of docs/benchmarks.md, twenty minutes on a quiet machine
 	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --out benchmarks/results --table docs/benchmarks.md
 
 bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documentation

@@ -13,7 +13,7 @@ from coarseloc.cli.terminal import answer, err, json_option, out
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Less of everything, in about a minute instead of ten.")
+@click.option("--quick", is_flag=True, help="Less of everything, in some minutes instead of twenty.")
 @click.option(
     "--only", "part_name", default="", metavar="TEXT", help='Parts whose name holds this, such as "exact search".'
 )
@@ -29,7 +29,7 @@ from coarseloc.cli.terminal import answer, err, json_option, out
 @click.option(
     "--scratch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where files are made meanwhile: 2 GB. [the system's own]",
+    help="Where files are made meanwhile: 4 GB. [the system's own]",
 )
 @click.option("--anyway", is_flag=True, help="Write the page of the whole benchmark though the machine is busy.")
 @json_option
