@@ -200,7 +200,7 @@ def _truth(frame: Frame) -> LonLat:
 def part(size: Size, work: Path) -> Results:
     """The figures of a generated flight; a process of its own, so that nothing uses a second thread."""
     command = [sys.executable, "-m", "benchmarks.fixes", "--work", str(work), "--json"]
-    command += ["--km2", f"{size.map_km2}", "--frames", f"{size.fixed_frames}", "--repeats", f"{size.rounds // 2}"]
+    command += ["--km2", f"{size.map_km2}", "--frames", f"{size.fixed_frames}", "--repeats", f"{size.rounds}"]
     try:
         done = subprocess.run(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True

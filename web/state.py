@@ -80,7 +80,7 @@ class QueryEncoders:
         """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
         if spec.digest in self._loaded or self._inside or self.missing(spec):
             return
-        background_thread(partial(self._warm, spec), "coarseloc-warm").start()
+        Thread(target=self._warm, args=(spec,), name="coarseloc-warm", daemon=True).start()  # a reader may wait for it
 
     def _warm(self, spec: EmbeddingSpec) -> None:
         if not self._one_at_a_time.acquire(blocking=False):
