@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
-from urllib.parse import quote
 
 from benchmarks.figures import Figure, Results
 from benchmarks.size import Size
@@ -27,6 +26,7 @@ from load_clients import Client  # noqa: E402
 from load_data import QUERY, build  # noqa: E402
 
 BACKBONE = "like-vits16"
+CHOOSING_S = 3.0  # that a reader takes to choose a file
 HELP, TORCH, NUMPY_LOOKUP, FILTERED_LOOKUP = "--help", "import torch", "lookup", "lookup by filters"
 _MEASURED = """
 import json, resource, subprocess, sys
@@ -67,11 +67,12 @@ def commands(size: Size, work: Path) -> Results:
         FILTERED_LOOKUP: [*asked, "--angle", "45"],
     }
     costs: dict[str, list[ProcessCost]] = {way: [] for way in ways}
-    uploads_s = []
+    uploads_s: dict[float, list[float]] = {0.0: [], CHOOSING_S: []}
     for _ in range(size.rounds):
         for way, line in ways.items():
             costs[way].append(process_cost(line, ROOT))
-        uploads_s.append(first_upload_s(command, data))
+        for waited_s, seconds in uploads_s.items():
+            seconds.append(first_upload_s(command, data, waited_s))
     figures = [
         _seconds("coarseloc --help, processor time", costs[HELP], 0.5),
         _seconds("import torch, processor time", costs[TORCH], None),
@@ -81,9 +82,16 @@ def commands(size: Size, work: Path) -> Results:
             "the most memory of such a lookup", "", median(cost.memory_mib for cost in costs[NUMPY_LOOKUP]), "MiB", 614,
             at_most=True,
         ),
-        Figure("first upload searched in the web after a start", "", median(uploads_s), "s", 1.5, at_most=True),
+        Figure(
+            f"first upload searched in the web, {CHOOSING_S:g} s after its page was opened", "",
+            median(uploads_s[CHOOSING_S]), "s", 1.5, at_most=True,
+        ),
+        Figure(
+            "the same at once after the server's start", "", median(uploads_s[0.0]), "s", 1.5, at_most=True,
+            note="collections are checked and pages compiled meanwhile",
+        ),
     ]  # fmt: skip
-    return Results([], figures, {"commands": costs, "first uploads": uploads_s})
+    return Results([], figures, {"commands": costs, "first uploads": list(uploads_s.values())})
 
 
 def _seconds(what: str, costs: Sequence[ProcessCost], target: float | None) -> Figure:
@@ -91,27 +99,28 @@ def _seconds(what: str, costs: Sequence[ProcessCost], target: float | None) -> F
     return Figure(what, "", median(times), "s", target, at_most=True, note=f"minimum {min(times):.2f} s")
 
 
-def first_upload_s(command: Sequence[str], data: Path) -> float:
-    """Seconds of wall clock from a picture's sending to its hits, by a server that has answered nothing before."""
+def first_upload_s(command: Sequence[str], data: Path, waited_s: float) -> float:
+    """Seconds of wall clock from a picture's sending to its hits, by a server that has answered nothing before.
+
+    waited_s: since its page was opened, while the reader chooses a file; 0: the page is not opened.
+    """
     picture = (data / QUERY).read_bytes()
     with _server(command) as url:
         client = Client(url)
+        if waited_s:
+            client.ask("page", "/search", accept="text/html")
+            time.sleep(waited_s)
         started = time.perf_counter()
         sent = client.send(picture)
         if sent.status != 201:
             raise RuntimeError(f"the upload was answered by {sent.status}: {sent.body[:300]!r}")
         image = json.loads(sent.body)["image"]
-        found = client.ask("search", f"/search.json?image={image}&model={quote(_model(client))}")
+        found = client.ask("search", f"/search.json?image={image}&model={BACKBONE}")
         took_s = time.perf_counter() - started
         client.close()
     if found.status != 200:
         raise RuntimeError(f"the search was answered by {found.status}: {found.body[:300]!r}")
     return took_s
-
-
-def _model(client: Client) -> str:
-    models = json.loads(client.ask("models", "/search.json").body)["models"]
-    return str(next(model["key"] for model in models if BACKBONE in model["key"]))
 
 
 @contextmanager

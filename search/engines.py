@@ -76,7 +76,7 @@ def _gpu_resources() -> Any:
 
 def count_torch_gpus() -> int:
     """Count the GPUs that torch can use; where Linux shows no such device, without the seconds of torch's import."""
-    if "torch" not in sys.modules and sys.platform == "linux" and not _has_gpu_devices():
+    if sys.platform == "linux" and not _has_gpu_devices():
         return 0
     import torch
 

@@ -25,7 +25,7 @@ from flask import Flask
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import InputError
-from coarseloc.core.process import background_thread, return_freed_memory
+from coarseloc.core.process import return_freed_memory
 from web.app import create_app
 from web.connection import Connection, Limits
 from web.safety import MAX_UPLOAD_BYTES, check_token
@@ -61,7 +61,7 @@ def serve(
 
     def begin(url: str) -> None:
         app.extensions["coarseloc"].vectors.follow()
-        background_thread(partial(_look_first, app), "coarseloc-first-look").start()
+        threading.Thread(target=_look_first, args=(app,), name="coarseloc-first-look", daemon=True).start()
         if ready is not None:
             ready(url)
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TypeVar
@@ -19,7 +19,7 @@ from flask import current_app
 
 from coarseloc.core.config import Settings
 from coarseloc.core.errors import BackboneError, CoarselocError
-from coarseloc.core.process import background_thread
+from coarseloc.core.process import run_in_background
 from coarseloc.core.types import EmbeddingSpec, Float32, UInt8
 from coarseloc.embedding.backbone import LoadedBackbone
 from coarseloc.embedding.encoders import Encoders
@@ -36,7 +36,7 @@ from web.problems import Problem
 T = TypeVar("T")
 MAX_WAITING = 3  # beyond the one being embedded; they hold a server thread each
 FOLLOW_EVERY_S = 3.0
-REPLACED_AFTER_S = 3.0  # what numpy embedded is shown by then: importing torch would hold it up
+REPLACED_AFTER_S = 3.0  # the first answer is shown by then: importing torch would hold it up
 
 _log = logging.getLogger("coarseloc")
 
@@ -80,7 +80,7 @@ class QueryEncoders:
         """Begin to load a backbone in the background, if it can be loaded and nobody is at it."""
         if spec.digest in self._loaded or self._inside or self.missing(spec):
             return
-        Thread(target=self._warm, args=(spec,), name="coarseloc-warm", daemon=True).start()  # a reader may wait for it
+        Thread(target=self._warm, args=(spec,), name="coarseloc-warm", daemon=True).start()
 
     def _warm(self, spec: EmbeddingSpec) -> None:
         if not self._one_at_a_time.acquire(blocking=False):
@@ -89,10 +89,8 @@ class QueryEncoders:
             self._backbone(spec)
         except Exception as error:  # the search that needs it will say so to its reader
             _log.warning("%s could not be loaded ahead: %s", spec.backbone, error)
-            return
         finally:
             self._one_at_a_time.release()
-        self._begin_replacing(spec)
 
     def embed(self, spec: EmbeddingSpec, decoded: Callable[[], AbstractContextManager[UInt8]]) -> EmbeddedQuery:
         """Embed what `decoded` gives, uint8 [H, W, 3], by the very weights and settings of `spec`; it is opened when it
@@ -140,10 +138,11 @@ class QueryEncoders:
             if not self._loaded[spec.digest].for_few or spec.digest in self._replacing:
                 return
             self._replacing.add(spec.digest)
-        background_thread(partial(self._replace, spec), "coarseloc-load").start()
+        Thread(target=self._replace, args=(spec,), name="coarseloc-load", daemon=True).start()
 
     def _replace(self, spec: EmbeddingSpec) -> None:
         time.sleep(REPLACED_AFTER_S)
+        run_in_background(lambda: import_module("coarseloc.embedding.torch_engines"))  # torch: seconds
         try:
             self._load(spec, pictures=None)
         except Exception as error:  # what embedded the first pictures goes on
@@ -203,7 +202,7 @@ class VectorFollower:
 
     def follow(self) -> None:
         """Catch up every few seconds, in a thread of its own, until closed."""
-        self._thread = background_thread(self._run, "coarseloc-vectors")
+        self._thread = Thread(target=self._run, name="coarseloc-vectors", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What a process asks of its C library and of the kernel: which memory it gives back, which threads may wait."""
+"""What a process asks of its C library and of the kernel: which memory it gives back, which work may wait."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def _set(options: dict[int, int]) -> None:
             mallopt(option, value)
 
 
-def background_thread(work: Callable[[], object], name: str) -> threading.Thread:
-    """A thread, not yet started, for work that nobody waits for: others have the processor before it, and the process
-    may end meanwhile. Only Linux knows priorities of threads."""
+def run_in_background(work: Callable[[], object]) -> None:
+    """Do what nobody waits for in a thread that lets others have the processor first, and return when it is done. Only
+    Linux knows priorities of threads. What `work` raises is lost; threads that it starts have its priority for good."""
 
     def run() -> None:
         with suppress(AttributeError, OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND)
         work()
 
-    return threading.Thread(target=run, name=name, daemon=True)
+    thread = threading.Thread(target=run, name="background", daemon=True)
+    thread.start()
+    thread.join()

@@ -8,24 +8,21 @@ import threading
 
 import pytest
 
-from coarseloc.core.process import background_thread
+from coarseloc.core.process import run_in_background
 
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities on Linux alone")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="what glibc and Linux know alone")
 
 
 @LINUX
-def test_a_background_thread_lets_others_go_first_and_leaves_their_priority_alone() -> None:
-    found: list[int] = []
+def test_work_in_the_background_lets_others_go_first_and_leaves_their_priority_alone() -> None:
+    priorities: list[int] = []
 
     def note() -> None:
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    thread = background_thread(note, "waits")
-    thread.start()
-    thread.join()
-    assert found == [max(before, 10)] and os.getpriority(os.PRIO_PROCESS, 0) == before
-    assert thread.daemon and thread.name == "waits"
+    run_in_background(note)
+    assert priorities == [max(before, 10)] and os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 _BUFFERS = """
