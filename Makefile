@@ -41,7 +41,7 @@ serve: .venv/ready         ## the web pages of the demonstration
 bench: .venv/peers         ## every figure of docs/benchmarks.md, twenty minutes on a quiet machine
 	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --out benchmarks/results --table docs/benchmarks.md
 
-bench-quick: .venv/peers   ## the same in a minute, smaller; writes no documentation
+bench-quick: .venv/peers   ## the same in some minutes, smaller; writes no documentation
 	PYTHONPATH=.venv/peers $(BIN)/python -m benchmarks --quick --out benchmarks/results
 
 NAIP        ?= ../shared/data/naip

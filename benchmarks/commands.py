@@ -6,12 +6,10 @@ The data is what the load test uses: the users' 36,672 rotated tiles under six b
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from benchmarks.size import Size
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "torture")]  # what it generates is measured here too
 
+from load import Server  # noqa: E402
 from load_clients import Client  # noqa: E402
 from load_data import QUERY, build  # noqa: E402
 
@@ -58,10 +57,10 @@ def commands(size: Size, work: Path) -> Results:
     """Processor seconds of commands in interleaved rounds, and the first search of an upload after a server's start."""
     data = work / "data"
     build(data, small=size.references < 10_000)
-    command = [sys.executable, "-m", "coarseloc", "--data-dir", str(data)]
-    asked = [*command, "lookup", str(data / QUERY), "--backbone", BACKBONE, "--json"]
+    command = [sys.executable, "-m", "coarseloc"]
+    asked = [*command, "--data-dir", str(data), "lookup", str(data / QUERY), "--backbone", BACKBONE, "--json"]
     ways = {
-        HELP: [sys.executable, "-m", "coarseloc", "--help"],
+        HELP: [*command, "--help"],
         TORCH: [sys.executable, "-c", "import torch"],
         NUMPY_LOOKUP: asked,
         FILTERED_LOOKUP: [*asked, "--angle", "45"],
@@ -72,7 +71,7 @@ def commands(size: Size, work: Path) -> Results:
         for way, line in ways.items():
             costs[way].append(process_cost(line, ROOT))
         for waited_s, seconds in uploads_s.items():
-            seconds.append(first_upload_s(command, data, waited_s))
+            seconds.append(first_upload_s(data, waited_s))
     figures = [
         _seconds("coarseloc --help, processor time", costs[HELP], 0.5),
         _seconds("import torch, processor time", costs[TORCH], None),
@@ -99,14 +98,15 @@ def _seconds(what: str, costs: Sequence[ProcessCost], target: float | None) -> F
     return Figure(what, "", median(times), "s", target, at_most=True, note=f"minimum {min(times):.2f} s")
 
 
-def first_upload_s(command: Sequence[str], data: Path, waited_s: float) -> float:
+def first_upload_s(data: Path, waited_s: float) -> float:
     """Seconds of wall clock from a picture's sending to its hits, by a server that has answered nothing before.
 
     waited_s: since its page was opened, while the reader chooses a file; 0: the page is not opened.
     """
     picture = (data / QUERY).read_bytes()
-    with _server(command) as url:
-        client = Client(url)
+    server = Server(data)
+    try:
+        client = Client(server.url)
         if waited_s:
             client.ask("page", "/search", accept="text/html")
             time.sleep(waited_s)
@@ -118,29 +118,9 @@ def first_upload_s(command: Sequence[str], data: Path, waited_s: float) -> float
         found = client.ask("search", f"/search.json?image={image}&model={BACKBONE}")
         took_s = time.perf_counter() - started
         client.close()
+    finally:
+        server.process.terminate()
+        server.process.communicate()
     if found.status != 200:
         raise RuntimeError(f"the search was answered by {found.status}: {found.body[:300]!r}")
     return took_s
-
-
-@contextmanager
-def _server(command: Sequence[str]) -> Iterator[str]:
-    """The address of a running server."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
-    with subprocess.Popen(
-        [*command, "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    ) as server:
-        assert server.stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            url = next((line[line.index("http://") :].strip() for line in server.stdout if "http://" in line), None)
-            if url is None:
-                raise RuntimeError("the server did not start")
-            yield url
-        finally:
-            server.terminate()
-            server.communicate()

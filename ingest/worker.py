@@ -111,7 +111,6 @@ def run(
     what is embedded and returns a summary that says `interrupted`. The vector store is not touched:
     `coarseloc.vectors.sync.drain` follows.
     """
-    keep_freed_memory()
     with db.write() as session:
         plan = make_plan(session, source, specs, thumbnails, keep_missing, reread)
     summary = IngestSummary(source.reference_set.name, plan.views, plan.up_to_date, removed=plan.removed)
@@ -168,6 +167,7 @@ def embed_work(
     summary: IngestSummary,
 ) -> Iterator[EmbeddedBatch]:
     """Read tiles ahead in threads and embed them in batches."""
+    keep_freed_memory()  # here, as other machines' processes begin here too
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         reads = prefetch(pool, lambda tile_work: _read(source, tile_work, thumbnails), work, READ_AHEAD)
         for batch in _batches(reads, summary):
