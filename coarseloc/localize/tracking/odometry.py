@@ -1,4 +1,4 @@
-"""Motion between two consecutive frames, out of their pictures. Pure numpy and Pillow.
+"""Motion between two consecutive frames, out of their pictures, on a CPU.
 
 Phase correlation: the cross-power spectrum of two windowed pictures with its amplitudes set to 1 has its inverse
 transform's maximum at the shift (Kuglin and Hines, "The Phase Correlation Image Alignment Method", 1975). Here it is
@@ -14,14 +14,18 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from coarseloc.core.types import Floats, UInt8
+from coarseloc.localize.registration.threads import one_torch_thread
 from coarseloc.localize.tracking.motion import Displacement, displacement_covariance
 
 Luma = NDArray[np.float32]
@@ -71,15 +75,15 @@ class OdometryFrame:
         self.settings = settings
         picture = Image.fromarray(np.asarray(luma, np.float32), mode="F")
         widths = {settings.coarse_px, *(settings.width_px // reduction for reduction, _, _ in _REFINEMENTS)}
-        self._levels = {width: _reduced(picture, width) for width in widths}
-        fine = np.asarray(self.level(settings.width_px))
+        self._levels = {width: torch.from_numpy(_reduced(picture, width)) for width in widths}
+        fine = self.level(settings.width_px).numpy()
         broad = Image.fromarray(fine).resize(
             tuple(max(1, side // _BROAD_PX) for side in fine.shape[::-1]), Image.Resampling.BOX
         )
         self.contrast = float(np.std(fine - np.asarray(broad.resize(fine.shape[::-1], Image.Resampling.BICUBIC))))
 
-    def level(self, width_px: int) -> Image.Image:
-        """Its luma at this many pixels a width."""
+    def level(self, width_px: int) -> Tensor:
+        """float32 [h, w]: its luma at this many pixels a width."""
         return self._levels[width_px]
 
 
@@ -95,10 +99,11 @@ def displacement(first: OdometryFrame, second: OdometryFrame) -> Displacement | 
         return None
     near = np.arange(-settings.turns_deg, settings.turns_deg + 1e-6, settings.coarse_turn_deg)
     far = np.arange(settings.turns_deg + settings.coarse_turn_deg, 360.0 - settings.turns_deg, settings.coarse_turn_deg)
-    for turns, least_quality in ((near, settings.least_quality), (far, settings.least_far_quality)):
-        measured = _measured(first, second, turns, least_quality)
-        if measured is not None:
-            return measured
+    with one_torch_thread():
+        for turns, least_quality in ((near, settings.least_quality), (far, settings.least_far_quality)):
+            measured = _measured(first, second, turns, least_quality)
+            if measured is not None:
+                return measured
     return None
 
 
@@ -147,8 +152,7 @@ def _coarse(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> _Alig
     settings = first.settings
     a, b = first.level(settings.coarse_px), second.level(settings.coarse_px)
     side = settings.coarse_px
-    # numpy's transforms keep float32
-    spectrum = np.fft.rfft2(_windowed(a, _Alignment(0.0, 0.0, 0.0, 0.0), side))
+    spectrum = torch.fft.rfft2(_centred(*_laid(a, [_Alignment(0.0, 0.0, 0.0, 0.0)], side)))
     expected = math.log(second.footprint_m / first.footprint_m)
     zooms = [expected + scale for scale in settings.coarse_scales]
     peaks: dict[tuple[int, int], tuple[float, float, float]] = {}  # by (turn, zoom)
@@ -157,8 +161,8 @@ def _coarse(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> _Alig
         new = [cell for cell in cells if cell not in peaks]
         if new:
             trials = [_Alignment(float(turns[turn]), zooms[zoom], 0.0, 0.0) for turn, zoom in new]
-            surfaces = _correlated(spectrum, np.fft.rfft2(np.stack([_windowed(b, trial, side) for trial in trials])))
-            peaks.update(zip(new, map(_peak, surfaces), strict=True))
+            surfaces = _correlated(spectrum, torch.fft.rfft2(_centred(*_laid(b, trials, side))))
+            peaks.update(zip(new, _peaks(surfaces), strict=True))
 
     def best() -> tuple[int, int]:
         return max(peaks, key=lambda cell: peaks[cell][2])
@@ -176,34 +180,35 @@ def _coarse(first: OdometryFrame, second: OdometryFrame, turns: Floats) -> _Alig
     return _Alignment(float(turns[turn]), zooms[zoom], x, y)
 
 
-def _climbed(
-    a: Image.Image, b: Image.Image, start: _Alignment, turn_step: float, zoom_step: float
-) -> tuple[_Alignment, float]:
+def _climbed(a: Tensor, b: Tensor, start: _Alignment, turn_step: float, zoom_step: float) -> tuple[_Alignment, float]:
     """(the alignment at the top of parabolas through trials a step either way, its quality)."""
-    middle = _Alignment(0.0, 0.0, -start.x_px / 2, -start.y_px / 2)
-    first = _warped(a, middle, max(a.size)), _taper(a.size, middle, max(a.size))
-    turns = [_trial(first, b, start, sign * turn_step, 0.0)[0] for sign in (-1, 0, 1)]
-    turn = _vertex([_peak(surface)[2] for surface in turns]) * turn_step
-    zooms = [_trial(first, b, start, turn, sign * zoom_step)[0] for sign in (-1, 0, 1)]
-    zoom = _vertex([_peak(surface)[2] for surface in zooms]) * zoom_step
-    surface, share = _trial(first, b, start, turn, zoom)
-    x, y, _ = _peak(surface)
+    first = _laid(a, [_Alignment(0.0, 0.0, -start.x_px / 2, -start.y_px / 2)], max(a.shape))
+    turns, _ = _trials(first, b, start, [(sign * turn_step, 0.0) for sign in (-1, 0, 1)])
+    turn = _vertex([height for _, _, height in _peaks(turns)]) * turn_step
+    zooms, _ = _trials(first, b, start, [(turn, sign * zoom_step) for sign in (-1, 0, 1)])
+    zoom = _vertex([height for _, _, height in _peaks(zooms)]) * zoom_step
+    surfaces, share = _trials(first, b, start, [(turn, zoom)])
+    x, y, _ = _peaks(surfaces)[0]
     # A small common ground has smooth spectra, whose phases agree by chance.
-    quality = _quality(surface) * math.sqrt(share)
+    quality = _quality(surfaces[0]) * math.sqrt(share)
     return _Alignment(start.turn_deg + turn, start.log_zoom + zoom, start.x_px + x, start.y_px + y), quality
 
 
-def _trial(
-    first: tuple[Luma, Luma], b: Image.Image, start: _Alignment, turn_deg: float, log_zoom: float
+def _trials(
+    first: tuple[Tensor, Tensor], b: Tensor, start: _Alignment, changes: Sequence[tuple[float, float]]
 ) -> tuple[Luma, float]:
-    """(correlation surface, share of the picture that is common ground) of an alignment's turn and zoom changed; its
-    peak is where the shift is to be changed. first: the first picture and its window, half a shift back."""
+    """(correlation surfaces float32 [T, N, N], the last one's share of the picture that is common ground) of an
+    alignment's turn and zoom changed T ways; a peak is where the shift is to be changed. first: the first picture and
+    its window [1, N, N], half a shift back."""
     picture, taper = first
-    side = len(picture)
-    moved = _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, start.x_px / 2, start.y_px / 2)
-    weights = np.sqrt(taper * _taper(b.size, moved, side))
-    spectra = np.fft.rfft2(np.stack([_centred(luma, weights) for luma in (picture, _warped(b, moved, side))]))
-    return _correlated(spectra[0], spectra[1]), float(weights.sum()) / (b.width * b.height)
+    moved = [
+        _Alignment(start.turn_deg + turn_deg, start.log_zoom + log_zoom, start.x_px / 2, start.y_px / 2)
+        for turn_deg, log_zoom in changes
+    ]
+    laid, laid_taper = _laid(b, moved, picture.shape[-1])
+    weights = (taper * laid_taper).sqrt_()
+    spectra = torch.fft.rfft2(torch.stack([_centred(picture, weights), _centred(laid, weights)]))
+    return _correlated(spectra[0], spectra[1]), float(weights[-1].sum()) / b.numel()
 
 
 def _vertex(heights: list[float]) -> float:
@@ -219,82 +224,84 @@ def _resized(alignment: _Alignment, factor: float) -> _Alignment:
     return replace(alignment, x_px=alignment.x_px * factor, y_px=alignment.y_px * factor)
 
 
-def _windowed(picture: Image.Image, alignment: _Alignment, side: int) -> Luma:
-    return _centred(_warped(picture, alignment, side), _grid_taper(picture.size, alignment, side))
+def _laid(picture: Tensor, alignments: Sequence[_Alignment], side: int) -> tuple[Tensor, Tensor]:
+    """(luma, window), float32 [T, side, side] each, of a picture [h, w] as it lies by T alignments, about the first
+    one's middle; the window is 0 beyond it."""
+    height, width = picture.shape
+    to_picture = torch.tensor([_to_picture(alignment, (width, height), side) for alignment in alignments])[..., None]
+    pixel = torch.arange(side, dtype=torch.float32) + 0.5
+    columns, rows, origin = to_picture.unbind(2)  # [T, 2, 1] each: of (x, y)
+    places = (columns * pixel)[..., None, :] + (rows * pixel + origin)[..., None]  # [T, 2, side, side]
+    extent = torch.tensor([[[width]], [[height]]], dtype=torch.float32)
+    luma = functional.grid_sample(
+        picture.expand(len(alignments), 1, height, width),
+        (places * (2.0 / extent)).sub_(1.0).movedim(1, -1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )[:, 0]
+    # half a period of a sine over the picture each way: the root of Hann's window
+    x, y = places.mul_(math.pi / extent).clamp_(0.0, math.pi).sin_().clamp_min_(0.0).unbind(1)
+    return luma, (x * y).sqrt_()
 
 
-def _centred(luma: Luma, weights: Luma) -> Luma:
-    """A picture less its weighted mean, weighted."""
-    mean = float((luma * weights).sum() / max(float(weights.sum()), 1e-6))
-    return (luma - np.float32(mean)) * weights
-
-
-def _warped(picture: Image.Image, alignment: _Alignment, side: int) -> Luma:
-    """float32 [side, side] about the first picture's middle."""
-    matrix = _to_picture(alignment, picture.size, side)
-    return np.asarray(picture.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
-
-
-def _to_picture(alignment: _Alignment, size: tuple[int, int], side: int) -> tuple[float, ...]:
-    """Pillow's AFFINE data: pixels of a square about the first picture's middle to pixels of the second."""
+def _to_picture(alignment: _Alignment, size: tuple[int, int], side: int) -> tuple[tuple[float, ...], ...]:
+    """[2, 3]: pixels of a square about the first picture's middle to pixels (x, y) of the second, of `size`."""
     turn, zoom = math.radians(alignment.turn_deg), math.exp(-alignment.log_zoom)
     cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
     x, y = side / 2 + alignment.x_px, side / 2 + alignment.y_px
-    return cos, sin, size[0] / 2 - cos * x - sin * y, -sin, cos, size[1] / 2 + sin * x - cos * y
+    return (cos, sin, size[0] / 2 - cos * x - sin * y), (-sin, cos, size[1] / 2 + sin * x - cos * y)
 
 
-def _taper(size: tuple[int, int], alignment: _Alignment, side: int) -> Luma:
-    """float32 [side, side]: the window of a picture of `size` pixels, where it lies; 0 beyond it."""
-    cos_x, sin_x, x0, cos_y, sin_y, y0 = _to_picture(alignment, size, side)
-    pixel = (np.arange(side, dtype=np.float32) + np.float32(0.5)).astype(np.float32)
-    x = np.float32(cos_x) * pixel[None] + np.float32(sin_x) * pixel[:, None] + np.float32(x0)
-    y = np.float32(cos_y) * pixel[None] + np.float32(sin_y) * pixel[:, None] + np.float32(y0)
-    return _raised(x, size[0]) * _raised(y, size[1])
+def _centred(luma: Tensor, weights: Tensor) -> Tensor:
+    """Pictures [..., N, N] less their weighted means, weighted."""
+    mean = (luma * weights).sum((-2, -1), keepdim=True) / weights.sum((-2, -1), keepdim=True).clamp_min(1e-6)
+    return (luma - mean) * weights
 
 
-_grid_taper = functools.lru_cache(maxsize=256)(_taper)  # the grid's trials are the same for all pairs of one height
-
-
-def _raised(coordinate: Luma, length: int) -> Luma:
-    """Hann's window to the fourth root."""
-    phase = np.clip(coordinate, 0, length) * np.float32(np.pi / length)
-    return np.asarray(np.sqrt(np.maximum(np.sin(phase), np.float32(0.0))))
-
-
-def _correlated(first: NDArray[np.complexfloating], second: NDArray[np.complexfloating]) -> Luma:
-    """float32 [..., N, N]: the phase correlation of spectra; its maximum is where the first shows the second's 0."""
+def _correlated(first: Tensor, second: Tensor) -> Luma:
+    """float32 [T, N, N]: the phase correlation of spectra; its maximum is where the first shows the second's 0."""
     cross = first * second.conj()
     side = cross.shape[-2]
-    amplitude = np.abs(cross)
-    cross = cross / np.maximum(amplitude, np.float32(1e-12)) * _band(side)
-    return np.asarray(np.fft.irfft2(cross, s=(side, side)), np.float32)
+    power = cross.real.square() + cross.imag.square()  # sooner than the amplitude
+    cross *= _band(side) * power.clamp_min_(1e-24).rsqrt_()
+    return np.asarray(torch.fft.irfft2(cross, s=(side, side)), np.float32)
 
 
 @functools.cache
-def _band(side: int) -> Luma:
+def _band(side: int) -> Tensor:
     """float32 [N, N/2 + 1]: a Gaussian of frequency; a peak of all phases equal has height 1. Nothing at 0."""
     y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
     weights = np.exp(-2.0 * (np.pi * _PEAK_PX) ** 2 * (x**2 + y**2))
     weights[0, 0] = 0.0
     whole = np.fft.irfft2(weights, s=(side, side))[0, 0]
-    return np.asarray(weights / whole, np.float32)
+    return torch.from_numpy((weights / whole).astype(np.float32))
 
 
-def _peak(surface: Luma) -> tuple[float, float, float]:
-    """(x, y, height) of the maximum, between pixels; shifts in [-N/2, N/2)."""
-    side = surface.shape[-1]
-    row, column = divmod(int(surface.argmax()), side)
-    height = float(surface[row, column])
-    around = surface[np.ix_([row - 1, row, (row + 1) % side], [column - 1, column, (column + 1) % side])]
-    logarithms = np.log(np.maximum(around, max(1e-3 * height, 1e-9)))
-    x = column + _top(logarithms[1])
-    y = row + _top(logarithms[:, 1])
-    return (x + side / 2) % side - side / 2, (y + side / 2) % side - side / 2, height
+def _peaks(surfaces: Luma) -> list[tuple[float, float, float]]:
+    """(x, y, height) of the maximum of each surface [T, N, N], between pixels; shifts in [-N/2, N/2)."""
+    count, side = surfaces.shape[:2]
+    rows, columns = np.divmod(surfaces.reshape(count, -1).argmax(1), side)
+    steps = np.arange(-1, 2)
+    around = surfaces[
+        np.arange(count)[:, None, None],
+        (rows[:, None, None] + steps[:, None]) % side,
+        (columns[:, None, None] + steps) % side,
+    ]  # [T, 3, 3]
+    heights = around[:, 1, 1]
+    logarithms = np.log(np.maximum(around, np.maximum(1e-3 * heights, 1e-9)[:, None, None]))
+    x, y = (
+        (pixels + _tops(lines) + side / 2) % side - side / 2
+        for pixels, lines in ((columns, logarithms[:, 1]), (rows, logarithms[:, :, 1]))
+    )
+    return list(zip(x.tolist(), y.tolist(), heights.tolist(), strict=True))
 
 
-def _top(values: Luma) -> float:
-    bend = float(values[0] - 2 * values[1] + values[2])
-    return 0.0 if bend >= 0 else float(np.clip((values[0] - values[2]) / (2 * bend), -0.5, 0.5))
+def _tops(values: Luma) -> Floats:
+    """float64 [T]: where the parabolas through values [T, 3] at -1, 0, 1 have their tops, within half a pixel."""
+    left, middle, right = values.astype(np.float64).T
+    bend = np.minimum(left - 2 * middle + right, -1e-12)
+    return np.asarray(np.clip((left - right) / (2 * bend), -0.5, 0.5))
 
 
 def _quality(surface: Luma) -> float:
@@ -306,8 +313,8 @@ def _quality(surface: Luma) -> float:
     return float(surface[row, column] / max(float(centred[beside].std()), 1e-9))
 
 
-def _reduced(picture: Image.Image, width_px: int) -> Image.Image:
-    """At `width_px` a width, averaged; never smaller than 4 pixels."""
+def _reduced(picture: Image.Image, width_px: int) -> Luma:
+    """float32 [h, w]: at `width_px` a width, averaged; never smaller than 4 pixels."""
     height_px = max(4, round(picture.height * width_px / picture.width))
-    return picture.resize((width_px, height_px), Image.Resampling.BOX if picture.width >= width_px else
-                          Image.Resampling.BICUBIC)  # fmt: skip
+    way = Image.Resampling.BOX if picture.width >= width_px else Image.Resampling.BICUBIC
+    return np.array(picture.resize((width_px, height_px), way))
