@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import re
+import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -110,6 +111,9 @@ class SkipGuard:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell lets what it starts in the background ignore Ctrl-C, which tests of interruption send
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--only-listed-skips") and not hasattr(config, "workerinput"):  # xdist's workers report to it
         lines = (Path(__file__).parent / "allowed_skips.txt").read_text(encoding="utf-8").splitlines()
         config.pluginmanager.register(SkipGuard(re.compile("|".join(x for x in lines if x and not x.startswith("#")))))
